@@ -1,0 +1,76 @@
+// Package actuators defines the wire contract between governor and the services it steers: the Setting, one JSON
+// document per service in Consul KV that carries every knob of the service atomically.
+//
+// Whatever can read a KV store can consume a Setting: guard, the sidecar, consul-template. That makes the keys and
+// fields below a public, versioned interface. Three rules hold for every reader and are enforced by this package:
+//
+//   - unknown fields are ignored, a higher schema is refused;
+//   - a value outside its own hard min and max is refused, as is a required number that is missing;
+//   - order is (epoch, revision): an older epoch, or a lower revision at the same epoch, is refused.
+//
+// A refused Setting changes nothing: the reader keeps the last good one. The package imports the standard library only,
+// because services import it.
+package actuators
+
+import "time"
+
+// Schema is the version of the Setting document that this package writes and the highest that it reads.
+const Schema = 1
+
+// DefaultLeaseSeconds is how long a Setting speaks for the leader that wrote it. Readers count it on their own monotonic
+// clock from receipt; the leader renews every third of it while the service's measurements are valid.
+const DefaultLeaseSeconds = 180
+
+// Setting is the value of governor/services/<service>/setting. A knob that governor does not steer is absent (nil).
+// A Setting is a plain value: copy it freely, share it read-only between goroutines.
+type Setting struct {
+	Schema       int       `json:"schema"`
+	Service      string    `json:"service"`
+	Epoch        uint64    `json:"epoch"`         // the leader's term: grows with every change of leader
+	Revision     uint64    `json:"revision"`      // grows with every write, renewals included
+	IssuedAt     time.Time `json:"issued_at"`     // of this write; for people, never for control
+	ChangedAt    time.Time `json:"changed_at"`    // of the last write that changed a value; for people
+	LeaseSeconds float64   `json:"lease_seconds"` // (0, 86400]
+	Reason       string    `json:"reason"`        // one line, why the values are what they are
+
+	Concurrency *Concurrency `json:"concurrency,omitempty"`
+	Rate        *Rate        `json:"rate,omitempty"`
+	Shed        *Shed        `json:"shed,omitempty"`
+	Retry       *Retry       `json:"retry,omitempty"`
+}
+
+// Concurrency limits the requests in flight, per instance of the service. All counts are whole requests ≥ 1.
+type Concurrency struct {
+	Limit                int     `json:"limit"`                  // requests in flight per instance, Min..Max
+	Ceiling              int     `json:"ceiling"`                // how far a local reflex may raise its own limit, Limit..Max
+	LatencyTargetSeconds float64 `json:"latency_target_seconds"` // setpoint τ of the reflex: mean latency of admitted requests, > 0
+	Fallback             int     `json:"fallback"`               // where a reader without a live lease drifts, Min..Max
+	Min                  int     `json:"min"`
+	Max                  int     `json:"max"`
+}
+
+// Rate limits admissions per second for the whole service; an instance enforces PerSecond/Instances.
+type Rate struct {
+	PerSecond float64 `json:"per_second"` // Min..Max; PerSecond = Max means off
+	Burst     float64 `json:"burst"`      // tokens, ≥ 1
+	Instances int     `json:"instances"`  // instance count last seen, ≥ 1
+	Fallback  float64 `json:"fallback"`
+	Min       float64 `json:"min"`
+	Max       float64 `json:"max"`
+}
+
+// Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important are refused.
+type Shed struct {
+	Threshold float64 `json:"threshold"` // 0..1; 1 = never shed
+	Fallback  float64 `json:"fallback"`
+	Min       float64 `json:"min"`
+	Max       float64 `json:"max"`
+}
+
+// Retry holds the retry budget: retries allowed as a share of requests.
+type Retry struct {
+	BudgetRatio float64 `json:"budget_ratio"` // 0..1
+	Fallback    float64 `json:"fallback"`
+	Min         float64 `json:"min"`
+	Max         float64 `json:"max"`
+}

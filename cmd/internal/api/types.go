@@ -1,0 +1,115 @@
+// Package api is governor's HTTP interface seen from outside: the wire types of /api/v1 and a client for them. The
+// daemon serves these types, govtop and the command line read them; neither knows the other's insides.
+package api
+
+import (
+	"time"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Prefix is the path under which every resource of this version lives.
+const Prefix = "/api/v1"
+
+// Role is what a governor is to the fleet.
+type Role string
+
+// The roles: one Leader writes, every Standby measures and is ready to take over.
+const (
+	Leader  Role = "leader"
+	Standby Role = "standby"
+)
+
+// Status answers GET /api/v1/status: the daemon and what it depends on.
+type Status struct {
+	Version    string     `json:"version"`
+	Instance   string     `json:"instance"`
+	Now        time.Time  `json:"now"`
+	StartedAt  time.Time  `json:"started_at"`
+	Role       Role       `json:"role"`
+	Leader     LeaderInfo `json:"leader"`
+	Prometheus Dependency `json:"prometheus"`
+	Consul     Dependency `json:"consul"`
+	Config     ConfigInfo `json:"config"`
+	// Loops counts the loops by state.
+	Loops map[control.State]int `json:"loops"`
+}
+
+// LeaderInfo names the governor that holds the lock; empty where nobody does or Consul cannot be asked. It is also the
+// value of the key governor/leader.
+type LeaderInfo struct {
+	Instance string `json:"instance"`
+	API      string `json:"api"`  // base URL of the leader's HTTP interface
+	Term     uint64 `json:"term"` // = the epoch of the Settings it writes
+}
+
+// Dependency is how a server that governor needs has last answered.
+type Dependency struct {
+	Address string         `json:"address"`
+	OK      bool           `json:"ok"`
+	Error   string         `json:"error,omitempty"`   // of the last failure, while not OK
+	Latency control.Number `json:"latency_seconds"`   // of the last answer
+	LastOK  *time.Time     `json:"last_ok,omitempty"` // nil: never
+}
+
+// ConfigInfo identifies the configuration in force.
+type ConfigInfo struct {
+	File     string    `json:"file"`
+	Hash     string    `json:"hash"` // first 12 hex digits of the file's SHA-256
+	LoadedAt time.Time `json:"loaded_at"`
+}
+
+// Loop is one knob of one service, an element of GET /api/v1/loops and the answer of /api/v1/loops/{service}/{knob}.
+type Loop struct {
+	Service string       `json:"service"`
+	Knob    control.Knob `json:"knob"`
+	Mode    control.Mode `json:"mode"`
+	Min     float64      `json:"min"`
+	Max     float64      `json:"max"`
+	// Fallback is where readers drift without a live lease.
+	Fallback float64 `json:"fallback"`
+	SLO      SLO     `json:"slo"`
+	// Since is when State was entered.
+	Since     time.Time        `json:"since"`
+	Decision  control.Decision `json:"decision"`
+	Published *Published       `json:"published,omitempty"` // nil: nothing in the KV
+}
+
+// SLO is the service's objective.
+type SLO struct {
+	LatencySeconds float64 `json:"latency_seconds"`
+	Objective      float64 `json:"objective"`
+	Errors         float64 `json:"errors"`
+}
+
+// Published is the Setting in the KV.
+type Published struct {
+	Key       string    `json:"key"`
+	Value     float64   `json:"value"`
+	Epoch     uint64    `json:"epoch"`
+	Revision  uint64    `json:"revision"`
+	ChangedAt time.Time `json:"changed_at"`
+	// Error is why the last write failed, "" where it did not.
+	Error string `json:"error,omitempty"`
+}
+
+// Record is one entry of the journal.
+type Record struct {
+	Seq      uint64           `json:"seq"` // grows by one with every entry; the cursor of ?since=
+	Decision control.Decision `json:"decision"`
+	// Wrote says that the decision was written to the KV; WriteError why it was not.
+	Wrote      bool   `json:"wrote"`
+	WriteError string `json:"write_error,omitempty"`
+}
+
+// Decisions answers GET /api/v1/decisions?since=SEQ&service=S&knob=K&limit=N: entries after SEQ, oldest first.
+type Decisions struct {
+	Decisions []Record `json:"decisions"`
+	Next      uint64   `json:"next"` // the cursor to pass as since
+}
+
+// Error is the body of every answer that is not 2xx.
+type Error struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}

@@ -1,0 +1,116 @@
+package control
+
+import "time"
+
+// State is what a loop is doing, in the words of the API, the journal and govtop.
+type State string
+
+// The states.
+const (
+	Steady      State = "steady"
+	Raising     State = "raising"
+	Cutting     State = "cutting"
+	AtMin       State = "at_min"
+	AtMax       State = "at_max"
+	Ineffective State = "ineffective"
+	Infeasible  State = "infeasible"
+	Hold        State = "hold"
+	Frozen      State = "frozen"
+	Override    State = "override"
+)
+
+// Mode is how far governor may go with a service.
+type Mode string
+
+// The modes: Observe reads signals only, Shadow decides and publishes nothing, Enforce publishes.
+const (
+	Observe Mode = "observe"
+	Shadow  Mode = "shadow"
+	Enforce Mode = "enforce"
+)
+
+// Knob names one actuated quantity of a service.
+type Knob string
+
+// The knobs.
+const (
+	KnobConcurrency Knob = "concurrency"
+	KnobRate        Knob = "rate"
+	KnobShed        Knob = "shed"
+	KnobRetry       Knob = "retry"
+)
+
+// Decision is the complete record of one step of one loop: what was measured, what every term said, what bound the
+// result, and why. Log line, journal, API and govtop are views of this one value. Quantities that are unknown or do
+// not apply are NaN (null in JSON).
+type Decision struct {
+	Service string    `json:"service"`
+	Knob    Knob      `json:"knob"`
+	Mode    Mode      `json:"mode"`
+	At      time.Time `json:"at"`
+	State   State     `json:"state"`
+	// HoldReason is set where State is Hold, and where a partial or missing signal limited the step to tightening.
+	HoldReason Reason `json:"hold_reason,omitempty"`
+	Detail     string `json:"detail,omitempty"`
+	// Reason is the whole decision in one line of plain words.
+	Reason string `json:"reason"`
+
+	Inputs Inputs `json:"inputs"`
+
+	Setpoint Number `json:"setpoint"` // τ in force, seconds of mean latency
+	Measured Number `json:"measured"` // mean latency of admitted requests, seconds
+	Terms    Terms  `json:"terms"`
+	Gates    Gates  `json:"gates"`
+
+	From  Number `json:"from"`  // the value in force before
+	Raw   Number `json:"raw"`   // what the law asked for, before any constraint
+	Bound string `json:"bound"` // the constraint that shaped the result: "", deadband, slew, min, max, floor, ceiling, tighten_only
+	Value Number `json:"value"` // what governor wants in force now
+
+	Ceiling Number `json:"ceiling"` // how far the guard's reflex may go
+	// Publish says that Value, Ceiling or Setpoint moved enough to be written; Renew that the lease may be renewed
+	// (the measurements were valid). Both are false in a hold.
+	Publish bool `json:"publish"`
+	Renew   bool `json:"renew"`
+}
+
+// Inputs are the readings the law used, aggregated over the instances that the decision is about.
+type Inputs struct {
+	AgeSeconds     Number   `json:"age_seconds"`     // of the oldest sample used
+	TookSeconds    Number   `json:"took_seconds"`    // duration of the slowest query
+	WindowSeconds  Number   `json:"window_seconds"`  // W
+	Requests       Number   `json:"requests"`        // arrivals in the window, all instances
+	Throughput     Number   `json:"throughput"`      // X̂: completions per second and instance
+	RefusedShare   Number   `json:"refused_share"`   // refused ÷ offered
+	Quantile       Number   `json:"quantile"`        // the objective's quantile, seconds
+	Censored       bool     `json:"censored"`        // Quantile is a lower bound (top bucket)
+	SlowRatio      Number   `json:"slow_ratio"`      // admitted requests slower than the SLO
+	FailedRatio    Number   `json:"failed_ratio"`    // admitted requests that failed
+	BadRatio       Number   `json:"bad_ratio"`       // the worse of both, each as a multiple of its objective's budget (> 1: SLO violated)
+	EffectiveLimit Number   `json:"effective_limit"` // as the instances report it, mean
+	Instances      int      `json:"instances"`
+	Applied        int      `json:"applied"`            // instances that report the published revision; -1 where it is not reported
+	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision is not about
+}
+
+// Terms are the controller's contributions, in ln units of the knob for the log-form laws.
+type Terms struct {
+	Law   string `json:"law"` // pid | aimd
+	Error Number `json:"error"`
+	P     Number `json:"p"`
+	I     Number `json:"i"`
+	D     Number `json:"d"`
+	Event string `json:"event,omitempty"` // AIMD: increase | decrease | cooldown
+}
+
+// Gates are the findings that were made before any law ran.
+type Gates struct {
+	Overloaded         bool   `json:"overloaded"`
+	Occupancy          Number `json:"occupancy"` // in flight ÷ limit
+	Binding            Number `json:"binding"`   // share of the window at ≥ 85 % of the limit
+	Floor              Number `json:"floor"`     // Little's-law floor X̂max·m₀
+	FloorTest          string `json:"floor_test"`
+	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
+	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ, 0 when none stands
+	Infeasible         bool   `json:"infeasible"`
+}

@@ -1,0 +1,147 @@
+package control
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+)
+
+// Reason says why a reading is missing or a loop holds. The values are the words of the API, the journal and govtop.
+type Reason string
+
+// The reasons. Prose goes to the Detail beside them.
+const (
+	NaN              Reason = "nan"
+	NotFinite        Reason = "not_finite"
+	NoData           Reason = "no_data"
+	Idle             Reason = "idle"
+	ManySeries       Reason = "many_series"
+	Partial          Reason = "partial"
+	TooLittleTraffic Reason = "too_little_traffic"
+	Stale            Reason = "stale"
+	Implausible      Reason = "implausible"
+	Timeout          Reason = "timeout"
+	QueryError       Reason = "query_error"
+	Clock            Reason = "clock"
+	Starting         Reason = "starting"
+)
+
+// Reading is one measured quantity: a finite value, or the reason why there is none. The zero Reading is missing
+// (NoData), so that a field nobody filled in can never be mistaken for the number zero.
+type Reading struct {
+	value  float64
+	known  bool
+	reason Reason
+	detail string
+}
+
+// Read returns the Reading of v. NaN and infinities become missing readings with the reasons NaN and NotFinite.
+func Read(v float64) Reading {
+	switch {
+	case math.IsNaN(v):
+		return Missing(NaN, "")
+	case math.IsInf(v, 0):
+		return Missing(NotFinite, "")
+	}
+	return Reading{value: v, known: true}
+}
+
+// Missing returns a Reading without a value.
+func Missing(why Reason, detail string) Reading { return Reading{reason: why, detail: detail} }
+
+// Value returns the value and whether it is known. An unknown value is NaN, so that arithmetic that forgot to ask
+// spoils its result visibly instead of acting on a zero.
+func (r Reading) Value() (float64, bool) {
+	if !r.known {
+		return math.NaN(), false
+	}
+	return r.value, true
+}
+
+// Or returns the value, or def where it is unknown.
+func (r Reading) Or(def float64) float64 {
+	if !r.known {
+		return def
+	}
+	return r.value
+}
+
+// Why returns the reason and detail of a missing reading; both are empty for a known one.
+func (r Reading) Why() (Reason, string) {
+	if r.known {
+		return "", ""
+	}
+	if r.reason == "" {
+		return NoData, r.detail
+	}
+	return r.reason, r.detail
+}
+
+// MarshalJSON writes the value, or null where it is unknown.
+func (r Reading) MarshalJSON() ([]byte, error) { return Number(r.Or(math.NaN())).MarshalJSON() }
+
+// Number is a float64 whose JSON form is null where it is NaN or infinite: encoding/json refuses those values.
+type Number float64
+
+// MarshalJSON implements json.Marshaler.
+func (n Number) MarshalJSON() ([]byte, error) {
+	if f := float64(n); math.IsNaN(f) || math.IsInf(f, 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// UnmarshalJSON implements json.Unmarshaler: null becomes NaN.
+func (n *Number) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*n = Number(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(n))
+}
+
+// Measurement is what one tick knows of one service: one snapshot, evaluated at one instant. Where the whole snapshot
+// failed (the query timed out, nothing was found), Invalid says why and Instances is empty. A Measurement is read-only
+// once it is handed to a loop.
+type Measurement struct {
+	Service   string
+	At        time.Time     // evaluation time of the queries
+	Window    time.Duration // W: the span that rates, means and ratios cover
+	Took      time.Duration // how long the slowest query ran
+	Instances []Instance    // sorted by name
+
+	// Quantile is the objective's latency quantile in seconds over all instances (SLO 99 % within 300 ms: the p99).
+	// It feeds the target and the display, never the law. A value at the top finite bucket is Censored.
+	Quantile Reading
+	Censored bool
+
+	// Invalid says why the whole snapshot is missing ("" where it is not).
+	Invalid Reason
+	// Partial carries the server's warnings: such a snapshot may tighten, never loosen.
+	Partial string
+	// Detail is prose beside Invalid or Partial: which query, which labels, what the server said.
+	Detail string
+}
+
+// Instance is the snapshot of one instance of a service. Counts are over the window: increase(), extrapolated by
+// Prometheus, hence not whole.
+type Instance struct {
+	Name string
+	// Age is how old the newest raw sample was at the evaluation time; a Reading, because freshness is itself a signal
+	// (in seconds).
+	Age Reading
+
+	Offered   Reading // arrivals
+	Admitted  Reading
+	Refused   Reading // by any policy
+	Completed Reading // admitted requests that finished (count of the latency histogram)
+	Failed    Reading // admitted requests that failed
+	Slow      Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
+	Mean      Reading // mean latency of completed requests, seconds
+
+	InFlight    Reading // requests in flight, mean over the window
+	Limit       Reading // the effective concurrency limit, last sample
+	Binding     Reading // share of the window spent at ≥ 85 % of the limit, 0..1
+	ServiceTime Reading // ŝ of guard's floor test in seconds, 0 when none stands
+	Revision    Reading // the Setting's revision that the instance has applied
+}

@@ -1,0 +1,3 @@
+module github.com/seed-de83e32b/governor
+
+go 1.26
