@@ -1,0 +1,195 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/version"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// DefaultAddress is where a governor listens unless told otherwise, and where a client looks for it.
+const DefaultAddress = "127.0.0.1:9747"
+
+// VersionHeader carries the version of the daemon on every one of its answers. A client tells by it a governor from
+// whatever else may listen on the port.
+const VersionHeader = "Governor-Version"
+
+const (
+	clientTimeout  = 5 * time.Second
+	maxAnswerBytes = 64 << 20 // an hour of decisions of a few hundred loops
+)
+
+// Client reads the HTTP interface of one governor. It is safe for concurrent use.
+type Client struct {
+	base *url.URL
+	http *http.Client
+}
+
+// NewClient returns a client for the governor at baseURL: "http://127.0.0.1:9747", or "host:port" for plain HTTP. Every
+// call is bounded by five seconds besides its own context.
+func NewClient(baseURL string) (*Client, error) {
+	spelled := baseURL
+	if !strings.Contains(baseURL, "://") {
+		baseURL = "http://" + baseURL
+	}
+	u, err := url.Parse(baseURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return nil, fmt.Errorf("%q is not the address of a governor: expected something like http://%s", spelled, DefaultAddress)
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	// A transport of its own: its idle connections end with the client, not with the process.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	return &Client{base: u, http: &http.Client{Transport: transport, Timeout: clientTimeout}}, nil
+}
+
+// Address returns the base URL that the client asks, without a password.
+func (c *Client) Address() string { return c.base.Redacted() }
+
+// Close drops the idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status returns the state of the daemon and of what it depends on.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	err := c.get(ctx, &s, nil, "status")
+	return s, err
+}
+
+// Loops returns every loop, sorted by service and knob.
+func (c *Client) Loops(ctx context.Context) ([]Loop, error) {
+	var l []Loop
+	err := c.get(ctx, &l, nil, "loops")
+	return l, err
+}
+
+// Loop returns the loop of one knob of a service.
+func (c *Client) Loop(ctx context.Context, service string, knob control.Knob) (Loop, error) {
+	var l Loop
+	err := c.get(ctx, &l, nil, "loops", service, string(knob))
+	return l, err
+}
+
+// Decisions returns the journal's entries after the cursor since, oldest first. Pass 0 for all that is kept, and the
+// Next of one answer to get only what came later. A cursor beyond the journal's end (the daemon was restarted) starts
+// from the beginning.
+func (c *Client) Decisions(ctx context.Context, since uint64) (Decisions, error) {
+	var d Decisions
+	err := c.get(ctx, &d, url.Values{"since": {strconv.FormatUint(since, 10)}}, "decisions")
+	return d, err
+}
+
+// AnswerError is an answer other than success: what was asked, what came back, what may help.
+type AnswerError struct {
+	URL     string
+	Code    int // HTTP status
+	Message string
+	Hint    string
+}
+
+// Error implements error.
+func (e *AnswerError) Error() string {
+	return withHint(fmt.Sprintf("GET %s: %s", e.URL, e.Message), e.Hint)
+}
+
+func (c *Client) get(ctx context.Context, into any, query url.Values, segments ...string) error {
+	for i, s := range segments {
+		segments[i] = url.PathEscape(s)
+	}
+	u := c.base.JoinPath(append([]string{Prefix}, segments...)...)
+	u.RawQuery = query.Encode()
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "governor/"+version.Version)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
+	if err != nil {
+		return c.unreachable(ctx, err)
+	}
+	return read(u.Redacted(), resp, body, into)
+}
+
+// read tells apart what can come back from an address that somebody typed: a governor's answer, a governor's error, a
+// governor of another version, another program altogether.
+func read(asked string, resp *http.Response, body []byte, into any) error {
+	fail := func(message, hint string) error {
+		return &AnswerError{URL: asked, Code: resp.StatusCode, Message: message, Hint: hint}
+	}
+	served := resp.Header.Get(VersionHeader)
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return fail(resp.Status, "this governor asks for credentials: put them into the address, https://user:password@host:port")
+	case served == "":
+		return fail("the answer does not come from a governor ("+resp.Status+")",
+			"is that governor's --web.listen-address? The default is "+DefaultAddress)
+	case len(body) > maxAnswerBytes:
+		return fail(fmt.Sprintf("the answer is larger than %d MiB", maxAnswerBytes>>20), "")
+	case kind != "application/json":
+		return fail(fmt.Sprintf("governor %s does not have this resource (%s)", served, resp.Status),
+			"this program is version "+version.Version+": use the one that came with the daemon")
+	case resp.StatusCode/100 != 2:
+		var e Error
+		if err := json.Unmarshal(body, &e); err != nil || e.Error == "" {
+			e = Error{Error: resp.Status}
+		}
+		return fail(e.Error, e.Hint)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fail(fmt.Sprintf("cannot read the answer of governor %s: %v", served, err),
+			"this program is version "+version.Version+": use the one that came with the daemon")
+	}
+	return nil
+}
+
+func (c *Client) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	// url.Error repeats method and URL, which the message below states already.
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err
+	}
+	return &UnreachableError{Address: c.base.Redacted(), Err: err}
+}
+
+// UnreachableError says that nobody answered at Address.
+type UnreachableError struct {
+	Address string
+	Err     error
+}
+
+// Error implements error.
+func (e *UnreachableError) Error() string {
+	return withHint(fmt.Sprintf("no governor answers at %s: %v", e.Address, e.Err),
+		"is `governor run` up, and is that its --web.listen-address?")
+}
+
+// Unwrap returns the network's error.
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+func withHint(message, hint string) string {
+	if hint == "" {
+		return message
+	}
+	return message + " (" + hint + ")"
+}
