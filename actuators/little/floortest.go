@@ -1,0 +1,157 @@
+package little
+
+import (
+	"math"
+	"time"
+)
+
+// FloorTest answers the question that latency alone cannot: the limit is at its floor, the service is still slower than
+// its setpoint and refuses work; would refusing more help? It halves the limit for one settling time and looks at the
+// throughput.
+//
+//	idle ──at the floor, slow, refusing for Dwell──► halved ──one settle──► Δln X/Δln L > ½ ?
+//	                                                                       yes: ineffective   no: smaller
+//
+// If throughput fell with the limit there was no queue to cut: a dependency is slow, or the service itself. The limit is
+// restored and ŝ, the mean latency seen, becomes the service's present own time: no setpoint below 1.25·ŝ makes sense
+// while it stands. If throughput stayed, capacity really has shrunk, and the halved limit is the new floor. (Comparing
+// latency before and after looks natural and wrecks a real overload.)
+type FloorTest struct {
+	Dwell      time.Duration // how long at the floor before a test starts
+	Window     time.Duration // span of the throughput and mean that Step is given
+	MinWait    time.Duration // shortest time from a change of the limit to the start of a clean window
+	WaitFactor float64       // and at least this many mean latencies
+	Hold       time.Duration // how long a finding stands
+
+	phase    Phase
+	since    time.Time // of the phase; in Idle: since when the test's condition has held (zero: it does not)
+	limit    float64   // before halving
+	x        float64   // throughput before halving
+	wait     time.Duration
+	smaller  float64 // the floor a test has found, 0: none
+	smallerT time.Time
+	s        float64 // ŝ in seconds, 0: none
+	sT       time.Time
+}
+
+// Phase is where a FloorTest stands.
+type Phase string
+
+// The phases.
+const (
+	Idle   Phase = "idle"
+	Dwell  Phase = "dwell"  // the condition holds, the test is about to start
+	Halved Phase = "halved" // the limit is halved, throughput is being watched
+)
+
+// Sample is what a FloorTest is told of the service at one instant, over the last Window.
+type Sample struct {
+	Throughput float64 // completions per second
+	Mean       float64 // mean latency, seconds
+	Refusing   bool
+	Limit      float64 // in force
+	Floor      float64 // X̂max·m₀
+	Min        float64 // the configured minimum of the limit
+	Setpoint   float64 // seconds, without ŝ
+}
+
+// Finding is what a FloorTest says.
+type Finding struct {
+	Phase       Phase
+	Limit       float64 // the limit the test imposes now; 0: none
+	Floor       float64 // the floor in force: Sample.Floor, or what a test has found
+	ServiceTime float64 // ŝ in seconds; 0: none stands
+	Ended       bool    // a test ended in this step: the limit before it is in Restore
+	Restore     float64 // the limit to return to (Ended, ineffective); 0 where the halved one stays
+}
+
+// ServiceTimeMargin is how far above ŝ a setpoint must stay: below it the limit would cut useful work.
+const ServiceTimeMargin = 1.25
+
+const (
+	sFades     = 0.8  // a mean below this share of ŝ ends it
+	atFloor    = 1.05 // a limit within 5 % of the floor is at it
+	elasticity = 0.5  // Δln X/Δln L above which throughput followed the limit
+)
+
+// Step advances the test to now. Call it once a period with a valid sample; a missing measurement skips the call.
+func (t *FloorTest) Step(now time.Time, s Sample) Finding {
+	if t.s > 0 && (now.Sub(t.sT) >= t.Hold || s.Mean < sFades*t.s) {
+		t.s = 0
+	}
+	if t.smaller > 0 && now.Sub(t.smallerT) >= t.Hold {
+		t.smaller = 0
+	}
+	f := Finding{Phase: Idle, Floor: t.floor(s)}
+	if t.phase == Halved {
+		f = t.judge(now, s, f)
+	} else {
+		f = t.watch(now, s, f)
+	}
+	f.ServiceTime = t.s
+	return f
+}
+
+// floor is the lowest limit the law may choose.
+func (t *FloorTest) floor(s Sample) float64 {
+	if t.smaller > 0 {
+		return max(s.Min, min(t.smaller, s.Floor))
+	}
+	return max(s.Min, s.Floor)
+}
+
+// watch waits for the condition to hold for Dwell, and then halves the limit.
+func (t *FloorTest) watch(now time.Time, s Sample, f Finding) Finding {
+	t.phase = Idle
+	stuck := t.s == 0 && s.Refusing && s.Mean > s.Setpoint && s.Limit <= atFloor*f.Floor
+	if !stuck {
+		t.since = time.Time{}
+		return f
+	}
+	if t.since.IsZero() {
+		t.since = now
+	}
+	f.Phase = Dwell
+	if now.Sub(t.since) < t.Dwell {
+		return f
+	}
+	t.since = time.Time{}
+	if s.Limit/2 < s.Min {
+		t.s, t.sT = s.Mean, now
+		return f
+	}
+	t.phase, t.since = Halved, now
+	t.limit, t.x = s.Limit, s.Throughput
+	t.wait = max(t.MinWait, time.Duration(t.WaitFactor*s.Mean*float64(time.Second))) + t.Window
+	f.Phase, f.Limit, f.Floor = Halved, s.Limit/2, max(s.Min, s.Limit/2)
+	return f
+}
+
+// judge waits for a window that saw only the halved limit, and compares the throughput.
+func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
+	half := t.limit / 2
+	f.Phase, f.Limit, f.Floor = Halved, half, max(s.Min, half)
+	if now.Sub(t.since) < t.wait {
+		return f
+	}
+	t.phase, t.since = Idle, time.Time{}
+	f.Phase, f.Limit, f.Ended = Idle, 0, true
+	if math.Log(t.x/max(s.Throughput, 1e-9))/math.Ln2 > elasticity {
+		t.s, t.sT = s.Mean, now
+		f.Floor, f.Restore = t.floor(s), t.limit
+		return f
+	}
+	t.smaller, t.smallerT = half, now
+	f.Floor = t.floor(s)
+	return f
+}
+
+// Abort ends a running test without a finding, and says which limit to return to (0: none was running). Use it when the
+// loop is frozen or restarted, or the measurement is lost in mid-test for longer than a settling time.
+func (t *FloorTest) Abort() (restore float64) {
+	if t.phase == Halved {
+		restore = t.limit
+	}
+	t.phase, t.since = Idle, time.Time{}
+	return restore
+}
