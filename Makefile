@@ -1,0 +1,64 @@
+# One command each for building, checking, testing and trying. `make help` lists them.
+
+SHELL := bash
+
+# Modules with our own packages: `go test ./...` in one of them stays out of the others, so every target walks them all.
+# A test fails if a go.mod of the tree is in neither list.
+MODULES := . actuators
+# Modules that only pin tools: the linters and the real servers that tests run on.
+TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
+INFO     := github.com/prometheus/common/version
+LDFLAGS  := -X $(INFO).Version=$(VERSION) -X $(INFO).Revision=$(REVISION) -X $(INFO).Branch=$(BRANCH)
+
+# $(call each,COMMAND) runs COMMAND in every module, all of them even if one fails, and fails if one did.
+each = failed=; for module in $(MODULES); do \
+	echo "== $$module: $(2)"; \
+	(cd "$$module" && $(1)) || failed="$$failed $$module"; \
+	done; \
+	test -z "$$failed" || { echo "failed in:$$failed" >&2; exit 1; }
+
+# Everything but the end-to-end tests: those put a real load on the machine, so they run alone, and never from the cache.
+unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e')
+
+.PHONY: help build test race lint demo bench fmt clean servers
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/governor and bin/govtop
+	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/governor ./cmd/govtop
+
+servers: # real Consul and Prometheus, found or built, outside every test's time limit
+	go run ./test/servers/obtain
+
+test: servers ## run all tests of all modules, the end-to-end tests on real servers last
+	@status=0; \
+	( $(call each,$(call unit,-timeout 5m),go test) ) || status=1; \
+	echo "== .: end to end"; \
+	go test -count=1 -p 1 -timeout 15m ./test/e2e/... || status=1; \
+	exit $$status
+
+race: servers ## run the tests but the end-to-end ones under the race detector (needs a C compiler)
+	@$(call each,$(call unit,-race -timeout 10m),go test -race)
+
+lint: ## gofmt, go vet and staticcheck on all modules
+	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || \
+		{ printf 'not formatted (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; }
+	@$(call each,go vet ./...,go vet)
+	@$(call each,go tool -modfile="$(CURDIR)/test/tools/lint/go.mod" staticcheck ./...,staticcheck)
+
+demo: ## one service at three times its capacity, with and without governor, on real servers
+	go run ./test/e2e/demo
+
+bench: ## run the benchmarks of all modules
+	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)
+
+fmt: ## format all Go files
+	gofmt -w .
+
+clean: ## remove what was built here (the servers' builds stay in the user's cache directory)
+	rm -rf bin

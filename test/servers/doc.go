@@ -1,0 +1,26 @@
+// Package servers runs the real Consul and the real Prometheus as processes, for tests and for the demo on real
+// servers. Nothing is mocked and nothing needs root, a container or a download outside the Go module proxy.
+//
+// In a test:
+//
+//	consul := servers.Consul(t)
+//	prom := servers.Prometheus(t, servers.ScrapeInterval(time.Second), servers.Targets(servers.TargetGroup{
+//		Targets: []string{"127.0.0.1:9100"},
+//	}))
+//	… consul.URL(), prom.URL() …
+//	prom.Kill()    // as kill -9 does
+//	prom.Restart() // same ports, same data
+//
+// Every server listens on loopback only, on ports that were free a moment before (a start that loses the race for a port
+// is retried on others), keeps its data in the test's temporary directory, and is stopped by its own process id when the
+// test ends. The end of its log is printed when the test has failed. StartConsul and StartPrometheus do the same with
+// a context and a log function where there is no test.
+//
+// # Where the binaries come from
+//
+// The first of: the path in GOVERNOR_TEST_CONSUL or GOVERNOR_TEST_PROMETHEUS; a suitable server on PATH (Consul from
+// 1.15, Prometheus from 3.0); a build cached in the user's cache directory; a build from the nested modules test/tools/consul
+// and test/tools/prometheus, whose go.mod alone names the version. The build takes some minutes, once, which is more
+// than a test's time limit should have to cover, so `make test` runs `go run ./test/servers/obtain` beforehand. Builds
+// are serialised by a file lock: any number of test binaries may ask at once.
+package servers
