@@ -1,29 +1,60 @@
-// Package models holds the plants: deterministic event-queue models of services under load, with load shapes, telemetry
-// delay and faults. It knows nothing of control or guard; whoever wires a loop around a plant hands it an Admitter.
+// Package models holds the plants: deterministic event-queue models of a service under load, with load shapes, faults and
+// the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; whoever wires a loop
+// around a plant hands it an Admitter.
+//
+//	        Load (Poisson, open loop)
+//	             │ arrival
+//	        ┌────▼─────┐ refused   ┌───────┐
+//	        │ Admitter ├──────────►│ Score │  what the clients saw, exact
+//	        └────┬─────┘           └───▲───┘
+//	             │ admitted            │
+//	┌────────────▼───────────┐  done   │   ┌───────────┐
+//	│ queue → K servers → dep├─────────┴──►│ Telemetry │  what a scrape every S sees, late and windowed
+//	└────────────────────────┘             └───────────┘
+//
+// Time is simulated and starts at zero. A run with the same Config has the same arrivals, service draws and dependency
+// draws whatever its Admitter does, so that contenders differ by their decisions alone. Everything here runs on one
+// goroutine.
 package models
 
 import "time"
 
+// Classes is the number of criticalities.
+const Classes = 4
+
 // Request is one arrival at a simulated service.
 type Request struct {
-	ID          uint64
-	Criticality int // 0 = critical, 1 = default, 2 = sheddable, 3 = background
+	ID          uint64 // 1, 2, 3… in order of arrival
+	Criticality int    // 0 = critical, 1 = default, 2 = sheddable, 3 = background
 	Arrived     time.Duration
+	// Slot is the place in the plant that the request takes if it is admitted: small, dense and free until Done. An
+	// Admitter may index what it must remember about the request by it.
+	Slot int
 }
 
-// Outcome is how a request ended.
+// Outcome is how an admitted request ended.
 type Outcome int
 
 // The outcomes.
 const (
 	OK       Outcome = iota // finished
 	Failed                  // finished with an error
-	TimedOut                // the client gave up before it finished
+	TimedOut                // finished, but the client had given up before
 )
 
 // Admitter decides about each arrival: it is the final control element in front of a plant. Instants are simulated time
-// since the start of the run. A plant calls its Admitter from one goroutine.
+// since the start of the run. A plant calls its Admitter from one goroutine, in order of time.
 type Admitter interface {
 	Admit(now time.Duration, r Request) bool
 	Done(now time.Duration, r Request, o Outcome)
+	// Report is called at every scrape.
+	Report(now time.Duration) Report
+}
+
+// Report is what an Admitter exposes beside the counters that the plant itself keeps.
+type Report struct {
+	Limit          float64       // the effective limit of requests in flight; +Inf: none
+	ServiceTime    time.Duration // ŝ of a floor test, 0 when none stands
+	BindingSeconds float64       // cumulative time spent at ≥ 85 % of the limit
+	Revision       float64       // of the Setting that is applied
 }

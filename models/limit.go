@@ -1,0 +1,64 @@
+package models
+
+import (
+	"math"
+	"time"
+)
+
+// BindingAt is the share of its limit at which a service counts as bound by it.
+const BindingAt = 0.85
+
+// Limiter is the plain concurrency limiter: it admits while fewer than its limit are in flight, and knows no latency, no
+// priority and no reflex. Lowering the limit below what is in flight refuses until enough has finished.
+type Limiter struct {
+	limit    float64
+	revision float64
+	inFlight int
+	binding  bindingClock
+}
+
+// NewLimiter returns a Limiter; a limit of +Inf admits everything.
+func NewLimiter(limit float64) *Limiter { return &Limiter{limit: limit} }
+
+// Set puts a limit in force; revision is reported back as applied.
+func (l *Limiter) Set(now time.Duration, limit, revision float64) {
+	l.binding.advance(now, l.inFlight, l.limit)
+	l.limit, l.revision = limit, revision
+}
+
+// Limit returns the limit in force.
+func (l *Limiter) Limit() float64 { return l.limit }
+
+// Admit implements Admitter.
+func (l *Limiter) Admit(now time.Duration, _ Request) bool {
+	if float64(l.inFlight+1) > l.limit {
+		return false
+	}
+	l.binding.advance(now, l.inFlight, l.limit)
+	l.inFlight++
+	return true
+}
+
+// Done implements Admitter.
+func (l *Limiter) Done(now time.Duration, _ Request, _ Outcome) {
+	l.binding.advance(now, l.inFlight, l.limit)
+	l.inFlight--
+}
+
+// Report implements Admitter.
+func (l *Limiter) Report(now time.Duration) Report {
+	l.binding.advance(now, l.inFlight, l.limit)
+	return Report{Limit: l.limit, BindingSeconds: l.binding.total.Seconds(), Revision: l.revision}
+}
+
+// bindingClock adds up the time during which a limit binds. It must be advanced before every change of what it looks at.
+type bindingClock struct {
+	since, total time.Duration
+}
+
+func (b *bindingClock) advance(now time.Duration, inFlight int, limit float64) {
+	if float64(inFlight) >= BindingAt*limit && !math.IsInf(limit, 1) {
+		b.total += now - b.since
+	}
+	b.since = now
+}

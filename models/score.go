@@ -1,0 +1,148 @@
+package models
+
+import (
+	"math"
+	"time"
+)
+
+// Score is what the clients saw, counted exactly and without delay. A request belongs to the phase in which it arrived.
+type Score struct {
+	slo       time.Duration
+	objective float64
+	Phases    []Phase
+	seconds   []second
+	current   int
+}
+
+// Phase is a span of a run that is judged by itself.
+type Phase struct {
+	Name     string
+	From, To time.Duration
+
+	Offered, Admitted, Refused int
+	// Good counts requests that finished within the SLO, in all and by criticality.
+	Good        int
+	OfferedBy   [Classes]int
+	GoodBy      [Classes]int
+	latencies   []int32 // admitted and finished, by latencyBin
+	latencySeen int
+}
+
+// second is one second of a run: requests that arrived in it, and those of them that finished well; requests that
+// finished in it, and those of them that finished late.
+type second struct {
+	arrived, good  int32
+	finished, late int32
+}
+
+// NewScore returns a Score for an SLO (the share objective within latency slo) over adjoining phases. Of a Phase only
+// Name, From and To are read.
+func NewScore(slo time.Duration, objective float64, phases []Phase) *Score {
+	s := &Score{slo: slo, objective: objective}
+	for _, p := range phases {
+		s.Phases = append(s.Phases, Phase{Name: p.Name, From: p.From, To: p.To, latencies: make([]int32, latencyBins)})
+	}
+	s.seconds = make([]second, int(phases[len(phases)-1].To/time.Second)+2)
+	return s
+}
+
+// phase finds the phase that at lies in; at hardly ever moves far from the last one asked for.
+func (s *Score) phase(at time.Duration) *Phase {
+	for s.current > 0 && at < s.Phases[s.current].From {
+		s.current--
+	}
+	for s.current < len(s.Phases)-1 && at >= s.Phases[s.current].To {
+		s.current++
+	}
+	return &s.Phases[s.current]
+}
+
+func (s *Score) second(at time.Duration) *second {
+	return &s.seconds[min(int(at/time.Second), len(s.seconds)-1)]
+}
+
+func (s *Score) arrived(at time.Duration, class int, admitted bool) {
+	p := s.phase(at)
+	p.Offered++
+	p.OfferedBy[class]++
+	s.second(at).arrived++
+	if admitted {
+		p.Admitted++
+	} else {
+		p.Refused++
+	}
+}
+
+func (s *Score) finished(at time.Duration, r Request, o Outcome) {
+	latency := at - r.Arrived
+	p := s.phase(r.Arrived)
+	p.latencies[latencyBin(latency)]++
+	p.latencySeen++
+	end := s.second(at)
+	end.finished++
+	if latency > s.slo {
+		end.late++
+		return
+	}
+	if o == OK {
+		p.Good++
+		p.GoodBy[r.Criticality]++
+		s.second(r.Arrived).good++
+	}
+}
+
+// Quantile is the q-quantile of latency over the admitted requests of the phase, to within 1 %; 0 where none finished.
+func (p *Phase) Quantile(q float64) time.Duration {
+	if p.latencySeen == 0 {
+		return 0
+	}
+	rank := int(math.Ceil(q * float64(p.latencySeen)))
+	for bin, n := range p.latencies {
+		if rank -= int(n); rank <= 0 {
+			return latencyOf(bin)
+		}
+	}
+	return latencyOf(latencyBins - 1)
+}
+
+// AboveSLO is the time in [from, to) that the service spent above its SLO: whole seconds in which more of the finishing
+// requests were late than the objective allows, or requests arrived and none finished.
+func (s *Score) AboveSLO(from, to time.Duration) time.Duration {
+	var n time.Duration
+	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
+		sec := s.seconds[i]
+		late := float64(sec.late) > (1-s.objective)*float64(sec.finished)
+		hung := sec.finished == 0 && sec.arrived > 0
+		if late || hung {
+			n += time.Second
+		}
+	}
+	return n
+}
+
+// Goodput counts the requests that arrived in [from, to), and those of them that finished within the SLO; both instants
+// in whole seconds.
+func (s *Score) Goodput(from, to time.Duration) (good, offered int) {
+	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
+		good += int(s.seconds[i].good)
+		offered += int(s.seconds[i].arrived)
+	}
+	return good, offered
+}
+
+// Latencies are kept in bins of 1 % width from 0.1 ms to about 28 min.
+const (
+	latencyBins  = 1670
+	latencyLeast = 0.1e-3
+)
+
+var binWidth = math.Log(1.01)
+
+func latencyBin(d time.Duration) int {
+	bin := math.Log(d.Seconds()/latencyLeast) / binWidth
+	return int(max(0, min(latencyBins-1, bin))) // -Inf for 0 lands in the first
+}
+
+func latencyOf(bin int) time.Duration {
+	return time.Duration(latencyLeast * math.Exp((float64(bin)+0.5)*binWidth) * float64(time.Second))
+}

@@ -1,0 +1,193 @@
+package models
+
+import (
+	"math"
+	"slices"
+	"sort"
+	"time"
+)
+
+// Telemetry is what Prometheus would know about a plant: its counters and gauges, sampled on the scrape grid, and
+// functions over windows of those samples that answer as PromQL does. A loop in a simulation reads the plant through it
+// and through nothing else.
+type Telemetry struct {
+	plant   *Plant
+	samples []snapshot // ascending in time
+}
+
+// counters are cumulative since the start of the run.
+type counters struct {
+	offered, admitted, refused [Classes]float64
+	completed                  float64
+	latencySum                 float64   // seconds
+	buckets                    []float64 // by upper edge, not cumulative; the last is +Inf
+}
+
+type snapshot struct {
+	counters
+	at       time.Duration
+	inFlight float64
+	report   Report
+}
+
+func (c *counters) complete(latency time.Duration, edges []time.Duration) {
+	c.completed++
+	c.latencySum += latency.Seconds()
+	i := 0
+	for i < len(edges) && latency > edges[i] {
+		i++
+	}
+	c.buckets[i]++
+}
+
+// Scrape samples the plant every interval from first on, 0 < interval.
+func Scrape(p *Plant, first, interval time.Duration) *Telemetry {
+	t := &Telemetry{plant: p}
+	p.Every(first, interval, func(now time.Duration) {
+		s := snapshot{counters: p.counters, at: now, inFlight: float64(p.InFlight()), report: p.admitter.Report(now)}
+		s.buckets = slices.Clone(p.counters.buckets)
+		for i := 1; i < len(s.buckets); i++ {
+			s.buckets[i] += s.buckets[i-1]
+		}
+		t.samples = append(t.samples, s)
+	})
+	return t
+}
+
+// Window is what one evaluation sees of the samples in (At−Span, At]. Quantities are NaN where the samples do not
+// determine them: fewer than two for increases, none for gauges, no completion for latencies.
+type Window struct {
+	At, Span time.Duration
+	Age      float64 // of the newest sample, seconds
+
+	// Increases over the window, extrapolated to its edges as PromQL's increase() does, hence not whole.
+	Offered, Admitted, Refused float64
+	ByClass                    [Classes]struct{ Offered, Refused float64 }
+	Completed                  float64
+	Slow                       float64 // completed later than the SLO; NaN unless the SLO is an edge of the histogram
+	Mean                       float64 // latency of the completed, seconds
+	Quantile                   float64 // of latency, interpolated in its bucket, seconds
+	Censored                   bool    // Quantile lies above the highest finite edge and reads as that edge
+	Binding                    float64 // share of the window at ≥ 85 % of the limit
+
+	InFlight float64 // mean of the samples, as avg_over_time
+	// Last samples.
+	Limit, ServiceTime, Revision float64
+}
+
+// Window evaluates at the instant at over the last span. Samples younger than lag have not arrived yet.
+func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quantile float64) Window {
+	nan := math.NaN()
+	w := Window{At: at, Span: span, Age: nan, InFlight: nan, Limit: nan, ServiceTime: nan, Revision: nan}
+	from := sort.Search(len(t.samples), func(i int) bool { return t.samples[i].at > at-span })
+	to := sort.Search(len(t.samples), func(i int) bool { return t.samples[i].at > at-lag })
+	var in []snapshot
+	if from < to {
+		in = t.samples[from:to]
+	}
+
+	times := make([]time.Duration, len(in))
+	for i, s := range in {
+		times[i] = s.at
+	}
+	increase := func(of func(s *snapshot) float64) float64 {
+		values := make([]float64, len(in))
+		for i := range in {
+			values[i] = of(&in[i])
+		}
+		return Increase(times, values, at-span, at)
+	}
+
+	for class := range Classes {
+		w.ByClass[class].Offered = increase(func(s *snapshot) float64 { return s.offered[class] })
+		w.ByClass[class].Refused = increase(func(s *snapshot) float64 { return s.refused[class] })
+		w.Offered += w.ByClass[class].Offered
+		w.Refused += w.ByClass[class].Refused
+		w.Admitted += increase(func(s *snapshot) float64 { return s.admitted[class] })
+	}
+	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
+	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
+	w.Binding = increase(func(s *snapshot) float64 { return s.report.BindingSeconds }) / span.Seconds()
+
+	edges := t.plant.cfg.LatencyEdges
+	cumulative := make([]float64, len(edges)+1)
+	for i := range cumulative {
+		cumulative[i] = increase(func(s *snapshot) float64 { return s.buckets[i] })
+	}
+	w.Slow = nan
+	if i := slices.Index(edges, slo); i >= 0 {
+		w.Slow = w.Completed - cumulative[i]
+	}
+	w.Quantile, w.Censored = bucketQuantile(quantile, edges, cumulative)
+
+	if n := len(in); n > 0 {
+		last := &in[n-1]
+		w.Age = (at - last.at).Seconds()
+		w.Limit, w.ServiceTime, w.Revision = last.report.Limit, last.report.ServiceTime.Seconds(), last.report.Revision
+		w.InFlight = 0
+		for i := range in {
+			w.InFlight += in[i].inFlight / float64(n)
+		}
+	}
+	return w
+}
+
+// Increase answers PromQL's increase() over the range (from, to] of a counter sampled at times, ascending and inside the
+// range. It is NaN for fewer than two samples.
+//
+// The rule is Prometheus's extrapolatedRate (promql/functions.go): the difference of last and first sample, plus the
+// value before every reset, is scaled up to the edges of the range where the nearest sample is within 1.1 × the mean
+// distance of samples, and by half of that mean distance where it is not; to the left no further than to where the
+// counter would have been zero.
+func Increase(times []time.Duration, values []float64, from, to time.Duration) float64 {
+	n := len(values)
+	if n < 2 {
+		return math.NaN()
+	}
+	total := values[n-1] - values[0]
+	for i := 1; i < n; i++ {
+		if values[i] < values[i-1] {
+			total += values[i-1]
+		}
+	}
+
+	toStart := (times[0] - from).Seconds()
+	toEnd := (to - times[n-1]).Seconds()
+	sampled := (times[n-1] - times[0]).Seconds()
+	distance := sampled / float64(n-1)
+	near := 1.1 * distance
+
+	if toStart >= near {
+		toStart = distance / 2
+	}
+	if total > 0 && values[0] >= 0 {
+		toStart = min(toStart, sampled*values[0]/total)
+	}
+	if toEnd >= near {
+		toEnd = distance / 2
+	}
+	if sampled == 0 {
+		return total
+	}
+	return total * (sampled + toStart + toEnd) / sampled
+}
+
+// bucketQuantile answers histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
+// lower bound of the first, the highest finite edge (censored) where the quantile lies above it. cumulative has one
+// element more than edges, for +Inf.
+func bucketQuantile(q float64, edges []time.Duration, cumulative []float64) (value float64, censored bool) {
+	total := cumulative[len(cumulative)-1]
+	if len(edges) == 0 || !(total > 0) {
+		return math.NaN(), false
+	}
+	rank := q * total
+	i := sort.Search(len(edges), func(i int) bool { return cumulative[i] >= rank })
+	if i == len(edges) {
+		return edges[i-1].Seconds(), true
+	}
+	var low, below float64
+	if i > 0 {
+		low, below = edges[i-1].Seconds(), cumulative[i-1]
+	}
+	return low + (edges[i].Seconds()-low)*(rank-below)/(cumulative[i]-below), false
+}
