@@ -57,10 +57,12 @@ type Decision struct {
 
 	Inputs Inputs `json:"inputs"`
 
-	Setpoint Number `json:"setpoint"` // τ in force, seconds of mean latency
+	Setpoint Number `json:"setpoint"` // τ in force, seconds of mean latency: max(LatencyTarget, 1.25·ŝ)
 	Measured Number `json:"measured"` // mean latency of admitted requests, seconds
-	Terms    Terms  `json:"terms"`
-	Gates    Gates  `json:"gates"`
+	// LatencyTarget is τ*, what is published for the guards' reflex: they know ŝ themselves.
+	LatencyTarget Number `json:"latency_target"`
+	Terms         Terms  `json:"terms"`
+	Gates         Gates  `json:"gates"`
 
 	From  Number `json:"from"`  // the value in force before
 	Raw   Number `json:"raw"`   // what the law asked for, before any constraint

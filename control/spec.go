@@ -1,6 +1,10 @@
 package control
 
-import "time"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // SLO is what the service owes its callers: the share Objective of admitted requests finishes within Latency, and at
 // most the share Errors fails.
@@ -52,4 +56,83 @@ type Tuning struct {
 	TargetWeight     float64       // EWMA weight of D̂ a period; default 0.5·T/θ
 	FloorTestHold    time.Duration // how long a floor test's result stands; default max(20θ, 300 s)
 	AIMDIncrease     float64       // additive increase a period, share of the limit; default 0.02, at least one request
+}
+
+// validate reports the first thing that no loop could work with.
+func (s Spec) validate() error {
+	switch c := s.Concurrency; {
+	case s.SLO.Latency <= 0:
+		return fmt.Errorf("SLO latency %s: must be positive", s.SLO.Latency)
+	case !(s.SLO.Objective > 0 && s.SLO.Objective < 1):
+		return fmt.Errorf("SLO objective %g: must lie between 0 and 1, both excluded", s.SLO.Objective)
+	case !(s.SLO.Errors >= 0 && s.SLO.Errors < 1):
+		return fmt.Errorf("SLO errors %g: must lie between 0 and 1", s.SLO.Errors)
+	case s.Timing.Scrape <= 0 || s.Timing.Window <= 0 || s.Timing.Period <= 0 || s.Timing.PublishDelay < 0:
+		return fmt.Errorf("timing %+v: scrape, window and period must be positive", s.Timing)
+	case s.Mode != Observe && s.Mode != Shadow && s.Mode != Enforce:
+		return fmt.Errorf("mode %q: must be observe, shadow or enforce", s.Mode)
+	case c == nil:
+		return fmt.Errorf("no knob: concurrency is missing")
+	case !(c.Min >= 1 && c.Max >= c.Min) || math.IsInf(c.Max, 0):
+		return fmt.Errorf("concurrency bounds %g..%g: need 1 <= min <= max", c.Min, c.Max)
+	case c.Fallback != 0 && !(c.Fallback >= c.Min && c.Fallback <= c.Max):
+		return fmt.Errorf("concurrency fallback %g: must lie within %g..%g", c.Fallback, c.Min, c.Max)
+	case c.Law != "" && c.Law != PIDLaw && c.Law != AIMDLaw:
+		return fmt.Errorf("concurrency law %q: must be pid or aimd", c.Law)
+	}
+	return nil
+}
+
+// withDefaults returns a copy in which every zero field has its derived value.
+func (s Spec) withDefaults() Spec {
+	s.Tuning = s.Tuning.WithDefaults(s.Timing)
+	c := *s.Concurrency
+	if c.Fallback == 0 {
+		c.Fallback = c.DefaultFallback()
+	}
+	if c.Law == "" {
+		c.Law = PIDLaw
+	}
+	s.Concurrency = &c
+	return s
+}
+
+// DefaultFallback is √(Min·Max), in whole requests: the middle of the bounds in ln units.
+func (c ConcurrencySpec) DefaultFallback() float64 {
+	return min(max(math.Round(math.Sqrt(c.Min*c.Max)), c.Min), c.Max)
+}
+
+// WithDefaults returns t with every zero field derived from the timing. Beside each number, what it does to the plant.
+func (t Tuning) WithDefaults(timing Timing) Tuning {
+	theta := timing.DeadTime().Seconds()
+	perDeadTime := timing.Period.Seconds() / theta // periods are this share of the dead time
+	zero := 0.0
+	def(&t.Gain, 1)
+	if t.ProportionalGain == nil {
+		t.ProportionalGain = &zero
+	}
+	if t.DerivativeGain == nil {
+		t.DerivativeGain = &zero
+	}
+	def(&t.CutMax, 0.7)                         // at most halves the limit in a period
+	def(&t.RaiseMax, min(0.2, 0.6*perDeadTime)) // at most +80 % within a dead time, while the effect is still unseen
+	def(&t.Deadband, 0.05)
+	def(&t.RefusedCut, 0.05)
+	def(&t.OverloadAt, 0.85)
+	def(&t.MinRequests, 100)
+	def(&t.TargetWeight, min(0.5*perDeadTime, 1))
+	def(&t.AIMDIncrease, 0.02)
+	if t.StaleAfter == 0 {
+		t.StaleAfter = timing.StaleAfter()
+	}
+	if t.FloorTestHold == 0 {
+		t.FloorTestHold = max(20*timing.DeadTime(), 300*time.Second)
+	}
+	return t
+}
+
+func def(field *float64, value float64) {
+	if *field == 0 {
+		*field = value
+	}
 }

@@ -1,0 +1,79 @@
+package control
+
+import "math"
+
+// Constraint is what every output passes before it may be published: deadband, then slew, then floor, clamp and whole
+// units. Moves are measured in ln units of the value, so that a step means the same at 20 and at 2000.
+type Constraint struct {
+	Deadband  float64 // moves smaller than this are not made
+	RaiseMax  float64 // largest raise a step
+	CutMax    float64 // largest cut a step
+	Floor     float64 // a cut stops here; it never raises
+	Min, Max  float64 // hard bounds, 0 < Min ≤ Max
+	Whole     bool    // the value counts things: a move is at least one of them
+	NeverRise bool    // unknown never loosens
+}
+
+// The names of the constraints, as Decision.Bound reports them.
+const (
+	BoundDeadband = "deadband"
+	BoundSlew     = "slew"
+	BoundFloor    = "floor"
+	BoundMin      = "min"
+	BoundMax      = "max"
+	BoundTighten  = "tighten_only"
+)
+
+// Apply returns the value that may follow from, given that the law asks for raw, and the constraint that shaped it ("" if
+// none did; the last one where several did). A raw value that is not a number changes nothing. From itself is clamped to
+// the bounds first: a changed bound takes effect at once.
+func (c Constraint) Apply(from, raw float64) (value float64, bound string) {
+	if clamped := min(max(from, c.Min), c.Max); clamped != from {
+		bound = BoundMin
+		if clamped == c.Max {
+			bound = BoundMax
+		}
+		return clamped, bound
+	}
+	if math.IsNaN(raw) {
+		return from, ""
+	}
+	move := math.Log(max(raw, math.SmallestNonzeroFloat64) / from)
+	switch {
+	case move == 0:
+		return from, ""
+	case move > 0 && c.NeverRise:
+		return from, BoundTighten
+	case math.Abs(move) < c.Deadband:
+		return from, BoundDeadband
+	case move > c.RaiseMax:
+		move, bound = c.RaiseMax, BoundSlew
+	case move < -c.CutMax:
+		move, bound = -c.CutMax, BoundSlew
+	}
+	value = from * math.Exp(move)
+	if floor := min(c.Floor, from); value < floor {
+		value, bound = floor, BoundFloor
+	}
+	if c.Whole {
+		value = wholeStep(from, value)
+	}
+	if value <= c.Min && move < 0 {
+		return c.Min, BoundMin
+	}
+	if value >= c.Max && move > 0 {
+		return c.Max, BoundMax
+	}
+	return value, bound
+}
+
+// wholeStep rounds value towards from, but makes a move of at least one unit where there is one.
+func wholeStep(from, value float64) float64 {
+	switch {
+	case value > from:
+		return max(math.Floor(value), math.Floor(from)+1)
+	case value < from:
+		return min(math.Ceil(value), math.Ceil(from)-1)
+	}
+	return from
+}

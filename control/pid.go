@@ -1,0 +1,88 @@
+package control
+
+import (
+	"math"
+	"time"
+)
+
+// PID is a general controller in the positional form
+//
+//	u = bias + Kp·e + ∫Ki·e dt + Kd·de/dt
+//
+// that works as P, PI, PD or PID from its first sample: a gain of zero simply removes its term. The derivative is
+// taken from the second sample on and can be low-pass filtered. Wind-up is prevented by tracking (Åström and Murray,
+// Feedback Systems, 2nd ed., §11.4, with a tracking time of one sample): Track tells the controller which output is
+// really in force, whatever clamped, delayed or refused its own, and the integral takes up the difference. Bumpless
+// start and transfer from manual are the same call.
+//
+// The zero PID with gains set is ready to use. It is not safe for concurrent use.
+type PID struct {
+	Kp   float64 // output units per unit of error
+	Ki   float64 // output units per unit of error and second
+	Kd   float64 // output units · seconds per unit of error
+	Bias float64 // output of a controller without integral action at zero error
+	// DerivativeFilter is the time constant of a first-order low-pass on the derivative; 0: none.
+	DerivativeFilter time.Duration
+
+	integral float64
+	prevE    float64
+	rate     float64 // filtered de/dt
+	hasPrev  bool
+	tracked  float64
+	tracking bool // Track was called since the last Step
+}
+
+// PIDTerms are the contributions to one output.
+type PIDTerms struct {
+	Error, P, I, D float64 // I includes the bias
+	Output         float64
+}
+
+// largestError keeps the arithmetic finite: no error of a real plant comes near it.
+const largestError = 1e6
+
+// Step advances the controller by dt with the error e (setpoint − measurement, in whatever units the gains expect) and
+// returns its terms. It does nothing and returns false for an e that is not a number and for dt ≤ 0; infinite errors
+// count as very large ones.
+func (c *PID) Step(dt time.Duration, e float64) (PIDTerms, bool) {
+	if math.IsNaN(e) || dt <= 0 {
+		return PIDTerms{}, false
+	}
+	e = min(max(e, -largestError), largestError)
+	h := dt.Seconds()
+
+	rate := 0.0
+	if c.hasPrev {
+		rate = (e - c.prevE) / h
+		if tf := c.DerivativeFilter.Seconds(); tf > 0 {
+			rate = c.rate + (rate-c.rate)*h/(tf+h)
+		}
+	}
+	if c.tracking && c.Ki != 0 {
+		before := e // without a previous error, start as if it had been e all along: no bump
+		if c.hasPrev {
+			before = c.prevE
+		}
+		c.integral = c.tracked - c.Bias - c.Kp*before - c.Kd*c.rate
+	}
+	c.tracking = false
+	c.integral += c.Ki * e * h
+	c.prevE, c.rate, c.hasPrev = e, rate, true
+
+	t := PIDTerms{Error: e, P: c.Kp * e, I: c.Bias + c.integral, D: c.Kd * rate}
+	t.Output = t.P + t.I + t.D
+	return t, true
+}
+
+// Track tells the controller that the output u is in force. A controller without integral action keeps its bias: it
+// has nothing that could wind up. Values that are not finite are ignored.
+func (c *PID) Track(u float64) {
+	if math.IsNaN(u) || math.IsInf(u, 0) {
+		return
+	}
+	c.tracked, c.tracking = u, true
+}
+
+// Lose tells the controller that a sample is missing: the next one starts without a derivative, so that the jump over
+// the gap is no kick. The integral stands.
+func (c *PID) Lose() { c.hasPrev, c.rate = false, 0 }
