@@ -1,0 +1,254 @@
+package arch
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rule says what the packages at or below a folder may import, tests apart.
+type rule struct {
+	folder  string   // the longest matching folder decides
+	ours    []string // packages of this project, exactly; "…/" at the end: the folder and all below it
+	foreign bool     // whether modules of others are allowed
+	why     string
+}
+
+var table = []rule{
+	{"models", []string{"models/"}, false,
+		"plants know nothing of the controllers they test, and a test of arithmetic needs no library"},
+	{"actuators", nil, false,
+		"services import it: they must not inherit a daemon's dependency graph"},
+	{"actuators/little", nil, false,
+		"both layers run it, the guard inside services too"},
+	{"actuators/guard", []string{"actuators", "actuators/little", "actuators/guard/"}, false,
+		"it is the hot path of somebody else's service"},
+	{"actuators/guard/guardprom", []string{"actuators", "actuators/little", "actuators/guard/"}, true,
+		"the binding to client_golang, for services that use it"},
+	{"actuators/consul", []string{"actuators", "actuators/consul/"}, true,
+		"the transport carries Settings and knows neither who decides nor who obeys"},
+	{"control", []string{"control/", "actuators/little"}, false,
+		"the pure core: no I/O, so that any run can be replayed"},
+	{"signals", []string{"control", "signals/"}, true,
+		"the sensor fills Measurements and knows nothing of settings"},
+	{"configs", []string{"control", "signals", "actuators", "configs/"}, true,
+		"the configuration speaks of all of them and runs none of them"},
+	{"cmd", []string{"models/", "actuators/", "control/", "signals/", "configs/", "cmd/"}, true,
+		"the binaries wire everything, but nothing imports tests"},
+	{"test", []string{"models/", "actuators/", "control/", "signals/", "configs/", "cmd/", "test/"}, true,
+		"tests may reach anything"},
+}
+
+// ruleOf returns the rule with the longest folder that contains path.
+func ruleOf(path string) (best rule, ok bool) {
+	for _, r := range table {
+		if under(path, r.folder) && len(r.folder) >= len(best.folder) {
+			best, ok = r, true
+		}
+	}
+	return best, ok
+}
+
+func (r rule) allows(imported string) bool {
+	if !ours(imported) {
+		return standard(imported) || r.foreign
+	}
+	return slices.ContainsFunc(r.ours, func(allowed string) bool {
+		if folder, whole := strings.CutSuffix(allowed, "/"); whole {
+			return under(short(imported), folder)
+		}
+		return short(imported) == allowed
+	})
+}
+
+func TestImportsFollowTheTable(t *testing.T) {
+	for _, p := range ourPackages(t) {
+		r, ok := ruleOf(short(p.ImportPath))
+		if !ok {
+			t.Errorf("%s: no rule; a new top-level folder needs one", p.ImportPath)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if !r.allows(imported) {
+				t.Errorf("%s imports %s: %s", short(p.ImportPath), short(imported), r.why)
+			}
+		}
+	}
+}
+
+// TestTableIsStrict proves that the table can refuse: a table that allows everything would pass the test above.
+func TestTableIsStrict(t *testing.T) {
+	for _, tc := range []struct {
+		importer, imported string
+		want               bool
+	}{
+		{"control", "time", true},
+		{"control", ourPrefix + "/actuators/little", true},
+		{"control", ourPrefix + "/actuators", false},
+		{"control", "github.com/prometheus/common/model", false},
+		{"models/scenarios", ourPrefix + "/models", true},
+		{"models", ourPrefix + "/control", false},
+		{"actuators/guard", "github.com/prometheus/client_golang/prometheus", false},
+		{"actuators/guard/guardhttp", ourPrefix + "/actuators/guard", true},
+		{"actuators/guard/guardprom", "github.com/prometheus/client_golang/prometheus", true},
+		{"signals", ourPrefix + "/actuators", false},
+		{"cmd/governor", ourPrefix + "/test/servers", false},
+	} {
+		r, ok := ruleOf(tc.importer)
+		if got := ok && r.allows(tc.imported); got != tc.want {
+			t.Errorf("%s importing %s: allowed %v, want %v", tc.importer, tc.imported, got, tc.want)
+		}
+	}
+}
+
+// forbidden are packages that none of ours may link, directly or not. A name that ends in a slash stands for everything
+// below it too.
+var forbidden = []struct{ path, why string }{
+	{"github.com/prometheus/prometheus/tsdb", "the storage engine doubles the dependencies; queries go over HTTP or a small store"},
+	{"github.com/prometheus/prometheus/scrape/", "pulls in every discovery"},
+	{"github.com/prometheus/prometheus/discovery/", "pulls in the SDKs of AWS, Azure, GCP and Kubernetes"},
+	{"github.com/prometheus/prometheus/config", "imports discovery and with it the cloud SDKs"},
+	{"github.com/prometheus/prometheus/storage/remote/", "imports config"},
+	{"github.com/prometheus/prometheus/rules/", "governor evaluates queries, Prometheus evaluates rules"},
+	{"github.com/prometheus/prometheus/notifier/", "alerts are Alertmanager's"},
+	{"github.com/prometheus/prometheus/web/", "the whole server"},
+	{"github.com/hashicorp/consul/agent/", "the whole server, under another licence in later versions; the client is consul/api"},
+	{"github.com/aws/", "a cloud SDK: something imported too much"},
+	{"github.com/Azure/", "a cloud SDK: something imported too much"},
+	{"cloud.google.com/", "a cloud SDK: something imported too much"},
+	{"k8s.io/", "a cloud SDK: something imported too much"},
+	{"google.golang.org/grpc/", "interceptors are for a module of their own"},
+	{"github.com/stretchr/testify/", "only tests could want it, and ours don't"},
+}
+
+func TestNothingForbiddenIsLinked(t *testing.T) {
+	for _, p := range ourPackages(t) {
+		for _, dep := range p.Deps {
+			for _, f := range forbidden {
+				folder, whole := strings.CutSuffix(f.path, "/")
+				if dep == folder || whole && under(dep, folder) {
+					t.Errorf("%s depends on %s: %s", short(p.ImportPath), dep, f.why)
+				}
+			}
+		}
+	}
+}
+
+// TestServicesInheritLittle bounds what a service that imports the actuators module has to accept into its own graph.
+func TestServicesInheritLittle(t *testing.T) {
+	for _, p := range list(t, "actuators", "./...") {
+		for _, dep := range p.Deps {
+			if ours(dep) && !under(short(dep), "actuators") {
+				t.Errorf("%s depends on %s: the module of the services must not need the daemon's", short(p.ImportPath), short(dep))
+			}
+		}
+	}
+}
+
+// daemonBudget bounds the packages linked into governor, the standard library included (about two thirds of them).
+const daemonBudget = 320
+
+func TestDaemonStaysWithinItsBudget(t *testing.T) {
+	for _, p := range list(t, ".", "./cmd/governor") {
+		foreign := 0
+		for _, dep := range p.Deps {
+			if !standard(dep) && !ours(dep) {
+				foreign++
+			}
+		}
+		t.Logf("cmd/governor links %d packages, %d of them of others", len(p.Deps), foreign)
+		if len(p.Deps) > daemonBudget {
+			t.Errorf("cmd/governor links %d packages (%d of others), the budget is %d: what came in, and is it worth it?",
+				len(p.Deps), foreign, daemonBudget)
+		}
+	}
+}
+
+// impure are the functions by which a calculation would depend on more than its arguments.
+var impure = map[string][]string{
+	"time":         {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"},
+	"math/rand":    {"*"}, // seeded sources are math/rand/v2's
+	"math/rand/v2": {"Int", "IntN", "Float64", "Perm", "Shuffle", "N", "ExpFloat64", "NormFloat64", "Uint64"},
+	"os":           {"*"},
+	"net":          {"*"},
+	"net/http":     {"*"},
+	"log":          {"*"},
+	"log/slog":     {"*"},
+}
+
+// TestCalculationsArePure holds control and models (and the estimates both layers share) to arithmetic on their
+// arguments: no clock, no goroutine, no input or output. A run can then be replayed exactly.
+func TestCalculationsArePure(t *testing.T) {
+	for _, p := range ourPackages(t) {
+		path := short(p.ImportPath)
+		if !under(path, "control") && path != "models" && path != "actuators" && !under(path, "actuators/little") {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range impurities(file) {
+				t.Errorf("%s/%s:%d: %s", path, name, fset.Position(found.at).Line, found.what)
+			}
+		}
+	}
+}
+
+type impurity struct {
+	at   token.Pos
+	what string
+}
+
+func impurities(file *ast.File) (found []impurity) {
+	imported := map[string]string{} // local name → path
+	for _, spec := range file.Imports {
+		path := strings.Trim(spec.Path.Value, `"`)
+		name := strings.TrimSuffix(path, "/v2")
+		name = name[strings.LastIndex(name, "/")+1:]
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		imported[name] = path
+		if slices.Equal(impure[path], []string{"*"}) {
+			found = append(found, impurity{spec.Pos(), "imports " + path})
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			found = append(found, impurity{n.Pos(), "starts a goroutine"})
+		case *ast.SelectorExpr:
+			x, ok := n.X.(*ast.Ident)
+			if ok && slices.Contains(impure[imported[x.Name]], n.Sel.Name) {
+				found = append(found, impurity{n.Pos(), "uses " + x.Name + "." + n.Sel.Name})
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// TestImpurityIsFound proves that the test above can fail.
+func TestImpurityIsFound(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "x.go", `package x
+		import ("time"; "os"; "math/rand/v2")
+		func f() { go f(); _ = time.Now(); _ = rand.Float64(); _ = rand.New(nil); _ = time.Second }`, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, found := range impurities(file) {
+		got = append(got, found.what)
+	}
+	want := []string{"imports os", "starts a goroutine", "uses time.Now", "uses rand.Float64"}
+	if !slices.Equal(got, want) {
+		t.Errorf("found %q, want %q", got, want)
+	}
+}
