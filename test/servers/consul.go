@@ -12,7 +12,7 @@ import (
 // ConsulServer is a running Consul: one server that is its own cluster, with its data on disk, so that keys, sessions
 // and locks survive Kill and Restart as they do in a real cluster.
 type ConsulServer struct {
-	*process
+	*Process
 	port int
 }
 
@@ -21,10 +21,6 @@ func (c *ConsulServer) Address() string { return fmt.Sprintf("127.0.0.1:%d", c.p
 
 // URL returns the base URL of the HTTP API.
 func (c *ConsulServer) URL() string { return "http://" + c.Address() }
-
-// RestartContext starts a killed or stopped server again on the same ports and data, and returns when it has a leader
-// and answers. A running one is stopped first.
-func (c *ConsulServer) RestartContext(ctx context.Context) error { return c.restart(ctx) }
 
 const consulNode = "test"
 
@@ -38,7 +34,7 @@ func StartConsul(ctx context.Context, dir string, logf func(format string, args 
 		return nil, err
 	}
 	c := &ConsulServer{}
-	c.process, err = startAnywhere(ctx, func() (*process, error) {
+	c.Process, err = startAnywhere(ctx, func() (*Process, error) {
 		ports, err := freePorts(3)
 		if err != nil {
 			return nil, err
@@ -78,8 +74,8 @@ func StartConsul(ctx context.Context, dir string, logf func(format string, args 
 			}
 			args = append(args, "-config-file="+extra)
 		}
-		return &process{
-			name: "consul", path: path, args: args, logPath: filepath.Join(o.logDir(dir), "consul.log"), ready: c.check,
+		return &Process{
+			Name: "consul", Path: path, Args: args, Log: filepath.Join(o.logDir(dir), "consul.log"), Ready: c.check,
 		}, nil
 	})
 	if err != nil {

@@ -22,37 +22,41 @@ const (
 	pollEvery    = 50 * time.Millisecond
 )
 
-// process is one server: a command that can be started again with the same arguments.
-type process struct {
-	name    string
-	path    string
-	args    []string
-	logPath string
-	ready   func(ctx context.Context) error // nil once the server can be used
+// Process is a command that can be started again with the same arguments: one of the servers, or any other binary that
+// a test runs. Fill in the exported fields, then Start; don't change them afterwards. It is safe for concurrent use.
+type Process struct {
+	Name string   // for messages
+	Path string   // of the binary
+	Args []string // without the binary's own name
+	Env  []string // added to this process's environment
+	Log  string   // the file that its output is appended to
+	// Ready returns nil once the process can be used. It is polled.
+	Ready func(ctx context.Context) error
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	done chan struct{} // closed when cmd has been waited for
 }
 
-// start runs the command and waits until it is ready. If it exits before that, or is not ready in time, start fails and
+// Start runs the command and waits until it is ready. If it exits before that, or is not ready in time, Start fails and
 // no process is left behind.
-func (p *process) start(ctx context.Context) error {
+func (p *Process) Start(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd != nil {
-		return fmt.Errorf("start %s: process %d is still running", p.name, p.cmd.Process.Pid)
+		return fmt.Errorf("start %s: process %d is still running", p.Name, p.cmd.Process.Pid)
 	}
-	logFile, err := os.OpenFile(p.logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	logFile, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
-	cmd := exec.Command(p.path, p.args...)
+	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.Env = append(os.Environ(), p.Env...)
 	dieWithParent(cmd)
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	done := make(chan struct{})
 	go func() { cmd.Wait(); close(done) }()
@@ -62,7 +66,7 @@ func (p *process) start(ctx context.Context) error {
 	defer cancel()
 	for {
 		attempt, cancelAttempt := context.WithTimeout(ctx, 2*time.Second)
-		err := p.ready(attempt)
+		err := p.Ready(attempt)
 		cancelAttempt()
 		if err == nil {
 			return nil
@@ -71,20 +75,20 @@ func (p *process) start(ctx context.Context) error {
 		case <-done:
 			p.cmd = nil
 			return fmt.Errorf("start %s: it exited (%s) before it was ready; the end of %s:\n%s",
-				p.name, cmd.ProcessState, p.logPath, p.logTail())
+				p.Name, cmd.ProcessState, p.Log, p.LogTail())
 		case <-ctx.Done():
-			p.signal(syscall.SIGKILL)
-			return fmt.Errorf("start %s: not ready in time (%w); the end of %s:\n%s", p.name, err, p.logPath, p.logTail())
+			p.end(syscall.SIGKILL)
+			return fmt.Errorf("start %s: not ready in time (%w); the end of %s:\n%s", p.Name, err, p.Log, p.LogTail())
 		case <-time.After(pollEvery):
 		}
 	}
 }
 
-// signal sends sig and waits until the process has gone, by SIGKILL if it takes longer than stopTimeout. Callers
-// hold mu.
-func (p *process) signal(sig syscall.Signal) {
+// end sends sig and waits until the process has gone, by SIGKILL if it takes longer than stopTimeout. It returns the
+// exit code, -1 for a process that a signal ended or that was not running. Callers hold mu.
+func (p *Process) end(sig syscall.Signal) int {
 	if p.cmd == nil {
-		return
+		return -1
 	}
 	// The process has not been waited for unless done is closed, so its id cannot belong to another.
 	p.cmd.Process.Signal(sig)
@@ -94,25 +98,28 @@ func (p *process) signal(sig syscall.Signal) {
 		p.cmd.Process.Kill()
 		<-p.done
 	}
+	code := p.cmd.ProcessState.ExitCode()
 	p.cmd = nil
+	return code
 }
 
-// Kill ends the server at once, as kill -9 does, and waits until it has gone. Killing a dead server does nothing.
-func (p *process) Kill() {
+// Kill ends the process at once, as kill -9 does, and waits until it has gone. Killing a dead process does nothing.
+func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.signal(syscall.SIGKILL)
+	p.end(syscall.SIGKILL)
 }
 
-// Stop ends the server by SIGTERM, and by SIGKILL if that is ignored, and waits until it has gone.
-func (p *process) Stop() {
+// Stop ends the process by SIGTERM, and by SIGKILL if that is ignored, and waits until it has gone. It
+// returns the exit code, -1 for a process that a signal ended or that was not running.
+func (p *Process) Stop() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.signal(syscall.SIGTERM)
+	return p.end(syscall.SIGTERM)
 }
 
-// Pid returns the process id, 0 while the server is down.
-func (p *process) Pid() int {
+// Pid returns the process id, 0 while it is down.
+func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
@@ -121,15 +128,13 @@ func (p *process) Pid() int {
 	return p.cmd.Process.Pid
 }
 
-// LogPath names the file that holds the server's output.
-func (p *process) LogPath() string { return p.logPath }
-
-// restart starts the server again on its ports and data. While somebody else holds one of the ports it keeps trying.
-func (p *process) restart(ctx context.Context) error {
+// RestartContext stops the process if it runs and starts it again: a server with the same ports and data. It returns when
+// the process is ready; while somebody else holds one of the ports it tries again.
+func (p *Process) RestartContext(ctx context.Context) error {
 	p.Stop()
 	var err error
 	for range startAttempts {
-		if err = p.start(ctx); err == nil || ctx.Err() != nil {
+		if err = p.Start(ctx); err == nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -140,27 +145,27 @@ func (p *process) restart(ctx context.Context) error {
 const startAttempts = 5
 
 // startAnywhere builds and starts a process, on other ports when the start fails because one was taken meanwhile.
-func startAnywhere(ctx context.Context, build func() (*process, error)) (*process, error) {
+func startAnywhere(ctx context.Context, build func() (*Process, error)) (*Process, error) {
 	var failed error
 	for range startAttempts {
 		p, err := build()
 		if err != nil {
 			return nil, err
 		}
-		if failed = p.start(ctx); failed == nil {
+		if failed = p.Start(ctx); failed == nil {
 			return p, nil
 		}
-		if ctx.Err() != nil || !bytes.Contains(p.logTail(), []byte("address already in use")) {
+		if ctx.Err() != nil || !bytes.Contains(p.LogTail(), []byte("address already in use")) {
 			return nil, failed
 		}
 	}
 	return nil, failed
 }
 
-// logTail returns the last few kilobytes of the log.
-func (p *process) logTail() []byte {
+// LogTail returns the last few kilobytes of the log.
+func (p *Process) LogTail() []byte {
 	const most = 4096
-	f, err := os.Open(p.logPath)
+	f, err := os.Open(p.Log)
 	if err != nil {
 		return []byte(err.Error())
 	}

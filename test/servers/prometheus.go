@@ -13,7 +13,7 @@ import (
 
 // PrometheusServer is a running Prometheus that scrapes the targets it is given.
 type PrometheusServer struct {
-	*process
+	*Process
 	port    int
 	targets string // the file that discovery watches
 }
@@ -29,10 +29,6 @@ func (p *PrometheusServer) Address() string { return fmt.Sprintf("127.0.0.1:%d",
 
 // URL returns the base URL of the HTTP API.
 func (p *PrometheusServer) URL() string { return "http://" + p.Address() }
-
-// RestartContext starts a killed or stopped server again on the same port and data, and returns when it answers
-// queries. A running one is stopped first.
-func (p *PrometheusServer) RestartContext(ctx context.Context) error { return p.restart(ctx) }
 
 // SetTargets replaces the targets of the job "services". Prometheus notices within a second, without a reload.
 func (p *PrometheusServer) SetTargets(groups ...TargetGroup) error {
@@ -71,21 +67,21 @@ func StartPrometheus(ctx context.Context, dir string, logf func(format string, a
 	if err := os.WriteFile(configFile, []byte(prometheusConfig(o, p.targets)), 0o644); err != nil {
 		return nil, err
 	}
-	p.process, err = startAnywhere(ctx, func() (*process, error) {
+	p.Process, err = startAnywhere(ctx, func() (*Process, error) {
 		ports, err := freePorts(1)
 		if err != nil {
 			return nil, err
 		}
 		p.port = ports[0]
-		return &process{
-			name: "prometheus", path: path,
-			args: append([]string{
+		return &Process{
+			Name: "prometheus", Path: path,
+			Args: append([]string{
 				"--config.file=" + configFile,
 				"--storage.tsdb.path=" + filepath.Join(dir, "prometheus-data"),
 				"--web.listen-address=" + p.Address(),
 			}, o.args...),
-			logPath: filepath.Join(o.logDir(dir), "prometheus.log"),
-			ready:   p.check,
+			Log:   filepath.Join(o.logDir(dir), "prometheus.log"),
+			Ready: p.check,
 		}, nil
 	})
 	if err != nil {

@@ -20,7 +20,7 @@ func Consul(t testing.TB, opts ...Option) *TestConsul {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endWith(t, c.process)
+	endWith(t, c.Process)
 	return &TestConsul{ConsulServer: c, t: t}
 }
 
@@ -46,7 +46,7 @@ func Prometheus(t testing.TB, opts ...Option) *TestPrometheus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	endWith(t, p.process)
+	endWith(t, p.Process)
 	return &TestPrometheus{PrometheusServer: p, t: t}
 }
 
@@ -66,11 +66,11 @@ func (p *TestPrometheus) SetTargets(groups ...TargetGroup) {
 	}
 }
 
-func endWith(t testing.TB, p *process) {
+func endWith(t testing.TB, p *Process) {
 	t.Cleanup(func() {
 		p.Stop()
 		if t.Failed() {
-			t.Logf("the end of %s (kept by go test -artifacts):\n%s", p.logPath, p.logTail())
+			t.Logf("the end of %s (kept by go test -artifacts):\n%s", p.Log, p.LogTail())
 		}
 	})
 }
