@@ -1,0 +1,209 @@
+package actuators
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// MaxBytes is the largest Setting that is written or read. A real one has about 700 bytes; the room is for fields of
+// later versions, not for a file that has doubled by mistake.
+const MaxBytes = 64 << 10
+
+// Encode returns the JSON of a valid Setting. The error holds Problems where s breaks the contract: what Decode would
+// refuse is never written.
+func (s Setting) Encode() ([]byte, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("encode setting of service %s: %w", quote(s.Service), err)
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode setting of service %s: %w", quote(s.Service), err)
+	}
+	if len(raw) > MaxBytes {
+		return nil, fmt.Errorf("encode setting of service %s: %d bytes, expected at most %d: shorten the reason",
+			quote(s.Service), len(raw), MaxBytes)
+	}
+	return raw, nil
+}
+
+// Decode reads and validates a Setting. The error is a *Refusal that names every field at fault. Decode never panics
+// and never fills in a value: a required number that is missing or null is refused, which is not the same as zero.
+// Unknown fields are ignored. Field names are matched exactly, unlike encoding/json, so that an unknown "Limit" cannot
+// stand in for "limit".
+func Decode(raw []byte) (Setting, error) {
+	if len(raw) > MaxBytes {
+		return Setting{}, refuse(RefusedTooLarge, "%d bytes, expected at most %d", len(raw), MaxBytes)
+	}
+	var v validator
+	root, err := fieldsOf(raw)
+	if err != nil {
+		return Setting{}, refuse(RefusedNotJSON, "%s: %v, expected one JSON object", quote(string(bytes.TrimSpace(raw))), err)
+	}
+	o := object{fields: root, v: &v}
+	// The version comes first: what the other fields of a later one mean is not for this reader to judge.
+	schema := o.whole("schema", MaxOrdinal)
+	if schema > Schema {
+		return Setting{}, refuse(RefusedSchema, "schema %d, expected at most %d: update this reader", schema, Schema)
+	}
+	s := Setting{
+		Schema:       int(schema),
+		Service:      o.text("service", true),
+		Epoch:        uint64(o.whole("epoch", MaxOrdinal)),
+		Revision:     uint64(o.whole("revision", MaxOrdinal)),
+		IssuedAt:     o.instant("issued_at"),
+		ChangedAt:    o.instant("changed_at"),
+		LeaseSeconds: o.number("lease_seconds"),
+		Reason:       o.text("reason", false),
+	}
+	if k := o.object("concurrency"); k != nil {
+		s.Concurrency = &Concurrency{
+			Limit:                k.count("limit"),
+			Ceiling:              k.count("ceiling"),
+			LatencyTargetSeconds: k.number("latency_target_seconds"),
+			Fallback:             k.count("fallback"),
+			Min:                  k.count("min"),
+			Max:                  k.count("max"),
+		}
+	}
+	if k := o.object("rate"); k != nil {
+		s.Rate = &Rate{
+			PerSecond: k.number("per_second"),
+			Burst:     k.number("burst"),
+			Instances: k.count("instances"),
+			Fallback:  k.number("fallback"),
+			Min:       k.number("min"),
+			Max:       k.number("max"),
+		}
+	}
+	if k := o.object("shed"); k != nil {
+		s.Shed = &Shed{
+			Threshold: k.number("threshold"),
+			Fallback:  k.number("fallback"),
+			Min:       k.number("min"),
+			Max:       k.number("max"),
+		}
+	}
+	if k := o.object("retry"); k != nil {
+		s.Retry = &Retry{
+			BudgetRatio: k.number("budget_ratio"),
+			Fallback:    k.number("fallback"),
+			Min:         k.number("min"),
+			Max:         k.number("max"),
+		}
+	}
+	// Bounds are judged only once every field has been read: against a missing min they would name the wrong culprit.
+	if err := v.err(); err != nil {
+		return Setting{}, &Refusal{Reason: RefusedInvalid, Err: err}
+	}
+	if err := s.Validate(); err != nil {
+		return Setting{}, &Refusal{Reason: RefusedInvalid, Err: err}
+	}
+	return s, nil
+}
+
+// object reads the fields of one JSON object by their exact names and notes what is wrong with them.
+type object struct {
+	path   string // of the object, with its closing dot; "" at the root
+	fields map[string]json.RawMessage
+	v      *validator
+}
+
+func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return nil, err
+	}
+	if fields == nil {
+		return nil, fmt.Errorf("null")
+	}
+	return fields, nil
+}
+
+// get returns the raw field. Null is never a value here: where required is false it may be absent, but not null.
+func (o object) get(name, want string, required bool) (json.RawMessage, bool) {
+	raw, ok := o.fields[name]
+	if !ok {
+		o.v.check(!required, o.path+name, "missing", want)
+		return nil, false
+	}
+	if string(raw) == "null" {
+		o.v.check(false, o.path+name, "null", want)
+		return nil, false
+	}
+	return raw, true
+}
+
+func (o object) number(name string) float64 {
+	const want = "a number"
+	raw, ok := o.get(name, want, true)
+	if !ok {
+		return 0
+	}
+	// ParseFloat alone would take "0x1p4" and "Inf", but raw is JSON already: a number there is one of JSON's.
+	f, err := strconv.ParseFloat(string(raw), 64)
+	o.v.check(err == nil, o.path+name, quote(string(raw)), want)
+	return f
+}
+
+// whole reads a whole number, 0 to most, however it is spelled: 40, 40.0 and 4e1 are the same number in JSON.
+func (o object) whole(name string, most int64) int64 {
+	const want = "a whole number"
+	raw, ok := o.get(name, want, true)
+	if !ok {
+		return 0
+	}
+	if n, err := strconv.ParseInt(string(raw), 10, 64); err == nil && n >= 0 && n <= most {
+		return n
+	}
+	f, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || f != math.Trunc(f) || f < 0 || f > float64(most) {
+		o.v.check(false, o.path+name, quote(string(raw)), fmt.Sprintf("%s, 0 to %d", want, most))
+		return 0
+	}
+	return int64(f)
+}
+
+func (o object) count(name string) int { return int(o.whole(name, MaxCount)) }
+
+func (o object) text(name string, required bool) string {
+	const want = "a string"
+	raw, ok := o.get(name, want, required)
+	if !ok {
+		return ""
+	}
+	var s string
+	err := json.Unmarshal(raw, &s)
+	o.v.check(err == nil, o.path+name, quote(string(raw)), want)
+	return s
+}
+
+func (o object) instant(name string) time.Time {
+	const want = "an RFC 3339 time"
+	raw, ok := o.get(name, want, false)
+	if !ok {
+		return time.Time{}
+	}
+	var t time.Time
+	err := json.Unmarshal(raw, &t)
+	o.v.check(err == nil, o.path+name, quote(string(raw)), want)
+	return t
+}
+
+// object reads a knob; nil where it is absent or is no object.
+func (o object) object(name string) *object {
+	const want = "an object with the knob's values; leave the field out where the knob is not governed"
+	raw, ok := o.get(name, want, false)
+	if !ok {
+		return nil
+	}
+	fields, err := fieldsOf(raw)
+	if err != nil {
+		o.v.check(false, o.path+name, quote(string(raw)), want)
+		return nil
+	}
+	return &object{path: o.path + name + ".", fields: fields, v: o.v}
+}

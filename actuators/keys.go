@@ -1,0 +1,83 @@
+package actuators
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// DefaultPrefix is where governor keeps its keys unless told otherwise.
+const DefaultPrefix = "governor/"
+
+// MaxServiceName is the longest service name, in bytes.
+const MaxServiceName = 128
+
+// Keys lays out governor's keys in the KV store. The zero value uses DefaultPrefix.
+type Keys struct {
+	Prefix string // with or without its closing slash; see ValidPrefix
+}
+
+// Leader is the key that carries the leader's session lock.
+func (k Keys) Leader() string { return k.base() + "leader" }
+
+// Freeze is the kill switch: while it exists every loop is frozen.
+func (k Keys) Freeze() string { return k.base() + "freeze" }
+
+// Services is the prefix under which the keys of all services lie.
+func (k Keys) Services() string { return k.base() + "services/" }
+
+// Setting is the key of the service's Setting.
+func (k Keys) Setting(service string) string { return k.Services() + service + "/setting" }
+
+// Operator is the key of the service's freezes and overrides.
+func (k Keys) Operator(service string) string { return k.Services() + service + "/operator" }
+
+// ServiceOf returns the service whose Setting lies at key; ok is false where key is no Setting's.
+func (k Keys) ServiceOf(key string) (service string, ok bool) {
+	rest, ok := strings.CutPrefix(key, k.Services())
+	if !ok {
+		return "", false
+	}
+	service, ok = strings.CutSuffix(rest, "/setting")
+	return service, ok && ValidServiceName(service) == nil
+}
+
+func (k Keys) base() string {
+	if k.Prefix == "" {
+		return DefaultPrefix
+	}
+	return strings.TrimSuffix(k.Prefix, "/") + "/"
+}
+
+// ValidServiceName returns nil for a name that is safe as one segment of a key and of a URL path: 1 to 128 bytes of
+// ASCII letters, digits and . _ - : @ + ~ that are not all dots. It refuses "a//b" and "../x": consul/api does not escape
+// them, and the HTTP layers between it and the store would send them elsewhere.
+func ValidServiceName(name string) error {
+	const want = "a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, and not only dots"
+	if len(name) > MaxServiceName || strings.Trim(name, ".") == "" {
+		return errors.New(want)
+	}
+	for _, r := range name {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		digit := '0' <= r && r <= '9'
+		if !letter && !digit && !strings.ContainsRune("._-:@+~", r) {
+			return fmt.Errorf("%s; %q is not among them", want, r)
+		}
+	}
+	return nil
+}
+
+// ValidPrefix returns nil for a key prefix of one or more segments that are each valid as a service name, separated by
+// single slashes, with or without a closing one: "governor/", "teams/shop/governor". "" stands for DefaultPrefix.
+func ValidPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	for segment := range strings.SplitSeq(strings.TrimSuffix(prefix, "/"), "/") {
+		if ValidServiceName(segment) != nil {
+			return fmt.Errorf("key prefix %s: segment %s, expected letters, digits and . _ - : @ + ~ between single slashes, "+
+				"none before the first", quote(prefix), quote(segment))
+		}
+	}
+	return nil
+}

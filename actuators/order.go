@@ -1,0 +1,83 @@
+package actuators
+
+import (
+	"errors"
+	"fmt"
+)
+
+// RefusalReason says in one word why a reader refused a Setting: the label of guard_setting_refused_total.
+type RefusalReason string
+
+// The reasons for refusing a Setting.
+const (
+	RefusedTooLarge     RefusalReason = "too_large"     // more than MaxBytes
+	RefusedNotJSON      RefusalReason = "not_json"      // not one JSON object
+	RefusedSchema       RefusalReason = "schema"        // written by a newer governor
+	RefusedInvalid      RefusalReason = "invalid"       // a field missing, null, of the wrong type or outside its bounds
+	RefusedWrongService RefusalReason = "wrong_service" // speaks of another service
+	RefusedOldEpoch     RefusalReason = "old_epoch"     // written by a leader that has been replaced
+	RefusedOldRevision  RefusalReason = "old_revision"  // older than one already seen from this leader
+)
+
+// RefusalReasons lists every reason, for metrics that start at zero.
+var RefusalReasons = []RefusalReason{
+	RefusedTooLarge, RefusedNotJSON, RefusedSchema, RefusedInvalid, RefusedWrongService, RefusedOldEpoch, RefusedOldRevision,
+}
+
+// Refusal is the error of Decode, Accept and Follows. It wraps Problems where the reason is RefusedInvalid.
+type Refusal struct {
+	Reason RefusalReason
+	Err    error
+}
+
+func (r *Refusal) Error() string {
+	return "setting refused (" + string(r.Reason) + "): " + r.Err.Error()
+}
+
+// Unwrap returns the detail.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// ReasonOf returns the reason in err's chain, "" where err refuses nothing.
+func ReasonOf(err error) RefusalReason {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
+		return refusal.Reason
+	}
+	return ""
+}
+
+func refuse(reason RefusalReason, format string, args ...any) *Refusal {
+	return &Refusal{Reason: reason, Err: fmt.Errorf(format, args...)}
+}
+
+// Follows returns nil where s may take the place of last: a newer epoch, or the same epoch and a revision that is not
+// lower. Otherwise it returns a *Refusal. An equal pair is accepted, because a person who edits the key by hand keeps
+// it; whether the value differs, and so whether there is anything to do, is for the caller to see. The zero Setting
+// precedes all.
+func (s Setting) Follows(last Setting) error {
+	switch {
+	case s.Epoch < last.Epoch:
+		return refuse(RefusedOldEpoch, "service %s: epoch %d, already at %d: a leader that has been replaced is still writing",
+			s.Service, s.Epoch, last.Epoch)
+	case s.Epoch == last.Epoch && s.Revision < last.Revision:
+		return refuse(RefusedOldRevision, "service %s: revision %d of epoch %d, already at revision %d",
+			s.Service, s.Revision, s.Epoch, last.Revision)
+	}
+	return nil
+}
+
+// Accept is what a reader does with the bytes of a key: decode, check that they speak of service, and check the order
+// against the last Setting accepted (the zero Setting where there is none). The error is a *Refusal; the caller then
+// keeps last.
+func Accept(raw []byte, service string, last Setting) (Setting, error) {
+	s, err := Decode(raw)
+	if err != nil {
+		return Setting{}, err
+	}
+	if s.Service != service {
+		return Setting{}, refuse(RefusedWrongService, "it is for service %s, expected %s", quote(s.Service), quote(service))
+	}
+	if err := s.Follows(last); err != nil {
+		return Setting{}, err
+	}
+	return s, nil
+}

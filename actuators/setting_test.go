@@ -1,0 +1,361 @@
+package actuators_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// complete is a valid Setting with every knob.
+func complete() actuators.Setting {
+	at := time.Date(2025, 11, 25, 9, 30, 0, 0, time.UTC)
+	return actuators.Setting{
+		Schema: actuators.Schema, Service: "checkout", Epoch: 42, Revision: 7,
+		IssuedAt: at, ChangedAt: at.Add(-time.Minute), LeaseSeconds: 180, Reason: "mean 140 ms above 120 ms",
+		Concurrency: &actuators.Concurrency{
+			Limit: 40, Ceiling: 80, LatencyTargetSeconds: 0.12, Fallback: 60, Min: 20, Max: 400,
+		},
+		Rate:  &actuators.Rate{PerSecond: 800, Burst: 80, Instances: 4, Fallback: 1000, Min: 100, Max: 5000},
+		Shed:  &actuators.Shed{Threshold: 0.6, Fallback: 0.6, Min: 0.4, Max: 1},
+		Retry: &actuators.Retry{BudgetRatio: 0.1, Fallback: 0.1, Min: 0, Max: 0.2},
+	}
+}
+
+func encode(t testing.TB, s actuators.Setting) string {
+	t.Helper()
+	raw, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
+	want := complete()
+	got, err := actuators.Decode([]byte(encode(t, want)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if encode(t, got) != encode(t, want) {
+		t.Errorf("decoded %+v, want %+v", got, want)
+	}
+}
+
+// Item A22: a blank policy, null fields and an oversize file each reached every reader at once (Google Cloud, 12 June
+// 2025; Cloudflare, 18 November 2025; hashicorp/consul-template#1713). Here each is refused with its reason and names
+// the field, and none is read as a zero.
+func TestBlankOversizeOrMissingSettingIsRefused(t *testing.T) {
+	whole := encode(t, complete())
+	without := func(field string) string {
+		at := strings.Index(whole, `"`+field+`":`)
+		end := at + strings.IndexAny(whole[at:], ",}")
+		if whole[end] == ',' {
+			end++
+		} else {
+			at-- // the comma before the last field
+		}
+		return whole[:at] + whole[end:]
+	}
+	with := func(old, replacement string) string {
+		if !strings.Contains(whole, old) {
+			t.Fatalf("%s does not hold %s", whole, old)
+		}
+		return strings.Replace(whole, old, replacement, 1)
+	}
+	tests := []struct {
+		name, raw string
+		reason    actuators.RefusalReason
+		names     []string // what the error must name
+	}{
+		{"empty value", "", actuators.RefusedNotJSON, nil},
+		{"not JSON", "\x00\xff\x7fELF", actuators.RefusedNotJSON, nil},
+		{"cut off", whole[:len(whole)-2], actuators.RefusedNotJSON, nil},
+		{"two documents", whole + whole, actuators.RefusedNotJSON, nil},
+		{"null", "null", actuators.RefusedNotJSON, nil},
+		{"an array", "[]", actuators.RefusedNotJSON, nil},
+		{"a string", `"40"`, actuators.RefusedNotJSON, nil},
+		{"300 kB of unknown fields", with(`{"schema"`, `{"x":"`+strings.Repeat("y", 300<<10)+`","schema"`),
+			actuators.RefusedTooLarge, nil},
+		{"deep nesting", with(`{"schema"`, `{"x":`+strings.Repeat("[", 30000)+strings.Repeat("]", 30000)+`,"schema"`),
+			actuators.RefusedNotJSON, nil},
+		{"higher schema", with(`"schema":1`, `"schema":2`), actuators.RefusedSchema, []string{"schema 2"}},
+		{"higher schema that means other things by its fields", `{"schema":7,"concurrency":"auto"}`,
+			actuators.RefusedSchema, nil},
+		{"blank", `{}`, actuators.RefusedInvalid,
+			[]string{"schema: missing", "service: missing", "epoch: missing", "revision: missing", "lease_seconds: missing"}},
+		{"null knob", `{"schema":1,"concurrency":null}`, actuators.RefusedInvalid, []string{"concurrency: null"}},
+		{"null number", with(`"limit":40`, `"limit":null`), actuators.RefusedInvalid, []string{"concurrency.limit: null"}},
+		{"blank knob", with(`"shed":{"threshold":0.6,"fallback":0.6,"min":0.4,"max":1}`, `"shed":{}`),
+			actuators.RefusedInvalid, []string{"shed.threshold: missing", "shed.max: missing"}},
+		{"null reason", with(`"reason":"mean 140 ms above 120 ms"`, `"reason":null`), actuators.RefusedInvalid,
+			[]string{"reason: null"}},
+		{"no limit", without("limit"), actuators.RefusedInvalid, []string{"concurrency.limit: missing"}},
+		{"no target", without("latency_target_seconds"), actuators.RefusedInvalid,
+			[]string{"concurrency.latency_target_seconds: missing"}},
+		{"no retry maximum", strings.Replace(whole, `"min":0,"max":0.2}`, `"min":0}`, 1), actuators.RefusedInvalid,
+			[]string{"retry.max: missing"}},
+		{"no epoch", without("epoch"), actuators.RefusedInvalid, []string{"epoch: missing"}},
+		{"no lease", without("lease_seconds"), actuators.RefusedInvalid, []string{"lease_seconds: missing"}},
+		{"wrong case", with(`"limit"`, `"Limit"`), actuators.RefusedInvalid, []string{"concurrency.limit: missing"}},
+		{"closed by zero", with(`"limit":40`, `"limit":0`), actuators.RefusedInvalid,
+			[]string{"concurrency.limit: 0", "20 to 400"}},
+		{"negative", with(`"limit":40`, `"limit":-1`), actuators.RefusedInvalid, []string{"concurrency.limit"}},
+		{"fraction", with(`"limit":40`, `"limit":40.5`), actuators.RefusedInvalid, []string{"concurrency.limit", "40.5"}},
+		{"string for a number", with(`"limit":40`, `"limit":"40"`), actuators.RefusedInvalid, []string{"concurrency.limit"}},
+		{"boolean for a number", with(`"threshold":0.6`, `"threshold":true`), actuators.RefusedInvalid,
+			[]string{"shed.threshold"}},
+		{"beyond float64", with(`"burst":80`, `"burst":1e999`), actuators.RefusedInvalid, []string{"rate.burst"}},
+		{"beyond exact integers", with(`"epoch":42`, `"epoch":9007199254740993`), actuators.RefusedInvalid,
+			[]string{"epoch"}},
+		{"object for a string", with(`"service":"checkout"`, `"service":{}`), actuators.RefusedInvalid, []string{"service"}},
+		{"array for a knob", with(`"shed":{"threshold":0.6,"fallback":0.6,"min":0.4,"max":1}`, `"shed":[]`),
+			actuators.RefusedInvalid, []string{"shed: "}},
+		{"time that is none", with(`"issued_at":"2025-11-25T09:30:00Z"`, `"issued_at":"now"`), actuators.RefusedInvalid,
+			[]string{"issued_at"}},
+		{"no knob at all", `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":180}`,
+			actuators.RefusedInvalid, []string{"knobs: none"}},
+		{"schema 0", with(`"schema":1`, `"schema":0`), actuators.RefusedInvalid, []string{"schema: 0"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := actuators.Decode([]byte(test.raw))
+			if err == nil {
+				t.Fatalf("accepted: %+v", got)
+			}
+			if reason := actuators.ReasonOf(err); reason != test.reason {
+				t.Errorf("reason %q, want %q: %v", reason, test.reason, err)
+			}
+			for _, name := range test.names {
+				if !strings.Contains(err.Error(), name) {
+					t.Errorf("error does not say %q: %v", name, err)
+				}
+			}
+			if len(err.Error()) > 2000 {
+				t.Errorf("error of %d bytes for a log line", len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestUnknownFieldsAndSpellingsOfNumbersAreAccepted(t *testing.T) {
+	whole := encode(t, complete())
+	for name, raw := range map[string]string{
+		"unknown fields":         strings.Replace(whole, `{"schema"`, `{"colour":{"a":[1,null]},"schema"`, 1),
+		"unknown field of knob":  strings.Replace(whole, `"limit":40`, `"limit":40,"queue":null`, 1),
+		"unknown Limit":          strings.Replace(whole, `"limit":40`, `"limit":40,"Limit":1`, 1),
+		"whole number as 40.0":   strings.Replace(whole, `"limit":40`, `"limit":40.0`, 1),
+		"whole number as 4e1":    strings.Replace(whole, `"limit":40`, `"limit":4e1`, 1),
+		"white space":            "\n " + whole + "\n",
+		"without times, reason":  `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":9,"shed":{"threshold":0.5,"fallback":1,"min":0,"max":1}}`,
+		"zero where zero is one": `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":9,"retry":{"budget_ratio":0,"fallback":0,"min":0,"max":0}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := actuators.Decode([]byte(raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Concurrency != nil && s.Concurrency.Limit != 40 {
+				t.Errorf("limit %d, want 40", s.Concurrency.Limit)
+			}
+		})
+	}
+}
+
+func TestValidateNamesEveryProblem(t *testing.T) {
+	s := complete()
+	s.Service = "../x"
+	s.LeaseSeconds = math.NaN()
+	s.Concurrency.Limit = 401
+	s.Concurrency.Ceiling = 30
+	s.Concurrency.LatencyTargetSeconds = math.Inf(1)
+	s.Rate.Instances = 0
+	s.Rate.PerSecond = math.NaN()
+	s.Shed.Threshold = math.NaN()
+	s.Shed.Fallback = 1.1
+	s.Retry.Min, s.Retry.Max = 0.5, 0.2
+	problems, ok := errors.AsType[actuators.Problems](s.Validate())
+	if !ok {
+		t.Fatalf("Validate returned %v, want Problems", s.Validate())
+	}
+	var fields []string
+	for _, p := range problems {
+		fields = append(fields, p.Field)
+		if p.Value == "" || p.Want == "" {
+			t.Errorf("%s does not say what was found and what was expected: %+v", p.Field, p)
+		}
+	}
+	want := []string{
+		"service", "lease_seconds", "concurrency.limit", "concurrency.ceiling", "concurrency.latency_target_seconds",
+		"rate.per_second", "rate.instances", "shed.threshold", "shed.fallback", "retry.max", "retry.budget_ratio",
+		"retry.fallback",
+	}
+	if !slices.Equal(fields, want) {
+		t.Errorf("problems with\n%v, want\n%v", fields, want)
+	}
+	if _, err := s.Encode(); err == nil {
+		t.Error("an invalid Setting was encoded")
+	}
+}
+
+func TestEncodeRefusesWhatReadersWouldCallTooLarge(t *testing.T) {
+	s := complete()
+	s.Reason = strings.Repeat("because ", actuators.MaxBytes/8)
+	if _, err := s.Encode(); err == nil || !strings.Contains(err.Error(), "reason") {
+		t.Errorf("error %v, want one that says to shorten the reason", err)
+	}
+}
+
+func TestOlderEpochOrLowerRevisionIsRefused(t *testing.T) {
+	tests := []struct {
+		lastEpoch, lastRevision, epoch, revision uint64
+		want                                     actuators.RefusalReason
+	}{
+		{0, 0, 1, 1, ""},
+		{41, 900, 42, 1, ""},
+		{42, 7, 42, 8, ""},
+		{42, 7, 42, 7, ""},
+		{42, 7, 42, 6, actuators.RefusedOldRevision},
+		{42, 7, 41, 900, actuators.RefusedOldEpoch},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%d.%d after %d.%d", test.epoch, test.revision, test.lastEpoch, test.lastRevision), func(t *testing.T) {
+			s := complete()
+			s.Epoch, s.Revision = test.epoch, test.revision
+			last := actuators.Setting{Epoch: test.lastEpoch, Revision: test.lastRevision}
+			if got := actuators.ReasonOf(s.Follows(last)); got != test.want {
+				t.Errorf("refused with %q, want %q", got, test.want)
+			}
+			if _, err := actuators.Accept([]byte(encode(t, s)), "checkout", last); actuators.ReasonOf(err) != test.want {
+				t.Errorf("Accept refused with %q, want %q", actuators.ReasonOf(err), test.want)
+			}
+		})
+	}
+}
+
+func TestSettingOfAnotherServiceIsRefused(t *testing.T) {
+	_, err := actuators.Accept([]byte(encode(t, complete())), "cart", actuators.Setting{})
+	if got := actuators.ReasonOf(err); got != actuators.RefusedWrongService {
+		t.Errorf("refused with %q (%v), want %q", got, err, actuators.RefusedWrongService)
+	}
+}
+
+// Item A21: hashicorp/consul#15933, a name with slashes lands in another key than the one that was written.
+func TestServiceNamesThatAreNoKeySegmentAreRefused(t *testing.T) {
+	for _, name := range []string{
+		"", "a//b", "../x", "a/b", "/a", "a/", ".", "..", "a b", "a\nb", "a\x00b", "\x7f", "a?b", "a#b", "a%2Fb", `a\b`,
+		"über", "a\xffb", strings.Repeat("a", 129),
+	} {
+		if actuators.ValidServiceName(name) == nil {
+			t.Errorf("accepted %q", name)
+		}
+	}
+	for _, name := range []string{"checkout", "Shop.Cart_v2", "a", "shop:cart@eu-1+x~y", "..a", strings.Repeat("a", 128)} {
+		if err := actuators.ValidServiceName(name); err != nil {
+			t.Errorf("refused %q: %v", name, err)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	for _, prefix := range []string{"", "governor", "governor/"} {
+		k := actuators.Keys{Prefix: prefix}
+		for want, got := range map[string]string{
+			"governor/leader":                     k.Leader(),
+			"governor/freeze":                     k.Freeze(),
+			"governor/services/":                  k.Services(),
+			"governor/services/checkout/setting":  k.Setting("checkout"),
+			"governor/services/checkout/operator": k.Operator("checkout"),
+		} {
+			if got != want {
+				t.Errorf("prefix %q: key %q, want %q", prefix, got, want)
+			}
+		}
+	}
+	k := actuators.Keys{Prefix: "teams/shop"}
+	if got, ok := k.ServiceOf("teams/shop/services/checkout/setting"); !ok || got != "checkout" {
+		t.Errorf("ServiceOf = %q, %v", got, ok)
+	}
+	for _, key := range []string{
+		"governor/services/checkout/setting", "teams/shop/services/checkout/operator", "teams/shop/services//setting",
+		"teams/shop/services/a/b/setting", "teams/shop/leader",
+	} {
+		if got, ok := k.ServiceOf(key); ok {
+			t.Errorf("ServiceOf(%q) = %q", key, got)
+		}
+	}
+	for _, prefix := range []string{"/governor", "a//b", "../x", "a b/", "/"} {
+		if actuators.ValidPrefix(prefix) == nil {
+			t.Errorf("accepted prefix %q", prefix)
+		}
+	}
+	for _, prefix := range []string{"", "governor", "governor/", "teams/shop/governor/"} {
+		if err := actuators.ValidPrefix(prefix); err != nil {
+			t.Errorf("refused prefix %q: %v", prefix, err)
+		}
+	}
+}
+
+// Whatever Decode accepts is valid, and encodes to something that decodes to the same.
+func TestDecodedSettingIsValidAndStable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := complete()
+		s.Epoch = rapid.Uint64().Draw(t, "epoch")
+		s.Revision = rapid.Uint64().Draw(t, "revision")
+		s.LeaseSeconds = rapid.Float64().Draw(t, "lease")
+		s.Reason = rapid.String().Draw(t, "reason")
+		s.Concurrency.Limit = rapid.IntRange(-1, 500).Draw(t, "limit")
+		s.Concurrency.Max = rapid.IntRange(-1, 500).Draw(t, "max")
+		s.Shed.Threshold = rapid.Float64Range(-0.5, 1.5).Draw(t, "threshold")
+		raw, err := s.Encode()
+		if valid := s.Validate() == nil; valid != (err == nil) {
+			t.Fatalf("Validate says %v, Encode says %v", s.Validate(), err)
+		}
+		if err != nil {
+			return
+		}
+		got, err := actuators.Decode(raw)
+		if err != nil {
+			t.Fatalf("refused what was encoded: %v\n%s", err, raw)
+		}
+		if again, err := got.Encode(); err != nil || string(again) != string(raw) {
+			t.Fatalf("decoded and encoded again: %s (%v), want %s", again, err, raw)
+		}
+	})
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(encode(f, complete())))
+	for _, raw := range []string{
+		``, `{}`, `null`, `{"schema":1,"concurrency":null}`, `{"schema":2}`, `{"schema":1e0,"epoch":-0,"shed":{"min":1e-400}}`,
+		`{"schema":1,"service":"a","epoch":1,"revision":1,"lease_seconds":1,"retry":{"budget_ratio":0,"fallback":0,"min":0,"max":1}}`,
+	} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		s, err := actuators.Decode(raw)
+		if err != nil {
+			if actuators.ReasonOf(err) == "" {
+				t.Fatalf("error without a reason: %v", err)
+			}
+			return
+		}
+		if err := s.Validate(); err != nil {
+			t.Fatalf("decoded an invalid Setting: %v", err)
+		}
+		again, err := s.Encode()
+		if err != nil {
+			t.Fatalf("cannot encode what was decoded: %v", err)
+		}
+		if _, err := actuators.Decode(again); err != nil {
+			t.Fatalf("refused its own encoding: %v", err)
+		}
+	})
+}
