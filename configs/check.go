@@ -1,0 +1,149 @@
+package configs
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/configs/internal/strict"
+)
+
+// checker finds what is wrong between keys that are each well formed. It judges a key only where everything it depends
+// on was read without a problem, so that one slip is reported once.
+type checker struct {
+	doc      *strict.Document
+	warnings []strict.Problem
+}
+
+func (c *checker) warn(path, format string, args ...any) {
+	line, column := c.doc.Position(path)
+	c.warnings = append(c.warnings, strict.Problem{Line: line, Column: column, Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) config(cfg *Config) {
+	if c.doc.Unreadable() {
+		return
+	}
+	c.prometheus(&cfg.Prometheus)
+	c.consul(&cfg.Consul)
+	if len(cfg.Services) == 0 && c.doc.Has("services") {
+		c.doc.Add("services", "no service; expected at least one")
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Services)) {
+		c.service(cfg, name)
+	}
+}
+
+func (c *checker) prometheus(p *Prometheus) {
+	if c.doc.Has("prometheus.url") {
+		// The value is repeated only once it is known to hold no password.
+		switch u, err := url.Parse(p.URL); {
+		case err != nil || u.User != nil || strings.Contains(p.URL, "@"):
+			c.doc.Add("prometheus.url", "not a URL without credentials; expected one like http://localhost:9090, "+
+				"with user and password under basic_auth")
+		case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+			c.doc.Add("prometheus.url", "%q; expected a URL that starts with http:// or https:// and names a host", p.URL)
+		case u.RawQuery != "" || u.Fragment != "":
+			c.doc.Add("prometheus.url", "%q has a query or a fragment; expected the base of the API", p.URL)
+		}
+	}
+	if c.doc.OK("prometheus") {
+		if err := p.HTTPClientConfig.Validate(); err != nil {
+			c.doc.Add("prometheus", "%v", err)
+		}
+	}
+}
+
+func (c *checker) consul(s *Consul) {
+	if scheme, rest, ok := strings.Cut(s.Address, "://"); c.doc.Has("consul.address") {
+		switch {
+		case strings.Contains(s.Address, "@"):
+			c.doc.Add("consul.address", "an address with credentials; put them into CONSUL_HTTP_AUTH")
+		case s.Address == "", ok && rest == "", ok && !slices.Contains([]string{"http", "https", "unix"}, scheme):
+			c.doc.Add("consul.address", "%q; expected host:port, http://…, https://… or unix://…", s.Address)
+		}
+	}
+	if c.doc.Has("consul.token") && c.doc.Has("consul.token_file") {
+		c.doc.Add("consul.token_file", "set beside token; expected one of them")
+	}
+	if c.doc.Has("consul.tls_config") && (s.TLSConfig.CertFile == "") != (s.TLSConfig.KeyFile == "") {
+		c.doc.Add("consul.tls_config", "cert_file and key_file go together; expected both or none")
+	}
+	if !c.doc.Has("consul.prefix") {
+		return
+	}
+	if err := actuators.ValidPrefix(s.Prefix); err != nil || !strings.HasSuffix(s.Prefix, "/") {
+		c.doc.Add("consul.prefix", "%q; expected segments of letters, digits and . _ - : @ + ~, each followed by one slash, like %q",
+			s.Prefix, actuators.DefaultPrefix)
+	}
+}
+
+func (c *checker) service(cfg *Config, name string) {
+	s, at := cfg.Services[name], strict.Join("services", name)
+	if err := actuators.ValidServiceName(name); err != nil {
+		c.doc.Add(at, "%q; expected %v", name, err)
+	}
+	if k := strict.Join(at, "concurrency"); s.Concurrency == nil && c.doc.OK(k) && !c.doc.Misspelt(at) {
+		c.doc.Add(at, "nothing to govern; expected a knob: concurrency")
+	} else if s.Concurrency != nil && c.doc.OK(k) {
+		c.concurrency(s.Concurrency, k)
+	}
+	if c.doc.OK("timing") && c.doc.OK(strict.Join(at, "timing")) {
+		c.timing(cfg, s, at)
+	}
+}
+
+func (c *checker) concurrency(k *Concurrency, at string) {
+	switch {
+	case k.Min > k.Max:
+		c.doc.Add(at+".min", "%d is above max, %d; expected min ≤ max", k.Min, k.Max)
+	case k.Fallback != 0 && (k.Fallback < k.Min || k.Fallback > k.Max):
+		c.doc.Add(at+".fallback", "%d is outside the bounds; expected at least min, %d, and at most max, %d", k.Fallback, k.Min, k.Max)
+	}
+}
+
+// timing checks the pace of one service and what depends on it.
+func (c *checker) timing(cfg *Config, s *Service, at string) {
+	t := cfg.timing(s)
+	// where names the key that set a duration: the service's own, else the global one.
+	where := func(key string) string {
+		for _, path := range []string{at + ".timing." + key, "timing." + key} {
+			if c.doc.Has(path) {
+				return path
+			}
+		}
+		return at + ".timing." + key
+	}
+	switch {
+	case t.Window < 2*t.Scrape:
+		c.doc.Add(where("window"), "%s holds fewer than two scrapes, %s apart, so that no rate can be taken; expected at least %s",
+			Duration(t.Window), Duration(t.Scrape), Duration(4*t.Scrape))
+	case t.Window < 4*t.Scrape:
+		c.warn(where("window"), "%s is less than 4 × scrape_interval, %s: one lost scrape leaves the loop without data",
+			Duration(t.Window), Duration(4*t.Scrape))
+	}
+	if t.Period < t.Scrape {
+		c.warn(where("period"), "%s is shorter than scrape_interval, %s: some decisions will see nothing new",
+			Duration(t.Period), Duration(t.Scrape))
+	}
+	if stale := strict.Join(at, "tuning.stale_after"); c.doc.Has(stale) && time.Duration(s.Tuning.StaleAfter) < t.Scrape {
+		c.warn(stale, "%s is shorter than scrape_interval, %s: samples will look stale between scrapes",
+			s.Tuning.StaleAfter, Duration(t.Scrape))
+	}
+	if timeout := cfg.Prometheus.Timeout; c.doc.Has("prometheus.timeout") && time.Duration(timeout) >= t.Period {
+		c.doc.Add("prometheus.timeout", "%s is not shorter than the period of %s, %s", timeout, path.Base(at), Duration(t.Period))
+	}
+	if c.doc.OK("consul.lease") && time.Duration(cfg.Consul.Lease) < 3*t.Period {
+		key := "consul.lease"
+		if !c.doc.Has(key) {
+			key = where("period")
+		}
+		c.doc.Add(key, "the lease, %s, is shorter than three periods of %s, so that a setting would run out between renewals; "+
+			"expected a lease of at least %s", cfg.Consul.Lease, Duration(t.Period), Duration(3*t.Period))
+	}
+}

@@ -1,0 +1,162 @@
+package configs
+
+import (
+	commonconfig "github.com/prometheus/common/config"
+)
+
+// Config is one configuration file. The smallest one that works:
+//
+//	prometheus: {url: "http://localhost:9090"}
+//	services:
+//	  checkout:
+//	    mode: enforce
+//	    slo: {latency: 300ms, objective: 99%, errors: 0.1%}
+//	    concurrency: {min: 20, max: 400}
+//
+// A Config that Load returned is complete and valid; treat it as read-only and share it freely.
+type Config struct {
+	// Where the measurements come from: any server that speaks the Prometheus query API.
+	Prometheus Prometheus `yaml:"prometheus" jsonschema:"required"`
+	// Where the settings go. Without this section governor finds Consul by the environment variables CONSUL_HTTP_* that
+	// every Consul tool honours, else at 127.0.0.1:8500.
+	Consul Consul `yaml:"consul"`
+	// The pace of the loops of every service that does not set its own.
+	Timing Timing `yaml:"timing"`
+	// The services to govern, by the name they carry in the label service of guard's metrics and in Consul's keys:
+	// letters, digits, dots, dashes and underscores.
+	Services map[string]*Service `yaml:"services" jsonschema:"required"`
+
+	// File is where the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
+	File string `yaml:"-"`
+	Hash string `yaml:"-"`
+}
+
+// Prometheus says how to query.
+type Prometheus struct {
+	// Base URL of the query API, with the path prefix if there is one. Credentials do not belong into it.
+	URL string `yaml:"url" jsonschema:"required"`
+	// How queries are sent. GET is for servers and proxies that refuse POST.
+	HTTPMethod string `yaml:"http_method" jsonschema:"enum=POST,enum=GET,default=POST"`
+	// How long one query may take. Must be shorter than the period. Unset: 80 % of the period.
+	Timeout Duration `yaml:"timeout" range:"[10ms, 10m]"`
+
+	commonconfig.HTTPClientConfig `yaml:",inline"`
+}
+
+// Consul says where the settings are published.
+type Consul struct {
+	// Address of the agent: host:port, http://…, https://… or unix://…. Unset: CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
+	Address string `yaml:"address"`
+	// ACL token. Unset: CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE. Prefer token_file, which keeps it out of this file.
+	Token commonconfig.Secret `yaml:"token"`
+	// File that holds the ACL token, read once at start. A relative path starts at the folder of this file.
+	TokenFile string `yaml:"token_file"`
+	// Datacenter. Unset: the agent's own.
+	Datacenter string `yaml:"datacenter"`
+	// TLS to the agent. What is unset comes from CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and so on.
+	TLSConfig ConsulTLS `yaml:"tls_config"`
+	// Start of every key that governor reads or writes, ending in a slash. Services watch below it.
+	Prefix string `yaml:"prefix" jsonschema:"default=governor/"`
+	// TTL of the leader's session. Consul takes up to twice as long to notice a dead leader.
+	SessionTTL Duration `yaml:"session_ttl" jsonschema:"default=10s" range:"[10s, 1d]" why:"Consul accepts no other TTL for a session"`
+	// How long a service trusts a setting that is not renewed. The leader renews every third of it while the measurements
+	// of the service are valid. Must be at least three periods.
+	Lease Duration `yaml:"lease" jsonschema:"default=3m" range:"[3s, 1d]"`
+}
+
+// ConsulTLS is the TLS of the connection to Consul.
+type ConsulTLS struct {
+	// CA certificate that the agent's certificate is checked against.
+	CAFile string `yaml:"ca_file"`
+	// Client certificate.
+	CertFile string `yaml:"cert_file"`
+	// Key of the client certificate.
+	KeyFile string `yaml:"key_file"`
+	// Name that the agent's certificate must carry.
+	ServerName string `yaml:"server_name"`
+	// Accept any certificate. For experiments only.
+	InsecureSkipVerify bool `yaml:"insecure_skip_verify"`
+}
+
+// Timing is the pace of a loop. The dead time is window/2 + scrape_interval/2 + period/2 + publish_delay; what is unset
+// in tuning derives from it. A key that a service does not set comes from the global timing, else from the rule given.
+type Timing struct {
+	// How often Prometheus scrapes the service. Take it from Prometheus' own configuration. Unset: 5s.
+	ScrapeInterval Duration `yaml:"scrape_interval" range:"[100ms, 5m]"`
+	// The span over which rates and means are taken. Below four scrape intervals a single lost scrape leaves a gap.
+	// Unset: 4 × scrape_interval.
+	Window Duration `yaml:"window" range:"[200ms, 1h]"`
+	// How often the loop decides. Deciding more often than Prometheus scrapes sees nothing new. Unset: scrape_interval.
+	Period Duration `yaml:"period" range:"[100ms, 10m]"`
+	// From a decision to its enforcement in the services. Unset: 300ms.
+	PublishDelay Duration `yaml:"publish_delay" range:"[1ms, 1m]"`
+}
+
+// Service is one governed service.
+type Service struct {
+	// How far governor may go: observe reads the signals only, shadow decides and shows what it would do, enforce publishes.
+	Mode string `yaml:"mode" jsonschema:"enum=observe,enum=shadow,enum=enforce,default=shadow"`
+	// What the service owes its callers. The setpoint of every knob derives from it.
+	SLO SLO `yaml:"slo" jsonschema:"required"`
+	// The knob: requests in flight, per instance.
+	Concurrency *Concurrency `yaml:"concurrency"`
+	// The pace of this service, where it differs from the global timing.
+	Timing Timing `yaml:"timing"`
+	// Gains and gates. Each has a default that fits the pace; set one only with a reason.
+	Tuning Tuning `yaml:"tuning"`
+}
+
+// SLO is the service level objective: the share objective of the admitted requests finishes within latency, and at most
+// the share errors fails.
+type SLO struct {
+	// The latency that a good request stays within. guard's histogram needs a bucket edge here.
+	Latency Duration `yaml:"latency" jsonschema:"required" range:"[1ms, 1h]"`
+	// The share of admitted requests that must stay within latency.
+	Objective Percent `yaml:"objective" jsonschema:"default=99%" range:"[50%, 100%)" why:"the rest is the error budget, which may not be zero, and below half the median itself is too slow"`
+	// The share of admitted requests that may fail.
+	Errors Percent `yaml:"errors" jsonschema:"default=1%" range:"(0%, 50%]" why:"an error budget of zero is spent by the first failure"`
+}
+
+// Concurrency bounds the concurrency limit, counted in requests in flight per instance of the service.
+type Concurrency struct {
+	// The limit never goes below. min = max fixes it.
+	Min int `yaml:"min" jsonschema:"required" range:"[1, 1000000]" why:"closing a service on purpose is not a concurrency limit"`
+	// The limit never goes above, and neither does the reflex in guard.
+	Max int `yaml:"max" jsonschema:"required" range:"[1, 1000000]"`
+	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
+	// lease and the service is healthy. Between min and max. Unset: the geometric mean of both.
+	Fallback int `yaml:"fallback" range:"[1, 1000000]"`
+	// The controller. pid follows a prediction by Little's law; aimd adds steadily and cuts by Little's law, and is slower.
+	Law string `yaml:"law" jsonschema:"enum=pid,enum=aimd,default=pid"`
+}
+
+// Tuning sets gains and gates of the loops of one service. θ is the dead time, T the period, n the completions in a
+// window; ln units are relative changes: 0.1 is about 10 %.
+type Tuning struct {
+	// Integral gain on the predicted error, per period. The loop is stable below 2. Unset: 1.
+	Gain float64 `yaml:"gain" range:"(0, 2)" why:"the loop oscillates from 2 on"`
+	// Proportional gain. Unset: 0.
+	ProportionalGain *float64 `yaml:"proportional_gain" range:"[0, 2)" why:"the loop oscillates from 2 on"`
+	// Derivative gain. Unset: 0.
+	DerivativeGain *float64 `yaml:"derivative_gain" range:"[0, 2)" why:"the loop oscillates from 2 on"`
+	// Largest cut in one period, in ln units. Unset: 0.7, which halves the limit.
+	CutMax float64 `yaml:"cut_max" range:"(0, 3]"`
+	// Largest raise in one period, in ln units. Unset: the smaller of 0.2 and 0.6·T/θ.
+	RaiseMax float64 `yaml:"raise_max" range:"(0, 1]"`
+	// Smallest move, in ln units. Unset: the larger of 0.05 and 4/√n.
+	Deadband float64 `yaml:"deadband" range:"(0, 1]"`
+	// Refused share above which the limit may be cut though the mean latency is fine. Unset: 5%.
+	RefusedCut Percent `yaml:"refused_cut" range:"(0%, 100%]"`
+	// Occupancy (in flight ÷ limit) from which the service counts as overloaded. Unset: 85%.
+	OverloadAt Percent `yaml:"overload_at" range:"[10%, 100%]"`
+	// Arrivals in a window below which nothing is judged. Unset: 100.
+	MinRequests int `yaml:"min_requests" range:"[1, 1000000]"`
+	// Age from which the oldest sample no longer counts as fresh. Unset: 2 × scrape_interval + 1s.
+	StaleAfter Duration `yaml:"stale_after" range:"[100ms, 1h]"`
+	// Weight of one period in the moving average that the latency target follows. Unset: 0.5·T/θ.
+	TargetWeight float64 `yaml:"target_weight" range:"(0, 1]"`
+	// How long the result of a floor test stands. Unset: the larger of 20·θ and 5m.
+	FloorTestHold Duration `yaml:"floor_test_hold" range:"[1s, 1d]"`
+	// Additive increase of the law aimd in one period, as a share of the limit, at least one request. Unset: 2%.
+	AIMDIncrease Percent `yaml:"aimd_increase" range:"(0%, 100%]"`
+}

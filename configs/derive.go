@@ -1,0 +1,96 @@
+package configs
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Specs returns what control needs to know of each service, sorted by name. Timings are complete; tunings hold what the
+// file sets, so that control derives the rest.
+func (c *Config) Specs() []control.Spec {
+	specs := make([]control.Spec, 0, len(c.Services))
+	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
+		s := c.Services[name]
+		spec := control.Spec{
+			Service: name,
+			Mode:    control.Mode(s.Mode),
+			SLO: control.SLO{
+				Latency:   time.Duration(s.SLO.Latency),
+				Objective: float64(s.SLO.Objective),
+				Errors:    float64(s.SLO.Errors),
+			},
+			Timing: c.timing(s),
+			Tuning: s.Tuning.control(),
+		}
+		if k := s.Concurrency; k != nil {
+			spec.Concurrency = &control.ConcurrencySpec{
+				Min: float64(k.Min), Max: float64(k.Max), Fallback: float64(k.Fallback), Law: control.Law(k.Law),
+			}
+			if k.Fallback == 0 {
+				spec.Concurrency.Fallback = spec.Concurrency.DefaultFallback()
+			}
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+// timing completes the pace of s: what it sets itself, else what the file sets for all, else the defaults.
+func (c *Config) timing(s *Service) control.Timing {
+	own, all := s.Timing, c.Timing
+	scrape := cmp.Or(own.ScrapeInterval, all.ScrapeInterval, Duration(5*time.Second))
+	return control.Timing{
+		Scrape:       time.Duration(scrape),
+		Window:       time.Duration(cmp.Or(own.Window, all.Window, 4*scrape)),
+		Period:       time.Duration(cmp.Or(own.Period, all.Period, scrape)),
+		PublishDelay: time.Duration(cmp.Or(own.PublishDelay, all.PublishDelay, Duration(300*time.Millisecond))),
+	}
+}
+
+func (t Tuning) control() control.Tuning {
+	return control.Tuning{
+		Gain:             t.Gain,
+		ProportionalGain: t.ProportionalGain,
+		DerivativeGain:   t.DerivativeGain,
+		CutMax:           t.CutMax,
+		RaiseMax:         t.RaiseMax,
+		Deadband:         t.Deadband,
+		RefusedCut:       float64(t.RefusedCut),
+		OverloadAt:       float64(t.OverloadAt),
+		MinRequests:      float64(t.MinRequests),
+		StaleAfter:       time.Duration(t.StaleAfter),
+		TargetWeight:     t.TargetWeight,
+		FloorTestHold:    time.Duration(t.FloorTestHold),
+		AIMDIncrease:     float64(t.AIMDIncrease),
+	}
+}
+
+// QueryTimeout is how long a query may take in a loop of the given period: always shorter than the period.
+func (p Prometheus) QueryTimeout(period time.Duration) time.Duration {
+	return cmp.Or(time.Duration(p.Timeout), period*4/5)
+}
+
+// ClientConfig returns the configuration of Consul's client: what the file sets, over what CONSUL_HTTP_* and the other
+// variables of Consul's tools set now, over the client's defaults. Each call returns a new one.
+func (s Consul) ClientConfig() *api.Config {
+	c := api.DefaultConfig()
+	set := func(field *string, value string) { *field = cmp.Or(value, *field) }
+	set(&c.Address, s.Address)
+	set(&c.Datacenter, s.Datacenter)
+	if s.Token != "" || s.TokenFile != "" {
+		// A token of the environment must not win over the file's, in whichever form either comes.
+		c.Token, c.TokenFile = string(s.Token), s.TokenFile
+	}
+	set(&c.TLSConfig.CAFile, s.TLSConfig.CAFile)
+	set(&c.TLSConfig.CertFile, s.TLSConfig.CertFile)
+	set(&c.TLSConfig.KeyFile, s.TLSConfig.KeyFile)
+	set(&c.TLSConfig.Address, s.TLSConfig.ServerName)
+	c.TLSConfig.InsecureSkipVerify = c.TLSConfig.InsecureSkipVerify || s.TLSConfig.InsecureSkipVerify
+	return c
+}

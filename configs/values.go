@@ -1,0 +1,83 @@
+package configs
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
+
+// Duration is a span of time, written as Prometheus writes them: 300ms, 5s, 1m30s, 2h, 1d. A bare number is refused,
+// because nobody can tell 400 ms from 400 s.
+type Duration time.Duration
+
+var bareNumber = regexp.MustCompile(`^[-+]?[0-9]*\.?[0-9]+$`)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	s := string(text)
+	v, err := model.ParseDuration(s)
+	switch {
+	case bareNumber.MatchString(s):
+		return fmt.Errorf("%s has no unit; expected a duration with one, like %[1]sms or %[1]ss", s)
+	case err == nil:
+		*d = Duration(v)
+		return nil
+	}
+	// 1.5s is a duration to Go, but not to Prometheus: say how to write it.
+	if v, err := time.ParseDuration(s); err == nil && v > 0 && v%time.Millisecond == 0 {
+		return fmt.Errorf("%q has a fraction or units out of order; write %s", s, Duration(v))
+	}
+	return fmt.Errorf("%q; expected %s", s, d.Expected())
+}
+
+// Expected says what a Duration looks like.
+func (Duration) Expected() string { return "a duration with a unit, like 300ms, 5s or 1m" }
+
+func (d Duration) String() string { return model.Duration(d).String() }
+
+// Percent is a share, written with a percent sign: 99%, 0.1%. Its value is the fraction: 99% is 0.99. A number without
+// the sign is refused, because 0.99 may mean 99 % or 0.99 %.
+type Percent float64
+
+var percentText = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Percent) UnmarshalText(text []byte) error {
+	s := string(text)
+	if percentText.MatchString(s) {
+		// Shifting the decimal point in the text keeps 99.9% the float64 nearest to 0.999.
+		v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%")+"e-2", 64)
+		*p = Percent(v)
+		return err
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	switch {
+	case err != nil || !bareNumber.MatchString(s) || v < 0:
+		return fmt.Errorf("%q; expected %s", s, p.Expected())
+	case v > 0 && v <= 1:
+		return fmt.Errorf("%s has no percent sign; write %s for the fraction %s, or %s%%", s, Percent(v), s, s)
+	}
+	return fmt.Errorf("%s has no percent sign; write %s%%", s, s)
+}
+
+// Expected says what a Percent looks like.
+func (Percent) Expected() string { return "a percentage with its sign, like 99% or 0.1%" }
+
+// String writes the percentage with as few digits as tell it from its neighbours.
+func (p Percent) String() string {
+	s := strconv.FormatFloat(float64(p), 'f', -1, 64)
+	whole, fraction, _ := strings.Cut(s, ".")
+	fraction += strings.Repeat("0", max(0, 2-len(fraction)))
+	whole = strings.TrimLeft(whole+fraction[:2], "0")
+	if whole == "" {
+		whole = "0"
+	}
+	if fraction = strings.TrimRight(fraction[2:], "0"); fraction != "" {
+		whole += "." + fraction
+	}
+	return whole + "%"
+}
