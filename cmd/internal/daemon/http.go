@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Records in one answer of /api/v1/decisions.
+const (
+	limitDefault = 1000
+	limitMax     = 10_000
+)
+
+func versionString() string {
+	if version.Version == "" {
+		return "unknown"
+	}
+	return version.Version
+}
+
+// Handler serves the HTTP interface: everything about the loops is read-only.
+func (d *Daemon) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+api.Prefix+"/status", d.serveStatus)
+	mux.HandleFunc("GET "+api.Prefix+"/loops", d.serveLoops)
+	mux.HandleFunc("GET "+api.Prefix+"/loops/{service}/{knob}", d.serveLoop)
+	mux.HandleFunc("GET "+api.Prefix+"/decisions", d.serveDecisions)
+	mux.HandleFunc(api.Prefix+"/", serveNoResource)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, Registry: d.opts.Registry, ErrorHandling: promhttp.ContinueOnError,
+	}))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "governor is alive") })
+	mux.HandleFunc("GET /-/ready", d.serveReady)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	if page, err := web.NewLandingPage(landing); err == nil {
+		mux.Handle("GET /{$}", page)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.VersionHeader, versionString())
+		mux.ServeHTTP(w, r)
+	})
+}
+
+var landing = web.LandingConfig{
+	Name:        "governor",
+	Description: "Keeps the limits of services right, from their SLO, their metrics and Consul.",
+	Version:     version.Info(),
+	Links: []web.LandingLinks{
+		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, Prometheus, Consul, configuration"},
+		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
+		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (?since=, service=, knob=, limit=)"},
+		{Address: "/metrics", Text: "Metrics"},
+		{Address: "/-/healthy", Text: "Healthy", Description: "the process lives"},
+		{Address: "/-/ready", Text: "Ready", Description: "every loop has decided or held at least once"},
+	},
+}
+
+func (d *Daemon) serveStatus(w http.ResponseWriter, _ *http.Request) { answer(w, d.Status()) }
+
+func (d *Daemon) serveLoops(w http.ResponseWriter, _ *http.Request) {
+	loops, _ := d.recorder.Loops()
+	answer(w, loops)
+}
+
+func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
+	service, knob := r.PathValue("service"), r.PathValue("knob")
+	loops, _ := d.recorder.Loops()
+	names := make([]string, len(loops))
+	for i, l := range loops {
+		if l.Service == service && string(l.Knob) == knob {
+			answer(w, l)
+			return
+		}
+		names[i] = l.Service + "/" + string(l.Knob)
+	}
+	refuse(w, http.StatusNotFound, fmt.Sprintf("there is no loop %s/%s", service, knob), "there is: "+strings.Join(names, ", "))
+}
+
+func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	since, err := number(q, "since", 0, math.MaxUint64)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error(), "pass the \"next\" of an earlier answer, or leave it out for all that is kept")
+		return
+	}
+	limit, err := number(q, "limit", limitDefault, limitMax)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error(), "")
+		return
+	}
+	answer(w, d.recorder.journal.Since(since, q.Get("service"), control.Knob(q.Get("knob")), int(limit)))
+}
+
+func number(q url.Values, name string, unset, most uint64) (uint64, error) {
+	text := q.Get(name)
+	if text == "" {
+		return unset, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n > most {
+		return 0, fmt.Errorf("%s=%s: expected a whole number from 0 to %d", name, text, most)
+	}
+	return n, nil
+}
+
+// serveReady answers whether governor does its work: the configuration is loaded (else nobody would answer) and every
+// loop has gone through a tick, be it to a decision or to a hold. So a Prometheus or a Consul that is down does not make
+// a governor unready: it holds, as it should.
+func (d *Daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
+	loops, decided := d.recorder.Loops()
+	if decided < len(loops) {
+		refuse(w, http.StatusServiceUnavailable,
+			fmt.Sprintf("%d of %d loops have not been through a tick yet", len(loops)-decided, len(loops)),
+			"the first tick comes at most one period after the start")
+		return
+	}
+	fmt.Fprintln(w, "governor is ready")
+}
+
+func serveNoResource(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		refuse(w, http.StatusMethodNotAllowed, r.Method+" is not possible here", "this interface is read-only: use GET")
+		return
+	}
+	refuse(w, http.StatusNotFound, "there is no resource "+r.URL.Path,
+		"there is: "+api.Prefix+"/status, /loops, /loops/{service}/{knob}, /decisions")
+}
+
+func answer(w http.ResponseWriter, v any) { send(w, http.StatusOK, v) }
+
+func refuse(w http.ResponseWriter, code int, message, hint string) {
+	send(w, code, api.Error{Error: message, Hint: hint})
+}
+
+func send(w http.ResponseWriter, code int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		code = http.StatusInternalServerError
+		body, _ = json.Marshal(api.Error{Error: "cannot encode the answer: " + err.Error()})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(body, '\n')) // a client that went away is its own business
+}

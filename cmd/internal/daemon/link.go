@@ -1,0 +1,106 @@
+package daemon
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Reads of a KV that does not answer back off to this. A takeover or a recovery is noticed that late at worst.
+const (
+	backoffMin = time.Second
+	backoffMax = 15 * time.Second
+)
+
+// kvLink is the way to the KV, shared by all workers: it knocks less often while nobody answers, and remembers how the
+// last call went. It is safe for concurrent use.
+type kvLink struct {
+	store  Store
+	health health
+
+	mu       sync.Mutex
+	failures int
+	retryAt  time.Time
+	lastErr  error
+}
+
+// kvState is what one reading of the KV brought: the Settings, or why there are none.
+type kvState struct {
+	settings map[string]Stored
+	err      error
+}
+
+func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
+	l.mu.Lock()
+	if now.Before(l.retryAt) {
+		defer l.mu.Unlock()
+		return kvState{err: l.lastErr}
+	}
+	l.mu.Unlock()
+
+	started := time.Now()
+	settings, err := l.store.Read(ctx)
+	l.health.answered(time.Now(), time.Since(started), err)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lastErr = err
+	if err == nil {
+		l.failures, l.retryAt = 0, time.Time{}
+		return kvState{settings: settings}
+	}
+	wait := min(backoffMin<<min(l.failures, 10), backoffMax)
+	l.failures++
+	// Half of it at random, so that the governors of a fleet do not come back together.
+	l.retryAt = now.Add(wait/2 + rand.N(wait/2))
+	return kvState{err: err}
+}
+
+func (l *kvLink) write(ctx context.Context, s actuators.Setting, index uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return l.store.Write(ctx, s, index)
+}
+
+// health remembers how a dependency answered last. It is safe for concurrent use.
+type health struct {
+	mu     sync.Mutex
+	err    error
+	asked  bool
+	took   time.Duration
+	lastOK time.Time
+}
+
+func (h *health) answered(now time.Time, took time.Duration, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked, h.err, h.took = true, err, took
+	if err == nil {
+		h.lastOK = now
+	}
+}
+
+func (h *health) dependency(address string) api.Dependency {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := api.Dependency{Address: address, OK: h.asked && h.err == nil, Latency: control.Number(math.NaN())}
+	switch {
+	case !h.asked:
+		d.Error = "not asked yet"
+	case h.err != nil:
+		d.Error = h.err.Error()
+	default:
+		d.Latency = control.Number(h.took.Seconds())
+	}
+	if !h.lastOK.IsZero() {
+		at := h.lastOK
+		d.LastOK = &at
+	}
+	return d
+}

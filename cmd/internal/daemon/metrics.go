@@ -1,0 +1,163 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// states is the one-hot alphabet of governor_loop_state.
+var states = []control.State{
+	control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax, control.Ineffective,
+	control.Infeasible, control.Hold, control.Frozen, control.Override,
+}
+
+// metrics answer on governor's own /metrics: is it deciding, is it obeyed, is it helping? A quantity that is unknown has
+// no series; it is never NaN and never zero.
+type metrics struct {
+	value, published, setpoint, measured *prometheus.GaugeVec
+	state, age, badRatio, refused        *prometheus.GaugeVec
+	decisions, holds                     *prometheus.CounterVec
+	writes, writeFailures, drifts        *prometheus.CounterVec
+
+	measureDuration, tickLateness prometheus.Histogram
+	ticksSkipped                  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	auto := promauto.With(reg)
+	loop := []string{"service", "knob"}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return auto.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	return &metrics{
+		value:     gauge("governor_loop_value", "Value that the loop wants in force, in the unit of its knob.", loop...),
+		published: gauge("governor_loop_published_value", "Value in the KV, in the unit of its knob.", loop...),
+		setpoint:  gauge("governor_loop_setpoint_seconds", "Target of the mean latency of admitted requests.", loop...),
+		measured:  gauge("governor_loop_measured_seconds", "Measured mean latency of admitted requests.", loop...),
+		state:     gauge("governor_loop_state", "1 for the state that the loop is in.", "service", "knob", "state"),
+		age:       gauge("governor_signal_age_seconds", "Age of the oldest sample behind the last decision.", loop...),
+		badRatio: gauge("governor_slo_bad_ratio",
+			"Slow or failed share of admitted requests as a multiple of the SLO's budget; above 1 the SLO is violated.", loop...),
+		refused:   gauge("governor_refused_ratio", "Refused share of the offered requests.", loop...),
+		decisions: counter("governor_decisions_total", "Decisions, holds included.", loop...),
+		holds:     counter("governor_holds_total", "Decisions that were a hold, by reason.", "service", "knob", "reason"),
+		writes:    counter("governor_setting_writes_total", "Settings written, as a change or to renew a lease.", "service", "kind"),
+		writeFailures: counter("governor_setting_write_failures_total",
+			"Settings that should have been written and were not, by reason.", "service", "reason"),
+		drifts: counter("governor_setting_drifts_total",
+			"Times the KV held what this leader had not written.", "service", "kind"),
+		measureDuration: auto.NewHistogram(prometheus.HistogramOpts{
+			Name: "governor_measure_duration_seconds", Help: "Duration of the slowest query of a tick.",
+			Buckets: prometheus.ExponentialBuckets(0.002, 2, 13),
+		}),
+		tickLateness: auto.NewHistogram(prometheus.HistogramOpts{
+			Name: "governor_tick_lateness_seconds", Help: "How long after its grid point a tick began.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
+		}),
+		ticksSkipped: auto.NewCounter(prometheus.CounterOpts{
+			Name: "governor_ticks_skipped_total", Help: "Grid points that passed while a tick was still running.",
+		}),
+	}
+}
+
+// decided shows one loop after a decision.
+func (m *metrics) decided(l api.Loop) {
+	d := l.Decision
+	labels := []string{l.Service, string(l.Knob)}
+	show := func(g *prometheus.GaugeVec, n control.Number) {
+		if finite(n) {
+			g.WithLabelValues(labels...).Set(float64(n))
+		} else {
+			g.DeleteLabelValues(labels...)
+		}
+	}
+	show(m.value, d.Value)
+	show(m.setpoint, d.Setpoint)
+	show(m.measured, d.Measured)
+	show(m.age, d.Inputs.AgeSeconds)
+	show(m.badRatio, d.Inputs.BadRatio)
+	show(m.refused, d.Inputs.RefusedShare)
+	if p := l.Published; p != nil && p.Revision > 0 {
+		m.published.WithLabelValues(labels...).Set(p.Value)
+	}
+	for _, s := range states {
+		on := 0.0
+		if s == d.State {
+			on = 1
+		}
+		m.state.WithLabelValues(l.Service, string(l.Knob), string(s)).Set(on)
+	}
+	m.decisions.WithLabelValues(labels...).Inc()
+	if d.State == control.Hold {
+		m.holds.WithLabelValues(l.Service, string(l.Knob), string(d.HoldReason)).Inc()
+	}
+}
+
+func (m *metrics) wrote(service string, w Write) {
+	if w.Kind != NoWrite {
+		m.writes.WithLabelValues(service, string(w.Kind)).Inc()
+	}
+	if w.Err != nil {
+		m.writeFailures.WithLabelValues(service, failureReason(w.Err)).Inc()
+	}
+	if w.Drift != NoDrift {
+		m.drifts.WithLabelValues(service, string(w.Drift)).Inc()
+	}
+}
+
+// failureReason names a failed write in one word, for a label.
+func failureReason(err error) string {
+	switch {
+	case errors.Is(err, ErrConflict):
+		return "conflict"
+	case errors.Is(err, ErrNotLeader):
+		return "not_leader"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	}
+	return "error"
+}
+
+// statusCollector exports the daemon's status as it is at the scrape.
+type statusCollector struct{ d *Daemon }
+
+var (
+	leaderDesc     = prometheus.NewDesc("governor_leader", "1 while this governor holds the lock and writes.", nil, nil)
+	termDesc       = prometheus.NewDesc("governor_leader_term", "Term of the leader that is known, 0: none.", nil, nil)
+	prometheusDesc = prometheus.NewDesc("governor_prometheus_up", "1 if Prometheus answered last.", nil, nil)
+	consulDesc     = prometheus.NewDesc("governor_consul_up", "1 if Consul answered last.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, prometheusDesc, consulDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.d.Status()
+	gauge := func(d *prometheus.Desc, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
+	}
+	oneIf := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	gauge(leaderDesc, oneIf(s.Role == api.Leader))
+	gauge(termDesc, float64(s.Leader.Term))
+	gauge(prometheusDesc, oneIf(s.Prometheus.OK))
+	gauge(consulDesc, oneIf(s.Consul.OK))
+}

@@ -1,0 +1,134 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Sensor measures the services of one group.
+type Sensor interface {
+	// Measure returns one snapshot a service, taken at now. What went wrong is inside the Measurement, as its reason.
+	Measure(ctx context.Context, now time.Time) []control.Measurement
+}
+
+// Store is the KV that holds the Settings.
+type Store interface {
+	// Read returns what is stored, by service. A service without a Setting is absent.
+	Read(ctx context.Context) (map[string]Stored, error)
+	// Write replaces the Setting that was read at index (0: there was none), if the lock is still ours, and returns the
+	// index of what it wrote. After an error the outcome may be unknown: the next Read tells.
+	Write(ctx context.Context, s actuators.Setting, index uint64) (uint64, error)
+}
+
+// Stored is a Setting as it was found in the Store.
+type Stored struct {
+	Setting actuators.Setting
+	Index   uint64
+	Err     error // why the bytes are not a valid Setting; nil: they are
+}
+
+// Leadership says whether this governor may write.
+type Leadership interface {
+	// Term returns the epoch of the lock that this governor holds, and 0 while it holds none.
+	Term() uint64
+}
+
+// worker runs the loops of one group of services: one goroutine, one tick at a time.
+type worker struct {
+	period     time.Duration
+	sensor     Sensor
+	kv         *kvLink
+	leadership Leadership
+	recorder   *Recorder
+	services   []*service
+}
+
+// Budgets of a tick. Prometheus and the KV are asked at the same time, and have most of the period; what is left is for
+// the writes, each bounded by itself.
+const (
+	observeShare = 0.75 // of T
+	writeTimeout = 2 * time.Second
+	writesAtOnce = 8
+)
+
+// tick is the loop: measure, step, apply, track, record.
+func (w *worker) tick(ctx context.Context, now time.Time) {
+	term := w.leadership.Term() // before the KV is read: what is adopted must not be older than the right to write
+	ms, kv := w.observe(ctx, now)
+
+	w.each(func(s *service) {
+		s.adopt(now, kv, term)
+		ds := s.loops.Step(now, ms[s.spec.Service])
+		done := s.apply(ctx, now, ds)
+		s.track(now)
+		w.recorder.Record(now, s, ds, done)
+	})
+}
+
+// observe asks Prometheus how the plants are doing and the KV what is in force, both at once, so that a slow one does
+// not cost the other its time.
+func (w *worker) observe(ctx context.Context, now time.Time) (map[string]control.Measurement, kvState) {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(observeShare*float64(w.period)))
+	defer cancel()
+
+	var kv kvState
+	var reading sync.WaitGroup
+	reading.Go(func() { kv = w.kv.read(ctx, now) })
+	measured := w.sensor.Measure(ctx, now)
+	reading.Wait()
+
+	ms := make(map[string]control.Measurement, len(w.services))
+	for _, s := range w.services {
+		ms[s.spec.Service] = control.Measurement{
+			Service: s.spec.Service, At: now, Window: s.spec.Timing.Window, Invalid: control.NoData,
+		}
+	}
+	var took time.Duration
+	for _, m := range measured {
+		ms[m.Service] = m
+		took = max(took, m.Took)
+	}
+	w.recorder.Measured(took)
+	return ms, kv
+}
+
+// each runs f for every service of the group, several at once: a write that hangs holds up nobody else's.
+func (w *worker) each(f func(*service)) {
+	var g errgroup.Group
+	g.SetLimit(writesAtOnce)
+	for _, s := range w.services {
+		g.Go(func() error { f(s); return nil })
+	}
+	_ = g.Wait()
+}
+
+// run ticks on the wall-clock grid of the period until ctx ends.
+func (w *worker) run(ctx context.Context) {
+	for {
+		due := nextOnGrid(time.Now(), w.period)
+		timer := time.NewTimer(time.Until(due))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		// The timer says when the tick was due; what counts is the time it is now.
+		now := time.Now()
+		w.recorder.Woke(now.Sub(due))
+		w.tick(ctx, now)
+		w.recorder.Skipped(int64(time.Since(due) / w.period))
+	}
+}
+
+// nextOnGrid returns the first multiple of period on the wall clock that lies after now.
+func nextOnGrid(now time.Time, period time.Duration) time.Time {
+	// Round drops the monotonic reading, which Truncate alone keeps out of step after a clock adjustment.
+	return now.Round(0).Truncate(period).Add(period)
+}
