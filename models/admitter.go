@@ -53,8 +53,8 @@ type Admitter interface {
 
 // Report is what an Admitter exposes beside the counters that the plant itself keeps.
 type Report struct {
-	Limit          float64       // the effective limit of requests in flight; +Inf: none
-	ServiceTime    time.Duration // ŝ of a floor test, 0 when none stands
-	BindingSeconds float64       // cumulative time spent at ≥ 85 % of the limit
-	Revision       float64       // of the Setting that is applied
+	Limit          float64 // the effective limit of requests in flight; +Inf: none
+	ServiceTime    float64 // ŝ of a floor test in seconds, 0 when none stands; NaN: no floor test lives here
+	BindingSeconds float64 // cumulative time spent at ≥ 85 % of the limit
+	Revision       float64 // of the Setting that is applied
 }

@@ -48,7 +48,9 @@ func (l *Limiter) Done(now time.Duration, _ Request, _ Outcome) {
 // Report implements Admitter.
 func (l *Limiter) Report(now time.Duration) Report {
 	l.binding.advance(now, l.inFlight, l.limit)
-	return Report{Limit: l.limit, BindingSeconds: l.binding.total.Seconds(), Revision: l.revision}
+	return Report{
+		Limit: l.limit, ServiceTime: math.NaN(), BindingSeconds: l.binding.total.Seconds(), Revision: l.revision,
+	}
 }
 
 // bindingClock adds up the time during which a limit binds. It must be advanced before every change of what it looks at.

@@ -123,7 +123,7 @@ func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quant
 	if n := len(in); n > 0 {
 		last := &in[n-1]
 		w.Age = (at - last.at).Seconds()
-		w.Limit, w.ServiceTime, w.Revision = last.report.Limit, last.report.ServiceTime.Seconds(), last.report.Revision
+		w.Limit, w.ServiceTime, w.Revision = last.report.Limit, last.report.ServiceTime, last.report.Revision
 		w.InFlight = 0
 		for i := range in {
 			w.InFlight += in[i].inFlight / float64(n)

@@ -1,0 +1,46 @@
+package simulate
+
+import (
+	"math"
+	"sync"
+
+	"github.com/seed-de83e32b/governor/models/scenarios"
+)
+
+// Oracle is the best that a fixed limit could have done in each phase of a scenario: it knows what will happen, and may
+// choose another limit for every phase.
+type Oracle struct {
+	Good  []int     // by phase
+	Limit []float64 // that did it
+}
+
+// Grid holds the limits that the oracle tries, about a fifth apart where it matters.
+func Grid() []float64 {
+	return []float64{4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 60, 80, 128, 200, 400, math.Inf(1)}
+}
+
+var oracles sync.Map // oracleKey → func() Oracle
+
+type oracleKey struct {
+	scenario string
+	seed     uint64
+}
+
+// Best returns the oracle of a scenario, found by trying every limit of Grid once a process.
+func Best(s scenarios.Scenario, seed uint64) Oracle {
+	search := sync.OnceValue(func() Oracle {
+		n := len(s.Phases)
+		best := Oracle{Good: make([]int, n), Limit: make([]float64, n)}
+		for _, limit := range Grid() {
+			score := Run{Scenario: s, Contender: Static, Timing: Usual, Seed: seed, Limit: limit}.Do().Score
+			for i, p := range score.Phases {
+				if p.Good > best.Good[i] {
+					best.Good[i], best.Limit[i] = p.Good, limit
+				}
+			}
+		}
+		return best
+	})
+	f, _ := oracles.LoadOrStore(oracleKey{s.Name, seed}, search)
+	return f.(func() Oracle)()
+}

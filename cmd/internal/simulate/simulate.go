@@ -1,0 +1,132 @@
+// Package simulate puts a contender in charge of a scenario: the plant of package models, the telemetry that Prometheus
+// would have of it, and in between the real loops of package control and the real guard, with time handed in. Nothing
+// of the controllers is re-implemented here; what is wired is what the daemon wires, in the order of its tick.
+//
+//	plant ──scrape S──► window W ──period T──► LoopSet.Step ──publish delay d──► limiter or guard ──► plant
+//
+// A run of a quarter of an hour takes some tenths of a second, and the same seed gives the same run.
+package simulate
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/models"
+	"github.com/seed-de83e32b/governor/models/scenarios"
+)
+
+// Run describes one run.
+type Run struct {
+	Scenario  scenarios.Scenario
+	Contender Contender
+	Timing    control.Timing
+	Seed      uint64
+	// Limit replaces the scenario's initial limit where it is not 0; +Inf: none.
+	Limit float64
+	// Lag is how old a sample is before a query can see it, on top of the scrape interval.
+	Lag time.Duration
+	// Tuning of the loops; the zero value is the default.
+	Tuning control.Tuning
+}
+
+// Timings that the scenarios are judged at: fast, usual, and the slowest that is common.
+var (
+	Fast  = Pace(1*time.Second, 4*time.Second, 1*time.Second)
+	Usual = Pace(5*time.Second, 20*time.Second, 5*time.Second)
+	Slow  = Pace(15*time.Second, 60*time.Second, 15*time.Second)
+)
+
+// Pace is the Timing of a scrape interval, a window and a period, with the publish delay of a KV store.
+func Pace(scrape, window, period time.Duration) control.Timing {
+	return control.Timing{Scrape: scrape, Window: window, Period: period, PublishDelay: 300 * time.Millisecond}
+}
+
+// Result is what came of a run.
+type Result struct {
+	Score *models.Score
+	// Points are the loop's view and the truth beside it, one a period. A contender without a loop has the truth alone.
+	Points []Point
+	// Limits is the effective limit, once a second.
+	Limits []float64
+	// Writes are the instants at which a value was published; renewed leases do not count.
+	Writes []time.Duration
+}
+
+// Point is one period of a run.
+type Point struct {
+	At time.Duration
+	// Limit is the limit published, Effective the one that the plant obeys at the same instant.
+	Limit, Effective float64
+	Goodput          float64 // requests that arrived in the period before At and finished within the SLO, ÷ arrivals
+	Decision         control.Decision
+}
+
+// start is the wall clock of the loops at the simulated time 0.
+var start = time.Unix(1764025200, 0).UTC()
+
+// Do runs r. It panics where the run makes no sense: those are written by hand, in Go.
+func (r Run) Do() Result {
+	limit := r.Scenario.Limit
+	if r.Limit != 0 {
+		limit = r.Limit
+	}
+	subject := r.subject(limit)
+	score := models.NewScore(scenarios.SLO, scenarios.Objective, r.Scenario.Phases)
+	plant := models.New(r.Scenario.Plant(r.Seed), subject, score)
+	result := Result{Score: score}
+
+	// Where in its interval Prometheus scrapes a target depends on the target; here, on the seed.
+	offset := time.Duration(rand.New(rand.NewPCG(r.Seed, 5)).Float64() * float64(r.Timing.Scrape))
+	telemetry := models.Scrape(plant, offset, r.Timing.Scrape)
+	plant.Every(0, time.Second, func(now time.Duration) {
+		result.Limits = append(result.Limits, subject.Report(now).Limit)
+	})
+
+	var loop *loop
+	if law := r.Contender.law(); law != "" {
+		loop = newLoop(r, law, limit, plant, telemetry, subject)
+	}
+	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
+		p := Point{At: now, Limit: limit, Effective: subject.Report(now).Limit}
+		if loop != nil {
+			p.Decision = loop.tick(now)
+			p.Limit = float64(loop.setting.Concurrency.Limit)
+		}
+		result.Points = append(result.Points, p)
+	})
+
+	plant.Run(r.Scenario.End())
+	for i := range result.Points {
+		p := &result.Points[i]
+		good, offered := score.Goodput(p.At-r.Timing.Period, p.At)
+		p.Goodput = float64(good) / float64(offered)
+	}
+	if loop != nil {
+		result.Writes = loop.writes
+	}
+	return result
+}
+
+// Variation is the total variation of the effective limit in [from, to), in ln units a minute.
+func (r Result) Variation(from, to time.Duration) float64 {
+	var sum float64
+	for i := int(from/time.Second) + 1; i < int(to/time.Second) && i < len(r.Limits); i++ {
+		if a, b := r.Limits[i-1], r.Limits[i]; a > 0 && b > 0 && !math.IsInf(a, 1) {
+			sum += math.Abs(math.Log(b / a))
+		}
+	}
+	return sum / (to - from).Minutes()
+}
+
+// WritesIn counts the writes in [from, to).
+func (r Result) WritesIn(from, to time.Duration) int {
+	n := 0
+	for _, at := range r.Writes {
+		if at >= from && at < to {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,109 @@
+// Trace runs one scenario with one contender and prints what the loop saw and did, one line a period, as CSV; a summary
+// by phase goes to standard error.
+//
+//	go run ./cmd/internal/simulate/trace -scenario slow5 -contender outer -S 5 -seed 1
+package main
+
+import (
+	"encoding/csv"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
+	"github.com/seed-de83e32b/governor/models/scenarios"
+)
+
+func main() {
+	scenario := flag.String("scenario", "x2", "name of the scenario")
+	contender := flag.String("contender", string(simulate.Outer), fmt.Sprint("who is in charge: ", simulate.Contenders()))
+	s := flag.Float64("S", 5, "scrape interval in seconds")
+	w := flag.Float64("W", 0, "query window in seconds (default 4·S)")
+	t := flag.Float64("T", 0, "period in seconds (default S)")
+	seed := flag.Uint64("seed", 1, "seed of arrivals and service times")
+	limit := flag.Float64("limit", 0, "initial limit (default the scenario's)")
+	lag := flag.Duration("lag", 0, "extra age of every sample")
+	gain := flag.Float64("gain", 0, "integral gain (default 1)")
+	list := flag.Bool("list", false, "list the scenarios")
+	flag.Parse()
+
+	if *list {
+		for _, sc := range scenarios.All() {
+			fmt.Printf("%-8s  %s\n", sc.Name, sc.Title)
+		}
+		return
+	}
+	sc, err := scenarios.Get(*scenario)
+	if err == nil && !simulate.Contender(*contender).Known() {
+		err = fmt.Errorf("no contender is called %q; there are %v", *contender, simulate.Contenders())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "trace:", err)
+		os.Exit(2)
+	}
+	seconds := func(x float64) time.Duration { return time.Duration(x * float64(time.Second)) }
+	if *w == 0 {
+		*w = 4 * *s
+	}
+	if *t == 0 {
+		*t = *s
+	}
+	run := simulate.Run{
+		Scenario: sc, Contender: simulate.Contender(*contender), Seed: *seed, Limit: *limit, Lag: *lag,
+		Timing: simulate.Pace(seconds(*s), seconds(*w), seconds(*t)),
+	}
+	run.Tuning.Gain = *gain
+	result := run.Do()
+	if err := write(os.Stdout, result); err != nil {
+		fmt.Fprintln(os.Stderr, "trace:", err)
+		os.Exit(1)
+	}
+	summarise(os.Stderr, run, result)
+}
+
+func write(to io.Writer, result simulate.Result) error {
+	out := csv.NewWriter(to)
+	_ = out.Write([]string{"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms", "floor", "raw", "ceiling",
+		"floor_test", "state", "hold", "bound", "goodput", "reason"})
+	for _, p := range result.Points {
+		d := p.Decision
+		_ = out.Write([]string{
+			num(p.At.Seconds()), num(p.Limit), num(p.Effective), num(1e3 * float64(d.Measured)),
+			num(float64(d.Inputs.Throughput)), num(float64(d.Inputs.RefusedShare)), num(1e3 * float64(d.Setpoint)),
+			num(1e3 * float64(d.Gates.OwnLatencySeconds)), num(1e3 * float64(d.Gates.ServiceTimeSeconds)),
+			num(float64(d.Gates.Floor)), num(float64(d.Raw)), num(float64(d.Ceiling)),
+			d.Gates.FloorTest, string(d.State), string(d.HoldReason), d.Bound, num(p.Goodput), d.Reason,
+		})
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// num keeps four digits and leaves unknown numbers empty.
+func num(v float64) string {
+	if math.IsNaN(v) {
+		return ""
+	}
+	if math.Abs(v) >= 1000 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+func summarise(to io.Writer, run simulate.Run, result simulate.Result) {
+	best := simulate.Best(run.Scenario, run.Seed)
+	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "phase\tgood %\tof oracle %\toracle L\tabove SLO\tp50\tp99\tTV/min\twrites")
+	for i, p := range result.Score.Phases {
+		fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%g\t%v\t%v\t%v\t%.2f\t%d\n", p.Name,
+			100*float64(p.Good)/float64(p.Offered), 100*float64(p.Good)/float64(best.Good[i]), best.Limit[i],
+			result.Score.AboveSLO(p.From, p.To), p.Quantile(0.5).Round(time.Millisecond), p.Quantile(0.99).Round(time.Millisecond),
+			result.Variation(p.From, p.To), result.WritesIn(p.From, p.To))
+	}
+	_ = out.Flush()
+}

@@ -1,0 +1,247 @@
+// Package scenarios holds the situations that governor is judged by: what the service is, what happens to it and when,
+// and how it is divided into phases. A scenario says nothing about who controls the service, so that everyone is put
+// through exactly the same.
+//
+// Unless a scenario says otherwise it is the rig: 32 servers with exponential service times of 40 ms (capacity C = 800
+// requests/s), open-loop Poisson arrivals at 0.7 C, clients that give up after 1 s and leave their request behind,
+// refusals at 0.2 ms of server time, an SLO of 99 % within 300 ms, and five minutes each of calm, fault and aftermath.
+package scenarios
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/seed-de83e32b/governor/models"
+)
+
+// The rig.
+const (
+	Servers     = 32
+	ServiceTime = 40 * time.Millisecond
+	Capacity    = 800.0 // requests/s: Servers ÷ ServiceTime
+	BaseLoad    = 0.7 * Capacity
+	SLO         = 300 * time.Millisecond
+	Objective   = 0.99
+)
+
+// Phase names.
+const (
+	Calm  = "calm"
+	Fault = "fault"
+	After = "after"
+)
+
+// Scenario is one situation.
+type Scenario struct {
+	Name   string // on the command line
+	Title  string // what happens
+	Intent string // what a controller should make of it
+	// Limit is the concurrency limit in force at the start; a controller may move it within Min..Max.
+	Limit, Min, Max float64
+	Phases          []models.Phase
+	// Plant describes the service and its load, for a seed.
+	Plant func(seed uint64) models.Config
+}
+
+// End is when the run is over.
+func (s Scenario) End() time.Duration { return s.Phases[len(s.Phases)-1].To }
+
+// Phase returns the index of the phase called name, and -1 where the scenario has none.
+func (s Scenario) Phase(name string) int {
+	for i, p := range s.Phases {
+		if p.Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+const (
+	faultAt = 300 * time.Second
+	healAt  = 600 * time.Second
+	endAt   = 900 * time.Second
+)
+
+// Get returns the scenario called name.
+func Get(name string) (Scenario, error) {
+	for _, s := range All() {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	names := ""
+	for _, s := range All() {
+		names += " " + s.Name
+	}
+	return Scenario{}, fmt.Errorf("no scenario is called %q; there are%s", name, names)
+}
+
+// All returns every scenario, in the order of the manual.
+func All() []Scenario {
+	var all []Scenario
+	for _, times := range []float64{2, 5, 10} {
+		all = append(all, rig(fmt.Sprintf("x%g", times), fmt.Sprintf("offered ×%g of the base for 300 s", times),
+			"refuse what exceeds capacity, serve the rest in time, and let go as soon as the load has gone",
+			func(cfg *models.Config) { cfg.Load = models.Pulse(BaseLoad, times*BaseLoad, faultAt, healAt) }))
+	}
+	all = append(all,
+		rig("half", "half of the servers lost for 300 s",
+			"the limit follows the capacity down, and up again",
+			during(models.Stage{Servers: Servers / 2, Slowdown: 1})),
+		rig("fifth", "four fifths of the servers lost for 300 s, at a load of 0.95 C",
+			"a deep loss near saturation: the backlog of one dead time must not last",
+			func(cfg *models.Config) {
+				during(models.Stage{Servers: Servers / 5, Slowdown: 1})(cfg)
+				cfg.Load = models.Constant(0.95 * Capacity)
+			}),
+		rig("slow2", "service 2× slower for 300 s",
+			"a slower service has less capacity and the same need of concurrency",
+			during(models.Stage{Servers: Servers, Slowdown: 2})),
+		rig("slow5", "service 5× slower for 300 s",
+			"the latency target lies near the service's own time: cutting to reach it would cost most of the goodput",
+			during(models.Stage{Servers: Servers, Slowdown: 5})),
+	)
+	for _, limit := range []float64{60, 128, 200} {
+		s := rig(fmt.Sprintf("dep%g", limit), fmt.Sprintf("a dependency adds 250 ms to half of the calls; limit %g", limit),
+			"limiting cannot help: leave alone a limit that does not bind, put back one that does, and say ineffective",
+			during(models.Stage{Servers: Servers, Slowdown: 1, DependencyDelay: 250 * time.Millisecond, DependencyShare: 0.5}))
+		s.Limit = limit
+		all = append(all, s)
+	}
+	return append(all, idle(), atMax(), lowStart(), degrading(), longCrisis())
+}
+
+// rig is the standard scenario, changed by fault.
+func rig(name, title, intent string, fault func(*models.Config)) Scenario {
+	return Scenario{
+		Name: name, Title: title, Intent: intent,
+		Limit: 128, Min: 8, Max: 1024,
+		Phases: []models.Phase{
+			{Name: Calm, From: 0, To: faultAt}, {Name: Fault, From: faultAt, To: healAt}, {Name: After, From: healAt, To: endAt},
+		},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			fault(&cfg)
+			return cfg
+		},
+	}
+}
+
+func service(seed uint64) models.Config {
+	return models.Config{
+		ServiceTime:   ServiceTime,
+		ClientTimeout: time.Second,
+		RejectCost:    200 * time.Microsecond,
+		Load:          models.Constant(BaseLoad),
+		Mix:           [models.Classes]float64{0.2, 0.5, 0.3, 0},
+		Stages:        []models.Stage{{Servers: Servers, Slowdown: 1}},
+		Seed:          seed,
+		LatencyEdges:  edges(),
+	}
+}
+
+// edges are those of a latency histogram made for the SLO, one of them at it.
+func edges() (e []time.Duration) {
+	for _, ms := range []int{5, 10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 2500, 5000, 10000} {
+		e = append(e, time.Duration(ms)*time.Millisecond)
+	}
+	return e
+}
+
+func during(fault models.Stage) func(*models.Config) {
+	return func(cfg *models.Config) {
+		healthy := cfg.Stages[0]
+		fault.From, healthy.From = faultAt, healAt
+		cfg.Stages = append(cfg.Stages, fault, healthy)
+	}
+}
+
+// idle is a service that hardly anybody calls.
+func idle() Scenario {
+	return Scenario{
+		Name: "idle", Title: "5 requests/s for an hour, limit 96",
+		Intent: "no need, no growth: a limit that does not bind stays where it is",
+		Limit:  96, Min: 20, Max: 400,
+		Phases: []models.Phase{{Name: Calm, From: 0, To: time.Hour}},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			cfg.Load = models.Constant(5)
+			return cfg
+		},
+	}
+}
+
+// atMax is a healthy service whose limit binds at the configured maximum.
+func atMax() Scenario {
+	return Scenario{
+		Name: "atmax", Title: "healthy and binding at the maximum, limit 400 of 400",
+		Intent: "say that the bound is reached; do not halve anything because of it",
+		Limit:  400, Min: 20, Max: 400,
+		Phases: []models.Phase{{Name: Calm, From: 0, To: 5 * time.Minute}},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			cfg.Stages[0].Servers = 1000
+			cfg.Load = models.Constant(9500) // 380 in flight
+			return cfg
+		},
+	}
+}
+
+// lowStart is a healthy service whose limit is far below its need.
+func lowStart() Scenario {
+	return Scenario{
+		Name: "low", Title: "a healthy service that needs 96 in flight starts at limit 20",
+		Intent: "there is a way up from the floor, and it does not take an hour",
+		Limit:  20, Min: 20, Max: 400,
+		Phases: []models.Phase{{Name: Calm, From: 0, To: 10 * time.Minute}},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			cfg.Stages[0].Servers = 200
+			cfg.Load = models.Constant(2400) // 96 in flight
+			return cfg
+		},
+	}
+}
+
+// degrading is a service that gets slower by 1 % a minute for two hours: overloaded after 36 minutes, 3.3 times slower
+// in the end.
+func degrading() Scenario {
+	const begin, minutes = 10 * time.Minute, 120
+	return Scenario{
+		Name: "degrade", Title: "service 1 % slower every minute for two hours",
+		Intent: "the setpoint is anchored in the SLO: it must not follow the measurement",
+		Limit:  128, Min: 8, Max: 1024,
+		Phases: []models.Phase{
+			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: begin + minutes*time.Minute},
+		},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			for m := 1; m <= minutes; m++ {
+				cfg.Stages = append(cfg.Stages, models.Stage{
+					From: begin + time.Duration(m)*time.Minute, Servers: Servers, Slowdown: math.Pow(1.01, float64(m)),
+				})
+			}
+			return cfg
+		},
+	}
+}
+
+// longCrisis holds the limit at its minimum for half an hour and then lets go.
+func longCrisis() Scenario {
+	const begin, heal = 5 * time.Minute, 35 * time.Minute
+	return Scenario{
+		Name: "crisis", Title: "a tenth of the servers left for 30 minutes, minimum 20",
+		Intent: "half an hour against the clamp winds nothing up: the limit leaves it on the first period that allows it",
+		Limit:  96, Min: 20, Max: 400,
+		Phases: []models.Phase{
+			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal}, {Name: After, From: heal, To: heal + 5*time.Minute},
+		},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			cfg.Stages = append(cfg.Stages,
+				models.Stage{From: begin, Servers: 3, Slowdown: 1}, models.Stage{From: heal, Servers: Servers, Slowdown: 1})
+			return cfg
+		},
+	}
+}
