@@ -1,0 +1,186 @@
+package signals
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/api"
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/config"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+func newClient(opts Options) (api.Client, error) {
+	u, err := url.Parse(opts.URL)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("prometheus url: %w", err)
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return nil, fmt.Errorf("prometheus url %q: want http://host:port or https://host:port", u.Redacted())
+	}
+	switch opts.Method {
+	case "", http.MethodPost, http.MethodGet:
+	default:
+		return nil, fmt.Errorf("http_method %q: want POST or GET", opts.Method)
+	}
+
+	hc := &http.Client{Transport: opts.RoundTripper}
+	if opts.RoundTripper == nil {
+		cfg := config.DefaultHTTPClientConfig
+		if opts.HTTP != nil {
+			cfg = *opts.HTTP
+		}
+		if hc, err = config.NewClientFromConfig(cfg, "prometheus"); err != nil {
+			return nil, fmt.Errorf("http client for prometheus at %s: %w", u.Redacted(), err)
+		}
+	}
+	inner, err := api.NewClient(api.Config{Address: opts.URL, Client: hc})
+	if err != nil {
+		return nil, fmt.Errorf("prometheus url %q: %w", u.Redacted(), err)
+	}
+	return &client{Client: inner, get: opts.Method == http.MethodGet}, nil
+}
+
+// client is api.Client with two additions: it can ask by GET from the start (the API package only falls back to it on
+// 403, 405 and 501), and it notes what happened on the wire for whoever put an exchange in the context.
+type client struct {
+	api.Client
+	get bool
+}
+
+// exchange is what one query saw on the wire. The API package keeps status and headers to itself.
+type exchange struct {
+	method   string        // of the last request
+	status   int           // of the last reply, 0: none
+	skew     time.Duration // the server's clock against ours, 0: not provable
+	attempts int
+}
+
+type exchangeKey struct{}
+
+func (c *client) Do(ctx context.Context, req *http.Request) (*http.Response, []byte, error) {
+	if c.get && req.Method == http.MethodPost {
+		var err error
+		if req, err = asGET(req); err != nil {
+			return nil, nil, err
+		}
+	}
+	sent := time.Now()
+	resp, body, err := c.Client.Do(ctx, req)
+	if ex, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
+		ex.attempts++
+		ex.method, ex.status = req.Method, 0
+		if resp != nil {
+			ex.status = resp.StatusCode
+			ex.skew = skew(resp.Header, sent, time.Now())
+		}
+	}
+	return resp, body, err
+}
+
+func (c *client) CloseIdleConnections() {
+	if i, ok := c.Client.(api.CloseIdler); ok {
+		i.CloseIdleConnections()
+	}
+}
+
+// asGET moves the form of a POST into the URL.
+func asGET(req *http.Request) (*http.Request, error) {
+	form, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	u := *req.URL
+	u.RawQuery = string(form)
+	return http.NewRequest(http.MethodGet, u.String(), nil)
+}
+
+// skew returns the smallest difference between the server's clock and ours that is consistent with the reply's Date,
+// which says that the server's clock stood in [Date, Date + 1 s) at some time in [sent, received].
+func skew(h http.Header, sent, received time.Time) time.Duration {
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	lowest, highest := date.Sub(received), date.Add(time.Second).Sub(sent)
+	switch {
+	case lowest > 0:
+		return lowest
+	case highest < 0:
+		return highest
+	}
+	return 0
+}
+
+// explain turns the failure of a query into a reason and a sentence that says what to try.
+func explain(err error, ex exchange, limit time.Duration) (control.Reason, string) {
+	var apiErr *v1.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return control.Timeout, fmt.Sprintf("no reply from Prometheus within %s", limit)
+	case errors.Is(err, context.Canceled):
+		return control.Timeout, "the query was cancelled before Prometheus replied"
+	case !errors.As(err, &apiErr):
+		return control.QueryError, brief(err.Error())
+	case apiErr.Type == v1.ErrTimeout || apiErr.Type == v1.ErrCanceled:
+		return control.Timeout, "Prometheus gave up on the query: " + brief(apiErr.Msg)
+	}
+
+	text := brief(apiErr.Error())
+	if d := brief(apiErr.Detail); d != "" {
+		text += ": " + d
+	}
+	// The API package reads the error's type from 400 and 422 only; Prometheus sends time-outs with 503.
+	if ex.status == http.StatusGatewayTimeout ||
+		ex.status == http.StatusServiceUnavailable && strings.Contains(apiErr.Detail, `"errorType":"timeout"`) {
+		return control.Timeout, text
+	}
+	if apiErr.Type == v1.ErrServer || apiErr.Type == v1.ErrClient {
+		text += hint(ex)
+	}
+	if apiErr.Type == v1.ErrBadResponse {
+		text += " (is this the address of a Prometheus API?)"
+	}
+	return control.QueryError, text
+}
+
+// hint says what to try after a reply that did not come from the query API itself, but from something in between or
+// from a server that does not know the way we asked.
+func hint(ex exchange) string {
+	switch ex.status {
+	case http.StatusUnauthorized:
+		return " (check the credentials)"
+	case http.StatusForbidden:
+		if ex.attempts > 1 {
+			return " (to POST and to GET: check the credentials)"
+		}
+		return " (check the credentials)"
+	case http.StatusNotFound:
+		return " (check the URL: the API is expected under /api/v1 of it)"
+	case http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
+		return " (the query is too long for GET: check http_method: POST)"
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return ""
+	}
+	if ex.method == http.MethodPost {
+		return " (answer to a POST, which a proxy may refuse: check http_method: GET)"
+	}
+	return ""
+}
+
+// brief puts text that came from outside on one line of bounded length.
+func brief(s string) string {
+	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
+	const most = 300
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
+}

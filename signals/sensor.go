@@ -1,0 +1,194 @@
+package signals
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/api"
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Preset names a set of metrics the sensor knows how to read.
+type Preset string
+
+// Guard reads the metrics that actuators/guard and the sidecar export.
+const Guard Preset = "guard"
+
+// Service describes one service to measure.
+type Service struct {
+	Name   string // value of the label service
+	SLO    control.SLO
+	Timing control.Timing
+	Preset Preset // "": Guard
+	// Labels are further matchers of every selector (label = value), such as job or namespace, for a Prometheus that
+	// holds the service more than once.
+	Labels map[string]string
+	// StaleAfter is the age past which an instance's newest sample no longer counts; 0: Timing.StaleAfter().
+	StaleAfter time.Duration
+}
+
+// Options says how to reach Prometheus, or anything that speaks its query API.
+type Options struct {
+	URL string // base URL, such as http://localhost:9090 or https://mimir.example/prometheus
+	// HTTP configures authentication, TLS, proxy and headers; nil: config.DefaultHTTPClientConfig.
+	HTTP *config.HTTPClientConfig
+	// RoundTripper replaces the transport that HTTP describes, for servers in the same process.
+	RoundTripper http.RoundTripper
+	// Method is POST ("", the default) or GET, for proxies that refuse POST.
+	Method string
+	// Timeout bounds one query; 0: 10 s. A group never waits longer than 0.8 of its period.
+	Timeout time.Duration
+}
+
+const (
+	defaultTimeout = 10 * time.Second
+	deadlineShare  = 0.8 // of the period: leaves time to decide and publish before the next tick
+)
+
+// Sensor measures services through one Prometheus. Its groups may be used concurrently, each by one goroutine.
+type Sensor struct {
+	address string
+	client  api.Client
+	groups  []*Group
+}
+
+// New checks the options and the services, all errors at once, and deals the services into groups. It does not
+// contact the server: Prometheus being down is no reason for a daemon not to start.
+func New(opts Options, services []Service) (*Sensor, error) {
+	client, err := newClient(opts)
+	if err != nil {
+		return nil, err
+	}
+	services = slices.Clone(services)
+	var errs []error
+	seen := map[string]bool{}
+	for i := range services {
+		s := &services[i]
+		if s.Preset == "" {
+			s.Preset = Guard
+		}
+		if s.StaleAfter == 0 {
+			s.StaleAfter = s.Timing.StaleAfter()
+		}
+		if seen[s.Name] {
+			errs = append(errs, fmt.Errorf("service %q is listed twice", s.Name))
+		}
+		seen[s.Name] = true
+		if err := s.validate(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+
+	sensor := &Sensor{address: redacted(opts.URL), client: client}
+	byKey := map[groupKey]*Group{}
+	for _, s := range services {
+		k := keyOf(s)
+		g := byKey[k]
+		if g == nil {
+			g = &Group{api: v1.NewAPI(client), key: k, timing: s.Timing, deadline: deadline(opts.Timeout, s.Timing.Period)}
+			byKey[k] = g
+			sensor.groups = append(sensor.groups, g)
+		}
+		g.services = append(g.services, s)
+	}
+	for _, g := range sensor.groups {
+		g.query = buildQuery(g.key, g.services, opts.Method == http.MethodGet)
+	}
+	return sensor, nil
+}
+
+func (s *Service) validate() error {
+	var wrong []string
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf(format, args...))
+		}
+	}
+	check(s.Name != "", "the name is empty")
+	check(s.Preset == Guard, "preset %q is unknown (known: %s)", s.Preset, Guard)
+	check(s.SLO.Latency > 0, "slo latency %s must be positive", s.SLO.Latency)
+	check(s.SLO.Objective > 0 && s.SLO.Objective < 1, "slo objective %v must lie between 0 and 1", s.SLO.Objective)
+	t := s.Timing
+	check(t.Scrape >= time.Millisecond, "scrape interval %s must be at least 1ms", t.Scrape)
+	check(t.Window >= time.Millisecond, "window %s must be at least 1ms", t.Window)
+	check(t.Period >= time.Millisecond, "period %s must be at least 1ms", t.Period)
+	check(s.StaleAfter > 0, "stale-after %s must be positive", s.StaleAfter)
+	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
+		check(model.LegacyValidation.IsValidLabelName(name), "label name %q is not valid", name)
+		check(name != "service", "the label service is the name of the service and cannot be set again")
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("service %q: %s", s.Name, strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+func deadline(timeout, period time.Duration) time.Duration {
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	return min(timeout, time.Duration(deadlineShare*float64(period)))
+}
+
+// Groups returns the groups of services that are measured together. Each has its own pace: see Group.Timing.
+func (s *Sensor) Groups() []*Group { return slices.Clone(s.groups) }
+
+// Close drops idle connections to the server.
+func (s *Sensor) Close() {
+	if c, ok := s.client.(api.CloseIdler); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// Health is how the server answered lately.
+type Health struct {
+	Address string        // of the server, without credentials
+	OK      bool          // the last query of every group was answered
+	Error   string        // of the last failure, while not OK
+	Latency time.Duration // of the last answer; of the slowest group where there are several
+	LastOK  time.Time     // zero: never
+	// Skew is how far the server's clock is ahead of ours, negative: behind. Read from the Date header, which has a
+	// resolution of one second; differences it cannot prove are 0.
+	Skew time.Duration
+}
+
+// Health summarises all groups: the worst of them, and the latest success of any. It is safe for concurrent use.
+func (s *Sensor) Health() Health {
+	h := Health{Address: s.address, OK: true}
+	for _, g := range s.groups {
+		gh := g.Health()
+		if !gh.OK {
+			h.OK = false
+			if h.Error == "" {
+				h.Error = gh.Error
+			}
+		}
+		h.Latency = max(h.Latency, gh.Latency)
+		if gh.LastOK.After(h.LastOK) {
+			h.LastOK, h.Skew = gh.LastOK, gh.Skew
+		}
+	}
+	return h
+}
+
+// redacted returns the URL without the password it may carry.
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}

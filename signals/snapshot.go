@@ -1,0 +1,381 @@
+package signals
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// sample is one element of the reply, without the label that named its signal.
+type sample struct {
+	labels model.Metric
+	value  float64
+}
+
+type seriesKey struct{ service, instance string }
+
+// reply is the vector of a group's query, by signal, service and instance.
+type reply map[string]map[seriesKey][]sample
+
+// tabulate sorts the samples of a vector. Samples without a signal, and native histograms where a number belongs, are
+// dropped: what they should have told is then missing.
+func tabulate(v model.Vector) reply {
+	r := reply{}
+	for _, s := range v {
+		if s == nil || s.Histogram != nil {
+			continue
+		}
+		signal := string(s.Metric[signalLabel])
+		if signal == "" {
+			continue
+		}
+		labels := s.Metric.Clone()
+		delete(labels, signalLabel)
+		delete(labels, model.MetricNameLabel)
+		k := seriesKey{string(labels["service"]), string(labels[model.InstanceLabel])}
+		if r[signal] == nil {
+			r[signal] = map[seriesKey][]sample{}
+		}
+		r[signal][k] = append(r[signal][k], sample{labels, float64(s.Value)})
+	}
+	return r
+}
+
+// observedScrape is the median over the instances of 2·W divided by the samples in those two windows. Instances that
+// were not there for all of the first window are left out.
+func (r reply) observedScrape(window time.Duration) control.Reading {
+	var intervals []float64
+	for k, now := range r[sigSamples] {
+		before := r[sigBefore][k]
+		if len(now) != 1 || len(before) != 1 || before[0].value < now[0].value-1 || !(now[0].value > 0) {
+			continue
+		}
+		intervals = append(intervals, 2*window.Seconds()/(now[0].value+before[0].value))
+	}
+	if len(intervals) == 0 {
+		return control.Missing(control.Starting, "no instance has been scraped for two windows yet")
+	}
+	slices.Sort(intervals)
+	return control.Read(intervals[len(intervals)/2])
+}
+
+// fill completes the Measurement of the service s from the reply.
+func (r reply) fill(m *control.Measurement, s Service, now time.Time) {
+	var inside float64
+	complete := false
+	for _, name := range r.instances(s.Name) {
+		in := r.instance(s, name, now)
+		m.Instances = append(m.Instances, in)
+		if c, ok := in.Completed.Value(); ok {
+			inside, complete = inside+c, true
+		}
+	}
+	m.Quantile, m.Censored = r.quantile(s, complete && inside == 0)
+
+	if len(m.Instances) == 0 {
+		m.Invalid, m.Detail = control.NoData, r.absence(s)
+		return
+	}
+	for _, in := range m.Instances {
+		_, arrivals := in.Offered.Value()
+		_, completions := in.Completed.Value()
+		if arrivals || completions {
+			return
+		}
+	}
+	first := m.Instances[0]
+	m.Invalid, m.Detail = first.Offered.Why()
+	if n := len(m.Instances); n > 1 {
+		m.Detail += fmt.Sprintf(" (%s; none of the %d instances can be judged)", first.Name, n)
+	} else {
+		m.Detail += fmt.Sprintf(" (%s, the only instance)", first.Name)
+	}
+}
+
+// instances lists who belongs to the snapshot: whoever has a current series, and whoever is a target that cannot be
+// scraped. Counts that still echo in the window of an instance that has left do not make it a member.
+func (r reply) instances(service string) []string {
+	names := map[string]bool{}
+	for k := range r[sigSeen] {
+		if k.service == service {
+			names[k.instance] = true
+		}
+	}
+	for k, up := range r[sigUp] {
+		reachable := slices.ContainsFunc(up, func(u sample) bool { return u.value != 0 })
+		if k.service == service && !reachable {
+			names[k.instance] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// instance reads one instance, or says once and for all why it cannot be judged.
+func (r reply) instance(s Service, name string, now time.Time) control.Instance {
+	k := seriesKey{s.Name, name}
+	in := control.Instance{Name: name}
+	nothing := func(why control.Reason, detail string) control.Instance {
+		for _, reading := range append(current(&in), windowed(&in)...) {
+			*reading = control.Missing(why, detail)
+		}
+		return in
+	}
+
+	// Of several processes that bear the instance's name, those that are gone do not count: a pod may be replaced.
+	var fresh []sample
+	youngest := math.Inf(1)
+	for _, seen := range r[sigSeen][k] {
+		age := float64(now.UnixMilli())/1000 - seen.value
+		if age <= s.StaleAfter.Seconds() { // false for NaN
+			fresh = append(fresh, seen)
+		}
+		youngest = min(youngest, age)
+	}
+	in.Age = control.Read(youngest)
+	switch {
+	case len(r[sigSeen][k]) == 0:
+		in.Age = control.Missing(control.Stale, "the target cannot be scraped (up = 0)")
+		return nothing(control.Stale, "the target cannot be scraped (up = 0)")
+	case len(fresh) == 0:
+		return nothing(control.Stale, fmt.Sprintf("stale %s > %s", seconds(youngest), seconds(s.StaleAfter.Seconds())))
+	case len(fresh) > 1:
+		return nothing(control.ManySeries, manySeries(fresh))
+	}
+	me := fresh[0].labels
+	in.Age = control.Read(float64(now.UnixMilli())/1000 - fresh[0].value)
+
+	gauge := func(signal string) control.Reading {
+		var mine []sample
+		for _, g := range r[signal][k] {
+			if g.labels.Equal(me) {
+				mine = append(mine, g)
+			}
+		}
+		return s.read(signal, mine)
+	}
+	counter := func(signal string) control.Reading { return s.read(signal, r[signal][k]) }
+
+	in.Limit = gauge(sigLimit)
+	in.ServiceTime = gauge(sigServiceTime)
+	in.Revision = gauge(sigRevision)
+	in.InFlight = gauge(sigInFlight)
+	unjudged := func(why control.Reason, detail string) control.Instance {
+		for _, reading := range windowed(&in) {
+			*reading = control.Missing(why, detail)
+		}
+		return in
+	}
+	if len(r[sigBefore][k]) == 0 {
+		return unjudged(control.Starting,
+			fmt.Sprintf("first seen within the last %s: its counts do not cover the window yet", s.Timing.Window))
+	}
+	if n, ok := gauge(sigSamples).Value(); ok && n < 2 {
+		return unjudged(control.NoData, fmt.Sprintf(
+			"%v sample in the window of %s, and a rate needs 2: is the scrape interval really %s, do scrapes time out?",
+			n, s.Timing.Window, s.Timing.Scrape))
+	}
+
+	in.Offered = counter(sigOffered)
+	in.Admitted = counter(sigAdmitted)
+	in.Refused = counter(sigRefused)
+	in.Failed = counter(sigFailed)
+	in.Completed = counter(sigCompleted)
+	in.Slow = r.slow(s, k, in.Completed)
+	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
+	in.Binding = counter(sigBinding)
+	if spent, ok := in.Binding.Value(); ok {
+		in.Binding = control.Read(min(1, spent/s.Timing.Window.Seconds()))
+	}
+	return in
+}
+
+// current and windowed are the readings of an instance that a missing instance lacks: those of now, and those that
+// cover the window and are wrong until the instance has existed for all of it.
+func current(in *control.Instance) []*control.Reading {
+	return []*control.Reading{&in.InFlight, &in.Limit, &in.ServiceTime, &in.Revision}
+}
+
+func windowed(in *control.Instance) []*control.Reading {
+	return []*control.Reading{
+		&in.Offered, &in.Admitted, &in.Refused, &in.Completed, &in.Failed, &in.Slow, &in.Mean, &in.Binding,
+	}
+}
+
+// read turns the samples of one instance and signal into a Reading.
+func (s Service) read(signal string, found []sample) control.Reading {
+	switch {
+	case len(found) == 0:
+		return control.Missing(control.NoData, "nothing found for "+s.selector(metricOf[signal]))
+	case len(found) > 1:
+		return control.Missing(control.ManySeries, manySeries(found))
+	}
+	v := found[0].value
+	switch {
+	case math.IsNaN(v):
+		return control.Missing(control.NaN, metricOf[signal]+" reads NaN")
+	case math.IsInf(v, 0):
+		return control.Missing(control.NotFinite, fmt.Sprintf("%s reads %v", metricOf[signal], v))
+	case v < 0:
+		return control.Missing(control.Implausible, fmt.Sprintf("%s reads %v, which cannot be negative", metricOf[signal], v))
+	}
+	return control.Read(v)
+}
+
+// slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges it would be
+// a guess about where requests lie inside a bucket.
+func (r reply) slow(s Service, k seriesKey, completed control.Reading) control.Reading {
+	count, ok := completed.Value()
+	if !ok {
+		return completed
+	}
+	slo := s.SLO.Latency.Seconds()
+	var within []sample
+	for _, b := range r[sigBucket][k] {
+		if sameEdge(string(b.labels[model.BucketLabel]), slo) {
+			within = append(within, b)
+		}
+	}
+	if len(within) == 0 {
+		return control.Missing(control.NoData, fmt.Sprintf(
+			"no bucket edge at the SLO of %s: %s has le = %s; set guard.Config.SLO (sidecar: --slo.latency) to it",
+			s.SLO.Latency, metricBucket, strings.Join(r.edges(s.Name), ", ")))
+	}
+	// While an exporter changes its spelling ("1", then "1.0"), each request is in one of the two series.
+	var fast float64
+	for _, spelling := range groupByLabel(within, model.BucketLabel) {
+		v, ok := s.read(sigBucket, spelling).Value()
+		if !ok {
+			return s.read(sigBucket, spelling)
+		}
+		fast += v
+	}
+	return control.Read(min(count, max(0, count-fast)))
+}
+
+// mean divides the sum of latencies by their number, both over the window, so that extrapolation cancels.
+func mean(offered, completed, sum control.Reading, window time.Duration) control.Reading {
+	n, counted := completed.Value()
+	total, summed := sum.Value()
+	switch {
+	case !counted:
+		return completed
+	case !summed:
+		return sum
+	case n > 0:
+		return control.Read(total / n)
+	}
+	if arrivals, ok := offered.Value(); ok && arrivals == 0 {
+		return control.Missing(control.Idle, fmt.Sprintf("no request in %s", window))
+	}
+	return control.Missing(control.NoData, fmt.Sprintf("no admitted request finished in %s", window))
+}
+
+// quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest
+// finite bucket edge only says "at least that".
+func (r reply) quantile(s Service, idle bool) (control.Reading, bool) {
+	found := r.service(sigQuantile, s.Name)
+	if len(found) == 1 && math.IsNaN(found[0].value) && idle {
+		return control.Missing(control.Idle, fmt.Sprintf("no request finished in %s", s.Timing.Window)), false
+	}
+	q := s.read(sigQuantile, found)
+	v, ok := q.Value()
+	if !ok {
+		return q, false
+	}
+	top := math.Inf(-1)
+	for _, le := range r.edges(s.Name) {
+		if e, err := strconv.ParseFloat(le, 64); err == nil && !math.IsInf(e, 0) {
+			top = max(top, e)
+		}
+	}
+	return q, v >= top
+}
+
+// service returns the samples of a signal that has no instance.
+func (r reply) service(signal, service string) []sample {
+	var found []sample
+	for k, samples := range r[signal] {
+		if k.service == service {
+			found = append(found, samples...)
+		}
+	}
+	return found
+}
+
+// edges lists the bucket edges of the service, smallest first.
+func (r reply) edges(service string) []string {
+	var all []string
+	for _, e := range r.service(sigEdges, service) {
+		all = append(all, string(e.labels[model.BucketLabel]))
+	}
+	slices.SortFunc(all, func(a, b string) int {
+		x, _ := strconv.ParseFloat(a, 64)
+		y, _ := strconv.ParseFloat(b, 64)
+		return cmp.Or(cmp.Compare(x, y), cmp.Compare(a, b))
+	})
+	return slices.Compact(all)
+}
+
+// absence says why a service is not in the reply at all.
+func (r reply) absence(s Service) string {
+	found := s.selector(metricLimit) + " finds nothing"
+	if up := r.service(sigUp, s.Name); len(up) > 0 {
+		return fmt.Sprintf("%s now; its %d targets answer scrapes, but without it: has the service stopped using guard?",
+			found, len(up))
+	}
+	if len(r.service(sigOffered, s.Name)) > 0 {
+		return found + " now, and its last instances have just left the targets"
+	}
+	return found + ": is the service scraped, and spelt as in its guard.Config?"
+}
+
+// manySeries says in which labels the series differ. The text does not depend on their order.
+func manySeries(found []sample) string {
+	names := map[model.LabelName]bool{}
+	for _, s := range found {
+		for n := range s.labels {
+			names[n] = true
+		}
+	}
+	var differing []string
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		values := slices.Sorted(maps.Keys(groupByLabel(found, n)))
+		if len(values) < 2 {
+			continue
+		}
+		const most = 4
+		shown := values
+		if len(shown) > most {
+			shown = append(slices.Clone(shown[:most]), "…")
+		}
+		differing = append(differing, fmt.Sprintf("%s (%s)", n, strings.Join(shown, ", ")))
+	}
+	if len(differing) == 0 {
+		return fmt.Sprintf("%d series with the same labels where one was expected", len(found))
+	}
+	return brief(fmt.Sprintf(
+		"%d series where one was expected; they differ in %s: scrape each instance once, or select one by labels",
+		len(found), strings.Join(differing, ", ")))
+}
+
+func groupByLabel(found []sample, name model.LabelName) map[string][]sample {
+	by := map[string][]sample{}
+	for _, s := range found {
+		by[string(s.labels[name])] = append(by[string(s.labels[name])], s)
+	}
+	return by
+}
+
+// seconds writes a duration the way an operator reads it: 240s, 11s, 0.5s.
+func seconds(s float64) string {
+	return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64) + "s"
+}
