@@ -1,0 +1,154 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// detailLines is the height of the detail where the screen has room for all of it.
+const detailLines = 7
+
+// detail explains the selected loop: its reason first, then what the reason rests on. It draws at most lines lines.
+func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
+	if lines < 2 {
+		return nil
+	}
+	title := spread(w-4, "  ", bold.Render(name(l)), modeText(l.Mode), objective(l.SLO))
+	out := []string{rule(title, w)}
+
+	d := l.Decision
+	reason := d.Reason
+	if d.HoldReason != "" {
+		reason = spread(1<<15, ": ", string(d.HoldReason), reason)
+	}
+	if d.Detail != "" && !strings.Contains(reason, d.Detail) {
+		reason = spread(1<<15, "; ", reason, d.Detail)
+	}
+	if reason == "" {
+		reason = "no reason given"
+	}
+	why := wrap(reason, w-2, max(1, min(2, lines-1)))
+	for _, line := range why {
+		out = append(out, " "+line)
+	}
+	for _, line := range []string{inputs(d, w-1), terms(d, w-1), gates(d, w-1), published(l, now, w-1)} {
+		out = append(out, " "+line)
+	}
+	out = out[:min(len(out), lines)]
+	if stale {
+		for i := range out {
+			out[i] = paint(dim, out[i])
+		}
+	}
+	return out
+}
+
+// rule is a horizontal line with a title in it.
+func rule(title string, w int) string {
+	title = "─ " + title + " "
+	return clip(title+strings.Repeat("─", max(0, w-width(title))), w)
+}
+
+func objective(s api.SLO) string {
+	if s.LatencySeconds == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("SLO %s within %s", percent(s.Objective), seconds(control.Number(s.LatencySeconds)))
+	if s.Errors > 0 {
+		text += ", errors " + percent(s.Errors)
+	}
+	return text
+}
+
+// inputs are the readings behind the decision, each with its age.
+func inputs(d control.Decision, w int) string {
+	in := d.Inputs
+	quantile := ""
+	if known(in.Quantile) {
+		quantile = "quantile " + seconds(in.Quantile)
+		if in.Censored {
+			quantile = "quantile > " + seconds(in.Quantile) // above the highest bucket
+		}
+	}
+	outliers := ""
+	if len(in.Outliers) > 0 {
+		outliers = paint(warning, "outliers "+strings.Join(in.Outliers, ", "))
+	}
+	return spread(w, "  ", "in",
+		fmt.Sprintf("%d %s", in.Instances, plural(in.Instances, "instance")),
+		"arrivals "+number(in.Requests)+" in "+seconds(in.WindowSeconds),
+		"refused "+percent(float64(in.RefusedShare)),
+		"slow "+percent(float64(in.SlowRatio)),
+		"failed "+percent(float64(in.FailedRatio)),
+		"age "+seconds(in.AgeSeconds),
+		outliers, quantile)
+}
+
+// terms are what the controller added up.
+func terms(d control.Decision, w int) string {
+	t := d.Terms
+	bound := ""
+	if d.Bound != "" {
+		bound = "bound by " + strings.ReplaceAll(d.Bound, "_", " ")
+	}
+	law := t.Law
+	if law == "" {
+		law = "law"
+	}
+	own := ""
+	if known(t.P) || known(t.I) || known(t.D) {
+		own = "P " + signed(t.P) + "  I " + signed(t.I) + "  D " + signed(t.D)
+	}
+	ceiling := ""
+	if known(d.Ceiling) && d.Ceiling > 0 {
+		ceiling = "ceiling " + number(d.Ceiling)
+	}
+	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, "raw "+number(d.Raw), bound, ceiling)
+}
+
+// gates are the findings made before the controller was asked.
+func gates(d control.Decision, w int) string {
+	g := d.Gates
+	overloaded := "no"
+	if g.Overloaded {
+		overloaded = "yes"
+	}
+	test := ""
+	if g.FloorTest != "" {
+		test = "floor test " + strings.ReplaceAll(g.FloorTest, "_", " ")
+	}
+	service := ""
+	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
+		service = "service time " + seconds(g.ServiceTimeSeconds)
+	}
+	return spread(w, "  ", "gates",
+		"overloaded "+overloaded,
+		"occupancy "+percent(float64(g.Occupancy)),
+		"floor "+number(g.Floor), test,
+		"own latency "+seconds(g.OwnLatencySeconds), service)
+}
+
+// published says what readers of the KV see, and how many have taken it up.
+func published(l api.Loop, now time.Time, w int) string {
+	p := l.Published
+	if p == nil {
+		return spread(w, "  ", "kv nothing published", modeNote(l.Mode))
+	}
+	if p.Error != "" {
+		return paint(alarm, clip("kv ! not written: "+p.Error, w))
+	}
+	applied := "written"
+	if in := l.Decision.Inputs; in.Applied >= 0 && in.Instances > 0 {
+		applied = fmt.Sprintf("applied %d/%d", in.Applied, in.Instances)
+	}
+	changed := ""
+	if !p.ChangedAt.IsZero() {
+		changed = "changed " + age(now.Sub(p.ChangedAt)) + " ago"
+	}
+	return spread(w, "  ", "kv "+p.Key, value(l.Knob, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
+		modeNote(l.Mode))
+}

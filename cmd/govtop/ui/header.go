@@ -1,0 +1,135 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// header says who answers and whether what it depends on is well. It grows by a line for everything that is not.
+func header(m *Model, w int) []string {
+	link, linkTone := m.link.word(m)
+	first := []string{bold.Render("govtop " + m.version), m.address}
+	if m.data != nil {
+		first = append(first, leadership(m.data.Status))
+	}
+	first = append(first, paint(linkTone, link))
+	lines := []string{spread(w, "   ", first...)}
+	if m.data == nil {
+		return lines
+	}
+
+	s := m.data.Status
+	if as := asOf(m.data.Loops); !as.IsZero() {
+		clock := "as of " + as.UTC().Format("15:04:05 UTC")
+		if room := w - width(lines[0]) - width(clock); room >= 3 {
+			lines[0] += strings.Repeat(" ", room) + paint(dim, clock)
+		}
+	}
+	lines = append(lines,
+		spread(w, "   ", dependency("prom", s.Prometheus), dependency("consul", s.Consul), configured(s), governor(s)),
+		counts(m.data.Loops, w))
+	if t := trouble("Prometheus", s.Prometheus, s.Now); t != "" {
+		lines = append(lines, paint(alarm, clip(t, w)))
+	}
+	if t := trouble("Consul", s.Consul, s.Now); t != "" {
+		lines = append(lines, paint(alarm, clip(t, w)))
+	}
+	if m.link.err != nil {
+		lines = append(lines, paint(alarm, clip("! "+m.link.err.Error(), w)))
+	}
+	return lines
+}
+
+func leadership(s api.Status) string {
+	switch {
+	case s.Leader.Instance == "":
+		return paint(alarm, "no leader")
+	case s.Role == api.Leader:
+		return fmt.Sprintf("leader %s (term %d)", s.Leader.Instance, s.Leader.Term)
+	}
+	return fmt.Sprintf("%s of leader %s (term %d)", s.Role, s.Leader.Instance, s.Leader.Term)
+}
+
+func dependency(name string, d api.Dependency) string {
+	if !d.OK {
+		return paint(alarm, name+" DOWN")
+	}
+	if !known(d.Latency) {
+		return name + " ok"
+	}
+	return name + " ok " + seconds(d.Latency)
+}
+
+// trouble explains a dependency that does not answer.
+func trouble(name string, d api.Dependency, now time.Time) string {
+	if d.OK {
+		return ""
+	}
+	last := "it has never answered"
+	if d.LastOK != nil {
+		last = "last answer " + age(now.Sub(*d.LastOK)) + " ago"
+	}
+	return spread(1<<15, ": ", fmt.Sprintf("! %s at %s: %s", name, d.Address, last), d.Error)
+}
+
+func configured(s api.Status) string {
+	if s.Config.Hash == "" {
+		return ""
+	}
+	return fmt.Sprintf("config %.6s (%s)", s.Config.Hash, age(s.Now.Sub(s.Config.LoadedAt)))
+}
+
+func governor(s api.Status) string {
+	if s.Instance == "" {
+		return ""
+	}
+	return fmt.Sprintf("governor %s %s", s.Instance, s.Version)
+}
+
+// counts says how many loops are in which state, what needs a person first.
+func counts(loops []api.Loop, w int) string {
+	by := map[control.State]int{}
+	for _, l := range loops {
+		by[l.Decision.State]++
+	}
+	order := slices.Clone(states)
+	for _, l := range loops {
+		if !slices.Contains(order, l.Decision.State) {
+			order = append(order, l.Decision.State)
+		}
+	}
+	segments := []string{fmt.Sprintf("%d %s:", len(loops), plural(len(loops), "loop"))}
+	for _, s := range order {
+		if by[s] > 0 {
+			word := wordOf(s)
+			segments = append(segments, paint(word.tone, fmt.Sprintf("%d %s", by[s], strings.ToLower(word.word))))
+		}
+	}
+	if len(segments) == 1 {
+		return "no loops"
+	}
+	return spread(w, "  ", segments...)
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+// asOf is when the newest decision was made: it stands still when nothing is decided, and then says so.
+func asOf(loops []api.Loop) time.Time {
+	var newest time.Time
+	for _, l := range loops {
+		if l.Decision.At.After(newest) {
+			newest = l.Decision.At
+		}
+	}
+	return newest
+}

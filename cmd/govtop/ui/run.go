@@ -1,0 +1,29 @@
+package ui
+
+import (
+	"context"
+	"errors"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/colorprofile"
+)
+
+// framesPerSecond bounds how often the renderer looks for a change. Data comes once a second; this is for keys.
+const framesPerSecond = 20
+
+// Run shows the model until the user quits or the context ends, and restores the terminal, also after a panic in the
+// model or in a poll. Without colour it still uses bold and faint.
+func Run(ctx context.Context, model tea.Model, colour bool) error {
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond)}
+	if !colour {
+		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
+	}
+	_, err := tea.NewProgram(model, options...).Run()
+	switch {
+	case errors.Is(err, tea.ErrProgramPanic):
+		return errors.New("govtop failed on a mistake of its own; the trace above is worth a bug report")
+	case errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil:
+		return nil
+	}
+	return err
+}

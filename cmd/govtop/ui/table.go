@@ -1,0 +1,42 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it.
+func WriteTable(w io.Writer, s Snapshot) error {
+	s.clean()
+	const wide = 1 << 15
+	now := s.Status.Now
+	var text strings.Builder
+	line := func(l string) { fmt.Fprintln(&text, strings.TrimRight(ansi.Strip(l), " ")) }
+
+	line(spread(wide, "   ", leadership(s.Status), dependency("prom", s.Status.Prometheus),
+		dependency("consul", s.Status.Consul), configured(s.Status), governor(s.Status)))
+	for _, t := range []string{trouble("Prometheus", s.Status.Prometheus, now), trouble("Consul", s.Status.Consul, now)} {
+		if t != "" {
+			line(t)
+		}
+	}
+	line(counts(s.Loops, wide))
+	if len(s.Loops) > 0 {
+		line("")
+	}
+	table := overview{}
+	for i, row := range table.render(s.Loops, now, wide, len(s.Loops), false) {
+		if len(s.Loops) == 0 {
+			break
+		}
+		line(row)
+		if i > 0 && s.Loops[i-1].Decision.Reason != "" {
+			line("     " + s.Loops[i-1].Decision.Reason)
+		}
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}

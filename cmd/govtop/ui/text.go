@@ -1,0 +1,90 @@
+package ui
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+const ellipsis = "…"
+
+// Clean makes a string from elsewhere safe to print on one line: escape sequences and control characters go, so do
+// invisible format characters (bidirectional overrides could make a line read as another one, joiners are measured
+// differently by different terminals); line breaks and tabs become spaces.
+func Clean(s string) string {
+	plain := true
+	for i := 0; i < len(s) && plain; i++ {
+		plain = s[i] >= ' ' && s[i] < 0x7f
+	}
+	if plain {
+		return s
+	}
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || r == '\r' {
+			return ' '
+		}
+		return r
+	}, s)
+	s = ansi.Strip(s)
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Variation_Selector, r) ||
+			r == '\u2028' || r == '\u2029' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// width is how many cells s takes on a terminal; escape sequences take none.
+func width(s string) int { return ansi.StringWidth(s) }
+
+// clip cuts s to at most w cells, with an ellipsis where something was lost.
+func clip(s string, w int) string {
+	if w <= 0 {
+		return ""
+	}
+	return ansi.Truncate(s, w, ellipsis)
+}
+
+// left returns s in exactly w cells, flush left.
+func left(s string, w int) string {
+	s = clip(s, w)
+	return s + strings.Repeat(" ", max(0, w-width(s)))
+}
+
+// right returns s in exactly w cells, flush right.
+func right(s string, w int) string {
+	s = clip(s, w)
+	return strings.Repeat(" ", max(0, w-width(s))) + s
+}
+
+// wrap breaks s into at most n lines of at most w cells.
+func wrap(s string, w, n int) []string {
+	if w <= 0 || n <= 0 {
+		return nil
+	}
+	lines := strings.Split(ansi.Wrap(s, w, ""), "\n")
+	if len(lines) > n {
+		lines[n-1] = clip(lines[n-1]+" "+strings.Join(lines[n:], " "), w)
+		lines = lines[:n]
+	}
+	return lines
+}
+
+// spread joins as many of the segments as fit into w cells; an ellipsis stands for the rest. Empty segments are left out.
+func spread(w int, separator string, segments ...string) string {
+	segments = slices.DeleteFunc(slices.Clone(segments), func(s string) bool { return s == "" })
+	for n := len(segments); n > 0; n-- {
+		line := strings.Join(segments[:n], separator)
+		if n < len(segments) {
+			line += separator + ellipsis
+		}
+		if n == 1 || width(line) <= w {
+			return clip(line, w)
+		}
+	}
+	return ""
+}

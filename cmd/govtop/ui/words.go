@@ -1,0 +1,222 @@
+package ui
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// unknown stands where there is no number. It is never a zero.
+const unknown = "--"
+
+// tone is what a piece of text means for the eye. Colour repeats what glyph and word already say.
+type tone int
+
+const (
+	plain tone = iota
+	calm       // as it should be
+	moving
+	warning
+	alarm
+	waiting // the machine waits
+	manual  // a person did it
+	dim
+)
+
+// stateWord is how a state reads: a glyph, a word, and whether its age is worth telling.
+type stateWord struct {
+	glyph, word string
+	tone        tone
+	aged        bool
+	means       string
+}
+
+// states in the order of the header's count: what needs a person first.
+var states = []control.State{
+	control.Infeasible, control.Ineffective, control.AtMin, control.AtMax, control.Hold,
+	control.Override, control.Frozen, control.Cutting, control.Raising, control.Steady,
+}
+
+var stateWords = map[control.State]stateWord{
+	control.Steady:      {"=", "STEADY", calm, false, "inside the deadband"},
+	control.Raising:     {"^", "RAISING", moving, false, "more is admitted than before"},
+	control.Cutting:     {"v", "CUTTING", moving, false, "less is admitted than before"},
+	control.AtMin:       {"!", "AT MIN", warning, true, "the configured minimum binds"},
+	control.AtMax:       {"!", "AT MAX", warning, true, "the configured maximum binds"},
+	control.Ineffective: {"!", "INEFFECTIVE", alarm, true, "limiting cannot help: a slow dependency, a slower service"},
+	control.Infeasible:  {"!", "INFEASIBLE", alarm, true, "the SLO is tighter than the service's own latency"},
+	control.Hold:        {"~", "HOLD", waiting, true, "the machine waits: no measurement it may act on"},
+	control.Frozen:      {"*", "FROZEN", manual, true, "a person stopped the loop"},
+	control.Override:    {"M", "OVERRIDE", manual, true, "a person set the value"},
+}
+
+// wordOf also answers for the states of a newer daemon.
+func wordOf(s control.State) stateWord {
+	if w, ok := stateWords[s]; ok {
+		return w
+	}
+	return stateWord{glyph: "?", word: strings.ToUpper(strings.ReplaceAll(string(s), "_", " ")), tone: warning}
+}
+
+// stateText is the STATE column: glyph and word, with the value that a move started from or the age of the state.
+func stateText(l api.Loop, now time.Time) string {
+	w := wordOf(l.Decision.State)
+	text := w.glyph + " " + w.word
+	switch s := l.Decision.State; {
+	case (s == control.Cutting || s == control.Raising) && known(l.Decision.From):
+		text += " from " + value(l.Knob, float64(l.Decision.From))
+	case w.aged && !l.Since.IsZero():
+		text += " " + age(now.Sub(l.Since))
+	}
+	return text
+}
+
+// modeText writes the one mode that touches a service in capitals.
+func modeText(m control.Mode) string {
+	if m == control.Enforce {
+		return "ENFORCE"
+	}
+	return string(m)
+}
+
+func known(n control.Number) bool {
+	return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0)
+}
+
+// seconds writes a duration with three significant digits: 0.4ms, 61ms, 148ms, 1.23s, 12.3s, 123s.
+func seconds(n control.Number) string {
+	if !known(n) {
+		return unknown
+	}
+	s := float64(n)
+	switch abs := math.Abs(s); {
+	case abs == 0:
+		return "0ms"
+	case abs < 0.00995:
+		return strconv.FormatFloat(s*1000, 'f', 1, 64) + "ms"
+	case abs < 0.9995:
+		return strconv.FormatFloat(s*1000, 'f', 0, 64) + "ms"
+	case abs < 9.995:
+		return strconv.FormatFloat(s, 'f', 2, 64) + "s"
+	case abs < 99.95:
+		return strconv.FormatFloat(s, 'f', 1, 64) + "s"
+	}
+	return strconv.FormatFloat(s, 'f', 0, 64) + "s"
+}
+
+// percent writes a ratio: 0%, 0.04%, 2.1%, 31%.
+func percent(ratio float64) string {
+	if math.IsNaN(ratio) || math.IsInf(ratio, 0) {
+		return unknown
+	}
+	p := ratio * 100
+	digits := 1
+	switch abs := math.Abs(p); {
+	case abs >= 9.95:
+		digits = 0
+	case abs > 0 && abs < 0.095:
+		digits = 2
+	}
+	text := strconv.FormatFloat(p, 'f', digits, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	if text == "0" && p > 0 {
+		return "<0.01%" // something is not nothing
+	}
+	return text + "%"
+}
+
+// number writes a plain quantity with three significant digits, never in exponent form.
+func number(n control.Number) string {
+	if !known(n) {
+		return unknown
+	}
+	v := float64(n)
+	switch abs := math.Abs(v); {
+	case abs >= 99.95 || v == math.Trunc(v):
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case abs >= 9.995:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+// signed writes a controller's term.
+func signed(n control.Number) string {
+	if !known(n) {
+		return unknown
+	}
+	text := fmt.Sprintf("%+.2f", float64(n))
+	if text == "-0.00" || text == "+0.00" {
+		return "0.00"
+	}
+	return text
+}
+
+// value writes a knob's value in its unit: requests in flight, requests per second, or a ratio.
+func value(k control.Knob, v float64) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return unknown
+	}
+	switch k {
+	case control.KnobRate:
+		return number(control.Number(v)) + "/s"
+	case control.KnobShed, control.KnobRetry:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+	return number(control.Number(v))
+}
+
+// bounds writes min and max, the unit once.
+func bounds(l api.Loop) string {
+	low := strings.TrimSuffix(value(l.Knob, l.Min), "/s")
+	return low + ".." + value(l.Knob, l.Max)
+}
+
+// age writes how long ago, in one unit.
+func age(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+// badRatio returns the worse of the two shares that the SLO judges, slow and failed requests, and what the SLO allows of
+// it. Which is worse is a matter of its budget, not of its size.
+func badRatio(l api.Loop) (bad, budget float64, what string) {
+	in := l.Decision.Inputs
+	bad, budget, what = float64(in.SlowRatio), 1-l.SLO.Objective, "slow"
+	if !known(in.FailedRatio) {
+		return bad, budget, what
+	}
+	failed := float64(in.FailedRatio)
+	if !known(in.SlowRatio) || failed*budget > bad*l.SLO.Errors {
+		return failed, l.SLO.Errors, "failed"
+	}
+	return bad, budget, what
+}
+
+// Violates reports whether the loop's service is measured to miss its SLO. What is not known is not a violation.
+func Violates(l api.Loop) bool {
+	return known(l.Decision.Inputs.BadRatio) && l.Decision.Inputs.BadRatio > 1
+}
+
+// Violation says in one line by how much the loop's service misses its SLO.
+func Violation(l api.Loop) string {
+	bad, budget, what := badRatio(l)
+	return Clean(fmt.Sprintf("%s: %s of the admitted requests %s, %s allowed", name(l), percent(bad), what, percent(budget)))
+}
+
+// name is how a loop is called everywhere: service/knob.
+func name(l api.Loop) string { return l.Service + "/" + string(l.Knob) }
