@@ -1,0 +1,96 @@
+package guard
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// gate counts the requests in flight against the limit. Both live in one word, so that an admission is one
+// compare-and-swap against the limit of that very instant: check-then-act would let more in than the limit.
+type gate struct {
+	word atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower
+	_    [56]byte      // the word is written by every request: keep its cache line to itself
+	busy stopwatch
+}
+
+func pack(limit, inFlight uint64) uint64 { return limit<<32 | inFlight }
+
+func unpack(w uint64) (limit, inFlight uint64) { return w >> 32, w & 0xffffffff }
+
+// full says whether a request would be refused now.
+func (g *gate) full() bool {
+	limit, n := unpack(g.word.Load())
+	return n >= limit
+}
+
+// enter takes a slot and says whether there was one.
+func (g *gate) enter(now time.Duration) bool {
+	for {
+		w := g.word.Load()
+		limit, n := unpack(w)
+		if n >= limit {
+			return false
+		}
+		if g.word.CompareAndSwap(w, w+1) {
+			if n+1 == bindingAt(limit) {
+				g.watch(now)
+			}
+			return true
+		}
+	}
+}
+
+// leave gives a slot back.
+func (g *gate) leave(now time.Duration) {
+	limit, n := unpack(g.word.Add(^uint64(0)))
+	if n+1 == bindingAt(limit) {
+		g.watch(now)
+	}
+}
+
+// setLimit changes the limit. Requests in flight above a lowered one stay; nobody enters until they have drained.
+func (g *gate) setLimit(now time.Duration, limit uint64) {
+	for {
+		w := g.word.Load()
+		old, n := unpack(w)
+		if old == limit {
+			return
+		}
+		if g.word.CompareAndSwap(w, pack(limit, n)) {
+			g.watch(now)
+			return
+		}
+	}
+}
+
+// bindingAt is the number in flight from which the limit counts as binding: 85 % of it, rounded up.
+func bindingAt(limit uint64) uint64 { return (limit*85 + 99) / 100 }
+
+// watch brings the stopwatch in line with the gate. It looks at the gate's present state rather than at the crossing
+// that called it: whoever crosses last also looks last, so overtaking calls cannot leave it running or stopped wrongly.
+func (g *gate) watch(now time.Duration) time.Duration {
+	g.busy.mu.Lock()
+	defer g.busy.mu.Unlock()
+	limit, n := unpack(g.word.Load())
+	return g.busy.set(now, n >= bindingAt(limit))
+}
+
+// stopwatch sums the time during which something was on.
+type stopwatch struct {
+	mu    sync.Mutex
+	on    bool
+	since time.Duration
+	total time.Duration
+}
+
+func (s *stopwatch) set(now time.Duration, on bool) time.Duration {
+	if s.on && now > s.since {
+		s.total += now - s.since
+	}
+	if now > s.since || !s.on {
+		s.since = now
+	}
+	s.on = on
+	return s.total
+}

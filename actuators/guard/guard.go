@@ -1,0 +1,257 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// Guard admits or refuses the requests of one service in one process. All methods are safe for concurrent use.
+type Guard struct {
+	cfg   Config
+	base  time.Time // instants inside are durations since base
+	gate  gate
+	cells [criticalities]cell
+	due   atomic.Int64 // when the reflex wants its next step
+	slow  atomic.Int64 // the latency target in force
+
+	latency *latency
+	failed  atomic.Uint64
+	twice   atomic.Uint64 // second releases
+	tickets sync.Pool     // of *ticket
+
+	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
+	reflex  reflex
+	regime  regime
+	refused map[actuators.RefusalReason]uint64        // Settings
+	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
+}
+
+// cell holds the counters of one criticality on a cache line of its own.
+type cell struct {
+	admitted atomic.Uint64
+	refused  atomic.Uint64 // by concurrency
+	_        [48]byte
+}
+
+// ticket stands for one request in flight. Tickets are recycled; the generation grows at each end of a use, so that a
+// Permit of an earlier use fits no more.
+type ticket struct {
+	guard *Guard
+	gen   atomic.Uint64
+	start time.Duration
+}
+
+// Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it,
+// or a copy of it, again does nothing but count. The zero Permit, which accompanies an error, may be released, too.
+type Permit struct {
+	ticket *ticket
+	gen    uint64
+}
+
+// Outcome is how an admitted request ended.
+type Outcome uint8
+
+// The outcomes. What each one tells about the service's latency decides what is counted:
+const (
+	// Success and Failure count with their latency. A failed request held its slot for as long as any other, and
+	// Little's law speaks of all of them; a service that fails fast has no queue that a lower limit could shorten.
+	Success Outcome = iota
+	Failure
+	// Cancelled: the caller gave up first. That is no failure of the service. It counts with its latency if it had
+	// lasted longer than the latency target, because it would have taken at least that long; a shorter one says
+	// nothing, and would make the service look fast.
+	Cancelled
+	// Ignored: nothing about the request says how the service is doing (a WebSocket, an endless stream, a health check).
+	// Its slot is freed and that is all.
+	Ignored
+)
+
+// New returns a guard for the service that c describes, at its cached Setting where there is one, else at its fallback.
+// The error lists everything wrong with c. A cache file that is missing, unreadable or damaged is logged and no error.
+func New(c Config) (*Guard, error) {
+	cfg, err := c.ready()
+	if err != nil {
+		return nil, err
+	}
+	g := &Guard{
+		cfg:     cfg,
+		latency: newLatency(cfg.SLO),
+		regime:  newRegime(cfg),
+		refused: map[actuators.RefusalReason]uint64{},
+		logged:  map[actuators.RefusalReason]time.Duration{},
+	}
+	if cfg.Now == nil {
+		g.base = time.Now()
+	} else {
+		g.base = cfg.Now()
+	}
+	g.due.Store(math.MinInt64) // the first request starts the windows
+	g.tickets.New = func() any { return &ticket{guard: g} }
+	g.reflex = newReflex(cfg.SLO, float64(cfg.Fallback))
+	g.mu.Lock()
+	g.enforce(0)
+	g.mu.Unlock()
+	g.loadCache()
+	return g, nil
+}
+
+// now reads the clock. time.Since on a monotonic base is half the price of time.Now.
+func (g *Guard) now() time.Duration {
+	if g.cfg.Now == nil {
+		return time.Since(g.base)
+	}
+	return g.cfg.Now().Sub(g.base)
+}
+
+// Acquire admits a request of criticality c, or refuses it with a *Refusal. It never waits. If ctx has already ended it
+// returns ctx's error and counts nothing: nobody is there to be served.
+func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
+	if err := ctx.Err(); err != nil {
+		return Permit{}, err
+	}
+	c = c.valid()
+	if g.gate.full() { // a refusal does not even read the clock
+		g.cells[c].refused.Add(1)
+		return Permit{}, ErrConcurrency
+	}
+	return g.acquire(g.now(), c)
+}
+
+// AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; one that lies before an
+// earlier one is taken for the same time.
+func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
+	return g.acquire(now.Sub(g.base), c.valid())
+}
+
+func (g *Guard) acquire(now time.Duration, c Criticality) (Permit, error) {
+	g.tick(now)
+	if !g.gate.enter(now) {
+		g.cells[c].refused.Add(1)
+		return Permit{}, ErrConcurrency
+	}
+	g.cells[c].admitted.Add(1)
+	t := g.tickets.Get().(*ticket)
+	t.start = now
+	return Permit{ticket: t, gen: t.gen.Load()}, nil
+}
+
+// Release ends the request. It must be called exactly once for every admitted request, whatever happens to it; a
+// deferred call is the way to be sure.
+func (p Permit) Release(o Outcome) {
+	if p.ticket != nil {
+		p.release(p.ticket.guard.now(), o)
+	}
+}
+
+// ReleaseAt is Release at the instant now.
+func (p Permit) ReleaseAt(now time.Time, o Outcome) {
+	if p.ticket != nil {
+		p.release(now.Sub(p.ticket.guard.base), o)
+	}
+}
+
+func (p Permit) release(now time.Duration, o Outcome) {
+	t := p.ticket
+	g := t.guard
+	if !t.gen.CompareAndSwap(p.gen, p.gen+1) {
+		g.twice.Add(1)
+		return
+	}
+	took := now - t.start
+	g.tickets.Put(t)
+	switch o {
+	case Ignored:
+	case Cancelled:
+		if int64(took) > g.slow.Load() {
+			g.latency.observe(took)
+		}
+	case Failure:
+		g.failed.Add(1)
+		g.latency.observe(took)
+	default:
+		g.latency.observe(took)
+	}
+	g.gate.leave(now)
+	g.tick(now)
+}
+
+// Do runs fn as one request: admitted first, released however fn ends, by a panic, too. Its error is that of Acquire or
+// of fn. An error of fn is a failure, unless ctx was cancelled by its caller.
+func (g *Guard) Do(ctx context.Context, c Criticality, fn func(context.Context) error) (err error) {
+	p, err := g.Acquire(ctx, c)
+	if err != nil {
+		return err
+	}
+	outcome := Failure // of a panic
+	defer func() { p.Release(outcome) }()
+	switch err = fn(ctx); {
+	case err == nil:
+		outcome = Success
+	case errors.Is(ctx.Err(), context.Canceled):
+		outcome = Cancelled
+	}
+	return err
+}
+
+// tick lets the reflex take its step if one is due. One caller takes it, nobody waits for it.
+func (g *Guard) tick(now time.Duration) {
+	if int64(now) < g.due.Load() || !g.mu.TryLock() {
+		return
+	}
+	defer g.mu.Unlock()
+	if int64(now) >= g.due.Load() {
+		g.step(now)
+	}
+}
+
+// step brings everything that changes with time up to now: lease, drift, reflex, limit. g.mu is held.
+func (g *Guard) step(now time.Duration) {
+	g.due.Store(int64(now + reflexPeriod))
+	t := g.tally(now)
+	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
+	if g.cfg.NoReflex {
+		g.reflex.limit = b.base
+	} else {
+		before := g.reflex.finding.ServiceTime
+		g.reflex.step(t, b)
+		g.report(before, g.reflex.finding.ServiceTime)
+	}
+	g.enforce(now)
+}
+
+// report logs what the floor test found: rare, and worth a person's attention.
+func (g *Guard) report(before, found float64) {
+	switch {
+	case before == 0 && found > 0:
+		g.cfg.Logger.Warn("limiting cannot help: throughput falls with the limit, so the service or a dependency is slow; "+
+			"the latency target is raised", "service", g.cfg.Service, "service_time_seconds", found)
+	case before > 0 && found == 0:
+		g.cfg.Logger.Info("the service is as fast as before", "service", g.cfg.Service)
+	}
+}
+
+// enforce puts the reflex's limit into the gate. g.mu is held.
+func (g *Guard) enforce(now time.Duration) {
+	b := g.regime.bounds(now)
+	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
+	g.gate.setLimit(now, uint64(max(1, math.Floor(g.reflex.limit+1e-9))))
+	g.slow.Store(int64(g.reflex.target(b) * float64(time.Second)))
+}
+
+// tally adds up the counters as of now.
+func (g *Guard) tally(now time.Duration) tally {
+	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
+	t.finished, t.seconds = g.latency.total()
+	for i := range g.cells {
+		t.refused += g.cells[i].refused.Load()
+	}
+	_, n := unpack(g.gate.word.Load())
+	t.inFlight = int(n)
+	return t
+}

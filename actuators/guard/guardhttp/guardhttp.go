@@ -1,0 +1,143 @@
+// Package guardhttp puts a guard in front of an http.Handler:
+//
+//	http.ListenAndServe(":8080", guardhttp.New(g, mux))
+//
+// An admitted request holds one slot of the guard's limit until its handler returns, however it returns: by a panic (which
+// goes on to the server untouched), by http.ErrAbortHandler, or after it has hijacked the connection. A refused one is
+// answered at once with 503, a Retry-After in whole seconds that is spread so that callers do not return together, and
+// a Guard-Refused header that names the reason. 429 is reserved for requests refused by rate: 503 says "we are full",
+// 429 "you are too fast".
+//
+// What counts as what:
+//
+//	handler panicked, or status ≥ 500                failure
+//	client went away before the handler returned     cancelled: no failure of the service
+//	connection hijacked or switched (WebSocket)      ignored: its duration is no latency
+//	everything else                                  success
+//
+// The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background). Whoever can
+// set the header can claim to be critical: strip it at the edge, or give WithCriticality a function that knows better.
+package guardhttp
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+)
+
+// The headers of the contract between clients and guarded services.
+const (
+	RefusedHeader     = "Guard-Refused"     // of a refusal: its reason, for example "concurrency"
+	CriticalityHeader = "Guard-Criticality" // of a request
+)
+
+// statusClientClosedRequest is nginx's code for a client that went away before it was answered. Nobody receives it; it
+// is for access logs.
+const statusClientClosedRequest = 499
+
+// Option changes how New treats requests.
+type Option func(*handler)
+
+// WithCriticality replaces the header by a function of the request: by route, by tenant, by authenticated client.
+func WithCriticality(of func(*http.Request) guard.Criticality) Option {
+	return func(h *handler) { h.criticality = of }
+}
+
+// WithFailure replaces the rule which status codes of the handler are failures of the service (≥ 500).
+func WithFailure(failed func(status int) bool) Option {
+	return func(h *handler) { h.failed = failed }
+}
+
+// WithBypass lets the requests that match through without a permit and without counting them: health checks and
+// scrapes, which must work best when the service is full.
+func WithBypass(match func(*http.Request) bool) Option {
+	return func(h *handler) { h.bypass = match }
+}
+
+// New returns a handler that admits requests to next through g.
+func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
+	h := &handler{
+		guard:       g,
+		next:        next,
+		criticality: CriticalityOf,
+		failed:      func(status int) bool { return status >= http.StatusInternalServerError },
+		bypass:      func(*http.Request) bool { return false },
+	}
+	for _, o := range options {
+		o(h)
+	}
+	return h
+}
+
+// CriticalityOf reads the criticality from the request's header; Default where it is missing or unknown.
+func CriticalityOf(r *http.Request) guard.Criticality {
+	c, _ := guard.ParseCriticality(r.Header.Get(CriticalityHeader))
+	return c
+}
+
+type handler struct {
+	guard       *guard.Guard
+	next        http.Handler
+	criticality func(*http.Request) guard.Criticality
+	failed      func(int) bool
+	bypass      func(*http.Request) bool
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.bypass(r) {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	permit, err := h.guard.Acquire(r.Context(), h.criticality(r))
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	rec := &recorder{ResponseWriter: w}
+	returned := false
+	defer func() { permit.Release(h.outcome(r, rec, returned)) }()
+	h.next.ServeHTTP(rec.as(), r)
+	returned = true
+}
+
+// outcome judges a request whose handler has returned or panicked.
+func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.Outcome {
+	switch {
+	case rec.hijacked || rec.status == http.StatusSwitchingProtocols:
+		return guard.Ignored
+	case errors.Is(r.Context().Err(), context.Canceled):
+		return guard.Cancelled
+	case !returned || h.failed(rec.code()):
+		return guard.Failure
+	}
+	return guard.Success
+}
+
+// refuse answers a request that was not admitted.
+func refuse(w http.ResponseWriter, err error) {
+	refusal, ok := errors.AsType[*guard.Refusal](err)
+	if !ok {
+		w.WriteHeader(statusClientClosedRequest)
+		return
+	}
+	header := w.Header()
+	header.Set("Retry-After", retryAfter(refusal.RetryAfter()))
+	header.Set(RefusedHeader, refusal.Reason())
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	w.Write(refusedBody)
+}
+
+var refusedBody = []byte("refused: the service is at its limit, try again later\n")
+
+// retryAfter returns whole seconds, at least one, spread over three times the shortest wait.
+func retryAfter(shortest time.Duration) string {
+	least := max(1, int((shortest+time.Second-1)/time.Second))
+	return strconv.Itoa(least + rand.IntN(2*least+1))
+}

@@ -1,0 +1,117 @@
+package guardhttp
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+)
+
+// recorder notes the status and whether the connection was taken over. Its Unwrap gives http.ResponseController
+// everything that the server's own writer can do; as adds the two optional interfaces that older code asks for by
+// type assertion, where the server's writer has them, and only there: a writer that claims to flush and cannot would
+// change what a handler does.
+type recorder struct {
+	http.ResponseWriter
+	status   int // 0: no header written yet
+	hijacked bool
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// code returns the status the client has got, or will: a handler that writes nothing means 200.
+func (r *recorder) code() int {
+	if r.status == 0 {
+		return http.StatusOK
+	}
+	return r.status
+}
+
+func (r *recorder) note(status int) {
+	// The header of a 1xx response is not the last one, except where it ends HTTP on this connection.
+	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		r.status = status
+	}
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.note(status)
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.note(http.StatusOK)
+	return r.ResponseWriter.Write(b)
+}
+
+func (r *recorder) WriteString(s string) (int, error) {
+	r.note(http.StatusOK)
+	return io.WriteString(r.ResponseWriter, s)
+}
+
+// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given.
+func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
+	r.note(http.StatusOK)
+	return io.Copy(r.ResponseWriter, src)
+}
+
+// FlushError is what http.ResponseController calls. What was written so far includes the header.
+func (r *recorder) FlushError() error {
+	r.note(http.StatusOK)
+	return http.NewResponseController(r.ResponseWriter).Flush()
+}
+
+func (r *recorder) flush() { _ = r.FlushError() }
+
+func (r *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
+	r.hijacked = r.hijacked || err == nil
+	return conn, rw, err
+}
+
+type (
+	flusher         struct{ *recorder }
+	hijacker        struct{ *recorder }
+	flusherHijacker struct{ *recorder }
+)
+
+func (w flusher) Flush()                                               { w.flush() }
+func (w hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error)        { return w.hijack() }
+func (w flusherHijacker) Flush()                                       { w.flush() }
+func (w flusherHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
+
+// as returns r with the optional interfaces that the server's writer has, at whatever depth of wrapping.
+func (r *recorder) as() http.ResponseWriter {
+	canFlush := has(r.ResponseWriter, func(w http.ResponseWriter) bool {
+		_, plain := w.(http.Flusher)
+		_, withError := w.(interface{ FlushError() error })
+		return plain || withError
+	})
+	canHijack := has(r.ResponseWriter, func(w http.ResponseWriter) bool {
+		_, ok := w.(http.Hijacker)
+		return ok
+	})
+	switch {
+	case canFlush && canHijack:
+		return flusherHijacker{r}
+	case canFlush:
+		return flusher{r}
+	case canHijack:
+		return hijacker{r}
+	}
+	return r
+}
+
+// has looks for an ability where http.ResponseController would: in w and in what it wraps.
+func has(w http.ResponseWriter, able func(http.ResponseWriter) bool) bool {
+	for {
+		if able(w) {
+			return true
+		}
+		inner, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = inner.Unwrap()
+	}
+}

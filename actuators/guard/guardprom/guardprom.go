@@ -1,0 +1,131 @@
+// Package guardprom exposes a guard to Prometheus:
+//
+//	prometheus.MustRegister(guardprom.New(g))
+//
+// The metrics are those that governor's preset "guard" reads; their names are a contract. Each carries the label service.
+// All counters are there from the first scrape on, at zero, for every criticality and reason, so that increase() sees the
+// first event. The mean latency of admitted requests over a window is
+//
+//	rate(guard_latency_seconds_sum[1m]) / rate(guard_latency_seconds_count[1m])
+//
+// and the share slower than the SLO comes from the bucket whose edge is exactly the SLO. Refused requests are in
+// neither: a refusal takes microseconds and would make an overloaded service look fast.
+//
+// Nothing is counted here. The guard keeps its counts, and a scrape turns a snapshot of them into metrics, so that the
+// request path does not pay for Prometheus.
+package guardprom
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+)
+
+// Collector is the prometheus.Collector of one guard. Guards of several services can share a registry.
+type Collector struct {
+	guard *guard.Guard
+
+	offered, admitted, refused, failed    *prometheus.Desc
+	latency, inFlight, limit, serviceTime *prometheus.Desc
+	binding, revision, settingRefused     *prometheus.Desc
+	doubleRelease                         *prometheus.Desc
+}
+
+// New returns the Collector of g.
+func New(g *guard.Guard) *Collector {
+	service := prometheus.Labels{"service": g.Service()}
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("guard_"+name, help, labels, service)
+	}
+	return &Collector{
+		guard:    g,
+		offered:  desc("offered_total", "Requests that arrived, admitted or refused.", "criticality"),
+		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
+		refused:  desc("refused_total", "Requests refused, by the policy that refused them.", "reason", "criticality"),
+		failed:   desc("failed_total", "Admitted requests that failed; cancelled by the caller is not failed."),
+		latency: desc("latency_seconds", "Latency of admitted requests that finished, failed ones included, refused ones not. "+
+			"One bucket edge is the SLO."),
+		inFlight:    desc("inflight", "Requests in flight."),
+		limit:       desc("limit", "Concurrency limit enforced now, in requests in flight."),
+		serviceTime: desc("service_time_seconds", "Service time found by the floor test, 0 while none stands."),
+		binding:     desc("binding_seconds_total", "Time with at least 85 % of the limit in flight."),
+		revision:    desc("setting_revision", "Revision of the Setting in force, 0 while there is none."),
+		settingRefused: desc("setting_refused_total", "Settings that were refused, the last good one staying in force.",
+			"reason"),
+		doubleRelease: desc("double_release_total", "Permits released more than once: a mistake in the calling code."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime, c.binding, c.revision,
+		c.settingRefused, c.doubleRelease,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.guard.Snapshot()
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+
+	for _, crit := range guard.Criticalities() {
+		counter(c.offered, float64(s.Offered[crit]), crit.String())
+		counter(c.admitted, float64(s.Admitted[crit]), crit.String())
+		for reason, counts := range s.Refused {
+			counter(c.refused, float64(counts[crit]), reason, crit.String())
+		}
+	}
+	counter(c.failed, float64(s.Failed))
+	counter(c.binding, s.Binding.Seconds())
+	counter(c.doubleRelease, float64(s.DoubleReleases))
+	for reason, n := range s.SettingRefused {
+		counter(c.settingRefused, float64(n), string(reason))
+	}
+	gauge(c.inFlight, float64(s.InFlight))
+	gauge(c.limit, float64(s.Limit))
+	gauge(c.serviceTime, s.ServiceTime)
+	gauge(c.revision, float64(s.Revision))
+	ch <- newHistogram(c.latency, s)
+}
+
+// histogram is one metric that is a classic and a native histogram at once, as client_golang's own can be: a server
+// that scrapes native histograms takes those, any other the buckets.
+type histogram struct{ classic, native prometheus.Metric }
+
+func newHistogram(d *prometheus.Desc, s guard.Snapshot) histogram {
+	l := s.Latency
+	buckets := make(map[float64]uint64, len(l.Edges))
+	for i, edge := range l.Edges {
+		buckets[edge] = l.Cumulative[i]
+	}
+	native, err := prometheus.NewConstNativeHistogram(
+		d, l.Count, l.Sum, l.Buckets, nil, l.ZeroCount, l.Schema, l.ZeroThreshold, s.Started)
+	if err != nil {
+		native = prometheus.NewInvalidMetric(d, err)
+	}
+	return histogram{
+		classic: prometheus.MustNewConstHistogramWithCreatedTimestamp(d, l.Count, l.Sum, buckets, s.Started),
+		native:  native,
+	}
+}
+
+func (h histogram) Desc() *prometheus.Desc { return h.classic.Desc() }
+
+func (h histogram) Write(out *dto.Metric) error {
+	if err := h.native.Write(out); err != nil {
+		return err
+	}
+	var classic dto.Metric
+	if err := h.classic.Write(&classic); err != nil {
+		return err
+	}
+	out.Histogram.Bucket = classic.Histogram.Bucket
+	return nil
+}

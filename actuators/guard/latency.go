@@ -1,0 +1,151 @@
+package guard
+
+import (
+	"math"
+	"sort"
+	"sync/atomic"
+	"time"
+)
+
+// The native histogram's resolution: 2^3 buckets per doubling (schema 3), from 2^-20 s ≈ 1 µs to 2^12 s ≈ 68 min.
+// What is outside is counted in the outermost bucket.
+const (
+	nativeSchema  = 3
+	perDoubling   = 1 << nativeSchema
+	nativeLowest  = -20 * perDoubling // index whose upper bound is the zero threshold
+	nativeHighest = 12 * perDoubling
+)
+
+// classicShares of the SLO, in per cent, are the edges of the classic histogram: dense around the SLO and around the
+// means that the reflex aims at (30 to 60 %).
+var classicShares = []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000}
+
+// octave holds the bounds of the native buckets within one doubling, as fractions in [0.5, 1).
+var octave = func() (b [perDoubling]float64) {
+	for i := range b {
+		b[i] = math.Exp2(float64(i)/perDoubling - 1)
+	}
+	return b
+}()
+
+// latency counts the latencies of admitted requests that finished. A classic and a native histogram share one array of
+// counters, cut at the edges of both: an observation is one increment, and the two can never disagree on the total.
+type latency struct {
+	edges   []float64 // upper bounds (inclusive) of all cells but the last, seconds, ascending
+	classic []float64
+	first   [nativeHighest - nativeLowest + 1]uint16 // by native bucket, 0 the zero bucket: its first cell
+	cells   []atomic.Uint64
+	sum     atomic.Uint64 // in units of 100 ns: 58 years with a thousand requests in flight before it wraps
+}
+
+const sumUnit = 100 * time.Nanosecond
+
+func newLatency(slo time.Duration) *latency {
+	l := &latency{}
+	for _, share := range classicShares {
+		l.classic = append(l.classic, (slo * share / 100).Seconds())
+	}
+	at := map[float64]bool{}
+	for _, e := range l.classic {
+		at[e] = true
+	}
+	for i := nativeLowest; i < nativeHighest; i++ {
+		at[nativeBound(i)] = true
+	}
+	for e := range at {
+		l.edges = append(l.edges, e)
+	}
+	sort.Float64s(l.edges)
+	l.cells = make([]atomic.Uint64, len(l.edges)+1)
+	for i := range l.first {
+		if i > 0 {
+			l.first[i] = uint16(sort.SearchFloat64s(l.edges, nativeBound(nativeLowest+i-1)) + 1)
+		}
+	}
+	return l
+}
+
+// nativeBound is the upper bound of the native bucket with the index i: 2^(i/8).
+func nativeBound(i int) float64 {
+	exp := i >> nativeSchema
+	return math.Ldexp(octave[i-exp*perDoubling], exp+1)
+}
+
+// nativeIndex returns the index of the native bucket that seconds falls into, within the range kept.
+func nativeIndex(seconds float64) int {
+	if seconds <= nativeBound(nativeLowest) {
+		return nativeLowest
+	}
+	frac, exp := math.Frexp(seconds)
+	i := 0
+	for i < perDoubling && octave[i] < frac {
+		i++
+	}
+	return min((exp-1)*perDoubling+i, nativeHighest)
+}
+
+func (l *latency) observe(d time.Duration) {
+	d = max(d, 0)
+	seconds := d.Seconds()
+	cell := int(l.first[nativeIndex(seconds)-nativeLowest])
+	for cell < len(l.edges) && l.edges[cell] < seconds {
+		cell++
+	}
+	l.sum.Add(uint64((d + sumUnit/2) / sumUnit))
+	l.cells[cell].Add(1)
+}
+
+// total returns the count and the sum (seconds) of the latencies.
+func (l *latency) total() (count uint64, sum float64) {
+	for i := range l.cells {
+		count += l.cells[i].Load()
+	}
+	return count, float64(l.sum.Load()) * sumUnit.Seconds()
+}
+
+// Latency is a copy of the latency histogram: of admitted requests that finished, failed ones included.
+type Latency struct {
+	Count uint64
+	Sum   float64 // seconds
+
+	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO; Cumulative counts what is at or below.
+	Edges      []float64
+	Cumulative []uint64
+
+	// The same observations as a Prometheus native histogram. Buckets is by index: bucket i ends at 2^(i/2^Schema).
+	Schema        int32
+	ZeroThreshold float64
+	ZeroCount     uint64
+	Buckets       map[int]int64
+}
+
+func (l *latency) snapshot() Latency {
+	s := Latency{
+		Edges:         l.classic,
+		Cumulative:    make([]uint64, len(l.classic)),
+		Schema:        nativeSchema,
+		ZeroThreshold: nativeBound(nativeLowest),
+		Buckets:       map[int]int64{},
+	}
+	s.Sum = float64(l.sum.Load()) * sumUnit.Seconds()
+	native, next := nativeLowest, 0
+	for i := range l.cells {
+		for native < nativeHighest && i >= int(l.first[native+1-nativeLowest]) {
+			native++
+		}
+		n := l.cells[i].Load()
+		s.Count += n
+		if next < len(l.classic) && i < len(l.edges) && l.edges[i] == l.classic[next] {
+			s.Cumulative[next] = s.Count
+			next++
+		}
+		switch {
+		case n == 0:
+		case native == nativeLowest:
+			s.ZeroCount += n
+		default:
+			s.Buckets[native] += int64(n)
+		}
+	}
+	return s
+}

@@ -1,0 +1,123 @@
+package guard
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+)
+
+// plant is a service behind a guard in simulated time: servers that work in parallel on an unbounded first-in
+// first-out queue, with exponential service times, open-loop Poisson arrivals, and a dependency that delays without
+// occupying a server.
+type plant struct {
+	g       *Guard
+	rng     *rand.Rand
+	now     time.Duration
+	events  events
+	servers int
+	busy    int
+	queue   []*job
+
+	rate    float64       // arrivals per second
+	service time.Duration // mean service time
+	delay   time.Duration // of the dependency, on half the requests
+
+	good, slow, refused int
+	latency             time.Duration // sum over the finished
+	limits              []int         // one a second
+}
+
+type job struct {
+	arrived time.Duration
+	permit  Permit
+}
+
+type event struct {
+	at time.Duration
+	do func()
+}
+
+type events []event
+
+func (e events) Len() int           { return len(e) }
+func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
+func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)        { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	old := *e
+	x := old[len(old)-1]
+	*e = old[:len(old)-1]
+	return x
+}
+
+var epoch = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+
+func newPlant(g *Guard, seed uint64) *plant {
+	p := &plant{g: g, rng: rand.New(rand.NewPCG(seed, 1)), servers: 32, rate: 400, service: 40 * time.Millisecond}
+	p.arrive()
+	return p
+}
+
+func (p *plant) after(d time.Duration, do func()) { heap.Push(&p.events, event{p.now + d, do}) }
+
+func (p *plant) exponential(mean time.Duration) time.Duration {
+	return time.Duration(p.rng.ExpFloat64() * float64(mean))
+}
+
+func (p *plant) arrive() {
+	p.after(p.exponential(time.Duration(float64(time.Second)/p.rate)), func() {
+		p.arrive()
+		permit, err := p.g.AcquireAt(epoch.Add(p.now), Default)
+		if err != nil {
+			p.refused++
+			return
+		}
+		p.queue = append(p.queue, &job{arrived: p.now, permit: permit})
+		p.serve()
+	})
+}
+
+func (p *plant) serve() {
+	for p.busy < p.servers && len(p.queue) > 0 {
+		j := p.queue[0]
+		p.queue = p.queue[1:]
+		p.busy++
+		p.after(p.exponential(p.service), func() {
+			p.busy--
+			p.serve()
+			if p.delay > 0 && p.rng.IntN(2) == 0 {
+				p.after(p.delay, func() { p.finish(j) })
+				return
+			}
+			p.finish(j)
+		})
+	}
+}
+
+func (p *plant) finish(j *job) {
+	took := p.now - j.arrived
+	j.permit.ReleaseAt(epoch.Add(p.now), Success)
+	p.latency += took
+	if took <= 300*time.Millisecond {
+		p.good++
+	} else {
+		p.slow++
+	}
+}
+
+// run advances the plant by d and resets the score first.
+func (p *plant) run(d time.Duration) {
+	p.good, p.slow, p.refused, p.latency, p.limits = 0, 0, 0, 0, nil
+	end := p.now + d
+	second := p.now
+	for len(p.events) > 0 && p.events[0].at <= end {
+		e := heap.Pop(&p.events).(event)
+		p.now = e.at
+		e.do()
+		if p.now >= second {
+			p.limits = append(p.limits, p.g.SnapshotAt(epoch.Add(p.now)).Limit)
+			second += time.Second
+		}
+	}
+	p.now = end
+}

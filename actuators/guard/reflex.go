@@ -1,0 +1,221 @@
+package guard
+
+import (
+	"math"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
+)
+
+// The reflex's constants. They are chosen for queues that form within milliseconds and are not configurable: a service
+// that needs others needs another target.
+const (
+	reflexPeriod   = 250 * time.Millisecond
+	reflexPatience = 2 * time.Second // longest that samples accumulate for one step
+	reflexSamples  = 40
+	reflexCut      = 0.8  // at most, a step: from double the right limit to it in about a second
+	reflexRaise    = 1.1  // at most, a step: doubles in about two seconds
+	reflexBand     = 0.15 // of ln(τ/mean): the noise of forty samples
+
+	learnWindow = 2 * time.Second // of throughput and own latency
+	calm        = 0.1             // share of a window at a binding limit below which it teaches the own latency
+	bound       = 0.5             // share of a window at a binding limit from which it counts as overloaded
+
+	testDwell  = 2 * time.Second // floor test, see little.FloorTest
+	testWait   = 500 * time.Millisecond
+	testFactor = 1.5
+	testHold   = 300 * time.Second
+)
+
+// tally is everything the guard has counted since it was made, at one instant.
+type tally struct {
+	at       time.Time
+	finished uint64  // requests whose latency was counted
+	seconds  float64 // the sum of those latencies
+	refused  uint64
+	binding  time.Duration // time spent at a binding limit
+	inFlight int
+}
+
+// window is what happened between two tallies.
+type window struct {
+	span     time.Duration
+	finished uint64
+	mean     float64 // seconds; NaN where nothing finished
+	refusing bool
+	binding  float64 // share of the span, 0..1
+}
+
+func (t tally) since(from tally) window {
+	w := window{
+		span:     t.at.Sub(from.at),
+		finished: t.finished - from.finished,
+		mean:     math.NaN(),
+		refusing: t.refused > from.refused,
+	}
+	if w.finished > 0 {
+		w.mean = max(0, t.seconds-from.seconds) / float64(w.finished)
+	}
+	if w.span > 0 {
+		w.binding = (t.binding - from.binding).Seconds() / w.span.Seconds()
+	}
+	return w
+}
+
+func (w window) overloaded() bool    { return w.refusing || w.binding >= bound }
+func (w window) enough() bool        { return w.finished >= reflexSamples }
+func (w window) throughput() float64 { return float64(w.finished) / w.span.Seconds() }
+
+// reflex moves the limit on local data: every 250 ms with at least forty finished requests,
+//
+//	L ← L · clip(√(τ/mean), 0.8, 1.1)
+//
+// and only while the limit binds, because a limit that does not bind is neither the cause of a high latency nor the
+// cure. The root makes it converge where the plant's gain is as high as it gets (above the knee, the mean is
+// proportional to L). Below X̂max·m₀, Little's law says that the service could not do what it has already done, so there
+// the floor test asks whether limiting helps at all.
+//
+// It is a plain calculation: the guard hands it tallies and keeps the limit it returns.
+type reflex struct {
+	limit float64
+	blind bool // no step had enough data for reflexPatience
+
+	started    bool
+	from       tally    // start of the step's window
+	learned    tally    // start of the learning window
+	past       [9]tally // the latest tallies, oldest first: two seconds at four a second
+	own        *little.OwnLatency
+	ownSeconds float64
+	carried    little.Carried
+	test       little.FloorTest
+	finding    little.Finding
+	found      time.Time // when the floor test last spoke
+}
+
+func newReflex(slo time.Duration, limit float64) reflex {
+	own := little.NewOwnLatency(slo, learnWindow)
+	return reflex{
+		limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
+		test: little.FloorTest{
+			Dwell: testDwell, Window: learnWindow, MinWait: testWait, WaitFactor: testFactor, Hold: testHold,
+		},
+	}
+}
+
+// target is τ in force: never so low that it would cut a service for being as slow as the floor test found it to be.
+func (r *reflex) target(b bounds) float64 {
+	return max(b.target, little.ServiceTimeMargin*r.finding.ServiceTime)
+}
+
+// healthy says whether the service keeps its latency target: over the last two seconds, or trivially when it is idle.
+// Requests in flight of which none finishes are not healthy.
+func (r *reflex) healthy(t tally, b bounds) bool {
+	w := t.since(r.oldest(t))
+	if w.finished == 0 {
+		return t.inFlight == 0
+	}
+	return w.mean <= r.target(b)
+}
+
+// step moves the limit to what the data up to t and the bounds b say. A limit that binds nobody also follows the
+// regime's drift.
+func (r *reflex) step(t tally, b bounds) {
+	if !r.started {
+		r.restart(t)
+		return
+	}
+	if !t.at.After(r.past[len(r.past)-1].at) {
+		return
+	}
+	copy(r.past[:], r.past[1:])
+	r.past[len(r.past)-1] = t
+	r.learn(t)
+	if b.drift > 0 && !t.since(r.from).overloaded() {
+		r.limit = approach(r.limit, b.fallback, b.drift)
+	}
+
+	switch w := t.since(r.from); {
+	case w.enough():
+		r.from, r.blind = t, false
+		r.move(w, b)
+	case w.span >= reflexPatience:
+		r.from, r.blind = t, true
+		r.grope(t.at, w, b)
+	}
+	r.limit = min(max(r.limit, b.min), b.ceiling)
+}
+
+// move takes one step on a window with enough data.
+func (r *reflex) move(w window, b bounds) {
+	// The floor test needs two full seconds, the step only its own window.
+	t := r.past[len(r.past)-1]
+	if long := t.since(r.oldest(t)); long.span >= learnWindow && long.enough() {
+		r.found = t.at
+		r.finding = r.test.Step(t.at, little.Sample{
+			Throughput: long.throughput(), Mean: long.mean, Refusing: long.refusing,
+			Limit: r.limit, Floor: min(r.carried.PerSecond(t.at)*r.ownSeconds, b.ceiling), Min: b.min, Setpoint: b.target,
+		})
+	}
+	switch f := r.finding; {
+	case f.Limit > 0:
+		r.limit = f.Limit
+		return
+	case f.Ended && f.Restore > 0:
+		r.limit, r.finding.Ended = f.Restore, false
+		return
+	}
+	floor := max(b.min, r.finding.Floor)
+	e := math.Log(r.target(b) / w.mean)
+	if w.overloaded() && math.Abs(e) > reflexBand {
+		r.limit *= min(max(math.Exp(e/2), reflexCut), reflexRaise)
+	}
+	r.limit = max(r.limit, floor)
+}
+
+// grope takes the limit from the regime where there is too little data to judge. A limit that binds is not raised by
+// that: with requests in flight and hardly any finishing, the service may be hanging.
+func (r *reflex) grope(now time.Time, w window, b bounds) {
+	if restore := r.test.Abort(); restore > 0 {
+		r.limit = restore
+	}
+	r.finding.Limit = 0
+	if now.Sub(r.found) >= testHold {
+		r.finding.ServiceTime = 0
+	}
+	if b.base <= r.limit || !w.overloaded() {
+		r.limit = b.base
+	}
+}
+
+// learn feeds the long-term estimates with windows that do not overlap.
+func (r *reflex) learn(t tally) {
+	w := t.since(r.learned)
+	if w.span < learnWindow {
+		return
+	}
+	r.learned = t
+	if !w.enough() {
+		return
+	}
+	r.carried.Observe(t.at, w.throughput())
+	r.own.Observe(t.at, w.mean, !w.refusing && w.binding < calm)
+	r.ownSeconds = r.own.Seconds()
+}
+
+// oldest returns the latest tally that is two seconds older than t, or the oldest there is.
+func (r *reflex) oldest(t tally) tally {
+	for i := len(r.past) - 1; i >= 0; i-- {
+		if t.at.Sub(r.past[i].at) >= learnWindow {
+			return r.past[i]
+		}
+	}
+	return r.past[0]
+}
+
+func (r *reflex) restart(t tally) {
+	r.started = true
+	r.from, r.learned = t, t
+	for i := range r.past {
+		r.past[i] = t
+	}
+}

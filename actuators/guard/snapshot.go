@@ -1,0 +1,78 @@
+package guard
+
+import (
+	"maps"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// Snapshot is what a guard has counted and what it is doing, at one instant. Counters start at zero in New and only
+// grow. The arrays are by Criticality.
+type Snapshot struct {
+	Service string
+	Started time.Time
+	At      time.Time
+
+	Offered  [criticalities]uint64 // Admitted + refused
+	Admitted [criticalities]uint64
+	Refused  map[string][criticalities]uint64 // by Refusal.Reason; every reason is present
+	Failed   uint64
+	Latency  Latency
+
+	InFlight      int
+	Limit         int           // enforced now
+	Blind         bool          // the reflex has too little data (or is off): the limit is the regime's
+	LatencyTarget time.Duration // τ in force
+	ServiceTime   float64       // ŝ of the floor test, seconds; 0: none stands
+	Binding       time.Duration // total time with at least 85 % of the limit in flight
+
+	Epoch, Revision uint64                             // of the Setting in force; 0: none
+	Leased          bool                               // its lease is running
+	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
+	DoubleReleases  uint64
+}
+
+// Service returns the name of the service that the guard is for.
+func (g *Guard) Service() string { return g.cfg.Service }
+
+// Snapshot returns the state as of now. It costs some microseconds: it is meant for scrapes, not for requests.
+func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
+
+// SnapshotAt is Snapshot at the instant now.
+func (g *Guard) SnapshotAt(now time.Time) Snapshot { return g.snapshot(now.Sub(g.base)) }
+
+func (g *Guard) snapshot(now time.Duration) Snapshot {
+	g.tick(now) // without traffic, nothing else makes a lease run out
+	s := Snapshot{
+		Service:        g.cfg.Service,
+		Started:        g.base,
+		At:             g.base.Add(now),
+		Refused:        map[string][criticalities]uint64{},
+		Failed:         g.failed.Load(),
+		Latency:        g.latency.snapshot(),
+		LatencyTarget:  time.Duration(g.slow.Load()),
+		Binding:        g.gate.watch(now),
+		SettingRefused: map[actuators.RefusalReason]uint64{},
+		DoubleReleases: g.twice.Load(),
+	}
+	var refused [criticalities]uint64
+	for i := range g.cells {
+		s.Admitted[i], refused[i] = g.cells[i].admitted.Load(), g.cells[i].refused.Load()
+		s.Offered[i] = s.Admitted[i] + refused[i]
+	}
+	s.Refused[errConcurrency.reason] = refused
+	limit, n := unpack(g.gate.word.Load())
+	s.Limit, s.InFlight = int(limit), int(n)
+	for _, reason := range actuators.RefusalReasons {
+		s.SettingRefused[reason] = 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	maps.Copy(s.SettingRefused, g.refused)
+	s.Blind = g.cfg.NoReflex || g.reflex.blind
+	s.ServiceTime = g.reflex.finding.ServiceTime
+	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
+	s.Leased = g.regime.knob != nil && now < g.regime.ends
+	return s
+}
