@@ -1,0 +1,309 @@
+// Package load is an open-loop load generator: requests are sent when they are due, whatever became of the earlier ones,
+// as independent users do. A closed loop (so many clients, each waiting for its answer) would slow down with the service
+// and hide the very overload that the tests are about.
+//
+// Arrivals are Poisson, drawn from a seed, at a rate that may change while the generator runs. Each request is recorded
+// with the instant it was due, how late it was really sent, how it ended and how long that took. The lateness is the
+// generator's own quality: where its 99 % quantile passes MaxLateness, the machine was too busy and what was measured
+// says little about the service.
+//
+// The generator is small because what is needed here is small: arrivals with known due times, and a record per request.
+// (Existing generators pace evenly, or keep the due times to themselves.)
+package load
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// MaxLateness bounds the 99 % quantile of lateness of a run that counts.
+const MaxLateness = 20 * time.Millisecond
+
+// maxInFlight bounds the goroutines. At 600 requests a second and a time-out of 1 s no more than 600 can be in flight.
+const maxInFlight = 8192
+
+// Config describes a generator.
+type Config struct {
+	URL     string
+	Seed    uint64        // two generators with one seed and the same rates send at the same instants
+	Timeout time.Duration // after which the client gives up, > 0
+	SLO     time.Duration // a request that takes longer counts as slow, > 0
+	Header  http.Header   // of every request
+}
+
+// Outcome is how a request ended for its client.
+type Outcome uint8
+
+// The outcomes. Slow requests are those that were answered well, but later than the SLO.
+const (
+	OK Outcome = iota
+	Slow
+	Failed
+	Refused
+	TimedOut
+	outcomes
+)
+
+// record is one request.
+type record struct {
+	due      time.Time
+	lateness time.Duration
+	latency  time.Duration
+	outcome  Outcome
+}
+
+// Generator sends requests until it is stopped. It is safe for concurrent use.
+type Generator struct {
+	config  Config
+	client  *http.Client
+	cancel  context.CancelFunc
+	rates   chan float64
+	stopped chan struct{} // closed when pacing has ended
+	sending sync.WaitGroup
+	slots   chan struct{}
+
+	mu      sync.Mutex
+	records []record
+	rate    float64
+}
+
+// Start returns a running generator that sends rate requests a second. It ends with ctx, or by Stop.
+func Start(ctx context.Context, c Config, rate float64) (*Generator, error) {
+	return start(ctx, c, rate, client())
+}
+
+func start(ctx context.Context, c Config, rate float64, client *http.Client) (*Generator, error) {
+	if c.Timeout <= 0 || c.SLO <= 0 {
+		return nil, fmt.Errorf("start load on %s: time-out %s and SLO %s must be positive", c.URL, c.Timeout, c.SLO)
+	}
+	if _, err := http.NewRequest(http.MethodGet, c.URL, nil); err != nil {
+		return nil, fmt.Errorf("start load: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	g := &Generator{
+		config: c, client: client, cancel: cancel, rate: rate,
+		rates: make(chan float64), stopped: make(chan struct{}), slots: make(chan struct{}, maxInFlight),
+	}
+	go g.pace(ctx, rate)
+	return g, nil
+}
+
+// client keeps connections alive as long as the server does. A client that gives up drops its connection at once
+// (linger 0): hundreds a second would otherwise leave their ports in TIME_WAIT until none is left.
+func client() *http.Client {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dialer.DialContext(ctx, network, address)
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				tcp.SetLinger(0)
+			}
+			return conn, err
+		},
+		MaxIdleConns:        maxInFlight,
+		MaxIdleConnsPerHost: maxInFlight,
+		DisableCompression:  true,
+	}}
+}
+
+// SetRate changes the rate, in requests a second; 0 pauses.
+func (g *Generator) SetRate(rate float64) {
+	g.mu.Lock()
+	g.rate = rate
+	g.mu.Unlock()
+	select {
+	case g.rates <- rate:
+	case <-g.stopped:
+	}
+}
+
+// Rate returns the rate that was last set.
+func (g *Generator) Rate() float64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rate
+}
+
+// Stop sends nothing more and returns when every request has ended.
+func (g *Generator) Stop() {
+	g.cancel()
+	<-g.stopped
+	g.sending.Wait()
+	g.client.CloseIdleConnections()
+}
+
+// pace sends requests at the instants of a Poisson process: exponential gaps of mean 1, stretched by the rate. A change
+// of rate stretches what is left of the current gap.
+func (g *Generator) pace(ctx context.Context, rate float64) {
+	defer close(g.stopped)
+	random := rand.New(rand.NewPCG(g.config.Seed, 0x6c6f6164))
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	from, gap := time.Now(), random.ExpFloat64()
+	for {
+		due := from.Add(time.Hour)
+		if rate > 0 {
+			due = from.Add(time.Duration(gap / rate * float64(time.Second)))
+			if late := time.Since(due); late >= 0 {
+				g.send(due)
+				from, gap = due, random.ExpFloat64()
+				continue
+			}
+		}
+		timer.Reset(time.Until(due))
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-g.rates:
+			at := time.Now()
+			gap = max(0, gap-rate*at.Sub(from).Seconds())
+			from, rate = at, now
+		case <-timer.C:
+		}
+	}
+}
+
+// send starts the request that was due at due and records its end.
+func (g *Generator) send(due time.Time) {
+	select {
+	case g.slots <- struct{}{}:
+	default:
+		// Never sent: as late as can be, so that a run with such requests does not count.
+		g.record(record{due: due, lateness: g.config.Timeout, latency: g.config.Timeout, outcome: Failed})
+		return
+	}
+	g.sending.Go(func() {
+		began := time.Now()
+		outcome := g.do()
+		r := record{due: due, lateness: began.Sub(due), latency: time.Since(began), outcome: outcome}
+		if r.outcome == OK && r.latency > g.config.SLO {
+			r.outcome = Slow
+		}
+		<-g.slots
+		g.record(r)
+	})
+}
+
+func (g *Generator) record(r record) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.records = append(g.records, r)
+}
+
+func (g *Generator) do() Outcome {
+	ctx, cancel := context.WithTimeout(context.Background(), g.config.Timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.config.URL, nil)
+	if err != nil {
+		return Failed
+	}
+	if g.config.Header != nil {
+		req.Header = g.config.Header
+	}
+	resp, err := g.client.Do(req)
+	if err == nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return TimedOut
+	case err != nil:
+		return Failed
+	case resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests:
+		return Refused
+	case resp.StatusCode >= 300:
+		return Failed
+	}
+	return OK
+}
+
+// Summary is what clients saw of the requests that were due in [From, To). A request that is still in flight is not in
+// it: ask one time-out after To.
+type Summary struct {
+	From, To time.Time
+	Offered  int
+	OK       int
+	Slow     int
+	Failed   int
+	Refused  int
+	TimedOut int
+
+	MeanSeconds float64       // of answered requests; NaN without any
+	P99Seconds  float64       // of answered requests; NaN without any
+	Lateness    time.Duration // 99 % quantile
+}
+
+// Admitted is the number of requests that were not refused.
+func (s Summary) Admitted() int { return s.Offered - s.Refused }
+
+// BadRatio is the share of admitted requests that were slow, failed or timed out; NaN where none was admitted.
+func (s Summary) BadRatio() float64 {
+	if s.Admitted() == 0 {
+		return math.NaN()
+	}
+	return float64(s.Slow+s.Failed+s.TimedOut) / float64(s.Admitted())
+}
+
+// Lagged reports whether the generator itself was too late for the summary to mean much.
+func (s Summary) Lagged() bool { return s.Lateness > MaxLateness }
+
+func (s Summary) String() string {
+	return fmt.Sprintf("%.1f s: offered %d, ok %d, slow %d, timed out %d, failed %d, refused %d, bad %.2f %%, "+
+		"mean %.0f ms, p99 %.0f ms, generator late by %.1f ms (p99)",
+		s.To.Sub(s.From).Seconds(), s.Offered, s.OK, s.Slow, s.TimedOut, s.Failed, s.Refused, 100*s.BadRatio(),
+		1000*s.MeanSeconds, 1000*s.P99Seconds, s.Lateness.Seconds()*1000)
+}
+
+// Between sums up the requests that were due in [from, to).
+func (g *Generator) Between(from, to time.Time) Summary {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := Summary{From: from, To: to}
+	var latency, lateness []time.Duration
+	var counts [outcomes]int
+	for _, r := range g.records {
+		if r.due.Before(from) || !r.due.Before(to) {
+			continue
+		}
+		counts[r.outcome]++
+		lateness = append(lateness, r.lateness)
+		if r.outcome == OK || r.outcome == Slow {
+			latency = append(latency, r.latency)
+		}
+	}
+	s.OK, s.Slow, s.Failed, s.Refused, s.TimedOut =
+		counts[OK], counts[Slow], counts[Failed], counts[Refused], counts[TimedOut]
+	s.Offered = len(lateness)
+	s.Lateness = quantile(lateness, 0.99)
+	s.MeanSeconds, s.P99Seconds = math.NaN(), math.NaN()
+	if len(latency) > 0 {
+		sum := time.Duration(0)
+		for _, d := range latency {
+			sum += d
+		}
+		s.MeanSeconds = sum.Seconds() / float64(len(latency))
+		s.P99Seconds = quantile(latency, 0.99).Seconds()
+	}
+	return s
+}
+
+// quantile sorts ds and returns its q quantile (nearest rank), 0 for none.
+func quantile[T cmp.Ordered](ds []T, q float64) T {
+	var zero T
+	if len(ds) == 0 {
+		return zero
+	}
+	slices.Sort(ds)
+	return ds[min(len(ds)-1, max(0, int(math.Ceil(q*float64(len(ds))))-1))]
+}

@@ -1,0 +1,166 @@
+// Package plant is the service that the end-to-end tests overload: a queue with N servers, as control engineering draws
+// it, behind real HTTP.
+//
+//	arrivals ──► FIFO queue ──► N servers × exponential time ──► (slow dependency) ──► 200 OK
+//
+// Its capacity is N ÷ mean service time: 8 servers of 40 ms carry 200 requests a second, whatever the speed of the
+// machine, because a server sleeps rather than works. A client that gives up does not get its request out of the queue:
+// the request still takes its turn and occupies a server, as it does in a service that does not look at cancellation.
+// That is what makes overload lasting, and worth preventing.
+package plant
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Settings are what can be changed while the plant runs.
+type Settings struct {
+	// Servers is the number of requests served at once, ≥ 0. Fewer servers let running requests finish first.
+	Servers int `json:"servers"`
+	// MeanSeconds is the mean of the exponential service time, > 0. It applies to requests that start from now on.
+	MeanSeconds float64 `json:"mean_seconds"`
+	// DependencySeconds is added, without occupying a server, to the share DependencyShare of all requests.
+	DependencySeconds float64 `json:"dependency_seconds"`
+	DependencyShare   float64 `json:"dependency_share"`
+}
+
+// Validate reports what is out of range.
+func (s Settings) Validate() error {
+	switch {
+	case s.Servers < 0 || s.Servers > 10_000:
+		return fmt.Errorf("servers %d: expected 0..10000", s.Servers)
+	case !(s.MeanSeconds > 0 && s.MeanSeconds <= 60):
+		return fmt.Errorf("mean_seconds %v: expected more than 0, at most 60", s.MeanSeconds)
+	case !(s.DependencySeconds >= 0 && s.DependencySeconds <= 60):
+		return fmt.Errorf("dependency_seconds %v: expected 0..60", s.DependencySeconds)
+	case !(s.DependencyShare >= 0 && s.DependencyShare <= 1):
+		return fmt.Errorf("dependency_share %v: expected 0..1", s.DependencyShare)
+	}
+	return nil
+}
+
+// Plant is the queue and its servers. It is safe for concurrent use.
+type Plant struct {
+	mu       sync.Mutex
+	settings Settings
+	random   *rand.Rand
+	waiting  []*job // first in, first out
+	busy     int
+	served   uint64
+}
+
+// job is one request: in the queue until a server is free, then served for as long as the server's draw says.
+type job struct {
+	arrived time.Time
+	done    chan struct{}
+}
+
+// New returns a plant whose service times are drawn from seed.
+func New(s Settings, seed uint64) (*Plant, error) {
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("new plant: %w", err)
+	}
+	return &Plant{settings: s, random: rand.New(rand.NewPCG(seed, 0x706c616e74))}, nil
+}
+
+// Serve queues one request and returns when it has been served. There is no way to leave the queue.
+func (p *Plant) Serve() {
+	j := &job{arrived: time.Now(), done: make(chan struct{})}
+	p.mu.Lock()
+	p.waiting = append(p.waiting, j)
+	p.dispatch(j.arrived)
+	p.mu.Unlock()
+	<-j.done
+
+	p.mu.Lock()
+	slow := p.random.Float64() < p.settings.DependencyShare
+	wait := p.settings.DependencySeconds
+	p.mu.Unlock()
+	if slow && wait > 0 {
+		time.Sleep(seconds(wait))
+	}
+}
+
+// dispatch puts waiting requests on free servers. A server that became free at the instant free starts the next request
+// then, even if the machine gets round to it a little later: lateness of timers must not eat capacity. Callers hold mu.
+func (p *Plant) dispatch(free time.Time) {
+	for p.busy < p.settings.Servers && len(p.waiting) > 0 {
+		j := p.waiting[0]
+		p.waiting[0] = nil
+		p.waiting = p.waiting[1:]
+		p.busy++
+		start := j.arrived
+		if free.After(start) {
+			start = free
+		}
+		finish := start.Add(seconds(p.random.ExpFloat64() * p.settings.MeanSeconds))
+		time.AfterFunc(time.Until(finish), func() {
+			close(j.done)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.busy--
+			p.served++
+			p.dispatch(finish)
+		})
+	}
+}
+
+// Set replaces the settings.
+func (p *Plant) Set(s Settings) error {
+	if err := s.Validate(); err != nil {
+		return fmt.Errorf("set plant: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settings = s
+	p.dispatch(time.Now())
+	return nil
+}
+
+// State is what is going on in the plant.
+type State struct {
+	Settings
+	Waiting int    `json:"waiting"`
+	Busy    int    `json:"busy"`
+	Served  uint64 `json:"served"`
+}
+
+// State returns a snapshot.
+func (p *Plant) State() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return State{Settings: p.settings, Waiting: len(p.waiting), Busy: p.busy, Served: p.served}
+}
+
+// ServeHTTP serves one request through the queue and answers 200.
+func (p *Plant) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	p.Serve()
+	w.Write([]byte("ok\n"))
+}
+
+// Control is the endpoint by which a running plant is changed: GET answers the State, PUT takes Settings, of which
+// fields that are left out keep their value.
+func (p *Plant) Control(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPut {
+		s := p.State().Settings
+		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16))
+		d.DisallowUnknownFields()
+		err := d.Decode(&s)
+		if err == nil {
+			err = p.Set(s)
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(p.State())
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
