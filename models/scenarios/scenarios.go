@@ -141,10 +141,10 @@ func service(seed uint64) models.Config {
 	}
 }
 
-// edges are those of a latency histogram made for the SLO, one of them at it.
+// edges are those of guard's classic histogram, in per cent of the SLO.
 func edges() (e []time.Duration) {
-	for _, ms := range []int{5, 10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 2500, 5000, 10000} {
-		e = append(e, time.Duration(ms)*time.Millisecond)
+	for _, share := range []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000} {
+		e = append(e, SLO*share/100)
 	}
 	return e
 }

@@ -28,7 +28,6 @@ type loop struct {
 
 // newLoop starts governor as on a service for which nothing was ever published.
 func newLoop(r Run, law control.Law, limit float64, p *models.Plant, t *models.Telemetry, s subject) *loop {
-	const service = "simulated"
 	loops, err := control.NewLoopSet(control.Spec{
 		Service: service, Mode: control.Enforce, Timing: r.Timing, Tuning: r.Tuning,
 		SLO:         control.SLO{Latency: scenarios.SLO, Objective: scenarios.Objective},
@@ -82,7 +81,7 @@ func (l *loop) apply(now time.Duration, d control.Decision) {
 	next.Concurrency = &c
 	next.Revision++
 	next.Reason = d.Reason
-	next.IssuedAt = start.Add(now)
+	next.IssuedAt, next.ChangedAt = start.Add(now), start.Add(now)
 	l.setting, l.published, l.renewedAt = next, true, now
 	l.publish(next)
 }
@@ -104,7 +103,7 @@ func clamp(v float64, low, high int) int { return int(min(max(v, float64(low)), 
 func (l *loop) measure(now time.Duration) control.Measurement {
 	w := l.telemetry.Window(now, l.timing.Window, l.lag, scenarios.SLO, scenarios.Objective)
 	in := control.Instance{
-		Name: "simulated:8080",
+		Name: service,
 		Age:  control.Read(w.Age),
 
 		Offered: control.Read(w.Offered), Admitted: control.Read(w.Admitted), Refused: control.Read(w.Refused),
@@ -119,7 +118,7 @@ func (l *loop) measure(now time.Duration) control.Measurement {
 		in.ServiceTime = control.Read(w.ServiceTime)
 	}
 	return control.Measurement{
-		Service: "simulated", At: start.Add(now), Window: l.timing.Window,
+		Service: service, At: start.Add(now), Window: l.timing.Window,
 		Instances: []control.Instance{in},
 		Quantile:  control.Read(w.Quantile), Censored: w.Censored,
 	}
