@@ -18,13 +18,13 @@ type Keys struct {
 }
 
 // Leader is the key that carries the leader's session lock.
-func (k Keys) Leader() string { return k.base() + "leader" }
+func (k Keys) Leader() string { return k.Root() + "leader" }
 
 // Freeze is the kill switch: while it exists every loop is frozen.
-func (k Keys) Freeze() string { return k.base() + "freeze" }
+func (k Keys) Freeze() string { return k.Root() + "freeze" }
 
 // Services is the prefix under which the keys of all services lie.
-func (k Keys) Services() string { return k.base() + "services/" }
+func (k Keys) Services() string { return k.Root() + "services/" }
 
 // Setting is the key of the service's Setting.
 func (k Keys) Setting(service string) string { return k.Services() + service + "/setting" }
@@ -42,7 +42,8 @@ func (k Keys) ServiceOf(key string) (service string, ok bool) {
 	return service, ok && ValidServiceName(service) == nil
 }
 
-func (k Keys) base() string {
+// Root is the prefix of all of governor's keys, with its closing slash.
+func (k Keys) Root() string {
 	if k.Prefix == "" {
 		return DefaultPrefix
 	}

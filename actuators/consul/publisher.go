@@ -1,0 +1,278 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// Why a write did not happen, or may not have. Errors of Publish match exactly one of these, or ErrDenied.
+var (
+	// ErrFenced: the lock is not ours any more. Retrying is useless until the Elector leads again.
+	ErrFenced = errors.New("fenced: the leader's lock is lost")
+	// ErrConflict: somebody else has written the key since it was read. WriteError.Current is what is there now.
+	ErrConflict = errors.New("conflict: the key has been written by somebody else")
+	// ErrUnknown: no answer came, and the look at the key after it settled nothing. The write may still land: read the
+	// key before the next write, or let that write end in ErrConflict.
+	ErrUnknown = errors.New("outcome unknown")
+	// ErrTooLarge: more than actuators.MaxBytes, or than something on the way to Consul lets through.
+	ErrTooLarge = errors.New("too large")
+	// ErrInvalid: the Setting breaks its own hard bounds or the order of writes. Nothing was sent.
+	ErrInvalid = errors.New("invalid")
+)
+
+// WriteError is the error of Publish.
+type WriteError struct {
+	Service string
+	Kind    error // one of the errors above
+	Detail  error // what Consul or the network said; may be nil
+	// Current is what the key holds, where Kind is ErrConflict and it could be read.
+	Current *Stored
+}
+
+func (e *WriteError) Error() string {
+	text := fmt.Sprintf("publish the setting of service %q: %v", e.Service, e.Kind)
+	if e.Detail != nil {
+		text += ": " + e.Detail.Error()
+	}
+	if c := e.Current; c != nil && c.Index == 0 {
+		text += "; the key does not exist now"
+	} else if c != nil {
+		text += fmt.Sprintf("; it is at epoch %d, revision %d now", c.Setting.Epoch, c.Setting.Revision)
+	}
+	return text
+}
+
+// Unwrap returns the kind and the detail.
+func (e *WriteError) Unwrap() []error { return []error{e.Kind, e.Detail} }
+
+// Stored is what a Setting's key holds.
+type Stored struct {
+	Setting actuators.Setting
+	Raw     []byte
+	Index   uint64 // the key's ModifyIndex, for the next write; 0: the key does not exist
+	Err     error  // why Raw is not a valid Setting; nil: it is, or there is none
+}
+
+// Fence proves inside a transaction that its holder is still the leader.
+type Fence struct {
+	Key     string // of the lock
+	Session string // that holds it
+	Epoch   uint64 // of every Setting written under it
+}
+
+// Publisher reads and writes Settings. It is safe for concurrent use.
+type Publisher struct {
+	client  *api.Client
+	keys    actuators.Keys
+	timeout time.Duration
+	slots   chan struct{}
+
+	mu   sync.Mutex
+	seen map[string]Stored // by service, without Raw: what lies at the index of the last read or write
+}
+
+// PublisherOptions has zero values that are good defaults.
+type PublisherOptions struct {
+	// Timeout of a write, and again of the look at the key where its answer was lost; 0 means 1.5 s.
+	Timeout time.Duration
+	// MaxInFlight bounds the writes that are under way at once, of all services; 0 means 8. A fleet that changes in one
+	// tick does not stampede the leader of Consul.
+	MaxInFlight int
+}
+
+// NewPublisher returns a Publisher of the Settings under keys.
+func NewPublisher(client *api.Client, keys actuators.Keys, options PublisherOptions) *Publisher {
+	if options.Timeout == 0 {
+		options.Timeout = 1500 * time.Millisecond
+	}
+	if options.MaxInFlight == 0 {
+		options.MaxInFlight = 8
+	}
+	return &Publisher{
+		client:  client,
+		keys:    keys,
+		timeout: options.Timeout,
+		slots:   make(chan struct{}, options.MaxInFlight),
+		seen:    map[string]Stored{},
+	}
+}
+
+// Read returns what the service's key holds, from Consul's leader. A key that does not exist is the zero Stored, and a
+// value that is no valid Setting is Stored.Err: neither is an error of the read.
+func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	pair, _, err := p.client.KV().Get(p.keys.Setting(service), (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return Stored{}, explain(err, fmt.Sprintf("read the setting of service %q", service), p.rule(ruleRead))
+	}
+	return p.remember(service, stored(service, pair)), nil
+}
+
+// ReadAll returns what the keys of all services hold, in one request. A service without a key is absent.
+func (p *Publisher) ReadAll(ctx context.Context) (map[string]Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	pairs, _, err := p.client.KV().List(p.keys.Services(), (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return nil, explain(err, "read the settings under "+p.keys.Services(), p.rule(ruleRead))
+	}
+	all := make(map[string]Stored, len(pairs))
+	for _, pair := range pairs {
+		if service, ok := p.keys.ServiceOf(pair.Key); ok {
+			all[service] = p.remember(service, stored(service, pair))
+		}
+	}
+	return all, nil
+}
+
+// Publish replaces what the service's key held at index (0: nothing) with s, if the lock behind fence is still held,
+// and returns the new index. Both conditions and the write are one transaction: all or nothing. The error is a
+// *WriteError; nothing is retried, because by the next tick there is something newer to write.
+//
+// s must be valid, of the fence's epoch, and later in order than what was read: epoch and revision in the store only
+// ever grow.
+func (p *Publisher) Publish(ctx context.Context, fence Fence, s actuators.Setting, index uint64) (uint64, error) {
+	fail := func(kind, detail error) (uint64, error) {
+		return 0, &WriteError{Service: s.Service, Kind: kind, Detail: detail}
+	}
+	if err := p.inOrder(fence, s, index); err != nil {
+		return fail(ErrInvalid, err)
+	}
+	raw, err := s.Encode()
+	if _, invalid := errors.AsType[actuators.Problems](err); invalid {
+		return fail(ErrInvalid, err)
+	} else if err != nil {
+		return fail(ErrTooLarge, err)
+	}
+
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return fail(ErrUnknown, fmt.Errorf("not sent: %w", ctx.Err()))
+	}
+
+	written, werr := p.transact(ctx, fence, s.Service, raw, index)
+	if werr != nil && (werr.Kind == ErrUnknown || werr.Kind == ErrConflict) && ctx.Err() == nil {
+		written, werr = p.settle(ctx, werr, raw, index)
+	}
+	if werr != nil {
+		return 0, werr
+	}
+	p.remember(s.Service, Stored{Setting: s, Index: written})
+	return written, nil
+}
+
+// inOrder catches a write that would take the store back.
+func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) error {
+	if fence.Session == "" || fence.Key == "" {
+		return errors.New("no fence: only a leader writes")
+	}
+	if s.Epoch != fence.Epoch {
+		return fmt.Errorf("epoch %d under a lock of epoch %d", s.Epoch, fence.Epoch)
+	}
+	p.mu.Lock()
+	last, ok := p.seen[s.Service]
+	p.mu.Unlock()
+	if !ok || last.Index != index || last.Err != nil {
+		return nil // the transaction will find out
+	}
+	if err := s.Follows(last.Setting); err != nil {
+		return fmt.Errorf("%w; where the key holds a higher epoch, resign and lead again with a newer one", err)
+	}
+	if s.Epoch == last.Setting.Epoch && s.Revision == last.Setting.Revision {
+		return fmt.Errorf("revision %d of epoch %d is already written", s.Revision, s.Epoch)
+	}
+	return nil
+}
+
+// transact sends the transaction and reads its verdict.
+func (p *Publisher) transact(ctx context.Context, fence Fence, service string, raw []byte, index uint64) (uint64, *WriteError) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	const checkSession, write = 0, 1
+	ok, answer, _, err := p.client.Txn().Txn(api.TxnOps{
+		checkSession: {KV: &api.KVTxnOp{Verb: api.KVCheckSession, Key: fence.Key, Session: fence.Session}},
+		write:        {KV: &api.KVTxnOp{Verb: api.KVCAS, Key: p.keys.Setting(service), Value: raw, Index: index}},
+	}, (&api.QueryOptions{}).WithContext(ctx))
+
+	fail := func(kind, detail error) (uint64, *WriteError) {
+		return 0, &WriteError{Service: service, Kind: kind, Detail: detail}
+	}
+	switch {
+	case err != nil && denied(err):
+		return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %w", p.rule(ruleWrite), err))
+	case err != nil && strings.Contains(err.Error(), "too large"):
+		return fail(ErrTooLarge, err) // 413: consul/api keeps only the text
+	case err != nil:
+		// Time-out, cut connection, 500: Consul may or may not have committed, or may still.
+		return fail(ErrUnknown, err)
+	case ok && len(answer.Results) == 2 && answer.Results[write].KV != nil:
+		return answer.Results[write].KV.ModifyIndex, nil
+	case ok:
+		return fail(ErrUnknown, fmt.Errorf("%d results for 2 operations", len(answer.Results)))
+	}
+
+	// 409: a lost write. Consul lists every operation that failed; the lock outranks the rest.
+	kind, words := ErrUnknown, []string{}
+	for _, failed := range answer.Errors {
+		words = append(words, failed.What)
+		switch {
+		case deniedText(failed.What):
+			return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %s", p.rule(ruleWrite), failed.What))
+		case failed.OpIndex == checkSession:
+			kind = ErrFenced
+		case failed.OpIndex == write && kind != ErrFenced:
+			kind = ErrConflict
+		}
+	}
+	return fail(kind, errors.New(strings.Join(words, "; ")))
+}
+
+// settle looks at the key after a write whose answer was lost or that found another index than expected: the bytes that
+// were sent may be there. A write without an answer that is not there yet may still arrive, but not after another one:
+// its index will have passed.
+func (p *Publisher) settle(ctx context.Context, werr *WriteError, raw []byte, index uint64) (uint64, *WriteError) {
+	current, err := p.Read(ctx, werr.Service)
+	switch {
+	case err != nil:
+		werr.Detail = fmt.Errorf("%w; and the key could not be read: %w", werr.Detail, err)
+	case string(current.Raw) == string(raw):
+		return current.Index, nil
+	case current.Index != index:
+		werr.Kind, werr.Current = ErrConflict, &current
+	}
+	return 0, werr
+}
+
+func (p *Publisher) remember(service string, s Stored) Stored {
+	light := s
+	light.Raw = nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Reads and writes of the same service may overtake one another; the store's index says which is later.
+	if s.Index == 0 || s.Index >= p.seen[service].Index {
+		p.seen[service] = light
+	}
+	return s
+}
+
+func (p *Publisher) rule(rule string) string { return fmt.Sprintf(rule, p.keys.Root()) }
+
+func stored(service string, pair *api.KVPair) Stored {
+	if pair == nil {
+		return Stored{}
+	}
+	s := Stored{Raw: pair.Value, Index: pair.ModifyIndex}
+	s.Setting, s.Err = actuators.Accept(pair.Value, service, actuators.Setting{})
+	return s
+}
