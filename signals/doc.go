@@ -19,7 +19,7 @@
 //   - An instance that has left the targets, though its counters still echo in the window, is left out; one that is
 //     still a target and cannot be scraped is in the snapshot, stale.
 //   - An instance that was not there in the window before is starting: its counts cover part of the window only, and
-//     its throughput would read too low.
+//     its throughput would read too low. It is listed, and like any instance that is not judged it has no Age.
 //   - Two fresh series for one instance (scraped by two jobs, read through two replicas) would double counts and
 //     limit. They are refused, naming the label in which they differ.
 //

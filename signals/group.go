@@ -55,13 +55,12 @@ func (g *Group) String() string {
 		g.key.period, strconv.FormatFloat(g.key.objective, 'f', -1, 64), len(g.services))
 }
 
-// Health is how the group's last query went. A group that has not asked yet is OK. It is safe for concurrent use.
+// Health is how the group's last query went. A group that has not asked yet is not OK, without an error. It is safe for
+// concurrent use.
 func (g *Group) Health() Health {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	h := g.health
-	h.OK = h.Error == ""
-	return h
+	return g.health
 }
 
 // ObservedScrape is the scrape interval in seconds that the last answered query found in the data: the median over the
@@ -87,7 +86,11 @@ func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measuremen
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, &ex), g.deadline)
 	defer cancel()
 	started := time.Now()
-	value, warnings, _, err := g.api.Query(ctx, g.query, now, v1.WithTimeout(serverTimeout(g.deadline)))
+	limit := g.deadline
+	if d, ok := ctx.Deadline(); ok { // the caller's may be earlier
+		limit = d.Sub(started).Round(time.Millisecond)
+	}
+	value, warnings, _, err := g.api.Query(ctx, g.query, now, v1.WithTimeout(serverTimeout(limit)))
 	took := time.Since(started)
 
 	var reason control.Reason
@@ -95,7 +98,7 @@ func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measuremen
 	vector, isVector := value.(model.Vector)
 	switch {
 	case err != nil:
-		reason, detail = explain(err, ex, g.deadline)
+		reason, detail = explain(err, ex, limit)
 	case !isVector:
 		reason, detail = control.QueryError, fmt.Sprintf("Prometheus answered with %T, not a vector", value)
 	}
@@ -134,13 +137,13 @@ func (g *Group) invalid(now time.Time, took time.Duration, why control.Reason, d
 func (g *Group) failed(detail string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.health.Error = detail
+	g.health.OK, g.health.Error = false, detail
 }
 
 func (g *Group) answered(at time.Time, took, skew time.Duration, observed control.Reading) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.health = Health{Latency: took, LastOK: at, Skew: skew}
+	g.health = Health{OK: true, Latency: took, LastOK: at, Skew: skew}
 	g.observed = observed
 }
 

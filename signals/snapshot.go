@@ -168,8 +168,10 @@ func (r reply) instance(s Service, name string, now time.Time) control.Instance 
 	in.ServiceTime = gauge(sigServiceTime)
 	in.Revision = gauge(sigRevision)
 	in.InFlight = gauge(sigInFlight)
+	// An instance whose window is not filled has no Age either: it is not a member of the judgement, and its gap must
+	// not make the sum over the others a gap.
 	unjudged := func(why control.Reason, detail string) control.Instance {
-		for _, reading := range windowed(&in) {
+		for _, reading := range append(windowed(&in), &in.Age) {
 			*reading = control.Missing(why, detail)
 		}
 		return in

@@ -1,0 +1,107 @@
+package prometheus
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// load is what an exporter pretends its service does, steadily, from its start.
+type load struct {
+	offered, refused, failed float64 // per second
+	mean                     float64 // seconds
+	slowShare                float64 // of the admitted: above the edge at 0.3 s and below the one at 1 s
+	limit, inFlight, binding float64 // binding: share of time
+	edges                    []string
+}
+
+// exporter is one instance of a service, as /metrics shows it.
+type exporter struct {
+	*httptest.Server
+	service string
+
+	mu         sync.Mutex
+	load       load
+	since      time.Time // of the counters
+	timestamps bool      // stamps its samples itself: Prometheus then writes no staleness markers for them
+}
+
+func newExporter(t *testing.T, service string, l load) *exporter {
+	if l.edges == nil {
+		l.edges = []string{"0.1", "0.3", "1", "+Inf"}
+	}
+	e := &exporter{service: service, load: l, since: time.Now()}
+	e.Server = httptest.NewServer(e)
+	t.Cleanup(e.Close)
+	return e
+}
+
+// target is the instance's name in Prometheus.
+func (e *exporter) target() string { return strings.TrimPrefix(e.URL, "http://") }
+
+// restart begins the counters at zero, as a process does that comes up again under the same address.
+func (e *exporter) restart() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.since = time.Now()
+}
+
+func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	e.write(w, time.Now())
+}
+
+func (e *exporter) write(w io.Writer, now time.Time) {
+	l, age := e.load, now.Sub(e.since).Seconds()
+	stamp := ""
+	if e.timestamps {
+		stamp = fmt.Sprintf(" %d", now.UnixMilli())
+	}
+	line := func(name, labels string, v float64) {
+		if labels != "" {
+			labels = "," + labels
+		}
+		fmt.Fprintf(w, "%s{service=%q%s} %g%s\n", name, e.service, labels, v, stamp)
+	}
+	kind := func(name, kind string) { fmt.Fprintf(w, "# TYPE %s %s\n", name, kind) }
+
+	kind("guard_offered_total", "counter")
+	line("guard_offered_total", `criticality="critical"`, 0.25*l.offered*age)
+	line("guard_offered_total", `criticality="default"`, 0.75*l.offered*age)
+	kind("guard_admitted_total", "counter")
+	admitted := (l.offered - l.refused) * age
+	line("guard_admitted_total", `criticality="critical"`, 0.25*admitted)
+	line("guard_admitted_total", `criticality="default"`, 0.75*admitted)
+	kind("guard_refused_total", "counter")
+	line("guard_refused_total", `reason="concurrency",criticality="default"`, l.refused*age)
+	line("guard_refused_total", `reason="shed",criticality="default"`, 0)
+	kind("guard_failed_total", "counter")
+	line("guard_failed_total", "", l.failed*age)
+	kind("guard_binding_seconds_total", "counter")
+	line("guard_binding_seconds_total", "", l.binding*age)
+	kind("guard_inflight", "gauge")
+	line("guard_inflight", "", l.inFlight)
+	kind("guard_limit", "gauge")
+	line("guard_limit", "", l.limit)
+	kind("guard_service_time_seconds", "gauge")
+	line("guard_service_time_seconds", "", 0)
+	kind("guard_setting_revision", "gauge")
+	line("guard_setting_revision", "", 7)
+	kind("guard_latency_seconds", "histogram")
+	for _, le := range l.edges {
+		v := admitted
+		if le == "0.1" || le == "0.3" {
+			v *= 1 - l.slowShare
+		}
+		line("guard_latency_seconds_bucket", fmt.Sprintf("le=%q", le), v)
+	}
+	line("guard_latency_seconds_sum", "", l.mean*admitted)
+	line("guard_latency_seconds_count", "", admitted)
+}
