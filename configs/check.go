@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
@@ -93,6 +94,14 @@ func (c *checker) service(cfg *Config, name string) {
 	} else if s.Concurrency != nil && c.doc.OK(k) {
 		c.concurrency(s.Concurrency, k)
 	}
+	for label := range s.Metrics.Labels {
+		k := strict.Join(at+".metrics.labels", label)
+		if !model.LegacyValidation.IsValidLabelName(label) {
+			c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", label)
+		} else if label == "service" {
+			c.doc.Add(k, "the label service carries the name of the service; expected other labels")
+		}
+	}
 	if c.doc.OK("timing") && c.doc.OK(strict.Join(at, "timing")) {
 		c.timing(cfg, s, at)
 	}
@@ -131,12 +140,9 @@ func (c *checker) timing(cfg *Config, s *Service, at string) {
 		c.warn(where("period"), "%s is shorter than scrape_interval, %s: some decisions will see nothing new",
 			Duration(t.Period), Duration(t.Scrape))
 	}
-	if stale := strict.Join(at, "tuning.stale_after"); c.doc.Has(stale) && time.Duration(s.Tuning.StaleAfter) < t.Scrape {
+	if stale := at + ".tuning.stale_after"; c.doc.Has(stale) && time.Duration(s.Tuning.StaleAfter) < t.Scrape {
 		c.warn(stale, "%s is shorter than scrape_interval, %s: samples will look stale between scrapes",
 			s.Tuning.StaleAfter, Duration(t.Scrape))
-	}
-	if timeout := cfg.Prometheus.Timeout; c.doc.Has("prometheus.timeout") && time.Duration(timeout) >= t.Period {
-		c.doc.Add("prometheus.timeout", "%s is not shorter than the period of %s, %s", timeout, path.Base(at), Duration(t.Period))
 	}
 	if c.doc.OK("consul.lease") && time.Duration(cfg.Consul.Lease) < 3*t.Period {
 		key := "consul.lease"

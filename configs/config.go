@@ -18,12 +18,13 @@ type Config struct {
 	// Where the measurements come from: any server that speaks the Prometheus query API.
 	Prometheus Prometheus `yaml:"prometheus" jsonschema:"required"`
 	// Where the settings go. Without this section governor finds Consul by the environment variables CONSUL_HTTP_* that
-	// every Consul tool honours, else at 127.0.0.1:8500.
+	// every Consul tool honours, else at localhost:8500.
 	Consul Consul `yaml:"consul"`
-	// The pace of the loops of every service that does not set its own.
+	// The pace of the loops of every service that does not set its own. The dead time θ, window/2 + scrape_interval/2 +
+	// period/2 + publish_delay, is how late a change shows; whatever tuning leaves unset derives from it.
 	Timing Timing `yaml:"timing"`
 	// The services to govern, by the name they carry in the label service of guard's metrics and in Consul's keys:
-	// letters, digits, dots, dashes and underscores.
+	// letters, digits and . _ - : @ + ~.
 	Services map[string]*Service `yaml:"services" jsonschema:"required"`
 
 	// File is where the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
@@ -37,15 +38,15 @@ type Prometheus struct {
 	URL string `yaml:"url" jsonschema:"required"`
 	// How queries are sent. GET is for servers and proxies that refuse POST.
 	HTTPMethod string `yaml:"http_method" jsonschema:"enum=POST,enum=GET,default=POST"`
-	// How long one query may take. Must be shorter than the period. Unset: 80 % of the period.
-	Timeout Duration `yaml:"timeout" range:"[10ms, 10m]"`
+	// How long one query may take; never longer than 80 % of the period, whatever is set.
+	Timeout Duration `yaml:"timeout" jsonschema:"default=10s" range:"[10ms, 10m]"`
 
 	commonconfig.HTTPClientConfig `yaml:",inline"`
 }
 
 // Consul says where the settings are published.
 type Consul struct {
-	// Address of the agent: host:port, http://…, https://… or unix://…. Unset: CONSUL_HTTP_ADDR, else 127.0.0.1:8500.
+	// Address of the agent: host:port, http://…, https://… or unix://…. Unset: CONSUL_HTTP_ADDR, else localhost:8500.
 	Address string `yaml:"address"`
 	// ACL token. Unset: CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE. Prefer token_file, which keeps it out of this file.
 	Token commonconfig.Secret `yaml:"token"`
@@ -78,8 +79,7 @@ type ConsulTLS struct {
 	InsecureSkipVerify bool `yaml:"insecure_skip_verify"`
 }
 
-// Timing is the pace of a loop. The dead time is window/2 + scrape_interval/2 + period/2 + publish_delay; what is unset
-// in tuning derives from it. A key that a service does not set comes from the global timing, else from the rule given.
+// Timing is the pace of a loop.
 type Timing struct {
 	// How often Prometheus scrapes the service. Take it from Prometheus' own configuration. Unset: 5s.
 	ScrapeInterval Duration `yaml:"scrape_interval" range:"[100ms, 5m]"`
@@ -100,9 +100,12 @@ type Service struct {
 	SLO SLO `yaml:"slo" jsonschema:"required"`
 	// The knob: requests in flight, per instance.
 	Concurrency *Concurrency `yaml:"concurrency"`
-	// The pace of this service, where it differs from the global timing.
+	// The pace of this service. A key that is not set here comes from the global timing.
 	Timing Timing `yaml:"timing"`
-	// Gains and gates. Each has a default that fits the pace; set one only with a reason.
+	// How the service is found in Prometheus.
+	Metrics Metrics `yaml:"metrics"`
+	// Gains and gates. Each has a default that fits the pace; set one only with a reason. θ is the dead time, T the
+	// period, n the completions in a window; ln units are relative changes: 0.1 is about 10 %.
 	Tuning Tuning `yaml:"tuning"`
 }
 
@@ -115,6 +118,15 @@ type SLO struct {
 	Objective Percent `yaml:"objective" jsonschema:"default=99%" range:"[50%, 100%)" why:"the rest is the error budget, which may not be zero, and below half the median itself is too slow"`
 	// The share of admitted requests that may fail.
 	Errors Percent `yaml:"errors" jsonschema:"default=1%" range:"(0%, 50%]" why:"an error budget of zero is spent by the first failure"`
+}
+
+// Metrics says which metrics carry the signals of a service.
+type Metrics struct {
+	// The set of metrics: guard reads what the guard library and the sidecar export.
+	Preset string `yaml:"preset" jsonschema:"enum=guard,default=guard"`
+	// Further labels that every series of the service carries, for a Prometheus that holds the service more than once:
+	// job, namespace, cluster and the like.
+	Labels map[string]string `yaml:"labels"`
 }
 
 // Concurrency bounds the concurrency limit, counted in requests in flight per instance of the service.
@@ -130,8 +142,7 @@ type Concurrency struct {
 	Law string `yaml:"law" jsonschema:"enum=pid,enum=aimd,default=pid"`
 }
 
-// Tuning sets gains and gates of the loops of one service. θ is the dead time, T the period, n the completions in a
-// window; ln units are relative changes: 0.1 is about 10 %.
+// Tuning sets gains and gates of the loops of one service.
 type Tuning struct {
 	// Integral gain on the predicted error, per period. The loop is stable below 2. Unset: 1.
 	Gain float64 `yaml:"gain" range:"(0, 2)" why:"the loop oscillates from 2 on"`

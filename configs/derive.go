@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/signals"
 )
 
 // Specs returns what control needs to know of each service, sorted by name. Timings are complete; tunings hold what the
@@ -71,9 +72,28 @@ func (t Tuning) control() control.Tuning {
 	}
 }
 
-// QueryTimeout is how long a query may take in a loop of the given period: always shorter than the period.
-func (p Prometheus) QueryTimeout(period time.Duration) time.Duration {
-	return cmp.Or(time.Duration(p.Timeout), period*4/5)
+// SensorOptions says how to reach Prometheus.
+func (c *Config) SensorOptions() signals.Options {
+	return signals.Options{
+		URL:     c.Prometheus.URL,
+		HTTP:    &c.Prometheus.HTTPClientConfig,
+		Method:  c.Prometheus.HTTPMethod,
+		Timeout: time.Duration(c.Prometheus.Timeout),
+	}
+}
+
+// Signals returns what the sensor needs to know of each service, sorted by name.
+func (c *Config) Signals() []signals.Service {
+	services := make([]signals.Service, 0, len(c.Services))
+	for _, spec := range c.Specs() {
+		s := c.Services[spec.Service]
+		services = append(services, signals.Service{
+			Name: spec.Service, SLO: spec.SLO, Timing: spec.Timing,
+			Preset: signals.Preset(s.Metrics.Preset), Labels: s.Metrics.Labels,
+			StaleAfter: spec.Tuning.StaleAfter,
+		})
+	}
+	return services
 }
 
 // ClientConfig returns the configuration of Consul's client: what the file sets, over what CONSUL_HTTP_* and the other

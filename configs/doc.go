@@ -18,4 +18,4 @@
 //	go generate ./configs
 package configs
 
-//go:generate go run ./internal/gendocs -o ../docs
+//go:generate go -C .. run ./configs/internal/gendocs

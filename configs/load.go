@@ -11,6 +11,7 @@ import (
 
 	commonconfig "github.com/prometheus/common/config"
 
+	"github.com/seed-de83e32b/governor/configs/internal/httpconfig"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
 
@@ -58,7 +59,7 @@ func Parse(file string, data []byte) (*Config, Problems, error) {
 	c := &Config{File: file, Hash: hex.EncodeToString(sum[:])[:12]}
 	c.Prometheus.HTTPClientConfig = commonconfig.DefaultHTTPClientConfig
 
-	doc := strict.Decode(data, c, foreign)
+	doc := strict.Decode(data, c, httpconfig.Types)
 	check := checker{doc: doc}
 	check.config(c)
 	if len(doc.Problems) > 0 {
@@ -75,6 +76,7 @@ func Parse(file string, data []byte) (*Config, Problems, error) {
 }
 
 func problems(file string, ps []strict.Problem) Problems {
+	strict.Sort(ps)
 	var out Problems
 	for _, p := range slices.Compact(ps) {
 		out = append(out, Problem{File: file, Line: p.Line, Column: p.Column, Path: p.Path, Text: p.Text})

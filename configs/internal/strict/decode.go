@@ -37,7 +37,6 @@ type Problem struct {
 
 // Document is what became of one file.
 type Document struct {
-	// Problems is sorted by position.
 	Problems []Problem
 
 	unreadable bool                // not YAML, or empty
@@ -60,7 +59,6 @@ func Decode(data []byte, into any, types Types) *Document {
 	}
 	types.defaults(reflect.ValueOf(into).Elem())
 	d.value("", root, reflect.ValueOf(into).Elem(), Field{})
-	d.doc.sort()
 	return d.doc
 }
 
@@ -68,7 +66,6 @@ func Decode(data []byte, into any, types Types) *Document {
 func (d *Document) Add(path, format string, args ...any) {
 	p := d.at(path)
 	d.add(p.line, p.column, path, fmt.Sprintf(format, args...))
-	d.sort()
 }
 
 // Misspelt reports whether the section at path has an unknown key, which may stand for one that seems to be missing.
@@ -110,8 +107,9 @@ func (d *Document) add(line, column int, path, text string) {
 	}
 }
 
-func (d *Document) sort() {
-	slices.SortStableFunc(d.Problems, func(a, b Problem) int {
+// Sort sorts problems by position.
+func Sort(problems []Problem) {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
 		return cmp.Or(a.Line-b.Line, a.Column-b.Column, strings.Compare(a.Path, b.Path))
 	})
 }
@@ -159,7 +157,7 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f Field) {
 		d.doc.positions[path] = position{max(1, n.Line), max(1, n.Column)}
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		d.fail(n, path, "explicit tag %s; expected %s without a tag", n.Tag, d.types.expected(base(v.Type())))
+		d.fail(n, path, "an explicit tag; expected %s without one", d.types.expected(base(v.Type())))
 		return
 	}
 	if v.Kind() == reflect.Pointer {
@@ -185,6 +183,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value, f Field) {
 		for _, e := range d.entries(path, n) {
 			d.item(path, e, v)
 		}
+	case n.Kind == yaml.ScalarNode && !null && d.types.secret(v.Type()):
+		d.fail(n, path, "text; expected %s", d.types.expected(v.Type()))
 	default:
 		d.fail(n, path, "%s; expected %s", describe(n), d.types.expected(v.Type()))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -195,6 +196,20 @@ func (ts Types) defaults(v reflect.Value) {
 			panic(fmt.Sprintf("strict: default %s of %s: %v", f.Default, f.Name, err))
 		}
 	}
+}
+
+// secret reports whether a value of type t is or holds a secret, so that what stands in its place may be one.
+func (ts Types) secret(t reflect.Type) bool {
+	if s, ok := ts.Scalars[t]; ok {
+		return s.Secret
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return ts.secret(t.Elem())
+	case reflect.Struct:
+		return slices.ContainsFunc(ts.Fields(t), func(f Field) bool { return ts.secret(f.Type) })
+	}
+	return false
 }
 
 var errNotRead = errors.New("not read")

@@ -60,8 +60,12 @@ func locate(data []byte, err error) *Problem {
 	line := string(lines[n-1])
 	indent := len(line) - len(strings.TrimLeft(line, " "))
 	p := &Problem{Line: n, Column: indent + 1, Text: "not YAML: " + text}
-	if strings.HasPrefix(line[indent:], "\t") {
+	switch {
+	case strings.HasPrefix(line[indent:], "\t"):
 		p.Text = "a tab in the indentation; expected spaces"
+	case strings.HasPrefix(text, "unknown anchor"):
+		// YAML names the anchor, which may be a password that starts with a star.
+		p.Text = "an alias of an anchor that does not exist; text that starts with * goes in quotes"
 	}
 	return p
 }

@@ -1,4 +1,7 @@
-package configs
+// Package httpconfig describes to the strict decoder the part of Prometheus' HTTP client configuration that governor
+// takes over: the types are Prometheus' own, so that users find the keys they know, and this package says which of the
+// keys may be set and documents them.
+package httpconfig
 
 import (
 	"errors"
@@ -10,9 +13,9 @@ import (
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
 
-// foreign is what governor takes from Prometheus' own HTTP client configuration, and the documentation of it. Left out
-// are the deprecated bearer_token, secret managers (…_ref), which are Prometheus' own, and certificates inline.
-var foreign = strict.Types{
+// Types lists the keys and reads the scalars. Left out are the deprecated bearer_token, Prometheus' secret managers
+// (…_ref), the JWT grants of OAuth 2.0, and certificates inline.
+var Types = strict.Types{
 	Keys: map[reflect.Type]map[string]string{
 		reflect.TypeFor[commonconfig.HTTPClientConfig](): {
 			"basic_auth":       "HTTP basic authentication.",
@@ -27,6 +30,7 @@ var foreign = strict.Types{
 			"proxy_url":              "Proxy to go through.",
 			"no_proxy":               "Addresses that are reached without proxy_url, separated by commas.",
 			"proxy_from_environment": "Take the proxy from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+			"proxy_connect_header":   "Headers for the proxy, sent with CONNECT, by name.",
 		},
 		reflect.TypeFor[commonconfig.BasicAuth](): {
 			"username":      "User name.",
