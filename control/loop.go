@@ -166,19 +166,21 @@ func (l *Loop) decide(now time.Time, v *view, sp *Setpoint) Decision {
 	c := l.constraint(v, test)
 	value, bound := c.Apply(from, raw)
 	d.Value, d.Bound = Number(value), bound
-	d.State = l.state(from, value, raw, over, test, d.Gates.Infeasible)
 	d.Ceiling = Number(l.ceiling(now, v, sp, value, tau, over))
-	l.publish(&d, v, value)
+	if v.reflex {
+		d.From = Number(l.inForce.Value)
+	}
+	if d.Publish = l.news(&d, v); !d.Publish && v.reflex {
+		// The guards' own motion between their bounds is not a decision of governor's.
+		d.Value, d.Ceiling = d.From, Number(l.inForce.Ceiling)
+	}
+	d.State = l.state(&d, over, test)
 	d.Renew = v.unsure == ""
 	if v.unsure != "" {
 		d.HoldReason, d.Detail = v.unsure, v.unsureDetail
 		if bound == BoundTighten {
 			d.State = Hold
 		}
-	}
-	if !d.Publish && l.published && v.reflex {
-		// Nothing is written: the guards' own motion within their bounds is not a decision.
-		d.Value = Number(l.inForce.Value)
 	}
 	d.Reason = explain(d, l.slo)
 	return d
@@ -259,19 +261,19 @@ func (l *Loop) constraint(v *view, test little.Finding) Constraint {
 	return c
 }
 
-func (l *Loop) state(from, value, raw float64, over bool, test little.Finding, infeasible bool) State {
+func (l *Loop) state(d *Decision, over bool, test little.Finding) State {
 	switch {
 	case test.ServiceTime > 0:
 		return Ineffective
-	case value < from:
+	case d.Value < d.From:
 		return Cutting
-	case value > from:
+	case d.Value > d.From:
 		return Raising
-	case infeasible:
+	case d.Gates.Infeasible:
 		return Infeasible
-	case over && value <= l.spec.Min && raw <= from:
+	case over && float64(d.Value) <= l.spec.Min && d.Raw <= d.From:
 		return AtMin
-	case over && value >= l.spec.Max && raw >= from:
+	case over && float64(d.Value) >= l.spec.Max && d.Raw >= d.From:
 		return AtMax
 	}
 	return Steady
@@ -303,21 +305,29 @@ func (l *Loop) ceiling(now time.Time, v *view, sp *Setpoint, limit, tau float64,
 		l.runaway = time.Time{}
 	}
 	c := math.Round(min(l.spec.Max, max(2*limit, 3*sp.floor(now))))
-	if present > 0 && c > present && v.mean > tau {
+	if present > 0 && c > present && (v.mean > tau || v.unsure != "") {
 		return max(present, limit)
 	}
 	return c
 }
 
-// publish decides whether anything moved enough to be written. Where a reflex lives, its limit moves by itself all the
-// time, and only a large difference is news.
-func (l *Loop) publish(d *Decision, v *view, value float64) {
+// news decides whether anything moved enough to be written. Where a reflex lives, the effective limit moves by itself
+// all the time, and only a large difference to what is published is news.
+func (l *Loop) news(d *Decision, v *view) bool {
+	if v.unsure != "" {
+		return d.Value < d.From
+	}
+	if !l.published {
+		return true
+	}
 	step := 0.0
 	if v.reflex {
 		step = math.Log(1.2)
+		if moved(float64(d.Ceiling), l.inForce.Ceiling, step) {
+			return true
+		}
 	}
-	d.Publish = !l.published || moved(value, l.inForce.Value, step) ||
-		v.reflex && moved(float64(d.Ceiling), l.inForce.Ceiling, math.Log(1.2)) ||
+	return moved(float64(d.Value), l.inForce.Value, step) ||
 		moved(float64(d.LatencyTarget), l.inForce.Setpoint, setpointStep)
 }
 

@@ -62,6 +62,7 @@ func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 // period with the reason Starting.
 func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
 	if s.has(knob) && finite(f) {
+		s.setpoint.restore(f.Setpoint)
 		s.loop.restart(now, f)
 	}
 }

@@ -58,6 +58,13 @@ func (s *Setpoint) observe(now time.Time, v *view) {
 	}
 }
 
+// restore starts from a published τ*, so that a new leader does not learn D̂ from nothing.
+func (s *Setpoint) restore(tau float64) {
+	if slo := s.slo.Seconds(); tau > setpointLow*slo && tau < setpointHigh*slo {
+		s.inForce, s.distance = tau, setpointHeadroom*slo-tau
+	}
+}
+
 // ideal is τ* by the formula.
 func (s *Setpoint) ideal() float64 {
 	slo := s.slo.Seconds()
