@@ -109,7 +109,7 @@ func All() []Scenario {
 		s.Limit = limit
 		all = append(all, s)
 	}
-	return append(all, idle(), atMax(), lowStart(), degrading(), longCrisis())
+	return append(all, idle(), atMax(), lowStart(), halved(), degrading(), longCrisis())
 }
 
 // rig is the standard scenario, changed by fault.
@@ -199,6 +199,22 @@ func lowStart() Scenario {
 			cfg := service(seed)
 			cfg.Stages[0].Servers = 200
 			cfg.Load = models.Constant(2400) // 96 in flight
+			return cfg
+		},
+	}
+}
+
+// halved is a service that loses half of its servers for good.
+func halved() Scenario {
+	const begin = 10 * time.Minute
+	return Scenario{
+		Name: "halved", Title: "half of the servers lost for good",
+		Intent: "one action for one change, however late it is seen, and then rest",
+		Limit:  128, Min: 8, Max: 1024,
+		Phases: []models.Phase{{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: begin + 40*time.Minute}},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			cfg.Stages = append(cfg.Stages, models.Stage{From: begin, Servers: Servers / 2, Slowdown: 1})
 			return cfg
 		},
 	}
