@@ -20,8 +20,8 @@ type Options struct {
 	Groups     []Group
 	Store      Store
 	Leadership Leadership
-	// Leader returns the governor that holds the lock, as far as is known.
-	Leader func() api.LeaderInfo
+	// Election returns the governor that holds the lock, as far as is known, and why this one cannot compete for it.
+	Election func() (leader api.LeaderInfo, trouble error)
 	// Prometheus returns how Prometheus answered last.
 	Prometheus func() api.Dependency
 
@@ -91,6 +91,7 @@ func (d *Daemon) worker(g Group) (*worker, error) {
 		}
 		w.services = append(w.services, &service{
 			spec: spec, loops: loops, kv: d.kv, key: d.opts.KeyOf(spec.Service), lease: d.opts.Lease,
+			resign: d.opts.Leadership.Resign,
 		})
 		d.recorder.register(spec, d.startedAt)
 	}
@@ -111,12 +112,19 @@ func (d *Daemon) Run(ctx context.Context) {
 func (d *Daemon) Status() api.Status {
 	s := api.Status{
 		Version: versionString(), Instance: d.opts.Instance, Now: time.Now(), StartedAt: d.startedAt,
-		Role: api.Standby, Leader: d.opts.Leader(),
-		Prometheus: d.opts.Prometheus(), Consul: d.kv.health.dependency(d.opts.ConsulAddress),
+		Role: api.Standby, Prometheus: d.opts.Prometheus(),
+		Consul: d.kv.health.dependency(d.opts.ConsulAddress),
 		Config: d.opts.Config, Loops: map[control.State]int{},
 	}
-	if d.opts.Leadership.Term() != 0 {
+	if _, leads := d.opts.Leadership.Fence(); leads {
 		s.Role = api.Leader
+	}
+	leader, trouble := d.opts.Election()
+	if trouble != nil && s.Consul.OK {
+		s.Consul.OK, s.Consul.Error = false, trouble.Error()
+	}
+	if s.Consul.OK || s.Role == api.Leader {
+		s.Leader = leader
 	}
 	loops, _ := d.recorder.Loops()
 	for _, l := range loops {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
 )
@@ -32,7 +33,7 @@ type kvLink struct {
 
 // kvState is what one reading of the KV brought: the Settings, or why there are none.
 type kvState struct {
-	settings map[string]Stored
+	settings map[string]consul.Stored
 	err      error
 }
 
@@ -45,7 +46,7 @@ func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
 	l.mu.Unlock()
 
 	started := time.Now()
-	settings, err := l.store.Read(ctx)
+	settings, err := l.store.ReadAll(ctx)
 	l.health.answered(time.Now(), time.Since(started), err)
 
 	l.mu.Lock()
@@ -62,10 +63,11 @@ func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
 	return kvState{err: err}
 }
 
-func (l *kvLink) write(ctx context.Context, s actuators.Setting, index uint64) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+func (l *kvLink) write(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
+	// A daemon that is stopping finishes the write it has begun rather than leave its outcome unknown.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	return l.store.Write(ctx, s, index)
+	return l.store.Publish(ctx, fence, s, index)
 }
 
 // health remembers how a dependency answered last. It is safe for concurrent use.

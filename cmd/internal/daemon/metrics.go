@@ -1,12 +1,12 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
 )
@@ -116,13 +116,21 @@ func (m *metrics) wrote(service string, w Write) {
 
 // failureReason names a failed write in one word, for a label.
 func failureReason(err error) string {
-	switch {
-	case errors.Is(err, ErrConflict):
-		return "conflict"
-	case errors.Is(err, ErrNotLeader):
-		return "not_leader"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "timeout"
+	for _, kind := range []struct {
+		err  error
+		name string
+	}{
+		{consul.ErrConflict, "conflict"},
+		{consul.ErrFenced, "fenced"},
+		{consul.ErrDenied, "denied"},
+		{consul.ErrInvalid, "invalid"},
+		{consul.ErrTooLarge, "too_large"},
+		{errUnreadable, "unreachable"},
+		{consul.ErrUnknown, "unknown"},
+	} {
+		if errors.Is(err, kind.err) {
+			return kind.name
+		}
 	}
 	return "error"
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -28,15 +29,20 @@ type service struct {
 	kv    *kvLink
 	key   string // of the Setting, for people
 	lease time.Duration
+	// resign gives the leadership up, to come back with a higher epoch.
+	resign func()
 
-	term     uint64 // the term in which this service may be written; 0: none
-	restored bool   // the KV has been read at least once
-	unread   error  // why the KV could not be read in this tick
-	drift    Drift  // what adopt found in this tick
+	fence    consul.Fence // under which this service may be written; zero: not now
+	restored bool         // the KV has been read at least once
+	unread   error        // why the KV could not be read in this tick
+	drift    Drift        // what adopt found in this tick
+	// outranked: the key holds an epoch above our own, so that readers would refuse whatever we write.
+	outranked bool
 
 	setting   *actuators.Setting // in force, as last known; nil: nothing was ever published
 	present   bool               // setting is what the key holds, rather than what it held before it was lost
 	index     uint64             // of the key, for the compare-and-set; 0: the key does not exist
+	highest   uint64             // revision ever seen here: a hand edit may carry an old one, readers refuse to go back
 	attempt   *actuators.Setting // a write that failed, but may have arrived
 	renewedAt time.Time          // when the lease last began, on our clock; zero: renew as soon as a measurement is valid
 }
@@ -51,6 +57,13 @@ const (
 	Deleted    Drift = "deleted"
 	Unreadable Drift = "unreadable"
 )
+
+// errUnreadable: a write would be blind, and would most likely fail as the read did. Nothing is kept for later: the first
+// tick after the outage decides afresh.
+var errUnreadable = errors.New("not written, the KV cannot be read")
+
+// errOutranked: somebody has written an epoch above this leader's.
+var errOutranked = errors.New("not written, the key holds a higher epoch: competing for the lock again, with a newer one")
 
 // Write is what a tick did about a service's Setting.
 type Write struct {
@@ -70,23 +83,24 @@ const (
 )
 
 // adopt takes in what the KV holds. At start and on a takeover the loops are restored from it, without a bump.
-func (s *service) adopt(now time.Time, kv kvState, term uint64) {
+func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	s.drift, s.unread = NoDrift, kv.err
 	if kv.err != nil {
 		// Nothing new is known: what was in force last still is. A new term has to read before it writes.
-		if term != s.term {
-			s.term = 0
+		if fence != s.fence {
+			s.fence = consul.Fence{}
 		}
 		return
 	}
 	found, ok := kv.settings[s.spec.Service]
-	takeover := !s.restored || (term != 0 && term != s.term)
-	s.term = term
+	leads := fence != consul.Fence{}
+	takeover := !s.restored || (leads && fence != s.fence)
+	s.fence = fence
 
 	switch {
 	case found.Index == s.index && s.restored && !takeover:
 		return
-	case takeover, term == 0, s.spec.Mode != control.Enforce, s.attempt != nil && sameWrite(found.Setting, *s.attempt):
+	case takeover, !leads, s.spec.Mode != control.Enforce, s.attempt != nil && sameWrite(found.Setting, *s.attempt):
 		// Our own past write, or someone else's right to write: nothing to remark on.
 	case !ok:
 		s.drift = Deleted
@@ -95,6 +109,10 @@ func (s *service) adopt(now time.Time, kv kvState, term uint64) {
 	default:
 		s.drift = Edited
 	}
+	s.outranked = leads && found.Setting.Epoch > fence.Epoch
+	if s.outranked {
+		s.resign()
+	}
 	if takeover || s.drift != NoDrift {
 		s.renewedAt = time.Time{} // readers should hear from this leader soon
 	}
@@ -102,12 +120,8 @@ func (s *service) adopt(now time.Time, kv kvState, term uint64) {
 	s.index, s.attempt = found.Index, nil
 	s.present = ok && found.Err == nil
 	if s.present {
-		// A hand edit may carry an old revision; readers compare with the highest they have seen.
-		if last := s.setting; last != nil && s.drift == Edited && found.Setting.Epoch <= last.Epoch {
-			found.Setting.Epoch = last.Epoch
-			found.Setting.Revision = max(found.Setting.Revision, last.Revision)
-		}
 		s.setting = &found.Setting
+		s.highest = max(s.highest, found.Setting.Revision)
 	}
 	s.restored = true
 	if takeover {
@@ -120,7 +134,7 @@ func (s *service) adopt(now time.Time, kv kvState, term uint64) {
 // apply writes the decisions of one tick to the KV, all knobs in one Setting, where this governor may and must.
 func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decision) Write {
 	done := Write{Drift: s.drift}
-	if s.spec.Mode != control.Enforce || s.term == 0 {
+	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
 		return done
 	}
 	next, kind, err := s.compose(now, ds)
@@ -130,17 +144,21 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 		return done
 	case kind == NoWrite:
 		return done
+	case s.outranked:
+		done.Err = errOutranked
+		return done
 	case s.unread != nil:
-		done.Err = fmt.Errorf("not written, the KV cannot be read: %w", s.unread)
+		done.Err = fmt.Errorf("%w: %w", errUnreadable, s.unread)
 		return done
 	}
-	index, err := s.kv.write(ctx, next, s.index)
+	index, err := s.kv.write(ctx, s.fence, next, s.index)
 	if err != nil {
 		s.attempt = &next
 		done.Err = err
 		return done
 	}
 	s.setting, s.present, s.index, s.attempt, s.renewedAt = &next, true, index, nil, now
+	s.highest = next.Revision
 	done.Kind = kind
 	return done
 }
@@ -174,12 +192,10 @@ func (s *service) compose(now time.Time, ds []control.Decision) (actuators.Setti
 	}
 
 	next := actuators.Setting{
-		Schema: actuators.Schema, Service: s.spec.Service, Epoch: s.term, Revision: 1,
+		Schema: actuators.Schema, Service: s.spec.Service, Epoch: s.fence.Epoch, Revision: s.highest + 1,
 		IssuedAt: now.UTC().Round(0), ChangedAt: now.UTC().Round(0), LeaseSeconds: s.lease.Seconds(),
 	}
 	if last := s.setting; last != nil {
-		// Epoch and revision only ever grow, whatever a hand may have put there.
-		next.Epoch, next.Revision = max(s.term, last.Epoch), last.Revision+1
 		next.Reason = last.Reason
 	}
 	var errs []error

@@ -52,14 +52,9 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 	switch d.Knob {
 	case control.KnobConcurrency:
 		c := actuators.Concurrency{Min: int(math.Ceil(b.Min)), Max: int(math.Floor(b.Max))}
-		from, value, ceiling, target := d.From, d.Value, d.Ceiling, d.LatencyTarget
-		if last != nil && last.Concurrency != nil {
-			from = control.Number(last.Concurrency.Limit)
-			if !d.Publish {
-				value = from
-				ceiling = control.Number(last.Concurrency.Ceiling)
-				target = control.Number(last.Concurrency.LatencyTargetSeconds)
-			}
+		value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
+		if f, ok := inForce(d.Knob, last); ok && !d.Publish {
+			value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.Setpoint)
 		}
 		if !finite(value) || !finite(target) {
 			return fmt.Errorf("the decision has no finite value or latency target (value %v, target %v)",
@@ -69,7 +64,7 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 			ceiling = value
 		}
 		within := func(x float64, lo int) int { return int(min(max(x, float64(lo)), float64(c.Max))) }
-		c.Limit = within(wholeMove(float64(from), float64(value)), c.Min)
+		c.Limit = within(math.Round(float64(value)), c.Min)
 		c.Ceiling = within(math.Ceil(float64(ceiling)), c.Limit)
 		c.Fallback = within(math.Round(b.Fallback), c.Min)
 		c.LatencyTargetSeconds = float64(target)
@@ -77,17 +72,6 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 		return nil
 	}
 	return errors.New("the Setting has no such knob")
-}
-
-// wholeMove rounds a move to whole requests, away from where it started, so that a move is at least one request.
-func wholeMove(from, to float64) float64 {
-	switch {
-	case to > from:
-		return math.Ceil(to)
-	case to < from:
-		return math.Floor(to)
-	}
-	return math.Round(to)
 }
 
 func finite(n control.Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }

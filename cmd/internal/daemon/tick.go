@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -17,26 +18,21 @@ type Sensor interface {
 	Measure(ctx context.Context, now time.Time) []control.Measurement
 }
 
-// Store is the KV that holds the Settings.
+// Store is the KV that holds the Settings: a *consul.Publisher.
 type Store interface {
-	// Read returns what is stored, by service. A service without a Setting is absent.
-	Read(ctx context.Context) (map[string]Stored, error)
-	// Write replaces the Setting that was read at index (0: there was none), if the lock is still ours, and returns the
-	// index of what it wrote. After an error the outcome may be unknown: the next Read tells.
-	Write(ctx context.Context, s actuators.Setting, index uint64) (uint64, error)
+	// ReadAll returns what is stored, by service. A service without a Setting is absent.
+	ReadAll(ctx context.Context) (map[string]consul.Stored, error)
+	// Publish replaces the Setting that was read at index (0: there was none), if the lock behind fence is still held,
+	// and returns the index of what it wrote.
+	Publish(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error)
 }
 
-// Stored is a Setting as it was found in the Store.
-type Stored struct {
-	Setting actuators.Setting
-	Index   uint64
-	Err     error // why the bytes are not a valid Setting; nil: they are
-}
-
-// Leadership says whether this governor may write.
+// Leadership says whether this governor may write: a *consul.Elector.
 type Leadership interface {
-	// Term returns the epoch of the lock that this governor holds, and 0 while it holds none.
-	Term() uint64
+	// Fence returns the proof that this governor holds the lock; false while it does not.
+	Fence() (consul.Fence, bool)
+	// Resign gives the lock up, to compete for it again with an epoch above any in the store.
+	Resign()
 }
 
 // worker runs the loops of one group of services: one goroutine, one tick at a time.
@@ -52,18 +48,21 @@ type worker struct {
 // Budgets of a tick. Prometheus and the KV are asked at the same time, and have most of the period; what is left is for
 // the writes, each bounded by itself.
 const (
-	observeShare = 0.75 // of T
+	observeShare = 0.85 // of T; a sensor has a deadline of its own, a little earlier
 	writeTimeout = 2 * time.Second
 	writesAtOnce = 8
 )
 
 // tick is the loop: measure, step, apply, track, record.
 func (w *worker) tick(ctx context.Context, now time.Time) {
-	term := w.leadership.Term() // before the KV is read: what is adopted must not be older than the right to write
+	fence, _ := w.leadership.Fence() // before the KV is read: what is adopted must not be older than the right to write
 	ms, kv := w.observe(ctx, now)
+	if ctx.Err() != nil {
+		return // stopping: what was not answered for that reason is no measurement
+	}
 
 	w.each(func(s *service) {
-		s.adopt(now, kv, term)
+		s.adopt(now, kv, fence)
 		ds := s.loops.Step(now, ms[s.spec.Service])
 		done := s.apply(ctx, now, ds)
 		s.track(now)

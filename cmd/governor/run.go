@@ -1,0 +1,211 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	consulapi "github.com/hashicorp/consul/api"
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/daemon"
+	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/signals"
+)
+
+// shutdownTimeout bounds how long answers under way may take to end.
+const shutdownTimeout = 10 * time.Second
+
+type runOptions struct {
+	configFile  string
+	instance    string
+	externalURL string
+	web         *web.FlagConfig
+}
+
+func runCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
+	cmd := app.Command("run", "Run the daemon: measure, decide, publish. Several may run; one leads, the others stand by.")
+	var o runOptions
+	cmd.Flag("config.file", "Configuration file; `governor check-config` checks it.").
+		Default("governor.yml").PlaceHolder("governor.yml").StringVar(&o.configFile)
+	cmd.Flag("instance", "Name of this governor among its standbys. Default: host name and port.").
+		PlaceHolder("HOST:PORT").StringVar(&o.instance)
+	cmd.Flag("web.external-url", "URL at which others reach this governor. Default: from the host name and the listen address.").
+		PlaceHolder("URL").StringVar(&o.externalURL)
+	o.web = webflag.AddFlags(cmd, api.DefaultAddress)
+	return cmd.FullCommand(), o.run
+}
+
+func (o runOptions) run(log *slog.Logger) error {
+	config, warnings, err := configs.Load(o.configFile)
+	if err != nil {
+		if problems, ok := err.(configs.Problems); ok {
+			fmt.Fprintln(os.Stderr, problems)
+			return fmt.Errorf("%d problems in %s", len(problems), o.configFile)
+		}
+		return err
+	}
+	for _, w := range warnings {
+		log.Warn("configuration", "problem", w.String())
+	}
+
+	sensor, err := signals.New(config.SensorOptions(), config.Signals())
+	if err != nil {
+		return fmt.Errorf("the sensor for %s: %w", config.Prometheus.URL, err)
+	}
+	defer sensor.Close()
+	groups, err := groupsOf(sensor, config.Specs())
+	if err != nil {
+		return err
+	}
+	clientConfig := config.Consul.ClientConfig()
+	client, err := consulapi.NewClient(clientConfig)
+	if err != nil {
+		return fmt.Errorf("the client for Consul at %s: %w", clientConfig.Address, err)
+	}
+	keys := actuators.Keys{Prefix: config.Consul.Prefix}
+	instance, url := o.identity()
+	elector, err := consul.NewElector(client, consul.ElectorOptions{
+		Keys: keys, Instance: instance, API: url,
+		TTL: time.Duration(config.Consul.SessionTTL), Logger: log.With("component", "elector"),
+	})
+	if err != nil {
+		return fmt.Errorf("leadership: %w", err)
+	}
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		versioncollector.NewCollector("governor"),
+	)
+	d, err := daemon.New(daemon.Options{
+		Groups:     groups,
+		Store:      consul.NewPublisher(client, keys, consul.PublisherOptions{}),
+		Leadership: elector,
+		Election: func() (api.LeaderInfo, error) {
+			s := elector.State()
+			return api.LeaderInfo(s.Holder), s.Err
+		},
+		Prometheus:    func() api.Dependency { return dependency(sensor.Health()) },
+		Lease:         time.Duration(config.Consul.Lease),
+		Instance:      instance,
+		Config:        api.ConfigInfo{File: config.File, Hash: config.Hash, LoadedAt: time.Now()},
+		ConsulAddress: clientConfig.Address, KeyOf: keys.Setting,
+		Registry: registry, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+
+	log.Info("Starting governor", "version", version.Info(), "config", config.File, "services", len(config.Services),
+		"prometheus", config.Prometheus.URL, "consul", clientConfig.Address)
+	var g run.Group
+	g.Add(run.SignalHandler(context.Background(), os.Interrupt, syscall.SIGTERM))
+	addServer(&g, d.Handler(), o.web, log)
+	addLoops(&g, d, elector)
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+	err = g.Run()
+	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+	log.Info("Stopped; the published values stay in force", "why", err)
+	return err
+}
+
+// addLoops runs the loops and the election. On the way out the last tick ends before the lock is released, so that the
+// next leader finds nothing half done.
+func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.Add(func() error {
+		electing, resign := context.WithCancel(context.Background())
+		defer resign()
+		var election sync.WaitGroup
+		election.Go(func() { elector.Run(electing, nil) })
+		d.Run(ctx)
+		resign()
+		election.Wait()
+		return nil
+	}, func(error) { cancel() })
+}
+
+func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *slog.Logger) {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	g.Add(func() error {
+		if err := web.ListenAndServe(server, flags, log); err != http.ErrServerClosed {
+			return fmt.Errorf("serve HTTP at %v: %w", *flags.WebListenAddresses, err)
+		}
+		return nil
+	}, func(error) {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+	})
+}
+
+// groupsOf pairs each group of the sensor with the specs of its services.
+func groupsOf(sensor *signals.Sensor, specs []control.Spec) ([]daemon.Group, error) {
+	byName := map[string]control.Spec{}
+	for _, s := range specs {
+		byName[s.Service] = s
+	}
+	var groups []daemon.Group
+	for _, g := range sensor.Groups() {
+		group := daemon.Group{Sensor: g}
+		for _, name := range g.Services() {
+			spec, ok := byName[name]
+			if !ok {
+				return nil, fmt.Errorf("the sensor measures %q, which is not configured", name)
+			}
+			group.Specs = append(group.Specs, spec)
+		}
+		groups = append(groups, group)
+	}
+	return groups, nil
+}
+
+func dependency(h signals.Health) api.Dependency {
+	d := api.Dependency{Address: h.Address, OK: h.OK, Error: h.Error, Latency: control.Number(math.NaN())}
+	switch {
+	case !h.LastOK.IsZero():
+		d.LastOK, d.Latency = &h.LastOK, control.Number(h.Latency.Seconds())
+	case h.OK:
+		d.OK, d.Error = false, "not asked yet"
+	}
+	return d
+}
+
+// identity returns the name of this governor among its standbys, and the URL at which others may reach it: a listener on
+// all addresses is known by the host's name.
+func (o runOptions) identity() (instance, url string) {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	listen := (*o.web.WebListenAddresses)[0]
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return cmp.Or(o.instance, name), o.externalURL // a socket of another kind
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = name
+	}
+	return cmp.Or(o.instance, net.JoinHostPort(name, port)), cmp.Or(o.externalURL, "http://"+net.JoinHostPort(host, port))
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	consulapi "github.com/hashicorp/consul/api"
+	"github.com/oklog/run"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
+	webflag "github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
+)
+
+// sidecarAdmin is where a sidecar's own pages are: beside the traffic, so that they shadow no path of the upstream.
+const sidecarAdmin = ":9748"
+
+type sidecarOptions struct {
+	listen       string
+	upstream     *url.URL
+	drain        time.Duration
+	consulPrefix string
+	guard        guard.Config
+	web          *web.FlagConfig
+}
+
+func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
+	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what the service "+
+		"cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it works on its fallback and its reflex. "+
+		"The agent is found by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
+	o := sidecarOptions{}
+	cmd.Flag("service", "Name of the service, as in governor's configuration.").Required().PlaceHolder("NAME").StringVar(&o.guard.Service)
+	cmd.Flag("slo.latency", "Latency that a good request stays within.").Required().PlaceHolder("300ms").DurationVar(&o.guard.SLO)
+	cmd.Flag("upstream", "The service itself.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
+	cmd.Flag("listen", "Address for the service's clients.").Default(":8081").StringVar(&o.listen)
+	cmd.Flag("limit.min", "The limit of requests in flight never goes below. 0: as published, else 1.").Default("0").IntVar(&o.guard.Min)
+	cmd.Flag("limit.max", "The limit never goes above. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
+	cmd.Flag("limit.fallback", "The limit before governor has published one, and after it has been silent for long. "+
+		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
+	cmd.Flag("no-reflex", "Obey the published limit only, without the local reflex.").BoolVar(&o.guard.NoReflex)
+	cmd.Flag("cache-file", "File that keeps the last setting, for a start while Consul is down.").PlaceHolder("FILE").
+		StringVar(&o.guard.CacheFile)
+	cmd.Flag("consul.prefix", "Start of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
+	cmd.Flag("drain-timeout", "How long requests under way may take to end after SIGTERM.").Default("30s").DurationVar(&o.drain)
+	o.web = webflag.AddFlags(cmd, sidecarAdmin)
+	return cmd.FullCommand(), func(log *slog.Logger) error { return o.run(log) }
+}
+
+func (o sidecarOptions) run(log *slog.Logger) error {
+	if (o.upstream.Scheme != "http" && o.upstream.Scheme != "https") || o.upstream.Host == "" {
+		return fmt.Errorf("--upstream=%s: expected a URL like http://127.0.0.1:8080", o.upstream)
+	}
+	if err := actuators.ValidPrefix(o.consulPrefix); err != nil {
+		return fmt.Errorf("--consul.prefix=%s: expected %w", o.consulPrefix, err)
+	}
+	o.guard.Logger = log.With("component", "guard")
+	g, err := guard.New(o.guard)
+	if err != nil {
+		return err
+	}
+	clientConfig := consulapi.DefaultConfig()
+	client, err := consulapi.NewClient(clientConfig)
+	if err != nil {
+		return fmt.Errorf("the client for Consul at %s: %w", clientConfig.Address, err)
+	}
+	watcher := &consul.Watcher{
+		Client: client, Keys: actuators.Keys{Prefix: o.consulPrefix},
+		OnError: func(err error) { log.Warn("Settings cannot be watched; the last one stays in force", "err", err) },
+	}
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("--listen=%s: %w", o.listen, err)
+	}
+
+	log.Info("Guarding", "service", o.guard.Service, "listen", listener.Addr(), "upstream", o.upstream.Redacted(),
+		"consul", clientConfig.Address)
+	var group run.Group
+	group.Add(run.SignalHandler(context.Background(), os.Interrupt, syscall.SIGTERM))
+	traffic := &http.Server{Handler: guardhttp.New(g, newProxy(o.upstream, log)), ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	group.Add(func() error {
+		if err := traffic.Serve(listener); err != http.ErrServerClosed {
+			return fmt.Errorf("serve %s: %w", o.listen, err)
+		}
+		return nil
+	}, func(error) {
+		ctx, cancel := context.WithTimeout(context.Background(), o.drain)
+		defer cancel()
+		if err := traffic.Shutdown(ctx); err != nil {
+			log.Warn("Requests under way were cut off", "after", o.drain)
+			_ = traffic.Close()
+		}
+	})
+	addServer(&group, adminHandler(g), o.web, log)
+	watching, stop := context.WithCancel(context.Background())
+	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
+
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+	err = group.Run()
+	log.Info("Stopped", "why", err)
+	return err
+}
+
+// newProxy passes requests on to the service as they came: same host, same path, the client's address added to
+// X-Forwarded-For. An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
+func newProxy(upstream *url.URL, log *slog.Logger) http.Handler {
+	var lastLog atomic.Int64
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(upstream)
+			r.Out.Host = r.In.Host
+			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
+			r.SetXForwarded()
+		},
+		Transport: &http.Transport{
+			// The upstream is beside the sidecar: no proxy in between, and a connection comes at once or not at all. How
+			// long an answer may take is between the client and the service.
+			DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+			MaxIdleConns:        0,
+			MaxIdleConnsPerHost: 1024, // the limit's order: fewer would close and dial connections all the time
+			IdleConnTimeout:     90 * time.Second,
+			DisableCompression:  true, // bodies pass as they are
+			ForceAttemptHTTP2:   true,
+		},
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+				return // nobody is there to answer
+			}
+			// Under an outage this is every request: one line in ten seconds is enough, guard_failed_total counts them all.
+			if now, last := time.Now().UnixNano(), lastLog.Load(); now-last > int64(10*time.Second) && lastLog.CompareAndSwap(last, now) {
+				log.Warn("The upstream did not answer", "upstream", upstream.Redacted(), "err", err)
+			}
+			http.Error(w, "the service behind this proxy did not answer", http.StatusBadGateway)
+		},
+	}
+}
+
+func adminHandler(g *guard.Guard) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		guardprom.New(g), versioncollector.NewCollector("governor_sidecar"),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the sidecar is alive") })
+	if page, err := web.NewLandingPage(web.LandingConfig{
+		Name: "governor sidecar", Description: "Guards the service " + g.Service() + ".",
+		Links: []web.LandingLinks{{Address: "/metrics", Text: "Metrics"}, {Address: "/-/healthy", Text: "Healthy"}},
+	}); err == nil {
+		mux.Handle("GET /{$}", page)
+	}
+	return mux
+}
