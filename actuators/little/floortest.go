@@ -25,7 +25,8 @@ type FloorTest struct {
 
 	phase    Phase
 	since    time.Time // of the phase; in Idle: since when the test's condition has held (zero: it does not)
-	limit    float64   // before halving
+	limit    float64   // before the cut
+	trial    float64   // during it: half the limit, or the configured minimum
 	x        float64   // throughput before halving
 	wait     time.Duration
 	smaller  float64 // the floor a test has found, 0: none
@@ -72,6 +73,7 @@ const (
 	sFades     = 0.8  // a mean below this share of ŝ ends it
 	atFloor    = 1.05 // a limit within 5 % of the floor is at it
 	elasticity = 0.5  // Δln X/Δln L above which throughput followed the limit
+	roomToTest = 1.3  // a limit below this multiple of the minimum cannot be cut enough to learn from: ŝ is set at once
 )
 
 // Step advances the test to now. Call it once a period with a valid sample; a missing measurement skips the call.
@@ -116,32 +118,31 @@ func (t *FloorTest) watch(now time.Time, s Sample, f Finding) Finding {
 		return f
 	}
 	t.since = time.Time{}
-	if s.Limit/2 < s.Min {
+	if s.Limit < roomToTest*s.Min {
 		t.s, t.sT = s.Mean, now
 		return f
 	}
 	t.phase, t.since = Halved, now
-	t.limit, t.x = s.Limit, s.Throughput
+	t.limit, t.trial, t.x = s.Limit, max(s.Min, s.Limit/2), s.Throughput
 	t.wait = max(t.MinWait, time.Duration(t.WaitFactor*s.Mean*float64(time.Second))) + t.Window
-	f.Phase, f.Limit, f.Floor = Halved, s.Limit/2, max(s.Min, s.Limit/2)
+	f.Phase, f.Limit, f.Floor = Halved, t.trial, t.trial
 	return f
 }
 
 // judge waits for a window that saw only the halved limit, and compares the throughput.
 func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
-	half := t.limit / 2
-	f.Phase, f.Limit, f.Floor = Halved, half, max(s.Min, half)
+	f.Phase, f.Limit, f.Floor = Halved, t.trial, t.trial
 	if now.Sub(t.since) < t.wait {
 		return f
 	}
 	t.phase, t.since = Idle, time.Time{}
 	f.Phase, f.Limit, f.Ended = Idle, 0, true
-	if math.Log(t.x/max(s.Throughput, 1e-9))/math.Ln2 > elasticity {
+	if math.Log(t.x/max(s.Throughput, 1e-9))/math.Log(t.limit/t.trial) > elasticity {
 		t.s, t.sT = s.Mean, now
 		f.Floor, f.Restore = t.floor(s), t.limit
 		return f
 	}
-	t.smaller, t.smallerT = half, now
+	t.smaller, t.smallerT = t.trial, now
 	f.Floor = t.floor(s)
 	return f
 }
