@@ -53,7 +53,7 @@ func runCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
 	cmd.Flag("web.external-url", "URL at which others reach this governor. Default: from the host name and the listen address.").
 		PlaceHolder("URL").StringVar(&o.externalURL)
 	o.web = webflag.AddFlags(cmd, api.DefaultAddress)
-	return cmd.FullCommand(), o.run
+	return cmd.FullCommand(), func(log *slog.Logger) error { return o.run(log) }
 }
 
 func (o runOptions) run(log *slog.Logger) error {

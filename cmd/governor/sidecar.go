@@ -57,13 +57,17 @@ func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error)
 	cmd.Flag("limit.max", "The limit never goes above. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
 	cmd.Flag("limit.fallback", "The limit before governor has published one, and after it has been silent for long. "+
 		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
-	cmd.Flag("no-reflex", "Obey the published limit only, without the local reflex.").BoolVar(&o.guard.NoReflex)
+	reflex := cmd.Flag("reflex", "Let the limit follow the latency here, between governor's decisions. "+
+		"Without it the limit is exactly what is published.").Default("true").Bool()
 	cmd.Flag("cache-file", "File that keeps the last setting, for a start while Consul is down.").PlaceHolder("FILE").
 		StringVar(&o.guard.CacheFile)
 	cmd.Flag("consul.prefix", "Start of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
 	cmd.Flag("drain-timeout", "How long requests under way may take to end after SIGTERM.").Default("30s").DurationVar(&o.drain)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
-	return cmd.FullCommand(), func(log *slog.Logger) error { return o.run(log) }
+	return cmd.FullCommand(), func(log *slog.Logger) error {
+		o.guard.NoReflex = !*reflex
+		return o.run(log)
+	}
 }
 
 func (o sidecarOptions) run(log *slog.Logger) error {
