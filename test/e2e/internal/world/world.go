@@ -1,0 +1,380 @@
+// Package world puts together what the end-to-end test and the demo on real servers run: a real Consul, a real
+// Prometheus, services behind guard and behind the sidecar, a twin that nobody governs, and governors, each a process of
+// its own, talking over loopback as they would over a network.
+//
+//	          ┌──────────── Prometheus, every second ───────────┐
+//	          │ scrapes                                          ▼ queries
+//	checkout  ▼  guard inside                                 governor ──┐
+//	search    sidecar ──► bare service                                   │ Settings
+//	twin         guard at a fixed limit, nobody at the wheel             ▼
+//	   ▲                checkout, search ◄──────────────────────────── Consul
+//	   └── load, open loop
+//
+// Each service has 8 servers of 40 ms on average, so its capacity is 200 requests a second, on any machine.
+package world
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/seed-de83e32b/governor/test/e2e/internal/load"
+	"github.com/seed-de83e32b/governor/test/servers"
+)
+
+// What every service of the world is, and what it owes its clients.
+const (
+	Servers   = 8
+	Mean      = 40 * time.Millisecond
+	Capacity  = 200.0 // requests a second: Servers ÷ Mean
+	SLO       = 300 * time.Millisecond
+	Objective = 0.99
+	Min, Max  = 8, 400 // of the limit
+
+	ClientTimeout = time.Second
+)
+
+// The pace of the world, and what follows from it.
+const (
+	Scrape = time.Second
+	Window = 4 * time.Second
+	Period = time.Second
+
+	// DeadTime is θ = (W + S + T)/2 + d with the publish delay d of the default configuration.
+	DeadTime = 3300 * time.Millisecond
+)
+
+// The services. Twin is the one without governor.
+const (
+	Checkout = "checkout" // guard inside
+	Search   = "search"   // behind the sidecar
+	Twin     = "twin"     // guard inside, at the fixed limit Max, reflex off
+)
+
+// Governed are the services that governor steers; Services are all.
+var (
+	Governed = []string{Checkout, Search}
+	Services = []string{Checkout, Search, Twin}
+)
+
+// World is everything that runs. Its methods are for one goroutine.
+type World struct {
+	Consul     *servers.ConsulServer
+	Prometheus *servers.PrometheusServer
+	Load       map[string]*load.Generator
+
+	dir       string // logs, data and configuration
+	governor  string // binary
+	client    *http.Client
+	config    string
+	processes []*servers.Process          // of the services and governors, in the order of their start
+	address   map[string]string           // of each service, where clients call
+	plants    map[string]string           // address of each plant, where it is controlled
+	byName    map[string]*servers.Process // of the services
+}
+
+// Binaries are the programs under test.
+type Binaries struct{ Governor, Plant string }
+
+// Build compiles the binaries into dir from the source tree that the working directory lies in.
+func Build(ctx context.Context, dir string) (Binaries, error) {
+	root, err := treeRoot()
+	if err != nil {
+		return Binaries{}, err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/governor", "./test/e2e/plant")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return Binaries{}, fmt.Errorf("build governor and plant in %s: %w\n%s", root, err, out)
+	}
+	return Binaries{Governor: filepath.Join(dir, "governor"), Plant: filepath.Join(dir, "plant")}, nil
+}
+
+// treeRoot finds the directory of the source tree from the working directory upwards.
+func treeRoot() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the source tree: %w", err)
+	}
+	return string(bytes.TrimSpace(out)), nil
+}
+
+// Start starts the servers and the services; governors are started by StartGovernor, load by StartLoad. Everything that
+// is written goes below dir, the logs to dir/*.log. The caller ends the world by Stop, also after an error.
+func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (*World, error) {
+	w := &World{
+		dir: dir, governor: bin.Governor,
+		client:  &http.Client{Timeout: 3 * time.Second},
+		Load:    map[string]*load.Generator{},
+		address: map[string]string{}, plants: map[string]string{}, byName: map[string]*servers.Process{},
+	}
+	var err error
+	if w.Consul, err = servers.StartConsul(ctx, dir, logf); err != nil {
+		return w, err
+	}
+	common := []string{
+		"--servers=" + fmt.Sprint(Servers), "--mean=" + Mean.String(), "--slo=" + SLO.String(),
+		"--min=" + fmt.Sprint(Min), "--max=" + fmt.Sprint(Max), "--consul=" + w.Consul.Address(),
+	}
+	for i, service := range []struct{ name, kind string }{{Checkout, "governed"}, {Search, "none"}, {Twin, "static"}} {
+		args := append([]string{"--service=" + service.name, "--guard=" + service.kind, fmt.Sprintf("--seed=%d", i+1)}, common...)
+		address, err := w.start(ctx, service.name, bin.Plant, "--listen=", args, "/control")
+		if err != nil {
+			return w, err
+		}
+		w.address[service.name], w.plants[service.name] = address, address
+	}
+	w.address[Search], err = w.start(ctx, Search+"-sidecar", bin.Governor, "--listen=", []string{
+		"sidecar", "--upstream=http://" + w.plants[Search], "--service=" + Search, "--slo.latency=" + SLO.String(),
+		"--concurrency.min=" + fmt.Sprint(Min), "--concurrency.max=" + fmt.Sprint(Max),
+		"--consul.address=" + w.Consul.Address(),
+	}, "/metrics")
+	if err != nil {
+		return w, err
+	}
+	w.Prometheus, err = servers.StartPrometheus(ctx, dir, logf, servers.ScrapeInterval(Scrape),
+		servers.Targets(servers.TargetGroup{Targets: []string{w.address[Checkout], w.address[Search], w.address[Twin]}}))
+	if err != nil {
+		return w, err
+	}
+	w.config = filepath.Join(dir, "governor.yml")
+	return w, os.WriteFile(w.config, []byte(w.governorConfig()), 0o644)
+}
+
+func (w *World) governorConfig() string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "prometheus: {url: %q}\n", w.Prometheus.URL())
+	fmt.Fprintf(&b, "consul: {address: %q}\n", w.Consul.Address())
+	fmt.Fprintf(&b, "timing: {scrape_interval: %s, window: %s, period: %s}\n", Scrape, Window, Period)
+	fmt.Fprintln(&b, "services:")
+	for _, name := range Governed {
+		fmt.Fprintf(&b, "  %s:\n    mode: enforce\n    slo: {latency: %s, objective: %g%%, errors: 0.1%%}\n"+
+			"    concurrency: {min: %d, max: %d}\n", name, SLO, 100*Objective, Min, Max)
+	}
+	return b.String()
+}
+
+// start runs a binary that listens on an address of its own, and waits until GET path is answered with 200.
+func (w *World) start(ctx context.Context, name, binary, listenFlag string, args []string, path string) (string, error) {
+	port, err := servers.FreePort()
+	if err != nil {
+		return "", err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	p := &servers.Process{
+		Name: name, Path: binary, Args: append(args, listenFlag+address), Log: filepath.Join(w.dir, name+".log"),
+		Ready: func(ctx context.Context) error { return w.get(ctx, "http://"+address+path, nil) },
+	}
+	if err := p.Start(ctx); err != nil {
+		return "", err
+	}
+	w.processes = append(w.processes, p)
+	w.byName[name] = p
+	return address, nil
+}
+
+// Stop ends everything, the youngest first.
+func (w *World) Stop() {
+	for _, g := range w.Load {
+		g.Stop()
+	}
+	for i := len(w.processes) - 1; i >= 0; i-- {
+		w.processes[i].Stop()
+	}
+	if w.Prometheus != nil {
+		w.Prometheus.Stop()
+	}
+	if w.Consul != nil {
+		w.Consul.Stop()
+	}
+	w.client.CloseIdleConnections()
+}
+
+// StartLoad begins to call every service at rate, all with the same arrivals.
+func (w *World) StartLoad(ctx context.Context, rate float64, seed uint64) error {
+	for _, name := range Services {
+		g, err := load.Start(ctx, load.Config{
+			URL: "http://" + w.address[name] + "/", Seed: seed, Timeout: ClientTimeout, SLO: SLO,
+		}, rate)
+		if err != nil {
+			return err
+		}
+		w.Load[name] = g
+	}
+	return nil
+}
+
+// SetRate changes the load of every service, in requests a second.
+func (w *World) SetRate(rate float64) {
+	for _, g := range w.Load {
+		g.SetRate(rate)
+	}
+}
+
+// PlantState is what a service reports of itself.
+type PlantState struct {
+	Servers int `json:"servers"`
+	Waiting int `json:"waiting"`
+	Busy    int `json:"busy"`
+}
+
+// Plant asks a service for its state.
+func (w *World) Plant(ctx context.Context, service string) (s PlantState, err error) {
+	return s, w.get(ctx, "http://"+w.plants[service]+"/control", &s)
+}
+
+// Governor is a running governor and its HTTP interface.
+type Governor struct {
+	*servers.Process
+	Name    string
+	Address string
+	world   *World
+}
+
+// StartGovernor runs a governor with the configuration of the world and waits until it is ready.
+func (w *World) StartGovernor(ctx context.Context, name string) (*Governor, error) {
+	address, err := w.start(ctx, name, w.governor, "--web.listen-address=",
+		[]string{"run", "--config.file=" + w.config, "--instance=" + name}, "/-/healthy")
+	if err != nil {
+		return nil, err
+	}
+	return &Governor{Process: w.byName[name], Name: name, Address: address, world: w}, nil
+}
+
+// Loop is what governor says of a knob: those fields of the answer that the tests look at, decoded on their own, so
+// that a change of the wire format is noticed.
+type Loop struct {
+	Service  string `json:"service"`
+	Decision struct {
+		State      string   `json:"state"`
+		HoldReason string   `json:"hold_reason"`
+		Reason     string   `json:"reason"`
+		Setpoint   *float64 `json:"setpoint"`
+		Measured   *float64 `json:"measured"`
+		Value      *float64 `json:"value"`
+	} `json:"decision"`
+}
+
+// Loop asks for the concurrency knob of service.
+func (g *Governor) Loop(ctx context.Context, service string) (l Loop, err error) {
+	return l, g.world.get(ctx, "http://"+g.Address+"/api/v1/loops/"+service+"/concurrency", &l)
+}
+
+// Status is what governor says of itself.
+type Status struct {
+	Instance string `json:"instance"`
+	Role     string `json:"role"`
+}
+
+// Status asks the governor who it is.
+func (g *Governor) Status(ctx context.Context) (s Status, err error) {
+	return s, g.world.get(ctx, "http://"+g.Address+"/api/v1/status", &s)
+}
+
+// Record is an entry of the journal.
+type Record struct {
+	Seq      uint64 `json:"seq"`
+	Wrote    bool   `json:"wrote"`
+	Decision struct {
+		Service string `json:"service"`
+		State   string `json:"state"`
+	} `json:"decision"`
+}
+
+// Decisions asks for the journal after the entry since.
+func (g *Governor) Decisions(ctx context.Context, since uint64) ([]Record, error) {
+	var answer struct {
+		Decisions []Record `json:"decisions"`
+	}
+	err := g.world.get(ctx, fmt.Sprintf("http://%s/api/v1/decisions?since=%d", g.Address, since), &answer)
+	return answer.Decisions, err
+}
+
+// Setting is what Consul holds for a service.
+type Setting struct {
+	Epoch       uint64  `json:"epoch"`
+	Revision    uint64  `json:"revision"`
+	Reason      string  `json:"reason"`
+	Lease       float64 `json:"lease_seconds"`
+	Concurrency *struct {
+		Limit   int     `json:"limit"`
+		Ceiling int     `json:"ceiling"`
+		Target  float64 `json:"latency_target_seconds"`
+	} `json:"concurrency"`
+
+	ModifyIndex uint64 `json:"-"` // Consul's, of the key
+}
+
+// ErrNoSetting says that Consul holds nothing for the service.
+var ErrNoSetting = errors.New("no setting")
+
+// Setting reads from Consul what is published for service.
+func (w *World) Setting(ctx context.Context, service string) (Setting, error) {
+	var pairs []struct {
+		ModifyIndex uint64
+		Value       []byte
+	}
+	err := w.get(ctx, w.Consul.URL()+"/v1/kv/governor/services/"+service+"/setting", &pairs)
+	if status, ok := errors.AsType[statusError](err); ok && status.code == http.StatusNotFound {
+		return Setting{}, ErrNoSetting
+	}
+	if err != nil {
+		return Setting{}, err
+	}
+	var s Setting
+	if len(pairs) != 1 {
+		return s, fmt.Errorf("read the setting of %s: %d pairs", service, len(pairs))
+	}
+	if err := json.Unmarshal(pairs[0].Value, &s); err != nil {
+		return s, fmt.Errorf("read the setting of %s: %w", service, err)
+	}
+	if s.Concurrency == nil {
+		return s, fmt.Errorf("the setting of %s has no concurrency: %s", service, pairs[0].Value)
+	}
+	s.ModifyIndex = pairs[0].ModifyIndex
+	return s, nil
+}
+
+// statusError is an answer other than 200.
+type statusError struct {
+	url, body string
+	code      int
+}
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("GET %s: status %d: %s", e.url, e.code, e.body)
+}
+
+// get fetches url, expects 200 and decodes the JSON into v, if that is not nil.
+func (w *World) get(ctx context.Context, url string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var body bytes.Buffer
+	if _, err := body.ReadFrom(http.MaxBytesReader(nil, resp.Body, 16<<20)); err != nil {
+		return fmt.Errorf("GET %s: %w", url, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return statusError{url: url, body: body.String(), code: resp.StatusCode}
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body.Bytes(), v); err != nil {
+		return fmt.Errorf("GET %s: %w: %s", url, err, body.Bytes())
+	}
+	return nil
+}
