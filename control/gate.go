@@ -27,6 +27,7 @@ type view struct {
 	throughput float64 // completions per second and instance, X̂
 	mean       float64 // seconds
 	refused    float64 // share of the offered
+	refusing   bool    // a share that counts
 	inFlight   float64 // per instance; by Little's law where it is not reported
 	binding    float64 // share of the window, NaN where it is not reported
 	limit      Reading // effective, per instance
@@ -46,6 +47,7 @@ type gate struct {
 	slo         SLO
 	staleAfter  time.Duration
 	minRequests float64
+	refusingAt  float64
 	refusedCut  float64
 }
 
@@ -83,6 +85,7 @@ func (g gate) pass(m Measurement, tau float64) *view {
 	}
 	if v.hold == "" {
 		g.majority(v, fresh, tau)
+		v.refusing = v.refused >= g.refusingAt
 	}
 	return v
 }
@@ -227,7 +230,7 @@ func (v *view) occupancy(limit float64) float64 { return v.inFlight / limit }
 
 // overloaded says whether the limit matters at all: it refuses, or it is nearly full. Only then may a law move it.
 func (v *view) overloaded(limit, at float64) bool {
-	return v.refused > 0 || v.occupancy(limit) >= at || v.binding >= 0.5
+	return v.refusing || v.occupancy(limit) >= at || v.binding >= 0.5
 }
 
 // healthy says whether nothing was refused and the limit had room: only such windows tell the service's own latency.

@@ -157,9 +157,9 @@ func (l *Loop) decide(now time.Time, v *view, sp *Setpoint) Decision {
 	case test.Ended && test.Restore > 0:
 		raw = test.Restore
 	case l.spec.Law == AIMDLaw:
-		raw = l.aimdStep(now, &d, v, from, tau, over)
+		raw = l.aimdStep(now, &d, v, from, over)
 	default:
-		raw = l.pidStep(&d, v, from, tau, over)
+		raw = l.pidStep(&d, v, from, over)
 	}
 	d.Raw = Number(raw)
 
@@ -193,16 +193,17 @@ func (l *Loop) testFloor(now time.Time, v *view, sp *Setpoint, from float64) lit
 		return little.Finding{Phase: "guard", Floor: max(l.spec.Min, floor), ServiceTime: v.service}
 	}
 	return l.floorTest.Step(now, little.Sample{
-		Throughput: v.throughput, Mean: v.mean, Refusing: v.refused > 0,
+		Throughput: v.throughput, Mean: v.mean, Refusing: v.refusing,
 		Limit: from, Floor: floor, Min: l.spec.Min, Setpoint: sp.inForce,
 	})
 }
 
 // pidStep is the default law. It moves ln L by the gain times the predicted error, down only where the mean is above
 // the setpoint or much is refused, up only where the limit binds.
-func (l *Loop) pidStep(d *Decision, v *view, from, tau float64, over bool) float64 {
+func (l *Loop) pidStep(d *Decision, v *view, from float64, over bool) float64 {
 	d.Terms.Law = string(PIDLaw)
-	e := l.predictedError(v, from, tau)
+	tau := float64(d.Setpoint)
+	e := l.predictedError(v, from, tau, float64(d.Gates.ServiceTimeSeconds))
 	l.pid.Track(math.Log(from))
 	t, ok := l.pid.Step(l.timing.Period, e)
 	if !ok {
@@ -221,25 +222,30 @@ func (l *Loop) pidStep(d *Decision, v *view, from, tau float64, over bool) float
 }
 
 // predictedError is e = ln(X̂·τ/L). While the service is fast and refuses all the same, the throughput says only what
-// the limit let through, so the latency's own margin drives the way up. While ŝ stands, likewise.
-func (l *Loop) predictedError(v *view, from, tau float64) float64 {
+// the limit let through, so the latency's own margin drives the way up: slowly, or, while ŝ stands and the limit was cut
+// for nothing, all of it.
+func (l *Loop) predictedError(v *view, from, tau, service float64) float64 {
 	e := math.Log(v.throughput * tau / from)
 	if v.mean > tau {
 		return e
 	}
 	margin := math.Log(tau / v.mean)
-	if v.refused > 0 {
+	if v.refusing {
 		half := 0.5 * l.timing.Period.Seconds() / l.timing.DeadTime().Seconds()
 		e = max(e, half*margin)
+	}
+	if service > 0 {
+		e = max(e, margin)
 	}
 	return e
 }
 
 // aimdStep is the alternative law: additive increase while binding and healthy, one decrease per settling time, sized
 // by Little's law.
-func (l *Loop) aimdStep(now time.Time, d *Decision, v *view, from, tau float64, over bool) float64 {
+func (l *Loop) aimdStep(now time.Time, d *Decision, v *view, from float64, over bool) float64 {
 	d.Terms.Law = string(AIMDLaw)
-	d.Terms.Error = Number(l.predictedError(v, from, tau))
+	tau := float64(d.Setpoint)
+	d.Terms.Error = Number(l.predictedError(v, from, tau, float64(d.Gates.ServiceTimeSeconds)))
 	raw, event := l.aimd.Step(now, from, over && v.mean > tau, over && v.mean <= tau, v.throughput*tau)
 	d.Terms.Event = event
 	return raw
@@ -320,16 +326,15 @@ func (l *Loop) news(d *Decision, v *view) bool {
 	if !l.published {
 		return true
 	}
-	step := 0.0
-	if v.reflex {
-		step = math.Log(1.2)
-		if moved(float64(d.Ceiling), l.inForce.Ceiling, step) {
-			return true
-		}
+	if !v.reflex {
+		return moved(float64(d.Value), l.inForce.Value, 0)
 	}
-	return moved(float64(d.Value), l.inForce.Value, step) ||
+	return moved(float64(d.Value), l.inForce.Value, newsStep) || moved(float64(d.Ceiling), l.inForce.Ceiling, newsStep) ||
 		moved(float64(d.LatencyTarget), l.inForce.Setpoint, setpointStep)
 }
+
+// newsStep is how far, in ln units, a limit that a reflex moves anyway must be off before it is worth a write.
+var newsStep = math.Log(1.2)
 
 // moved says whether a and b differ by more than step in ln units.
 func moved(a, b, step float64) bool {

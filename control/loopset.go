@@ -36,7 +36,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 		spec: spec,
 		gate: gate{
 			slo: spec.SLO, staleAfter: spec.Tuning.StaleAfter,
-			minRequests: spec.Tuning.MinRequests, refusedCut: spec.Tuning.RefusedCut,
+			minRequests: spec.Tuning.MinRequests, refusingAt: spec.Tuning.RefusingAt, refusedCut: spec.Tuning.RefusedCut,
 		},
 		setpoint: newSetpoint(spec.SLO.Latency, spec.Timing.Window, spec.Tuning.TargetWeight),
 		loop:     newLoop(spec),

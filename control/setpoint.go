@@ -33,6 +33,7 @@ const (
 	setpointHigh      = 0.6
 	setpointOwnMargin = 1.3 // × m₀: a setpoint nearer to the service's own latency would cut useful work
 	setpointStep      = 0.05
+	setpointSure      = 8 // × what a quantile needs at least: fewer requests than this and it counts for less
 )
 
 func newSetpoint(slo, window time.Duration, weight float64) *Setpoint {
@@ -50,7 +51,7 @@ func (s *Setpoint) observe(now time.Time, v *view) {
 		if d := q - v.mean; math.IsNaN(s.distance) {
 			s.distance = d
 		} else {
-			s.distance += s.weight * (d - s.distance)
+			s.distance += s.weight * min(1, v.completed/(setpointSure*v.quantileNeeds)) * (d - s.distance)
 		}
 	}
 	if tau := s.ideal(); math.Abs(math.Log(tau/s.inForce)) > setpointStep {

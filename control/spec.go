@@ -49,6 +49,7 @@ type Tuning struct {
 	CutMax           float64  // largest cut a period, ln units; default 0.7 (halves the limit)
 	RaiseMax         float64  // largest raise a period, ln units; default min(0.2, 0.6·T/θ)
 	Deadband         float64  // smallest move, ln units; default max(0.05, 4/√n), n the completions in the window
+	RefusingAt       float64  // refused share from which the service counts as refusing; default 0.01
 	RefusedCut       float64  // refused share above which a cut is allowed though the mean is fine; default 0.05
 	OverloadAt       float64  // occupancy at which the service counts as overloaded; default 0.85
 	MinRequests      float64  // arrivals in the window below which nothing is judged; default 100
@@ -117,6 +118,7 @@ func (t Tuning) WithDefaults(timing Timing) Tuning {
 	def(&t.CutMax, 0.7)                         // at most halves the limit in a period
 	def(&t.RaiseMax, min(0.2, 0.6*perDeadTime)) // at most +80 % within a dead time, while the effect is still unseen
 	def(&t.Deadband, 0.05)
+	def(&t.RefusingAt, 0.01) // a rare burst against a roomy limit is no overload
 	def(&t.RefusedCut, 0.05)
 	def(&t.OverloadAt, 0.85)
 	def(&t.MinRequests, 100)
