@@ -158,6 +158,7 @@ func (e *Elector) Run(ctx context.Context, lead func(ctx context.Context, fence 
 		default:
 			retry.reset()
 			e.hold(ctx, tenure, lead)
+			_ = sleep(ctx, jitter(retry.first)) // whoever resigned or was thrown out lets others go first
 		}
 	}
 }
@@ -178,10 +179,11 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 			return tenure{}, explain(err, "read "+f.key, e.rule(ruleRead))
 		}
 		if pair == nil || pair.Session == "" {
-			e.see(Holder{}, nil)
+			e.see(Holder{})
 			return e.acquire(ctx)
 		}
 		holder, _ := parseHolder(pair)
+		e.see(holder)
 		if e.orphans[pair.Session] {
 			if err := e.destroy(ctx, pair.Session); err != nil {
 				return tenure{}, err
@@ -190,7 +192,6 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 		}
 		if !e.probed {
 			// A token without the right to lead should be noticed today, not in the night when it is needed.
-			e.see(holder, nil)
 			session, _, err := e.createSession(ctx)
 			if err != nil {
 				return tenure{}, err
@@ -199,7 +200,7 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 				return tenure{}, err
 			}
 		}
-		e.see(holder, nil)
+		e.standBy()
 	}
 }
 
@@ -470,13 +471,20 @@ func (e *Elector) timeout() time.Duration { return min(e.options.TTL/5, 5*time.S
 
 func (e *Elector) rule(rule string) string { return fmt.Sprintf(rule, e.options.Keys.Root()) }
 
-func (e *Elector) see(holder Holder, err error) {
+func (e *Elector) see(holder Holder) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state.Holder != holder && holder != (Holder{}) {
-		e.log.Info("Standing by", "leader", holder.Instance, "epoch", holder.Term)
+		e.log.Info("Another governor leads", "leader", holder.Instance, "epoch", holder.Term)
 	}
-	e.state.Holder, e.state.Err = holder, err
+	e.state.Holder = holder
+}
+
+// standBy notes that this instance could lead if the lock were free.
+func (e *Elector) standBy() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.state.Err = nil
 }
 
 func (e *Elector) cannot(err error, pause time.Duration) {
