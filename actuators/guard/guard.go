@@ -93,7 +93,7 @@ func New(c Config) (*Guard, error) {
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	g.tickets.New = func() any { return &ticket{guard: g} }
-	g.reflex = newReflex(cfg.SLO, float64(cfg.Fallback))
+	g.reflex = newReflex(cfg.SLO, float64(cfg.Fallback), cfg.NoReflex)
 	g.mu.Lock()
 	g.enforce(0)
 	g.mu.Unlock()
@@ -215,13 +215,9 @@ func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
 	t := g.tally(now)
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
-	if g.cfg.NoReflex {
-		g.reflex.limit = b.base
-	} else {
-		before := g.reflex.finding.ServiceTime
-		g.reflex.step(t, b)
-		g.report(before, g.reflex.finding.ServiceTime)
-	}
+	before := g.reflex.finding.ServiceTime
+	g.reflex.step(t, b)
+	g.report(before, g.reflex.finding.ServiceTime)
 	g.enforce(now)
 }
 

@@ -77,6 +77,7 @@ func (w window) throughput() float64 { return float64(w.finished) / w.span.Secon
 //
 // It is a plain calculation: the guard hands it tallies and keeps the limit it returns.
 type reflex struct {
+	off   bool // the limit is the regime's
 	limit float64
 	blind bool // no step had enough data for reflexPatience
 
@@ -92,10 +93,10 @@ type reflex struct {
 	found      time.Time // when the floor test last spoke
 }
 
-func newReflex(slo time.Duration, limit float64) reflex {
+func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	own := little.NewOwnLatency(slo, learnWindow)
 	return reflex{
-		limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
+		off: off, limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
 		test: little.FloorTest{
 			Dwell: testDwell, Window: learnWindow, MinWait: testWait, WaitFactor: testFactor, Hold: testHold,
 		},
@@ -117,11 +118,10 @@ func (r *reflex) healthy(t tally, b bounds) bool {
 	return w.mean <= r.target(b)
 }
 
-// step moves the limit to what the data up to t and the bounds b say. A limit that binds nobody also follows the
-// regime's drift.
+// step moves the limit to what the data up to t and the bounds b say.
 func (r *reflex) step(t tally, b bounds) {
 	if !r.started {
-		r.restart(t)
+		r.start(t)
 		return
 	}
 	if !t.at.After(r.past[len(r.past)-1].at) {
@@ -129,12 +129,16 @@ func (r *reflex) step(t tally, b bounds) {
 	}
 	copy(r.past[:], r.past[1:])
 	r.past[len(r.past)-1] = t
+	if r.off {
+		r.limit = b.base
+		return
+	}
 	r.learn(t)
-	if b.drift > 0 && !t.since(r.from).overloaded() {
+	w := t.since(r.from)
+	if b.drift > 0 && !w.overloaded() { // a limit that somebody needs does not drift
 		r.limit = approach(r.limit, b.fallback, b.drift)
 	}
-
-	switch w := t.since(r.from); {
+	switch {
 	case w.enough():
 		r.from, r.blind = t, false
 		r.move(w, b)
@@ -212,7 +216,7 @@ func (r *reflex) oldest(t tally) tally {
 	return r.past[0]
 }
 
-func (r *reflex) restart(t tally) {
+func (r *reflex) start(t tally) {
 	r.started = true
 	r.from, r.learned = t, t
 	for i := range r.past {

@@ -20,6 +20,8 @@ type regime struct {
 	last actuators.Setting      // the last one accepted, for the order; zero: none
 	knob *actuators.Concurrency // the last good values; nil: none
 
+	heard time.Duration // until when last orders its successors
+
 	base  float64 // the limit asked for: by the Setting, drifting towards the fallback after its lease
 	lease time.Duration
 	ends  time.Duration // when the lease does
@@ -40,10 +42,11 @@ type bounds struct {
 
 func newRegime(cfg Config) regime { return regime{cfg: cfg, base: float64(cfg.Fallback)} }
 
-// last accepted Setting that a successor must follow. After its lease and one further lease it has no authority left:
-// a store that was wiped, or restored from an old copy, starts again at a lower epoch and must not be refused for ever.
+// predecessor is the Setting that the next one must follow. After its lease and one further lease it has no authority
+// left: a store that was wiped, or restored from an old copy, starts again at a lower epoch and must not be refused for
+// ever.
 func (r *regime) predecessor(now time.Duration) actuators.Setting {
-	if now >= r.ends+r.lease {
+	if now >= r.heard {
 		return actuators.Setting{}
 	}
 	return r.last
@@ -52,14 +55,14 @@ func (r *regime) predecessor(now time.Duration) actuators.Setting {
 // adopt takes an accepted Setting into force from now on. A Setting without a concurrency knob leaves the last values
 // and their lease as they are.
 func (r *regime) adopt(now time.Duration, s actuators.Setting) {
-	r.last = s
+	lease := time.Duration(s.LeaseSeconds * float64(time.Second))
+	r.last, r.heard = s, now+2*lease
 	if s.Concurrency == nil {
 		return
 	}
 	knob := *s.Concurrency
 	r.knob, r.base = &knob, float64(knob.Limit)
-	r.lease = time.Duration(s.LeaseSeconds * float64(time.Second))
-	r.ends, r.seen, r.drift = now+r.lease, now, 0
+	r.lease, r.ends, r.seen, r.drift = lease, now+lease, now, 0
 }
 
 // advance brings the drift up to now and returns the bounds with the share of the remaining way to the fallback that

@@ -82,7 +82,7 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 		return nil
 	}
 	g.regime.adopt(now, s)
-	if g.cfg.NoReflex || g.reflex.blind {
+	if g.reflex.blind {
 		g.reflex.limit = g.regime.base
 	}
 	g.enforce(now)

@@ -70,7 +70,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	maps.Copy(s.SettingRefused, g.refused)
-	s.Blind = g.cfg.NoReflex || g.reflex.blind
+	s.Blind = g.reflex.blind
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
 	s.Leased = g.regime.knob != nil && now < g.regime.ends
