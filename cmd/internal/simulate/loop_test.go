@@ -116,6 +116,20 @@ func TestWayUpFromTheFloor(t *testing.T) {
 	}
 }
 
+// kubernetes/enhancements PR 883 (A16), the flap budget: where nothing happens, a knob is written at most once a minute.
+func TestCalmIsNotWrittenAbout(t *testing.T) {
+	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
+		for _, timing := range []control.Timing{simulate.Fast, simulate.Usual, simulate.Slow} {
+			eachSeed(t, "half", c, timing, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+				calm := s.Phases[s.Phase(scenarios.Calm)]
+				if n := result.WritesIn(calm.To-4*time.Minute, calm.To); n > 4 {
+					t.Errorf("%d writes in four minutes of calm", n)
+				}
+			})
+		}
+	}
+}
+
 // kubernetes/enhancements PR 883, gardener/gardener PR 389 (A16): with a dead time of 45 s, acting again before the first
 // action shows would cut twice for one loss.
 func TestHalvedCapacityIsCutForOnce(t *testing.T) {
