@@ -62,6 +62,7 @@ func (t Tuning) control() control.Tuning {
 		CutMax:           t.CutMax,
 		RaiseMax:         t.RaiseMax,
 		Deadband:         t.Deadband,
+		RefusingAt:       float64(t.RefusingAt),
 		RefusedCut:       float64(t.RefusedCut),
 		OverloadAt:       float64(t.OverloadAt),
 		MinRequests:      float64(t.MinRequests),
