@@ -244,6 +244,28 @@ type Summary struct {
 	Lateness    time.Duration // 99 % quantile
 }
 
+// Seconds is the length of the stretch.
+func (s Summary) Seconds() float64 { return s.To.Sub(s.From).Seconds() }
+
+// Add joins two stretches into one: counts add up, the latencies are the worse of both (NaN where either is), To moves
+// on by the length of o.
+func (s Summary) Add(o Summary) Summary {
+	if s.From.IsZero() {
+		return o
+	}
+	s.To = s.To.Add(o.To.Sub(o.From))
+	s.Offered += o.Offered
+	s.OK += o.OK
+	s.Slow += o.Slow
+	s.Failed += o.Failed
+	s.Refused += o.Refused
+	s.TimedOut += o.TimedOut
+	s.MeanSeconds = max(s.MeanSeconds, o.MeanSeconds)
+	s.P99Seconds = max(s.P99Seconds, o.P99Seconds)
+	s.Lateness = max(s.Lateness, o.Lateness)
+	return s
+}
+
 // Admitted is the number of requests that were not refused.
 func (s Summary) Admitted() int { return s.Offered - s.Refused }
 
@@ -261,7 +283,7 @@ func (s Summary) Lagged() bool { return s.Lateness > MaxLateness }
 func (s Summary) String() string {
 	return fmt.Sprintf("%.1f s: offered %d, ok %d, slow %d, timed out %d, failed %d, refused %d, bad %.2f %%, "+
 		"mean %.0f ms, p99 %.0f ms, generator late by %.1f ms (p99)",
-		s.To.Sub(s.From).Seconds(), s.Offered, s.OK, s.Slow, s.TimedOut, s.Failed, s.Refused, 100*s.BadRatio(),
+		s.Seconds(), s.Offered, s.OK, s.Slow, s.TimedOut, s.Failed, s.Refused, 100*s.BadRatio(),
 		1000*s.MeanSeconds, 1000*s.P99Seconds, s.Lateness.Seconds()*1000)
 }
 

@@ -19,11 +19,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/test/e2e/internal/load"
 	"github.com/seed-de83e32b/governor/test/servers"
@@ -64,7 +68,7 @@ var (
 	Services = []string{Checkout, Search, Twin}
 )
 
-// World is everything that runs. Its methods are for one goroutine.
+// World is everything that runs. Start, Stop and the like are for one goroutine; reading is safe from several.
 type World struct {
 	Consul     *servers.ConsulServer
 	Prometheus *servers.PrometheusServer
@@ -74,10 +78,10 @@ type World struct {
 	governor  string // binary
 	client    *http.Client
 	config    string
-	processes []*servers.Process          // of the services and governors, in the order of their start
-	address   map[string]string           // of each service, where clients call
-	plants    map[string]string           // address of each plant, where it is controlled
-	byName    map[string]*servers.Process // of the services
+	processes []*servers.Process // of the services and governors, in the order of their start
+
+	// host:port by service: of the plant itself, of what its clients call, and of what Prometheus scrapes.
+	plants, clients, metrics map[string]string
 }
 
 // Binaries are the programs under test.
@@ -111,36 +115,42 @@ func treeRoot() (string, error) {
 func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (*World, error) {
 	w := &World{
 		dir: dir, governor: bin.Governor,
-		client:  &http.Client{Timeout: 3 * time.Second},
-		Load:    map[string]*load.Generator{},
-		address: map[string]string{}, plants: map[string]string{}, byName: map[string]*servers.Process{},
+		client: &http.Client{Timeout: 3 * time.Second},
+		Load:   map[string]*load.Generator{},
+		plants: map[string]string{}, clients: map[string]string{}, metrics: map[string]string{},
 	}
 	var err error
 	if w.Consul, err = servers.StartConsul(ctx, dir, logf); err != nil {
 		return w, err
 	}
-	common := []string{
-		"--servers=" + fmt.Sprint(Servers), "--mean=" + Mean.String(), "--slo=" + SLO.String(),
-		"--min=" + fmt.Sprint(Min), "--max=" + fmt.Sprint(Max), "--consul=" + w.Consul.Address(),
-	}
 	for i, service := range []struct{ name, kind string }{{Checkout, "governed"}, {Search, "none"}, {Twin, "static"}} {
-		args := append([]string{"--service=" + service.name, "--guard=" + service.kind, fmt.Sprintf("--seed=%d", i+1)}, common...)
-		address, err := w.start(ctx, service.name, bin.Plant, "--listen=", args, "/control")
+		address, err := freeAddress()
 		if err != nil {
 			return w, err
 		}
-		w.address[service.name], w.plants[service.name] = address, address
+		w.plants[service.name], w.clients[service.name], w.metrics[service.name] = address, address, address
+		if _, err := w.start(ctx, service.name, bin.Plant, "http://"+address+"/control",
+			"--listen="+address, "--service="+service.name, "--guard="+service.kind, fmt.Sprintf("--seed=%d", i+1),
+			fmt.Sprintf("--servers=%d", Servers), "--mean="+Mean.String(), "--slo="+SLO.String(),
+			fmt.Sprintf("--min=%d", Min), fmt.Sprintf("--max=%d", Max), "--consul="+w.Consul.Address(),
+		); err != nil {
+			return w, err
+		}
 	}
-	w.address[Search], err = w.start(ctx, Search+"-sidecar", bin.Governor, "--listen=", []string{
-		"sidecar", "--upstream=http://" + w.plants[Search], "--service=" + Search, "--slo.latency=" + SLO.String(),
-		"--concurrency.min=" + fmt.Sprint(Min), "--concurrency.max=" + fmt.Sprint(Max),
-		"--consul.address=" + w.Consul.Address(),
-	}, "/metrics")
-	if err != nil {
+	for _, address := range []map[string]string{w.clients, w.metrics} {
+		if address[Search], err = freeAddress(); err != nil {
+			return w, err
+		}
+	}
+	if _, err := w.start(ctx, Search+"-sidecar", bin.Governor, "http://"+w.metrics[Search]+"/metrics",
+		"sidecar", "--service="+Search, "--slo.latency="+SLO.String(), "--upstream=http://"+w.plants[Search],
+		"--listen="+w.clients[Search], "--web.listen-address="+w.metrics[Search],
+		fmt.Sprintf("--limit.min=%d", Min), fmt.Sprintf("--limit.max=%d", Max), "--drain-timeout=1s",
+	); err != nil {
 		return w, err
 	}
 	w.Prometheus, err = servers.StartPrometheus(ctx, dir, logf, servers.ScrapeInterval(Scrape),
-		servers.Targets(servers.TargetGroup{Targets: []string{w.address[Checkout], w.address[Search], w.address[Twin]}}))
+		servers.Targets(servers.TargetGroup{Targets: []string{w.metrics[Checkout], w.metrics[Search], w.metrics[Twin]}}))
 	if err != nil {
 		return w, err
 	}
@@ -161,23 +171,23 @@ func (w *World) governorConfig() string {
 	return b.String()
 }
 
-// start runs a binary that listens on an address of its own, and waits until GET path is answered with 200.
-func (w *World) start(ctx context.Context, name, binary, listenFlag string, args []string, path string) (string, error) {
-	port, err := servers.FreePort()
-	if err != nil {
-		return "", err
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
+// start runs a binary and waits until url is answered with 200.
+func (w *World) start(ctx context.Context, name, binary, url string, args ...string) (*servers.Process, error) {
 	p := &servers.Process{
-		Name: name, Path: binary, Args: append(args, listenFlag+address), Log: filepath.Join(w.dir, name+".log"),
-		Ready: func(ctx context.Context) error { return w.get(ctx, "http://"+address+path, nil) },
+		Name: name, Path: binary, Args: args, Log: filepath.Join(w.dir, name+".log"),
+		Env:   []string{"CONSUL_HTTP_ADDR=" + w.Consul.Address()},
+		Ready: func(ctx context.Context) error { return w.get(ctx, url, nil) },
 	}
 	if err := p.Start(ctx); err != nil {
-		return "", err
+		return nil, err
 	}
 	w.processes = append(w.processes, p)
-	w.byName[name] = p
-	return address, nil
+	return p, nil
+}
+
+func freeAddress() (string, error) {
+	port, err := servers.FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // Stop ends everything, the youngest first.
@@ -201,7 +211,7 @@ func (w *World) Stop() {
 func (w *World) StartLoad(ctx context.Context, rate float64, seed uint64) error {
 	for _, name := range Services {
 		g, err := load.Start(ctx, load.Config{
-			URL: "http://" + w.address[name] + "/", Seed: seed, Timeout: ClientTimeout, SLO: SLO,
+			URL: "http://" + w.clients[name] + "/", Seed: seed, Timeout: ClientTimeout, SLO: SLO,
 		}, rate)
 		if err != nil {
 			return err
@@ -230,6 +240,29 @@ func (w *World) Plant(ctx context.Context, service string) (s PlantState, err er
 	return s, w.get(ctx, "http://"+w.plants[service]+"/control", &s)
 }
 
+// Metric asks the guard of a service for the sum of a metric over its labels.
+func (w *World) Metric(ctx context.Context, service, name string) (float64, error) {
+	url := "http://" + w.metrics[service] + "/metrics"
+	body, err := w.fetch(ctx, url)
+	if err != nil {
+		return 0, err
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
+	if err != nil {
+		return 0, fmt.Errorf("GET %s: %w", url, err)
+	}
+	family := families[name]
+	if family == nil {
+		return 0, fmt.Errorf("GET %s: no metric %s", url, name)
+	}
+	sum := 0.0
+	for _, m := range family.Metric {
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return sum, nil
+}
+
 // Governor is a running governor and its HTTP interface.
 type Governor struct {
 	*servers.Process
@@ -240,12 +273,16 @@ type Governor struct {
 
 // StartGovernor runs a governor with the configuration of the world and waits until it is ready.
 func (w *World) StartGovernor(ctx context.Context, name string) (*Governor, error) {
-	address, err := w.start(ctx, name, w.governor, "--web.listen-address=",
-		[]string{"run", "--config.file=" + w.config, "--instance=" + name}, "/-/healthy")
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	return &Governor{Process: w.byName[name], Name: name, Address: address, world: w}, nil
+	p, err := w.start(ctx, name, w.governor, "http://"+address+"/-/healthy",
+		"run", "--config.file="+w.config, "--instance="+name, "--web.listen-address="+address)
+	if err != nil {
+		return nil, err
+	}
+	return &Governor{Process: p, Name: name, Address: address, world: w}, nil
 }
 
 // Loop is what governor says of a knob: those fields of the answer that the tests look at, decoded on their own, so
@@ -315,6 +352,31 @@ type Setting struct {
 // ErrNoSetting says that Consul holds nothing for the service.
 var ErrNoSetting = errors.New("no setting")
 
+// LockHolder returns the session that holds the leader's lock, "" where none does.
+func (w *World) LockHolder(ctx context.Context) (string, error) {
+	var pairs []struct{ Session string }
+	if err := w.get(ctx, w.Consul.URL()+"/v1/kv/governor/leader", &pairs); err != nil {
+		return "", err
+	}
+	if len(pairs) != 1 {
+		return "", fmt.Errorf("read the leader's lock: %d pairs", len(pairs))
+	}
+	return pairs[0].Session, nil
+}
+
+// Logs passes on the end of every process's log.
+func (w *World) Logs(each func(name string, tail []byte)) {
+	for _, p := range w.processes {
+		each(p.Log, p.LogTail())
+	}
+	if w.Prometheus != nil {
+		each(w.Prometheus.Log, w.Prometheus.LogTail())
+	}
+	if w.Consul != nil {
+		each(w.Consul.Log, w.Consul.LogTail())
+	}
+}
+
 // Setting reads from Consul what is published for service.
 func (w *World) Setting(ctx context.Context, service string) (Setting, error) {
 	var pairs []struct {
@@ -354,27 +416,33 @@ func (e statusError) Error() string {
 
 // get fetches url, expects 200 and decodes the JSON into v, if that is not nil.
 func (w *World) get(ctx context.Context, url string, v any) error {
+	body, err := w.fetch(ctx, url)
+	if err != nil || v == nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("GET %s: %w: %s", url, err, body)
+	}
+	return nil
+}
+
+// fetch fetches url and expects 200.
+func (w *World) fetch(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(http.MaxBytesReader(nil, resp.Body, 16<<20)); err != nil {
-		return fmt.Errorf("GET %s: %w", url, err)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	if err != nil {
+		return nil, fmt.Errorf("GET %s: %w", url, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return statusError{url: url, body: body.String(), code: resp.StatusCode}
+		return nil, statusError{url: url, body: string(body), code: resp.StatusCode}
 	}
-	if v == nil {
-		return nil
-	}
-	if err := json.Unmarshal(body.Bytes(), v); err != nil {
-		return fmt.Errorf("GET %s: %w: %s", url, err, body.Bytes())
-	}
-	return nil
+	return body, nil
 }
