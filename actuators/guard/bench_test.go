@@ -1,0 +1,97 @@
+package guard
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// The costs of one request at the guard, beside the least that any counter costs. Compare within one run:
+//
+//	go test -bench . -cpu 1,2 ./guard
+func BenchmarkAdmitAndRelease(b *testing.B) {
+	g := newGuard(b, Config{Min: 1 << 20, Max: 1 << 20})
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		p, _ := g.Acquire(ctx, Default)
+		p.Release(Success)
+	}
+}
+
+func BenchmarkAdmitAndReleaseParallel(b *testing.B) {
+	g := newGuard(b, Config{Min: 1 << 20, Max: 1 << 20})
+	ctx := context.Background()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			p, _ := g.Acquire(ctx, Default)
+			p.Release(Success)
+		}
+	})
+}
+
+func BenchmarkRefuse(b *testing.B) {
+	g := newGuard(b, Config{Min: 1, Max: 1})
+	ctx := context.Background()
+	_, _ = g.Acquire(ctx, Default)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = g.Acquire(ctx, Default)
+	}
+}
+
+func BenchmarkRefuseParallel(b *testing.B) {
+	g := newGuard(b, Config{Min: 1, Max: 1})
+	ctx := context.Background()
+	_, _ = g.Acquire(ctx, Default)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			_, _ = g.Acquire(ctx, Default)
+		}
+	})
+}
+
+// The baselines: up and down again, with no limit, no clock, no latency, no metrics.
+
+func BenchmarkBareAtomicParallel(b *testing.B) {
+	var n atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			n.Add(1)
+			n.Add(-1)
+		}
+	})
+}
+
+func BenchmarkBareMutexParallel(b *testing.B) {
+	var mu sync.Mutex
+	n := 0
+	add := func(d int) { mu.Lock(); n += d; mu.Unlock() }
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			add(1)
+			add(-1)
+		}
+	})
+}
+
+func BenchmarkStep(b *testing.B) {
+	g := newGuard(b, Config{})
+	now := g.now()
+	for b.Loop() {
+		now += reflexPeriod
+		g.mu.Lock()
+		g.step(now)
+		g.mu.Unlock()
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	g := newGuard(b, Config{})
+	for b.Loop() {
+		g.Snapshot()
+	}
+}

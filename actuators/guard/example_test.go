@@ -1,0 +1,97 @@
+package guard_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+)
+
+// A guard needs a name and a latency objective. It works at once, on its fallback and its reflex; Run, where there is a
+// governor, keeps it supplied with Settings.
+func Example() {
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	handle := func(ctx context.Context) error {
+		permit, err := g.Acquire(ctx, guard.Default)
+		if err != nil {
+			return err
+		}
+		outcome := guard.Failure // of a panic
+		defer func() { permit.Release(outcome) }()
+		// ... the work ...
+		outcome = guard.Success
+		return nil
+	}
+
+	fmt.Println(handle(context.Background()), g.Snapshot().InFlight)
+	// Output: <nil> 0
+}
+
+// Do is Acquire, the work and Release in one call, for whatever is not an HTTP handler: a consumer of a queue, a job.
+func ExampleGuard_Do() {
+	g, _ := guard.New(guard.Config{Service: "resize", SLO: time.Second, Max: 1})
+
+	err := g.Do(context.Background(), guard.Sheddable, func(ctx context.Context) error {
+		// The only slot is taken by this function.
+		return g.Do(ctx, guard.Sheddable, func(context.Context) error { return nil })
+	})
+
+	var refusal *guard.Refusal
+	if errors.As(err, &refusal) {
+		fmt.Println(refusal.Reason(), refusal.RetryAfter(), refusal.Retryable())
+	}
+	// Output: concurrency 1s false
+}
+
+// memory is a Source that holds one Setting. The one for Consul is actuators/consul's Watcher.
+type memory []byte
+
+func (m memory) Watch(ctx context.Context, service string, apply func(raw []byte)) error {
+	apply(m)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Run takes Settings from any Source until its context ends.
+func ExampleGuard_Run() {
+	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
+	src := memory(`{
+		"schema": 1, "service": "checkout", "epoch": 3, "revision": 17, "lease_seconds": 180,
+		"concurrency": {
+			"limit": 64, "ceiling": 128, "latency_target_seconds": 0.12, "fallback": 90, "min": 20, "max": 400
+		}
+	}`)
+
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- g.Run(ctx, src) }()
+	for g.Snapshot().Revision == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+
+	fmt.Println(<-done, g.Snapshot().Limit)
+	// Output: <nil> 64
+}
+
+// Time can be an argument, for simulations: give the guard a start, and every call its instant.
+func ExampleGuard_AcquireAt() {
+	start := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	g, _ := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond,
+		Now: func() time.Time { return start },
+	})
+
+	permit, _ := g.AcquireAt(start.Add(time.Second), guard.Default)
+	permit.ReleaseAt(start.Add(1250*time.Millisecond), guard.Success)
+
+	fmt.Println(g.SnapshotAt(start.Add(2 * time.Second)).Latency.Sum)
+	// Output: 0.25
+}

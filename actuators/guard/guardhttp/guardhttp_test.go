@@ -1,0 +1,370 @@
+package guardhttp_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+)
+
+func newGuard(t testing.TB, limit int) *guard.Guard {
+	t.Helper()
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Min: limit, Max: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// serve runs handler behind g on a real server and returns its URL.
+func serve(t *testing.T, g *guard.Guard, handler http.HandlerFunc, options ...guardhttp.Option) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(guardhttp.New(g, handler, options...))
+	s.Config.ErrorLog = nil
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func get(t *testing.T, url string, header ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// eventually waits for a state that follows the answer: a handler returns after its client has read the last byte.
+func eventually(t *testing.T, g *guard.Guard, what string, ok func(guard.Snapshot) bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if ok(g.Snapshot()) {
+			return
+		}
+	}
+	t.Fatalf("never %s: %+v", what, g.Snapshot())
+}
+
+func drained(s guard.Snapshot) bool { return s.InFlight == 0 }
+
+func TestRefusal(t *testing.T) {
+	g := newGuard(t, 1)
+	if _, err := g.Acquire(t.Context(), guard.Default); err != nil {
+		t.Fatal(err)
+	}
+	url := serve(t, g, func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") })
+	waits := map[int]bool{}
+	for range 50 {
+		resp := get(t, url, guardhttp.CriticalityHeader, "sheddable")
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get(guardhttp.RefusedHeader) != "concurrency" {
+			t.Fatalf("status %s, %s %q", resp.Status, guardhttp.RefusedHeader, resp.Header.Get(guardhttp.RefusedHeader))
+		}
+		if len(body) == 0 {
+			t.Error("no body for the person who reads it")
+		}
+		wait, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+		if err != nil || wait < 1 || wait > 3 {
+			t.Fatalf("Retry-After %q, expected whole seconds, 1 to 3", resp.Header.Get("Retry-After"))
+		}
+		waits[wait] = true
+	}
+	if len(waits) < 2 {
+		t.Errorf("every caller was told the same wait: %v", waits)
+	}
+	if n := g.Snapshot().Refused["concurrency"][guard.Sheddable]; n != 50 {
+		t.Errorf("%d sheddable requests refused, expected 50", n)
+	}
+}
+
+func TestCriticality(t *testing.T) {
+	g := newGuard(t, 10)
+	ok := func(http.ResponseWriter, *http.Request) {}
+	url := serve(t, g, ok)
+	get(t, url, guardhttp.CriticalityHeader, "critical")
+	get(t, url)
+	get(t, url, guardhttp.CriticalityHeader, "bogus")
+	byRoute := serve(t, g, ok, guardhttp.WithCriticality(func(r *http.Request) guard.Criticality {
+		return guard.Background
+	}))
+	get(t, byRoute, guardhttp.CriticalityHeader, "critical")
+	if got, want := g.Snapshot().Admitted, [4]uint64{1, 2, 0, 1}; got != want {
+		t.Errorf("admitted %v, expected %v", got, want)
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	status := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	for _, c := range []struct {
+		name    string
+		handler http.HandlerFunc
+		options []guardhttp.Option
+		failed  uint64
+	}{
+		{"nothing written", func(http.ResponseWriter, *http.Request) {}, nil, 0},
+		{"404 is the caller's mistake", status(404), nil, 0},
+		{"500", status(500), nil, 1},
+		{"early hints are not the status", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			w.WriteHeader(502)
+		}, nil, 1},
+		{"the first status counts", func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "fine")
+			w.WriteHeader(500)
+		}, nil, 0},
+		{"own rule", status(429), []guardhttp.Option{guardhttp.WithFailure(func(s int) bool { return s == 429 })}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGuard(t, 10)
+			get(t, serve(t, g, c.handler, c.options...))
+			eventually(t, g, "drained", drained)
+			if s := g.Snapshot(); s.Failed != c.failed || s.Latency.Count != 1 {
+				t.Errorf("failed %d, finished %d; expected %d, 1", s.Failed, s.Latency.Count, c.failed)
+			}
+		})
+	}
+}
+
+// A23: a handler that panics, also with http.ErrAbortHandler, gives its slot back, and the panic reaches the server.
+func TestPanicReleases(t *testing.T) {
+	for _, value := range []any{"handler", http.ErrAbortHandler} {
+		g := newGuard(t, 1)
+		h := guardhttp.New(g, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(value) }))
+		for range 3 {
+			func() {
+				defer func() {
+					if got := recover(); got != value {
+						t.Errorf("recovered %v, expected %v", got, value)
+					}
+				}()
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+			}()
+		}
+		if s := g.Snapshot(); s.InFlight != 0 || s.Failed != 3 {
+			t.Errorf("%v: in flight %d, failed %d; expected 0, 3", value, s.InFlight, s.Failed)
+		}
+	}
+}
+
+// A23 (sgl-project/sglang PR 31907): a client that goes away neither leaks its slot nor counts as a failure, whatever
+// the handler answers to nobody.
+func TestClientThatGoesAway(t *testing.T) {
+	g := newGuard(t, 1)
+	entered := make(chan struct{})
+	url := serve(t, g, func(w http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+		w.WriteHeader(http.StatusBadGateway)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-entered
+		cancel()
+	}()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		resp.Body.Close()
+		t.Fatal("the request was answered")
+	}
+	eventually(t, g, "drained", drained)
+	if s := g.Snapshot(); s.Failed != 0 {
+		t.Errorf("%d failed", s.Failed)
+	}
+}
+
+// A hijacked connection holds its slot until its handler returns, and its life is no latency. Both ways to hijack work.
+func TestHijack(t *testing.T) {
+	for name, hijack := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){
+		"assertion": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { return w.(http.Hijacker).Hijack() },
+		"controller": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+			return http.NewResponseController(w).Hijack()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuard(t, 1)
+			finish := make(chan struct{})
+			url := serve(t, g, func(w http.ResponseWriter, r *http.Request) {
+				conn, rw, err := hijack(w)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				rw.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+				rw.Flush()
+				<-finish
+			})
+			resp := get(t, url)
+			if body, _ := io.ReadAll(resp.Body); string(body) != "hi" {
+				t.Errorf("body %q", body)
+			}
+			if n := g.Snapshot().InFlight; n != 1 {
+				t.Errorf("%d in flight while the connection lives", n)
+			}
+			close(finish)
+			eventually(t, g, "drained", drained)
+			if s := g.Snapshot(); s.Latency.Count != 0 || s.Failed != 0 {
+				t.Errorf("finished %d, failed %d; expected 0, 0", s.Latency.Count, s.Failed)
+			}
+		})
+	}
+}
+
+func TestStreamingReachesTheClientAtOnce(t *testing.T) {
+	for name, flush := range map[string]func(http.ResponseWriter){
+		"assertion":  func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"controller": func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuard(t, 1)
+			finish := make(chan struct{})
+			url := serve(t, g, func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, "one\n")
+				flush(w)
+				<-finish
+			})
+			line, err := bufio.NewReader(get(t, url).Body).ReadString('\n')
+			if line != "one\n" || err != nil {
+				t.Errorf("%q, %v", line, err)
+			}
+			close(finish)
+			eventually(t, g, "drained", drained)
+		})
+	}
+}
+
+// What the server's writer cannot do, the wrapped one does not claim to.
+func TestNoFalseClaims(t *testing.T) {
+	type bare struct{ http.ResponseWriter }
+	flushes := func(w http.ResponseWriter) bool { _, ok := w.(http.Flusher); return ok }
+	hijacks := func(w http.ResponseWriter) bool { _, ok := w.(http.Hijacker); return ok }
+	g := newGuard(t, 1)
+	ask := func(outer http.ResponseWriter, flush, hijack bool) {
+		t.Helper()
+		guardhttp.New(g, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if flushes(w) != flush || hijacks(w) != hijack {
+				t.Errorf("%T: flushes %v, hijacks %v; expected %v, %v", outer, flushes(w), hijacks(w), flush, hijack)
+			}
+			if err := http.NewResponseController(w).Flush(); (err == nil) != flush {
+				t.Errorf("%T: flush by controller: %v", outer, err)
+			}
+		})).ServeHTTP(outer, httptest.NewRequest(http.MethodGet, "/", nil))
+	}
+	ask(httptest.NewRecorder(), true, false)
+	ask(bare{httptest.NewRecorder()}, false, false)
+	ask(unwrapping{httptest.NewRecorder()}, true, false)
+	ask(hijackable{bare{httptest.NewRecorder()}}, false, true)
+}
+
+type unwrapping struct{ inner http.ResponseWriter }
+
+func (u unwrapping) Header() http.Header         { return u.inner.Header() }
+func (u unwrapping) Write(b []byte) (int, error) { return u.inner.Write(b) }
+func (u unwrapping) WriteHeader(status int)      { u.inner.WriteHeader(status) }
+func (u unwrapping) Unwrap() http.ResponseWriter { return u.inner }
+
+type hijackable struct{ http.ResponseWriter }
+
+func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, http.ErrNotSupported
+}
+
+func TestFilesAndBypass(t *testing.T) {
+	g := newGuard(t, 1)
+	file := filepath.Join(t.TempDir(), "page")
+	if err := os.WriteFile(file, []byte(strings.Repeat("x", 1<<20)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url := serve(t, g, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) },
+		guardhttp.WithBypass(func(r *http.Request) bool { return r.URL.Path == "/healthy" }))
+	if body, err := io.ReadAll(get(t, url).Body); len(body) != 1<<20 || err != nil {
+		t.Errorf("%d bytes, %v", len(body), err)
+	}
+	eventually(t, g, "drained", drained)
+	if _, err := g.Acquire(t.Context(), guard.Default); err != nil {
+		t.Fatal(err)
+	}
+	if resp := get(t, url+"/healthy"); resp.StatusCode != http.StatusOK {
+		t.Errorf("health check of a full service: %s", resp.Status)
+	}
+	if n := g.Snapshot().Offered[guard.Default]; n != 2 {
+		t.Errorf("%d offered: the health check was counted", n)
+	}
+}
+
+// discard is the cheapest ResponseWriter, so that the benchmarks compare the middleware and not a recorder.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}
+
+// A refusal and an admission through the middleware, with a handler that does nothing but answer, and one whole request
+// through a real server for scale.
+func BenchmarkRefused(b *testing.B) {
+	g := newGuard(b, 1)
+	_, _ = g.Acquire(b.Context(), guard.Default)
+	benchmark(b, g)
+}
+
+func BenchmarkAdmitted(b *testing.B) { benchmark(b, newGuard(b, 1)) }
+
+func benchmark(b *testing.B, g *guard.Guard) {
+	h := guardhttp.New(g, http.HandlerFunc(answer))
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	w := &discard{http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.ServeHTTP(w, r)
+	}
+}
+
+func answer(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
+
+func BenchmarkServerAdmitted(b *testing.B) {
+	benchmarkServer(b, guardhttp.New(newGuard(b, 8), http.HandlerFunc(answer)))
+}
+
+func BenchmarkServerRefused(b *testing.B) {
+	g := newGuard(b, 1)
+	_, _ = g.Acquire(b.Context(), guard.Default)
+	benchmarkServer(b, guardhttp.New(g, http.HandlerFunc(answer)))
+}
+
+func BenchmarkServerUnguarded(b *testing.B) { benchmarkServer(b, http.HandlerFunc(answer)) }
+
+func benchmarkServer(b *testing.B, h http.Handler) {
+	s := httptest.NewServer(h)
+	defer s.Close()
+	for b.Loop() {
+		resp, err := http.Get(s.URL)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}

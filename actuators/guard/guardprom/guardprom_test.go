@@ -1,0 +1,205 @@
+package guardprom_test
+
+import (
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
+)
+
+func newGuard(t testing.TB, service string, limit int) *guard.Guard {
+	t.Helper()
+	g, err := guard.New(guard.Config{Service: service, SLO: 300 * time.Millisecond, Min: limit, Max: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// The names, labels and types are the contract with governor's preset: all of them are there before the first request.
+func TestEverythingIsThereFromTheStart(t *testing.T) {
+	g := newGuard(t, "checkout", 10)
+	c := guardprom.New(g)
+	const want = `
+# HELP guard_admitted_total Requests admitted.
+# TYPE guard_admitted_total counter
+guard_admitted_total{criticality="background",service="checkout"} 0
+guard_admitted_total{criticality="critical",service="checkout"} 0
+guard_admitted_total{criticality="default",service="checkout"} 0
+guard_admitted_total{criticality="sheddable",service="checkout"} 0
+# HELP guard_binding_seconds_total Time with at least 85 % of the limit in flight.
+# TYPE guard_binding_seconds_total counter
+guard_binding_seconds_total{service="checkout"} 0
+# HELP guard_double_release_total Permits released more than once: a mistake in the calling code.
+# TYPE guard_double_release_total counter
+guard_double_release_total{service="checkout"} 0
+# HELP guard_failed_total Admitted requests that failed; cancelled by the caller is not failed.
+# TYPE guard_failed_total counter
+guard_failed_total{service="checkout"} 0
+# HELP guard_inflight Requests in flight.
+# TYPE guard_inflight gauge
+guard_inflight{service="checkout"} 0
+# HELP guard_limit Concurrency limit enforced now, in requests in flight.
+# TYPE guard_limit gauge
+guard_limit{service="checkout"} 10
+# HELP guard_offered_total Requests that arrived, admitted or refused.
+# TYPE guard_offered_total counter
+guard_offered_total{criticality="background",service="checkout"} 0
+guard_offered_total{criticality="critical",service="checkout"} 0
+guard_offered_total{criticality="default",service="checkout"} 0
+guard_offered_total{criticality="sheddable",service="checkout"} 0
+# HELP guard_refused_total Requests refused, by the policy that refused them.
+# TYPE guard_refused_total counter
+guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
+# HELP guard_service_time_seconds Service time found by the floor test, 0 while none stands.
+# TYPE guard_service_time_seconds gauge
+guard_service_time_seconds{service="checkout"} 0
+# HELP guard_setting_refused_total Settings that were refused, the last good one staying in force.
+# TYPE guard_setting_refused_total counter
+guard_setting_refused_total{reason="invalid",service="checkout"} 0
+guard_setting_refused_total{reason="not_json",service="checkout"} 0
+guard_setting_refused_total{reason="old_epoch",service="checkout"} 0
+guard_setting_refused_total{reason="old_revision",service="checkout"} 0
+guard_setting_refused_total{reason="schema",service="checkout"} 0
+guard_setting_refused_total{reason="too_large",service="checkout"} 0
+guard_setting_refused_total{reason="wrong_service",service="checkout"} 0
+# HELP guard_setting_revision Revision of the Setting in force, 0 while there is none.
+# TYPE guard_setting_revision gauge
+guard_setting_revision{service="checkout"} 0
+`
+	names := []string{
+		"guard_admitted_total", "guard_binding_seconds_total", "guard_double_release_total", "guard_failed_total",
+		"guard_inflight", "guard_limit", "guard_offered_total", "guard_refused_total", "guard_service_time_seconds",
+		"guard_setting_refused_total", "guard_setting_revision",
+	}
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+	problems, err := testutil.CollectAndLint(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("promlint: %s: %s", p.Metric, p.Text)
+	}
+}
+
+func histogramOf(t testing.TB, c prometheus.Collector) *dto.Histogram {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(c)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "guard_latency_seconds" {
+			return f.GetMetric()[0].GetHistogram()
+		}
+	}
+	t.Fatal("no guard_latency_seconds")
+	return nil
+}
+
+// The latency is a classic and a native histogram at once, both complete, with an edge exactly at the SLO.
+func TestLatencyIsClassicAndNative(t *testing.T) {
+	now := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ms := range []int{0, 40, 300, 301, 90_000} {
+		p, err := g.AcquireAt(now, guard.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.ReleaseAt(now.Add(time.Duration(ms)*time.Millisecond), guard.Failure)
+	}
+	h := histogramOf(t, guardprom.New(g))
+	if h.GetSampleCount() != 5 || math.Abs(h.GetSampleSum()-90.641) > 1e-6 {
+		t.Errorf("count %d, sum %v; expected 5, 90.641", h.GetSampleCount(), h.GetSampleSum())
+	}
+	edges := map[float64]uint64{}
+	for _, b := range h.GetBucket() {
+		edges[b.GetUpperBound()] = b.GetCumulativeCount()
+	}
+	if edges[0.3] != 3 || edges[3] != 4 || edges[0.015] != 1 {
+		t.Errorf("classic buckets %v", edges)
+	}
+	if h.GetSchema() != 3 || h.GetZeroCount() != 1 || len(h.GetPositiveSpan()) == 0 {
+		t.Errorf("native: schema %d, zeros %d, spans %v", h.GetSchema(), h.GetZeroCount(), h.GetPositiveSpan())
+	}
+	native, running := int64(h.GetZeroCount()), int64(0)
+	for _, delta := range h.GetPositiveDelta() {
+		running += delta
+		native += running
+	}
+	if native != 5 {
+		t.Errorf("native buckets hold %d, expected 5", native)
+	}
+}
+
+// Scrapes during traffic are consistent in themselves: a pedantic registry accepts every one.
+func TestScrapesUnderTraffic(t *testing.T) {
+	g := newGuard(t, "checkout", 4)
+	c := guardprom.New(g)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if p, err := g.Acquire(ctx, guard.Critical); err == nil {
+					p.Release(guard.Failure)
+				}
+			}
+		})
+	}
+	var last uint64
+	for range 50 {
+		h := histogramOf(t, c)
+		if h.GetSampleCount() < last {
+			t.Errorf("count fell from %d to %d", last, h.GetSampleCount())
+		}
+		last = h.GetSampleCount()
+	}
+	cancel()
+	wg.Wait()
+}
+
+func TestSeveralGuardsShareARegistry(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	for _, service := range []string{"checkout", "payments"} {
+		reg.MustRegister(guardprom.New(newGuard(t, service, 10)))
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := map[string]bool{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "service" {
+					services[l.GetValue()] = true
+				}
+			}
+		}
+	}
+	if got := slices.Sorted(maps.Keys(services)); !slices.Equal(got, []string{"checkout", "payments"}) {
+		t.Errorf("services %v", got)
+	}
+}
