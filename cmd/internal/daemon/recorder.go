@@ -109,6 +109,9 @@ var driftPolicy = map[Drift]string{
 	Unreadable: "the value last in force is written again at the next valid measurement",
 }
 
+// ordinary are the reasons to hold that are nobody's fault.
+var ordinary = map[control.Reason]bool{control.Idle: true, control.TooLittleTraffic: true, control.Starting: true}
+
 // logDecision writes one line for a decision that changes something. A hold, a failing write and a value that may not be
 // written are told when they begin and when they end, not every tick.
 func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, failure string) {
@@ -120,7 +123,11 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 	}
 	switch {
 	case holding != rec.holding && holding != "":
-		log.Warn("hold", "reason", holding, "detail", cmp.Or(d.Detail, d.Reason), "value", float64(d.From))
+		level := slog.LevelWarn
+		if ordinary[holding] {
+			level = slog.LevelInfo
+		}
+		log.Log(context.Background(), level, "hold", "reason", holding, "detail", cmp.Or(d.Detail, d.Reason), "value", float64(d.From))
 	case holding != rec.holding:
 		log.Info("hold is over", "was", rec.holding)
 	}

@@ -210,6 +210,9 @@ func (s *service) compose(now time.Time, ds []control.Decision) (actuators.Setti
 	if err := errors.Join(errs...); err != nil {
 		return next, NoWrite, err
 	}
+	if err := next.Validate(); err != nil {
+		return next, NoWrite, fmt.Errorf("the Setting of %s would be refused by its readers: %w", s.spec.Service, err)
+	}
 	switch {
 	case !s.present || !sameValues(next, *s.setting):
 		return next, Change, nil

@@ -1,0 +1,368 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// period is T of every service in these tests.
+const period = 5 * time.Second
+
+func specOf(service string, mode control.Mode) control.Spec {
+	return control.Spec{
+		Service: service, Mode: mode,
+		SLO:         control.SLO{Latency: 300 * time.Millisecond, Objective: 0.99, Errors: 0.01},
+		Timing:      control.Timing{Scrape: 5 * time.Second, Window: 20 * time.Second, Period: period, PublishDelay: 300 * time.Millisecond},
+		Concurrency: &control.ConcurrencySpec{Min: 20, Max: 400},
+	}
+}
+
+// plants is a sensor over simple plants: each serves capacity requests a second at its own latency, holds as many as its
+// limit lets in, and refuses the rest. The limit is what the KV holds, as with guards that follow it at once.
+type plants struct {
+	kv *memoryKV
+
+	mu       sync.Mutex
+	services map[string]*plant
+	delay    time.Duration // how long an answer takes; the context may end before
+	fail     control.Reason
+	calls    int
+	atOnce   int
+	most     int
+}
+
+type plant struct {
+	offered, capacity float64       // per second
+	latency           time.Duration // of an unloaded request
+	spoil             func(*control.Measurement)
+}
+
+func (p *plants) Measure(ctx context.Context, now time.Time) []control.Measurement {
+	p.mu.Lock()
+	p.calls++
+	p.atOnce++
+	p.most = max(p.most, p.atOnce)
+	delay, fail := p.delay, p.fail
+	p.mu.Unlock()
+	defer func() { p.mu.Lock(); p.atOnce--; p.mu.Unlock() }()
+
+	select {
+	case <-time.After(delay):
+	case <-ctx.Done():
+		fail = control.Timeout
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ms []control.Measurement
+	for _, name := range slices.Sorted(maps.Keys(p.services)) {
+		m := control.Measurement{Service: name, At: now, Window: 20 * time.Second, Took: delay}
+		if fail != "" {
+			m.Invalid, m.Detail = fail, "the fake server says so"
+		} else {
+			m.Instances = []control.Instance{p.services[name].measure(p.kv.limit(name))}
+		}
+		if spoil := p.services[name].spoil; spoil != nil {
+			spoil(&m)
+		}
+		ms = append(ms, m)
+	}
+	return ms
+}
+
+// measure is the plant in steady state at the given limit.
+func (p *plant) measure(limit, revision float64) control.Instance {
+	const window = 20
+	served := min(p.offered, p.capacity)
+	inFlight := served * p.latency.Seconds()
+	if p.offered > p.capacity {
+		inFlight = limit // the queue grows until the limit stops it
+	}
+	served = min(served, limit/p.latency.Seconds())
+	read := control.Read
+	return control.Instance{
+		Name: "a:80", Age: read(1),
+		Offered: read(p.offered * window), Admitted: read(served * window), Refused: read((p.offered - served) * window),
+		Completed: read(served * window), Failed: read(0), Slow: read(0), Mean: read(inFlight / served),
+		InFlight: read(inFlight), Limit: read(limit), Revision: read(revision),
+	}
+}
+
+func (p *plants) set(f func(*plants)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p)
+}
+
+// memoryKV is a Store with compare-and-set and a fence.
+type memoryKV struct {
+	mu      sync.Mutex
+	settled map[string]consul.Stored
+	index   uint64
+	holder  consul.Fence // zero: nobody holds the lock
+
+	down    error            // of every call
+	refuse  map[string]error // of writes, by service
+	reads   int
+	tries   int
+	written []actuators.Setting
+}
+
+func newKV() *memoryKV {
+	return &memoryKV{settled: map[string]consul.Stored{}, refuse: map[string]error{}}
+}
+
+func (kv *memoryKV) ReadAll(context.Context) (map[string]consul.Stored, error) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	kv.reads++
+	if kv.down != nil {
+		return nil, kv.down
+	}
+	return maps.Clone(kv.settled), nil
+}
+
+func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	kv.tries++
+	fail := func(kind error) (uint64, error) { return 0, &consul.WriteError{Service: s.Service, Kind: kind} }
+	switch {
+	case kv.down != nil:
+		return fail(consul.ErrUnknown)
+	case kv.refuse[s.Service] != nil:
+		return fail(kv.refuse[s.Service])
+	case fence == (consul.Fence{}) || fence != kv.holder:
+		return fail(consul.ErrFenced)
+	case kv.settled[s.Service].Index != index:
+		return fail(consul.ErrConflict)
+	case s.Validate() != nil || s.Epoch != fence.Epoch:
+		return fail(consul.ErrInvalid)
+	}
+	kv.written = append(kv.written, s)
+	return kv.put(s), nil
+}
+
+func (kv *memoryKV) put(s actuators.Setting) uint64 {
+	kv.index++
+	kv.settled[s.Service] = consul.Stored{Setting: s, Index: kv.index}
+	return kv.index
+}
+
+func (kv *memoryKV) set(f func(*memoryKV)) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	f(kv)
+}
+
+// limit is what a guard of the service enforces, and the revision it has it from.
+func (kv *memoryKV) limit(service string) (limit, revision float64) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	if s := kv.settled[service].Setting; s.Concurrency != nil {
+		return float64(s.Concurrency.Limit), float64(s.Revision)
+	}
+	return 89, 0 // its fallback
+}
+
+func (kv *memoryKV) writes() []actuators.Setting {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	return slices.Clone(kv.written)
+}
+
+func (kv *memoryKV) stored(service string) actuators.Setting {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	return kv.settled[service].Setting
+}
+
+// election gives the lock of a memoryKV to one governor at a time.
+type election struct {
+	kv   *memoryKV
+	mu   sync.Mutex
+	mine consul.Fence
+	gone int // resignations
+}
+
+func (e *election) Fence() (consul.Fence, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.mine, e.mine != consul.Fence{}
+}
+
+func (e *election) Resign() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.mine = consul.Fence{}
+	e.gone++
+}
+
+// win takes the lock, whoever had it, as after the death of a leader.
+func (e *election) win(epoch uint64) {
+	fence := consul.Fence{Key: "governor/leader", Session: fmt.Sprintf("session-%d", epoch), Epoch: epoch}
+	e.kv.set(func(kv *memoryKV) { kv.holder = fence })
+	e.mu.Lock()
+	e.mine = fence
+	e.mu.Unlock()
+}
+
+func (e *election) lose() {
+	e.mu.Lock()
+	e.mine = consul.Fence{}
+	e.mu.Unlock()
+}
+
+// world is one KV, one sensor and any number of daemons.
+type world struct {
+	kv     *memoryKV
+	sensor *plants
+	log    bytes.Buffer
+}
+
+func newWorld(services ...string) *world {
+	kv := newKV()
+	w := &world{kv: kv, sensor: &plants{kv: kv, services: map[string]*plant{}}}
+	for _, s := range services {
+		w.sensor.services[s] = &plant{offered: 100, capacity: 400, latency: 40 * time.Millisecond}
+	}
+	return w
+}
+
+// overload sends three times what the plants carry: the right limit is 400/s × 120 ms = 48.
+func (w *world) overload() {
+	w.sensor.set(func(p *plants) {
+		for _, s := range p.services {
+			s.offered = 1200
+		}
+	})
+}
+
+func (w *world) calm() {
+	w.sensor.set(func(p *plants) {
+		for _, s := range p.services {
+			s.offered = 100
+		}
+	})
+}
+
+type governor struct {
+	*Daemon
+	*election
+	registry *prometheus.Registry
+}
+
+// governor builds a daemon of one group over all services.
+func (w *world) governor(t *testing.T, mode control.Mode) *governor {
+	t.Helper()
+	var specs []control.Spec
+	for _, s := range slices.Sorted(maps.Keys(w.sensor.services)) {
+		specs = append(specs, specOf(s, mode))
+	}
+	return w.governorOf(t, Group{Sensor: w.sensor, Specs: specs})
+}
+
+func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
+	t.Helper()
+	g := &governor{election: &election{kv: w.kv}, registry: prometheus.NewRegistry()}
+	d, err := New(Options{
+		Groups: groups, Store: w.kv, Leadership: g.election,
+		Election:   func() (api.LeaderInfo, error) { return api.LeaderInfo{Instance: "test:9747", Term: g.mine.Epoch}, nil },
+		Prometheus: func() api.Dependency { return api.Dependency{Address: "http://prometheus", OK: true} },
+		Instance:   "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
+		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: &w.log}, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Daemon = d
+	return g
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  *bytes.Buffer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+// start runs the daemon until the test ends or stop is called.
+func (g *governor) start(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); g.Run(ctx) }()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+func (g *governor) loop(t *testing.T, service string) api.Loop {
+	t.Helper()
+	loops, _ := g.recorder.Loops()
+	for _, l := range loops {
+		if l.Service == service {
+			return l
+		}
+	}
+	t.Fatalf("no loop of %s", service)
+	return api.Loop{}
+}
+
+func (g *governor) records(service string) []api.Record {
+	return g.recorder.journal.Since(0, service, "", math.MaxInt).Decisions
+}
+
+var errDown = errors.New("connection refused")
+
+// stubborn is a sensor that ignores its deadline a few times.
+type stubborn struct {
+	*plants
+	naps int
+	nap  time.Duration
+}
+
+func (s *stubborn) Measure(ctx context.Context, now time.Time) []control.Measurement {
+	if s.naps > 0 {
+		s.naps--
+		time.Sleep(s.nap)
+	}
+	return s.plants.Measure(ctx, now)
+}
+
+// lossyKV applies a write and loses the answer.
+type lossyKV struct {
+	*memoryKV
+	lose int
+}
+
+func (kv *lossyKV) Publish(ctx context.Context, f consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
+	index, err := kv.memoryKV.Publish(ctx, f, s, index)
+	if err == nil && kv.lose > 0 {
+		kv.lose--
+		return 0, &consul.WriteError{Service: s.Service, Kind: consul.ErrUnknown}
+	}
+	return index, err
+}

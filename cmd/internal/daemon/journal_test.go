@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// TestJournalKeepsTheLastRecords compares the ring with a slice that forgets nothing.
+func TestJournalKeepsTheLastRecords(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		start := time.UnixMilli(1_800_000_000_000)
+		j := NewJournal(start, rapid.IntRange(0, 2000).Draw(t, "decisions per hour"))
+		services := []string{"a", "b"}
+		var all []api.Record
+		for range rapid.IntRange(0, 3*j.size).Draw(t, "records") {
+			r := api.Record{Decision: control.Decision{Service: services[len(all)%3%2], Knob: control.KnobConcurrency}}
+			j.Append(r)
+			r.Seq = uint64(start.UnixMilli()) + uint64(len(all))
+			all = append(all, r)
+		}
+		kept := all[max(0, len(all)-j.size):]
+
+		since := uint64(rapid.Int64Range(start.UnixMilli()-3, start.UnixMilli()+int64(len(all))+3).Draw(t, "since"))
+		service := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "service")
+		limit := rapid.IntRange(1, 2*j.size).Draw(t, "limit")
+		got := j.Since(since, service, "", limit)
+
+		var want []uint64
+		ahead := since >= uint64(start.UnixMilli())+uint64(len(all))
+		for _, r := range kept {
+			if (ahead || r.Seq > since) && (service == "" || r.Decision.Service == service) && len(want) < limit {
+				want = append(want, r.Seq)
+			}
+		}
+		if len(got.Decisions) != len(want) {
+			t.Fatalf("%d records, want %d", len(got.Decisions), len(want))
+		}
+		for i, r := range got.Decisions {
+			if r.Seq != want[i] {
+				t.Fatalf("record %d has seq %d, want %d", i, r.Seq, want[i])
+			}
+		}
+		if n := len(want); n == limit && got.Next != want[n-1] {
+			t.Fatalf("next %d after a full page that ends with %d", got.Next, want[n-1])
+		}
+		if again := j.Since(got.Next, service, "", 1); len(want) < limit && len(kept) > 0 && len(again.Decisions) != 0 {
+			t.Fatalf("the cursor %d does not pass over what did not match", got.Next)
+		}
+	})
+}
+
+func TestCursorOfAnEarlierDaemonIsOlderThanEverything(t *testing.T) {
+	before := NewJournal(time.UnixMilli(1_800_000_000_000), 100)
+	for range 500 {
+		before.Append(api.Record{})
+	}
+	cursor := before.Since(0, "", "", 1000).Next
+	after := NewJournal(time.UnixMilli(1_800_000_001_000), 100)
+	after.Append(api.Record{})
+	if n := len(after.Since(cursor, "", "", 10).Decisions); n != 1 {
+		t.Errorf("%d records after a restart, want the new one", n)
+	}
+}
+
+func TestJournalSpansAnHour(t *testing.T) {
+	g := newWorld("a", "b", "c").governor(t, control.Shadow)
+	if size, hour := g.recorder.journal.size, 3*int(time.Hour/period); size < hour || size > 2*hour {
+		t.Errorf("room for %d records, three loops make %d an hour", size, hour)
+	}
+}
