@@ -1,0 +1,754 @@
+// Package consultest is the contract between package consul and the store it talks to: everything that the Publisher,
+// the Watcher and the Elector rely on, as tests that any Consul-compatible server must pass. The real Consul passes
+// them, and so must whatever stands in for it.
+//
+//	func TestContract(t *testing.T) {
+//		consultest.Run(t, client)
+//	}
+//
+// The suite uses keys of its own under contract/ and leaves them behind. Against a real clock it takes about half a
+// minute, nearly all of it waiting for a session to expire. The package also has a Fake: the same in memory.
+package consultest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+)
+
+// Case is one clause of the contract.
+type Case struct {
+	Name string
+	Test func(t *testing.T, client *api.Client)
+}
+
+// Cases is the whole contract, for callers that must wrap each case, as in a testing/synctest bubble.
+var Cases = []Case{
+	{"KeysHoldValuesAndFlags", keysHoldValuesAndFlags},
+	{"MissingKeyIs404", missingKey},
+	{"CheckAndSet", checkAndSet},
+	{"ListIsRecursive", list},
+	{"BlockingQueryReturnsOnChange", blockingChange},
+	{"BlockingQueryReturnsOnDelete", blockingDelete},
+	{"BlockingQueryOnMissingKeyReturnsOnCreate", blockingCreate},
+	{"BlockingQueryEndsAfterWait", blockingWait},
+	{"SessionTTLBelowTenSecondsIsRefused", sessionTTL},
+	{"SessionIsRenewedOrUnknown", sessionRenew},
+	{"LockHasOneHolder", lockHolder},
+	{"ReleaseLeavesNoLockDelay", lockRelease},
+	{"DestroyedSessionReleasesAfterLockDelay", lockDelay},
+	{"SessionExpiresWithinTwiceItsTTL", sessionExpiry},
+	{"TransactionIsAllOrNothing", txnAtomic},
+	{"TransactionNamesEveryFailedOperation", txnErrors},
+	{"TransactionLocksAKeyThatIsUnchanged", txnLock},
+	{"TransactionOfTooManyOperationsIsRefused", txnLimit},
+	{"PublishedSettingIsWatched", publishAndWatch},
+	{"PublisherTellsConflictFromFence", publisherVerdicts},
+	{"OneOfTwoElectorsLeadsAndHandsOver", electorHandOver},
+	{"DeadLeaderIsReplacedAndFenced", electorTakeOver},
+	{"DeletedLockEndsTheLeadership", electorDeletedLock},
+}
+
+// Run runs every case in parallel against the server behind client.
+func Run(t *testing.T, client *api.Client) {
+	for _, c := range Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			c.Test(t, client)
+		})
+	}
+}
+
+// prefix returns a key prefix that no other case uses, with its closing slash.
+func prefix(t *testing.T) string {
+	name := t.Name()[strings.LastIndex(t.Name(), "/")+1:]
+	return fmt.Sprintf("contract/%s-%08x/", name, rand.Uint32())
+}
+
+func must[T any](t *testing.T) func(T, error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func put(t *testing.T, client *api.Client, key, value string) {
+	t.Helper()
+	if _, err := client.KV().Put(&api.KVPair{Key: key, Value: []byte(value)}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func get(t *testing.T, client *api.Client, key string) (*api.KVPair, *api.QueryMeta) {
+	t.Helper()
+	pair, meta, err := client.KV().Get(key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair, meta
+}
+
+func session(t *testing.T, client *api.Client, ttl, lockDelay time.Duration) string {
+	t.Helper()
+	entry := &api.SessionEntry{Name: t.Name(), LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease}
+	if ttl > 0 {
+		entry.TTL = ttl.String()
+	}
+	id, _, err := client.Session().CreateNoChecks(entry, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = client.Session().Destroy(id, nil) })
+	return id
+}
+
+func acquire(t *testing.T, client *api.Client, key, session string) bool {
+	t.Helper()
+	ok, _, err := client.KV().Acquire(&api.KVPair{Key: key, Value: []byte("held"), Session: session}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok
+}
+
+func txn(t *testing.T, client *api.Client, ops ...*api.KVTxnOp) (bool, *api.TxnResponse) {
+	t.Helper()
+	all := make(api.TxnOps, len(ops))
+	for i, op := range ops {
+		all[i] = &api.TxnOp{KV: op}
+	}
+	ok, answer, _, err := client.Txn().Txn(all, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok, answer
+}
+
+// eventually polls until condition holds, and fails the test where it does not within d. It returns how long it took.
+func eventually(t *testing.T, d time.Duration, what string, condition func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	for !condition() {
+		if time.Since(start) > d {
+			t.Fatalf("not within %s: %s", d, what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return time.Since(start)
+}
+
+func keysHoldValuesAndFlags(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	value := []byte{0, 0xff, '{', '}'}
+	if _, err := client.KV().Put(&api.KVPair{Key: key, Value: value, Flags: 1<<64 - 1}, nil); err != nil {
+		t.Fatal(err)
+	}
+	first, _ := get(t, client, key)
+	if first == nil || !bytes.Equal(first.Value, value) || first.Flags != 1<<64-1 || first.Session != "" {
+		t.Fatalf("read %+v", first)
+	}
+	if first.CreateIndex == 0 || first.CreateIndex != first.ModifyIndex {
+		t.Errorf("created at %d, modified at %d", first.CreateIndex, first.ModifyIndex)
+	}
+	put(t, client, key, "again")
+	second, _ := get(t, client, key)
+	if second.CreateIndex != first.CreateIndex || second.ModifyIndex <= first.ModifyIndex {
+		t.Errorf("indexes %d, %d after %d, %d", second.CreateIndex, second.ModifyIndex, first.CreateIndex, first.ModifyIndex)
+	}
+	stale, _, err := client.KV().Get(key, &api.QueryOptions{AllowStale: true})
+	if err != nil || stale == nil || stale.Key != key {
+		t.Errorf("stale read: %+v, %v", stale, err)
+	}
+}
+
+func missingKey(t *testing.T, client *api.Client) {
+	pair, meta := get(t, client, prefix(t)+"none")
+	if pair != nil || meta.LastIndex == 0 {
+		t.Errorf("read %+v at index %d, want nothing at an index to wait on", pair, meta.LastIndex)
+	}
+}
+
+func checkAndSet(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	cas := func(value string, index uint64) bool {
+		ok, _, err := client.KV().CAS(&api.KVPair{Key: key, Value: []byte(value), ModifyIndex: index}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !cas("one", 0) || cas("other", 0) {
+		t.Error("index 0 does not mean: only if the key does not exist")
+	}
+	pair, _ := get(t, client, key)
+	if !cas("two", pair.ModifyIndex) || cas("three", pair.ModifyIndex) {
+		t.Error("an index does not mean: only if the key has not been written since")
+	}
+	if pair, _ = get(t, client, key); string(pair.Value) != "two" {
+		t.Errorf("holds %q, want two", pair.Value)
+	}
+}
+
+func list(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	for _, key := range []string{"b/setting", "a/setting", "a/operator"} {
+		put(t, client, p+key, key)
+	}
+	pairs, meta, err := client.KV().List(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, pair := range pairs {
+		keys = append(keys, strings.TrimPrefix(pair.Key, p))
+	}
+	if got, want := strings.Join(keys, " "), "a/operator a/setting b/setting"; got != want || meta.LastIndex == 0 {
+		t.Errorf("listed %q at index %d, want %q", got, meta.LastIndex, want)
+	}
+	if pairs, _, err := client.KV().List(p+"none/", nil); err != nil || len(pairs) != 0 {
+		t.Errorf("listed %v, %v under an empty prefix", pairs, err)
+	}
+}
+
+// block waits on a key beyond index and calls change once the query is surely under way.
+func block(t *testing.T, client *api.Client, key string, index uint64, change func()) (*api.KVPair, *api.QueryMeta) {
+	t.Helper()
+	type result struct {
+		pair *api.KVPair
+		meta *api.QueryMeta
+		err  error
+	}
+	answers := make(chan result, 1)
+	go func() {
+		pair, meta, err := client.KV().Get(key, &api.QueryOptions{WaitIndex: index, WaitTime: time.Minute})
+		answers <- result{pair, meta, err}
+	}()
+	select {
+	case r := <-answers:
+		// A server may answer early where nothing has changed: allowed, and then there is nothing to wait for.
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		index = r.meta.LastIndex
+		return block(t, client, key, index, change)
+	case <-time.After(200 * time.Millisecond):
+	}
+	change()
+	select {
+	case r := <-answers:
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		if r.meta.LastIndex <= index {
+			t.Errorf("index %d after %d", r.meta.LastIndex, index)
+		}
+		return r.pair, r.meta
+	case <-time.After(10 * time.Second):
+		t.Fatal("the blocking query did not see the change within 10 s")
+		return nil, nil
+	}
+}
+
+func blockingChange(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	put(t, client, key, "one")
+	_, meta := get(t, client, key)
+	pair, _ := block(t, client, key, meta.LastIndex, func() { put(t, client, key, "two") })
+	if pair == nil || string(pair.Value) != "two" {
+		t.Errorf("answer %+v, want two", pair)
+	}
+}
+
+func blockingDelete(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	put(t, client, key, "one")
+	_, meta := get(t, client, key)
+	pair, _ := block(t, client, key, meta.LastIndex, func() { must[*api.WriteMeta](t)(client.KV().Delete(key, nil)) })
+	if pair != nil {
+		t.Errorf("answer %+v after the key was deleted", pair)
+	}
+}
+
+func blockingCreate(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	// Writes to other keys may wake this query, as they do in some versions of Consul: the loop is the reader's part.
+	_, meta := get(t, client, key)
+	pair, meta := block(t, client, key, meta.LastIndex, func() { put(t, client, key, "one") })
+	for start := time.Now(); pair == nil && time.Since(start) < 10*time.Second; {
+		var err error
+		pair, meta, err = client.KV().Get(key, &api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pair == nil {
+		t.Error("the key that was created is not seen")
+	}
+}
+
+func blockingWait(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	put(t, client, key, "one")
+	_, meta := get(t, client, key)
+	start := time.Now()
+	pair, after, err := client.KV().Get(key, &api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("a wait of 1 s took %s", took)
+	}
+	if pair == nil || string(pair.Value) != "one" || after.LastIndex < meta.LastIndex {
+		t.Errorf("answer %+v at index %d, want what was there at %d", pair, after.LastIndex, meta.LastIndex)
+	}
+}
+
+func sessionTTL(t *testing.T, client *api.Client) {
+	for _, ttl := range []string{"5s", "9999ms", "24h1s"} {
+		if id, _, err := client.Session().CreateNoChecks(&api.SessionEntry{TTL: ttl}, nil); err == nil {
+			t.Errorf("session %s with a TTL of %s", id, ttl)
+		}
+	}
+}
+
+func sessionRenew(t *testing.T, client *api.Client) {
+	id := session(t, client, 10*time.Second, time.Second)
+	entry, _, err := client.Session().Renew(id, nil)
+	if err != nil || entry == nil || entry.ID != id || entry.TTL != "10s" {
+		t.Errorf("renewed: %+v, %v", entry, err)
+	}
+	for range 2 { // to destroy it again is no error
+		must[*api.WriteMeta](t)(client.Session().Destroy(id, nil))
+	}
+	if entry, _, err := client.Session().Renew(id, nil); err != nil || entry != nil {
+		t.Errorf("renewed a destroyed session: %+v, %v; want nil, no error", entry, err)
+	}
+}
+
+func lockHolder(t *testing.T, client *api.Client) {
+	key := prefix(t) + "lock"
+	a, b := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
+	if !acquire(t, client, key, a) || acquire(t, client, key, b) {
+		t.Fatal("not exactly the first session got the lock")
+	}
+	if !acquire(t, client, key, a) {
+		t.Error("the holder cannot acquire its own lock again")
+	}
+	pair, _ := get(t, client, key)
+	if pair.Session != a || pair.LockIndex != 1 {
+		t.Errorf("held by %q, lock index %d", pair.Session, pair.LockIndex)
+	}
+	// A lock is advisory: any writer may write the value, and the lock stays.
+	put(t, client, key, "scribble")
+	if pair, _ = get(t, client, key); pair.Session != a {
+		t.Errorf("a plain write took the lock away: %+v", pair)
+	}
+	if _, _, err := client.KV().Acquire(&api.KVPair{Key: key + "2", Session: "b3c1c7a2-5f1e-4a54-9d3e-0d6f5b1f8f00"}, nil); err == nil {
+		t.Error("a session that does not exist acquired a lock without an error")
+	}
+}
+
+func lockRelease(t *testing.T, client *api.Client) {
+	key := prefix(t) + "lock"
+	a, b := session(t, client, 0, 10*time.Second), session(t, client, 0, time.Second)
+	acquire(t, client, key, a)
+	release := func(session string) bool {
+		ok, _, err := client.KV().Release(&api.KVPair{Key: key, Value: []byte("left"), Session: session}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if release(b) {
+		t.Error("a session released a lock that it does not hold")
+	}
+	if !release(a) {
+		t.Fatal("the holder could not release")
+	}
+	if pair, _ := get(t, client, key); pair.Session != "" || string(pair.Value) != "left" {
+		t.Errorf("after the release: %+v", pair)
+	}
+	if !acquire(t, client, key, b) {
+		t.Error("a released lock cannot be had at once")
+	}
+}
+
+func lockDelay(t *testing.T, client *api.Client) {
+	key := prefix(t) + "lock"
+	a, b := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
+	acquire(t, client, key, a)
+	held, meta := get(t, client, key)
+	free, _ := block(t, client, key, meta.LastIndex, func() { must[*api.WriteMeta](t)(client.Session().Destroy(a, nil)) })
+	if free == nil || free.Session != "" || free.ModifyIndex <= held.ModifyIndex {
+		t.Fatalf("after its session was destroyed the lock is %+v", free)
+	}
+	if acquire(t, client, key, b) {
+		t.Error("the lock could be had at once in spite of the lock delay")
+	}
+	eventually(t, 5*time.Second, "the lock can be had after its delay", func() bool { return acquire(t, client, key, b) })
+}
+
+func sessionExpiry(t *testing.T, client *api.Client) {
+	key := prefix(t) + "lock"
+	id := session(t, client, 10*time.Second, time.Second)
+	acquire(t, client, key, id)
+	took := eventually(t, 25*time.Second, "the lock of a session that is not renewed is released", func() bool {
+		pair, _ := get(t, client, key)
+		return pair.Session == ""
+	})
+	if took < 9500*time.Millisecond {
+		t.Errorf("the session expired after %s, before its TTL of 10 s", took)
+	}
+}
+
+func txnAtomic(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	lock, key := p+"lock", p+"key"
+	id := session(t, client, 0, time.Second)
+	acquire(t, client, lock, id)
+	guard := &api.KVTxnOp{Verb: api.KVCheckSession, Key: lock, Session: id}
+
+	ok, answer := txn(t, client, guard, &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: []byte("one")})
+	if !ok || len(answer.Results) != 2 || len(answer.Errors) != 0 {
+		t.Fatalf("write under the lock: %v, %+v", ok, answer)
+	}
+	pair, _ := get(t, client, key)
+	if got := answer.Results[1].KV.ModifyIndex; got != pair.ModifyIndex || got == 0 {
+		t.Errorf("the transaction says index %d, the key %d", got, pair.ModifyIndex)
+	}
+
+	stale := &api.KVTxnOp{Verb: api.KVCAS, Key: key + "2", Value: []byte("x"), Index: 12345}
+	ok, answer = txn(t, client, &api.KVTxnOp{Verb: api.KVSet, Key: key, Value: []byte("two")}, stale)
+	if ok || len(answer.Errors) != 1 || answer.Errors[0].OpIndex != 1 || answer.Errors[0].What == "" {
+		t.Errorf("a stale write: %v, %+v", ok, answer)
+	}
+	if pair, _ := get(t, client, key); string(pair.Value) != "one" {
+		t.Errorf("half a transaction was applied: %q", pair.Value)
+	}
+}
+
+func txnErrors(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	lock, key := p+"lock", p+"key"
+	holder, other := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
+	acquire(t, client, lock, holder)
+	put(t, client, key, "one")
+	failed := func(ops ...*api.KVTxnOp) string {
+		ok, answer := txn(t, client, ops...)
+		if ok {
+			t.Fatalf("succeeded: %+v", answer)
+		}
+		var indexes []string
+		for _, e := range answer.Errors {
+			indexes = append(indexes, fmt.Sprint(e.OpIndex))
+		}
+		return strings.Join(indexes, " ")
+	}
+	fresh, _ := get(t, client, key)
+	good := &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: []byte("two"), Index: fresh.ModifyIndex}
+	stale := &api.KVTxnOp{Verb: api.KVCAS, Key: key, Value: []byte("two"), Index: fresh.ModifyIndex - 1}
+	check := func(key, session string) *api.KVTxnOp {
+		return &api.KVTxnOp{Verb: api.KVCheckSession, Key: key, Session: session}
+	}
+	for _, test := range []struct{ name, got, want string }{
+		{"stale index", failed(check(lock, holder), stale), "1"},
+		{"other holder", failed(check(lock, other), good), "0"},
+		{"no such lock", failed(check(lock+"2", holder), good), "0"},
+		{"both", failed(check(lock, other), stale), "0 1"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: operations %q failed, want %q", test.name, test.got, test.want)
+		}
+	}
+	must[*api.WriteMeta](t)(client.Session().Destroy(holder, nil))
+	if got := failed(check(lock, holder), good); got != "0" {
+		t.Errorf("session destroyed: operations %q failed, want 0", got)
+	}
+}
+
+func txnLock(t *testing.T, client *api.Client) {
+	key := prefix(t) + "lock"
+	a, b := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
+	lock := func(session, value string) *api.KVTxnOp {
+		return &api.KVTxnOp{Verb: api.KVLock, Key: key, Value: []byte(value), Session: session}
+	}
+	absent := &api.KVTxnOp{Verb: api.KVCheckNotExists, Key: key}
+	if ok, answer := txn(t, client, absent, lock(a, "a")); !ok {
+		t.Fatalf("lock on a new key: %+v", answer.Errors)
+	}
+	if ok, _ := txn(t, client, absent, lock(a, "a")); ok {
+		t.Error("the key exists and was called absent")
+	}
+	held, _ := get(t, client, key)
+	if held.Session != a || string(held.Value) != "a" {
+		t.Fatalf("locked: %+v", held)
+	}
+	at := func(index uint64) *api.KVTxnOp { return &api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: index} }
+	if ok, _ := txn(t, client, at(held.ModifyIndex), lock(b, "b")); ok {
+		t.Error("a held lock was taken")
+	}
+	if _, _, err := client.KV().Release(&api.KVPair{Key: key, Value: held.Value, Session: a}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if ok, _ := txn(t, client, at(held.ModifyIndex), lock(b, "b")); ok {
+		t.Error("a lock was taken at an index that has passed")
+	}
+	free, _ := get(t, client, key)
+	if ok, answer := txn(t, client, at(free.ModifyIndex), lock(b, "b")); !ok {
+		t.Errorf("a free lock was not to be had: %+v", answer.Errors)
+	}
+	must[*api.WriteMeta](t)(client.Session().Destroy(b, nil))
+	free, _ = get(t, client, key)
+	if ok, _ := txn(t, client, at(free.ModifyIndex), lock(a, "a")); ok {
+		t.Error("a transaction took the lock in spite of the lock delay")
+	}
+}
+
+func txnLimit(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	ops := make(api.TxnOps, 200)
+	for i := range ops {
+		ops[i] = &api.TxnOp{KV: &api.KVTxnOp{Verb: api.KVSet, Key: fmt.Sprintf("%s%d", p, i)}}
+	}
+	if ok, _, _, err := client.Txn().Txn(ops, nil); ok || err == nil {
+		t.Errorf("a transaction of 200 operations: %v, %v; want an error", ok, err)
+	}
+	if pairs, _, err := client.KV().List(p, nil); err != nil || len(pairs) != 0 {
+		t.Errorf("%d of its keys exist, %v", len(pairs), err)
+	}
+}
+
+// Setting returns a valid Setting of a service, for tests.
+func Setting(service string, limit int) actuators.Setting {
+	return actuators.Setting{
+		Service: service,
+		Reason:  "test",
+		Concurrency: &actuators.Concurrency{
+			Limit: limit, Ceiling: 2 * limit, LatencyTargetSeconds: 0.12, Fallback: 60, Min: 1, Max: 1000,
+		},
+	}
+}
+
+// fenceOf takes the leader's lock for epoch by hand.
+func fenceOf(t *testing.T, client *api.Client, keys actuators.Keys, epoch uint64) consul.Fence {
+	t.Helper()
+	fence := consul.Fence{Key: keys.Leader(), Session: session(t, client, 0, time.Second), Epoch: epoch}
+	if !acquire(t, client, fence.Key, fence.Session) {
+		t.Fatal("the lock is not free")
+	}
+	return fence
+}
+
+func publishAndWatch(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
+	fence := fenceOf(t, client, keys, 1)
+
+	values := make(chan []byte, 100)
+	watcher := consul.Watcher{Client: client, Keys: keys, OnError: func(err error) {
+		if ctx.Err() == nil {
+			t.Error(err)
+		}
+	}}
+	done := make(chan error, 1)
+	go func() { done <- watcher.Watch(ctx, "checkout", func(raw []byte) { values <- raw }) }()
+	receive := func() []byte {
+		t.Helper()
+		select {
+		case raw := <-values:
+			return raw
+		case <-time.After(10 * time.Second):
+			t.Fatal("the watcher did not say anything within 10 s")
+			return nil
+		}
+	}
+
+	if raw := receive(); raw != nil {
+		t.Errorf("first value %q, want nil: the key does not exist", raw)
+	}
+	var last actuators.Setting
+	var index uint64
+	for _, limit := range []int{40, 50, 50} {
+		next := Setting("checkout", limit).After(last, fence.Epoch, time.Now())
+		var err error
+		if index, err = publisher.Publish(ctx, fence, next, index); err != nil {
+			t.Fatal(err)
+		}
+		got, err := actuators.Accept(receive(), "checkout", last)
+		if err != nil || got.Concurrency.Limit != limit || got.Revision != next.Revision {
+			t.Fatalf("watched %+v, %v; want limit %d, revision %d", got, err, limit, next.Revision)
+		}
+		last = got
+	}
+	read, err := publisher.Read(ctx, "checkout")
+	if err != nil || read.Err != nil || read.Index != index || read.Setting.Revision != last.Revision {
+		t.Errorf("read %+v, %v; want revision %d at index %d", read, err, last.Revision, index)
+	}
+	put(t, client, keys.Operator("checkout"), "{}")
+	put(t, client, keys.Setting("cart"), "{}")
+	all, err := publisher.ReadAll(ctx)
+	if err != nil || len(all) != 2 || all["checkout"].Index != index || all["cart"].Err == nil {
+		t.Errorf("read all: %+v, %v", all, err)
+	}
+	must[*api.WriteMeta](t)(client.KV().Delete(keys.Setting("checkout"), nil))
+	if raw := receive(); raw != nil {
+		t.Errorf("value %q, want nil: the key is deleted", raw)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Watch returned %v", err)
+	}
+}
+
+func publisherVerdicts(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
+	fence := fenceOf(t, client, keys, 1)
+	first := Setting("checkout", 40).After(actuators.Setting{}, 1, time.Now())
+	index, err := publisher.Publish(t.Context(), fence, first, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := Setting("checkout", 50).After(first, 1, time.Now())
+
+	edited := Setting("checkout", 7).After(first, 1, time.Now())
+	raw, err := edited.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, keys.Setting("checkout"), string(raw))
+	_, err = publisher.Publish(t.Context(), fence, next, index)
+	werr, ok := errors.AsType[*consul.WriteError](err)
+	if !ok || !errors.Is(err, consul.ErrConflict) || werr.Current == nil || werr.Current.Setting.Concurrency.Limit != 7 {
+		t.Fatalf("over a hand-edited key: %v, want a conflict that shows the limit of 7", err)
+	}
+
+	must[*api.WriteMeta](t)(client.Session().Destroy(fence.Session, nil))
+	next = Setting("checkout", 50).After(werr.Current.Setting, 1, time.Now())
+	if _, err = publisher.Publish(t.Context(), fence, next, werr.Current.Index); !errors.Is(err, consul.ErrFenced) {
+		t.Errorf("without the lock: %v, want ErrFenced", err)
+	}
+	if pair, _ := get(t, client, keys.Setting("checkout")); !bytes.Equal(pair.Value, raw) {
+		t.Errorf("the refused writes left %s", pair.Value)
+	}
+}
+
+// elector is one that runs until stop is called.
+type elector struct {
+	*consul.Elector
+	stop func()
+}
+
+func runElector(t *testing.T, client *api.Client, keys actuators.Keys, instance string) elector {
+	t.Helper()
+	e, err := consul.NewElector(client, consul.ElectorOptions{Keys: keys, Instance: instance, API: "http://" + instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); e.Run(ctx, nil) }()
+	stop := func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return elector{e, stop}
+}
+
+func electorHandOver(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	a := runElector(t, client, keys, "a")
+	eventually(t, 10*time.Second, "a alone leads", func() bool { return a.State().Leading })
+	b := runElector(t, client, keys, "b")
+	eventually(t, 10*time.Second, "b knows who leads", func() bool { return b.State().Holder.Instance == "a" })
+	for range 50 {
+		if !a.State().Leading || b.State().Leading {
+			t.Fatalf("a: %+v, b: %+v; want a to lead alone", a.State(), b.State())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	first := a.State().Fence
+
+	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
+	setting := Setting("checkout", 40).After(actuators.Setting{}, first.Epoch, time.Now())
+	index, err := publisher.Publish(t.Context(), first, setting, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	a.stop()
+	if took := eventually(t, 5*time.Second, "b leads", func() bool { return b.State().Leading }); took > 3*time.Second {
+		t.Errorf("a clean stop took %s to hand over", took)
+	}
+	second := b.State().Fence
+	if second.Epoch <= first.Epoch || second.Session == first.Session {
+		t.Errorf("fence %+v after %+v", second, first)
+	}
+	late := Setting("checkout", 50).After(setting, first.Epoch, time.Now())
+	if _, err := publisher.Publish(t.Context(), first, late, index); !errors.Is(err, consul.ErrFenced) {
+		t.Errorf("the old leader's write: %v, want ErrFenced", err)
+	}
+	if _, err := publisher.Publish(t.Context(), second, setting.After(setting, second.Epoch, time.Now()), index); err != nil {
+		t.Errorf("the new leader's write: %v", err)
+	}
+	b.stop()
+	if pair, _ := get(t, client, keys.Leader()); pair.Session != "" || !strings.Contains(string(pair.Value), `"term":`) {
+		t.Errorf("after both have stopped the lock is %+v", pair)
+	}
+}
+
+// The dead leader is a session that nobody renews. Consul expires it after 10 to 20 s and the lock delay takes one more.
+func electorTakeOver(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	dead := consul.Fence{Key: keys.Leader(), Session: session(t, client, 10*time.Second, time.Second), Epoch: 41}
+	value := []byte(`{"instance":"dead","api":"","term":41}`)
+	if ok, _, err := client.KV().Acquire(&api.KVPair{Key: dead.Key, Value: value, Session: dead.Session}, nil); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
+	setting := Setting("checkout", 40).After(actuators.Setting{}, 41, time.Now())
+	index, err := publisher.Publish(t.Context(), dead, setting, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, c := runElector(t, client, keys, "b"), runElector(t, client, keys, "c")
+	took := eventually(t, 25*time.Second, "a standby leads", func() bool { return b.State().Leading || c.State().Leading })
+	t.Logf("the dead leader was replaced after %s", took)
+	if b.State().Leading && c.State().Leading {
+		t.Error("both standbys lead")
+	}
+	fence, ok := b.Fence()
+	if !ok {
+		fence, _ = c.Fence()
+	}
+	if fence.Epoch != 42 {
+		t.Errorf("epoch %d after 41", fence.Epoch)
+	}
+	if _, err := publisher.Publish(t.Context(), dead, setting.After(setting, 41, time.Now()), index); !errors.Is(err, consul.ErrFenced) {
+		t.Errorf("the dead leader's write: %v, want ErrFenced", err)
+	}
+}
+
+func electorDeletedLock(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	e := runElector(t, client, keys, "a")
+	eventually(t, 10*time.Second, "a leads", func() bool { return e.State().Leading })
+	first := e.State().Fence
+	must[*api.WriteMeta](t)(client.KV().Delete(keys.Leader(), nil))
+	eventually(t, 10*time.Second, "a leads again by a new session and a newer epoch", func() bool {
+		second, ok := e.Fence()
+		return ok && second.Session != first.Session && second.Epoch > first.Epoch
+	})
+}

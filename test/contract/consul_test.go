@@ -1,0 +1,30 @@
+package contract
+
+import (
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+	"go.uber.org/goleak"
+
+	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/test/servers"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// connect returns a client of its own connections, closed with the test.
+func connect(t *testing.T, address, token string) *api.Client {
+	t.Helper()
+	config := api.DefaultConfig()
+	config.Address, config.Token = address, token
+	t.Cleanup(config.Transport.CloseIdleConnections)
+	client, err := api.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func TestRealConsulKeepsTheContract(t *testing.T) {
+	consultest.Run(t, connect(t, servers.Consul(t).Address(), ""))
+}
