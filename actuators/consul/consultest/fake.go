@@ -59,9 +59,12 @@ func (f *Fake) SetHook(hook func(http.ResponseWriter, *http.Request) bool) {
 }
 
 // Client returns a client without a network: requests are handled in this process, and end when their context does.
-func (f *Fake) Client() *api.Client {
+func (f *Fake) Client() *api.Client { return ClientOf(f) }
+
+// ClientOf is Client for any handler, such as one that stands between a client and a Fake.
+func ClientOf(handler http.Handler) *api.Client {
 	config := api.DefaultConfig()
-	config.HttpClient = &http.Client{Transport: roundTripper{f}}
+	config.HttpClient = &http.Client{Transport: roundTripper{handler}}
 	client, err := api.NewClient(config)
 	if err != nil {
 		panic(err) // only for an address that cannot be parsed
@@ -76,8 +79,12 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	go func() {
 		recorder := httptest.NewRecorder()
 		defer func() {
-			if recover() == http.ErrAbortHandler {
+			switch p := recover(); p {
+			case nil:
+			case http.ErrAbortHandler:
 				answer <- nil
+			default:
+				panic(p)
 			}
 		}()
 		rt.handler.ServeHTTP(recorder, r)

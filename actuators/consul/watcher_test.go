@@ -1,0 +1,365 @@
+package consul_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+)
+
+// agent answers reads of a key as a test says, and notes when it was asked with which index.
+type agent struct {
+	mu      sync.Mutex
+	asked   []time.Time
+	indexes []string
+	answer  func(n int, w http.ResponseWriter, r *http.Request) // n counts from 1
+}
+
+func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	a.asked = append(a.asked, time.Now())
+	a.indexes = append(a.indexes, r.URL.Query().Get("index"))
+	n := len(a.asked)
+	a.mu.Unlock()
+	a.answer(n, w, r)
+}
+
+func (a *agent) requests() (asked []time.Time, indexes []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.asked), slices.Clone(a.indexes)
+}
+
+func value(w http.ResponseWriter, index uint64, body string) {
+	w.Header().Set("X-Consul-Index", strconv.FormatUint(index, 10))
+	fmt.Fprintf(w, `[{"Key":"k","Value":%q,"ModifyIndex":1}]`, base64.StdEncoding.EncodeToString([]byte(body)))
+}
+
+// watched is a watch that runs for a while in fake time.
+type watched struct {
+	*agent
+	mu     sync.Mutex
+	values []string // "<nil>" for a key that does not exist
+	errs   []error
+}
+
+func watchFor(t *testing.T, d time.Duration, answer func(n int, w http.ResponseWriter, r *http.Request)) *watched {
+	t.Helper()
+	w := &watched{agent: &agent{answer: answer}}
+	watcher := consul.Watcher{Client: consultest.ClientOf(w.agent), OnError: func(err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.errs = append(w.errs, err)
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := watcher.Watch(ctx, "checkout", func(raw []byte) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if raw == nil {
+			w.values = append(w.values, "<nil>")
+		} else {
+			w.values = append(w.values, string(raw))
+		}
+	}); err == nil || ctx.Err() == nil {
+		t.Errorf("Watch returned %v before its context ended", err)
+	}
+	time.Sleep(2 * time.Second) // for handlers that were abandoned
+	return w
+}
+
+func (w *watched) expect(t *testing.T, values ...string) {
+	t.Helper()
+	if !slices.Equal(w.values, values) {
+		t.Errorf("applied %q, want %q", w.values, values)
+	}
+}
+
+func block(r *http.Request) { <-r.Context().Done() }
+
+// Item A20a: hashicorp/consul PR 2621, cortexproject/cortex#1708: the index goes back and updates are missed for ever.
+func TestIndexThatGoesBackStartsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, time.Minute, func(n int, w http.ResponseWriter, r *http.Request) {
+			switch n {
+			case 1:
+				value(w, 900, "old")
+			case 2:
+				value(w, 40, "new")
+			case 3:
+				value(w, 41, "newer")
+			default:
+				block(r)
+			}
+		})
+		w.expect(t, "old", "new", "newer")
+		if _, indexes := w.requests(); !slices.Equal(indexes[:4], []string{"", "900", "", "41"}) {
+			t.Errorf("asked with indexes %q, want none after it went back", indexes)
+		}
+	})
+}
+
+// Item A20b: hashicorp/consul PR 4437: index 0 makes a hot loop.
+func TestIndexZeroIsNeverSentAndNeverHot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 30*time.Second, func(_ int, w http.ResponseWriter, _ *http.Request) { value(w, 0, "same") })
+		w.expect(t, "same")
+		asked, indexes := w.requests()
+		for i, index := range indexes {
+			if index != "" {
+				t.Fatalf("request %d asks for index %q", i, index)
+			}
+		}
+		if len(asked) > 31 || len(asked) < 25 {
+			t.Errorf("%d requests in 30 s, want one a second", len(asked))
+		}
+	})
+}
+
+// Item A20c: hashicorp/consul#1244, #3890: queries return at once with nothing changed.
+func TestUnchangedValueIsNoUpdateAndBoundsTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 30*time.Second, func(n int, w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(5 * time.Millisecond)
+			value(w, uint64(900+n), "same")
+		})
+		w.expect(t, "same")
+		if asked, _ := w.requests(); len(asked) > 32 {
+			t.Errorf("%d requests in 30 s for a value that never changes", len(asked))
+		}
+	})
+}
+
+func TestValueThatAlwaysChangesBoundsTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 10*time.Second, func(n int, w http.ResponseWriter, _ *http.Request) {
+			value(w, uint64(900+n), strconv.Itoa(n))
+		})
+		if asked, _ := w.requests(); len(asked) > 101 || len(asked) != len(w.values) {
+			t.Errorf("%d requests and %d values in 10 s, want at most ten a second", len(asked), len(w.values))
+		}
+	})
+}
+
+// Item A20d: a proxy cuts every long poll after a second. What was cut is read again at once, without the index.
+func TestCutConnectionsAreRetriedWithJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 5*time.Minute, func(_ int, w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("index") == "" {
+				value(w, 900, "same")
+				return
+			}
+			time.Sleep(time.Second)
+			panic(http.ErrAbortHandler)
+		})
+		w.expect(t, "same")
+		asked, indexes := w.requests()
+		if len(asked) > 5*60*2 || len(w.errs) < 60 {
+			t.Errorf("%d requests and %d errors in 5 min", len(asked), len(w.errs))
+		}
+		distinct := map[time.Duration]bool{}
+		for i := 1; i < len(asked); i++ {
+			if indexes[i] == "" {
+				distinct[asked[i].Sub(asked[i-1])] = true
+			}
+		}
+		if len(distinct) < len(w.errs)/2 {
+			t.Errorf("%d different pauses after %d cuts: no jitter", len(distinct), len(w.errs))
+		}
+	})
+}
+
+// The same for an agent that is down, restarting or says 429 "too many concurrent connections" (hashicorp/consul#11030).
+func TestFailuresBackOffUpToTheCap(t *testing.T) {
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusForbidden} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watchFor(t, time.Hour, func(_ int, w http.ResponseWriter, _ *http.Request) {
+					http.Error(w, "Permission denied or so", status)
+				})
+				w.expect(t)
+				asked, _ := w.requests()
+				// A mean pause of 15 s once the cap is reached.
+				if len(asked) < 120 || len(asked) > 400 {
+					t.Errorf("%d requests in an hour, want about 240", len(asked))
+				}
+				for i := 1; i < len(asked); i++ {
+					if pause := asked[i].Sub(asked[i-1]); pause > 30*time.Second {
+						t.Errorf("a pause of %s, above the cap", pause)
+					}
+				}
+				if len(w.errs) != len(asked) {
+					t.Errorf("%d errors reported of %d", len(w.errs), len(asked))
+				}
+			})
+		})
+	}
+}
+
+// Item A20e, and A22: git2consul-go#46: the key vanishes. The reader is told, and told again when it is back.
+func TestDeletedKeyIsReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 30*time.Second, func(n int, w http.ResponseWriter, r *http.Request) {
+			switch n {
+			case 1:
+				value(w, 10, "one")
+			case 2, 3:
+				w.Header().Set("X-Consul-Index", strconv.Itoa(10+n))
+				w.WriteHeader(http.StatusNotFound)
+			case 4:
+				value(w, 20, "one")
+			case 5:
+				value(w, 21, "") // an empty value is a value
+			default:
+				block(r)
+			}
+		})
+		w.expect(t, "one", "<nil>", "one", "")
+	})
+}
+
+// Item A20f: hashicorp/nomad#10584: a query that never returns.
+func TestHangingQueryEndsByTheClientsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 10*time.Minute, func(n int, w http.ResponseWriter, r *http.Request) {
+			switch n {
+			case 1:
+				value(w, 10, "one")
+			case 2:
+				block(r)
+			case 3:
+				value(w, 11, "two")
+			default:
+				block(r)
+			}
+		})
+		w.expect(t, "one", "two")
+		asked, _ := w.requests()
+		wait := time.Minute
+		if hung := asked[2].Sub(asked[1]); hung < wait+wait/16 || hung > wait+wait/16+4*time.Second {
+			t.Errorf("the hanging query was given up after %s, want %s and a little", hung, wait+wait/16)
+		}
+	})
+}
+
+// A reader that reconnects to what it already has must not take it for a renewed lease.
+func TestReconnectingToTheSameValueIsNoUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 5*time.Minute, func(n int, w http.ResponseWriter, _ *http.Request) {
+			if n%2 == 0 {
+				http.Error(w, "No cluster leader", http.StatusInternalServerError)
+				return
+			}
+			value(w, 900, "same")
+		})
+		w.expect(t, "same")
+		if len(w.errs) < 20 {
+			t.Errorf("only %d reconnections", len(w.errs))
+		}
+	})
+}
+
+// Item A22: a thousand guards restarted together with Consul down.
+func TestFirstConnectsAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &agent{answer: func(_ int, _ http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		start := time.Now()
+		var all sync.WaitGroup
+		for range 1000 {
+			watcher := consul.Watcher{Client: consultest.ClientOf(a)}
+			all.Go(func() { _ = watcher.Watch(ctx, "checkout", func([]byte) {}) })
+		}
+		all.Wait()
+		asked, _ := a.requests()
+		perSecond := map[int]int{}
+		busiest := map[int]int{} // by 100 ms
+		for _, at := range asked {
+			perSecond[int(at.Sub(start)/time.Second)]++
+			busiest[int(at.Sub(start)/(100*time.Millisecond))]++
+		}
+		for slot, n := range busiest {
+			if n > 400 {
+				t.Errorf("%d requests in the tenth of a second number %d", n, slot)
+			}
+		}
+		if n := perSecond[100]; n > 200 {
+			t.Errorf("%d requests in a second after 100 s of Consul being down", n)
+		}
+	})
+}
+
+func TestWatchRefusesABadServiceName(t *testing.T) {
+	watcher := consul.Watcher{Client: consultest.NewFake().Client()}
+	for _, name := range []string{"", "a//b", "../x", "a\nb"} {
+		if err := watcher.Watch(t.Context(), name, func([]byte) { t.Error("applied") }); err == nil {
+			t.Errorf("watched %q", name)
+		}
+	}
+}
+
+// Item A20: hashicorp/consul#9647: abandoned long polls. One connection serves a watch for its whole life.
+func TestWatchKeepsOneConnection(t *testing.T) {
+	store := consultest.NewFake()
+	var mu sync.Mutex
+	opened := 0
+	server := httptest.NewUnstartedServer(store)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			mu.Lock()
+			opened++
+			mu.Unlock()
+		}
+	}
+	server.Start()
+	defer server.Close()
+	config := api.DefaultConfig()
+	config.Address = server.URL
+	defer config.Transport.CloseIdleConnections()
+	client, err := api.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	values := make(chan string, 10)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = (&consul.Watcher{Client: client}).Watch(ctx, "checkout", func(raw []byte) { values <- string(raw) })
+	}()
+	<-values
+	writer := store.Client() // without a connection
+	for i := range 5 {
+		want := strconv.Itoa(i)
+		pair := &api.KVPair{Key: actuators.Keys{}.Setting("checkout"), Value: []byte(want)}
+		if _, err := writer.KV().Put(pair, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-values; got != want {
+			t.Errorf("applied %q, want %q", got, want)
+		}
+	}
+	cancel()
+	<-done
+	mu.Lock()
+	defer mu.Unlock()
+	if opened != 1 {
+		t.Errorf("%d connections for one watch", opened)
+	}
+}
