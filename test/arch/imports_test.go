@@ -149,8 +149,13 @@ func TestServicesInheritLittle(t *testing.T) {
 	}
 }
 
-// daemonBudget bounds the packages linked into governor, the standard library included (about two thirds of them).
-const daemonBudget = 320
+// The budget of cmd/governor. The packages of others are what we choose: 107, of which 40 are protobuf and client_golang,
+// 20 Consul's client, 20 the web server with TLS and authentication and the HTTP client that Prometheus's users expect. All
+// in all, with the standard library (225, and a few more or less by platform and Go version), it links 345.
+const (
+	foreignBudget = 110
+	totalBudget   = 360
+)
 
 func TestDaemonStaysWithinItsBudget(t *testing.T) {
 	for _, p := range list(t, ".", "./cmd/governor") {
@@ -161,9 +166,9 @@ func TestDaemonStaysWithinItsBudget(t *testing.T) {
 			}
 		}
 		t.Logf("cmd/governor links %d packages, %d of them of others", len(p.Deps), foreign)
-		if len(p.Deps) > daemonBudget {
-			t.Errorf("cmd/governor links %d packages (%d of others), the budget is %d: what came in, and is it worth it?",
-				len(p.Deps), foreign, daemonBudget)
+		if foreign > foreignBudget || len(p.Deps) > totalBudget {
+			t.Errorf("cmd/governor links %d packages of others and %d in all, the budget is %d and %d: what came in, and is it worth it?",
+				foreign, len(p.Deps), foreignBudget, totalBudget)
 		}
 	}
 }

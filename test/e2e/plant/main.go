@@ -40,6 +40,7 @@ func main() {
 	seed := app.Flag("seed", "Seed of the service times.").Default("1").Uint64()
 	service := app.Flag("service", "Name of the service.").Default("plant").String()
 	kind := app.Flag("guard", "none, governed or static.").Default("none").Enum("none", "governed", "static")
+	reflex := app.Flag("reflex", "Where --guard=governed: let the guard move the limit between governor's decisions.").Default("true").Bool()
 	slo := app.Flag("slo", "Latency objective of the service.").Default("300ms").Duration()
 	low := app.Flag("min", "Lowest concurrency limit.").Default("8").Int()
 	high := app.Flag("max", "Highest concurrency limit; the limit where --guard=static.").Default("400").Int()
@@ -51,7 +52,7 @@ func main() {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	p, err := plant.New(plant.Settings{Servers: *servers, MeanSeconds: mean.Seconds()}, *seed)
 	if err == nil {
-		config := guard.Config{Service: *service, SLO: *slo, Min: *low, Max: *high, Logger: log}
+		config := guard.Config{Service: *service, SLO: *slo, Min: *low, Max: *high, NoReflex: !*reflex, Logger: log}
 		err = run(ctx, p, *listen, *kind, config, *consulAddress, log)
 	}
 	if err != nil {

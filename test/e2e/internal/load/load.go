@@ -277,9 +277,6 @@ func (s Summary) BadRatio() float64 {
 	return float64(s.Slow+s.Failed+s.TimedOut) / float64(s.Admitted())
 }
 
-// Lagged reports whether the generator itself was too late for the summary to mean much.
-func (s Summary) Lagged() bool { return s.Lateness > MaxLateness }
-
 func (s Summary) String() string {
 	return fmt.Sprintf("%.1f s: offered %d, ok %d, slow %d, timed out %d, failed %d, refused %d, bad %.2f %%, "+
 		"mean %.0f ms, p99 %.0f ms, generator late by %.1f ms (p99)",

@@ -6,8 +6,9 @@
 //	          │ scrapes                                          ▼ queries
 //	checkout  ▼  guard inside                                 governor ──┐
 //	search    sidecar ──► bare service                                   │ Settings
+//	payments     guard inside, reflex off                                │
 //	twin         guard at a fixed limit, nobody at the wheel             ▼
-//	   ▲                checkout, search ◄──────────────────────────── Consul
+//	   ▲                checkout, search, payments ◄────────────────── Consul
 //	   └── load, open loop
 //
 // Each service has 8 servers of 40 ms on average, so its capacity is 200 requests a second, on any machine.
@@ -20,10 +21,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
@@ -59,13 +62,14 @@ const (
 const (
 	Checkout = "checkout" // guard inside
 	Search   = "search"   // behind the sidecar
+	Payments = "payments" // guard inside, reflex off: its limit is what governor publishes, nothing else
 	Twin     = "twin"     // guard inside, at the fixed limit Max, reflex off
 )
 
 // Governed are the services that governor steers; Services are all.
 var (
-	Governed = []string{Checkout, Search}
-	Services = []string{Checkout, Search, Twin}
+	Governed = []string{Checkout, Search, Payments}
+	Services = []string{Checkout, Search, Payments, Twin}
 )
 
 // World is everything that runs. Start, Stop and the like are for one goroutine; reading is safe from several.
@@ -123,14 +127,17 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 	if w.Consul, err = servers.StartConsul(ctx, dir, logf); err != nil {
 		return w, err
 	}
-	for i, service := range []struct{ name, kind string }{{Checkout, "governed"}, {Search, "none"}, {Twin, "static"}} {
+	for i, service := range []struct{ name, kind, reflex string }{
+		{Checkout, "governed", "--reflex"}, {Search, "none", "--reflex"}, {Payments, "governed", "--no-reflex"},
+		{Twin, "static", "--no-reflex"},
+	} {
 		address, err := freeAddress()
 		if err != nil {
 			return w, err
 		}
 		w.plants[service.name], w.clients[service.name], w.metrics[service.name] = address, address, address
 		if _, err := w.start(ctx, service.name, bin.Plant, "http://"+address+"/control",
-			"--listen="+address, "--service="+service.name, "--guard="+service.kind, fmt.Sprintf("--seed=%d", i+1),
+			"--listen="+address, "--service="+service.name, "--guard="+service.kind, service.reflex, fmt.Sprintf("--seed=%d", i+1),
 			fmt.Sprintf("--servers=%d", Servers), "--mean="+Mean.String(), "--slo="+SLO.String(),
 			fmt.Sprintf("--min=%d", Min), fmt.Sprintf("--max=%d", Max), "--consul="+w.Consul.Address(),
 		); err != nil {
@@ -150,7 +157,7 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		return w, err
 	}
 	w.Prometheus, err = servers.StartPrometheus(ctx, dir, logf, servers.ScrapeInterval(Scrape),
-		servers.Targets(servers.TargetGroup{Targets: []string{w.metrics[Checkout], w.metrics[Search], w.metrics[Twin]}}))
+		servers.Targets(servers.TargetGroup{Targets: slices.Collect(maps.Values(w.metrics))}))
 	if err != nil {
 		return w, err
 	}
