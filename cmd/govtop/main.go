@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ const (
 func main() {
 	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
 		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
+	app.UsageWriter(os.Stdout)
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("govtop"))
 	var o options
@@ -92,7 +94,7 @@ func live(source ui.Source, address string, stderr io.Writer) int {
 	defer cancel()
 	// Any value but the empty one, as no-color.org has it; the terminal library would ask for a boolean.
 	colour := os.Getenv("NO_COLOR") == ""
-	if err := ui.Run(ctx, ui.New(ctx, source, address, version.Version), colour); err != nil {
+	if err := ui.Run(ctx, ui.New(ctx, source, address, cmp.Or(version.Version, "(devel)")), colour); err != nil {
 		return failed(stderr, err)
 	}
 	return exitOK

@@ -23,10 +23,10 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	d := l.Decision
 	reason := d.Reason
 	if d.HoldReason != "" {
-		reason = spread(1<<15, ": ", string(d.HoldReason), reason)
+		reason = join(": ", string(d.HoldReason), reason)
 	}
 	if d.Detail != "" && !strings.Contains(reason, d.Detail) {
-		reason = spread(1<<15, "; ", reason, d.Detail)
+		reason = join("; ", reason, d.Detail)
 	}
 	if reason == "" {
 		reason = "no reason given"
@@ -35,7 +35,7 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	for _, line := range why {
 		out = append(out, " "+line)
 	}
-	for _, line := range []string{inputs(d, w-1), terms(d, w-1), gates(d, w-1), published(l, now, w-1)} {
+	for _, line := range []string{inputs(l, w-1), terms(d, w-1), gates(d, w-1), published(l, now, w-1)} {
 		out = append(out, " "+line)
 	}
 	out = out[:min(len(out), lines)]
@@ -64,28 +64,26 @@ func objective(s api.SLO) string {
 	return text
 }
 
-// inputs are the readings behind the decision, each with its age.
-func inputs(d control.Decision, w int) string {
-	in := d.Inputs
-	quantile := ""
-	if known(in.Quantile) {
-		quantile = "quantile " + seconds(in.Quantile)
-		if in.Censored {
-			quantile = "quantile > " + seconds(in.Quantile) // above the highest bucket
-		}
+// inputs are the readings behind the decision: n arrivals in the window, and the age of the oldest sample among them.
+func inputs(l api.Loop, w int) string {
+	in := l.Decision.Inputs
+	quantile := "p" + decimal(l.SLO.Objective*100, 2) + " "
+	if in.Censored {
+		quantile += "> " // above the highest bucket
 	}
 	outliers := ""
 	if len(in.Outliers) > 0 {
 		outliers = paint(warning, "outliers "+strings.Join(in.Outliers, ", "))
 	}
-	return spread(w, "  ", "in",
-		fmt.Sprintf("%d %s", in.Instances, plural(in.Instances, "instance")),
-		"arrivals "+number(in.Requests)+" in "+seconds(in.WindowSeconds),
-		"refused "+percent(float64(in.RefusedShare)),
+	return spread(w, "  ",
+		quantile+seconds(in.Quantile),
 		"slow "+percent(float64(in.SlowRatio)),
 		"failed "+percent(float64(in.FailedRatio)),
+		"refused "+percent(float64(in.RefusedShare)),
+		outliers,
+		"n "+number(in.Requests)+" in "+seconds(in.WindowSeconds),
 		"age "+seconds(in.AgeSeconds),
-		outliers, quantile)
+		fmt.Sprintf("%d %s", in.Instances, plural(in.Instances, "instance")))
 }
 
 // terms are what the controller added up.
@@ -117,9 +115,9 @@ func gates(d control.Decision, w int) string {
 	if g.Overloaded {
 		overloaded = "yes"
 	}
-	test := ""
+	floor := "floor " + number(g.Floor)
 	if g.FloorTest != "" {
-		test = "floor test " + strings.ReplaceAll(g.FloorTest, "_", " ")
+		floor += " (test " + strings.ReplaceAll(g.FloorTest, "_", " ") + ")"
 	}
 	service := ""
 	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
@@ -128,7 +126,7 @@ func gates(d control.Decision, w int) string {
 	return spread(w, "  ", "gates",
 		"overloaded "+overloaded,
 		"occupancy "+percent(float64(g.Occupancy)),
-		"floor "+number(g.Floor), test,
+		floor,
 		"own latency "+seconds(g.OwnLatencySeconds), service)
 }
 
@@ -149,6 +147,6 @@ func published(l api.Loop, now time.Time, w int) string {
 	if !p.ChangedAt.IsZero() {
 		changed = "changed " + age(now.Sub(p.ChangedAt)) + " ago"
 	}
-	return spread(w, "  ", "kv "+p.Key, value(l.Knob, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
-		modeNote(l.Mode))
+	return spread(w, "  ", "kv "+value(l.Knob, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
+		modeNote(l.Mode), p.Key)
 }

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,25 +14,24 @@ import (
 // header says who answers and whether what it depends on is well. It grows by a line for everything that is not.
 func header(m *Model, w int) []string {
 	link, linkTone := m.link.word(m)
-	first := []string{bold.Render("govtop " + m.version), m.address}
+	first := []string{bold.Render("govtop " + m.version), paint(linkTone, link), m.address}
 	if m.data != nil {
 		first = append(first, leadership(m.data.Status))
 	}
-	first = append(first, paint(linkTone, link))
-	lines := []string{spread(w, "   ", first...)}
+	lines := []string{spread(w, "  ", first...)}
 	if m.data == nil {
 		return lines
 	}
 
 	s := m.data.Status
 	if as := asOf(m.data.Loops); !as.IsZero() {
-		clock := "as of " + as.UTC().Format("15:04:05 UTC")
-		if room := w - width(lines[0]) - width(clock); room >= 3 {
+		clock := as.UTC().Format("15:04:05 UTC")
+		if room := w - width(lines[0]) - width(clock); room >= 2 {
 			lines[0] += strings.Repeat(" ", room) + paint(dim, clock)
 		}
 	}
 	lines = append(lines,
-		spread(w, "   ", dependency("prom", s.Prometheus), dependency("consul", s.Consul), configured(s), governor(s)),
+		spread(w, "  ", dependency("prom", s.Prometheus), dependency("consul", s.Consul), configured(s), governor(s)),
 		counts(m.data.Loops, w))
 	if t := trouble("Prometheus", s.Prometheus, s.Now); t != "" {
 		lines = append(lines, paint(alarm, clip(t, w)))
@@ -40,7 +40,11 @@ func header(m *Model, w int) []string {
 		lines = append(lines, paint(alarm, clip(t, w)))
 	}
 	if m.link.err != nil {
-		lines = append(lines, paint(alarm, clip("! "+m.link.err.Error(), w)))
+		err := m.link.err
+		if u, ok := errors.AsType[*api.UnreachableError](err); ok {
+			err = u.Err // the address stands above
+		}
+		lines = append(lines, paint(alarm, clip("! "+Clean(err.Error()), w)))
 	}
 	return lines
 }
@@ -70,11 +74,11 @@ func trouble(name string, d api.Dependency, now time.Time) string {
 	if d.OK {
 		return ""
 	}
-	last := "it has never answered"
+	last := "has never answered"
 	if d.LastOK != nil {
-		last = "last answer " + age(now.Sub(*d.LastOK)) + " ago"
+		last = "is down, last answer " + age(now.Sub(*d.LastOK)) + " ago"
 	}
-	return spread(1<<15, ": ", fmt.Sprintf("! %s at %s: %s", name, d.Address, last), d.Error)
+	return join("; ", "! "+name+" "+last, d.Error, d.Address)
 }
 
 func configured(s api.Status) string {
@@ -103,15 +107,12 @@ func counts(loops []api.Loop, w int) string {
 			order = append(order, l.Decision.State)
 		}
 	}
-	segments := []string{fmt.Sprintf("%d %s:", len(loops), plural(len(loops), "loop"))}
+	segments := []string{fmt.Sprintf("%d %s", len(loops), plural(len(loops), "loop"))}
 	for _, s := range order {
 		if by[s] > 0 {
 			word := wordOf(s)
 			segments = append(segments, paint(word.tone, fmt.Sprintf("%d %s", by[s], strings.ToLower(word.word))))
 		}
-	}
-	if len(segments) == 1 {
-		return "no loops"
 	}
 	return spread(w, "  ", segments...)
 }

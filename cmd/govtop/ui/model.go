@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type Model struct {
 	version string
 	ctx     context.Context  // ends the polls in flight with the program
 	clock   func() time.Time // read by commands only
+	every   time.Duration    // between ticks
 
 	width, height int
 	now           time.Time // of the latest tick or answer
@@ -34,6 +36,7 @@ type Model struct {
 	link          link
 	overview      overview
 	help          bool
+	helpTop       int // first line of the help shown
 }
 
 // link is the connection to the governor.
@@ -56,7 +59,8 @@ type (
 
 // New returns the screen of the governor behind source. The address and version are for the header.
 func New(ctx context.Context, source Source, address, version string) Model {
-	return Model{source: source, address: Clean(address), version: Clean(version), ctx: ctx, clock: time.Now}
+	return Model{source: source, address: Clean(address), version: Clean(version), ctx: ctx, clock: time.Now,
+		every: pollEvery}
 }
 
 // Init implements tea.Model: the first poll starts at once.
@@ -86,7 +90,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 // tick is the only timer of the screen: it starts the polls and lets ages grow.
 func (m *Model) tick(now time.Time) tea.Cmd {
 	m.now = now
-	again := tea.Tick(pollEvery, func(time.Time) tea.Msg { return tickMsg(m.clock()) })
+	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(m.clock()) })
 	if m.link.fetching || now.Before(m.link.retryAt) {
 		return again
 	}
@@ -107,7 +111,7 @@ func (m *Model) fetched(f fetchedMsg) {
 	m.link.fetching = false
 	if f.err != nil {
 		m.link.failures++
-		m.link.err = fmt.Errorf("%s", Clean(f.err.Error()))
+		m.link.err = f.err
 		m.link.retryAt = f.at.Add(backoff(m.link.failures))
 		return
 	}
@@ -170,12 +174,13 @@ func (m *Model) lines() []string {
 		lines := wrap(fmt.Sprintf("terminal too small: %d×%d, need %d×%d", w, h, minWidth, minHeight), w, h)
 		return lines
 	}
+	if m.help {
+		return m.helpScreen()
+	}
 	out := indent(header(m, w-2))
 	out = append(out, "")
 	body := h - len(out) - 1 // the footer
 	switch {
-	case m.help:
-		out = append(out, fitted(indent(help(w-2)), body)...)
 	case m.data == nil:
 		out = append(out, fitted(indent(m.disconnected(w-2)), body)...)
 	case len(m.data.Loops) == 0:
@@ -183,7 +188,19 @@ func (m *Model) lines() []string {
 	default:
 		out = append(out, m.loops(w, body)...)
 	}
-	return append(out, " "+footer(m, w-2))
+	return append(out, " "+footer(w-2))
+}
+
+// helpScreen takes the whole screen. Where even that is too low, the last line says how much is below.
+func (m *Model) helpScreen() []string {
+	all, room := indent(help(m.width-2)), m.height-1
+	top := min(m.helpTop, max(len(all)-room, 0))
+	out := fitted(slices.Clone(all[top:]), room)
+	foot := footer(m.width - 2)
+	if below := len(all) - top - room; below > 0 {
+		foot = spread(m.width-2, "   ", foot, fmt.Sprintf("%d more %s below", below, plural(below, "line")))
+	}
+	return append(out, " "+foot)
 }
 
 // loops draws the table above the detail of the selected loop.
@@ -208,7 +225,7 @@ func (m *Model) disconnected(w int) []string {
 		return []string{"Asking governor at " + m.address + " …"}
 	}
 	out := []string{bold.Render("No data from governor at " + m.address), ""}
-	out = append(out, wrap(m.link.err.Error(), w, 4)...)
+	out = append(out, wrap(Clean(m.link.err.Error()), w, 4)...)
 	return append(out, "", fmt.Sprintf("Attempt %d failed; %s.", m.link.failures, m.link.retry(m.now)),
 		"", "Another address?   govtop --connect http://HOST:9747")
 }

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -92,7 +93,8 @@ var columns = []column{
 }
 
 const (
-	loopWidthWanted = 22 // a column leaves rather than let names get narrower
+	loopWidthWanted = 20 // a column leaves rather than let names get narrower
+	loopWidthLeast  = 16
 	loopWidthMost   = 40
 )
 
@@ -108,7 +110,7 @@ func layout(w int, loops []api.Loop) (chosen []column, gap int) {
 	for rank := 1; rank <= 3 && w-taken(1) < loopWidthWanted; rank++ {
 		chosen = slices.DeleteFunc(chosen, func(c column) bool { return c.drop == rank })
 	}
-	longest := loopWidthWanted
+	longest := loopWidthLeast
 	for _, l := range loops {
 		longest = min(max(longest, width(name(l))), loopWidthMost)
 	}
@@ -117,6 +119,8 @@ func layout(w int, loops []api.Loop) (chosen []column, gap int) {
 		gap = 2
 	}
 	chosen[0].width = min(max(w-taken(gap), 1), longest)
+	last := &chosen[len(chosen)-1]
+	last.width = max(last.width, w-taken(gap)-chosen[0].width+last.width)
 	return chosen, gap
 }
 
@@ -129,10 +133,15 @@ func (o *overview) render(loops []api.Loop, now time.Time, w, lines int, stale b
 	for _, c := range chosen {
 		row = append(row, c.cell(c.title))
 	}
+	if len(loops) > lines {
+		row[0] = chosen[0].cell(fmt.Sprintf("LOOP %d-%d/%d", o.top+1, min(o.top+lines, len(loops)), len(loops)))
+	}
 	out := []string{clip(bold.Render(" "+strings.Join(row, space)), w)}
 
 	for i := o.top; i < len(loops) && i < o.top+lines; i++ {
 		l := loops[i]
+		_, old := oldLoop(l, now)
+		grey := stale || old
 		marker := " "
 		if name(l) == o.selected {
 			marker = ">"
@@ -144,14 +153,14 @@ func (o *overview) render(loops []api.Loop, now time.Time, w, lines int, stale b
 				continue
 			}
 			cell := c.cell(c.text(l, now))
-			if c.tone != nil && !stale {
+			if c.tone != nil && !grey {
 				cell = paint(c.tone(l), cell)
 			}
 			row = append(row, cell)
 		}
 		line := clip(marker+strings.Join(row, space), w)
 		switch {
-		case stale:
+		case grey:
 			line = paint(dim, line)
 		case marker == ">":
 			line = bold.Render(marker+row[0]) + ansi.Cut(line, 1+width(row[0]), w)

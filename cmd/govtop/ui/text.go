@@ -66,7 +66,10 @@ func wrap(s string, w, n int) []string {
 	if w <= 0 || n <= 0 {
 		return nil
 	}
-	lines := strings.Split(ansi.Wrap(s, w, ""), "\n")
+	// The library breaks at every hyphen, which tears flags and numbers apart; at a non-breaking one it does not.
+	const nonBreaking = "\u2011"
+	s = ansi.Wrap(strings.ReplaceAll(s, "-", nonBreaking), w, "")
+	lines := strings.Split(strings.ReplaceAll(s, nonBreaking, "-"), "\n")
 	if len(lines) > n {
 		lines[n-1] = clip(lines[n-1]+" "+strings.Join(lines[n:], " "), w)
 		lines = lines[:n]
@@ -74,9 +77,18 @@ func wrap(s string, w, n int) []string {
 	return lines
 }
 
+// join joins the segments that are not empty.
+func join(separator string, segments ...string) string {
+	return strings.Join(filled(segments), separator)
+}
+
+func filled(segments []string) []string {
+	return slices.DeleteFunc(slices.Clone(segments), func(s string) bool { return s == "" })
+}
+
 // spread joins as many of the segments as fit into w cells; an ellipsis stands for the rest. Empty segments are left out.
 func spread(w int, separator string, segments ...string) string {
-	segments = slices.DeleteFunc(slices.Clone(segments), func(s string) bool { return s == "" })
+	segments = filled(segments)
 	for n := len(segments); n > 0; n-- {
 		line := strings.Join(segments[:n], separator)
 		if n < len(segments) {

@@ -67,9 +67,12 @@ func wordOf(s control.State) stateWord {
 func stateText(l api.Loop, now time.Time) string {
 	w := wordOf(l.Decision.State)
 	text := w.glyph + " " + w.word
+	if old, is := oldLoop(l, now); is {
+		return text + " " + age(old) + " old"
+	}
 	switch s := l.Decision.State; {
 	case (s == control.Cutting || s == control.Raising) && known(l.Decision.From):
-		text += " from " + value(l.Knob, float64(l.Decision.From))
+		text += " from " + strings.TrimSuffix(value(l.Knob, float64(l.Decision.From)), "/s")
 	case w.aged && !l.Since.IsZero():
 		text += " " + age(now.Sub(l.Since))
 	}
@@ -88,25 +91,35 @@ func known(n control.Number) bool {
 	return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0)
 }
 
-// seconds writes a duration with three significant digits: 0.4ms, 61ms, 148ms, 1.23s, 12.3s, 123s.
+// seconds writes a duration with at most three significant digits: 0.4ms, 61ms, 148ms, 1.23s, 12.3s, 20s, 123s.
 func seconds(n control.Number) string {
 	if !known(n) {
 		return unknown
 	}
 	s := float64(n)
 	switch abs := math.Abs(s); {
-	case abs == 0:
-		return "0ms"
 	case abs < 0.00995:
-		return strconv.FormatFloat(s*1000, 'f', 1, 64) + "ms"
+		return decimal(s*1000, 1) + "ms"
 	case abs < 0.9995:
-		return strconv.FormatFloat(s*1000, 'f', 0, 64) + "ms"
+		return decimal(s*1000, 0) + "ms"
 	case abs < 9.995:
-		return strconv.FormatFloat(s, 'f', 2, 64) + "s"
+		return decimal(s, 2) + "s"
 	case abs < 99.95:
-		return strconv.FormatFloat(s, 'f', 1, 64) + "s"
+		return decimal(s, 1) + "s"
 	}
-	return strconv.FormatFloat(s, 'f', 0, 64) + "s"
+	return decimal(s, 0) + "s"
+}
+
+// decimal writes v with at most the given digits after the point, and no zeros at its end.
+func decimal(v float64, digits int) string {
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	if text == "-0" {
+		return "0"
+	}
+	return text
 }
 
 // percent writes a ratio: 0%, 0.04%, 2.1%, 31%.
@@ -122,29 +135,26 @@ func percent(ratio float64) string {
 	case abs > 0 && abs < 0.095:
 		digits = 2
 	}
-	text := strconv.FormatFloat(p, 'f', digits, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	}
+	text := decimal(p, digits)
 	if text == "0" && p > 0 {
 		return "<0.01%" // something is not nothing
 	}
 	return text + "%"
 }
 
-// number writes a plain quantity with three significant digits, never in exponent form.
+// number writes a plain quantity with at most three significant digits, never in exponent form.
 func number(n control.Number) string {
 	if !known(n) {
 		return unknown
 	}
 	v := float64(n)
 	switch abs := math.Abs(v); {
-	case abs >= 99.95 || v == math.Trunc(v):
-		return strconv.FormatFloat(v, 'f', 0, 64)
+	case abs >= 99.95:
+		return decimal(v, 0)
 	case abs >= 9.995:
-		return strconv.FormatFloat(v, 'f', 1, 64)
+		return decimal(v, 1)
 	}
-	return strconv.FormatFloat(v, 'f', 2, 64)
+	return decimal(v, 2)
 }
 
 // signed writes a controller's term.
