@@ -1,8 +1,8 @@
-// Command governor closes a control loop around services: it measures them through Prometheus, decides their limits from
-// their SLO, and publishes them through Consul.
+// Command governor closes a control loop around services: it measures them through Prometheus, decides their limits
+// from their SLO, and publishes them through Consul.
 //
-// The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the guard
-// library, and `governor check-config` reads a configuration as the daemon would.
+// The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the
+// guard library, and `governor check-config` reads a configuration as the daemon would.
 package main
 
 import (
@@ -27,13 +27,16 @@ const (
 
 const overview = `Keeps the limits of your services right.
 
-Governor measures services through Prometheus, decides their limits from their SLO, and publishes them through Consul KV, where the guard library inside each service, or the sidecar in front of it, obeys.
+Governor measures services through Prometheus, decides their limits from their
+SLO, and publishes them through Consul KV, where the guard library inside each
+service, or the sidecar in front of it, obeys.
 
   governor check-config governor.yml
   governor run --config.file=governor.yml
   governor sidecar --service=checkout --slo.latency=300ms --upstream=http://127.0.0.1:8080
 
-A new service starts in shadow: governor shows what it would do, and does nothing. govtop shows all loops.`
+A new service starts in shadow: governor shows what it would do, and does
+nothing. govtop shows all loops.`
 
 func main() { os.Exit(governor(os.Args[1:])) }
 

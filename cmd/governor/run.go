@@ -44,13 +44,14 @@ type runOptions struct {
 }
 
 func runCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
-	cmd := app.Command("run", "Run the daemon: measure, decide, publish. Several may run; one leads, the others stand by.")
+	cmd := app.Command("run", "Run the daemon: measure, decide, publish. Several may run: "+
+		"one leads, the others stand by.")
 	var o runOptions
 	cmd.Flag("config.file", "Configuration file; `governor check-config` checks it.").
 		Default("governor.yml").PlaceHolder("governor.yml").StringVar(&o.configFile)
 	cmd.Flag("instance", "Name of this governor among its standbys. Default: host name and port.").
 		PlaceHolder("HOST:PORT").StringVar(&o.instance)
-	cmd.Flag("web.external-url", "URL at which others reach this governor. Default: from the host name and the listen address.").
+	cmd.Flag("web.external-url", "URL at which others reach this governor. Default: from host name and listen address.").
 		PlaceHolder("URL").StringVar(&o.externalURL)
 	o.web = webflag.AddFlags(cmd, api.DefaultAddress)
 	return cmd.FullCommand(), func(log *slog.Logger) error { return o.run(log) }
@@ -123,9 +124,7 @@ func (o runOptions) run(log *slog.Logger) error {
 	g.Add(run.SignalHandler(context.Background(), os.Interrupt, syscall.SIGTERM))
 	addServer(&g, d.Handler(), o.web, log)
 	addLoops(&g, d, elector)
-	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	err = g.Run()
-	_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
 	log.Info("Stopped; the published values stay in force", "why", err)
 	return err
 }
@@ -146,14 +145,24 @@ func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 	}, func(error) { cancel() })
 }
 
+// addServer serves the interface for people and Prometheus. Once it listens the process has started, as far as systemd
+// is concerned.
 func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *slog.Logger) {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	var started sync.Once
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context {
+			started.Do(func() { _, _ = sd.SdNotify(false, sd.SdNotifyReady) })
+			return context.Background()
+		},
+	}
 	g.Add(func() error {
 		if err := web.ListenAndServe(server, flags, log); err != http.ErrServerClosed {
 			return fmt.Errorf("serve HTTP at %v: %w", *flags.WebListenAddresses, err)
 		}
 		return nil
 	}, func(error) {
+		_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
 		_ = server.Shutdown(ctx)
@@ -192,8 +201,8 @@ func dependency(h signals.Health) api.Dependency {
 	return d
 }
 
-// identity returns the name of this governor among its standbys, and the URL at which others may reach it: a listener on
-// all addresses is known by the host's name.
+// identity returns the name of this governor among its standbys, and the URL at which others may reach it: a listener
+// on all addresses is known by the host's name.
 func (o runOptions) identity() (instance, url string) {
 	name, err := os.Hostname()
 	if err != nil {
@@ -207,5 +216,6 @@ func (o runOptions) identity() (instance, url string) {
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 		host = name
 	}
-	return cmp.Or(o.instance, net.JoinHostPort(name, port)), cmp.Or(o.externalURL, "http://"+net.JoinHostPort(host, port))
+	instance = cmp.Or(o.instance, net.JoinHostPort(name, port))
+	return instance, cmp.Or(o.externalURL, "http://"+net.JoinHostPort(host, port))
 }

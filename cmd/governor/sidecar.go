@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	sd "github.com/coreos/go-systemd/v22/daemon"
 	consulapi "github.com/hashicorp/consul/api"
 	"github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,15 +44,18 @@ type sidecarOptions struct {
 }
 
 func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
-	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what the service "+
-		"cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it works on its fallback and its reflex. "+
-		"The agent is found by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
+	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what "+
+		"the service cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it works on its fallback "+
+		"and its reflex. The agent is found by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
 	o := sidecarOptions{}
-	cmd.Flag("service", "Name of the service, as in governor's configuration.").Required().PlaceHolder("NAME").StringVar(&o.guard.Service)
-	cmd.Flag("slo.latency", "Latency that a good request stays within.").Required().PlaceHolder("300ms").DurationVar(&o.guard.SLO)
+	cmd.Flag("service", "Name of the service, as in governor's configuration.").Required().
+		PlaceHolder("NAME").StringVar(&o.guard.Service)
+	cmd.Flag("slo.latency", "Latency that a good request stays within.").Required().
+		PlaceHolder("300ms").DurationVar(&o.guard.SLO)
 	cmd.Flag("upstream", "The service itself.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
 	cmd.Flag("listen", "Address for the service's clients.").Default(":8081").StringVar(&o.listen)
-	cmd.Flag("limit.min", "The limit of requests in flight never goes below. 0: as published, else 1.").Default("0").IntVar(&o.guard.Min)
+	cmd.Flag("limit.min", "The limit of requests in flight never goes below. 0: as published, else 1.").
+		Default("0").IntVar(&o.guard.Min)
 	cmd.Flag("limit.max", "The limit never goes above. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
 	cmd.Flag("limit.fallback", "The limit before governor has published one, and after it has been silent for long. "+
 		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
@@ -62,7 +64,8 @@ func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error)
 	cmd.Flag("cache-file", "File that keeps the last setting, for a start while Consul is down.").PlaceHolder("FILE").
 		StringVar(&o.guard.CacheFile)
 	cmd.Flag("consul.prefix", "Start of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
-	cmd.Flag("drain-timeout", "How long requests under way may take to end after SIGTERM.").Default("30s").DurationVar(&o.drain)
+	cmd.Flag("drain-timeout", "How long requests under way may take to end after SIGTERM.").
+		Default("30s").DurationVar(&o.drain)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
 	return cmd.FullCommand(), func(log *slog.Logger) error {
 		o.guard.NoReflex = !*reflex
@@ -71,7 +74,7 @@ func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error)
 }
 
 func (o sidecarOptions) run(log *slog.Logger) error {
-	if (o.upstream.Scheme != "http" && o.upstream.Scheme != "https") || o.upstream.Host == "" {
+	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		return fmt.Errorf("--upstream=%s: expected a URL like http://127.0.0.1:8080", o.upstream)
 	}
 	if err := actuators.ValidPrefix(o.consulPrefix); err != nil {
@@ -119,26 +122,34 @@ func (o sidecarOptions) run(log *slog.Logger) error {
 	watching, stop := context.WithCancel(context.Background())
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
 
-	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	err = group.Run()
 	log.Info("Stopped", "why", err)
 	return err
 }
 
-// newProxy passes requests on to the service as they came: same host, same path, the client's address added to
-// X-Forwarded-For. An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
-func newProxy(upstream *url.URL, log *slog.Logger) http.Handler {
+// forwarded are the headers, X-Forwarded-For apart, by which proxies further out tell how the client came.
+var forwarded = []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"}
+
+// newProxy passes requests on to the service as they came: same host, path and query, what outer proxies said kept, and
+// the peer's address added to X-Forwarded-For. The service trusts these headers as much as it did without the sidecar.
+// An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
+func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
 	var lastLog atomic.Int64
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(upstream)
-			r.Out.Host = r.In.Host
+			r.Out.Host, r.Out.URL.RawQuery = r.In.Host, r.In.URL.RawQuery
 			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 			r.SetXForwarded()
+			for _, name := range forwarded {
+				if said, ok := r.In.Header[name]; ok {
+					r.Out.Header[name] = said
+				}
+			}
 		},
 		Transport: &http.Transport{
-			// The upstream is beside the sidecar: no proxy in between, and a connection comes at once or not at all. How
-			// long an answer may take is between the client and the service.
+			// The upstream is beside the sidecar: no proxy in between, and a connection comes at once or not at all.
+			// How long an answer may take is between the client and the service.
 			DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 			MaxIdleConns:        0,
 			MaxIdleConnsPerHost: 1024, // the limit's order: fewer would close and dial connections all the time
@@ -151,8 +162,9 @@ func newProxy(upstream *url.URL, log *slog.Logger) http.Handler {
 			if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
 				return // nobody is there to answer
 			}
-			// Under an outage this is every request: one line in ten seconds is enough, guard_failed_total counts them all.
-			if now, last := time.Now().UnixNano(), lastLog.Load(); now-last > int64(10*time.Second) && lastLog.CompareAndSwap(last, now) {
+			// In an outage this is every request: guard_failed_total counts them all, the log need not.
+			now, last := time.Now().UnixNano(), lastLog.Load()
+			if now-last > int64(10*time.Second) && lastLog.CompareAndSwap(last, now) {
 				log.Warn("The upstream did not answer", "upstream", upstream.Redacted(), "err", err)
 			}
 			http.Error(w, "the service behind this proxy did not answer", http.StatusBadGateway)
@@ -168,7 +180,9 @@ func adminHandler(g *guard.Guard) http.Handler {
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "the sidecar is alive") })
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "the sidecar is alive")
+	})
 	if page, err := web.NewLandingPage(web.LandingConfig{
 		Name: "governor sidecar", Description: "Guards the service " + g.Service() + ".",
 		Links: []web.LandingLinks{{Address: "/metrics", Text: "Metrics"}, {Address: "/-/healthy", Text: "Healthy"}},

@@ -45,7 +45,8 @@ func NewClient(baseURL string) (*Client, error) {
 	}
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return nil, fmt.Errorf("%q is not the address of a governor: expected something like http://%s", spelled, DefaultAddress)
+		return nil, fmt.Errorf("%q is not the address of a governor: expected something like http://%s",
+			spelled, DefaultAddress)
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	// A transport of its own: its idle connections end with the client, not with the process.
@@ -138,7 +139,8 @@ func read(asked string, resp *http.Response, body []byte, into any) error {
 
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
-		return fail(resp.Status, "this governor asks for credentials: put them into the address, https://user:password@host:port")
+		return fail(resp.Status+": this governor asks for credentials",
+			"put them into the address, https://user:password@host:port")
 	case served == "":
 		return fail("the answer does not come from a governor ("+resp.Status+")",
 			"is that governor's --web.listen-address? The default is "+DefaultAddress)

@@ -89,7 +89,9 @@ func TestRequestsNameTheResource(t *testing.T) {
 	if err1 != nil || err2 != nil || err3 != nil {
 		t.Fatal(err1, err2, err3)
 	}
-	want := []string{"/governor/api/v1/status", "/governor/api/v1/loops/a%20b/rate", "/governor/api/v1/decisions?since=42"}
+	want := []string{
+		"/governor/api/v1/status", "/governor/api/v1/loops/a%20b/rate", "/governor/api/v1/decisions?since=42",
+	}
 	if !reflect.DeepEqual(asked, want) {
 		t.Errorf("asked %q, want %q", asked, want)
 	}
@@ -114,8 +116,10 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 		{"its own error", serve(t, 404, `{"error":"no loop x/rate","hint":"there is: checkout/concurrency"}`, nil),
 			[]string{"/api/v1/status", "no loop x/rate", "there is: checkout/concurrency"}},
 		{"another program", serve(t, 200, "<html>", stranger), []string{"not come from a governor", DefaultAddress}},
-		{"a resource it lacks", serve(t, 404, "<html>", html), []string{"governor 1.2.3 does not have", "the one that came with"}},
-		{"types it changed", serve(t, 200, `{"loops":"many"}`, nil), []string{"governor 1.2.3", "the one that came with"}},
+		{"a resource it lacks", serve(t, 404, "<html>", html),
+			[]string{"governor 1.2.3 does not have", "the one that came with"}},
+		{"types it changed", serve(t, 200, `{"loops":"many"}`, nil),
+			[]string{"governor 1.2.3", "the one that came with"}},
 		{"locked", serve(t, 401, "", nil), []string{"credentials"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

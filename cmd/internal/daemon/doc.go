@@ -1,8 +1,8 @@
 // Package daemon is the shell around the pure loops of package control: the one place of governor that has a clock,
 // goroutines and a network.
 //
-// Services that share their queries form a group, and each group has one worker. A worker sleeps until the next point of
-// a wall-clock grid of its period T, reads the clock again and runs one tick:
+// Services that share their queries form a group, and each group has one worker. A worker sleeps until the next point
+// of a wall-clock grid of its period T, reads the clock again and runs one tick:
 //
 //	      T                 T                 T
 //	──────┼─────────────────┼─────────────────┼──────▶ wall clock
@@ -17,6 +17,6 @@
 // decision as leader continues where the other stopped. The KV: what is in there is in force; a Setting that somebody
 // edited is adopted, never fought over, and a write that failed is told to the loop as not applied.
 //
-// A dependency that is down is never an exit. Without Prometheus the loops hold, without Consul nothing is written, both
-// are visible in the status, the journal and the metrics, and the values in force stay.
+// A dependency that is down is never an exit. Without Prometheus the loops hold, without Consul nothing is written,
+// both are visible in the status, the journal and the metrics, and the values in force stay.
 package daemon

@@ -30,14 +30,16 @@ const period = 5 * time.Second
 func specOf(service string, mode control.Mode) control.Spec {
 	return control.Spec{
 		Service: service, Mode: mode,
-		SLO:         control.SLO{Latency: 300 * time.Millisecond, Objective: 0.99, Errors: 0.01},
-		Timing:      control.Timing{Scrape: 5 * time.Second, Window: 20 * time.Second, Period: period, PublishDelay: 300 * time.Millisecond},
+		SLO: control.SLO{Latency: 300 * time.Millisecond, Objective: 0.99, Errors: 0.01},
+		Timing: control.Timing{
+			Scrape: 5 * time.Second, Window: 20 * time.Second, Period: period, PublishDelay: 300 * time.Millisecond,
+		},
 		Concurrency: &control.ConcurrencySpec{Min: 20, Max: 400},
 	}
 }
 
-// plants is a sensor over simple plants: each serves capacity requests a second at its own latency, holds as many as its
-// limit lets in, and refuses the rest. The limit is what the KV holds, as with guards that follow it at once.
+// plants is a sensor over simple plants: each serves capacity requests a second at its own latency, holds as many as
+// its limit lets in, and refuses the rest. The limit is what the KV holds, as with guards that follow it at once.
 type plants struct {
 	kv *memoryKV
 
@@ -100,7 +102,8 @@ func (p *plant) measure(limit, revision float64) control.Instance {
 	read := control.Read
 	return control.Instance{
 		Name: "a:80", Age: read(1),
-		Offered: read(p.offered * window), Admitted: read(served * window), Refused: read((p.offered - served) * window),
+		Offered: read(p.offered * window), Admitted: read(served * window),
+		Refused:   read((p.offered - served) * window),
 		Completed: read(served * window), Failed: read(0), Slow: read(0), Mean: read(inFlight / served),
 		InFlight: read(inFlight), Limit: read(limit), Revision: read(revision),
 	}
@@ -285,7 +288,10 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	g := &governor{election: &election{kv: w.kv}, registry: prometheus.NewRegistry()}
 	d, err := New(Options{
 		Groups: groups, Store: w.kv, Leadership: g.election,
-		Election:   func() (api.LeaderInfo, error) { return api.LeaderInfo{Instance: "test:9747", Term: g.mine.Epoch}, nil },
+		Election: func() (api.LeaderInfo, error) {
+			fence, _ := g.Fence()
+			return api.LeaderInfo{Instance: "test:9747", Term: fence.Epoch}, nil
+		},
 		Prometheus: func() api.Dependency { return api.Dependency{Address: "http://prometheus", OK: true} },
 		Instance:   "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
 		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: &w.log}, nil)),

@@ -42,7 +42,9 @@ func (d *Daemon) Handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, Registry: d.opts.Registry, ErrorHandling: promhttp.ContinueOnError,
 	}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "governor is alive") })
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "governor is alive")
+	})
 	mux.HandleFunc("GET /-/ready", d.serveReady)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -63,9 +65,9 @@ var landing = web.LandingConfig{
 	Description: "Keeps the limits of services right, from their SLO, their metrics and Consul.",
 	Version:     version.Info(),
 	Links: []web.LandingLinks{
-		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, Prometheus, Consul, configuration"},
+		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, dependencies, configuration"},
 		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
-		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (?since=, service=, knob=, limit=)"},
+		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (since, service, knob, limit)"},
 		{Address: "/metrics", Text: "Metrics"},
 		{Address: "/-/healthy", Text: "Healthy", Description: "the process lives"},
 		{Address: "/-/ready", Text: "Ready", Description: "every loop has decided or held at least once"},
@@ -90,14 +92,16 @@ func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
 		}
 		names[i] = l.Service + "/" + string(l.Knob)
 	}
-	refuse(w, http.StatusNotFound, fmt.Sprintf("there is no loop %s/%s", service, knob), "there is: "+strings.Join(names, ", "))
+	refuse(w, http.StatusNotFound, fmt.Sprintf("there is no loop %s/%s", service, knob),
+		"there is: "+strings.Join(names, ", "))
 }
 
 func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	since, err := number(q, "since", 0, math.MaxUint64)
 	if err != nil {
-		refuse(w, http.StatusBadRequest, err.Error(), "pass the \"next\" of an earlier answer, or leave it out for all that is kept")
+		refuse(w, http.StatusBadRequest, err.Error(),
+			"pass the \"next\" of an earlier answer, or leave it out for all that is kept")
 		return
 	}
 	limit, err := number(q, "limit", limitDefault, limitMax)
@@ -121,8 +125,8 @@ func number(q url.Values, name string, unset, most uint64) (uint64, error) {
 }
 
 // serveReady answers whether governor does its work: the configuration is loaded (else nobody would answer) and every
-// loop has gone through a tick, be it to a decision or to a hold. So a Prometheus or a Consul that is down does not make
-// a governor unready: it holds, as it should.
+// loop has gone through a tick, be it to a decision or to a hold. So a Prometheus or a Consul that is down does not
+// make a governor unready: it holds, as it should.
 func (d *Daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 	loops, decided := d.recorder.Loops()
 	if decided < len(loops) {

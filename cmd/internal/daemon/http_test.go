@@ -55,8 +55,8 @@ func TestNaNIsShownAsMissing(t *testing.T) {
 		if l.Decision.State != control.Hold || l.Decision.HoldReason != control.NaN {
 			t.Errorf("%s, want a hold with reason nan", l.Decision.Reason)
 		}
-		for _, path := range []string{"/api/v1/loops", "/api/v1/loops/checkout/concurrency", "/api/v1/decisions", "/api/v1/status"} {
-			code, body := get(t, g, "GET", path)
+		for _, path := range []string{"/loops", "/loops/checkout/concurrency", "/decisions", "/status"} {
+			code, body := get(t, g, "GET", api.Prefix+path)
 			if code != http.StatusOK || !json.Valid([]byte(body)) || strings.Contains(body, "NaN") {
 				t.Errorf("%s: %d, valid %v, %.200s", path, code, json.Valid([]byte(body)), body)
 			}
@@ -115,10 +115,12 @@ func TestMetricsKeepTheConventions(t *testing.T) {
 			}
 		}
 		for _, name := range []string{
-			"governor_loop_value", "governor_loop_published_value", "governor_loop_setpoint_seconds", "governor_loop_state",
+			"governor_loop_value", "governor_loop_published_value", "governor_loop_setpoint_seconds",
+			"governor_loop_state",
 			"governor_decisions_total", "governor_holds_total", "governor_setting_writes_total",
-			"governor_setting_write_failures_total", "governor_setting_drifts_total", "governor_leader", "governor_leader_term",
-			"governor_prometheus_up", "governor_consul_up", "governor_measure_duration_seconds", "governor_tick_lateness_seconds",
+			"governor_setting_write_failures_total", "governor_setting_drifts_total",
+			"governor_leader", "governor_leader_term", "governor_prometheus_up", "governor_consul_up",
+			"governor_measure_duration_seconds", "governor_tick_lateness_seconds",
 		} {
 			if !got[name] {
 				t.Errorf("%s is missing", name)
@@ -133,7 +135,8 @@ func TestReadyOnceEveryLoopHasBeenThroughATick(t *testing.T) {
 		w.kv.down = errDown
 		w.sensor.fail = control.QueryError // neither dependency is there
 		g := w.governor(t, control.Enforce)
-		if code, body := get(t, g, "GET", "/-/ready"); code != http.StatusServiceUnavailable || !strings.Contains(body, "2 of 2") {
+		code, body := get(t, g, "GET", "/-/ready")
+		if code != http.StatusServiceUnavailable || !strings.Contains(body, "2 of 2") {
 			t.Errorf("before the first tick: %d %s", code, body)
 		}
 		g.start(t)
@@ -153,7 +156,8 @@ func TestErrorsOfTheInterface(t *testing.T) {
 		code         int
 		want         []string
 	}{
-		{"GET", "/api/v1/loops/chekout/concurrency", 404, []string{"chekout/concurrency", "checkout/concurrency", "search/concurrency"}},
+		{"GET", "/api/v1/loops/chekout/concurrency", 404,
+			[]string{"chekout/concurrency", "checkout/concurrency", "search/concurrency"}},
 		{"GET", "/api/v1/loops/checkout/rate", 404, []string{"checkout/rate"}},
 		{"GET", "/api/v1/lops", 404, []string{"/api/v1/lops", "/decisions"}},
 		{"POST", "/api/v1/loops", 405, []string{"POST", "read-only"}},
@@ -210,7 +214,8 @@ func TestClientReadsWhatTheDaemonServes(t *testing.T) {
 	if err != nil || len(rest.Decisions) != 1 || rest.Next != all.Next {
 		t.Errorf("after the second: %+v, %v", rest, err)
 	}
-	if _, err := client.Loop(t.Context(), "checkout", control.KnobRate); err == nil || !strings.Contains(err.Error(), "checkout/concurrency") {
+	_, err = client.Loop(t.Context(), "checkout", control.KnobRate)
+	if err == nil || !strings.Contains(err.Error(), "checkout/concurrency") {
 		t.Errorf("unknown loop: %v", err)
 	}
 }

@@ -17,8 +17,8 @@ var states = []control.State{
 	control.Infeasible, control.Hold, control.Frozen, control.Override,
 }
 
-// metrics answer on governor's own /metrics: is it deciding, is it obeyed, is it helping? A quantity that is unknown has
-// no series; it is never NaN and never zero.
+// metrics answer on governor's own /metrics: is it deciding, is it obeyed, is it helping? A quantity that is unknown
+// has no series; it is never NaN and never zero.
 type metrics struct {
 	value, published, setpoint, measured *prometheus.GaugeVec
 	state, age, badRatio, refused        *prometheus.GaugeVec
@@ -39,18 +39,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &metrics{
-		value:     gauge("governor_loop_value", "Value that the loop wants in force, in the unit of its knob.", loop...),
-		published: gauge("governor_loop_published_value", "Value in the KV, in the unit of its knob.", loop...),
+		value:     gauge("governor_loop_value", "Value that the loop wants in force.", loop...),
+		published: gauge("governor_loop_published_value", "Value in the KV.", loop...),
 		setpoint:  gauge("governor_loop_setpoint_seconds", "Target of the mean latency of admitted requests.", loop...),
 		measured:  gauge("governor_loop_measured_seconds", "Measured mean latency of admitted requests.", loop...),
 		state:     gauge("governor_loop_state", "1 for the state that the loop is in.", "service", "knob", "state"),
 		age:       gauge("governor_signal_age_seconds", "Age of the oldest sample behind the last decision.", loop...),
 		badRatio: gauge("governor_slo_bad_ratio",
-			"Slow or failed share of admitted requests as a multiple of the SLO's budget; above 1 the SLO is violated.", loop...),
+			"Slow or failed share of the admitted requests, in multiples of the SLO's budget: above 1 it is violated.",
+			loop...),
 		refused:   gauge("governor_refused_ratio", "Refused share of the offered requests.", loop...),
 		decisions: counter("governor_decisions_total", "Decisions, holds included.", loop...),
-		holds:     counter("governor_holds_total", "Decisions that were a hold, by reason.", "service", "knob", "reason"),
-		writes:    counter("governor_setting_writes_total", "Settings written, as a change or to renew a lease.", "service", "kind"),
+		holds:     counter("governor_holds_total", "Decisions that were a hold.", "service", "knob", "reason"),
+		writes: counter("governor_setting_writes_total",
+			"Settings written, as a change or to renew a lease.", "service", "kind"),
 		writeFailures: counter("governor_setting_write_failures_total",
 			"Settings that should have been written and were not, by reason.", "service", "reason"),
 		drifts: counter("governor_setting_drifts_total",

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Recorder turns the decisions of every tick into what people and programs can see: the journal, the table of loops, the
-// metrics and the log. All four are views of the same values. It is safe for concurrent use.
+// Recorder turns the decisions of every tick into what people and programs can see: the journal, the table of loops,
+// the metrics and the log. All four are views of the same values. It is safe for concurrent use.
 type Recorder struct {
 	journal *Journal
 	metrics *metrics
@@ -52,7 +52,8 @@ func (r *Recorder) register(spec control.Spec, startedAt time.Time) {
 		first := control.Decision{
 			Service: spec.Service, Knob: knob, Mode: spec.Mode, At: startedAt,
 			State: control.Hold, HoldReason: control.Starting, Reason: "hold: waiting for the first tick",
-			Setpoint: unknown, Measured: unknown, LatencyTarget: unknown, From: unknown, Raw: unknown, Value: unknown, Ceiling: unknown,
+			Setpoint: unknown, Measured: unknown, LatencyTarget: unknown,
+			From: unknown, Raw: unknown, Value: unknown, Ceiling: unknown,
 		}
 		r.loops[loopID{spec.Service, knob}] = &loopRecord{loop: api.Loop{
 			Service: spec.Service, Knob: knob, Mode: spec.Mode, Min: b.Min, Max: b.Max, Fallback: b.Fallback,
@@ -112,8 +113,8 @@ var driftPolicy = map[Drift]string{
 // ordinary are the reasons to hold that are nobody's fault.
 var ordinary = map[control.Reason]bool{control.Idle: true, control.TooLittleTraffic: true, control.Starting: true}
 
-// logDecision writes one line for a decision that changes something. A hold, a failing write and a value that may not be
-// written are told when they begin and when they end, not every tick.
+// logDecision writes one line for a decision that changes something. A hold, a failing write and a value that may not
+// be written are told when they begin and when they end, not every tick.
 func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, failure string) {
 	log := r.log.With("service", d.Service, "knob", d.Knob)
 
@@ -127,7 +128,8 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 		if ordinary[holding] {
 			level = slog.LevelInfo
 		}
-		log.Log(context.Background(), level, "hold", "reason", holding, "detail", cmp.Or(d.Detail, d.Reason), "value", float64(d.From))
+		log.Log(context.Background(), level, "hold",
+			"reason", holding, "detail", cmp.Or(d.Detail, d.Reason), "value", float64(d.From))
 	case holding != rec.holding:
 		log.Info("hold is over", "was", rec.holding)
 	}

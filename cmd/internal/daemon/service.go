@@ -44,7 +44,7 @@ type service struct {
 	index     uint64             // of the key, for the compare-and-set; 0: the key does not exist
 	highest   uint64             // revision ever seen here: a hand edit may carry an old one, readers refuse to go back
 	attempt   *actuators.Setting // a write that failed, but may have arrived
-	renewedAt time.Time          // when the lease last began, on our clock; zero: renew as soon as a measurement is valid
+	renewedAt time.Time          // when the lease last began, on our clock; zero: renew at the next valid measurement
 }
 
 // Drift says how the KV came to hold something that this leader did not write.
@@ -58,12 +58,12 @@ const (
 	Unreadable Drift = "unreadable"
 )
 
-// errUnreadable: a write would be blind, and would most likely fail as the read did. Nothing is kept for later: the first
-// tick after the outage decides afresh.
+// errUnreadable: a write would be blind, and would most likely fail as the read did. Nothing is kept for later: the
+// first tick after the outage decides afresh.
 var errUnreadable = errors.New("not written, the KV cannot be read")
 
 // errOutranked: somebody has written an epoch above this leader's.
-var errOutranked = errors.New("not written, the key holds a higher epoch: competing for the lock again, with a newer one")
+var errOutranked = errors.New("not written, the key holds a higher epoch: competing for the lock again")
 
 // Write is what a tick did about a service's Setting.
 type Write struct {

@@ -31,8 +31,11 @@ func TestComposedSettingIsValidAndMovesForward(t *testing.T) {
 			limit := rapid.IntRange(1, 2000).Draw(t, "limit") // perhaps from another configuration
 			s.present, s.index = true, 9
 			s.setting = &actuators.Setting{
-				Schema: 1, Service: "checkout", Epoch: 5, Revision: s.highest, LeaseSeconds: 60, Reason: "before", IssuedAt: now, ChangedAt: now,
-				Concurrency: &actuators.Concurrency{Limit: limit, Ceiling: limit, LatencyTargetSeconds: 0.1, Fallback: limit, Min: 1, Max: 2000},
+				Schema: 1, Service: "checkout", Epoch: 5, Revision: s.highest, LeaseSeconds: 60,
+				Reason: "before", IssuedAt: now, ChangedAt: now,
+				Concurrency: &actuators.Concurrency{
+					Limit: limit, Ceiling: limit, LatencyTargetSeconds: 0.1, Fallback: limit, Min: 1, Max: 2000,
+				},
 			}
 		}
 		number := func(name string) control.Number { return control.Number(odd.Draw(t, name)) }
@@ -55,7 +58,8 @@ func TestComposedSettingIsValidAndMovesForward(t *testing.T) {
 			t.Fatalf("epoch %d revision %d after %d", next.Epoch, next.Revision, s.highest)
 		}
 		c := next.Concurrency
-		if c.Limit < lo || c.Limit > hi || c.Ceiling < c.Limit || c.Ceiling > hi || c.Fallback < lo || c.Fallback > hi || c.Min != lo || c.Max != hi {
+		if c.Min != lo || c.Max != hi || c.Limit < lo || c.Limit > hi ||
+			c.Ceiling < c.Limit || c.Ceiling > hi || c.Fallback < lo || c.Fallback > hi {
 			t.Fatalf("%+v outside %d..%d", c, lo, hi)
 		}
 		if err := next.Validate(); err != nil {
