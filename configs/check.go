@@ -23,7 +23,9 @@ type checker struct {
 
 func (c *checker) warn(path, format string, args ...any) {
 	line, column := c.doc.Position(path)
-	c.warnings = append(c.warnings, strict.Problem{Line: line, Column: column, Path: path, Text: fmt.Sprintf(format, args...)})
+	c.warnings = append(c.warnings, strict.Problem{
+		Line: line, Column: column, Path: path, Text: fmt.Sprintf(format, args...),
+	})
 }
 
 func (c *checker) config(cfg *Config) {
@@ -79,8 +81,8 @@ func (c *checker) consul(s *Consul) {
 		return
 	}
 	if err := actuators.ValidPrefix(s.Prefix); err != nil || !strings.HasSuffix(s.Prefix, "/") {
-		c.doc.Add("consul.prefix", "%q; expected segments of letters, digits and . _ - : @ + ~, each followed by one slash, like %q",
-			s.Prefix, actuators.DefaultPrefix)
+		c.doc.Add("consul.prefix",
+			"%q; expected segments of letters, digits and . _ - : @ + ~, each followed by one slash, like %q", s.Prefix, actuators.DefaultPrefix)
 	}
 }
 
@@ -112,7 +114,8 @@ func (c *checker) concurrency(k *Concurrency, at string) {
 	case k.Min > k.Max:
 		c.doc.Add(at+".min", "%d is above max, %d; expected min ≤ max", k.Min, k.Max)
 	case k.Fallback != 0 && (k.Fallback < k.Min || k.Fallback > k.Max):
-		c.doc.Add(at+".fallback", "%d is outside the bounds; expected at least min, %d, and at most max, %d", k.Fallback, k.Min, k.Max)
+		c.doc.Add(at+".fallback", "%d is outside the bounds; expected at least min, %d, and at most max, %d",
+			k.Fallback, k.Min, k.Max)
 	}
 }
 
@@ -130,7 +133,8 @@ func (c *checker) timing(cfg *Config, s *Service, at string) {
 	}
 	switch {
 	case t.Window < 2*t.Scrape:
-		c.doc.Add(where("window"), "%s holds fewer than two scrapes, %s apart, so that no rate can be taken; expected at least %s",
+		c.doc.Add(where("window"),
+			"%s holds fewer than two scrapes, %s apart, so that no rate can be taken; expected at least %s",
 			Duration(t.Window), Duration(t.Scrape), Duration(4*t.Scrape))
 	case t.Window < 4*t.Scrape:
 		c.warn(where("window"), "%s is less than 4 × scrape_interval, %s: one lost scrape leaves the loop without data",
@@ -149,7 +153,7 @@ func (c *checker) timing(cfg *Config, s *Service, at string) {
 		if !c.doc.Has(key) {
 			key = where("period")
 		}
-		c.doc.Add(key, "the lease, %s, is shorter than three periods of %s, so that a setting would run out between renewals; "+
-			"expected a lease of at least %s", cfg.Consul.Lease, Duration(t.Period), Duration(3*t.Period))
+		c.doc.Add(key, "the lease, %s, is shorter than three periods of %s, so that a setting would run out between "+
+			"renewals; expected a lease of at least %s", cfg.Consul.Lease, Duration(t.Period), Duration(3*t.Period))
 	}
 }

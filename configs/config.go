@@ -94,7 +94,8 @@ type Timing struct {
 
 // Service is one governed service.
 type Service struct {
-	// How far governor may go: observe reads the signals only, shadow decides and shows what it would do, enforce publishes.
+	// How far governor may go: observe reads the signals only, shadow decides and shows what it would do, enforce
+	// publishes.
 	Mode string `yaml:"mode" jsonschema:"enum=observe,enum=shadow,enum=enforce,default=shadow"`
 	// What the service owes its callers. The setpoint of every knob derives from it.
 	SLO SLO `yaml:"slo" jsonschema:"required"`
@@ -138,7 +139,8 @@ type Concurrency struct {
 	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
 	// lease and the service is healthy. Between min and max. Unset: the geometric mean of both.
 	Fallback int `yaml:"fallback" range:"[1, 1000000]"`
-	// The controller. pid follows a prediction by Little's law; aimd adds steadily and cuts by Little's law, and is slower.
+	// The controller. pid follows a prediction by Little's law; aimd adds steadily and cuts by Little's law, and is
+	// slower.
 	Law string `yaml:"law" jsonschema:"enum=pid,enum=aimd,default=pid"`
 }
 

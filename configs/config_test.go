@@ -103,7 +103,8 @@ func TestEveryTuningReachesControl(t *testing.T) {
        overload_at: 80%, min_requests: 9, stale_after: 10s, target_weight: 0.11, floor_test_hold: 12s, aimd_increase: 13%}`)
 	p, d := 0.1, 0.2
 	want := control.Tuning{
-		Gain: 0.5, ProportionalGain: &p, DerivativeGain: &d, CutMax: 0.3, RaiseMax: 0.4, Deadband: 0.06, RefusingAt: 0.02, RefusedCut: 0.07,
+		Gain: 0.5, ProportionalGain: &p, DerivativeGain: &d, CutMax: 0.3, RaiseMax: 0.4,
+		Deadband: 0.06, RefusingAt: 0.02, RefusedCut: 0.07,
 		OverloadAt: 0.8, MinRequests: 9, StaleAfter: 10 * time.Second, TargetWeight: 0.11, FloorTestHold: 12 * time.Second,
 		AIMDIncrease: 0.13,
 	}
@@ -141,7 +142,8 @@ func TestTimingInheritsThenDerives(t *testing.T) {
 		want           control.Timing
 	}{
 		{"nothing set", "", "", control.Timing{Scrape: 5e9, Window: 20e9, Period: 5e9, PublishDelay: 3e8}},
-		{"global", "", "{scrape_interval: 15s, period: 30s}", control.Timing{Scrape: 15e9, Window: 60e9, Period: 30e9, PublishDelay: 3e8}},
+		{"global", "", "{scrape_interval: 15s, period: 30s}",
+			control.Timing{Scrape: 15e9, Window: 60e9, Period: 30e9, PublishDelay: 3e8}},
 		{"own", "{scrape_interval: 1s}", "", control.Timing{Scrape: 1e9, Window: 4e9, Period: 1e9, PublishDelay: 3e8}},
 		{"both", "{scrape_interval: 1s}", "{scrape_interval: 15s, window: 90s, publish_delay: 1s}",
 			control.Timing{Scrape: 1e9, Window: 90e9, Period: 1e9, PublishDelay: 1e9}},

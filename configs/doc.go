@@ -2,8 +2,8 @@
 // that is wrong with it.
 //
 // The file is strict, because a limit that is wrong by a factor of a thousand looks like any other number: unknown and
-// repeated keys are errors, shares need a percent sign, durations need a unit, and nothing is taken from the environment
-// but what Consul's own tools take from it. Every problem of a file is found in one run and has a position:
+// repeated keys are errors, shares need a percent sign, durations need a unit, and nothing is taken from the
+// environment but what Consul's own tools take from it. Every problem of a file is found in one run and has a position:
 //
 //	governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%
 //	governor.yml:6:5: services.checkout.concurency: unknown key; did you mean "concurrency"?

@@ -201,7 +201,8 @@ f.yml:7:3: services."".slo: missing; expected a section of keys, with at least l
 
 // min = max is legal: it fixes the limit.
 func TestFixedLimit(t *testing.T) {
-	c, _, err := Parse("f.yml", []byte("prometheus: {url: \"http://p:1\"}\nservices: {a: {slo: {latency: 1s}, concurrency: {min: 7, max: 7}}}"))
+	c, _, err := Parse("f.yml", []byte(`prometheus: {url: "http://p:1"}
+services: {a: {slo: {latency: 1s}, concurrency: {min: 7, max: 7}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,27 +36,32 @@ func summary(w io.Writer, c *configs.Config) {
 	defer t.Flush()
 	row := func(key, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
 
-	row("prometheus", "%s by %s, timeout the shorter of %s and 80%% of the period", c.Prometheus.URL, c.Prometheus.HTTPMethod, c.Prometheus.Timeout)
+	row("prometheus", "%s by %s, timeout the shorter of %s and 80%% of the period",
+		c.Prometheus.URL, c.Prometheus.HTTPMethod, c.Prometheus.Timeout)
 	client := c.Consul.ClientConfig()
 	address := client.Address
 	if !strings.Contains(address, "://") {
 		address = client.Scheme + "://" + address
 	}
-	row("consul", "%s, keys %s…, session TTL %s, lease %s", withoutCredentials(address), c.Consul.Prefix, c.Consul.SessionTTL, c.Consul.Lease)
+	row("consul", "%s, keys %s…, session TTL %s, lease %s",
+		withoutCredentials(address), c.Consul.Prefix, c.Consul.SessionTTL, c.Consul.Lease)
 
 	for _, spec := range c.Specs() {
 		fmt.Fprintf(t, "\n")
 		row("service", "%s: %s, %s", spec.Service, spec.Mode, explain[spec.Mode])
 		row("  slo", "%s of the requests within %s, at most %s fail",
 			configs.Percent(spec.SLO.Objective), configs.Duration(spec.SLO.Latency), configs.Percent(spec.SLO.Errors))
-		row("  timing", "scrape %s, window %s, period %s, publish delay %s", configs.Duration(spec.Timing.Scrape),
-			configs.Duration(spec.Timing.Window), configs.Duration(spec.Timing.Period), configs.Duration(spec.Timing.PublishDelay))
-		row("  derived", "dead time θ %s, settle %s", spec.Timing.DeadTime(), spec.Timing.Settle())
+		timing := spec.Timing
+		row("  timing", "scrape %s, window %s, period %s, publish delay %s",
+			configs.Duration(timing.Scrape), configs.Duration(timing.Window), configs.Duration(timing.Period),
+			configs.Duration(timing.PublishDelay))
+		row("  derived", "dead time θ %s, settle %s", timing.DeadTime(), timing.Settle())
 		if k := spec.Concurrency; k != nil {
 			row("  concurrency", "%g to %g in flight per instance, fallback %g, law %s", k.Min, k.Max, k.Fallback, k.Law)
 		}
 		tuning(row, spec)
-		row("  metrics", "preset %s%s", c.Services[spec.Service].Metrics.Preset, labels(c.Services[spec.Service].Metrics.Labels))
+		metrics := c.Services[spec.Service].Metrics
+		row("  metrics", "preset %s%s", metrics.Preset, labels(metrics.Labels))
 	}
 }
 
@@ -72,9 +77,11 @@ func tuning(row func(key, format string, args ...any), spec control.Spec) {
 	row("  gains", "integral %g, proportional %g, derivative %g", in.Gain, *in.ProportionalGain, *in.DerivativeGain)
 	row("  steps", "per period at most %s down and %s up, at least %s; aimd adds %s",
 		change(-in.CutMax), change(in.RaiseMax), change(in.Deadband), share(in.AIMDIncrease))
-	row("  gates", "overloaded from %s occupancy or %s refused, cut from %s refused, judged from %g requests a window, stale after %s",
+	row("  gates", "overloaded from %s occupancy or %s refused, cut from %s refused, "+
+		"judged from %g requests a window, stale after %s",
 		share(in.OverloadAt), share(in.RefusingAt), share(in.RefusedCut), in.MinRequests, configs.Duration(in.StaleAfter))
-	row("  target", "weight of a period %.3g; a floor test stands for %s", in.TargetWeight, in.FloorTestHold.Round(time.Second))
+	row("  target", "weight of a period %.3g; a floor test stands for %s",
+		in.TargetWeight, in.FloorTestHold.Round(time.Second))
 }
 
 // change writes a step in ln units as the relative change it is.

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -36,8 +37,8 @@ func main() {
 	}
 }
 
-// generate returns the contents of the generated files by name, relative to the module's root, which must be the working
-// directory.
+// generate returns the contents of the generated files by name, relative to the module's root, which must be the
+// working directory.
 func generate() (map[string][]byte, error) {
 	s, err := schema()
 	if err != nil {
@@ -161,26 +162,8 @@ func keys(s *jsonschema.Schema) []string {
 	return names
 }
 
-const preamble = `<!-- Generated from the types of package configs by "go generate ./configs". Do not edit. -->
-
-# Configuration
-
-One YAML file, given by ` + "`--config.file`" + `. ` + "`governor check-config FILE`" + ` reports everything that is wrong with it, and what governor
-derives from it. The smallest file that works is [configs/minimal.yml](../configs/minimal.yml); every key with a comment is
-in [configs/annotated.yml](../configs/annotated.yml). Editors that speak YAML's language server complete and check the file
-by [config.schema.json](config.schema.json): put ` + "`# yaml-language-server: $schema=…/config.schema.json`" + ` on its first line.
-
-Rules that hold everywhere:
-
-- An unknown key is an error, and so is a key that is set twice.
-- A share needs its sign: ` + "`99%`, `0.1%`. `99` and `0.99`" + ` are refused.
-- A duration needs a unit: ` + "`300ms`, `5s`, `1m30s`, `2h`, `1d`" + `. A bare number is refused, a fraction too (` + "`1500ms`, not `1.5s`" + `).
-- Nothing is taken from the environment, apart from what Consul's tools take from it (` + "`CONSUL_HTTP_ADDR`" + ` and so on).
-- Secrets can stay in files of their own (` + "`*_file`" + `). A relative path starts at the folder of the configuration file.
-- Text that YAML would read as something else goes in quotes: ` + "`\"123\"`, `\"true\"`" + `.
-- Aliases (` + "`*name`" + `) and merge keys (` + "`<<: *name`" + `) work, one level of merging deep. Explicit tags (` + "`!!str`" + `) do not.
-- A section may be empty: ` + "`timing:`" + ` alone sets nothing.
-`
+//go:embed preamble.md
+var preamble string
 
 // markdown renders s as the reference page.
 func markdown(s *jsonschema.Schema) []byte {
@@ -190,8 +173,8 @@ func markdown(s *jsonschema.Schema) []byte {
 	return b.Bytes()
 }
 
-// section writes the keys of the section at path as a table, then the sections inside it. A table that was written before
-// is referred to: written tells the path of each.
+// section writes the keys of the section at path as a table, then the sections inside it. A table that was written
+// before is referred to: written tells the path of each.
 func section(b *bytes.Buffer, path string, s *jsonschema.Schema, written map[string]string) {
 	if path == "" {
 		fmt.Fprintf(b, "\n## The file\n")
@@ -251,7 +234,8 @@ func cutUnset(description string) (rest, unset string) {
 // value says what to write for a key.
 func value(s *jsonschema.Schema) string {
 	kind := map[string]string{
-		"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "array": "list of text", "string": "text",
+		"integer": "whole number", "number": "number", "boolean": "`true` or `false`",
+		"array": "list of text", "string": "text",
 	}[s.Type]
 	_, limits, limited := strings.Cut(s.Description, " Range: ")
 	switch {
@@ -281,7 +265,10 @@ func value(s *jsonschema.Schema) string {
 	for _, bound := range []struct {
 		word  string
 		value json.Number
-	}{{"at least", s.Minimum}, {"more than", s.ExclusiveMinimum}, {"at most", s.Maximum}, {"less than", s.ExclusiveMaximum}} {
+	}{
+		{"at least", s.Minimum}, {"more than", s.ExclusiveMinimum},
+		{"at most", s.Maximum}, {"less than", s.ExclusiveMaximum},
+	} {
 		if bound.value != "" {
 			kind += fmt.Sprintf(", %s %s", bound.word, bound.value)
 		}

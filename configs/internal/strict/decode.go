@@ -2,8 +2,8 @@
 // problem with its line, its column and the path of the key.
 //
 // The decoders of YAML libraries stop at the first kind of error, know lines but not columns, and accept what a person
-// did not mean: 5 for a duration, an unknown key in a nested node, the last of two equal keys. So this package walks the
-// parsed nodes itself, along the types:
+// did not mean: 5 for a duration, an unknown key in a nested node, the last of two equal keys. So this package walks
+// the parsed nodes itself, along the types:
 //
 //	Latency Duration `yaml:"latency" jsonschema:"required" range:"(0s, 1h]" why:"…"`
 //	                        │                    │              │             └ appended when out of range
@@ -13,8 +13,8 @@
 //
 // Scalars are bool, int, float64, string, encoding.TextUnmarshaler, and those listed in Types. Text is never guessed
 // from another type, so "port: 0123" for a string is refused and told to quote. Aliases and merge keys (<<) work as
-// usual; explicit tags (!!str) do not, nor does a second document. A section left empty ("timing:") counts as one without
-// keys, a scalar left empty is a problem.
+// usual; explicit tags (!!str) do not, nor does a second document. A section left empty ("timing:") counts as one
+// without keys, a scalar left empty is a problem.
 package strict
 
 import (
@@ -50,7 +50,9 @@ type position struct{ line, column int }
 // Decode reads data into the struct that into points to. Fields whose key is absent keep their value, or take the
 // default of their tag. It never panics on any input; where the Document has problems, into is partly filled.
 func Decode(data []byte, into any, types Types) *Document {
-	d := decoder{types: types, doc: &Document{positions: map[string]position{"": {1, 1}}, failed: map[string]bool{}, misspelt: map[string]bool{}}}
+	d := decoder{types: types, doc: &Document{
+		positions: map[string]position{"": {1, 1}}, failed: map[string]bool{}, misspelt: map[string]bool{},
+	}}
 	root, problem := parse(data)
 	if problem != nil {
 		d.doc.Problems = []Problem{*problem}
@@ -130,7 +132,7 @@ func parent(path string) string {
 	quoted := false
 	for i := len(path) - 1; i > 0; i-- {
 		switch {
-		case path[i] == '"' && (i == 0 || path[i-1] != '\\'):
+		case path[i] == '"' && (i-len(strings.TrimRight(path[:i], `\`)))%2 == 0: // not escaped
 			quoted = !quoted
 		case path[i] == '.' && !quoted, path[i] == '[' && !quoted:
 			return path[:i]

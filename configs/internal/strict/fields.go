@@ -242,7 +242,8 @@ func (ts Types) scan(text string, v reflect.Value) (ok bool, err error) {
 		v.SetInt(int64(i))
 	case reflect.Float64:
 		x, err := strconv.ParseFloat(text, 64)
-		if err != nil || x-x != 0 {
+		// Go takes 1_000 and 0x1p4 for numbers, YAML does not.
+		if err != nil || x-x != 0 || strings.ContainsAny(text, "_xX") {
 			return true, errNotRead
 		}
 		v.SetFloat(x)

@@ -1,0 +1,121 @@
+package checkconfig
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// run checks a file with the given text in an environment without Consul's variables.
+func run(t *testing.T, text string) (stdout, stderr string, code int) {
+	t.Helper()
+	for _, v := range []string{"CONSUL_HTTP_ADDR", "CONSUL_HTTP_SSL"} {
+		if _, ok := os.LookupEnv(v); ok {
+			t.Setenv(v, "")
+		}
+	}
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("governor.yml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs strings.Builder
+	code = Run(&out, &errs, "governor.yml")
+	return out.String(), errs.String(), code
+}
+
+func TestValidFileShowsWhatIsDerived(t *testing.T) {
+	stdout, stderr, code := run(t, `prometheus: {url: "http://localhost:9090"}
+timing: {scrape_interval: 1s}
+services:
+  checkout:
+    mode: enforce
+    slo: {latency: 300ms, objective: 99%, errors: 0.1%}
+    concurrency: {min: 20, max: 400}
+  cart:
+    slo: {latency: 1s}
+    concurrency: {min: 1, max: 8, fallback: 4, law: aimd}
+    metrics: {labels: {job: cart}}
+    timing: {window: 3s}
+    tuning: {gain: 0.5}
+`)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if want := "governor.yml:12:22: services.cart.timing.window: 3s is less than 4 × scrape_interval, 4s: " +
+		"one lost scrape leaves the loop without data (warning)\n"; stderr != want {
+		t.Errorf("stderr:\n%s\nwant\n%s", stderr, want)
+	}
+	const want = `governor.yml is valid: services 2, hash HASH
+
+prometheus  http://localhost:9090 by POST, timeout the shorter of 10s and 80% of the period
+consul      http://localhost:8500, keys governor/…, session TTL 10s, lease 3m
+
+service        cart: shadow, decides and shows what it would do, publishes nothing
+  slo          99% of the requests within 1s, at most 1% fail
+  timing       scrape 1s, window 3s, period 1s, publish delay 300ms
+  derived      dead time θ 2.8s, settle 4.3s
+  concurrency  1 to 8 in flight per instance, fallback 4, law aimd
+  gains        integral 0.5, proportional 0, derivative 0
+  steps        per period at most -50% down and +22% up, at least +5%; aimd adds 2%
+  gates        overloaded from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
+  target       weight of a period 0.179; a floor test stands for 5m0s
+  metrics      preset guard, job="cart"
+
+service        checkout: enforce, decides and publishes
+  slo          99% of the requests within 300ms, at most 0.1% fail
+  timing       scrape 1s, window 4s, period 1s, publish delay 300ms
+  derived      dead time θ 3.3s, settle 5.3s
+  concurrency  20 to 400 in flight per instance, fallback 89, law pid
+  gains        integral 1, proportional 0, derivative 0
+  steps        per period at most -50% down and +20% up, at least +5%; aimd adds 2%
+  gates        overloaded from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
+  target       weight of a period 0.152; a floor test stands for 5m0s
+  metrics      preset guard
+`
+	_, hash, _ := strings.Cut(stdout, "hash ")
+	hash, _, _ = strings.Cut(hash, "\n")
+	if len(hash) != 12 {
+		t.Errorf("hash %q", hash)
+	}
+	if got := strings.Replace(stdout, hash, "HASH", 1); got != want {
+		t.Errorf("stdout:\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestInvalidFileShowsEveryProblem(t *testing.T) {
+	stdout, stderr, code := run(t, `prometheus: {url: "http://localhost:9090"}
+services:
+  checkout:
+    slo: {latency: 300, objective: 99%, erors: 0.1%}
+    concurrency: {min: 20, max: 10}
+`)
+	const want = `governor.yml:4:20: services.checkout.slo.latency: 300 has no unit; expected a duration with one, like 300ms or 300s
+governor.yml:4:41: services.checkout.slo.erors: unknown key; did you mean "errors"?
+governor.yml:5:24: services.checkout.concurrency.min: 20 is above max, 10; expected min ≤ max
+`
+	if code != 1 || stdout != "" || stderr != want {
+		t.Errorf("exit code %d, stdout %q, stderr:\n%s\nwant\n%s", code, stdout, stderr, want)
+	}
+}
+
+func TestAbsentFile(t *testing.T) {
+	var out, errs strings.Builder
+	code := Run(&out, &errs, filepath.Join(t.TempDir(), "absent.yml"))
+	if code != 1 || !strings.HasPrefix(errs.String(), "read configuration: open ") {
+		t.Errorf("exit code %d, stderr %q", code, errs.String())
+	}
+}
+
+// A password in the environment stays there.
+func TestConsulAddressIsShownWithoutCredentials(t *testing.T) {
+	for address, want := range map[string]string{
+		"http://u:hunter2@consul:8500": "http://consul:8500",
+		"https://consul:8501/prefix":   "https://consul:8501/prefix",
+		"unix:///run/c.sock":           "unix:///run/c.sock",
+	} {
+		if got := withoutCredentials(address); got != want {
+			t.Errorf("%s: got %s, want %s", address, got, want)
+		}
+	}
+}
