@@ -216,7 +216,11 @@ func windowed(in *control.Instance) []*control.Reading {
 func (s Service) read(signal string, found []sample) control.Reading {
 	switch {
 	case len(found) == 0:
-		return control.Missing(control.NoData, "nothing found for "+s.selector(metricOf[signal]))
+		detail := "nothing found for " + s.selector(metricOf[signal])
+		if strings.HasPrefix(metricOf[signal], "guard_latency_seconds_") {
+			detail += "; where native histograms are scraped, set always_scrape_classic_histograms: true"
+		}
+		return control.Missing(control.NoData, detail)
 	case len(found) > 1:
 		return control.Missing(control.ManySeries, manySeries(found))
 	}
@@ -282,7 +286,7 @@ func mean(offered, completed, sum control.Reading, window time.Duration) control
 }
 
 // quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest
-// finite bucket edge only says "at least that".
+// finite bucket edge only says "at least that". Where the edges are unknown any value may be at the top.
 func (r reply) quantile(s Service, idle bool) (control.Reading, bool) {
 	found := r.service(sigQuantile, s.Name)
 	if len(found) == 1 && math.IsNaN(found[0].value) && idle {
