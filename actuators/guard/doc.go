@@ -19,8 +19,8 @@
 //
 // The package is a guest in its host. It starts no goroutine (the reflex steps inside Acquire and Release once its time
 // has come), allocates nothing to admit or to refuse, works before governor has ever run, and fails to the last good
-// Setting, else to its fallback. It never acts on doubt: a Setting that is blank, damaged, older than the one in force or
-// outside its own bounds changes nothing but a counter.
+// Setting, else to its fallback. It never acts on doubt: a Setting that is blank, damaged, older than the one in force
+// or outside its own bounds changes nothing but a counter.
 //
 // What it does not do: it has no queue (a request is admitted or refused at once), and it does not look at the
 // latency of single requests or at percentiles, which say little about how much is waiting.

@@ -47,8 +47,8 @@ type ticket struct {
 	start time.Duration
 }
 
-// Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it,
-// or a copy of it, again does nothing but count. The zero Permit, which accompanies an error, may be released, too.
+// Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing
+// it, or a copy of it, again does nothing but count. The zero Permit, which accompanies an error, may be released, too.
 type Permit struct {
 	ticket *ticket
 	gen    uint64
@@ -67,8 +67,8 @@ const (
 	// lasted longer than the latency target, because it would have taken at least that long; a shorter one says
 	// nothing, and would make the service look fast.
 	Cancelled
-	// Ignored: nothing about the request says how the service is doing (a WebSocket, an endless stream, a health check).
-	// Its slot is freed and that is all.
+	// Ignored: nothing about the request says how the service is doing (a WebSocket, an endless stream, a health
+	// check). Its slot is freed and that is all.
 	Ignored
 )
 
@@ -225,8 +225,8 @@ func (g *Guard) step(now time.Duration) {
 func (g *Guard) report(before, found float64) {
 	switch {
 	case before == 0 && found > 0:
-		g.cfg.Logger.Warn("limiting cannot help: throughput falls with the limit, so the service or a dependency is slow; "+
-			"the latency target is raised", "service", g.cfg.Service, "service_time_seconds", found)
+		g.cfg.Logger.Warn("limiting cannot help: throughput falls with the limit, so the service or a dependency is "+
+			"slow; the latency target is raised", "service", g.cfg.Service, "service_time_seconds", found)
 	case before > 0 && found == 0:
 		g.cfg.Logger.Info("the service is as fast as before", "service", g.cfg.Service)
 	}

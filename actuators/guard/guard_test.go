@@ -28,9 +28,9 @@ func newGuard(t testing.TB, c Config) *Guard {
 	return g
 }
 
-// A23 (Netflix/concurrency-limits#234 let 12 in at a limit of 10, PR 179 lost slots for good): two hundred goroutines with
-// contexts that end around the moment of admission, panics, and permits released twice, some of them after the slot has
-// been used again.
+// A23 (Netflix/concurrency-limits#234 let 12 in at a limit of 10, PR 179 lost slots for good): two hundred goroutines
+// with contexts that end around the moment of admission, panics, and permits released twice, some of them after the
+// slot has been used again.
 func TestLimitHoldsThroughAStorm(t *testing.T) {
 	const limit, workers, rounds = 10, 200, 200
 	g := newGuard(t, Config{Min: limit, Max: limit})
@@ -244,8 +244,8 @@ func TestEndedContextIsNeitherAdmittedNorRefused(t *testing.T) {
 	}
 }
 
-// A15 (envoyproxy/envoy#8274, Netflix/concurrency-limits#176): eight in ten requests are refused in no time; the latency
-// is that of the admitted ones only, and the limit does not grow.
+// A15 (envoyproxy/envoy#8274, Netflix/concurrency-limits#176): eight in ten requests are refused in no time; the
+// latency is that of the admitted ones only, and the limit does not grow.
 func TestRefusalsDoNotMakeTheServiceLookFast(t *testing.T) {
 	g := simGuard(t, Config{Min: 1, Max: 1000, Fallback: 20})
 	p := newPlant(g, 15)

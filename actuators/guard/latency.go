@@ -108,7 +108,8 @@ type Latency struct {
 	Count uint64
 	Sum   float64 // seconds
 
-	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO; Cumulative counts what is at or below.
+	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO; Cumulative counts what is at or
+	// below.
 	Edges      []float64
 	Cumulative []uint64
 

@@ -72,8 +72,8 @@ func (w window) throughput() float64 { return float64(w.finished) / w.span.Secon
 //
 // and only while the limit binds, because a limit that does not bind is neither the cause of a high latency nor the
 // cure. The root makes it converge where the plant's gain is as high as it gets (above the knee, the mean is
-// proportional to L). Below X̂max·m₀, Little's law says that the service could not do what it has already done, so there
-// the floor test asks whether limiting helps at all.
+// proportional to L). Below X̂max·m₀, Little's law says that the service could not do what it has already done, so
+// there the floor test asks whether limiting helps at all.
 //
 // It is a plain calculation: the guard hands it tallies and keeps the limit it returns.
 type reflex struct {
@@ -157,7 +157,8 @@ func (r *reflex) move(w window, b bounds) {
 		r.found = t.at
 		r.finding = r.test.Step(t.at, little.Sample{
 			Throughput: long.throughput(), Mean: long.mean, Refusing: long.refusing,
-			Limit: r.limit, Floor: min(r.carried.PerSecond(t.at)*r.ownSeconds, b.ceiling), Min: b.min, Setpoint: b.target,
+			Limit: r.limit, Floor: min(r.carried.PerSecond(t.at)*r.ownSeconds, b.ceiling), Min: b.min,
+			Setpoint: b.target,
 		})
 	}
 	switch f := r.finding; {

@@ -30,7 +30,7 @@ func trained(t *testing.T, seed uint64, c Config) *plant {
 }
 
 func eachSeed(t *testing.T, test func(t *testing.T, seed uint64)) {
-	for seed := uint64(1); seed <= 5; seed++ {
+	for seed := uint64(1); seed <= seeds; seed++ {
 		test(t, seed)
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)

@@ -25,7 +25,8 @@ func (r *Refusal) Error() string { return r.text }
 // Reason is the word that metrics and the Guard-Refused header use: "concurrency".
 func (r *Refusal) Reason() string { return r.reason }
 
-// RetryAfter is the shortest wait before another attempt makes sense. Spread callers beyond it, or they return together.
+// RetryAfter is the shortest wait before another attempt makes sense. Spread callers beyond it, or they return
+// together.
 func (r *Refusal) RetryAfter() time.Duration { return r.retryAfter }
 
 // Retryable is false: a refusal means that the service has no room, and an immediate retry takes room from others.

@@ -42,7 +42,8 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		g.cfg.Logger.Warn("the source of settings ended; the guard keeps the last one", "service", g.cfg.Service, "err", err)
+		g.cfg.Logger.Warn("the source of settings ended; the guard keeps the last one",
+			"service", g.cfg.Service, "err", err)
 		// Full jitter: the guards of a fleet that lost its store must not come back together.
 		select {
 		case <-ctx.Done():
@@ -67,7 +68,8 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 	g.step(now)
 	if raw == nil {
 		if g.regime.knob != nil {
-			g.cfg.Logger.Warn("the setting is gone; its last values stay until the lease runs out", "service", g.cfg.Service)
+			g.cfg.Logger.Warn("the setting is gone; its last values stay until the lease runs out",
+				"service", g.cfg.Service)
 		}
 		return nil
 	}

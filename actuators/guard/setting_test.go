@@ -29,6 +29,15 @@ func setting(revision int, change func(*concurrency)) []byte {
 	})
 }
 
+// edited is a good Setting of revision 9 with its first occurrence of from replaced.
+func edited(from, to string) []byte {
+	raw := setting(9, nil)
+	if !bytes.Contains(raw, []byte(from)) {
+		panic(from + " is not in " + string(raw))
+	}
+	return bytes.Replace(raw, []byte(from), []byte(to), 1)
+}
+
 func settingOf(change func(*actuators.Setting)) []byte {
 	s := actuators.Setting{
 		Schema: 1, Service: "checkout", Epoch: 7, Revision: 1, LeaseSeconds: 180, Reason: "test",
@@ -59,7 +68,8 @@ func TestSettingTakesForceAtOnce(t *testing.T) {
 	apply(t, g, epoch, setting(3, nil))
 	s := g.SnapshotAt(epoch)
 	if s.Limit != 50 || s.LatencyTarget != 100*time.Millisecond || s.Revision != 3 || s.Epoch != 7 || !s.Leased {
-		t.Errorf("limit %d, target %v, revision %d, epoch %d, leased %v", s.Limit, s.LatencyTarget, s.Revision, s.Epoch, s.Leased)
+		t.Errorf("limit %d, target %v, revision %d, epoch %d, leased %v",
+			s.Limit, s.LatencyTarget, s.Revision, s.Epoch, s.Leased)
 	}
 }
 
@@ -78,11 +88,11 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 		{"null", []byte(`null`), actuators.RefusedNotJSON},
 		{"not JSON", []byte("\x00\xff<html>"), actuators.RefusedNotJSON},
 		{"300 kB", append(huge, `"}`...), actuators.RefusedTooLarge},
-		{"a number left out", bytes.Replace(setting(9, nil), []byte(`"ceiling":100,`), nil, 1), actuators.RefusedInvalid},
-		{"limit 0", bytes.Replace(setting(9, nil), []byte(`"limit":50`), []byte(`"limit":0`), 1), actuators.RefusedInvalid},
-		{"newer schema", bytes.Replace(setting(9, nil), []byte(`"schema":1`), []byte(`"schema":2`), 1), actuators.RefusedSchema},
-		{"other service", bytes.Replace(setting(9, nil), []byte(`checkout`), []byte(`payments`), 1), actuators.RefusedWrongService},
-		{"older epoch", settingOf(func(s *actuators.Setting) { s.Epoch, s.Revision = 6, 99 }), actuators.RefusedOldEpoch},
+		{"a number left out", edited(`"ceiling":100,`, ""), actuators.RefusedInvalid},
+		{"limit 0", edited(`"limit":50`, `"limit":0`), actuators.RefusedInvalid},
+		{"newer schema", edited(`"schema":1`, `"schema":2`), actuators.RefusedSchema},
+		{"other service", edited("checkout", "payments"), actuators.RefusedWrongService},
+		{"older epoch", edited(`"epoch":7`, `"epoch":6`), actuators.RefusedOldEpoch},
 		{"older revision", setting(4, nil), actuators.RefusedOldRevision},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -91,7 +101,8 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 			apply(t, g, epoch, setting(5, nil))
 			before := g.SnapshotAt(epoch)
 			for i := range 100 {
-				if err := g.ApplyAt(epoch.Add(time.Duration(i)*time.Millisecond), c.raw); actuators.ReasonOf(err) != c.reason {
+				err := g.ApplyAt(epoch.Add(time.Duration(i)*time.Millisecond), c.raw)
+				if actuators.ReasonOf(err) != c.reason {
 					t.Fatalf("error %v, expected reason %s", err, c.reason)
 				}
 			}
@@ -179,7 +190,8 @@ func TestLease(t *testing.T) {
 		g := simGuard(t, Config{})
 		apply(t, g, epoch, setting(40, nil))
 		fresh := settingOf(func(s *actuators.Setting) { s.Epoch, s.Concurrency.Limit = 1, 60 })
-		if err := g.ApplyAt(epoch.Add(2*lease-time.Second), fresh); actuators.ReasonOf(err) != actuators.RefusedOldEpoch {
+		err := g.ApplyAt(epoch.Add(2*lease-time.Second), fresh)
+		if actuators.ReasonOf(err) != actuators.RefusedOldEpoch {
 			t.Errorf("within two leases: %v", err)
 		}
 		apply(t, g, epoch.Add(2*lease), fresh)
@@ -274,7 +286,8 @@ func TestRunCachesTheLastGoodSetting(t *testing.T) {
 		}
 		time.Sleep(2 * 180 * time.Second)
 		if s := again.Snapshot(); s.Leased || s.Limit != 80 {
-			t.Errorf("two leases later: leased %v, limit %d; the lease of a cached Setting counts from its loading", s.Leased, s.Limit)
+			t.Errorf("two leases later: leased %v, limit %d; the lease of a cached Setting counts from its loading",
+				s.Leased, s.Limit)
 		}
 	})
 }
@@ -282,7 +295,7 @@ func TestRunCachesTheLastGoodSetting(t *testing.T) {
 func TestUnusableCacheMeansFallback(t *testing.T) {
 	dir := t.TempDir()
 	other := filepath.Join(dir, "other.json")
-	if err := os.WriteFile(other, bytes.Replace(setting(1, nil), []byte("checkout"), []byte("payments"), 1), 0o600); err != nil {
+	if err := os.WriteFile(other, edited("checkout", "payments"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{filepath.Join(dir, "missing"), dir, other} {

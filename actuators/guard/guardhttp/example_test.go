@@ -36,7 +36,9 @@ func Example() {
 func ExampleNew_options() {
 	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Min: 20, Max: 400})
 	handler := guardhttp.New(g, http.NotFoundHandler(),
-		guardhttp.WithBypass(func(r *http.Request) bool { return r.URL.Path == "/healthy" || r.URL.Path == "/metrics" }),
+		guardhttp.WithBypass(func(r *http.Request) bool {
+			return r.URL.Path == "/healthy" || r.URL.Path == "/metrics"
+		}),
 		guardhttp.WithCriticality(func(r *http.Request) guard.Criticality {
 			if r.URL.Path == "/pay" {
 				return guard.Critical

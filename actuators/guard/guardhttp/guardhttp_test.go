@@ -78,8 +78,9 @@ func TestRefusal(t *testing.T) {
 	for range 50 {
 		resp := get(t, url, guardhttp.CriticalityHeader, "sheddable")
 		body, _ := io.ReadAll(resp.Body)
-		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get(guardhttp.RefusedHeader) != "concurrency" {
-			t.Fatalf("status %s, %s %q", resp.Status, guardhttp.RefusedHeader, resp.Header.Get(guardhttp.RefusedHeader))
+		reason := resp.Header.Get(guardhttp.RefusedHeader)
+		if resp.StatusCode != http.StatusServiceUnavailable || reason != "concurrency" {
+			t.Fatalf("status %s, %s %q", resp.Status, guardhttp.RefusedHeader, reason)
 		}
 		if len(body) == 0 {
 			t.Error("no body for the person who reads it")
@@ -198,7 +199,9 @@ func TestClientThatGoesAway(t *testing.T) {
 // A hijacked connection holds its slot until its handler returns, and its life is no latency. Both ways to hijack work.
 func TestHijack(t *testing.T) {
 	for name, hijack := range map[string]func(http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error){
-		"assertion": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) { return w.(http.Hijacker).Hijack() },
+		"assertion": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
+			return w.(http.Hijacker).Hijack()
+		},
 		"controller": func(w http.ResponseWriter) (net.Conn, *bufio.ReadWriter, error) {
 			return http.NewResponseController(w).Hijack()
 		},

@@ -2,9 +2,9 @@
 //
 //	prometheus.MustRegister(guardprom.New(g))
 //
-// The metrics are those that governor's preset "guard" reads; their names are a contract. Each carries the label service.
-// All counters are there from the first scrape on, at zero, for every criticality and reason, so that increase() sees the
-// first event. The mean latency of admitted requests over a window is
+// The metrics are those that governor's preset "guard" reads; their names are a contract. Each carries the label
+// service. All counters are there from the first scrape on, at zero, for every criticality and reason, so that
+// increase() sees the first event. The mean latency of admitted requests over a window is
 //
 //	rate(guard_latency_seconds_sum[1m]) / rate(guard_latency_seconds_count[1m])
 //
@@ -44,8 +44,8 @@ func New(g *guard.Guard) *Collector {
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
 		refused:  desc("refused_total", "Requests refused, by the policy that refused them.", "reason", "criticality"),
 		failed:   desc("failed_total", "Admitted requests that failed; cancelled by the caller is not failed."),
-		latency: desc("latency_seconds", "Latency of admitted requests that finished, failed ones included, refused ones not. "+
-			"One bucket edge is the SLO."),
+		latency: desc("latency_seconds", "Latency of admitted requests that finished, failed ones included, refused "+
+			"ones not. One bucket edge is the SLO."),
 		inFlight:    desc("inflight", "Requests in flight."),
 		limit:       desc("limit", "Concurrency limit enforced now, in requests in flight."),
 		serviceTime: desc("service_time_seconds", "Service time found by the floor test, 0 while none stands."),
@@ -60,8 +60,8 @@ func New(g *guard.Guard) *Collector {
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime, c.binding, c.revision,
-		c.settingRefused, c.doubleRelease,
+		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime, c.binding,
+		c.revision, c.settingRefused, c.doubleRelease,
 	} {
 		ch <- d
 	}

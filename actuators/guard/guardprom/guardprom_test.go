@@ -118,7 +118,10 @@ func histogramOf(t testing.TB, c prometheus.Collector) *dto.Histogram {
 // The latency is a classic and a native histogram at once, both complete, with an edge exactly at the SLO.
 func TestLatencyIsClassicAndNative(t *testing.T) {
 	now := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
-	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Now: func() time.Time { return now }})
+	g, err := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond,
+		Now: func() time.Time { return now },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
