@@ -57,8 +57,10 @@ type Decision struct {
 
 	Inputs Inputs `json:"inputs"`
 
-	Setpoint Number `json:"setpoint"` // τ in force, seconds of mean latency: max(LatencyTarget, 1.25·ŝ)
-	Measured Number `json:"measured"` // mean latency of admitted requests, seconds
+	// Setpoint and Measured are in seconds of mean latency of admitted requests (τ in force, max(LatencyTarget, 1.25·ŝ)),
+	// for the knob shed in shares of the protected requests refused.
+	Setpoint Number `json:"setpoint"`
+	Measured Number `json:"measured"`
 	// LatencyTarget is τ*, what is published for the guards' reflex: they know ŝ themselves.
 	LatencyTarget Number `json:"latency_target"`
 	Terms         Terms  `json:"terms"`
@@ -102,7 +104,7 @@ type Terms struct {
 	P     Number `json:"p"`
 	I     Number `json:"i"`
 	D     Number `json:"d"`
-	Event string `json:"event,omitempty"` // AIMD: increase | decrease | cooldown
+	Event string `json:"event,omitempty"` // AIMD: increase | decrease | cooldown; hang; yields: another knob acts first
 }
 
 // Gates are the findings that were made before any law ran.
@@ -115,4 +117,5 @@ type Gates struct {
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
 	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ, 0 when none stands
 	Infeasible         bool   `json:"infeasible"`
+	BurnSteps          int    `json:"burn_steps"` // how often fast burning of the error budget has tightened the setpoint by 10 %
 }

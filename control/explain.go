@@ -26,22 +26,24 @@ func explain(d Decision, slo SLO) string {
 	default:
 		fmt.Fprintf(&b, "keep %s: ", num(value))
 	}
-	relation := "<="
-	if d.Measured > d.Setpoint {
-		relation = ">"
-	}
-	fmt.Fprintf(&b, "mean %s %s setpoint %s", millis(d.Measured), relation, millis(d.Setpoint))
-	if d.Gates.FloorTest == "halved" {
-		b.WriteString("; floor test: limit cut on purpose to see whether throughput follows")
-	} else if !d.Gates.Overloaded {
-		fmt.Fprintf(&b, "; the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
-	} else {
-		fmt.Fprintf(&b, "; Little %s/s x %s = %s", num(float64(d.Inputs.Throughput)), millis(d.Setpoint),
-			num(float64(d.Inputs.Throughput*d.Setpoint)))
-		fmt.Fprintf(&b, "; refused %s", percent(d.Inputs.RefusedShare))
+	switch d.Knob {
+	case KnobShed:
+		fmt.Fprintf(&b, "%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))
+	case KnobRate:
+		fmt.Fprintf(&b, "mean %s; ", against(d.Measured, d.Setpoint, millis))
+		if d.Gates.Overloaded {
+			b.WriteString("the rate binds")
+		} else {
+			b.WriteString("the rate does not bind")
+		}
+	default:
+		explainConcurrency(&b, d)
 	}
 	if d.Terms.Event != "" {
 		b.WriteString("; " + d.Terms.Event)
+		if d.Detail != "" && d.HoldReason == "" {
+			b.WriteString(": " + d.Detail)
+		}
 	}
 	if d.Bound != "" {
 		b.WriteString("; bound by " + d.Bound)
@@ -51,6 +53,9 @@ func explain(d Decision, slo SLO) string {
 	}
 	if d.Inputs.Censored {
 		fmt.Fprintf(&b, "; p%s is censored (>= %s, top bucket)", num(100*slo.Objective), millis(d.Inputs.Quantile))
+	}
+	if d.Gates.BurnSteps > 0 && d.Knob != KnobShed {
+		fmt.Fprintf(&b, "; setpoint tightened %d x 10 %%: the error budget burns fast", d.Gates.BurnSteps)
 	}
 	if d.State == Ineffective {
 		fmt.Fprintf(&b, "; limiting cannot help: the service itself needs %s", millis(d.Gates.ServiceTimeSeconds))
@@ -63,6 +68,33 @@ func explain(d Decision, slo SLO) string {
 		b.WriteString("; outliers: " + strings.Join(d.Inputs.Outliers, ", "))
 	}
 	return b.String()
+}
+
+func explainConcurrency(b *strings.Builder, d Decision) {
+	if d.Terms.Event != "hang" {
+		fmt.Fprintf(b, "mean %s", against(d.Measured, d.Setpoint, millis))
+	}
+	switch {
+	case d.Terms.Event == "hang":
+		b.WriteString("nothing to steer by")
+	case d.Gates.FloorTest == "halved":
+		b.WriteString("; floor test: limit cut on purpose to see whether throughput follows")
+	case !d.Gates.Overloaded:
+		fmt.Fprintf(b, "; the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
+	default:
+		x := float64(d.Inputs.Throughput)
+		fmt.Fprintf(b, "; Little %s/s x %s = %s", num(x), millis(d.Setpoint), num(x*float64(d.Setpoint)))
+		fmt.Fprintf(b, "; refused %s", percent(d.Inputs.RefusedShare))
+	}
+}
+
+// against compares a measurement with its setpoint.
+func against(measured, setpoint Number, print func(Number) string) string {
+	relation := "<="
+	if measured > setpoint {
+		relation = ">"
+	}
+	return print(measured) + " " + relation + " setpoint " + print(setpoint)
 }
 
 // num prints a quantity with at most three significant digits, and whole numbers whole.

@@ -26,19 +26,26 @@ type view struct {
 	completed  float64 // likewise
 	throughput float64 // completions per second and instance, X̂
 	mean       float64 // seconds
-	refused    float64 // share of the offered
+	refused    float64 // share of the offered that the concurrency limit refused, or shedding under it
 	refusing   bool    // a share that counts
-	inFlight   float64 // per instance; by Little's law where it is not reported
-	binding    float64 // share of the window, NaN where it is not reported
-	limit      Reading // effective, per instance
-	reflex     bool    // guards with a reflex of their own are in force
-	service    float64 // ŝ as the guards report it, 0: none
+	threshold  float64 // φ in force, 1 where nothing is shed
+	hang       bool    // requests arrive, the limit is full, hardly anything finishes
+
+	rateRefused  float64 // share of the offered that the rate limit refused
+	admittedRate float64 // admissions per second, all instances together
+	classes      [Criticalities]struct{ offered, refused sum }
+	inFlight     float64 // per instance; by Little's law where it is not reported
+	binding      float64 // share of the window, NaN where it is not reported
+	limit        Reading // effective, per instance
+	reflex       bool    // guards with a reflex of their own are in force
+	service      float64 // ŝ as the guards report it, 0: none
 
 	slow, failed  Reading // shares of completed and of admitted
 	quantile      Reading
 	censored      bool
 	quantileNeeds float64 // completions that a percentile needs
 
+	burn      [len(BurnRates)]Burn
 	revisions []float64 // applied revisions as far as reported, one an instance
 }
 
@@ -59,8 +66,8 @@ const percentileSamples = 10
 func (g gate) pass(m Measurement, tau float64) *view {
 	v := &view{
 		took: m.Took, window: m.Window, total: len(m.Instances), quantile: m.Quantile, censored: m.Censored,
-		quantileNeeds: percentileSamples / (1 - g.slo.Objective), age: -1,
-		throughput: math.NaN(), mean: math.NaN(), refused: math.NaN(), inFlight: math.NaN(), binding: math.NaN(),
+		quantileNeeds: percentileSamples / (1 - g.slo.Objective), age: -1, threshold: 1, burn: m.Burn,
+		offered: math.NaN(), completed: math.NaN(), throughput: math.NaN(), mean: math.NaN(), refused: math.NaN(), inFlight: math.NaN(), binding: math.NaN(),
 	}
 	if m.Partial != "" {
 		v.unsure, v.unsureDetail = Partial, m.Partial
@@ -123,11 +130,13 @@ func (g gate) fresh(v *view, all []Instance) []Instance {
 
 // gather sums the instances up. A missing reading on one instance makes the sum missing: a part is not the whole.
 func (v *view) gather(ins []Instance, slo SLO) {
-	var offered, refused, admitted, completed, failed, slow, busy, inFlight, binding, limit sum
-	v.service, v.reflex, v.revisions = 0, false, v.revisions[:0]
+	var offered, refused, byRate, admitted, completed, failed, slow, busy, inFlight, binding, limit sum
+	v.service, v.reflex, v.hang, v.revisions = 0, false, false, v.revisions[:0]
+	clear(v.classes[:])
 	for _, in := range ins {
 		offered.add(in.Offered)
 		refused.add(in.Refused)
+		byRate.add(Read(in.RefusedByRate.Or(0)))
 		admitted.add(in.Admitted)
 		completed.add(in.Completed)
 		failed.add(in.Failed)
@@ -141,6 +150,13 @@ func (v *view) gather(ins []Instance, slo SLO) {
 		if s, ok := in.ServiceTime.Value(); ok {
 			v.reflex, v.service = true, max(v.service, s)
 		}
+		for i, c := range in.Classes {
+			v.classes[i].offered.add(c.Offered)
+			v.classes[i].refused.add(c.Refused)
+		}
+		if phi, ok := in.ShedThreshold.Value(); ok && phi > 0 && phi <= 1 {
+			v.threshold = min(v.threshold, phi)
+		}
 		if r, ok := in.Revision.Value(); ok {
 			v.revisions = append(v.revisions, r)
 		}
@@ -148,6 +164,9 @@ func (v *view) gather(ins []Instance, slo SLO) {
 	n := float64(len(ins))
 	v.instances = len(ins)
 	v.offered, v.completed = offered.v, completed.v
+	v.limit = limit.reading()
+	v.limit.value /= n
+	v.admittedRate = admitted.v / v.window.Seconds()
 
 	if why, detail := offered.why(); why != "" {
 		v.reject(why, "arrivals: "+detail)
@@ -156,28 +175,33 @@ func (v *view) gather(ins []Instance, slo SLO) {
 	if offered.v == 0 {
 		return // idle: ratios of nothing are not a fault of the data
 	}
-	mean := ratio(busy, completed)
-	for _, need := range []struct {
-		name string
-		r    Reading
-	}{{"mean latency", mean}, {"refusals", refused.reading()}} {
-		if why, detail := need.r.Why(); why != "" {
-			v.reject(why, need.name+": "+detail)
-			return
-		}
-	}
-	v.mean = mean.value
-	v.throughput = completed.v / v.window.Seconds() / n
-	v.refused = min(refused.v/offered.v, 1)
-	v.inFlight = v.throughput * v.mean
 	if inFlight.reason == "" {
-		v.inFlight = max(v.inFlight, inFlight.v/n)
+		v.inFlight = inFlight.v / n
 	}
 	if binding.reason == "" {
 		v.binding = binding.v / n
 	}
-	v.limit = limit.reading()
-	v.limit.value /= n
+	if why, detail := refused.why(); why != "" {
+		v.reject(why, "refusals: "+detail)
+		return
+	}
+	v.rateRefused = min(byRate.v/offered.v, 1)
+	v.refused = min(max(refused.v-byRate.v, 0)/offered.v, 1)
+	if v.hangs(completed) {
+		v.hang = true
+		v.detail = fmt.Sprintf("hang: %.0f arrivals, %.0f completions, the limit is full", offered.v, completed.v)
+		return
+	}
+	mean := ratio(busy, completed)
+	if why, detail := mean.Why(); why != "" {
+		v.reject(why, "mean latency: "+detail)
+		return
+	}
+	v.mean = mean.value
+	v.throughput = completed.v / v.window.Seconds() / n
+	if occupied := v.throughput * v.mean; !(v.inFlight >= occupied) {
+		v.inFlight = occupied // by Little's law
+	}
 
 	v.slow, v.failed = ratio(slow, completed), ratio(failed, admitted)
 	if why, detail := v.slow.Why(); why != "" && v.unsure == "" {
@@ -186,6 +210,38 @@ func (v *view) gather(ins []Instance, slo SLO) {
 	if why, detail := v.failed.Why(); why != "" && v.unsure == "" && slo.Errors > 0 {
 		v.unsure, v.unsureDetail = why, "failed requests: "+detail
 	}
+}
+
+// hangs says whether hardly anything finishes of what arrives at a full limit.
+func (v *view) hangs(completed sum) bool {
+	limit, ok := v.limit.Value()
+	full := ok && v.inFlight >= 0.85*limit || v.binding >= 0.85
+	return full && completed.reason == "" && completed.v < hangShare*v.offered
+}
+
+// hangShare of the arrivals finishes at least where a service does not hang, however deep the overload.
+const hangShare = 0.005
+
+// protectedRefused is the share of the arrivals of the classes up to least that were refused, for whatever reason but the
+// rate. It needs a hundred of them.
+func (v *view) protectedRefused(least Criticality) Reading {
+	var offered, refused sum
+	for _, c := range v.classes[:least+1] {
+		offered.add(c.offered.reading())
+		refused.add(c.refused.reading())
+	}
+	if offered.reason == "" && offered.v < protectedRequests {
+		return Missing(TooLittleTraffic, fmt.Sprintf("%.0f protected requests in the window, needs %d", offered.v, protectedRequests))
+	}
+	return ratio(refused, offered)
+}
+
+const protectedRequests = 100
+
+// good is the goodput of the service in requests per second: completed within the SLO and not failed, all instances.
+func (v *view) good() float64 {
+	bad := min(v.slow.Or(0)+v.failed.Or(0), 1)
+	return v.completed * (1 - bad) / v.window.Seconds()
 }
 
 // majority narrows the view to the instances on the side that carries at least half of the arrivals: one sick instance

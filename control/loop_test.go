@@ -339,7 +339,7 @@ func TestLeavesTheMinimumAtOnce(t *testing.T) {
 				}
 			},
 			"shadow": func(r *rig) {
-				r.spec.Mode, r.s.spec.Mode, r.s.loop.mode = Shadow, Shadow, Shadow
+				r.spec.Mode, r.s.spec.Mode = Shadow, Shadow
 				for range halfHour {
 					r.step(overload(96).measurement())
 				}

@@ -12,7 +12,8 @@ type LoopSet struct {
 	spec     Spec
 	gate     gate
 	setpoint *Setpoint
-	loop     *Loop
+	loops    []*Loop // in the order in which they act
+	last     time.Time
 }
 
 // InForce is the value of a knob that is really in force: published and accepted, tracked from the KV at start and
@@ -32,42 +33,97 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 		return nil, fmt.Errorf("loops of service %q: %w", spec.Service, err)
 	}
 	spec = spec.withDefaults()
-	return &LoopSet{
+	s := &LoopSet{
 		spec: spec,
 		gate: gate{
 			slo: spec.SLO, staleAfter: spec.Tuning.StaleAfter,
 			minRequests: spec.Tuning.MinRequests, refusingAt: spec.Tuning.RefusingAt, refusedCut: spec.Tuning.RefusedCut,
 		},
 		setpoint: newSetpoint(spec.SLO.Latency, spec.Timing.Window, spec.Tuning.TargetWeight),
-		loop:     newLoop(spec),
-	}, nil
+	}
+	if c := spec.Concurrency; c != nil {
+		s.loops = append(s.loops, newLoop(&s.spec, KnobConcurrency, c.Fallback, newConcurrency(&s.spec)))
+	}
+	if h := spec.Shed; h != nil {
+		s.loops = append(s.loops, newLoop(&s.spec, KnobShed, h.Fallback, newShed(&s.spec)))
+	}
+	if r := spec.Rate; r != nil {
+		s.loops = append(s.loops, newLoop(&s.spec, KnobRate, r.Fallback, newRate(&s.spec)))
+	}
+	return s, nil
 }
 
-// Step decides every knob for the measurement m at the instant now. Instants must grow; one that does not changes
-// nothing and is reported as a hold.
+// Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
+// shed, rate. Instants must grow; one that does not changes nothing and is reported as a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	v := s.gate.pass(m, s.setpoint.inForce)
-	return []Decision{s.loop.step(now, v, s.setpoint)}
+	t := &tick{now: now, v: s.gate.pass(m, s.setpoint.target()), sp: s.setpoint}
+	gap := now.Sub(s.last)
+	switch first := s.last.IsZero(); {
+	case !first && gap <= 0:
+		t.v.reject(Clock, "the clock did not advance since the last decision")
+	case !first && gap > max(5*s.spec.Timing.Period, s.spec.Timing.Settle()):
+		for _, l := range s.loops {
+			l.restart(now, l.inForce)
+		}
+		fallthrough
+	default:
+		s.last = now
+		s.learn(t)
+	}
+	ds := make([]Decision, len(s.loops))
+	for i, l := range s.loops {
+		ds[i] = l.step(t)
+		if l.knob == KnobConcurrency {
+			t.concurrency = &ds[i]
+		}
+	}
+	return ds
+}
+
+// learn feeds the estimates with a snapshot that is plausible and complete.
+func (s *LoopSet) learn(t *tick) {
+	if why := implausible(t.v, s.largestLimit()); why != "" {
+		t.v.reject(Implausible, why)
+	}
+	if t.v.hold == "" && t.v.unsure == "" && !t.v.hang {
+		s.setpoint.observe(t.now, t.v)
+	}
+}
+
+// largestLimit is the most requests in flight that governor would ever allow an instance.
+func (s *LoopSet) largestLimit() float64 {
+	if s.spec.Concurrency == nil {
+		return 0
+	}
+	return s.spec.Concurrency.Max
 }
 
 // Track tells the loop of knob which value is in force after the actuator ran, whether or not it was what the loop
 // asked for. Call it after every Step that was acted on; a Step whose write failed is tracked with the value before.
 func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
-	if s.has(knob) && finite(f) {
-		s.loop.track(now, f)
+	if l := s.loop(knob); l != nil && finite(f) {
+		l.track(now, f)
 	}
 }
 
 // Restore starts the loop of knob from a Setting read from the KV, at start or after a takeover: bumpless, holding one
 // period with the reason Starting.
 func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
-	if s.has(knob) && finite(f) {
+	if l := s.loop(knob); l != nil && finite(f) {
 		s.setpoint.restore(f.Setpoint)
-		s.loop.restart(now, f)
+		l.restart(now, f)
 	}
 }
 
-func (s *LoopSet) has(knob Knob) bool { return knob == KnobConcurrency }
+// loop returns the loop of knob, nil where it is not steered.
+func (s *LoopSet) loop(knob Knob) *Loop {
+	for _, l := range s.loops {
+		if l.knob == knob {
+			return l
+		}
+	}
+	return nil
+}
 
 // finite says whether f can be tracked: a Setting in which a field is missing or odd must not poison a controller.
 func finite(f InForce) bool { return f.Value > 0 && !math.IsInf(f.Value, 0) }

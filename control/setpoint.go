@@ -20,8 +20,9 @@ type Setpoint struct {
 	slo    time.Duration
 	weight float64 // of a new sample in D̂
 
-	distance float64 // D̂ in seconds, NaN before the first sample
-	inForce  float64 // τ*, moved when it would change by more than 5 %
+	distance float64                   // D̂ in seconds, NaN before the first sample
+	inForce  float64                   // τ*, moved when it would change by more than 5 %
+	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: not
 	own      *little.OwnLatency
 	carried  little.Carried
 }
@@ -33,6 +34,7 @@ const (
 	setpointHigh      = 0.6
 	setpointOwnMargin = 1.3 // × m₀: a setpoint nearer to the service's own latency would cut useful work
 	setpointStep      = 0.05
+	burnTightens      = 0.9
 	setpointSure      = 8 // × what a quantile needs at least: fewer requests than this and it counts for less
 )
 
@@ -47,6 +49,7 @@ func newSetpoint(slo, window time.Duration, weight float64) *Setpoint {
 func (s *Setpoint) observe(now time.Time, v *view) {
 	s.own.Observe(now, v.mean, v.healthy())
 	s.carried.Observe(now, v.throughput)
+	s.observeBurn(now, v.burn)
 	if q, ok := v.quantile.Value(); ok && !v.censored && v.completed >= v.quantileNeeds {
 		if d := q - v.mean; math.IsNaN(s.distance) {
 			s.distance = d
@@ -57,6 +60,37 @@ func (s *Setpoint) observe(now time.Time, v *view) {
 	if tau := s.ideal(); math.Abs(math.Log(tau/s.inForce)) > setpointStep {
 		s.inForce = tau
 	}
+}
+
+// observeBurn notes which pairs of windows burn too fast. Each holds the setpoint down until it has not for one long
+// window. What is unknown neither tightens nor releases.
+func (s *Setpoint) observeBurn(now time.Time, burn [len(BurnRates)]Burn) {
+	for i, b := range burn {
+		long, ok := b.Long.Value()
+		short, ok2 := b.Short.Value()
+		switch rate := BurnRates[i]; {
+		case ok && ok2 && long > rate.Multiple && short > rate.Multiple:
+			s.burning[i] = now
+		case now.Sub(s.burning[i]) >= rate.Long:
+			s.burning[i] = time.Time{}
+		}
+	}
+}
+
+// burnSteps is how many pairs of windows hold the setpoint down.
+func (s *Setpoint) burnSteps() int {
+	n := 0
+	for _, since := range s.burning {
+		if !since.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// target is τ* in force, tightened by a tenth for each burn rate that is too high.
+func (s *Setpoint) target() float64 {
+	return s.inForce * math.Pow(burnTightens, float64(s.burnSteps()))
 }
 
 // restore starts from a published τ*, so that a new leader does not learn D̂ from nothing.

@@ -30,6 +30,8 @@ type Spec struct {
 	SLO         SLO
 	Timing      Timing
 	Concurrency *ConcurrencySpec // nil: the knob is not steered
+	Rate        *RateSpec        // likewise
+	Shed        *ShedSpec        // likewise
 	Tuning      Tuning
 }
 
@@ -38,6 +40,19 @@ type ConcurrencySpec struct {
 	Min, Max float64 // 1 ≤ Min ≤ Max; Min = Max fixes the value
 	Fallback float64 // in [Min, Max]; 0: √(Min·Max)
 	Law      Law     // "": PIDLaw
+}
+
+// RateSpec bounds the rate knob: admissions per second of the whole service. At Max the rate is off.
+type RateSpec struct {
+	Min, Max float64 // 0 < Min ≤ Max
+	Fallback float64 // in [Min, Max]; 0: Max
+}
+
+// ShedSpec bounds the shed threshold and says whom it protects.
+type ShedSpec struct {
+	Protect  Criticality // the least important class that is still protected
+	Min, Max float64     // 0 < Min ≤ Max ≤ 1; 0: 0.4 and 0.6, outside of which the middle classes suffer
+	Fallback float64     // in [Min, Max]; 0: Max
 }
 
 // Tuning holds every gain, window and gate. A zero field takes its default, derived from Timing by Tuning.WithDefaults;
@@ -72,8 +87,34 @@ func (s Spec) validate() error {
 		return fmt.Errorf("timing %+v: scrape, window and period must be positive", s.Timing)
 	case s.Mode != Observe && s.Mode != Shadow && s.Mode != Enforce:
 		return fmt.Errorf("mode %q: must be observe, shadow or enforce", s.Mode)
+	case c == nil && s.Rate == nil && s.Shed == nil:
+		return fmt.Errorf("no knob: needs concurrency, rate or shed")
+	case s.Shed != nil && c == nil:
+		return fmt.Errorf("shed decides whom the concurrency limit refuses: concurrency is missing")
+	}
+	if err := s.Concurrency.validate(); err != nil {
+		return err
+	}
+	if r := s.Rate; r != nil && (!(r.Min > 0 && r.Max >= r.Min) || math.IsInf(r.Max, 0) ||
+		r.Fallback != 0 && !(r.Fallback >= r.Min && r.Fallback <= r.Max)) {
+		return fmt.Errorf("rate bounds %g..%g/s, fallback %g: need 0 < min <= fallback <= max", r.Min, r.Max, r.Fallback)
+	}
+	if h := s.Shed; h != nil {
+		d := h.withDefaults()
+		if !(d.Min > 0 && d.Max >= d.Min && d.Max <= 1 && d.Fallback >= d.Min && d.Fallback <= d.Max) {
+			return fmt.Errorf("shed bounds %g..%g, fallback %g: need 0 < min <= fallback <= max <= 1", d.Min, d.Max, d.Fallback)
+		}
+		if d.Protect < Critical || d.Protect >= Background {
+			return fmt.Errorf("shed protects class %d: must leave something to shed", d.Protect)
+		}
+	}
+	return nil
+}
+
+// validate accepts a knob that is not steered.
+func (c *ConcurrencySpec) validate() error {
+	switch {
 	case c == nil:
-		return fmt.Errorf("no knob: concurrency is missing")
 	case !(c.Min >= 1 && c.Max >= c.Min) || math.IsInf(c.Max, 0):
 		return fmt.Errorf("concurrency bounds %g..%g: need 1 <= min <= max", c.Min, c.Max)
 	case c.Fallback != 0 && !(c.Fallback >= c.Min && c.Fallback <= c.Max):
@@ -87,15 +128,31 @@ func (s Spec) validate() error {
 // withDefaults returns a copy in which every zero field has its derived value.
 func (s Spec) withDefaults() Spec {
 	s.Tuning = s.Tuning.WithDefaults(s.Timing)
-	c := *s.Concurrency
-	if c.Fallback == 0 {
-		c.Fallback = c.DefaultFallback()
+	if s.Concurrency != nil {
+		c := *s.Concurrency
+		def(&c.Fallback, c.DefaultFallback())
+		if c.Law == "" {
+			c.Law = PIDLaw
+		}
+		s.Concurrency = &c
 	}
-	if c.Law == "" {
-		c.Law = PIDLaw
+	if s.Rate != nil {
+		r := *s.Rate
+		def(&r.Fallback, r.Max)
+		s.Rate = &r
 	}
-	s.Concurrency = &c
+	if s.Shed != nil {
+		h := s.Shed.withDefaults()
+		s.Shed = &h
+	}
 	return s
+}
+
+func (h ShedSpec) withDefaults() ShedSpec {
+	def(&h.Min, 0.4)
+	def(&h.Max, 0.6)
+	def(&h.Fallback, h.Max)
+	return h
 }
 
 // DefaultFallback is √(Min·Max), in whole requests: the middle of the bounds in ln units.
