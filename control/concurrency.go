@@ -167,7 +167,7 @@ func (c *concurrency) pidStep(l *Loop, t *tick, d *Decision, from float64) float
 		return from
 	}
 	d.Terms.Error, d.Terms.P, d.Terms.D = Number(e), Number(terms.P), Number(terms.D+0) // + 0: no negative zero
-	d.Terms.I = Number(terms.I - math.Log(from)) // the integral's move this period: its level is ln L itself
+	d.Terms.I = Number(terms.I - math.Log(from))                                        // the integral's move this period: its level is ln L itself
 	raw := math.Exp(terms.Output)
 	switch {
 	case !d.Gates.Overloaded:
