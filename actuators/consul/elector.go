@@ -176,7 +176,7 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 	for {
 		pair, _, err := f.next(ctx)
 		if err != nil {
-			return tenure{}, explain(err, "read "+f.key, e.rule(ruleRead))
+			return tenure{}, explain(err, "read "+f.key, fmt.Sprintf(ruleReadPrefix, e.options.Keys.Root()))
 		}
 		if pair == nil || pair.Session == "" {
 			e.see(Holder{})
@@ -239,7 +239,7 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 	key := e.options.Keys.Leader()
 	pair, _, err := e.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return 0, explain(err, "read "+key, e.rule(ruleRead))
+		return 0, explain(err, "read "+key, fmt.Sprintf(ruleReadPrefix, e.options.Keys.Root()))
 	}
 	if pair != nil && pair.Session != "" {
 		return 0, errTaken
@@ -262,11 +262,11 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 	}, (&api.QueryOptions{}).WithContext(ctx))
 	switch {
 	case err != nil:
-		return 0, explain(err, "acquire "+key, e.rule(ruleWrite))
+		return 0, explain(err, "acquire "+key, fmt.Sprintf(ruleWriteKey, key))
 	case !ok:
 		for _, failed := range answer.Errors {
 			if deniedText(failed.What) {
-				return 0, explain(errors.New(failed.What), "acquire "+key, e.rule(ruleWrite))
+				return 0, explain(errors.New(failed.What), "acquire "+key, fmt.Sprintf(ruleWriteKey, key))
 			}
 		}
 		return 0, errNotYet
@@ -286,7 +286,7 @@ func (e *Elector) nextTerm(ctx context.Context, leader *api.KVPair) (uint64, err
 	services := e.options.Keys.Services()
 	pairs, _, err := e.client.KV().List(services, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return 0, explain(err, "read the settings under "+services, e.rule(ruleRead))
+		return 0, explain(err, "read the settings under "+services, fmt.Sprintf(ruleReadPrefix, services))
 	}
 	for _, pair := range pairs {
 		// Only the epoch matters here, also of a Setting that is otherwise broken.
@@ -468,8 +468,6 @@ func (e *Elector) destroy(ctx context.Context, session string) error {
 
 // timeout of one request: short against the TTL, so that several fit in before a leadership ends.
 func (e *Elector) timeout() time.Duration { return min(e.options.TTL/5, 5*time.Second) }
-
-func (e *Elector) rule(rule string) string { return fmt.Sprintf(rule, e.options.Keys.Root()) }
 
 // update changes the state. Log lines are written outside of it: a slow log must not make State block.
 func (e *Elector) update(change func(*State)) (before, after State) {

@@ -327,7 +327,7 @@ func TestMissingPermissionIsNamedAndTheGovernorStandsBy(t *testing.T) {
 		{"no key write", "/v1/txn", http.MethodPut, func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprint(w, `{"Results":null,"Errors":[{"OpIndex":1,"What":"Permission denied: lacks permission 'key:write'"}]}`)
-		}, `key_prefix "governor/" { policy = "write" }`},
+		}, `key "governor/leader" { policy = "write" }`},
 		{"no key read", "/v1/kv/governor/leader", http.MethodGet, func(w http.ResponseWriter) {
 			http.Error(w, "Permission denied", http.StatusForbidden)
 		}, `key_prefix "governor/" { policy = "read" }`},

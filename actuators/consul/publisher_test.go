@@ -288,7 +288,7 @@ func TestMissingWriteRuleIsNamed(t *testing.T) {
 			return true
 		})
 		_, err := b.publisher.Publish(t.Context(), b.fence, b.setting("checkout", 40, actuators.Setting{}), 0)
-		if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/" { policy = "write" }`) {
+		if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
 			t.Errorf("%v, want ErrDenied that names the rule", err)
 		}
 	})
