@@ -18,10 +18,8 @@ func WriteTable(w io.Writer, s Snapshot) error {
 
 	line(spread(wide, "   ", leadership(s.Status), dependency("prom", s.Status.Prometheus),
 		dependency("consul", s.Status.Consul), configured(s.Status), governor(s.Status)))
-	for _, t := range []string{trouble("Prometheus", s.Status.Prometheus, now), trouble("Consul", s.Status.Consul, now)} {
-		if t != "" {
-			line(t)
-		}
+	for _, t := range troubles(s.Status) {
+		line(t)
 	}
 	line(counts(s.Loops, wide))
 	if len(s.Loops) > 0 {
