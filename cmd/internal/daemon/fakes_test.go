@@ -124,13 +124,14 @@ type memoryKV struct {
 
 	down    error            // of every call
 	refuse  map[string]error // of writes, by service
+	hang    map[string]time.Duration
 	reads   int
 	tries   int
 	written []actuators.Setting
 }
 
 func newKV() *memoryKV {
-	return &memoryKV{settled: map[string]consul.Stored{}, refuse: map[string]error{}}
+	return &memoryKV{settled: map[string]consul.Stored{}, refuse: map[string]error{}, hang: map[string]time.Duration{}}
 }
 
 func (kv *memoryKV) ReadAll(context.Context) (map[string]consul.Stored, error) {
@@ -144,6 +145,7 @@ func (kv *memoryKV) ReadAll(context.Context) (map[string]consul.Stored, error) {
 }
 
 func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
+	time.Sleep(kv.hang[s.Service])
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
 	kv.tries++
@@ -255,14 +257,6 @@ func (w *world) overload() {
 	w.sensor.set(func(p *plants) {
 		for _, s := range p.services {
 			s.offered = 1200
-		}
-	})
-}
-
-func (w *world) calm() {
-	w.sensor.set(func(p *plants) {
-		for _, s := range p.services {
-			s.offered = 100
 		}
 	})
 }
