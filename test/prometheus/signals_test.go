@@ -6,12 +6,18 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
 	"github.com/seed-de83e32b/governor/test/servers"
@@ -150,6 +156,7 @@ func TestRealPrometheus(t *testing.T) {
 		t.Run("SameInstanceScrapedTwice", func(t *testing.T) { t.Parallel(); testTwice(t, r, twice) })
 		t.Run("IdleIsNotAbsent", func(t *testing.T) { t.Parallel(); testIdle(t, r) })
 		t.Run("SLOWithoutBucketEdge", func(t *testing.T) { t.Parallel(); testNoEdge(t, r) })
+		t.Run("GuardSpeaksThePreset", func(t *testing.T) { t.Parallel(); testGuard(t, r) })
 	})
 }
 
@@ -363,5 +370,49 @@ func testNoEdge(t *testing.T, r *rig) {
 	why, detail := m.Instances[0].Slow.Why()
 	if why != control.NoData || !strings.Contains(detail, "le = 0.1, 1.0, +Inf") {
 		t.Errorf("slow = %s, want no_data that names the edges", reading(m.Instances[0].Slow))
+	}
+}
+
+// testGuard is the contract between the metrics of the real guard and the preset that reads them.
+func testGuard(t *testing.T, r *rig) {
+	g, err := guard.New(guard.Config{Service: "guarded", SLO: 300 * time.Millisecond, Min: 1, Max: 100, Fallback: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prom.NewRegistry()
+	registry.MustRegister(guardprom.New(g))
+	server := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	t.Cleanup(server.Close)
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case now := <-tick.C:
+				if p, err := g.AcquireAt(now, guard.Default); err == nil {
+					p.ReleaseAt(now.Add(25*time.Millisecond), guard.Success)
+				}
+			}
+		}
+	}()
+	r.add(t, &exporter{Server: server, service: "guarded"})
+	group := r.group(t, "guarded")
+	m := until(t, group, patience, "judged", judged(1))
+	in := m.Instances[0]
+	for what, v := range map[string]control.Reading{
+		"age": in.Age, "offered": in.Offered, "admitted": in.Admitted, "refused": in.Refused, "completed": in.Completed,
+		"failed": in.Failed, "slow": in.Slow, "mean": in.Mean, "in flight": in.InFlight, "limit": in.Limit,
+		"binding": in.Binding, "service time": in.ServiceTime, "revision": in.Revision, "quantile": m.Quantile,
+	} {
+		if _, ok := v.Value(); !ok {
+			t.Errorf("%s = %s", what, reading(v))
+		}
+	}
+	near(t, "mean", in.Mean, 0.025, 0.01)
+	near(t, "slow", control.Read(in.Slow.Or(math.NaN())+1), 1, 1e-6)
+	if m.Partial != "" {
+		t.Errorf("partial: %s", m.Partial)
 	}
 }
