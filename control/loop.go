@@ -50,7 +50,9 @@ func newLoop(s Spec) *Loop {
 
 func newFloorTest(t Timing, hold time.Duration) little.FloorTest {
 	return little.FloorTest{
-		Dwell: t.Settle(), Window: t.Window, MinWait: t.Scrape + t.PublishDelay, Hold: hold,
+		// increase() sees only samples inside its window, so that W + d after a change a window is clean; the scrape
+		// interval on top would cost a whole period more, twice.
+		Dwell: t.Window + t.PublishDelay, Window: t.Window, MinWait: t.PublishDelay, Hold: hold,
 	}
 }
 
