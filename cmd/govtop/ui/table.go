@@ -8,7 +8,8 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it.
+// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it. It cleans the strings of
+// the snapshot in place.
 func WriteTable(w io.Writer, s Snapshot) error {
 	s.clean()
 	const wide = 1 << 15
