@@ -141,12 +141,10 @@ func TestTicksThatPassedInASlowOneAreSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
 		g := w.governor(t, control.Enforce)
+		// A sensor that ignores its deadline in the third tick, as a machine that was suspended would.
+		g.workers[0].sensor = &stubborn{plants: w.sensor, good: 2, nap: 17 * time.Second}
 		g.start(t)
-		pass(10 * time.Second)
-		// A sensor that ignores its deadline, as a machine that was suspended would.
-		stuck := &stubborn{plants: w.sensor, naps: 1, nap: 17 * time.Second}
-		g.workers[0].sensor = stuck
-		pass(40 * time.Second)
+		pass(50 * time.Second)
 		var at []int
 		start := g.records("checkout")[0].Decision.At
 		for _, r := range g.records("checkout") {
@@ -541,14 +539,17 @@ func TestLostAnswerIsNoDrift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
 		g := w.governor(t, control.Enforce)
+		lossy := &lossyKV{memoryKV: w.kv}
+		g.Daemon.kv.store = lossy
 		g.win(1)
 		g.start(t)
 		pass(time.Minute)
-		lossy := &lossyKV{memoryKV: w.kv, lose: 1}
-		g.Daemon.kv.store = lossy
+		w.kv.set(func(*memoryKV) { lossy.lose = 1 })
 		w.overload()
 		pass(2 * time.Minute)
-		if lossy.lose != 0 {
+		left := 0
+		w.kv.set(func(*memoryKV) { left = lossy.lose })
+		if left != 0 {
 			t.Fatal("nothing was written")
 		}
 		if n := testutil.CollectAndCount(g.recorder.metrics.drifts); n != 0 {
