@@ -3,11 +3,13 @@ package prometheus
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -82,7 +84,9 @@ func (r *rig) group(t *testing.T, services ...string) *signals.Group {
 }
 
 // until measures once a scrape until the snapshot is as wanted, and fails the test if that takes longer than most.
-func until(t *testing.T, g *signals.Group, most time.Duration, what string, want func(control.Measurement) bool) control.Measurement {
+func until(
+	t *testing.T, g *signals.Group, most time.Duration, what string, want func(control.Measurement) bool,
+) control.Measurement {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
@@ -142,6 +146,15 @@ func near(t *testing.T, what string, r control.Reading, want, tolerance float64)
 
 // Patience on a machine that is busy with other tests.
 const patience = 60 * time.Second
+
+// TestMain lets all tests wait side by side: they wait for scrapes and need no processor meanwhile.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 func TestRealPrometheus(t *testing.T) {
 	twice := newExporter(t, "twice", load{offered: 100, mean: 0.05, limit: 96})
