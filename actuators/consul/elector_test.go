@@ -103,12 +103,12 @@ func TestLeaderThatIsCutOffStopsBeforeAnotherLeads(t *testing.T) {
 			t.Fatalf("a: %+v, b: %+v", a.State(), b.State())
 		}
 		publisher := consul.NewPublisher(a.client, actuators.Keys{}, consul.PublisherOptions{})
-		first := consultest.Setting("checkout", 40).After(actuators.Setting{}, old.Epoch, time.Now())
+		first := consultest.Setting("checkout", 40, old.Epoch, actuators.Setting{})
 		index, err := publisher.Publish(t.Context(), old, first, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		computed := consultest.Setting("checkout", 90).After(first, old.Epoch, time.Now())
+		computed := consultest.Setting("checkout", 90, old.Epoch, first)
 
 		a.link.fail(hang)
 		var steppedDown, tookOver time.Duration
@@ -137,7 +137,7 @@ func TestLeaderThatIsCutOffStopsBeforeAnotherLeads(t *testing.T) {
 		if fence.Epoch <= old.Epoch {
 			t.Fatalf("epoch %d after %d", fence.Epoch, old.Epoch)
 		}
-		newer := consultest.Setting("checkout", 20).After(first, fence.Epoch, time.Now())
+		newer := consultest.Setting("checkout", 20, fence.Epoch, first)
 		if _, err := consul.NewPublisher(b.client, actuators.Keys{}, consul.PublisherOptions{}).
 			Publish(t.Context(), fence, newer, index); err != nil {
 			t.Fatal(err)

@@ -46,7 +46,7 @@ func newBench(t *testing.T, epoch uint64, options consul.PublisherOptions) *benc
 }
 
 func (b *bench) setting(service string, limit int, last actuators.Setting) actuators.Setting {
-	return consultest.Setting(service, limit).After(last, b.fence.Epoch, time.Now())
+	return consultest.Setting(service, limit, b.fence.Epoch, last)
 }
 
 func (b *bench) stored(t *testing.T, service string) (actuators.Setting, uint64) {

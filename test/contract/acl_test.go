@@ -126,7 +126,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	<-values // nothing there yet
 	publisher := consul.NewPublisher(governor, keys, consul.PublisherOptions{})
-	setting := consultest.Setting("checkout", 40).After(actuators.Setting{}, fence.Epoch, time.Now())
+	setting := consultest.Setting("checkout", 40, fence.Epoch, actuators.Setting{})
 	index, err := publisher.Publish(t.Context(), fence, setting, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	})
 	stopNoSession()
 	bare := consul.NewPublisher(client("no-services", without(t, rules, `key_prefix "governor/services/"`)), keys, consul.PublisherOptions{})
-	_, err = bare.Publish(t.Context(), fence, setting.After(setting, fence.Epoch, time.Now()), index)
+	_, err = bare.Publish(t.Context(), fence, consultest.Setting("checkout", 40, fence.Epoch, setting), index)
 	if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
 		t.Errorf("publish without the rule: %v", err)
 	}
