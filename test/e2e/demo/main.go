@@ -39,17 +39,24 @@ type demo struct {
 	began time.Time
 }
 
-func run(ctx context.Context, seed uint64) error {
+func run(ctx context.Context, seed uint64) (err error) {
 	dir, err := os.MkdirTemp("", "governor-demo-")
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err == nil || errors.Is(err, context.Canceled) {
+			os.RemoveAll(dir)
+			return
+		}
+		say("logs and data are kept in %s", dir)
+	}()
 	say("building governor and the services")
 	bin, err := world.Build(ctx, dir)
 	if err != nil {
 		return err
 	}
-	say("starting Consul, Prometheus and four services; logs are in %s", dir)
+	say("starting Consul, Prometheus and four services; their logs are in %s until the end", dir)
 	w, err := world.Start(ctx, dir, bin, say)
 	defer w.Stop()
 	if err != nil {
