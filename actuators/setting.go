@@ -24,53 +24,53 @@ const DefaultLeaseSeconds = 180
 // Setting is the value of governor/services/<service>/setting. A knob that governor does not steer is absent (nil).
 // A Setting is a plain value: copy it freely, share it read-only between goroutines.
 type Setting struct {
-	Schema       int       `json:"schema"`
-	Service      string    `json:"service"`
+	Schema       int       `json:"schema"`        // version of this document
+	Service      string    `json:"service"`       // the service that it is for, as in its key
 	Epoch        uint64    `json:"epoch"`         // the leader's term: grows with every change of leader
 	Revision     uint64    `json:"revision"`      // grows with every write, renewals included
 	IssuedAt     time.Time `json:"issued_at"`     // of this write; for people, never for control
 	ChangedAt    time.Time `json:"changed_at"`    // of the last write that changed a value; for people
-	LeaseSeconds float64   `json:"lease_seconds"` // (0, 86400]
+	LeaseSeconds float64   `json:"lease_seconds"` // how long the values stand, from receipt; (0, 86400]
 	Reason       string    `json:"reason"`        // one line, why the values are what they are
 
-	Concurrency *Concurrency `json:"concurrency,omitempty"`
-	Rate        *Rate        `json:"rate,omitempty"`
-	Shed        *Shed        `json:"shed,omitempty"`
-	Retry       *Retry       `json:"retry,omitempty"`
+	Concurrency *Concurrency `json:"concurrency,omitempty"` // requests in flight, per instance
+	Rate        *Rate        `json:"rate,omitempty"`        // admissions per second, for the whole service
+	Shed        *Shed        `json:"shed,omitempty"`        // when the least important requests are refused
+	Retry       *Retry       `json:"retry,omitempty"`       // the retry budget
 }
 
 // Concurrency limits the requests in flight, per instance of the service. All counts are whole requests ≥ 1.
 type Concurrency struct {
-	Limit                int     `json:"limit"`                  // requests in flight per instance, Min..Max
-	Ceiling              int     `json:"ceiling"`                // how far a local reflex may raise its own limit, Limit..Max
+	Limit                int     `json:"limit"`                  // requests in flight per instance, min..max
+	Ceiling              int     `json:"ceiling"`                // how far a local reflex may raise its own limit, limit..max
 	LatencyTargetSeconds float64 `json:"latency_target_seconds"` // setpoint τ of the reflex: mean latency of admitted requests, > 0
-	Fallback             int     `json:"fallback"`               // where a reader without a live lease drifts, Min..Max
-	Min                  int     `json:"min"`
-	Max                  int     `json:"max"`
+	Fallback             int     `json:"fallback"`               // where a reader without a live lease drifts, min..max
+	Min                  int     `json:"min"`                    // hard lower bound
+	Max                  int     `json:"max"`                    // hard upper bound
 }
 
-// Rate limits admissions per second for the whole service; an instance enforces PerSecond/Instances.
+// Rate limits admissions per second for the whole service; an instance enforces per_second/instances.
 type Rate struct {
-	PerSecond float64 `json:"per_second"` // Min..Max; PerSecond = Max means off
+	PerSecond float64 `json:"per_second"` // min..max; per_second = max means off
 	Burst     float64 `json:"burst"`      // tokens, ≥ 1
 	Instances int     `json:"instances"`  // instance count last seen, ≥ 1
-	Fallback  float64 `json:"fallback"`
-	Min       float64 `json:"min"`
-	Max       float64 `json:"max"`
+	Fallback  float64 `json:"fallback"`   // where a reader without a live lease drifts, min..max
+	Min       float64 `json:"min"`        // hard lower bound
+	Max       float64 `json:"max"`        // hard upper bound
 }
 
 // Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important are refused.
 type Shed struct {
-	Threshold float64 `json:"threshold"` // 0..1; 1 = never shed
-	Fallback  float64 `json:"fallback"`
-	Min       float64 `json:"min"`
-	Max       float64 `json:"max"`
+	Threshold float64 `json:"threshold"` // min..max; 1 = never shed
+	Fallback  float64 `json:"fallback"`  // where a reader without a live lease drifts, min..max
+	Min       float64 `json:"min"`       // hard lower bound, 0..1
+	Max       float64 `json:"max"`       // hard upper bound, 0..1
 }
 
 // Retry holds the retry budget: retries allowed as a share of requests.
 type Retry struct {
-	BudgetRatio float64 `json:"budget_ratio"` // 0..1
-	Fallback    float64 `json:"fallback"`
-	Min         float64 `json:"min"`
-	Max         float64 `json:"max"`
+	BudgetRatio float64 `json:"budget_ratio"` // min..max; 0 = no retries
+	Fallback    float64 `json:"fallback"`     // where a reader without a live lease drifts, min..max
+	Min         float64 `json:"min"`          // hard lower bound, 0..1
+	Max         float64 `json:"max"`          // hard upper bound, 0..1
 }

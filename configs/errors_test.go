@@ -65,7 +65,8 @@ f.yml:1:1: promethues: unknown key; did you mean "prometheus"?`},
 		{"merge of itself", slo("slo: &a {latency: 1s, <<: *a}"),
 			`f.yml:4:31: services.checkout.slo: a merge of a section that merges in turn; expected one level of <<`},
 
-		// Durations.
+		// Durations (A27): a bare 400 became 400 ns in TheThingsNetwork/lorawan-stack#270, a bad one silently the default
+		// in abtreece/confd#502.
 		{"bare duration", slo("slo: {latency: 300}"),
 			`f.yml:4:20: services.checkout.slo.latency: 300 has no unit; expected a duration with one, like 300ms or 300s`},
 		{"bare fraction", slo("slo: {latency: 0.3}"),
@@ -81,11 +82,12 @@ f.yml:1:1: promethues: unknown key; did you mean "prometheus"?`},
 		{"words", slo("slo: {latency: fast}"),
 			`f.yml:4:20: services.checkout.slo.latency: "fast"; expected a duration with a unit, like 300ms, 5s or 1m`},
 		{"no value", slo("slo: {latency: }"),
-			`f.yml:4:20: services.checkout.slo.latency: no value; expected a duration with a unit, like 300ms, 5s or 1m`},
+			`f.yml:4:11: services.checkout.slo.latency: no value; expected a duration with a unit, like 300ms, 5s or 1m`},
 		{"overflow", slo("slo: {latency: 999999y}"),
 			`f.yml:4:20: services.checkout.slo.latency: "999999y"; expected a duration with a unit, like 300ms, 5s or 1m`},
 		{"missing", slo("slo: {objective: 99%}"),
 			`f.yml:4:5: services.checkout.slo.latency: missing; expected a duration with a unit, like 300ms, 5s or 1m`},
+		// A19: patroni/patroni#1579.
 		{"session TTL that Consul refuses", prometheus + service + "consul: {session_ttl: 5s}\n",
 			`f.yml:6:23: consul.session_ttl: 5s is out of range; expected at least 10s and at most 1d: Consul accepts no other TTL for a session`},
 		{"lease shorter than three periods", prometheus + service + "consul: {lease: 14s}\n",
@@ -94,7 +96,7 @@ f.yml:1:1: promethues: unknown key; did you mean "prometheus"?`},
 		{"window shorter than two scrapes", prometheus + service + "timing: {window: 9s}\n",
 			`f.yml:6:18: timing.window: 9s holds fewer than two scrapes, 5s apart, so that no rate can be taken; expected at least 20s`},
 
-		// Shares.
+		// Shares (A27): an objective of 100 % divides by a budget of zero, elastic/kibana#144823.
 		{"bare percentage", slo("slo: {latency: 1s, objective: 99}"),
 			`f.yml:4:35: services.checkout.slo.objective: 99 has no percent sign; write 99%`},
 		{"fraction", slo("slo: {latency: 1s, objective: 0.99}"),
@@ -139,7 +141,7 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 		{"not a truth value", "prometheus: {url: \"http://p:1\", enable_http2: yes}\n" + service,
 			`f.yml:1:47: prometheus.enable_http2: "yes"; expected true or false`},
 
-		// Names and addresses. The service names would end up elsewhere in the KV: hashicorp/consul#15933.
+		// Names and addresses. The service names would end up elsewhere in the KV (A21): hashicorp/consul#15933.
 		{"service name with a slash", prometheus + "services:\n  a//b: {slo: {latency: 1s}, concurrency: {min: 1, max: 2}}\n",
 			`f.yml:3:3: services.a//b: "a//b"; expected a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, ` +
 				`and not only dots; '/' is not among them`},

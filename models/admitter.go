@@ -1,6 +1,6 @@
-// Package models holds the plants: deterministic event-queue models of a service under load, with load shapes, faults and
-// the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; whoever wires a loop
-// around a plant hands it an Admitter.
+// Package models holds the plants: deterministic event-queue models of a service under load, with load shapes, faults
+// and the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; whoever wires a
+// loop around a plant hands it an Admitter.
 //
 //	        Load (Poisson, open loop)
 //	             │ arrival

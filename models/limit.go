@@ -8,8 +8,8 @@ import (
 // BindingAt is the share of its limit at which a service counts as bound by it.
 const BindingAt = 0.85
 
-// Limiter is the plain concurrency limiter: it admits while fewer than its limit are in flight, and knows no latency, no
-// priority and no reflex. Lowering the limit below what is in flight refuses until enough has finished.
+// Limiter is the plain concurrency limiter: it admits while fewer than its limit are in flight, and knows no latency,
+// no priority and no reflex. Lowering the limit below what is in flight refuses until enough has finished.
 type Limiter struct {
 	limit    float64
 	revision float64
@@ -53,7 +53,8 @@ func (l *Limiter) Report(now time.Duration) Report {
 	}
 }
 
-// bindingClock adds up the time during which a limit binds. It must be advanced before every change of what it looks at.
+// bindingClock adds up the time during which a limit binds. It must be advanced before every change of what it looks
+// at.
 type bindingClock struct {
 	since, total time.Duration
 }

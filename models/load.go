@@ -2,8 +2,8 @@ package models
 
 import "time"
 
-// Load is the arrival rate of an open-loop Poisson process over time: clients do not wait for each other, so that a slow
-// service is not offered less.
+// Load is the arrival rate of an open-loop Poisson process over time: clients do not wait for each other, so that a
+// slow service is not offered less.
 type Load struct {
 	// Rate is in requests per second, at any instant between 0 and Peak.
 	Rate func(at time.Duration) float64

@@ -126,8 +126,8 @@ func (s spy) Admit(now time.Duration, r Request) bool {
 	return s.Limiter.Admit(now, r)
 }
 
-// The service draw of a request depends on its number alone: with 32 servers and no queue, each admitted request has the
-// same latency whatever was admitted before it.
+// The service draw of a request depends on its number alone: with 32 servers and no queue, each admitted request has
+// the same latency whatever was admitted before it.
 func TestServiceDrawsBelongToTheRequest(t *testing.T) {
 	run := func(limit float64) map[uint64]time.Duration {
 		cfg := rig(560, 2)

@@ -132,8 +132,8 @@ func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quant
 	return w
 }
 
-// Increase answers PromQL's increase() over the range (from, to] of a counter sampled at times, ascending and inside the
-// range. It is NaN for fewer than two samples.
+// Increase answers PromQL's increase() over the range (from, to] of a counter sampled at times, ascending and inside
+// the range. It is NaN for fewer than two samples.
 //
 // The rule is Prometheus's extrapolatedRate (promql/functions.go): the difference of last and first sample, plus the
 // value before every reset, is scaled up to the edges of the range where the nearest sample is within 1.1 × the mean

@@ -55,8 +55,7 @@ func (g *Group) String() string {
 		g.key.period, strconv.FormatFloat(g.key.objective, 'f', -1, 64), len(g.services))
 }
 
-// Health is how the group's last query went. A group that has not asked yet is not OK, without an error. It is safe for
-// concurrent use.
+// Health is how the group's last query went; a group that has not asked yet is not OK. It is safe for concurrent use.
 func (g *Group) Health() Health {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -98,7 +98,10 @@ func New(opts Options, services []Service) (*Sensor, error) {
 		k := keyOf(s)
 		g := byKey[k]
 		if g == nil {
-			g = &Group{api: v1.NewAPI(client), key: k, timing: s.Timing, deadline: deadline(opts.Timeout, s.Timing.Period)}
+			g = &Group{
+				api: v1.NewAPI(client), key: k, timing: s.Timing, deadline: deadline(opts.Timeout, s.Timing.Period),
+				health: Health{Error: "not asked yet"},
+			}
 			byKey[k] = g
 			sensor.groups = append(sensor.groups, g)
 		}

@@ -331,7 +331,7 @@ func TestClocksApart(t *testing.T) {
 func TestHealth(t *testing.T) {
 	s := sensor(t, Options{URL: "http://user:geheim@127.0.0.1:1/prom"}, slowly(checkout()))
 	h := s.Health()
-	if h.OK || h.Error != "" || strings.Contains(h.Address, "geheim") || !strings.Contains(h.Address, "/prom") {
+	if h.OK || h.Error != "not asked yet" || strings.Contains(h.Address, "geheim") || !strings.Contains(h.Address, "/prom") {
 		t.Errorf("before the first query: %+v", h)
 	}
 	m := s.Groups()[0].Measure(t.Context(), evaluated)[0]

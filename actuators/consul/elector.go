@@ -176,7 +176,7 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 	for {
 		pair, _, err := f.next(ctx)
 		if err != nil {
-			return tenure{}, explain(err, "read "+f.key, e.rule(ruleRead))
+			return tenure{}, explain(err, "read "+f.key, fmt.Sprintf(ruleReadPrefix, e.options.Keys.Root()))
 		}
 		if pair == nil || pair.Session == "" {
 			e.see(Holder{})
@@ -239,7 +239,7 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 	key := e.options.Keys.Leader()
 	pair, _, err := e.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return 0, explain(err, "read "+key, e.rule(ruleRead))
+		return 0, explain(err, "read "+key, fmt.Sprintf(ruleReadPrefix, e.options.Keys.Root()))
 	}
 	if pair != nil && pair.Session != "" {
 		return 0, errTaken
@@ -262,11 +262,11 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 	}, (&api.QueryOptions{}).WithContext(ctx))
 	switch {
 	case err != nil:
-		return 0, explain(err, "acquire "+key, e.rule(ruleWrite))
+		return 0, explain(err, "acquire "+key, fmt.Sprintf(ruleWriteKey, key))
 	case !ok:
 		for _, failed := range answer.Errors {
 			if deniedText(failed.What) {
-				return 0, explain(errors.New(failed.What), "acquire "+key, e.rule(ruleWrite))
+				return 0, explain(errors.New(failed.What), "acquire "+key, fmt.Sprintf(ruleWriteKey, key))
 			}
 		}
 		return 0, errNotYet
@@ -286,7 +286,7 @@ func (e *Elector) nextTerm(ctx context.Context, leader *api.KVPair) (uint64, err
 	services := e.options.Keys.Services()
 	pairs, _, err := e.client.KV().List(services, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return 0, explain(err, "read the settings under "+services, e.rule(ruleRead))
+		return 0, explain(err, "read the settings under "+services, fmt.Sprintf(ruleReadPrefix, services))
 	}
 	for _, pair := range pairs {
 		// Only the epoch matters here, also of a Setting that is otherwise broken.
@@ -349,8 +349,8 @@ func (e *Elector) hold(ctx context.Context, t tenure, lead func(context.Context,
 			why = errors.New("resigned: the work of the leader has ended")
 		}
 	}
-	e.stepDown(ctx, why)
 	cancel(why)
+	e.stepDown(ctx, why)
 	helpers.Wait()
 	e.giveUp(ctx, t)
 }
@@ -469,65 +469,63 @@ func (e *Elector) destroy(ctx context.Context, session string) error {
 // timeout of one request: short against the TTL, so that several fit in before a leadership ends.
 func (e *Elector) timeout() time.Duration { return min(e.options.TTL/5, 5*time.Second) }
 
-func (e *Elector) rule(rule string) string { return fmt.Sprintf(rule, e.options.Keys.Root()) }
-
-func (e *Elector) see(holder Holder) {
+// update changes the state. Log lines are written outside of it: a slow log must not make State block.
+func (e *Elector) update(change func(*State)) (before, after State) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.state.Holder != holder && holder != (Holder{}) {
+	before = e.state
+	change(&e.state)
+	return before, e.state
+}
+
+func (e *Elector) see(holder Holder) {
+	before, _ := e.update(func(s *State) { s.Holder = holder })
+	if before.Holder != holder && holder != (Holder{}) {
 		e.log.Info("Another governor leads", "leader", holder.Instance, "epoch", holder.Term)
 	}
-	e.state.Holder = holder
 }
 
 // standBy notes that this instance could lead if the lock were free.
-func (e *Elector) standBy() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.state.Err = nil
-}
+func (e *Elector) standBy() { e.update(func(s *State) { s.Err = nil }) }
 
 func (e *Elector) cannot(err error, pause time.Duration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.state.Err = err
-	if errors.Is(err, errTaken) || errors.Is(err, errNotYet) {
-		e.state.Err = nil // an ordinary race
+	if errors.Is(err, errTaken) || errors.Is(err, errNotYet) { // an ordinary race
+		e.update(func(s *State) { s.Err = nil })
 		e.log.Debug("Lock not acquired", "err", err)
 		return
 	}
+	e.update(func(s *State) { s.Err = err })
 	e.log.Warn("Cannot compete for the leader's lock; standing by", "err", err, "retry_in", pause.Round(time.Millisecond))
 }
 
 func (e *Elector) lead(fence Fence, deadline time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.deadline = deadline
-	e.state = State{
-		Leading: true,
-		Fence:   fence,
-		Holder:  Holder{Instance: e.options.Instance, API: e.options.API, Term: fence.Epoch},
-		Since:   time.Now(),
-	}
+	e.update(func(s *State) {
+		e.deadline = deadline
+		*s = State{
+			Leading: true,
+			Fence:   fence,
+			Holder:  Holder{Instance: e.options.Instance, API: e.options.API, Term: fence.Epoch},
+			Since:   time.Now(),
+		}
+	})
 	e.log.Info("Leading", "epoch", fence.Epoch)
 }
 
-func (e *Elector) extend(deadline time.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.deadline = deadline
-}
+func (e *Elector) extend(deadline time.Time) { e.update(func(*State) { e.deadline = deadline }) }
 
 func (e *Elector) stepDown(ctx context.Context, why error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.state = State{Since: time.Now()}
-	if ctx.Err() != nil {
+	stopping := ctx.Err() != nil
+	e.update(func(s *State) {
+		*s = State{Since: time.Now()}
+		if !stopping {
+			s.Err = fmt.Errorf("stepped down: %w", why)
+		}
+	})
+	if stopping {
 		e.log.Info("Giving up the lead: stopping")
-		return
+	} else {
+		e.log.Warn("Stepped down; competing again", "err", why)
 	}
-	e.state.Err = fmt.Errorf("stepped down: %w", why)
-	e.log.Warn("Stepped down; competing again", "err", why)
 }
 
 func parseHolder(pair *api.KVPair) (Holder, error) {

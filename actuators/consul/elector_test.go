@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -102,12 +103,12 @@ func TestLeaderThatIsCutOffStopsBeforeAnotherLeads(t *testing.T) {
 			t.Fatalf("a: %+v, b: %+v", a.State(), b.State())
 		}
 		publisher := consul.NewPublisher(a.client, actuators.Keys{}, consul.PublisherOptions{})
-		first := consultest.Setting("checkout", 40).After(actuators.Setting{}, old.Epoch, time.Now())
+		first := consultest.Setting("checkout", 40, old.Epoch, actuators.Setting{})
 		index, err := publisher.Publish(t.Context(), old, first, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		computed := consultest.Setting("checkout", 90).After(first, old.Epoch, time.Now())
+		computed := consultest.Setting("checkout", 90, old.Epoch, first)
 
 		a.link.fail(hang)
 		var steppedDown, tookOver time.Duration
@@ -136,7 +137,7 @@ func TestLeaderThatIsCutOffStopsBeforeAnotherLeads(t *testing.T) {
 		if fence.Epoch <= old.Epoch {
 			t.Fatalf("epoch %d after %d", fence.Epoch, old.Epoch)
 		}
-		newer := consultest.Setting("checkout", 20).After(first, fence.Epoch, time.Now())
+		newer := consultest.Setting("checkout", 20, fence.Epoch, first)
 		if _, err := consul.NewPublisher(b.client, actuators.Keys{}, consul.PublisherOptions{}).
 			Publish(t.Context(), fence, newer, index); err != nil {
 			t.Fatal(err)
@@ -326,7 +327,7 @@ func TestMissingPermissionIsNamedAndTheGovernorStandsBy(t *testing.T) {
 		{"no key write", "/v1/txn", http.MethodPut, func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusConflict)
 			fmt.Fprint(w, `{"Results":null,"Errors":[{"OpIndex":1,"What":"Permission denied: lacks permission 'key:write'"}]}`)
-		}, `key_prefix "governor/" { policy = "write" }`},
+		}, `key "governor/leader" { policy = "write" }`},
 		{"no key read", "/v1/kv/governor/leader", http.MethodGet, func(w http.ResponseWriter) {
 			http.Error(w, "Permission denied", http.StatusForbidden)
 		}, `key_prefix "governor/" { policy = "read" }`},
@@ -481,3 +482,64 @@ type discard struct{}
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
+
+// pausing is a log that stops its caller for half a minute at one message, as a stopped process or a full disk does.
+type pausing struct {
+	slog.Handler
+	at string
+}
+
+func (p pausing) Enabled(context.Context, slog.Level) bool { return true }
+
+func (p pausing) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == p.at {
+		time.Sleep(30 * time.Second)
+	}
+	return nil
+}
+
+// Item A17: bsm/redislock#93: a holder that was paused past its TTL. Whoever asks it then must not hear that it leads.
+func TestPausedLeaderDoesNotClaimToLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, err := consul.NewElector(consultest.NewFake().Client(), consul.ElectorOptions{
+			Instance: "a", Logger: slog.New(pausing{at: "Leading"}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); e.Run(ctx, nil) }()
+		var led bool
+		advance(25*time.Second, func(passed time.Duration) {
+			_, leading := e.Fence()
+			led = led || leading
+			if leading && passed > 10*time.Second {
+				t.Fatalf("claims to lead after %s without a renewal", passed)
+			}
+		})
+		if !led {
+			t.Error("never led")
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestCleanStopHandsOverWithoutTheLockDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := consultest.NewFake()
+		a := newGovernor(t, store, "a", 10*time.Second)
+		advance(2*time.Second, func(time.Duration) {})
+		b := newGovernor(t, store, "b", 10*time.Second)
+		advance(2*time.Second, func(time.Duration) {})
+		a.stop()
+		advance(200*time.Millisecond, func(time.Duration) {})
+		if !b.State().Leading {
+			t.Errorf("200 ms after a has stopped: %+v", b.State())
+		}
+		if a.State().Leading || a.active.Load() {
+			t.Error("a leads after it was stopped")
+		}
+	})
+}

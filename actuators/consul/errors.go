@@ -15,9 +15,11 @@ var ErrDenied = errors.New("permission denied")
 
 // The rules that governor and guard need, as they are written in a Consul ACL policy.
 const (
-	ruleSession = `session_prefix "" { policy = "write" } (or session "NODE", the node of the agent that governor talks to)`
-	ruleWrite   = `key_prefix "%s" { policy = "write" }`
-	ruleRead    = `key_prefix "%s" { policy = "read" }`
+	ruleSession     = `session_prefix "" { policy = "write" } (or session "NODE", the node of the agent that governor talks to)`
+	ruleWriteKey    = `key "%s" { policy = "write" }`
+	ruleReadKey     = `key "%s" { policy = "read" }`
+	ruleWritePrefix = `key_prefix "%s" { policy = "write" }`
+	ruleReadPrefix  = `key_prefix "%s" { policy = "read" }`
 )
 
 // explain adds to an error of consul/api what was attempted and, where a permission is missing, the rule that grants it.

@@ -112,7 +112,7 @@ func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
 	defer cancel()
 	pair, _, err := p.client.KV().Get(p.keys.Setting(service), (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return Stored{}, explain(err, fmt.Sprintf("read the setting of service %q", service), p.rule(ruleRead))
+		return Stored{}, explain(err, fmt.Sprintf("read the setting of service %q", service), p.rule(ruleReadPrefix))
 	}
 	return p.remember(service, stored(service, pair)), nil
 }
@@ -123,7 +123,7 @@ func (p *Publisher) ReadAll(ctx context.Context) (map[string]Stored, error) {
 	defer cancel()
 	pairs, _, err := p.client.KV().List(p.keys.Services(), (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return nil, explain(err, "read the settings under "+p.keys.Services(), p.rule(ruleRead))
+		return nil, explain(err, "read the settings under "+p.keys.Services(), p.rule(ruleReadPrefix))
 	}
 	all := make(map[string]Stored, len(pairs))
 	for _, pair := range pairs {
@@ -210,7 +210,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 	}
 	switch {
 	case err != nil && denied(err):
-		return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %w", p.rule(ruleWrite), err))
+		return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %w", p.rule(ruleWritePrefix), err))
 	case err != nil && strings.Contains(err.Error(), "too large"):
 		return fail(ErrTooLarge, err) // 413: consul/api keeps only the text
 	case err != nil:
@@ -228,7 +228,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 		words = append(words, failed.What)
 		switch {
 		case deniedText(failed.What):
-			return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %s", p.rule(ruleWrite), failed.What))
+			return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %s", p.rule(ruleWritePrefix), failed.What))
 		case failed.OpIndex == checkSession:
 			kind = ErrFenced
 		case failed.OpIndex == write && kind != ErrFenced:
@@ -266,7 +266,7 @@ func (p *Publisher) remember(service string, s Stored) Stored {
 	return s
 }
 
-func (p *Publisher) rule(rule string) string { return fmt.Sprintf(rule, p.keys.Root()) }
+func (p *Publisher) rule(rule string) string { return fmt.Sprintf(rule, p.keys.Services()) }
 
 func stored(service string, pair *api.KVPair) Stored {
 	if pair == nil {

@@ -46,7 +46,7 @@ func newBench(t *testing.T, epoch uint64, options consul.PublisherOptions) *benc
 }
 
 func (b *bench) setting(service string, limit int, last actuators.Setting) actuators.Setting {
-	return consultest.Setting(service, limit).After(last, b.fence.Epoch, time.Now())
+	return consultest.Setting(service, limit, b.fence.Epoch, last)
 }
 
 func (b *bench) stored(t *testing.T, service string) (actuators.Setting, uint64) {
@@ -288,7 +288,7 @@ func TestMissingWriteRuleIsNamed(t *testing.T) {
 			return true
 		})
 		_, err := b.publisher.Publish(t.Context(), b.fence, b.setting("checkout", 40, actuators.Setting{}), 0)
-		if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/" { policy = "write" }`) {
+		if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
 			t.Errorf("%v, want ErrDenied that names the rule", err)
 		}
 	})

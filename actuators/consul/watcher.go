@@ -101,5 +101,5 @@ func (w *Watcher) report(key string, err error, pause time.Duration) {
 		err = fmt.Errorf("Consul did not answer in time; is something between here and there holding or dropping long polls? %w", err)
 	}
 	w.OnError(explain(err, fmt.Sprintf("watch %s (again in %s)", key, pause.Round(time.Millisecond)),
-		fmt.Sprintf(ruleRead, w.Keys.Root())))
+		fmt.Sprintf(ruleReadKey, key)))
 }

@@ -144,6 +144,15 @@ func TestUnchangedValueIsNoUpdateAndBoundsTheRate(t *testing.T) {
 	})
 }
 
+func TestIndexZeroIsNotHotForAValueThatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watchFor(t, 30*time.Second, func(n int, w http.ResponseWriter, _ *http.Request) { value(w, 0, strconv.Itoa(n)) })
+		if asked, _ := w.requests(); len(asked) > 31 {
+			t.Errorf("%d requests in 30 s, want one a second", len(asked))
+		}
+	})
+}
+
 func TestValueThatAlwaysChangesBoundsTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchFor(t, 10*time.Second, func(n int, w http.ResponseWriter, _ *http.Request) {

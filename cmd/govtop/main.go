@@ -131,20 +131,21 @@ func once(ctx context.Context, source ui.Source, o options, stdout, stderr io.Wr
 // writeJSON writes v for scripts and for eyes: control characters that JSON lets through, but that some terminals obey,
 // are escaped, which changes nothing for a JSON reader.
 func writeJSON(w io.Writer, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
+	var document, text strings.Builder
+	encoder := json.NewEncoder(&document)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // "148ms > 112ms" reads better
+	if err := encoder.Encode(v); err != nil {
 		return err
 	}
-	var text strings.Builder
-	for _, r := range string(b) {
+	for _, r := range document.String() {
 		if r >= 0x7f && r <= 0x9f {
 			fmt.Fprintf(&text, `\u%04x`, r)
 			continue
 		}
 		text.WriteRune(r)
 	}
-	text.WriteByte('\n')
-	_, err = io.WriteString(w, text.String())
+	_, err := io.WriteString(w, text.String())
 	return err
 }
 

@@ -251,7 +251,8 @@ func longCrisis() Scenario {
 		Intent: "half an hour against the clamp winds nothing up: the limit leaves it on the first period that allows it",
 		Limit:  96, Min: 20, Max: 400,
 		Phases: []models.Phase{
-			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal}, {Name: After, From: heal, To: heal + 5*time.Minute},
+			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal},
+			{Name: After, From: heal, To: heal + 5*time.Minute},
 		},
 		Plant: func(seed uint64) models.Config {
 			cfg := service(seed)

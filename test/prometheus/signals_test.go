@@ -3,15 +3,23 @@ package prometheus
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
 	"github.com/seed-de83e32b/governor/test/servers"
@@ -76,7 +84,9 @@ func (r *rig) group(t *testing.T, services ...string) *signals.Group {
 }
 
 // until measures once a scrape until the snapshot is as wanted, and fails the test if that takes longer than most.
-func until(t *testing.T, g *signals.Group, most time.Duration, what string, want func(control.Measurement) bool) control.Measurement {
+func until(
+	t *testing.T, g *signals.Group, most time.Duration, what string, want func(control.Measurement) bool,
+) control.Measurement {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
@@ -137,6 +147,15 @@ func near(t *testing.T, what string, r control.Reading, want, tolerance float64)
 // Patience on a machine that is busy with other tests.
 const patience = 60 * time.Second
 
+// TestMain lets all tests wait side by side: they wait for scrapes and need no processor meanwhile.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 func TestRealPrometheus(t *testing.T) {
 	twice := newExporter(t, "twice", load{offered: 100, mean: 0.05, limit: 96})
 	r := &rig{prom: servers.Prometheus(t, servers.ScrapeInterval(timing.Scrape), servers.Config(fmt.Sprintf(
@@ -150,6 +169,7 @@ func TestRealPrometheus(t *testing.T) {
 		t.Run("SameInstanceScrapedTwice", func(t *testing.T) { t.Parallel(); testTwice(t, r, twice) })
 		t.Run("IdleIsNotAbsent", func(t *testing.T) { t.Parallel(); testIdle(t, r) })
 		t.Run("SLOWithoutBucketEdge", func(t *testing.T) { t.Parallel(); testNoEdge(t, r) })
+		t.Run("GuardSpeaksThePreset", func(t *testing.T) { t.Parallel(); testGuard(t, r) })
 	})
 }
 
@@ -363,5 +383,49 @@ func testNoEdge(t *testing.T, r *rig) {
 	why, detail := m.Instances[0].Slow.Why()
 	if why != control.NoData || !strings.Contains(detail, "le = 0.1, 1.0, +Inf") {
 		t.Errorf("slow = %s, want no_data that names the edges", reading(m.Instances[0].Slow))
+	}
+}
+
+// testGuard is the contract between the metrics of the real guard and the preset that reads them.
+func testGuard(t *testing.T, r *rig) {
+	g, err := guard.New(guard.Config{Service: "guarded", SLO: 300 * time.Millisecond, Min: 1, Max: 100, Fallback: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prom.NewRegistry()
+	registry.MustRegister(guardprom.New(g))
+	server := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	t.Cleanup(server.Close)
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case now := <-tick.C:
+				if p, err := g.AcquireAt(now, guard.Default); err == nil {
+					p.ReleaseAt(now.Add(25*time.Millisecond), guard.Success)
+				}
+			}
+		}
+	}()
+	r.add(t, &exporter{Server: server, service: "guarded"})
+	group := r.group(t, "guarded")
+	m := until(t, group, patience, "judged", judged(1))
+	in := m.Instances[0]
+	for what, v := range map[string]control.Reading{
+		"age": in.Age, "offered": in.Offered, "admitted": in.Admitted, "refused": in.Refused, "completed": in.Completed,
+		"failed": in.Failed, "slow": in.Slow, "mean": in.Mean, "in flight": in.InFlight, "limit": in.Limit,
+		"binding": in.Binding, "service time": in.ServiceTime, "revision": in.Revision, "quantile": m.Quantile,
+	} {
+		if _, ok := v.Value(); !ok {
+			t.Errorf("%s = %s", what, reading(v))
+		}
+	}
+	near(t, "mean", in.Mean, 0.025, 0.01)
+	near(t, "slow", control.Read(in.Slow.Or(math.NaN())+1), 1, 1e-6)
+	if m.Partial != "" {
+		t.Errorf("partial: %s", m.Partial)
 	}
 }

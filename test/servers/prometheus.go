@@ -75,11 +75,11 @@ func StartPrometheus(ctx context.Context, dir string, logf func(format string, a
 		p.port = ports[0]
 		return &Process{
 			Name: "prometheus", Path: path,
-			Args: append([]string{
+			Args: []string{
 				"--config.file=" + configFile,
 				"--storage.tsdb.path=" + filepath.Join(dir, "prometheus-data"),
 				"--web.listen-address=" + p.Address(),
-			}, o.args...),
+			},
 			Log:   filepath.Join(o.logDir(dir), "prometheus.log"),
 			Ready: p.check,
 		}, nil
@@ -117,7 +117,6 @@ type options struct {
 	scrapeInterval time.Duration
 	targets        []TargetGroup
 	config         string
-	args           []string
 	logs           string
 }
 
@@ -149,9 +148,6 @@ func Targets(groups ...TargetGroup) Option { return func(o *options) { o.targets
 // Config adds a fragment to the server's configuration: YAML that continues Prometheus's scrape_configs or follows it at
 // the top level; HCL or JSON that Consul merges over ours.
 func Config(fragment string) Option { return func(o *options) { o.config = fragment } }
-
-// Args adds command line arguments to Prometheus's.
-func Args(args ...string) Option { return func(o *options) { o.args = append(o.args, args...) } }
 
 // LogDir puts the server's log into dir instead of beside its data.
 func LogDir(dir string) Option { return func(o *options) { o.logs = dir } }

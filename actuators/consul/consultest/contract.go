@@ -531,11 +531,12 @@ func txnLimit(t *testing.T, client *api.Client) {
 	}
 }
 
-// Setting returns a valid Setting of a service, for tests.
-func Setting(service string, limit int) actuators.Setting {
+// Setting returns a valid Setting of a service, as the leader of epoch writes it after last.
+func Setting(service string, limit int, epoch uint64, last actuators.Setting) actuators.Setting {
+	now := time.Now().UTC()
 	return actuators.Setting{
-		Service: service,
-		Reason:  "test",
+		Schema: actuators.Schema, Service: service, Epoch: epoch, Revision: last.Revision + 1,
+		IssuedAt: now, ChangedAt: now, LeaseSeconds: actuators.DefaultLeaseSeconds, Reason: "test",
 		Concurrency: &actuators.Concurrency{
 			Limit: limit, Ceiling: 2 * limit, LatencyTargetSeconds: 0.12, Fallback: 60, Min: 1, Max: 1000,
 		},
@@ -583,7 +584,7 @@ func publishAndWatch(t *testing.T, client *api.Client) {
 	var last actuators.Setting
 	var index uint64
 	for _, limit := range []int{40, 50, 50} {
-		next := Setting("checkout", limit).After(last, fence.Epoch, time.Now())
+		next := Setting("checkout", limit, fence.Epoch, last)
 		var err error
 		if index, err = publisher.Publish(ctx, fence, next, index); err != nil {
 			t.Fatal(err)
@@ -618,14 +619,14 @@ func publisherVerdicts(t *testing.T, client *api.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
 	fence := fenceOf(t, client, keys, 1)
-	first := Setting("checkout", 40).After(actuators.Setting{}, 1, time.Now())
+	first := Setting("checkout", 40, 1, actuators.Setting{})
 	index, err := publisher.Publish(t.Context(), fence, first, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := Setting("checkout", 50).After(first, 1, time.Now())
+	next := Setting("checkout", 50, 1, first)
 
-	edited := Setting("checkout", 7).After(first, 1, time.Now())
+	edited := Setting("checkout", 7, 1, first)
 	raw, err := edited.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -638,7 +639,7 @@ func publisherVerdicts(t *testing.T, client *api.Client) {
 	}
 
 	must[*api.WriteMeta](t)(client.Session().Destroy(fence.Session, nil))
-	next = Setting("checkout", 50).After(werr.Current.Setting, 1, time.Now())
+	next = Setting("checkout", 50, 1, werr.Current.Setting)
 	if _, err = publisher.Publish(t.Context(), fence, next, werr.Current.Index); !errors.Is(err, consul.ErrFenced) {
 		t.Errorf("without the lock: %v, want ErrFenced", err)
 	}
@@ -682,7 +683,7 @@ func electorHandOver(t *testing.T, client *api.Client) {
 	first := a.State().Fence
 
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
-	setting := Setting("checkout", 40).After(actuators.Setting{}, first.Epoch, time.Now())
+	setting := Setting("checkout", 40, first.Epoch, actuators.Setting{})
 	index, err := publisher.Publish(t.Context(), first, setting, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -696,11 +697,11 @@ func electorHandOver(t *testing.T, client *api.Client) {
 	if second.Epoch <= first.Epoch || second.Session == first.Session {
 		t.Errorf("fence %+v after %+v", second, first)
 	}
-	late := Setting("checkout", 50).After(setting, first.Epoch, time.Now())
+	late := Setting("checkout", 50, first.Epoch, setting)
 	if _, err := publisher.Publish(t.Context(), first, late, index); !errors.Is(err, consul.ErrFenced) {
 		t.Errorf("the old leader's write: %v, want ErrFenced", err)
 	}
-	if _, err := publisher.Publish(t.Context(), second, setting.After(setting, second.Epoch, time.Now()), index); err != nil {
+	if _, err := publisher.Publish(t.Context(), second, Setting("checkout", 40, second.Epoch, setting), index); err != nil {
 		t.Errorf("the new leader's write: %v", err)
 	}
 	b.stop()
@@ -718,7 +719,7 @@ func electorTakeOver(t *testing.T, client *api.Client) {
 		t.Fatal(ok, err)
 	}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
-	setting := Setting("checkout", 40).After(actuators.Setting{}, 41, time.Now())
+	setting := Setting("checkout", 40, 41, actuators.Setting{})
 	index, err := publisher.Publish(t.Context(), dead, setting, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -736,7 +737,7 @@ func electorTakeOver(t *testing.T, client *api.Client) {
 	if fence.Epoch != 42 {
 		t.Errorf("epoch %d after 41", fence.Epoch)
 	}
-	if _, err := publisher.Publish(t.Context(), dead, setting.After(setting, 41, time.Now()), index); !errors.Is(err, consul.ErrFenced) {
+	if _, err := publisher.Publish(t.Context(), dead, Setting("checkout", 40, 41, setting), index); !errors.Is(err, consul.ErrFenced) {
 		t.Errorf("the dead leader's write: %v, want ErrFenced", err)
 	}
 }

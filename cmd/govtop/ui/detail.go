@@ -22,7 +22,7 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 
 	d := l.Decision
 	reason := d.Reason
-	if d.HoldReason != "" {
+	if !strings.Contains(reason, string(d.HoldReason)) {
 		reason = join(": ", string(d.HoldReason), reason)
 	}
 	if d.Detail != "" && !strings.Contains(reason, d.Detail) {
@@ -133,8 +133,10 @@ func gates(d control.Decision, w int) string {
 // published says what readers of the KV see, and how many have taken it up.
 func published(l api.Loop, now time.Time, w int) string {
 	p := l.Published
-	if p == nil {
-		return spread(w, "  ", "kv nothing published", modeNote(l.Mode))
+	if p == nil && l.Mode == control.Enforce {
+		return "kv nothing published yet"
+	} else if p == nil {
+		return "kv nothing published: the mode is " + string(l.Mode)
 	}
 	if p.Error != "" {
 		return paint(alarm, clip("kv ! not written: "+p.Error, w))
@@ -143,10 +145,14 @@ func published(l api.Loop, now time.Time, w int) string {
 	if in := l.Decision.Inputs; in.Applied >= 0 && in.Instances > 0 {
 		applied = fmt.Sprintf("applied %d/%d", in.Applied, in.Instances)
 	}
+	note := ""
+	if l.Mode != control.Enforce {
+		note = "no longer renewed: the mode is " + string(l.Mode)
+	}
 	changed := ""
 	if !p.ChangedAt.IsZero() {
 		changed = "changed " + age(now.Sub(p.ChangedAt)) + " ago"
 	}
 	return spread(w, "  ", "kv "+value(l.Knob, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
-		modeNote(l.Mode), p.Key)
+		note, p.Key)
 }

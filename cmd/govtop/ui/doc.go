@@ -1,7 +1,7 @@
 // Package ui draws governor's loops on a terminal: govtop's live screen and the plain table of govtop --once.
 //
-// The screen shows, it does not think. Everything on it is a view of what a governor's API says about itself; the package
-// computes no control quantity, and learns of the network only through Source.
+// The screen shows, it does not think. Everything on it is a view of what a governor's API says about itself; the
+// package computes no control quantity, and learns of the network only through Source.
 //
 //	Source ──fetch──► Model ──View──► header     who answers, who leads, what it depends on
 //	 (I/O, in a        │               overview   one line a loop
@@ -9,8 +9,8 @@
 //	                   └─ keys ◄────── footer     the key map, which is also the help screen
 //
 // Model is the only Bubble Tea model; header, overview and detail are plain values that it asks for lines. Time comes
-// with messages, so a frame is a function of the messages before it, and the same data draws the same frame: the renderer
-// then writes nothing, and an idle govtop costs nothing. What a frame says about time is either the daemon's own clock
+// with messages, so a frame is a function of the messages before it, and the same data draws the same frame: the
+// renderer then writes nothing, and an idle govtop costs nothing. What a frame says about time is either the daemon's own clock
 // (how long a loop has held) or appears only while no data comes (how old the data is).
 //
 // Strings in the data come from elsewhere: service names, errors of other servers. They are stripped of control

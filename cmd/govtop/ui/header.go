@@ -33,11 +33,10 @@ func header(m *Model, w int) []string {
 	lines = append(lines,
 		spread(w, "  ", dependency("prom", s.Prometheus), dependency("consul", s.Consul), configured(s), governor(s)),
 		counts(m.data.Loops, w))
-	if t := trouble("Prometheus", s.Prometheus, s.Now); t != "" {
-		lines = append(lines, paint(alarm, clip(t, w)))
-	}
-	if t := trouble("Consul", s.Consul, s.Now); t != "" {
-		lines = append(lines, paint(alarm, clip(t, w)))
+	for _, t := range troubles(s) {
+		for _, line := range wrap(t, w, 2) { // the cause stands at the end of an error
+			lines = append(lines, paint(alarm, line))
+		}
 	}
 	if m.link.err != nil {
 		err := m.link.err
@@ -67,6 +66,11 @@ func dependency(name string, d api.Dependency) string {
 		return name + " ok"
 	}
 	return name + " ok " + seconds(d.Latency)
+}
+
+// troubles explains every dependency that does not answer.
+func troubles(s api.Status) []string {
+	return filled([]string{trouble("Prometheus", s.Prometheus, s.Now), trouble("Consul", s.Consul, s.Now)})
 }
 
 // trouble explains a dependency that does not answer.

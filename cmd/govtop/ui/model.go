@@ -90,12 +90,12 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 // tick is the only timer of the screen: it starts the polls and lets ages grow.
 func (m *Model) tick(now time.Time) tea.Cmd {
 	m.now = now
-	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(m.clock()) })
+	ctx, source, clock := m.ctx, m.source, m.clock
+	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(clock()) })
 	if m.link.fetching || now.Before(m.link.retryAt) {
 		return again
 	}
 	m.link.fetching = true
-	ctx, source, clock := m.ctx, m.source, m.clock
 	return tea.Batch(again, func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()

@@ -120,8 +120,21 @@ func layout(w int, loops []api.Loop) (chosen []column, gap int) {
 	}
 	chosen[0].width = min(max(w-taken(gap), 1), longest)
 	last := &chosen[len(chosen)-1]
+	if !slices.ContainsFunc(chosen, func(c column) bool { return c.title == "MODE" }) {
+		last.text = stateAndMode
+	}
 	last.width = max(last.width, w-taken(gap)-chosen[0].width+last.width)
 	return chosen, gap
+}
+
+// stateAndMode is the STATE column where there is none for the mode: a move of a loop that publishes nothing must not
+// read like one that is felt.
+func stateAndMode(l api.Loop, now time.Time) string {
+	if _, old := oldLoop(l, now); old || l.Mode == control.Enforce {
+		return stateText(l, now)
+	}
+	w := wordOf(l.Decision.State)
+	return w.glyph + " " + w.word + " (" + string(l.Mode) + ")"
 }
 
 // render draws the head of the table and at most lines loops.
@@ -196,15 +209,4 @@ func oldLoop(l api.Loop, now time.Time) (time.Duration, bool) {
 	}
 	old := now.Sub(l.Decision.At)
 	return old, !l.Decision.At.IsZero() && old > allowed
-}
-
-// modeNote explains a mode that publishes nothing.
-func modeNote(m control.Mode) string {
-	switch m {
-	case control.Observe:
-		return "observe: nothing is decided"
-	case control.Shadow:
-		return "shadow: nothing is published"
-	}
-	return ""
 }

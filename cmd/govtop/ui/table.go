@@ -8,7 +8,8 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it.
+// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it. It cleans the strings of
+// the snapshot in place.
 func WriteTable(w io.Writer, s Snapshot) error {
 	s.clean()
 	const wide = 1 << 15
@@ -18,10 +19,8 @@ func WriteTable(w io.Writer, s Snapshot) error {
 
 	line(spread(wide, "   ", leadership(s.Status), dependency("prom", s.Status.Prometheus),
 		dependency("consul", s.Status.Consul), configured(s.Status), governor(s.Status)))
-	for _, t := range []string{trouble("Prometheus", s.Status.Prometheus, now), trouble("Consul", s.Status.Consul, now)} {
-		if t != "" {
-			line(t)
-		}
+	for _, t := range troubles(s.Status) {
+		line(t)
 	}
 	line(counts(s.Loops, wide))
 	if len(s.Loops) > 0 {

@@ -86,7 +86,8 @@ func filled(segments []string) []string {
 	return slices.DeleteFunc(slices.Clone(segments), func(s string) bool { return s == "" })
 }
 
-// spread joins as many of the segments as fit into w cells; an ellipsis stands for the rest. Empty segments are left out.
+// spread joins as many of the segments as fit into w cells; an ellipsis stands for the rest. Empty segments are left
+// out.
 func spread(w int, separator string, segments ...string) string {
 	segments = filled(segments)
 	for n := len(segments); n > 0; n-- {

@@ -202,8 +202,8 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// badRatio returns the worse of the two shares that the SLO judges, slow and failed requests, and what the SLO allows of
-// it. Which is worse is a matter of its budget, not of its size.
+// badRatio returns the worse of the two shares that the SLO judges, slow and failed requests, and what the SLO allows
+// of it. Which is worse is a matter of its budget, not of its size.
 func badRatio(l api.Loop) (bad, budget float64, what string) {
 	in := l.Decision.Inputs
 	bad, budget, what = float64(in.SlowRatio), 1-l.SLO.Objective, "slow"
@@ -225,7 +225,8 @@ func Violates(l api.Loop) bool {
 // Violation says in one line by how much the loop's service misses its SLO.
 func Violation(l api.Loop) string {
 	bad, budget, what := badRatio(l)
-	return Clean(fmt.Sprintf("%s: %s of the admitted requests %s, %s allowed", name(l), percent(bad), what, percent(budget)))
+	return Clean(fmt.Sprintf("%s: %s of the admitted requests %s, %s allowed",
+		name(l), percent(bad), what, percent(budget)))
 }
 
 // name is how a loop is called everywhere: service/knob.

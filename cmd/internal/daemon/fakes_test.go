@@ -124,13 +124,14 @@ type memoryKV struct {
 
 	down    error            // of every call
 	refuse  map[string]error // of writes, by service
+	hang    map[string]time.Duration
 	reads   int
 	tries   int
 	written []actuators.Setting
 }
 
 func newKV() *memoryKV {
-	return &memoryKV{settled: map[string]consul.Stored{}, refuse: map[string]error{}}
+	return &memoryKV{settled: map[string]consul.Stored{}, refuse: map[string]error{}, hang: map[string]time.Duration{}}
 }
 
 func (kv *memoryKV) ReadAll(context.Context) (map[string]consul.Stored, error) {
@@ -144,6 +145,7 @@ func (kv *memoryKV) ReadAll(context.Context) (map[string]consul.Stored, error) {
 }
 
 func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
+	time.Sleep(kv.hang[s.Service])
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
 	kv.tries++
@@ -238,7 +240,7 @@ func (e *election) lose() {
 type world struct {
 	kv     *memoryKV
 	sensor *plants
-	log    bytes.Buffer
+	log    lockedBuffer
 }
 
 func newWorld(services ...string) *world {
@@ -255,14 +257,6 @@ func (w *world) overload() {
 	w.sensor.set(func(p *plants) {
 		for _, s := range p.services {
 			s.offered = 1200
-		}
-	})
-}
-
-func (w *world) calm() {
-	w.sensor.set(func(p *plants) {
-		for _, s := range p.services {
-			s.offered = 100
 		}
 	})
 }
@@ -294,7 +288,7 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 		},
 		Prometheus: func() api.Dependency { return api.Dependency{Address: "http://prometheus", OK: true} },
 		Instance:   "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
-		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&lockedWriter{w: &w.log}, nil)),
+		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -303,15 +297,22 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	return g
 }
 
-type lockedWriter struct {
+// lockedBuffer takes the log of several daemons.
+type lockedBuffer struct {
 	mu sync.Mutex
-	w  *bytes.Buffer
+	b  bytes.Buffer
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
+func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(p)
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // start runs the daemon until the test ends or stop is called.
@@ -343,16 +344,15 @@ func (g *governor) records(service string) []api.Record {
 
 var errDown = errors.New("connection refused")
 
-// stubborn is a sensor that ignores its deadline a few times.
+// stubborn is a sensor that ignores its deadline once, after some good ticks.
 type stubborn struct {
 	*plants
-	naps int
+	good int
 	nap  time.Duration
 }
 
 func (s *stubborn) Measure(ctx context.Context, now time.Time) []control.Measurement {
-	if s.naps > 0 {
-		s.naps--
+	if s.good--; s.good == -1 {
 		time.Sleep(s.nap)
 	}
 	return s.plants.Measure(ctx, now)
@@ -366,6 +366,8 @@ type lossyKV struct {
 
 func (kv *lossyKV) Publish(ctx context.Context, f consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
 	index, err := kv.memoryKV.Publish(ctx, f, s, index)
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
 	if err == nil && kv.lose > 0 {
 		kv.lose--
 		return 0, &consul.WriteError{Service: s.Service, Kind: consul.ErrUnknown}

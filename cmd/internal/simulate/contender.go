@@ -116,7 +116,8 @@ func (g *guarded) Done(now time.Duration, r models.Request, o models.Outcome) {
 func (g *guarded) Report(now time.Duration) models.Report {
 	s := g.guard.SnapshotAt(start.Add(now))
 	return models.Report{
-		Limit: float64(s.Limit), ServiceTime: s.ServiceTime, BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision),
+		Limit: float64(s.Limit), ServiceTime: s.ServiceTime,
+		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // eachSeed runs a scenario with every seed and hands over what came of it.
 func eachSeed(t *testing.T, name string, c simulate.Contender, timing control.Timing,
-	check func(t *testing.T, s scenarios.Scenario, result simulate.Result)) {
+	check func(t *testing.T, s scenarios.Scenario, r simulate.Result)) {
 	t.Helper()
 	s, err := scenarios.Get(name)
 	if err != nil {
@@ -27,8 +27,8 @@ func eachSeed(t *testing.T, name string, c simulate.Contender, timing control.Ti
 }
 
 // during returns the points of a span.
-func during(result simulate.Result, from, to time.Duration) (points []simulate.Point) {
-	for _, p := range result.Points {
+func during(r simulate.Result, from, to time.Duration) (points []simulate.Point) {
+	for _, p := range r.Points {
 		if p.At >= from && p.At < to {
 			points = append(points, p)
 		}
@@ -41,8 +41,8 @@ func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 	for _, name := range []string{"dep128", "dep200"} {
 		t.Run(name, func(t *testing.T) {
 			for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
-				eachSeed(t, name, simulate.Outer, timing, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
-					for _, p := range result.Points {
+				eachSeed(t, name, simulate.Outer, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+					for _, p := range r.Points {
 						if p.Limit != s.Limit {
 							t.Fatalf("at %v: %s", p.At, p.Decision.Reason)
 						}
@@ -53,21 +53,21 @@ func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 	}
 }
 
-// The same dependency, and a limit that binds: the floor test finds that limiting cannot help, says so, and the limit is
-// put back to where nothing is refused for its sake.
+// The same dependency, and a limit that binds: the floor test finds that limiting cannot help, says so, and the limit
+// is put back to where nothing is refused for its sake.
 func TestLimitThatCannotHelpIsPutBack(t *testing.T) {
 	for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
-		eachSeed(t, "dep60", simulate.Outer, timing, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+		eachSeed(t, "dep60", simulate.Outer, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 			fault := s.Phases[s.Phase(scenarios.Fault)]
 			said := false
-			for _, p := range during(result, fault.From, fault.To) {
+			for _, p := range during(r, fault.From, fault.To) {
 				said = said || p.Decision.State == control.Ineffective
 			}
 			if !said {
 				t.Error("nobody said that limiting is ineffective")
 			}
 			// 92 requests are in flight on average where all are admitted.
-			if last := result.Limits[int(fault.To/time.Second)-1]; last < 92 {
+			if last := r.Limits[int(fault.To/time.Second)-1]; last < 92 {
 				t.Errorf("at the end of the fault the limit is %v, which still refuses", last)
 			}
 		})
@@ -77,8 +77,8 @@ func TestLimitThatCannotHelpIsPutBack(t *testing.T) {
 // Netflix/concurrency-limits#147 (A14): no need, no growth. Five requests a second say nothing about a limit of 96.
 func TestIdleServiceKeepsItsLimit(t *testing.T) {
 	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
-		eachSeed(t, "idle", c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
-			for _, p := range result.Points {
+		eachSeed(t, "idle", c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+			for _, p := range r.Points {
 				if p.Limit != 96 || p.Effective != 96 {
 					t.Fatalf("at %v the limit is %v, in effect %v: %s", p.At, p.Limit, p.Effective, p.Decision.Reason)
 				}
@@ -89,8 +89,8 @@ func TestIdleServiceKeepsItsLimit(t *testing.T) {
 
 // Netflix/concurrency-limits#155 (A14): healthy and binding at the maximum is a state to report, not a reason to cut.
 func TestMaximumIsReportedAndKept(t *testing.T) {
-	eachSeed(t, "atmax", simulate.Outer, simulate.Usual, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
-		for _, p := range during(result, time.Minute, s.End()) {
+	eachSeed(t, "atmax", simulate.Outer, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+		for _, p := range during(r, time.Minute, s.End()) {
 			if p.Limit != 400 || p.Decision.State != control.AtMax {
 				t.Fatalf("at %v the limit is %v and the state %s: %s", p.At, p.Limit, p.Decision.State, p.Decision.Reason)
 			}
@@ -98,12 +98,12 @@ func TestMaximumIsReportedAndKept(t *testing.T) {
 	})
 }
 
-// vectordotdev/vector#3255 (A14): the way up from the floor takes a documented number of periods. A raise is at most 0.6·T/θ
-// in ln units (0.2 at S=5), so from 20 to 96 it takes eight, after one without data and one of holding.
+// vectordotdev/vector#3255 (A14): the way up from the floor takes a documented number of periods. A raise is at most
+// 0.6·T/θ in ln units (0.2 at S=5), so from 20 to 96 it takes eight, after one without data and one of holding.
 func TestWayUpFromTheFloor(t *testing.T) {
 	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
-		eachSeed(t, "low", c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
-			for i, p := range result.Points {
+		eachSeed(t, "low", c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+			for i, p := range r.Points {
 				if p.Effective >= 96 {
 					if i > 12 {
 						t.Errorf("96 is reached after %d periods, want 12 at most", i)
@@ -116,13 +116,14 @@ func TestWayUpFromTheFloor(t *testing.T) {
 	}
 }
 
-// kubernetes/enhancements PR 883 (A16), the flap budget: where nothing happens, a knob is written at most once a minute.
+// kubernetes/enhancements PR 883 (A16), the flap budget: where nothing happens, a knob is written at most once a
+// minute.
 func TestCalmIsNotWrittenAbout(t *testing.T) {
 	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
 		for _, timing := range []control.Timing{simulate.Fast, simulate.Usual, simulate.Slow} {
-			eachSeed(t, "half", c, timing, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+			eachSeed(t, "half", c, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 				calm := s.Phases[s.Phase(scenarios.Calm)]
-				if n := result.WritesIn(calm.To-4*time.Minute, calm.To); n > 4 {
+				if n := r.WritesIn(calm.To-4*time.Minute, calm.To); n > 4 {
 					t.Errorf("%d writes in four minutes of calm", n)
 				}
 			})
@@ -130,15 +131,15 @@ func TestCalmIsNotWrittenAbout(t *testing.T) {
 	}
 }
 
-// kubernetes/enhancements PR 883, gardener/gardener PR 389 (A16): with a dead time of 45 s, acting again before the first
-// action shows would cut twice for one loss.
+// kubernetes/enhancements PR 883, gardener/gardener PR 389 (A16): with a dead time of 45 s, acting again before the
+// first action shows would cut twice for one loss.
 func TestHalvedCapacityIsCutForOnce(t *testing.T) {
-	eachSeed(t, "halved", simulate.Outer, simulate.Slow, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+	eachSeed(t, "halved", simulate.Outer, simulate.Slow, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 		fault := s.Phases[s.Phase(scenarios.Fault)]
 		settle := simulate.Slow.Settle()
 		var first *simulate.Point
 		var least, lowestX float64
-		for _, p := range during(result, fault.From, fault.To) {
+		for _, p := range during(r, fault.From, fault.To) {
 			if first == nil && p.Decision.State == control.Cutting {
 				first, least, lowestX = &p, p.Limit, math.Inf(1)
 			}
@@ -157,7 +158,7 @@ func TestHalvedCapacityIsCutForOnce(t *testing.T) {
 			t.Errorf("cuts of one settling time sum to %.2f, the error was %.2f (from %v to %v)", cuts, most, from, least)
 		}
 
-		rest := during(result, fault.To-20*time.Minute, fault.To)
+		rest := during(r, fault.To-20*time.Minute, fault.To)
 		low, high := math.Inf(1), 0.0
 		for _, p := range rest {
 			low, high = min(low, p.Limit), max(high, p.Limit)
@@ -165,7 +166,7 @@ func TestHalvedCapacityIsCutForOnce(t *testing.T) {
 		if amplitude := (high - low) / (high + low); amplitude > 0.1 {
 			t.Errorf("twenty minutes later the limit still moves between %v and %v", low, high)
 		}
-		if n := result.WritesIn(fault.To-20*time.Minute, fault.To); n > 20 {
+		if n := r.WritesIn(fault.To-20*time.Minute, fault.To); n > 20 {
 			t.Errorf("%d writes in twenty minutes of rest", n)
 		}
 	})
@@ -173,12 +174,12 @@ func TestHalvedCapacityIsCutForOnce(t *testing.T) {
 
 // The same loss under AIMD: a multiplicative decrease must be seen before the next one.
 func TestAIMDCutsOncePerSettlingTime(t *testing.T) {
-	eachSeed(t, "halved", simulate.OuterAIMD, simulate.Slow, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+	eachSeed(t, "halved", simulate.OuterAIMD, simulate.Slow, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 		last := time.Duration(-1)
 		cuts := 0
-		for i := 1; i < len(result.Points); i++ {
-			p := result.Points[i]
-			if p.Limit >= result.Points[i-1].Limit || p.Decision.Gates.FloorTest == "halved" {
+		for i := 1; i < len(r.Points); i++ {
+			p := r.Points[i]
+			if p.Limit >= r.Points[i-1].Limit || p.Decision.Gates.FloorTest == "halved" {
 				continue
 			}
 			if cuts++; last >= 0 && p.At-last < simulate.Slow.Settle() {
@@ -192,33 +193,33 @@ func TestAIMDCutsOncePerSettlingTime(t *testing.T) {
 	})
 }
 
-// envoyproxy/envoy#38338, Netflix/concurrency-limits PR 134 (A16): a target that follows slow degradation lets it pass. One
-// per cent a minute for two hours, and the latency target is where the SLO puts it.
+// envoyproxy/envoy#38338, Netflix/concurrency-limits PR 134 (A16): a target that follows slow degradation lets it pass.
+// One per cent a minute for two hours, and the latency target is where the SLO puts it.
 func TestSetpointDoesNotFollowDegradation(t *testing.T) {
-	eachSeed(t, "degrade", simulate.Outer, simulate.Slow, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+	eachSeed(t, "degrade", simulate.Outer, simulate.Slow, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 		fault := s.Phases[s.Phase(scenarios.Fault)]
 		calm := 0.0
-		for _, p := range during(result, fault.From-5*time.Minute, fault.From) {
+		for _, p := range during(r, fault.From-5*time.Minute, fault.From) {
 			calm = max(calm, float64(p.Decision.LatencyTarget))
 		}
-		for _, p := range during(result, fault.From, fault.To) {
+		for _, p := range during(r, fault.From, fault.To) {
 			if target := float64(p.Decision.LatencyTarget); target > 1.06*calm {
 				t.Fatalf("at %v the latency target is %.0f ms, it was %.0f ms in the calm: %s",
 					p.At, target*1e3, calm*1e3, p.Decision.Reason)
 			}
 		}
-		p := result.Score.Phases[s.Phase(scenarios.Fault)]
+		p := r.Score.Phases[s.Phase(scenarios.Fault)]
 		t.Logf("goodput of the two hours %.3f, p99 of the admitted %v", float64(p.Good)/float64(p.Offered), p.Quantile(0.99))
 	})
 }
 
-// fluxninja/aperture#949, felixge/pidctrl PR 5 (A13): half an hour against the minimum must not have wound anything up. The
-// limit leaves it on the first decision that sees a fast service behind a binding limit.
+// fluxninja/aperture#949, felixge/pidctrl PR 5 (A13): half an hour against the minimum must not have wound anything up.
+// The limit leaves it on the first decision that sees a fast service behind a binding limit.
 func TestHalfAnHourAtTheMinimumWindsNothingUp(t *testing.T) {
-	eachSeed(t, "crisis", simulate.Outer, simulate.Usual, func(t *testing.T, s scenarios.Scenario, result simulate.Result) {
+	eachSeed(t, "crisis", simulate.Outer, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 		after := s.Phases[s.Phase(scenarios.After)]
 		previous := math.NaN()
-		for _, p := range during(result, after.From, after.To) {
+		for _, p := range during(r, after.From, after.To) {
 			d := p.Decision
 			if d.State != control.Hold && d.Gates.Overloaded && d.Measured <= 0.6*d.Setpoint {
 				if p.Limit <= float64(d.From) {

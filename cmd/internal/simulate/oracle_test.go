@@ -69,7 +69,8 @@ var oracle = sync.OnceValue(func() map[string][]float64 {
 func ofOracle(r simulate.Run, result simulate.Result, phase int) float64 {
 	best := oracle()[r.Scenario.Name+strconv.FormatUint(r.Seed, 10)]
 	if len(best) != len(result.Score.Phases) {
-		panic(fmt.Sprintf("%s knows nothing of scenario %s with seed %d: run with -update", oracleFile, r.Scenario.Name, r.Seed))
+		panic(fmt.Sprintf("%s knows nothing of scenario %s with seed %d: run with -update",
+			oracleFile, r.Scenario.Name, r.Seed))
 	}
 	return 100 * float64(result.Score.Phases[phase].Good) / best[phase]
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/seed-de83e32b/governor/models"
 )
 
-// The telemetry of the models must say what Prometheus would: the same samples through the increase() of the real engine.
+// The telemetry of the models must say what Prometheus would: the same samples through the increase() of the real
+// engine.
 func TestIncreaseIsPrometheuss(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const now = 1_000_000 // ms

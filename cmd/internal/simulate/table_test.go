@@ -17,8 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
-// goal is what a contender should reach in the fault phase, in per cent of the oracle's goodput. The bars lie at most three
-// points below what independent simulations of the same situations have seen.
+// goal is what a contender should reach in the fault phase, in per cent of the oracle's goodput. The bars lie at most
+// three points below what independent simulations of the same situations have seen.
 type goal struct {
 	scenario  string
 	contender simulate.Contender
@@ -160,7 +160,8 @@ func TestTable(t *testing.T) {
 
 	var text bytes.Buffer
 	out := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "scenario\tcontender\tS\tfault %\tworst\tgoal\t\tafter %\tabove SLO\tp50\tp99\tTV/min\twrites/min\tin calm")
+	fmt.Fprintln(out, "scenario\tcontender\tS\tfault %\tworst\tgoal\t\tafter %\t"+
+		"above SLO\tp50\tp99\tTV/min\twrites/min\tin calm")
 	for _, r := range rows {
 		want, verdict := "", ""
 		for _, g := range goals {

@@ -59,6 +59,9 @@ func Decode(data []byte, into any, types Types) *Document {
 		d.doc.failed[""], d.doc.unreadable = true, true
 		return d.doc
 	}
+	if absent(root) {
+		root.Line, root.Column = 1, 1
+	}
 	types.defaults(reflect.ValueOf(into).Elem())
 	d.value("", root, reflect.ValueOf(into).Elem(), Field{})
 	return d.doc
@@ -313,6 +316,10 @@ func (d *decoder) entries(path string, n *yaml.Node) []entry {
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
+		if absent(value) {
+			// It lies where the parser noticed, which may be lines below.
+			value.Line, value.Column = key.Line, key.Column
+		}
 		if key.Kind == yaml.AliasNode {
 			key = key.Alias
 		}
@@ -365,6 +372,11 @@ func (d *decoder) merge(path string, value *yaml.Node) []entry {
 		entries = append(entries, d.entries(path, source)...)
 	}
 	return entries
+}
+
+// absent reports whether n stands for a value that is not there.
+func absent(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "" && n.ShortTag() == "!!null"
 }
 
 func merges(section *yaml.Node) bool {

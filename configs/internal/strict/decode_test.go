@@ -130,6 +130,8 @@ func TestProblems(t *testing.T) {
 		{"number: .nan", `1:9 number: ".nan"; expected a number`},
 		{`number: "1"`, `1:9 number: "1" in quotes; expected a number without quotes`},
 		{"opt: ~", `1:6 opt: no value; expected a number`},
+		{"list:\nopt:\n\n\ninner: {name: x}", `1:1 list: no value; expected a list
+2:1 opt: no value; expected a number`},
 		{"list: a", `1:7 list: "a"; expected a list`},
 		{"list: [a, 1]", `1:11 list[1]: 1 is not text to YAML; expected text, in quotes: "1"`},
 		{"inner: {name: x, level: 5}", `1:25 inner.level: 5 is out of range; expected at least 1 and less than 5: there are four`},

@@ -68,8 +68,8 @@ func main() {
 
 func write(to io.Writer, result simulate.Result) error {
 	out := csv.NewWriter(to)
-	_ = out.Write([]string{"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms", "floor", "raw", "ceiling",
-		"floor_test", "state", "hold", "bound", "goodput", "reason"})
+	_ = out.Write([]string{"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms",
+		"floor", "raw", "ceiling", "floor_test", "state", "hold", "bound", "goodput", "reason"})
 	for _, p := range result.Points {
 		d := p.Decision
 		_ = out.Write([]string{
@@ -102,7 +102,8 @@ func summarise(to io.Writer, run simulate.Run, result simulate.Result) {
 	for i, p := range result.Score.Phases {
 		fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%g\t%v\t%v\t%v\t%.2f\t%d\n", p.Name,
 			100*float64(p.Good)/float64(p.Offered), 100*float64(p.Good)/float64(best.Good[i]), best.Limit[i],
-			result.Score.AboveSLO(p.From, p.To), p.Quantile(0.5).Round(time.Millisecond), p.Quantile(0.99).Round(time.Millisecond),
+			result.Score.AboveSLO(p.From, p.To),
+			p.Quantile(0.5).Round(time.Millisecond), p.Quantile(0.99).Round(time.Millisecond),
 			result.Variation(p.From, p.To), result.WritesIn(p.From, p.To))
 	}
 	_ = out.Flush()

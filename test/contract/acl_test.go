@@ -1,0 +1,202 @@
+package contract
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/test/servers"
+)
+
+// A Consul that denies whatever no rule allows. Requests without a token, as the wait for its start sends them, get the
+// management token; every client of the tests has its own.
+const (
+	management = "7f2c1c1e-2f0b-4e8e-9f0e-5d0a3c9b6a11"
+	aclConfig  = `acl {
+  enabled                = true
+  default_policy         = "deny"
+  enable_key_list_policy = true
+  tokens {
+    initial_management = "` + management + `"
+    agent              = "` + management + `"
+    default            = "` + management + `"
+  }
+}`
+)
+
+// documented returns a policy of docs/consul-acl.md by its name.
+func documented(t *testing.T, name string) string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/consul-acl.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), "```hcl "+name+"\n")
+	rules, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatalf("docs/consul-acl.md has no policy %s", name)
+	}
+	return rules
+}
+
+// without returns rules without the line that starts with prefix.
+func without(t *testing.T, rules, prefix string) string {
+	t.Helper()
+	var kept []string
+	for line := range strings.Lines(rules) {
+		if !strings.HasPrefix(line, prefix) {
+			kept = append(kept, line)
+		}
+	}
+	if less := strings.Join(kept, ""); less != rules {
+		return less
+	}
+	t.Fatalf("no line starts with %s in\n%s", prefix, rules)
+	return ""
+}
+
+// run runs an Elector until the test ends or stop is called.
+func run(t *testing.T, client *api.Client, instance string) (e *consul.Elector, stop func()) {
+	t.Helper()
+	e, err := consul.NewElector(client, consul.ElectorOptions{Instance: instance})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); e.Run(ctx, nil) }()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return e, stop
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for start := time.Now(); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > 15*time.Second {
+			t.Fatalf("not within 15 s: %s", what)
+		}
+	}
+}
+
+// Item A19: hashicorp/consul-esm#107. The policies of the manual are enough, and nothing in them can be left out.
+func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
+	server := servers.Consul(t, servers.Config(aclConfig))
+	root := connect(t, server.Address(), management)
+	client := func(name, rules string) *api.Client {
+		t.Helper()
+		policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, _, err := root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return connect(t, server.Address(), token.SecretID)
+	}
+	rules := documented(t, "governor")
+	governor := client("governor", rules)
+	guard := client("guard", documented(t, "guard"))
+	operator := client("operator", documented(t, "operator"))
+	keys := actuators.Keys{}
+
+	e, stop := run(t, governor, "a")
+	eventually(t, "governor leads", func() bool { return e.State().Leading })
+	fence, _ := e.Fence()
+
+	// The guard watches, and sees what governor publishes.
+	values := make(chan []byte, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	watcher := consul.Watcher{Client: guard, OnError: func(err error) {
+		if ctx.Err() == nil {
+			t.Error(err)
+		}
+	}}
+	go func() { defer close(done); _ = watcher.Watch(ctx, "checkout", func(raw []byte) { values <- raw }) }()
+	defer func() { cancel(); <-done }()
+	<-values // nothing there yet
+	publisher := consul.NewPublisher(governor, keys, consul.PublisherOptions{})
+	setting := consultest.Setting("checkout", 40, fence.Epoch, actuators.Setting{})
+	index, err := publisher.Publish(t.Context(), fence, setting, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case raw := <-values:
+		if _, err := actuators.Accept(raw, "checkout", actuators.Setting{}); err != nil {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Fatal("the guard has not seen the setting")
+	}
+	if all, err := publisher.ReadAll(t.Context()); err != nil || all["checkout"].Index != index {
+		t.Errorf("governor reads %+v, %v", all, err)
+	}
+
+	// What each must not be able to do.
+	putAs := func(c *api.Client, key string) error {
+		_, err := c.KV().Put(&api.KVPair{Key: key, Value: []byte("{}")}, nil)
+		return err
+	}
+	for name, err := range map[string]error{
+		"guard writes its setting":            putAs(guard, keys.Setting("checkout")),
+		"guard writes the operator's key":     putAs(guard, keys.Operator("checkout")),
+		"guard writes the lock's key":         putAs(guard, keys.Leader()),
+		"governor writes the kill switch":     putAs(governor, keys.Freeze()),
+		"governor writes elsewhere":           putAs(governor, "other/key"),
+		"operator writes the setting":         putAs(operator, keys.Setting("checkout")),
+		"operator writes the lock's key":      putAs(operator, keys.Leader()),
+		"guard reads another service":         errOf3(guard.KV().Get(keys.Setting("cart"), nil)),
+		"guard creates a session":             errOf3(guard.Session().CreateNoChecks(&api.SessionEntry{}, nil)),
+		"operator creates a session":          errOf3(operator.Session().CreateNoChecks(&api.SessionEntry{}, nil)),
+		"operator writes another service's":   putAs(operator, keys.Operator("cart")),
+		"guard destroys the leader's session": errOf2(guard.Session().Destroy(fence.Session, nil)),
+	} {
+		if err == nil {
+			t.Errorf("%s", name)
+		}
+	}
+	for name, err := range map[string]error{
+		"operator freezes all":     putAs(operator, keys.Freeze()),
+		"operator freezes one":     putAs(operator, keys.Operator("checkout")),
+		"governor writes for one":  putAs(governor, keys.Operator("checkout")),
+		"governor reads the brake": errOf3(governor.KV().Get(keys.Freeze(), nil)),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	// A rule left out is named, by a standby while another leads and by a leader that writes.
+	noSession, stopNoSession := run(t, client("no-session", without(t, rules, "session_prefix")), "b")
+	eventually(t, "the missing session rule is named by a standby that knows the leader", func() bool {
+		s := noSession.State()
+		return errors.Is(s.Err, consul.ErrDenied) && strings.Contains(s.Err.Error(), `session_prefix "" { policy = "write" }`) &&
+			s.Holder.Instance == "a"
+	})
+	stopNoSession()
+	bare := consul.NewPublisher(client("no-services", without(t, rules, `key_prefix "governor/services/"`)), keys, consul.PublisherOptions{})
+	_, err = bare.Publish(t.Context(), fence, consultest.Setting("checkout", 40, fence.Epoch, setting), index)
+	if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
+		t.Errorf("publish without the rule: %v", err)
+	}
+	stop()
+	noLock, _ := run(t, client("no-lock", without(t, rules, `key "governor/leader"`)), "c")
+	eventually(t, "the missing rule for the lock is named", func() bool {
+		err := noLock.State().Err
+		return errors.Is(err, consul.ErrDenied) && strings.Contains(err.Error(), `key "governor/leader" { policy = "write" }`)
+	})
+}
+
+func errOf3[A, B any](_ A, _ B, err error) error { return err }
+func errOf2[A any](_ A, err error) error         { return err }

@@ -1,0 +1,248 @@
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	validator "github.com/google/jsonschema-go/jsonschema"
+	"github.com/invopop/jsonschema"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+//go:generate go test -run TestPublishedSchemaIsThatOfTheTypes -update .
+
+var update = flag.Bool("update", false, "rewrite docs/setting.schema.json from the types of package actuators")
+
+const schemaFile = "docs/setting.schema.json"
+
+// bounds are what the types alone do not say, by the path of the field. Order between fields (min ≤ limit ≤ max) is
+// beyond JSON Schema.
+var bounds = map[string]func(*jsonschema.Schema){
+	"schema": between(1, actuators.Schema),
+	"service": func(s *jsonschema.Schema) {
+		s.Pattern = `^\.*[A-Za-z0-9_:@+~-][A-Za-z0-9._:@+~-]*$`
+		s.MaxLength = maximum(128)
+	},
+	"epoch": between(1, actuators.MaxOrdinal), "revision": between(1, actuators.MaxOrdinal),
+	"issued_at": rfc3339, "changed_at": rfc3339,
+	"lease_seconds":       above(0, actuators.MaxLeaseSeconds),
+	"concurrency.limit":   between(1, actuators.MaxCount),
+	"concurrency.ceiling": between(1, actuators.MaxCount), "concurrency.fallback": between(1, actuators.MaxCount),
+	"concurrency.latency_target_seconds": above(0, actuators.MaxSeconds),
+	"concurrency.min":                    between(1, actuators.MaxCount), "concurrency.max": between(1, actuators.MaxCount),
+	"rate.per_second": between(0, actuators.MaxPerSecond), "rate.burst": between(1, actuators.MaxPerSecond),
+	"rate.instances": between(1, actuators.MaxCount), "rate.fallback": between(0, actuators.MaxPerSecond),
+	"rate.min": between(0, actuators.MaxPerSecond), "rate.max": above(0, actuators.MaxPerSecond),
+	"shed.threshold": between(0, 1), "shed.fallback": between(0, 1), "shed.min": between(0, 1), "shed.max": between(0, 1),
+	"retry.budget_ratio": between(0, 1), "retry.fallback": between(0, 1), "retry.min": between(0, 1),
+	"retry.max": between(0, 1),
+	"reason":    func(*jsonschema.Schema) {},
+}
+
+func number(v float64) json.Number { return json.Number(fmt.Sprintf("%.0f", v)) }
+
+func between(least, most float64) func(*jsonschema.Schema) {
+	return func(s *jsonschema.Schema) { s.Minimum, s.Maximum = number(least), number(most) }
+}
+
+func above(least, most float64) func(*jsonschema.Schema) {
+	return func(s *jsonschema.Schema) { s.ExclusiveMinimum, s.Maximum = number(least), number(most) }
+}
+
+func rfc3339(s *jsonschema.Schema) {
+	s.Pattern = `^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$`
+}
+
+func maximum(n uint64) *uint64 { return &n }
+
+// generate reflects actuators.Setting.
+func generate(t *testing.T) []byte {
+	t.Helper()
+	t.Chdir("../..")
+	r := &jsonschema.Reflector{
+		Anonymous: true, DoNotReference: true, ExpandedStruct: true,
+		AllowAdditionalProperties: true, // unknown fields are ignored
+	}
+	if err := r.AddGoComments("github.com/seed-de83e32b/governor", "./actuators"); err != nil {
+		t.Fatal(err)
+	}
+	s := r.Reflect(actuators.Setting{})
+	s.Title = "governor's Setting"
+	s.Description = "What governor publishes for one service in Consul KV, under governor/services/<service>/setting."
+
+	seen := 0
+	var refine func(path string, s *jsonschema.Schema)
+	refine = func(path string, s *jsonschema.Schema) {
+		for p := s.Properties.Oldest(); p != nil; p = p.Next() {
+			field := path + p.Key
+			if p.Value.Type == "object" {
+				refine(field+".", p.Value)
+				continue
+			}
+			bound, ok := bounds[field]
+			if !ok {
+				t.Errorf("no bounds are stated for the field %s", field)
+				continue
+			}
+			seen++
+			bound(p.Value)
+		}
+	}
+	refine("", s)
+	if seen != len(bounds) {
+		t.Errorf("bounds are stated for %d fields, and %d exist", len(bounds), seen)
+	}
+	s.Required = nil
+	for p := s.Properties.Oldest(); p != nil; p = p.Next() {
+		switch p.Key {
+		case "issued_at", "changed_at", "reason": // for people
+		case "concurrency", "rate", "shed", "retry":
+			s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Required: []string{p.Key}})
+		default:
+			s.Required = append(s.Required, p.Key)
+		}
+	}
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(raw, '\n')
+}
+
+func TestPublishedSchemaIsThatOfTheTypes(t *testing.T) {
+	want := generate(t)
+	if *update {
+		if err := os.WriteFile(schemaFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the types of package actuators say; run: go generate ./test/contract", schemaFile)
+	}
+}
+
+func published(t *testing.T) *validator.Resolved {
+	t.Helper()
+	raw, err := os.ReadFile("../../" + schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s validator.Schema
+	if err := json.Unmarshal(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resolved
+}
+
+const complete = `{"schema":1,"service":"checkout","epoch":42,"revision":7,"issued_at":"2025-11-25T09:30:00Z",` +
+	`"changed_at":"2025-11-25T09:29:00.5+01:00","lease_seconds":180,"reason":"mean 140 ms",` +
+	`"concurrency":{"limit":40,"ceiling":80,"latency_target_seconds":0.12,"fallback":60,"min":20,"max":400},` +
+	`"rate":{"per_second":800,"burst":80,"instances":4,"fallback":1000,"min":100,"max":5000},` +
+	`"shed":{"threshold":0.6,"fallback":0.6,"min":0.4,"max":1},` +
+	`"retry":{"budget_ratio":0.1,"fallback":0.1,"min":0,"max":0.2}}`
+
+// Readers that are not written in Go know the contract by its schema. It must say what Decode does, as far as a schema
+// can: each field of a complete document is replaced by every kind of value, and left out.
+func TestSchemaAndDecodeAgree(t *testing.T) {
+	schema := published(t)
+	agree := func(name, raw string) {
+		t.Helper()
+		var document any
+		if err := json.Unmarshal([]byte(raw), &document); err != nil {
+			t.Fatalf("%s: %v in %s", name, err, raw)
+		}
+		_, decodeErr := actuators.Decode([]byte(raw))
+		schemaErr := schema.Validate(document)
+		if (decodeErr == nil) != (schemaErr == nil) {
+			t.Errorf("%s: Decode says %v, the schema says %v", name, decodeErr, schemaErr)
+		}
+	}
+	agree("complete", complete)
+	agree("blank", `{}`)
+	agree("an array", `[]`)
+	agree("unknown field", strings.Replace(complete, `{"schema"`, `{"x":{"y":[null]},"schema"`, 1))
+	agree("no knob", `{"schema":1,"service":"a","epoch":1,"revision":1,"lease_seconds":1}`)
+
+	var root map[string]any
+	if err := json.Unmarshal([]byte(complete), &root); err != nil {
+		t.Fatal(err)
+	}
+	marshal := func() string {
+		raw, err := json.Marshal(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	replaced := 0
+	var walk func(path string, object map[string]any)
+	walk = func(path string, object map[string]any) {
+		for name, good := range object {
+			if knob, ok := good.(map[string]any); ok {
+				walk(name+".", knob)
+			}
+			for _, bad := range []any{
+				nil, "", "text", "a//b", "..", true, []any{}, map[string]any{}, -1, 0.5, 1e300, json.Number("1e17"), good,
+			} {
+				// These fit the schema and break an order between fields, which it cannot say.
+				if path != "" && bad == 0.5 {
+					continue
+				}
+				object[name] = bad
+				agree(fmt.Sprintf("%s%s = %v", path, name, bad), marshal())
+				replaced++
+			}
+			delete(object, name)
+			agree("without "+path+name, marshal())
+			object[name] = good
+		}
+	}
+	walk("", root)
+	if replaced < 300 {
+		t.Errorf("only %d replacements tried", replaced)
+	}
+}
+
+// The documents that the manual shows are valid.
+func TestManualsExampleIsValid(t *testing.T) {
+	page, err := os.ReadFile("../../docs/setting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := published(t)
+	examples := 0
+	for rest := string(page); ; examples++ {
+		_, after, found := strings.Cut(rest, "```json\n")
+		if !found {
+			break
+		}
+		var example string
+		example, rest, _ = strings.Cut(after, "```")
+		if _, err := actuators.Decode([]byte(example)); err != nil {
+			t.Errorf("%v in\n%s", err, example)
+		}
+		var document any
+		if err := json.Unmarshal([]byte(example), &document); err != nil {
+			t.Error(err)
+		} else if err := schema.Validate(document); err != nil {
+			t.Errorf("%v in\n%s", err, example)
+		}
+	}
+	if examples == 0 {
+		t.Error("docs/setting.md shows no Setting")
+	}
+}
