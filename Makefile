@@ -21,7 +21,7 @@ each = failed=; for module in $(MODULES); do \
 	done; \
 	test -z "$$failed" || { echo "failed in:$$failed" >&2; exit 1; }
 
-# Everything but the end-to-end tests: those put a real load on the machine, so they run alone, and never from the cache.
+# Everything but the end-to-end tests: those put a real load on the machine, so they run alone and never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e')
 
 .PHONY: help build test race lint demo bench fmt clean servers

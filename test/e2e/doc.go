@@ -3,6 +3,6 @@
 //
 // The test takes about three minutes and needs the machine for itself: it measures latencies of tens of milliseconds
 // while it sends 1800 requests a second. `make test` runs it alone, after everything else. Where the load generator
-// itself came too late, what the clients saw in that stretch says nothing about the services: such a stretch is measured
-// again, and a machine that is too busy throughout fails the test with those words.
+// itself came too late, what the clients saw in that stretch says nothing about the services: such a stretch is
+// measured again, and a machine that is too busy throughout fails the test with those words.
 package e2e

@@ -134,7 +134,7 @@ func (s *story) overload(t *testing.T) {
 			b := 1 - world.Objective
 			allowed := b + 2*math.Sqrt(b*(1-b)/float64(sum.Admitted()))
 			if !(sum.BadRatio() <= allowed) {
-				t.Errorf("%s: %.2f %% of the admitted requests were bad in one stretch, at most %.2f %% are compatible with the objective",
+				t.Errorf("%s: %.2f %% of the admitted requests were bad in one stretch, the objective is compatible with %.2f %%",
 					service, 100*sum.BadRatio(), 100*allowed)
 			}
 		}
@@ -147,8 +147,8 @@ func (s *story) overload(t *testing.T) {
 				service, 100*sum.BadRatio(), 100*(1-world.Objective))
 		}
 		if good := float64(sum.OK) / sum.Seconds(); good < 0.9*world.Capacity {
-			t.Errorf("%s: %.0f good answers a second, want at least 90 %% of the capacity of %.0f: refusing everything is no way to meet an SLO",
-				service, good, world.Capacity)
+			t.Errorf("%s: %.0f good answers a second, want at least 90 %% of the capacity of %.0f: "+
+				"refusing everything is no way to meet an SLO", service, good, world.Capacity)
 		}
 	}
 	if sum := total[world.Twin]; sum.BadRatio() < 0.5 {
@@ -209,7 +209,8 @@ func (s *story) holds(service string) error {
 	}
 	d := l.Decision
 	if d.State != "hold" || d.HoldReason != "query_error" && d.HoldReason != "timeout" || d.Reason == "" {
-		return fmt.Errorf("state %s, hold reason %q, reason %q: want a hold by query_error or timeout", d.State, d.HoldReason, d.Reason)
+		return fmt.Errorf("state %s, hold reason %q, reason %q: want a hold by query_error or timeout",
+			d.State, d.HoldReason, d.Reason)
 	}
 	return nil
 }
@@ -249,7 +250,8 @@ func (s *story) consulLost(t *testing.T) {
 		}
 		first, old := writes[0], before[service]
 		t.Logf("%-8s limit %d → %d, revision %d → %d, epoch %d → %d; meanwhile: %s", service, old.Concurrency.Limit,
-			first.Concurrency.Limit, old.Revision, first.Revision, old.Epoch, first.Epoch, s.Load[service].Between(killed, time.Now()))
+			first.Concurrency.Limit, old.Revision, first.Revision, old.Epoch, first.Epoch,
+			s.Load[service].Between(killed, time.Now()))
 		// Twelve decisions fell into the outage. Queued writes would arrive with the first one; a later period may decide
 		// something new.
 		newest := first
@@ -347,7 +349,8 @@ func (s *story) heal(t *testing.T) {
 			sum := stretch[service]
 			t.Logf("%-8s %s", service, sum)
 			if sum.Refused+sum.Failed+sum.TimedOut > 0 {
-				t.Errorf("%s: %d refused, %d failed, %d timed out though the load has gone", service, sum.Refused, sum.Failed, sum.TimedOut)
+				t.Errorf("%s: %d refused, %d failed, %d timed out though the load has gone",
+					service, sum.Refused, sum.Failed, sum.TimedOut)
 			}
 		}
 	}
@@ -393,7 +396,8 @@ func (s *story) measure(t *testing.T, n int, d time.Duration) (stretches []map[s
 			return stretches
 		}
 	}
-	t.Fatalf("the load generator lagged in all but %d of %d stretches: this machine is too busy to measure on", len(stretches), 3*n)
+	t.Fatalf("the load generator lagged in all but %d of %d stretches: this machine is too busy to measure on",
+		len(stretches), 3*n)
 	return nil
 }
 

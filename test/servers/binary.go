@@ -132,7 +132,9 @@ func (r recipe) cached(ctx context.Context, kind Kind, logf func(string, ...any)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lock(ctx, path+".lock", func() { logf("%s %s: another process is building it, waiting", kind, version) })
+	unlock, err := lock(ctx, path+".lock", func() {
+		logf("%s %s: another process is building it, waiting", kind, version)
+	})
 	if err != nil {
 		return "", err
 	}

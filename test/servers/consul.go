@@ -24,8 +24,8 @@ func (c *ConsulServer) URL() string { return "http://" + c.Address() }
 
 const consulNode = "test"
 
-// StartConsul starts a server with its data in dir, which must be empty, and waits until it can be used. The caller ends
-// it by Stop or Kill.
+// StartConsul starts a server with its data in dir, which must be empty, and waits until it can be used. The caller
+// ends it by Stop or Kill.
 func StartConsul(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
 	*ConsulServer, error) {
 	o := apply(opts)

@@ -128,8 +128,8 @@ func (p *Process) Pid() int {
 	return p.cmd.Process.Pid
 }
 
-// RestartContext stops the process if it runs and starts it again: a server with the same ports and data. It returns when
-// the process is ready; while somebody else holds one of the ports it tries again.
+// RestartContext stops the process if it runs and starts it again: a server with the same ports and data. It returns
+// when the process is ready; while somebody else holds one of the ports it tries again.
 func (p *Process) RestartContext(ctx context.Context) error {
 	p.Stop()
 	var err error
@@ -177,8 +177,8 @@ func (p *Process) LogTail() []byte {
 	return b
 }
 
-// freePorts returns n distinct loopback ports on which both TCP and UDP are free now. They lie below the ranges that the
-// usual systems take the local ends of connections from: a killed server's port would otherwise be lost to the next
+// freePorts returns n distinct loopback ports on which both TCP and UDP are free now. They lie below the ranges that
+// the usual systems take the local ends of connections from: a killed server's port would otherwise be lost to the next
 // client connection, before the server comes back.
 func freePorts(n int) ([]int, error) {
 	const lowest, count = 12000, 18000

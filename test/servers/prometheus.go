@@ -145,8 +145,8 @@ func ScrapeInterval(d time.Duration) Option { return func(o *options) { o.scrape
 // Targets sets what Prometheus scrapes from the start; see also PrometheusServer.SetTargets.
 func Targets(groups ...TargetGroup) Option { return func(o *options) { o.targets = groups } }
 
-// Config adds a fragment to the server's configuration: YAML that continues Prometheus's scrape_configs or follows it at
-// the top level; HCL or JSON that Consul merges over ours.
+// Config adds a fragment to the server's configuration: YAML that continues Prometheus's scrape_configs or follows it
+// at the top level; HCL or JSON that Consul merges over ours.
 func Config(fragment string) Option { return func(o *options) { o.config = fragment } }
 
 // LogDir puts the server's log into dir instead of beside its data.

@@ -156,7 +156,8 @@ func TestLockAdmitsOneAtATime(t *testing.T) {
 
 func TestOverrideMustExist(t *testing.T) {
 	t.Setenv("GOVERNOR_TEST_CONSUL", filepath.Join(t.TempDir(), "missing"))
-	if _, err := Binary(t.Context(), KindConsul, t.Logf); err == nil || !strings.Contains(err.Error(), "GOVERNOR_TEST_CONSUL") {
+	_, err := Binary(t.Context(), KindConsul, t.Logf)
+	if err == nil || !strings.Contains(err.Error(), "GOVERNOR_TEST_CONSUL") {
 		t.Errorf("got %v, want an error that names the variable", err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	app := kingpin.New("demo", "Overload three governed services and a twin without governor, on a real Prometheus and Consul.")
+	app := kingpin.New("demo", "Overload governed services and a twin without governor, on a real Prometheus and Consul.")
 	seed := app.Flag("seed", "Seed of the arrivals.").Default("1").Uint64()
 	kingpin.MustParse(app.Parse(os.Args[1:]))
 

@@ -40,7 +40,8 @@ func main() {
 	seed := app.Flag("seed", "Seed of the service times.").Default("1").Uint64()
 	service := app.Flag("service", "Name of the service.").Default("plant").String()
 	kind := app.Flag("guard", "none, governed or static.").Default("none").Enum("none", "governed", "static")
-	reflex := app.Flag("reflex", "Where --guard=governed: let the guard move the limit between governor's decisions.").Default("true").Bool()
+	reflex := app.Flag("reflex", "Where --guard=governed: let the guard move the limit between governor's decisions.").
+		Default("true").Bool()
 	slo := app.Flag("slo", "Latency objective of the service.").Default("300ms").Duration()
 	low := app.Flag("min", "Lowest concurrency limit.").Default("8").Int()
 	high := app.Flag("max", "Highest concurrency limit; the limit where --guard=static.").Default("400").Int()

@@ -1,6 +1,6 @@
-// Package load is an open-loop load generator: requests are sent when they are due, whatever became of the earlier ones,
-// as independent users do. A closed loop (so many clients, each waiting for its answer) would slow down with the service
-// and hide the very overload that the tests are about.
+// Package load is an open-loop load generator: requests are sent when they are due, whatever became of the earlier
+// ones, as independent users do. A closed loop (so many clients, each waiting for its answer) would slow down with the
+// service and hide the very overload that the tests are about.
 //
 // Arrivals are Poisson, drawn from a seed, at a rate that may change while the generator runs. Each request is recorded
 // with the instant it was due, how late it was really sent, how it ended and how long that took. The lateness is the

@@ -118,7 +118,8 @@ func TestOutcomesAreToldApart(t *testing.T) {
 			time.Sleep(400 * time.Millisecond)
 			return answer(200)
 		}, func(s Summary) int { return s.Slow }, 1},
-		{"failed", func(*http.Request) (*http.Response, error) { return answer(500) }, func(s Summary) int { return s.Failed }, 1},
+		{"failed", func(*http.Request) (*http.Response, error) { return answer(500) },
+			func(s Summary) int { return s.Failed }, 1},
 		{"broken", func(*http.Request) (*http.Response, error) { return nil, errors.New("reset") },
 			func(s Summary) int { return s.Failed }, 1},
 		{"refused", func(*http.Request) (*http.Response, error) { return answer(503) },

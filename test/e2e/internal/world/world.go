@@ -1,6 +1,6 @@
 // Package world puts together what the end-to-end test and the demo on real servers run: a real Consul, a real
-// Prometheus, services behind guard and behind the sidecar, a twin that nobody governs, and governors, each a process of
-// its own, talking over loopback as they would over a network.
+// Prometheus, services behind guard and behind the sidecar, a twin that nobody governs, and governors, each a process
+// of its own, talking over loopback as they would over a network.
 //
 //	          ┌──────────── Prometheus, every second ───────────┐
 //	          │ scrapes                                          ▼ queries
@@ -97,7 +97,8 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/governor", "./test/e2e/plant")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator),
+		"./cmd/governor", "./test/e2e/plant")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Binaries{}, fmt.Errorf("build governor and plant in %s: %w\n%s", root, err, out)
@@ -137,7 +138,8 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		}
 		w.plants[service.name], w.clients[service.name], w.metrics[service.name] = address, address, address
 		if _, err := w.start(ctx, service.name, bin.Plant, "http://"+address+"/control",
-			"--listen="+address, "--service="+service.name, "--guard="+service.kind, service.reflex, fmt.Sprintf("--seed=%d", i+1),
+			"--listen="+address, "--service="+service.name, "--guard="+service.kind, service.reflex,
+			fmt.Sprintf("--seed=%d", i+1),
 			fmt.Sprintf("--servers=%d", Servers), "--mean="+Mean.String(), "--slo="+SLO.String(),
 			fmt.Sprintf("--min=%d", Min), fmt.Sprintf("--max=%d", Max), "--consul="+w.Consul.Address(),
 		); err != nil {
