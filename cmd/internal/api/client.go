@@ -81,9 +81,9 @@ func (c *Client) Loop(ctx context.Context, service string, knob control.Knob) (L
 	return l, err
 }
 
-// Decisions returns the journal's entries after the cursor since, oldest first. Pass 0 for all that is kept, and the
-// Next of one answer to get only what came later. A cursor beyond the journal's end (the daemon was restarted) starts
-// from the beginning.
+// Decisions returns the journal's entries after the cursor since, oldest first, up to 1000 of them. Pass 0 to begin with
+// the oldest that is kept, and then the Next of one answer for what came after it, until an answer is empty. Cursors stay
+// valid when the daemon restarts.
 func (c *Client) Decisions(ctx context.Context, since uint64) (Decisions, error) {
 	var d Decisions
 	err := c.get(ctx, &d, url.Values{"since": {strconv.FormatUint(since, 10)}}, "decisions")

@@ -95,7 +95,7 @@ type Published struct {
 
 // Record is one entry of the journal.
 type Record struct {
-	Seq      uint64           `json:"seq"` // grows by one with every entry; the cursor of ?since=
+	Seq      uint64           `json:"seq"` // grows by one with every entry, and over restarts; the cursor of ?since=
 	Decision control.Decision `json:"decision"`
 	// Wrote says that the decision was written to the KV; WriteError why it was not.
 	Wrote      bool   `json:"wrote"`
