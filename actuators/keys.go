@@ -51,8 +51,8 @@ func (k Keys) Root() string {
 }
 
 // ValidServiceName returns nil for a name that is safe as one segment of a key and of a URL path: 1 to 128 bytes of
-// ASCII letters, digits and . _ - : @ + ~ that are not all dots. It refuses "a//b" and "../x": consul/api does not escape
-// them, and the HTTP layers between it and the store would send them elsewhere.
+// ASCII letters, digits and . _ - : @ + ~ that are not all dots. It refuses "a//b" and "../x": consul/api does not
+// escape them, and the HTTP layers between it and the store would send them elsewhere.
 func ValidServiceName(name string) error {
 	const want = "a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, and not only dots"
 	if len(name) > MaxServiceName || strings.Trim(name, ".") == "" {

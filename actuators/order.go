@@ -21,7 +21,8 @@ const (
 
 // RefusalReasons lists every reason, for metrics that start at zero.
 var RefusalReasons = []RefusalReason{
-	RefusedTooLarge, RefusedNotJSON, RefusedSchema, RefusedInvalid, RefusedWrongService, RefusedOldEpoch, RefusedOldRevision,
+	RefusedTooLarge, RefusedNotJSON, RefusedSchema, RefusedInvalid, RefusedWrongService, RefusedOldEpoch,
+	RefusedOldRevision,
 }
 
 // Refusal is the error of Decode, Accept and Follows. It wraps Problems where the reason is RefusedInvalid.
@@ -56,7 +57,8 @@ func refuse(reason RefusalReason, format string, args ...any) *Refusal {
 func (s Setting) Follows(last Setting) error {
 	switch {
 	case s.Epoch < last.Epoch:
-		return refuse(RefusedOldEpoch, "service %s: epoch %d, already at %d: a leader that has been replaced is still writing",
+		return refuse(RefusedOldEpoch,
+			"service %s: epoch %d, already at %d: a leader that has been replaced is still writing",
 			s.Service, s.Epoch, last.Epoch)
 	case s.Epoch == last.Epoch && s.Revision < last.Revision:
 		return refuse(RefusedOldRevision, "service %s: revision %d of epoch %d, already at revision %d",

@@ -17,8 +17,8 @@ import "time"
 // Schema is the version of the Setting document that this package writes and the highest that it reads.
 const Schema = 1
 
-// DefaultLeaseSeconds is how long a Setting speaks for the leader that wrote it. Readers count it on their own monotonic
-// clock from receipt; the leader renews every third of it while the service's measurements are valid.
+// DefaultLeaseSeconds is how long a Setting speaks for the leader that wrote it. Readers count it on their own
+// monotonic clock from receipt; the leader renews every third of it while the service's measurements are valid.
 const DefaultLeaseSeconds = 180
 
 // Setting is the value of governor/services/<service>/setting. A knob that governor does not steer is absent (nil).
@@ -42,8 +42,8 @@ type Setting struct {
 // Concurrency limits the requests in flight, per instance of the service. All counts are whole requests ≥ 1.
 type Concurrency struct {
 	Limit                int     `json:"limit"`                  // requests in flight per instance, min..max
-	Ceiling              int     `json:"ceiling"`                // how far a local reflex may raise its own limit, limit..max
-	LatencyTargetSeconds float64 `json:"latency_target_seconds"` // setpoint τ of the reflex: mean latency of admitted requests, > 0
+	Ceiling              int     `json:"ceiling"`                // how far a local reflex may go, limit..max
+	LatencyTargetSeconds float64 `json:"latency_target_seconds"` // setpoint τ of a reflex: mean of admitted requests, > 0
 	Fallback             int     `json:"fallback"`               // where a reader without a live lease drifts, min..max
 	Min                  int     `json:"min"`                    // hard lower bound
 	Max                  int     `json:"max"`                    // hard upper bound

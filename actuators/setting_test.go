@@ -147,6 +147,7 @@ func TestBlankOversizeOrMissingSettingIsRefused(t *testing.T) {
 
 func TestUnknownFieldsAndSpellingsOfNumbersAreAccepted(t *testing.T) {
 	whole := encode(t, complete())
+	const head = `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":9,`
 	for name, raw := range map[string]string{
 		"unknown fields":         strings.Replace(whole, `{"schema"`, `{"colour":{"a":[1,null]},"schema"`, 1),
 		"unknown field of knob":  strings.Replace(whole, `"limit":40`, `"limit":40,"queue":null`, 1),
@@ -154,8 +155,8 @@ func TestUnknownFieldsAndSpellingsOfNumbersAreAccepted(t *testing.T) {
 		"whole number as 40.0":   strings.Replace(whole, `"limit":40`, `"limit":40.0`, 1),
 		"whole number as 4e1":    strings.Replace(whole, `"limit":40`, `"limit":4e1`, 1),
 		"white space":            "\n " + whole + "\n",
-		"without times, reason":  `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":9,"shed":{"threshold":0.5,"fallback":1,"min":0,"max":1}}`,
-		"zero where zero is one": `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":9,"retry":{"budget_ratio":0,"fallback":0,"min":0,"max":0}}`,
+		"without times, reason":  head + `"shed":{"threshold":0.5,"fallback":1,"min":0,"max":1}}`,
+		"zero where zero is one": head + `"retry":{"budget_ratio":0,"fallback":0,"min":0,"max":0}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := actuators.Decode([]byte(raw))
@@ -226,7 +227,8 @@ func TestOlderEpochOrLowerRevisionIsRefused(t *testing.T) {
 		{42, 7, 41, 900, actuators.RefusedOldEpoch},
 	}
 	for _, test := range tests {
-		t.Run(fmt.Sprintf("%d.%d after %d.%d", test.epoch, test.revision, test.lastEpoch, test.lastRevision), func(t *testing.T) {
+		name := fmt.Sprintf("%d.%d after %d.%d", test.epoch, test.revision, test.lastEpoch, test.lastRevision)
+		t.Run(name, func(t *testing.T) {
 			s := complete()
 			s.Epoch, s.Revision = test.epoch, test.revision
 			last := actuators.Setting{Epoch: test.lastEpoch, Revision: test.lastRevision}
@@ -334,8 +336,10 @@ func TestDecodedSettingIsValidAndStable(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(encode(f, complete())))
 	for _, raw := range []string{
-		``, `{}`, `null`, `{"schema":1,"concurrency":null}`, `{"schema":2}`, `{"schema":1e0,"epoch":-0,"shed":{"min":1e-400}}`,
-		`{"schema":1,"service":"a","epoch":1,"revision":1,"lease_seconds":1,"retry":{"budget_ratio":0,"fallback":0,"min":0,"max":1}}`,
+		``, `{}`, `null`, `{"schema":1,"concurrency":null}`, `{"schema":2}`,
+		`{"schema":1e0,"epoch":-0,"shed":{"min":1e-400}}`,
+		`{"schema":1,"service":"a","epoch":1,"revision":1,"lease_seconds":1,` +
+			`"retry":{"budget_ratio":0,"fallback":0,"min":0,"max":1}}`,
 	} {
 		f.Add([]byte(raw))
 	}

@@ -21,8 +21,8 @@ const (
 	MaxTTL     = 24 * time.Hour
 )
 
-// ValidTTL returns nil for a session TTL that Consul accepts: 10 s to 24 h. A dead leader is replaced after at most twice
-// as long, since Consul doubles it.
+// ValidTTL returns nil for a session TTL that Consul accepts: 10 s to 24 h. A dead leader is replaced after at most
+// twice as long, since Consul doubles it.
 func ValidTTL(ttl time.Duration) error {
 	if ttl < MinTTL || ttl > MaxTTL {
 		return fmt.Errorf("session TTL %s: expected %s to %s, the range that Consul accepts", ttl, MinTTL, MaxTTL)
@@ -230,9 +230,9 @@ var (
 	errTaken  = errors.New("another governor has taken the lock")
 )
 
-// tryLock takes the lock, and writes the new term with it, in one transaction that holds only if the key has not changed
-// since it was read. Every leader writes its term there before it writes a Setting; so between the look at the terms and
-// the lock no higher one can come into being.
+// tryLock takes the lock, and writes the new term with it, in one transaction that holds only if the key has not
+// changed since it was read. Every leader writes its term there before it writes a Setting; so between the look at the
+// terms and the lock no higher one can come into being.
 func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
@@ -274,8 +274,8 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 	return term, nil
 }
 
-// nextTerm returns a term above the last leader's, above every epoch in the store, whoever wrote it there, and above all
-// that this process has seen, should the store have been wiped or restored from an old snapshot.
+// nextTerm returns a term above the last leader's, above every epoch in the store, whoever wrote it there, and above
+// all that this process has seen, should the store have been wiped or restored from an old snapshot.
 func (e *Elector) nextTerm(ctx context.Context, leader *api.KVPair) (uint64, error) {
 	highest := e.lastTerm
 	if leader != nil {
@@ -342,7 +342,8 @@ func (e *Elector) hold(ctx context.Context, t tenure, lead func(context.Context,
 			expiry.Reset(time.Until(deadline))
 		case why = <-lost:
 		case <-expiry.C:
-			why = fmt.Errorf("the session could not be renewed for %s of its TTL of %s", time.Since(t.alive).Round(time.Millisecond), e.options.TTL)
+			why = fmt.Errorf("the session could not be renewed for %s of its TTL of %s",
+				time.Since(t.alive).Round(time.Millisecond), e.options.TTL)
 		case <-e.resign:
 			why = errors.New("resigned")
 		case <-returned:
@@ -380,7 +381,7 @@ func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time
 			e.log.Warn("Leader's session not renewed; still leading", "err", err, "retry_in", pause)
 			continue
 		case entry == nil:
-			return errors.New("Consul does not know the session any more: it has expired or was destroyed")
+			return errors.New("the session is unknown to Consul: it has expired or was destroyed")
 		}
 		pause = e.options.TTL / 3
 		select {
@@ -391,8 +392,8 @@ func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time
 	}
 }
 
-// guardLock returns when the lock is not the session's any more although the session lives: somebody has deleted the key
-// or released the lock (patroni/patroni#301). Errors prove nothing; whether to go on without Consul is for renew.
+// guardLock returns when the lock is not the session's any more although the session lives: somebody has deleted the
+// key or released the lock (patroni/patroni#301). Errors prove nothing; whether to go on without Consul is for renew.
 func (e *Elector) guardLock(ctx context.Context, session string) error {
 	f := follower{kv: e.client.KV(), key: e.options.Keys.Leader(), wait: 10 * time.Second}
 	retry := backoff{first: 500 * time.Millisecond, most: 5 * time.Second}

@@ -254,8 +254,8 @@ func TestOutageEndsTheLeadAndNeverStrandsTheLock(t *testing.T) {
 	})
 }
 
-// A leader that steps down while the store is away cannot destroy its session. When the store is back with the lock still
-// held by it, waiting for it to expire would leave the fleet without a leader for nothing.
+// A leader that steps down while the store is away cannot destroy its session. When the store is back with the lock
+// still held by it, waiting for it to expire would leave the fleet without a leader for nothing.
 func TestOwnStrandedLockIsFreedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
@@ -303,7 +303,7 @@ func TestNodeThatIsNotRegisteredYetIsRetriedWithBackoff(t *testing.T) {
 		if n := attempts.Load(); n < 4 || n > 60 {
 			t.Errorf("%d attempts in 30 s", n)
 		}
-		if err := a.State().Err; err == nil || !strings.Contains(err.Error(), "not in the catalog yet") {
+		if err := a.State().Err; err == nil || !strings.Contains(err.Error(), "not registered yet") {
 			t.Errorf("error %v", err)
 		}
 		store.SetHook(nil)
@@ -322,7 +322,7 @@ func TestMissingPermissionIsNamedAndTheGovernorStandsBy(t *testing.T) {
 		want               string
 	}{
 		{"no session rule", "/v1/session/create", http.MethodPut, func(w http.ResponseWriter) {
-			http.Error(w, `Permission denied: token with AccessorID 'x' lacks permission 'session:write' on "node-1"`, http.StatusForbidden)
+			http.Error(w, `Permission denied: token lacks permission 'session:write' on "node-1"`, http.StatusForbidden)
 		}, `session_prefix "" { policy = "write" }`},
 		{"no key write", "/v1/txn", http.MethodPut, func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusConflict)
@@ -394,7 +394,8 @@ func TestReleasedLockEndsTheLead(t *testing.T) {
 		a := newGovernor(t, store, "a", 10*time.Second)
 		advance(2*time.Second, func(time.Duration) {})
 		before, _ := a.Fence()
-		if ok, _, err := store.Client().KV().Release(&api.KVPair{Key: before.Key, Session: before.Session}, nil); !ok || err != nil {
+		held := &api.KVPair{Key: before.Key, Session: before.Session}
+		if ok, _, err := store.Client().KV().Release(held, nil); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
 		synctest.Wait()

@@ -15,14 +15,15 @@ var ErrDenied = errors.New("permission denied")
 
 // The rules that governor and guard need, as they are written in a Consul ACL policy.
 const (
-	ruleSession     = `session_prefix "" { policy = "write" } (or session "NODE", the node of the agent that governor talks to)`
+	ruleSession     = `session_prefix "" { policy = "write" } (or session "NODE", the node of governor's agent)`
 	ruleWriteKey    = `key "%s" { policy = "write" }`
 	ruleReadKey     = `key "%s" { policy = "read" }`
 	ruleWritePrefix = `key_prefix "%s" { policy = "write" }`
 	ruleReadPrefix  = `key_prefix "%s" { policy = "read" }`
 )
 
-// explain adds to an error of consul/api what was attempted and, where a permission is missing, the rule that grants it.
+// explain adds to an error of consul/api what was attempted and, where a permission is missing, the rule that grants
+// it.
 func explain(err error, attempted, rule string) error {
 	if err == nil {
 		return nil
@@ -30,8 +31,10 @@ func explain(err error, attempted, rule string) error {
 	if denied(err) {
 		return fmt.Errorf("%s: %w: the token lacks the rule %s: %w", attempted, ErrDenied, rule, err)
 	}
-	if text := err.Error(); strings.Contains(text, "Missing node registration") || strings.Contains(text, "Missing check") {
-		return fmt.Errorf("%s: the Consul agent's node is not in the catalog yet, as just after its start: %w", attempted, err)
+	text := err.Error()
+	if strings.Contains(text, "Missing node registration") || strings.Contains(text, "Missing check") {
+		return fmt.Errorf("%s: the node of the Consul agent is not registered yet, as just after its start: %w",
+			attempted, err)
 	}
 	return fmt.Errorf("%s: %w", attempted, err)
 }

@@ -82,7 +82,8 @@ func TestFleetThatChangesAtOnceIsWrittenServiceByService(t *testing.T) {
 			return true
 		})
 		// Service 17 has been written by somebody else.
-		if _, err := b.client.KV().Put(&api.KVPair{Key: actuators.Keys{}.Setting("service-17"), Value: []byte("mine")}, nil); err != nil {
+		mine := &api.KVPair{Key: actuators.Keys{}.Setting("service-17"), Value: []byte("mine")}
+		if _, err := b.client.KV().Put(mine, nil); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -255,7 +256,8 @@ func TestWriterRefusesWhatReadersWould(t *testing.T) {
 				t.Errorf("%s: %v, want ErrInvalid", name, err)
 			}
 		}
-		if _, err := b.publisher.Publish(t.Context(), consul.Fence{Epoch: 42}, b.setting("checkout", 50, first), index); !errors.Is(err, consul.ErrInvalid) {
+		_, err = b.publisher.Publish(t.Context(), consul.Fence{Epoch: 42}, b.setting("checkout", 50, first), index)
+		if !errors.Is(err, consul.ErrInvalid) {
 			t.Errorf("without a fence: %v, want ErrInvalid", err)
 		}
 		// A higher epoch in the store, by hand: to write on under 42 would take it back.
@@ -273,7 +275,8 @@ func TestWriterRefusesWhatReadersWould(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = b.publisher.Publish(t.Context(), b.fence, b.setting("checkout", 50, read.Setting), read.Index)
-		if !errors.Is(err, consul.ErrInvalid) || actuators.ReasonOf(err) != actuators.RefusedOldEpoch || !strings.Contains(err.Error(), "resign") {
+		if !errors.Is(err, consul.ErrInvalid) || actuators.ReasonOf(err) != actuators.RefusedOldEpoch ||
+			!strings.Contains(err.Error(), "resign") {
 			t.Errorf("over epoch 99: %v, want ErrInvalid that says to resign", err)
 		}
 	})
@@ -284,11 +287,13 @@ func TestMissingWriteRuleIsNamed(t *testing.T) {
 		b := newBench(t, 1, consul.PublisherOptions{})
 		b.link.fail(func(w http.ResponseWriter, _ *http.Request) bool {
 			w.WriteHeader(http.StatusConflict)
-			fmt.Fprint(w, `{"Results":null,"Errors":[{"OpIndex":0,"What":"failed session check"},{"OpIndex":1,"What":"Permission denied"}]}`)
+			fmt.Fprint(w, `{"Results":null,"Errors":[{"OpIndex":0,"What":"failed session check"},`+
+				`{"OpIndex":1,"What":"Permission denied"}]}`)
 			return true
 		})
 		_, err := b.publisher.Publish(t.Context(), b.fence, b.setting("checkout", 40, actuators.Setting{}), 0)
-		if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
+		if !errors.Is(err, consul.ErrDenied) ||
+			!strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
 			t.Errorf("%v, want ErrDenied that names the rule", err)
 		}
 	})

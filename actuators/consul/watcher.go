@@ -98,7 +98,7 @@ func (w *Watcher) report(key string, err error, pause time.Duration) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("Consul did not answer in time; is something between here and there holding or dropping long polls? %w", err)
+		err = fmt.Errorf("no answer in time; does something on the way to Consul hold or drop long polls? %w", err)
 	}
 	w.OnError(explain(err, fmt.Sprintf("watch %s (again in %s)", key, pause.Round(time.Millisecond)),
 		fmt.Sprintf(ruleReadKey, key)))

@@ -192,7 +192,8 @@ func TestCutConnectionsAreRetriedWithJitter(t *testing.T) {
 	})
 }
 
-// The same for an agent that is down, restarting or says 429 "too many concurrent connections" (hashicorp/consul#11030).
+// The same for an agent that is down, restarting or says 429 "too many concurrent connections"
+// (hashicorp/consul#11030).
 func TestFailuresBackOffUpToTheCap(t *testing.T) {
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusForbidden} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {

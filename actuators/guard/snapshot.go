@@ -24,7 +24,8 @@ type Snapshot struct {
 	Limit         int           // enforced now
 	Blind         bool          // the reflex has too little data (or is off): the limit is the regime's
 	LatencyTarget time.Duration // τ in force
-	ServiceTime   float64       // ŝ of the floor test, seconds; 0: none stands
+	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
+	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85 % of the limit in flight
 
 	Epoch, Revision uint64                             // of the Setting in force; 0: none
@@ -70,7 +71,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	maps.Copy(s.SettingRefused, g.refused)
-	s.Blind = g.reflex.blind
+	s.Blind, s.Reflex = g.reflex.blind, !g.reflex.off
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
 	s.Leased = g.regime.knob != nil && now < g.regime.ends

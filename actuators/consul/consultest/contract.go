@@ -356,7 +356,8 @@ func lockHolder(t *testing.T, client *api.Client) {
 	if pair, _ = get(t, client, key); pair.Session != a {
 		t.Errorf("a plain write took the lock away: %+v", pair)
 	}
-	if _, _, err := client.KV().Acquire(&api.KVPair{Key: key + "2", Session: "b3c1c7a2-5f1e-4a54-9d3e-0d6f5b1f8f00"}, nil); err == nil {
+	unknown := &api.KVPair{Key: key + "2", Session: "b3c1c7a2-5f1e-4a54-9d3e-0d6f5b1f8f00"}
+	if _, _, err := client.KV().Acquire(unknown, nil); err == nil {
 		t.Error("a session that does not exist acquired a lock without an error")
 	}
 }
@@ -701,7 +702,8 @@ func electorHandOver(t *testing.T, client *api.Client) {
 	if _, err := publisher.Publish(t.Context(), first, late, index); !errors.Is(err, consul.ErrFenced) {
 		t.Errorf("the old leader's write: %v, want ErrFenced", err)
 	}
-	if _, err := publisher.Publish(t.Context(), second, Setting("checkout", 40, second.Epoch, setting), index); err != nil {
+	next := Setting("checkout", 40, second.Epoch, setting)
+	if _, err := publisher.Publish(t.Context(), second, next, index); err != nil {
 		t.Errorf("the new leader's write: %v", err)
 	}
 	b.stop()
@@ -710,12 +712,14 @@ func electorHandOver(t *testing.T, client *api.Client) {
 	}
 }
 
-// The dead leader is a session that nobody renews. Consul expires it after 10 to 20 s and the lock delay takes one more.
+// The dead leader is a session that nobody renews. Consul expires it after 10 to 20 s and the lock delay takes one
+// more.
 func electorTakeOver(t *testing.T, client *api.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	dead := consul.Fence{Key: keys.Leader(), Session: session(t, client, 10*time.Second, time.Second), Epoch: 41}
 	value := []byte(`{"instance":"dead","api":"","term":41}`)
-	if ok, _, err := client.KV().Acquire(&api.KVPair{Key: dead.Key, Value: value, Session: dead.Session}, nil); !ok || err != nil {
+	lock := &api.KVPair{Key: dead.Key, Value: value, Session: dead.Session}
+	if ok, _, err := client.KV().Acquire(lock, nil); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
@@ -737,7 +741,8 @@ func electorTakeOver(t *testing.T, client *api.Client) {
 	if fence.Epoch != 42 {
 		t.Errorf("epoch %d after 41", fence.Epoch)
 	}
-	if _, err := publisher.Publish(t.Context(), dead, Setting("checkout", 40, 41, setting), index); !errors.Is(err, consul.ErrFenced) {
+	late := Setting("checkout", 40, 41, setting)
+	if _, err := publisher.Publish(t.Context(), dead, late, index); !errors.Is(err, consul.ErrFenced) {
 		t.Errorf("the dead leader's write: %v, want ErrFenced", err)
 	}
 }

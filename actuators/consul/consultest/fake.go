@@ -51,7 +51,8 @@ func NewFake() *Fake {
 	}
 }
 
-// SetHook sets what is called before every request; where it returns true it has answered, or chosen not to. nil removes it.
+// SetHook sets what is called before every request; where it returns true it has answered, or chosen not to. nil
+// removes it.
 func (f *Fake) SetHook(hook func(http.ResponseWriter, *http.Request) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -276,8 +277,8 @@ func (f *Fake) delete(w http.ResponseWriter, r *http.Request, key string) {
 	reply(w, http.StatusOK, true)
 }
 
-// txn applies its operations only if all of them succeed. Each is checked against the store as it was before, so two that
-// touch the same key do not see one another; nobody here sends such a pair.
+// txn applies its operations only if all of them succeed. Each is checked against the store as it was before, so two
+// that touch the same key do not see one another; nobody here sends such a pair.
 func (f *Fake) txn(w http.ResponseWriter, r *http.Request) {
 	var ops []struct{ KV api.KVTxnOp }
 	if err := json.NewDecoder(r.Body).Decode(&ops); err != nil {
@@ -285,7 +286,8 @@ func (f *Fake) txn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(ops) > 128 {
-		http.Error(w, fmt.Sprintf("Transaction contains too many operations (%d > 128)", len(ops)), http.StatusRequestEntityTooLarge)
+		http.Error(w, fmt.Sprintf("Transaction contains too many operations (%d > 128)", len(ops)),
+			http.StatusRequestEntityTooLarge)
 		return
 	}
 	f.mu.Lock()
@@ -414,7 +416,8 @@ func (f *Fake) createSession(w http.ResponseWriter, r *http.Request) {
 	if asked.TTL != "" {
 		s.ttl, err = time.ParseDuration(asked.TTL)
 		if err != nil || s.ttl < 10*time.Second || s.ttl > 24*time.Hour {
-			http.Error(w, fmt.Sprintf("rpc error making call: Invalid Session TTL '%d', must be between [10s=24h0m0s]", s.ttl), http.StatusInternalServerError)
+			http.Error(w, fmt.Sprintf("rpc error making call: Invalid Session TTL '%d', must be between [10s=24h0m0s]",
+				s.ttl), http.StatusInternalServerError)
 			return
 		}
 	}

@@ -48,7 +48,7 @@ func New(g *guard.Guard) *Collector {
 			"ones not. One bucket edge is the SLO."),
 		inFlight:    desc("inflight", "Requests in flight."),
 		limit:       desc("limit", "Concurrency limit enforced now, in requests in flight."),
-		serviceTime: desc("service_time_seconds", "Service time found by the floor test, 0 while none stands."),
+		serviceTime: desc("service_time_seconds", "Service time found by the reflex's floor test, 0 while none stands; absent without a reflex."),
 		binding:     desc("binding_seconds_total", "Time with at least 85 % of the limit in flight."),
 		revision:    desc("setting_revision", "Revision of the Setting in force, 0 while there is none."),
 		settingRefused: desc("setting_refused_total", "Settings that were refused, the last good one staying in force.",
@@ -90,7 +90,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.inFlight, float64(s.InFlight))
 	gauge(c.limit, float64(s.Limit))
-	gauge(c.serviceTime, s.ServiceTime)
+	if s.Reflex { // its presence tells governor that a reflex lives here, so that it does not test the floor itself
+		gauge(c.serviceTime, s.ServiceTime)
+	}
 	gauge(c.revision, float64(s.Revision))
 	ch <- newHistogram(c.latency, s)
 }

@@ -65,7 +65,7 @@ guard_refused_total{criticality="background",reason="concurrency",service="check
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
-# HELP guard_service_time_seconds Service time found by the floor test, 0 while none stands.
+# HELP guard_service_time_seconds Service time found by the reflex's floor test, 0 while none stands; absent without a reflex.
 # TYPE guard_service_time_seconds gauge
 guard_service_time_seconds{service="checkout"} 0
 # HELP guard_setting_refused_total Settings that were refused, the last good one staying in force.
