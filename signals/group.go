@@ -155,7 +155,7 @@ func serverTimeout(d time.Duration) time.Duration {
 	return max(d.Truncate(time.Millisecond), time.Millisecond)
 }
 
-// partialOf joins the warnings of a reply. Servers before Prometheus 2.54 sent their notes (such as bucket counts made
+// partialOf joins the warnings of a reply. Older servers send their notes (such as bucket counts made
 // monotonic) in the same list; those are normal and say nothing about missing data.
 func partialOf(warnings v1.Warnings) string {
 	var kept []string

@@ -227,7 +227,7 @@ func TestWarningsMakeASnapshotPartialAndNotesDoNot(t *testing.T) {
 		t.Errorf("partial %q for a note", m.Partial)
 	}
 	rec = healthy(t)
-	rec.warnings = []string{note} // as servers before 2.54 send it
+	rec.warnings = []string{note} // as older servers send it
 	if m := measure(t, rec.body()); m.Partial != "" {
 		t.Errorf("partial %q for a note among the warnings", m.Partial)
 	}
