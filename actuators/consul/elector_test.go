@@ -52,9 +52,14 @@ type governor struct {
 	active atomic.Bool // whether its lead function runs
 }
 
-func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Duration) *governor {
+// newGovernor starts an Elector, its link with the fault, if one is given, from the first request.
+func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Duration,
+	faults ...func(http.ResponseWriter, *http.Request) bool) *governor {
 	t.Helper()
 	g := &governor{link: &link{store: store}}
+	for _, fault := range faults {
+		g.link.fail(fault)
+	}
 	g.client = consultest.ClientOf(g.link)
 	var err error
 	g.Elector, err = consul.NewElector(g.client, consul.ElectorOptions{Instance: name, API: "http://" + name, TTL: ttl})
@@ -369,8 +374,7 @@ func TestStandbyNoticesAMissingSessionRule(t *testing.T) {
 		store := consultest.NewFake()
 		newGovernor(t, store, "a", 10*time.Second)
 		advance(2*time.Second, func(time.Duration) {})
-		b := newGovernor(t, store, "b", 10*time.Second)
-		b.link.fail(func(w http.ResponseWriter, r *http.Request) bool {
+		b := newGovernor(t, store, "b", 10*time.Second, func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != "/v1/session/create" {
 				return false
 			}
@@ -461,9 +465,8 @@ func TestLeadThatReturnsResigns(t *testing.T) {
 func TestLostAnswerToTheAcquisitionStrandsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
-		a := newGovernor(t, store, "a", 10*time.Second)
 		var once atomic.Bool
-		a.link.fail(func(_ http.ResponseWriter, r *http.Request) bool {
+		a := newGovernor(t, store, "a", 10*time.Second, func(_ http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != "/v1/txn" || once.Swap(true) {
 				return false
 			}

@@ -181,13 +181,15 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	noSession, stopNoSession := run(t, client("no-session", without(t, rules, "session_prefix")), "b")
 	eventually(t, "the missing session rule is named by a standby that knows the leader", func() bool {
 		s := noSession.State()
-		return errors.Is(s.Err, consul.ErrDenied) && strings.Contains(s.Err.Error(), `session_prefix "" { policy = "write" }`) &&
-			s.Holder.Instance == "a"
+		return errors.Is(s.Err, consul.ErrDenied) &&
+			strings.Contains(s.Err.Error(), `session_prefix "" { policy = "write" }`) && s.Holder.Instance == "a"
 	})
 	stopNoSession()
-	bare := consul.NewPublisher(client("no-services", without(t, rules, `key_prefix "governor/services/"`)), keys, consul.PublisherOptions{})
+	noServices := client("no-services", without(t, rules, `key_prefix "governor/services/"`))
+	bare := consul.NewPublisher(noServices, keys, consul.PublisherOptions{})
 	_, err = bare.Publish(t.Context(), fence, consultest.Setting("checkout", 40, fence.Epoch, setting), index)
-	if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
+	if !errors.Is(err, consul.ErrDenied) ||
+		!strings.Contains(err.Error(), `key_prefix "governor/services/" { policy = "write" }`) {
 		t.Errorf("publish without the rule: %v", err)
 	}
 	stop()
