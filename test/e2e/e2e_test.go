@@ -57,6 +57,7 @@ func TestTheLoopCloses(t *testing.T) {
 	}{
 		{"calm: settings are published and applied, nothing is refused", (*story).calm},
 		{"three times the capacity: the SLO comes back for the governed, not for the twin", (*story).overload},
+		{"capacity halves and comes back: the outer loop alone follows down and up", (*story).capacity},
 		{"Prometheus killed: hold, with the reason", (*story).prometheusLost},
 		{"Consul killed and back: one write, no wind-up", (*story).consulLost},
 		{"two governors: one writer; the leader killed: a bumpless takeover", (*story).leaderLost},
@@ -163,6 +164,33 @@ func (s *story) overload(t *testing.T) {
 	}
 	// The twin has shown what it had to; the machine is better used for the rest.
 	s.Load[world.Twin].SetRate(0)
+}
+
+// capacity looks at the service without a reflex: what its limit does is governor's doing alone.
+func (s *story) capacity(t *testing.T) {
+	full := s.setting(t, world.Payments).Concurrency.Limit
+	if err := s.SetMean(t.Context(), world.Payments, 2*world.Mean); err != nil {
+		t.Fatal(err)
+	}
+	limit := func() int { return s.setting(t, world.Payments).Concurrency.Limit }
+	within(t, 30*world.Period, "the limit follows down", func() error {
+		if l := limit(); l > full*3/4 {
+			return fmt.Errorf("limit %d, with full capacity %d", l, full)
+		}
+		return nil
+	})
+	low := limit()
+	if err := s.SetMean(t.Context(), world.Payments, world.Mean); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	within(t, 30*world.Period, "the limit follows up", func() error {
+		if l := limit(); l < full*9/10 {
+			return fmt.Errorf("limit %d, before %d", l, full)
+		}
+		return nil
+	})
+	t.Logf("limit %d → %d → %d, back after %.1f s", full, low, limit(), time.Since(began).Seconds())
 }
 
 func (s *story) prometheusLost(t *testing.T) {

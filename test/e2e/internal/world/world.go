@@ -27,6 +27,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
@@ -270,6 +271,25 @@ func (w *World) Metric(ctx context.Context, service, name string) (float64, erro
 		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 	}
 	return sum, nil
+}
+
+// SetMean changes the mean service time of a service, and with it its capacity.
+func (w *World) SetMean(ctx context.Context, service string, mean time.Duration) error {
+	url := "http://" + w.plants[service] + "/control"
+	body := fmt.Sprintf(`{"mean_seconds": %g}`, mean.Seconds())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("PUT %s: status %d", url, resp.StatusCode)
+	}
+	return nil
 }
 
 // Governor is a running governor and its HTTP interface.
