@@ -21,6 +21,7 @@ type concurrency struct {
 	floorTest little.FloorTest
 	test      little.FloorTest // a fresh one, for a restart
 
+	follow       float64 // ln of the limit to publish beside a reflex, NaN before the first
 	settle, hold time.Duration
 	runaway      time.Time // since when the reflex has run against its ceiling and failed, zero: it does not
 	contained    time.Time // when the ceiling was pulled down, zero: it is not
@@ -39,7 +40,7 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, settle: s.Timing.Settle(), hold: t.FloorTestHold,
+		floorTest: test, test: test, follow: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
 
@@ -48,6 +49,7 @@ func (c *concurrency) lose()                                      { c.pid.Lose()
 
 func (c *concurrency) restart() {
 	c.floorTest = c.test
+	c.follow = math.NaN()
 	c.pid.Lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
 }
@@ -108,6 +110,9 @@ func (c *concurrency) decide(l *Loop, t *tick, d *Decision) {
 	d.Raw = Number(raw)
 
 	value, bound := c.constraint(l, v, test).Apply(from, raw)
+	if v.reflex {
+		value = c.behind(l, value)
+	}
 	d.Value, d.Bound = Number(value), bound
 	d.Ceiling = Number(c.ceiling(l, t, value, tau, over))
 	if v.reflex {
@@ -118,6 +123,17 @@ func (c *concurrency) decide(l *Loop, t *tick, d *Decision) {
 		d.Value, d.Ceiling = d.From, Number(l.inForce.Ceiling)
 	}
 	d.State = c.state(d, test)
+}
+
+// behind follows what the law makes of a reflex's wandering limit, with a time constant of two dead times: the reflex is there
+// for everything faster, and its noise of 10 to 25 % would be written to the KV several times a minute.
+func (c *concurrency) behind(l *Loop, value float64) float64 {
+	if math.IsNaN(c.follow) {
+		c.follow = math.Log(value)
+	}
+	weight := min(1, 0.5*l.spec.Timing.Period.Seconds()/l.spec.Timing.DeadTime().Seconds())
+	c.follow += weight * (math.Log(value) - c.follow)
+	return math.Round(math.Exp(c.follow))
 }
 
 // decideHang cuts once a settling time while requests arrive, the limit is full and hardly anything finishes: that is
