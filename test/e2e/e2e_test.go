@@ -320,10 +320,12 @@ func (s *story) leaderLost(t *testing.T) {
 		start[service] = s.setting(t, service).Revision
 	}
 	cursor := s.cursor(t, s.first)
-	// The load falls and rises, so that there is something to write.
-	for _, rate := range []float64{calm, overload} {
-		s.setRate(rate)
-		wait(t, 12*time.Second)
+	// A capacity that halves and comes back, so that there is something to write.
+	for _, mean := range []time.Duration{2 * world.Mean, world.Mean} {
+		if err := s.SetMean(t.Context(), world.Payments, mean); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, 10*time.Second)
 	}
 	wrote := s.writes(t, s.first, cursor)
 	for _, service := range world.Governed {
@@ -338,6 +340,9 @@ func (s *story) leaderLost(t *testing.T) {
 				t.Errorf("%s: written in epoch %d while the leader's is %d", service, w.Epoch, epoch)
 			}
 		}
+	}
+	if n := wrote[world.Payments]; n < 2 {
+		t.Errorf("%s: %d writes while its capacity halved and came back: too few to show who writes", world.Payments, n)
 	}
 	for service, n := range s.writes(t, second, 0) {
 		t.Errorf("the standby wrote %s %d times", service, n)
@@ -427,13 +432,6 @@ func (s *story) measure(t *testing.T, n int, d time.Duration) (stretches []map[s
 	t.Fatalf("the load generator lagged in all but %d of %d stretches: this machine is too busy to measure on",
 		len(stretches), 3*n)
 	return nil
-}
-
-// setRate changes the load of the governed services only.
-func (s *story) setRate(rate float64) {
-	for _, service := range world.Governed {
-		s.Load[service].SetRate(rate)
-	}
 }
 
 func (s *story) setting(t *testing.T, service string) world.Setting {
