@@ -21,6 +21,8 @@ type concurrency struct {
 	floorTest little.FloorTest
 	test      little.FloorTest // a fresh one, for a restart
 
+	easing       bool
+	arrivals     float64 // in the window before this one, 0: unknown
 	follow       float64 // ln of the limit to publish beside a reflex, NaN before the first
 	settle, hold time.Duration
 	runaway      time.Time // since when the reflex has run against its ceiling and failed, zero: it does not
@@ -45,12 +47,16 @@ func newConcurrency(s *Spec) *concurrency {
 }
 
 func (c *concurrency) track(now time.Time, before, after float64) { c.aimd.Track(now, before, after) }
-func (c *concurrency) lose()                                      { c.pid.Lose() }
+
+func (c *concurrency) lose() {
+	c.pid.Lose()
+	c.arrivals, c.easing = 0, false
+}
 
 func (c *concurrency) restart() {
 	c.floorTest = c.test
 	c.follow = math.NaN()
-	c.pid.Lose()
+	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
 }
 
@@ -88,6 +94,7 @@ func (c *concurrency) decide(l *Loop, t *tick, d *Decision) {
 		return
 	}
 
+	c.observeArrivals(v.offered)
 	test := c.testFloor(t, from)
 	tau := max(t.sp.target(), little.ServiceTimeMargin*test.ServiceTime)
 	over := v.overloaded(from, tuning.OverloadAt)
@@ -188,11 +195,22 @@ func (c *concurrency) pidStep(l *Loop, t *tick, d *Decision, from float64) float
 	switch {
 	case !d.Gates.Overloaded:
 		return from
-	case raw < from && !(v.mean > tau || v.refused > l.spec.Tuning.RefusedCut):
+	case raw < from && (c.easing || !(v.mean > tau || v.refused > l.spec.Tuning.RefusedCut)):
 		return from
 	}
 	return raw
 }
+
+// observeArrivals notes whether the load is on its way down. Then throughput falls with the arrivals, not because of the
+// limit, and a cut sized by it would leave the service with a limit for the load that has gone.
+func (c *concurrency) observeArrivals(offered float64) {
+	c.easing = offered < easingShare*c.arrivals
+	c.arrivals = offered
+}
+
+// easingShare of the arrivals of one period earlier: below it the load is easing. Windows overlap by three quarters, so
+// that a load that stops falls by a quarter a period.
+const easingShare = 0.9
 
 // predictedError is e = ln(X̂·τ/L). With shedding the queue hovers between the threshold φ and the limit, so that the
 // limit counts as L·(φ + (1 − φ)·refused share). While the service is fast and refuses all the same, the throughput says

@@ -451,6 +451,25 @@ func TestOneSickInstanceIsAnOutlier(t *testing.T) {
 	}
 }
 
+// TestLoadThatGoesLeavesTheLimit: while the load falls away, refusals and latencies of the overload are still in the window
+// and the throughput falls with the arrivals. That is no reason to cut.
+func TestLoadThatGoesLeavesTheLimit(t *testing.T) {
+	r := newRig(t, checkout(), 60)
+	for range 30 {
+		r.step(overload(r.in.Value).measurement())
+	}
+	settled := r.in.Value
+	for _, left := range []float64{0.75, 0.5, 0.25} { // of the window, in overload
+		l := overload(r.in.Value)
+		quiet := 50.0
+		l.rate, l.refused = left*1200+(1-left)*quiet, left*800
+		r.step(l.measurement())
+	}
+	if r.in.Value < settled {
+		t.Errorf("the limit was cut from %v to %v while the load went away", settled, r.in.Value)
+	}
+}
+
 // TestTakeoverIsBumpless: a new leader starts from the Setting in the KV and moves nothing in its first period.
 func TestTakeoverIsBumpless(t *testing.T) {
 	old := newRig(t, checkout(), 400)
