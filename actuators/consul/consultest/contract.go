@@ -7,7 +7,8 @@
 //	}
 //
 // The suite uses keys of its own under contract/ and leaves them behind. Against a real clock it takes about half a
-// minute, nearly all of it waiting for a session to expire. The package also has a Fake: the same in memory.
+// minute, nearly all of it waiting for a session to expire. The package also has a Fake: the same in memory, of package
+// memkv, with hooks for misbehaviour.
 package consultest
 
 import (
@@ -37,7 +38,10 @@ var Cases = []Case{
 	{"KeysHoldValuesAndFlags", keysHoldValuesAndFlags},
 	{"MissingKeyIs404", missingKey},
 	{"CheckAndSet", checkAndSet},
+	{"RewritingTheSameIsNoWrite", rewrite},
+	{"CheckAndDelete", checkAndDelete},
 	{"ListIsRecursive", list},
+	{"KeysAreListedUpToASeparator", listKeys},
 	{"BlockingQueryReturnsOnChange", blockingChange},
 	{"BlockingQueryReturnsOnDelete", blockingDelete},
 	{"BlockingQueryOnMissingKeyReturnsOnCreate", blockingCreate},
@@ -51,6 +55,7 @@ var Cases = []Case{
 	{"TransactionIsAllOrNothing", txnAtomic},
 	{"TransactionNamesEveryFailedOperation", txnErrors},
 	{"TransactionLocksAKeyThatIsUnchanged", txnLock},
+	{"TransactionSeesItsOwnWrites", txnOwnWrites},
 	{"TransactionOfTooManyOperationsIsRefused", txnLimit},
 	{"PublishedSettingIsWatched", publishAndWatch},
 	{"PublisherTellsConflictFromFence", publisherVerdicts},
@@ -199,6 +204,65 @@ func checkAndSet(t *testing.T, client *api.Client) {
 	}
 	if pair, _ = get(t, client, key); string(pair.Value) != "two" {
 		t.Errorf("holds %q, want two", pair.Value)
+	}
+}
+
+// Consul takes a write of what is there already for none, so an index that has not moved does not mean a write was lost.
+func rewrite(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	put(t, client, key, "one")
+	first, _ := get(t, client, key)
+	put(t, client, key, "one")
+	if second, _ := get(t, client, key); second.ModifyIndex != first.ModifyIndex {
+		t.Errorf("modified at %d, then at %d", first.ModifyIndex, second.ModifyIndex)
+	}
+	ok, answer := txn(t, client, &api.KVTxnOp{Verb: api.KVSet, Key: key, Value: []byte("one")})
+	if !ok || answer.Results[0].KV.ModifyIndex != first.ModifyIndex {
+		t.Errorf("transaction: %v, %+v, want index %d", ok, answer, first.ModifyIndex)
+	}
+}
+
+func checkAndDelete(t *testing.T, client *api.Client) {
+	key := prefix(t) + "key"
+	put(t, client, key, "one")
+	pair, _ := get(t, client, key)
+	del := func(index uint64) bool {
+		ok, _, err := client.KV().DeleteCAS(&api.KVPair{Key: key, ModifyIndex: index}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if del(pair.ModifyIndex - 1) {
+		t.Error("deleted at an index that is not the key's")
+	}
+	if !del(pair.ModifyIndex) || !del(pair.ModifyIndex) {
+		t.Error("not deleted, or it matters that the key is gone already")
+	}
+	if pair, _ := get(t, client, key); pair != nil {
+		t.Errorf("the deleted key holds %+v", pair)
+	}
+}
+
+func listKeys(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	for _, key := range []string{"b", "a/one", "a/two", "a"} {
+		put(t, client, p+key, "")
+	}
+	for separator, want := range map[string]string{"": "a a/one a/two b", "/": "a a/ b"} {
+		keys, _, err := client.KV().Keys(p, separator, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range keys {
+			keys[i] = strings.TrimPrefix(keys[i], p)
+		}
+		if got := strings.Join(keys, " "); got != want {
+			t.Errorf("keys up to %q: %s, want %s", separator, got, want)
+		}
+	}
+	if keys, _, err := client.KV().Keys(p+"none/", "", nil); err != nil || len(keys) != 0 {
+		t.Errorf("keys %q, %v under an empty prefix", keys, err)
 	}
 }
 
@@ -515,6 +579,33 @@ func txnLock(t *testing.T, client *api.Client) {
 	free, _ = get(t, client, key)
 	if ok, _ := txn(t, client, at(free.ModifyIndex), lock(a, "a")); ok {
 		t.Error("a transaction took the lock in spite of the lock delay")
+	}
+}
+
+func txnOwnWrites(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	set := func(key, value string) *api.KVTxnOp {
+		return &api.KVTxnOp{Verb: api.KVSet, Key: p + key, Value: []byte(value)}
+	}
+	read := func(key string) *api.KVTxnOp { return &api.KVTxnOp{Verb: api.KVGet, Key: p + key} }
+	ok, answer := txn(t, client, set("a", "one"), set("b", "two"), read("a"), set("a", "three"),
+		&api.KVTxnOp{Verb: api.KVDelete, Key: p + "b"}, &api.KVTxnOp{Verb: api.KVGetTree, Key: p})
+	if !ok || len(answer.Results) != 5 {
+		t.Fatalf("%v, %+v; want a result each, and none of the deletion", ok, answer)
+	}
+	var values []string
+	for _, r := range answer.Results {
+		values = append(values, strings.TrimPrefix(r.KV.Key, p)+"="+string(r.KV.Value))
+	}
+	if got, want := strings.Join(values, " "), "a= b= a=one a= a=three"; got != want {
+		t.Errorf("results %s, want %s", got, want)
+	}
+	ok, answer = txn(t, client, set("c", "x"), &api.KVTxnOp{Verb: api.KVCheckNotExists, Key: p + "c"})
+	if ok || len(answer.Errors) != 1 || answer.Errors[0].OpIndex != 1 {
+		t.Errorf("a key that was just set is absent: %v, %+v", ok, answer)
+	}
+	if pair, _ := get(t, client, p+"c"); pair != nil {
+		t.Errorf("the refused transaction left %+v", pair)
 	}
 }
 
