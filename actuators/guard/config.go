@@ -25,6 +25,10 @@ type Config struct {
 	// what the service carries (throughput × latency) is a good value.
 	Fallback int
 
+	// ShedThreshold is the occupancy (in flight ÷ limit) above which the least important requests are refused, in (0, 1],
+	// until a Setting says so; 0 means 1: nothing is shed. 0.6 is a good value.
+	ShedThreshold float64
+
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
 	NoReflex bool
 
@@ -74,6 +78,13 @@ func (c Config) ready() (Config, error) {
 		c.Fallback = int(math.Round(math.Sqrt(float64(lo) * float64(hi))))
 	case c.Fallback < lo || c.Fallback > hi:
 		bad("Fallback %d is outside Min..Max, %d..%d", c.Fallback, lo, hi)
+	}
+	switch {
+	case c.ShedThreshold == 0:
+		c.ShedThreshold = 1
+	case !(c.ShedThreshold > 0 && c.ShedThreshold <= 1):
+		bad("ShedThreshold %v is outside 0..1: give the share of the limit from which on the least important are refused",
+			c.ShedThreshold)
 	}
 	if len(errs) > 0 {
 		return c, fmt.Errorf("guard: config of service %q: %w", c.Service, errors.Join(errs...))

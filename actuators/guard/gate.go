@@ -24,19 +24,31 @@ func (g *gate) full() bool {
 	return n >= limit
 }
 
-// enter takes a slot and says whether there was one.
-func (g *gate) enter(now time.Duration) bool {
+// verdict is what a request meets at the gate.
+type verdict uint8
+
+const (
+	entered  verdict = iota
+	full             // as many as the limit are inside
+	overfull         // more are inside than this request is admitted beside
+)
+
+// enter takes a slot, if there is one and the share of the limit that is taken is no more than fill.
+func (g *gate) enter(now time.Duration, fill float64) verdict {
 	for {
 		w := g.word.Load()
 		limit, n := unpack(w)
-		if n >= limit {
-			return false
+		switch {
+		case n >= limit:
+			return full
+		case float64(n) > float64(limit)*fill+1e-9: // 29 of 100 is no more than 0.29, whatever floats make of it
+			return overfull
 		}
 		if g.word.CompareAndSwap(w, w+1) {
 			if n+1 == bindingAt(limit) {
 				g.watch(now)
 			}
-			return true
+			return entered
 		}
 	}
 }

@@ -16,6 +16,8 @@ type Guard struct {
 	cfg   Config
 	base  time.Time // instants inside are durations since base
 	gate  gate
+	rate  rater
+	shed  shedder
 	cells [criticalities]cell
 	due   atomic.Int64 // when the reflex wants its next step
 	slow  atomic.Int64 // the latency target in force
@@ -35,8 +37,17 @@ type Guard struct {
 // cell holds the counters of one criticality on a cache line of its own.
 type cell struct {
 	admitted atomic.Uint64
-	refused  atomic.Uint64 // by concurrency
-	_        [48]byte
+	refused  [policies]atomic.Uint64
+	_        [56 - 8*policies]byte
+}
+
+// offered counts the arrivals.
+func (c *cell) offered() uint64 {
+	n := c.admitted.Load()
+	for i := range c.refused {
+		n += c.refused[i].Load()
+	}
+	return n
 }
 
 // ticket stands for one request in flight. Tickets are recycled; the generation grows at each end of a use, so that a
@@ -112,30 +123,66 @@ func (g *Guard) now() time.Duration {
 // Acquire admits a request of criticality c, or refuses it with a *Refusal. It never waits. If ctx has already ended it
 // returns ctx's error and counts nothing: nobody is there to be served.
 func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
+	return g.AcquireFor(ctx, c, "")
+}
+
+// AcquireFor is Acquire for a request of the user or tenant called key. Where the guard sheds a part of a criticality,
+// the same key gets the same verdict at the same occupancy, for an hour at a time and from every guard: some tenants
+// are served, rather than all of them by halves. "" is a request of nobody: each such request stands for itself.
+func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
 	c = c.valid()
 	if g.gate.full() { // a refusal does not even read the clock
-		g.cells[c].refused.Add(1)
+		g.cells[c].refused[byConcurrency].Add(1)
 		return Permit{}, ErrConcurrency
 	}
-	return g.acquire(g.now(), c)
+	return g.acquire(g.now(), c, key)
 }
 
 // AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; one that lies before an
 // earlier one is taken for the same time.
 func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
-	return g.acquire(now.Sub(g.base), c.valid())
+	return g.AcquireForAt(now, c, "")
 }
 
-func (g *Guard) acquire(now time.Duration, c Criticality) (Permit, error) {
+// AcquireForAt is AcquireFor at the instant now.
+func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, error) {
+	return g.acquire(now.Sub(g.base), c.valid(), key)
+}
+
+// acquire asks the three policies, cheapest first, and takes a token last of all: what one policy refuses must not use
+// up what another one gives. When the last token goes to somebody else in between, the slot is given back.
+func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, error) {
 	g.tick(now)
-	if !g.gate.enter(now) {
-		g.cells[c].refused.Add(1)
+	cell := &g.cells[c]
+	if g.gate.full() {
+		cell.refused[byConcurrency].Add(1)
 		return Permit{}, ErrConcurrency
 	}
-	g.cells[c].admitted.Add(1)
+	if wait, ok := g.rate.ready(now); !ok {
+		cell.refused[byRate].Add(1)
+		return Permit{}, rateRefusal(wait)
+	}
+	fill := 1.0
+	if p := g.shed.plan.Load(); p != nil {
+		fill = p.fill(c, key, cell.offered())
+	}
+	switch g.gate.enter(now, fill) {
+	case full:
+		cell.refused[byConcurrency].Add(1)
+		return Permit{}, ErrConcurrency
+	case overfull:
+		cell.refused[byShed].Add(1)
+		return Permit{}, ErrShed
+	}
+	if wait, ok := g.rate.take(now); !ok {
+		g.gate.leave(now)
+		cell.refused[byRate].Add(1)
+		return Permit{}, rateRefusal(wait)
+	}
+	cell.admitted.Add(1)
 	t := g.tickets.Get().(*ticket)
 	t.start = now
 	return Permit{ticket: t, gen: t.gen.Load()}, nil
@@ -218,6 +265,7 @@ func (g *Guard) step(now time.Duration) {
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
 	g.report(before, g.reflex.finding.ServiceTime)
+	g.shed.observe(now, g.offered())
 	g.enforce(now)
 }
 
@@ -232,20 +280,31 @@ func (g *Guard) report(before, found float64) {
 	}
 }
 
-// enforce puts the reflex's limit into the gate. g.mu is held.
+// enforce puts the reflex's limit and the regime's rate and shed threshold into force. g.mu is held.
 func (g *Guard) enforce(now time.Duration) {
 	b := g.regime.bounds(now)
 	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
 	g.gate.setLimit(now, uint64(max(1, math.Floor(g.reflex.limit+1e-9))))
 	g.slow.Store(int64(g.reflex.target(b) * float64(time.Second)))
+	g.shed.set(g.regime.threshold, g.base.Add(now))
+	perSecond, burst := g.regime.pace()
+	g.rate.set(now, perSecond, burst)
 }
 
-// tally adds up the counters as of now.
+// offered counts the arrivals by criticality.
+func (g *Guard) offered() (n [criticalities]uint64) {
+	for i := range g.cells {
+		n[i] = g.cells[i].offered()
+	}
+	return n
+}
+
+// tally adds up the counters as of now. A request refused by rate says nothing about the limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.finished, t.seconds = g.latency.total()
 	for i := range g.cells {
-		t.refused += g.cells[i].refused.Load()
+		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
 	}
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)

@@ -7,26 +7,55 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// regime is what the guard obeys: the last good Setting and how far its lease has run, or the Config where there is
-// none.
+// regime is what the guard obeys: for each knob the last good values and how far their lease has run, or the Config
+// where there are none.
 //
 //	receipt ──── lease ────► lapsed ──── one further lease, spent healthy ────► drifted
-//	 limit, ceiling, target    no ceiling; the limit moves towards the fallback    fallback
+//	 value, ceiling, target    no ceiling; the value moves towards the fallback    fallback
 //
 // A guard in trouble does not move: the last thing an overloaded service needs is a limit that changes because its
-// controller is silent.
+// controller is silent. A Setting without a knob leaves that knob's values and their lease as they are.
 type regime struct {
-	cfg  Config
-	last actuators.Setting      // the last one accepted, for the order; zero: none
-	knob *actuators.Concurrency // the last good values; nil: none
+	cfg   Config
+	last  actuators.Setting // the last one accepted, for the order; zero: none
+	heard time.Duration     // until when last orders its successors
 
-	heard time.Duration // until when last orders its successors
+	knob      *actuators.Concurrency // the last good values; nil: none
+	knobLease lease
+	base      float64 // the limit asked for
 
-	base  float64 // the limit asked for: by the Setting, drifting towards the fallback after its lease
-	lease time.Duration
-	ends  time.Duration // when the lease does
-	drift float64       // how much of the further lease has been spent healthy, 0..1
-	seen  time.Duration // when drift was last brought up to date
+	rate      *actuators.Rate
+	rateLease lease
+	perSecond float64 // the rate asked for, of the whole service
+
+	shed      *actuators.Shed
+	shedLease lease
+	threshold float64 // φ asked for
+}
+
+// lease counts how long a knob's values speak for their governor, and the drift after that.
+type lease struct {
+	term  time.Duration // 0: never granted
+	ends  time.Duration
+	spent float64       // how much of the further lease has been spent healthy, 0..1
+	seen  time.Duration // when spent was last brought up to date
+}
+
+func newLease(now, term time.Duration) lease { return lease{term: term, ends: now + term, seen: now} }
+
+func (l lease) running(now time.Duration) bool { return l.term > 0 && now < l.ends }
+
+// advance brings the drift up to now and returns the share of the remaining way to the fallback that is to be covered.
+func (l *lease) advance(now time.Duration, healthy bool) float64 {
+	from := max(l.seen, l.ends)
+	l.seen = max(l.seen, now)
+	if l.term == 0 || now <= from || !healthy || l.spent >= 1 {
+		return 0
+	}
+	step := (now - from).Seconds() / l.term.Seconds()
+	share := min(1, step/(1-l.spent))
+	l.spent = min(1, l.spent+step)
+	return share
 }
 
 // bounds are what the regime asks of the reflex.
@@ -40,7 +69,9 @@ type bounds struct {
 	drift    float64 // share of the way to the fallback to go now
 }
 
-func newRegime(cfg Config) regime { return regime{cfg: cfg, base: float64(cfg.Fallback)} }
+func newRegime(cfg Config) regime {
+	return regime{cfg: cfg, base: float64(cfg.Fallback), perSecond: math.Inf(1), threshold: cfg.ShedThreshold}
+}
 
 // predecessor is the Setting that the next one must follow. After its lease and one further lease it has no authority
 // left: a store that was wiped, or restored from an old copy, starts again at a lower epoch and must not be refused for
@@ -52,40 +83,55 @@ func (r *regime) predecessor(now time.Duration) actuators.Setting {
 	return r.last
 }
 
-// adopt takes an accepted Setting into force from now on. A Setting without a concurrency knob leaves the last values
-// and their lease as they are.
+// adopt takes an accepted Setting into force from now on.
 func (r *regime) adopt(now time.Duration, s actuators.Setting) {
-	lease := time.Duration(s.LeaseSeconds * float64(time.Second))
-	r.last, r.heard = s, now+2*lease
-	if s.Concurrency == nil {
-		return
+	granted := newLease(now, time.Duration(s.LeaseSeconds*float64(time.Second)))
+	r.last, r.heard = s, now+2*granted.term
+	if s.Concurrency != nil {
+		knob := *s.Concurrency
+		r.knob, r.base, r.knobLease = &knob, float64(knob.Limit), granted
 	}
-	knob := *s.Concurrency
-	r.knob, r.base = &knob, float64(knob.Limit)
-	r.lease, r.ends, r.seen, r.drift = lease, now+lease, now, 0
+	if s.Rate != nil {
+		rate := *s.Rate
+		r.rate, r.perSecond, r.rateLease = &rate, rate.PerSecond, granted
+	}
+	if s.Shed != nil {
+		shed := *s.Shed
+		r.shed, r.threshold, r.shedLease = &shed, shed.Threshold, granted
+	}
 }
 
-// advance brings the drift up to now and returns the bounds with the share of the remaining way to the fallback that
-// was covered.
+// leased says whether governor's word stands for any knob.
+func (r *regime) leased(now time.Duration) bool {
+	return r.knobLease.running(now) || r.rateLease.running(now) || r.shedLease.running(now)
+}
+
+// advance brings the drift of every knob up to now and returns the bounds with the share of the remaining way to the
+// concurrency fallback that was covered.
 func (r *regime) advance(now time.Duration, healthy bool) bounds {
-	from := max(r.seen, r.ends)
-	r.seen = max(r.seen, now)
-	if r.knob == nil || now <= from || !healthy || r.drift >= 1 {
-		return r.bounds(now)
+	if share := r.rateLease.advance(now, healthy); share > 0 {
+		r.perSecond = approach(r.perSecond, r.rate.Fallback, share)
 	}
-	step := (now - from).Seconds() / r.lease.Seconds()
-	share := min(1, step/(1-r.drift))
-	r.drift = min(1, r.drift+step)
-	r.base = approach(r.base, r.fallback(), share)
+	if share := r.shedLease.advance(now, healthy); share > 0 {
+		r.threshold += (r.shed.Fallback - r.threshold) * share
+	}
+	share := r.knobLease.advance(now, healthy)
+	if share > 0 {
+		r.base = approach(r.base, r.fallback(), share)
+	}
 	b := r.bounds(now)
 	b.drift = share
 	return b
 }
 
-// approach moves v by share of the way to target, evenly in its logarithm: a limit is a matter of proportion.
+// approach moves v by share of the way to target, evenly in its logarithm: a limit is a matter of proportion. From and
+// to zero there is no proportion, and the way is even in v itself.
 func approach(v, target, share float64) float64 {
-	if share >= 1 {
+	switch {
+	case share >= 1:
 		return target
+	case v <= 0 || target <= 0:
+		return v + (target-v)*share
 	}
 	return v * math.Pow(target/v, share)
 }
@@ -119,10 +165,19 @@ func (r *regime) bounds(now time.Duration) bounds {
 	b := bounds{min: lo, ceiling: hi, target: targetShare * r.cfg.SLO.Seconds(), fallback: r.fallback()}
 	if r.knob != nil {
 		b.target = r.knob.LatencyTargetSeconds
-		if now < r.ends {
+		if r.knobLease.running(now) {
 			b.ceiling = min(max(float64(r.knob.Ceiling), lo), hi)
 		}
 	}
 	b.base = min(max(r.base, lo), b.ceiling)
 	return b
+}
+
+// pace returns this instance's part of the rate limit: admissions per second, +Inf where there is none, and the burst.
+func (r *regime) pace() (perSecond, burst float64) {
+	if r.rate == nil || r.perSecond >= r.rate.Max {
+		return math.Inf(1), 0
+	}
+	n := float64(r.rate.Instances)
+	return r.perSecond / n, max(1, r.rate.Burst/n)
 }

@@ -67,7 +67,7 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 	defer g.mu.Unlock()
 	g.step(now)
 	if raw == nil {
-		if g.regime.knob != nil {
+		if g.regime.leased(now) {
 			g.cfg.Logger.Warn("the setting is gone; its last values stay until the lease runs out",
 				"service", g.cfg.Service)
 		}

@@ -27,9 +27,11 @@ type Snapshot struct {
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85 % of the limit in flight
+	ShedThreshold float64       // φ in force, 0..1; 1: nothing is shed
+	RateLimit     float64       // admissions per second in force on this instance; +Inf: no limit
 
 	Epoch, Revision uint64                             // of the Setting in force; 0: none
-	Leased          bool                               // its lease is running
+	Leased          bool                               // the lease of some knob is running
 	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
 	DoubleReleases  uint64
 }
@@ -57,12 +59,19 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		SettingRefused: map[actuators.RefusalReason]uint64{},
 		DoubleReleases: g.twice.Load(),
 	}
-	var refused [criticalities]uint64
 	for i := range g.cells {
-		s.Admitted[i], refused[i] = g.cells[i].admitted.Load(), g.cells[i].refused.Load()
-		s.Offered[i] = s.Admitted[i] + refused[i]
+		s.Admitted[i] = g.cells[i].admitted.Load()
+		s.Offered[i] = s.Admitted[i]
 	}
-	s.Refused[errConcurrency.reason] = refused
+	for policy, reason := range reasons {
+		var refused [criticalities]uint64
+		for i := range g.cells {
+			refused[i] = g.cells[i].refused[policy].Load()
+			s.Offered[i] += refused[i]
+		}
+		s.Refused[reason] = refused
+	}
+	s.ShedThreshold, s.RateLimit = g.shed.threshold(), g.rate.perSecond()
 	limit, n := unpack(g.gate.word.Load())
 	s.Limit, s.InFlight = int(limit), int(n)
 	for _, reason := range actuators.RefusalReasons {
@@ -74,6 +83,6 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.Blind, s.Reflex = g.reflex.blind, !g.reflex.off
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
-	s.Leased = g.regime.knob != nil && now < g.regime.ends
+	s.Leased = g.regime.leased(now)
 	return s
 }

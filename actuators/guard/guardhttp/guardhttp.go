@@ -4,9 +4,9 @@
 //
 // An admitted request holds one slot of the guard's limit until its handler returns, however it returns: by a panic
 // (which goes on to the server untouched), by http.ErrAbortHandler, or after it has hijacked the connection. A refused
-// one is answered at once with 503, a Retry-After in whole seconds that is spread so that callers do not return
-// together, and a Guard-Refused header that names the reason. 429 is reserved for requests refused by rate: 503 says
-// "we are full", 429 "you are too fast".
+// one is answered at once with 503 (no slot, or the last slots are kept for more important requests) or 429 (the rate
+// limit), a Retry-After in whole seconds that is spread so that callers do not return together, and a Guard-Refused
+// header that names the reason. 503 says "we are full", 429 "you are too fast".
 //
 // What counts as what:
 //
@@ -15,9 +15,9 @@
 //	connection hijacked or switched (WebSocket)      ignored: its duration is no latency
 //	everything else                                  success
 //
-// The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background). Whoever
-// can set the header can claim to be critical: strip it at the edge, or give WithCriticality a function that knows
-// better.
+// The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
+// or tenant from Guard-Key. Whoever can set the headers can claim to be critical, or draw keys until one is let through:
+// strip them at the edge, or give WithCriticality and WithKey functions that know better.
 package guardhttp
 
 import (
@@ -35,6 +35,7 @@ import (
 const (
 	RefusedHeader     = "Guard-Refused"     // of a refusal: its reason, for example "concurrency"
 	CriticalityHeader = "Guard-Criticality" // of a request
+	KeyHeader         = "Guard-Key"         // of a request: its user or tenant
 )
 
 // statusClientClosedRequest is nginx's code for a client that went away before it was answered. Nobody receives it; it
@@ -47,6 +48,12 @@ type Option func(*handler)
 // WithCriticality replaces the header by a function of the request: by route, by tenant, by authenticated client.
 func WithCriticality(of func(*http.Request) guard.Criticality) Option {
 	return func(h *handler) { h.criticality = of }
+}
+
+// WithKey replaces the header by a function of the request that returns its user or tenant, "" for nobody's. It should
+// not allocate: it runs before a request is refused.
+func WithKey(of func(*http.Request) string) Option {
+	return func(h *handler) { h.key = of }
 }
 
 // WithFailure replaces the rule which status codes of the handler are failures of the service (≥ 500).
@@ -66,6 +73,7 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 		guard:       g,
 		next:        next,
 		criticality: CriticalityOf,
+		key:         KeyOf,
 		failed:      func(status int) bool { return status >= http.StatusInternalServerError },
 		bypass:      func(*http.Request) bool { return false },
 	}
@@ -81,10 +89,14 @@ func CriticalityOf(r *http.Request) guard.Criticality {
 	return c
 }
 
+// KeyOf reads the user or tenant from the request's header; "" where it is missing.
+func KeyOf(r *http.Request) string { return r.Header.Get(KeyHeader) }
+
 type handler struct {
 	guard       *guard.Guard
 	next        http.Handler
 	criticality func(*http.Request) guard.Criticality
+	key         func(*http.Request) string
 	failed      func(int) bool
 	bypass      func(*http.Request) bool
 }
@@ -94,7 +106,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	permit, err := h.guard.Acquire(r.Context(), h.criticality(r))
+	permit, err := h.guard.AcquireFor(r.Context(), h.criticality(r), h.key(r))
 	if err != nil {
 		refuse(w, err)
 		return
@@ -133,11 +145,19 @@ func refuse(w http.ResponseWriter, err error) {
 	header[RefusedHeader] = values[1:2:2]
 	header["Content-Type"] = values[2:3:3]
 	header["X-Content-Type-Options"] = values[3:4:4]
+	if errors.Is(refusal, guard.ErrRate) {
+		w.WriteHeader(http.StatusTooManyRequests)
+		w.Write(tooFast)
+		return
+	}
 	w.WriteHeader(http.StatusServiceUnavailable)
-	w.Write(refusedBody)
+	w.Write(tooFull)
 }
 
-var refusedBody = []byte("refused: the service is at its limit, try again later\n")
+var (
+	tooFull = []byte("refused: the service is at its limit, try again later\n")
+	tooFast = []byte("refused: too many requests for now, try again later and more slowly\n")
+)
 
 // retryAfter returns whole seconds, at least one, spread over three times the shortest wait.
 func retryAfter(shortest time.Duration) string {

@@ -16,6 +16,8 @@
 package guardprom
 
 import (
+	"math"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -28,6 +30,7 @@ type Collector struct {
 
 	offered, admitted, refused, failed    *prometheus.Desc
 	latency, inFlight, limit, serviceTime *prometheus.Desc
+	shedThreshold, rateLimit              *prometheus.Desc
 	binding, revision, settingRefused     *prometheus.Desc
 	doubleRelease                         *prometheus.Desc
 }
@@ -46,11 +49,15 @@ func New(g *guard.Guard) *Collector {
 		failed:   desc("failed_total", "Admitted requests that failed; cancelled by the caller is not failed."),
 		latency: desc("latency_seconds", "Latency of admitted requests that finished, failed ones included, refused "+
 			"ones not. One bucket edge is the SLO."),
-		inFlight:    desc("inflight", "Requests in flight."),
-		limit:       desc("limit", "Concurrency limit enforced now, in requests in flight."),
-		serviceTime: desc("service_time_seconds", "Service time found by the reflex's floor test, 0 while none stands; absent without a reflex."),
-		binding:     desc("binding_seconds_total", "Time with at least 85 % of the limit in flight."),
-		revision:    desc("setting_revision", "Revision of the Setting in force, 0 while there is none."),
+		inFlight: desc("inflight", "Requests in flight."),
+		limit:    desc("limit", "Concurrency limit enforced now, in requests in flight."),
+		serviceTime: desc("service_time_seconds", "Service time found by the reflex's floor test, 0 while none "+
+			"stands; absent without a reflex."),
+		shedThreshold: desc("shed_threshold", "Occupancy, in flight by limit, above which the least important requests "+
+			"are refused; 1: nothing is shed."),
+		rateLimit: desc("rate_limit", "Admissions per second enforced now on this instance; absent without a limit."),
+		binding:   desc("binding_seconds_total", "Time with at least 85 % of the limit in flight."),
+		revision:  desc("setting_revision", "Revision of the Setting in force, 0 while there is none."),
 		settingRefused: desc("setting_refused_total", "Settings that were refused, the last good one staying in force.",
 			"reason"),
 		doubleRelease: desc("double_release_total", "Permits released more than once: a mistake in the calling code."),
@@ -60,8 +67,8 @@ func New(g *guard.Guard) *Collector {
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime, c.binding,
-		c.revision, c.settingRefused, c.doubleRelease,
+		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime,
+		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease,
 	} {
 		ch <- d
 	}
@@ -92,6 +99,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.limit, float64(s.Limit))
 	if s.Reflex { // its presence tells governor that a reflex lives here, so that it does not test the floor itself
 		gauge(c.serviceTime, s.ServiceTime)
+	}
+	gauge(c.shedThreshold, s.ShedThreshold)
+	if !math.IsInf(s.RateLimit, 1) { // a graph of no limit is a gap, and a sum over the instances has a meaning
+		gauge(c.rateLimit, s.RateLimit)
 	}
 	gauge(c.revision, float64(s.Revision))
 	ch <- newHistogram(c.latency, s)

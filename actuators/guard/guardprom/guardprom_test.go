@@ -62,9 +62,17 @@ guard_offered_total{criticality="sheddable",service="checkout"} 0
 # HELP guard_refused_total Requests refused, by the policy that refused them.
 # TYPE guard_refused_total counter
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
 # HELP guard_service_time_seconds Service time found by the reflex's floor test, 0 while none stands; absent without a reflex.
 # TYPE guard_service_time_seconds gauge
 guard_service_time_seconds{service="checkout"} 0
@@ -80,11 +88,14 @@ guard_setting_refused_total{reason="wrong_service",service="checkout"} 0
 # HELP guard_setting_revision Revision of the Setting in force, 0 while there is none.
 # TYPE guard_setting_revision gauge
 guard_setting_revision{service="checkout"} 0
+# HELP guard_shed_threshold Occupancy, in flight by limit, above which the least important requests are refused; 1: nothing is shed.
+# TYPE guard_shed_threshold gauge
+guard_shed_threshold{service="checkout"} 1
 `
 	names := []string{
 		"guard_admitted_total", "guard_binding_seconds_total", "guard_double_release_total", "guard_failed_total",
 		"guard_inflight", "guard_limit", "guard_offered_total", "guard_refused_total", "guard_service_time_seconds",
-		"guard_setting_refused_total", "guard_setting_revision",
+		"guard_setting_refused_total", "guard_setting_revision", "guard_shed_threshold", "guard_rate_limit",
 	}
 	if err := testutil.CollectAndCompare(c, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
