@@ -18,21 +18,23 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Preset names a set of metrics the sensor knows how to read.
-type Preset string
-
-// Guard reads the metrics that actuators/guard and the sidecar export.
-const Guard Preset = "guard"
-
 // Service describes one service to measure.
 type Service struct {
 	Name   string // value of the label service
 	SLO    control.SLO
 	Timing control.Timing
 	Preset Preset // "": Guard
-	// Labels are further matchers of every selector (label = value), such as job or namespace, for a Prometheus that
-	// holds the service more than once.
+	// Labels are further matchers of every selector (label = value), such as job or namespace. With the preset guard
+	// they are for a Prometheus that holds the service more than once; with http_histogram they name the service.
 	Labels map[string]string
+	// InstanceLabel tells the instances apart; "": instance. Another one, such as pod, is for metrics without guard.
+	InstanceLabel string
+	// Histogram is for the preset http_histogram only.
+	Histogram Histogram
+	// Queries are PromQL of the user's own: they replace or complete what the preset reads, signal by signal. Each gives
+	// one sample for each instance, or one without the instance label for the whole service. $window stands for the
+	// window. A service with queries of its own is a group of its own.
+	Queries map[Signal]string
 	// StaleAfter is the age past which an instance's newest sample no longer counts; 0: Timing.StaleAfter().
 	StaleAfter time.Duration
 }
@@ -76,6 +78,9 @@ func New(opts Options, services []Service) (*Sensor, error) {
 		s := &services[i]
 		if s.Preset == "" {
 			s.Preset = Guard
+		}
+		if s.InstanceLabel == "" {
+			s.InstanceLabel = model.InstanceLabel
 		}
 		if s.StaleAfter == 0 {
 			s.StaleAfter = s.Timing.StaleAfter()
@@ -121,7 +126,8 @@ func (s *Service) validate() error {
 		}
 	}
 	check(s.Name != "", "the name is empty")
-	check(s.Preset == Guard, "preset %q is unknown (known: %s)", s.Preset, Guard)
+	check(s.Preset == Guard || s.Preset == HTTPHistogram || s.Preset == Custom,
+		"preset %q is unknown (known: %s, %s, %s)", s.Preset, Guard, HTTPHistogram, Custom)
 	check(s.SLO.Latency > 0, "slo latency %s must be positive", s.SLO.Latency)
 	check(s.SLO.Objective > 0 && s.SLO.Objective < 1, "slo objective %v must lie between 0 and 1", s.SLO.Objective)
 	t := s.Timing
@@ -131,8 +137,14 @@ func (s *Service) validate() error {
 	check(s.StaleAfter > 0, "stale-after %s must be positive", s.StaleAfter)
 	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
 		check(model.LegacyValidation.IsValidLabelName(name), "label name %q is not valid", name)
-		check(name != "service", "the label service is the name of the service and cannot be set again")
+		check(name != "service" || s.Preset != Guard,
+			"the label service is the name of the service and cannot be set again")
 	}
+	check(model.LegacyValidation.IsValidLabelName(s.InstanceLabel), "instance label %q is not valid", s.InstanceLabel)
+	check(s.InstanceLabel == model.InstanceLabel || s.Preset != Guard,
+		"the preset guard tells instances apart by the label instance, not %q", s.InstanceLabel)
+	s.validateHistogram(check)
+	s.validateQueries(check)
 	if len(wrong) > 0 {
 		return fmt.Errorf("service %q: %s", s.Name, strings.Join(wrong, "; "))
 	}
