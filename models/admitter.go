@@ -22,15 +22,27 @@ import "time"
 // Classes is the number of criticalities.
 const Classes = 4
 
-// Request is one arrival at a simulated service.
+// Request is one attempt of a client at a simulated service.
 type Request struct {
-	ID          uint64 // 1, 2, 3… in order of arrival
+	ID          uint64 // 1, 2, 3… in order of arrival; the same for all attempts
 	Criticality int    // 0 = critical, 1 = default, 2 = sheddable, 3 = background
 	Arrived     time.Duration
+	Sent        time.Duration // this attempt; Arrived, for the first
+	Attempt     int           // 0, 1, 2…
 	// Slot is the place in the plant that the request takes if it is admitted: small, dense and free until Done. An
 	// Admitter may index what it must remember about the request by it.
 	Slot int
 }
+
+// Verdict is what an Admitter says to a request.
+type Verdict int
+
+// The verdicts.
+const (
+	Admitted      Verdict = iota
+	Refused               // because too many are in flight, or to keep room for more important ones
+	RefusedByRate         // because too many arrive
+)
 
 // Outcome is how an admitted request ended.
 type Outcome int
@@ -45,7 +57,7 @@ const (
 // Admitter decides about each arrival: it is the final control element in front of a plant. Instants are simulated time
 // since the start of the run. A plant calls its Admitter from one goroutine, in order of time.
 type Admitter interface {
-	Admit(now time.Duration, r Request) bool
+	Admit(now time.Duration, r Request) Verdict
 	Done(now time.Duration, r Request, o Outcome)
 	// Report is called at every scrape.
 	Report(now time.Duration) Report
@@ -57,4 +69,5 @@ type Report struct {
 	ServiceTime    float64 // ŝ of a floor test in seconds, 0 when none stands; NaN: no floor test lives here
 	BindingSeconds float64 // cumulative time spent at ≥ 85 % of the limit
 	Revision       float64 // of the Setting that is applied
+	ShedThreshold  float64 // occupancy from which the least important are refused; 1: nothing is shed
 }

@@ -14,6 +14,8 @@ type eventKind int32
 const (
 	served   eventKind = iota // a server has finished with the request
 	answered                  // the dependency has answered
+	dropped                   // a server has found that nobody waits for the request
+	again                     // a client tries again
 )
 
 // eventHeap is a 4-ary min-heap by time: shallower than a binary one, and its children share a cache line or two.

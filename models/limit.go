@@ -30,13 +30,13 @@ func (l *Limiter) Set(now time.Duration, limit, revision float64) {
 func (l *Limiter) Limit() float64 { return l.limit }
 
 // Admit implements Admitter.
-func (l *Limiter) Admit(now time.Duration, _ Request) bool {
+func (l *Limiter) Admit(now time.Duration, _ Request) Verdict {
 	if float64(l.inFlight+1) > l.limit {
-		return false
+		return Refused
 	}
 	l.binding.advance(now, l.inFlight, l.limit)
 	l.inFlight++
-	return true
+	return Admitted
 }
 
 // Done implements Admitter.
@@ -50,6 +50,7 @@ func (l *Limiter) Report(now time.Duration) Report {
 	l.binding.advance(now, l.inFlight, l.limit)
 	return Report{
 		Limit: l.limit, ServiceTime: math.NaN(), BindingSeconds: l.binding.total.Seconds(), Revision: l.revision,
+		ShedThreshold: 1,
 	}
 }
 

@@ -10,6 +10,8 @@ type Load struct {
 	// Peak bounds Rate. Arrivals are drawn at Peak and thinned (Lewis and Shedler 1979), so a Peak far above the usual
 	// rate costs time, not correctness.
 	Peak float64
+	// Mix is the share of arrivals by criticality at an instant; nil: Config.Mix, always.
+	Mix func(at time.Duration) [Classes]float64
 }
 
 // Constant is a load of rps requests per second.

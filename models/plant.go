@@ -11,8 +11,15 @@ import (
 type Config struct {
 	ServiceTime   time.Duration // mean of the exponential service time at Slowdown 1
 	ClientTimeout time.Duration // a client gives up after this; its request stays where it is. 0: never
-	RejectCost    time.Duration // server time that one refusal costs
-	Load          Load
+	// Retries is how often a client tries again, at most, after a refusal or a timeout: the n-th time after a wait drawn
+	// from 0 to RetryWait·2ⁿ⁻¹ (full jitter). The attempts of a request need the same service time and belong to one
+	// criticality.
+	Retries   int
+	RetryWait time.Duration
+	// CancelPassedOn says that the service learns of clients that gave up: their requests leave the queue unserved.
+	CancelPassedOn bool
+	RejectCost     time.Duration // server time that one refusal costs
+	Load           Load
 	// Mix is the share of arrivals by criticality; it must sum to 1.
 	Mix [Classes]float64
 	// Stages are the conditions of the service over time, in order; the first starts at 0.
@@ -47,6 +54,9 @@ type Plant struct {
 	events   eventHeap
 	requests []inFlight // by slot
 	free     []int32    // slots
+	inFlight int        // slots of admitted requests; the rest are free, or wait to try again
+	attempts uint64
+	patience patience
 	// rejectDebt is server time owed for refusals. The next request that starts pays it: a refusal takes the time from
 	// some server of a full house, and which one does not matter to the throughput.
 	rejectDebt time.Duration
@@ -57,6 +67,7 @@ type Plant struct {
 	services    *rand.Rand
 	depends     *rand.Rand
 	classes     *rand.Rand
+	waits       *rand.Rand
 
 	timers   []timer
 	counters counters
@@ -67,6 +78,43 @@ type inFlight struct {
 	request Request
 	work    float64 // service time in units of its mean
 	dep     float64 // uniform draw: a dependency is called where it is below the share
+	attempt uint64  // counts all of them; 0 where the request is not in the plant
+}
+
+// patience holds the instants at which clients give up. All are equally patient, so that it is a queue.
+type patience struct {
+	waiting []waiter
+	head    int
+}
+
+type waiter struct {
+	at      time.Duration
+	attempt uint64
+	slot    int32
+}
+
+// next is when the next client gives up, if its request is still there.
+func (p *patience) next() time.Duration {
+	if p.head == len(p.waiting) {
+		return math.MaxInt64
+	}
+	return p.waiting[p.head].at
+}
+
+func (p *patience) push(w waiter) {
+	if p.head == len(p.waiting) {
+		p.waiting, p.head = p.waiting[:0], 0
+	}
+	p.waiting = append(p.waiting, w)
+}
+
+func (p *patience) pop() waiter {
+	w := p.waiting[p.head]
+	if p.head++; p.head > 4096 && 2*p.head > len(p.waiting) {
+		p.waiting = append(p.waiting[:0], p.waiting[p.head:]...)
+		p.head = 0
+	}
+	return w
 }
 
 type timer struct {
@@ -97,6 +145,7 @@ func New(cfg Config, admitter Admitter, score *Score) *Plant {
 	// depends on its number alone.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	p.arrivals, p.services, p.depends, p.classes = stream(1), stream(2), stream(3), stream(4)
+	p.waits = stream(6)
 	p.counters.buckets = make([]float64, len(cfg.LatencyEdges)+1)
 	for _, s := range cfg.Stages {
 		if s.Servers < 0 || s.Slowdown <= 0 {
@@ -112,7 +161,7 @@ func New(cfg Config, admitter Admitter, score *Score) *Plant {
 func (p *Plant) Now() time.Duration { return p.now }
 
 // InFlight is how many requests are in the plant: queued, served or waiting for a dependency.
-func (p *Plant) InFlight() int { return len(p.requests) - len(p.free) }
+func (p *Plant) InFlight() int { return p.inFlight }
 
 // At runs f once at the instant at. What is due at the same instant runs in the order in which it was asked for, and
 // before anything happens to requests.
@@ -132,8 +181,8 @@ func (p *Plant) Every(first, period time.Duration, f func(now time.Duration)) {
 func (p *Plant) Run(until time.Duration) {
 	due := p.nextTimer()
 	for {
-		// The next of: timer, completion, arrival; ties in this order.
-		next := min(p.nextArrival, until)
+		// The next of: timer, completion, client that gives up, arrival; ties in this order.
+		next := min(p.nextArrival, p.patience.next(), until)
 		if len(p.events) > 0 {
 			next = min(next, p.events[0].at)
 		}
@@ -148,6 +197,9 @@ func (p *Plant) Run(until time.Duration) {
 			e := p.events.pop()
 			p.now = e.at
 			p.advance(e)
+		case p.patience.next() == next:
+			p.now = next
+			p.giveUp(p.patience.pop())
 		default:
 			p.now = next
 			p.arrive()
@@ -200,27 +252,43 @@ func (p *Plant) drawArrival() {
 func (p *Plant) arrive() {
 	slot := p.takeSlot()
 	p.lastID++
-	in := inFlight{
-		request: Request{ID: p.lastID, Criticality: p.drawClass(), Arrived: p.now, Slot: int(slot)},
+	class := p.drawClass()
+	p.requests[slot] = inFlight{
+		request: Request{ID: p.lastID, Criticality: class, Arrived: p.now, Slot: int(slot)},
 		work:    p.services.ExpFloat64(),
 		dep:     p.depends.Float64(),
 	}
 	p.drawArrival()
+	p.score.arrived(p.now, class)
+	p.attempt(slot)
+}
 
+// attempt sends the request in slot to the service.
+func (p *Plant) attempt(slot int32) {
+	in := &p.requests[slot]
+	in.request.Sent = p.now
 	class := in.request.Criticality
-	admitted := p.admitter.Admit(p.now, in.request)
+	verdict := p.admitter.Admit(p.now, in.request)
 	p.counters.offered[class]++
-	p.score.arrived(p.now, class, admitted)
-	if !admitted {
+	p.score.attempted(in.request, verdict)
+	switch verdict {
+	case Admitted:
+	case RefusedByRate:
+		p.counters.refusedByRate++
+		p.refuse(slot)
+		return
+	default:
 		p.counters.refused[class]++
-		p.free = append(p.free, slot)
-		if p.busy >= p.stage.Servers {
-			p.rejectDebt += p.cfg.RejectCost
-		}
+		p.refuse(slot)
 		return
 	}
 	p.counters.admitted[class]++
-	p.requests[slot] = in
+	p.inFlight++
+	p.attempts++
+	in.attempt = p.attempts
+	if p.cfg.Retries > 0 {
+		p.patience.push(waiter{at: p.now + p.cfg.ClientTimeout + 1, attempt: in.attempt, slot: slot})
+	}
 	if p.busy < p.stage.Servers {
 		p.start(slot)
 	} else {
@@ -228,9 +296,44 @@ func (p *Plant) arrive() {
 	}
 }
 
+func (p *Plant) refuse(slot int32) {
+	if p.busy >= p.stage.Servers {
+		p.rejectDebt += p.cfg.RejectCost
+	}
+	p.retry(slot)
+}
+
+// giveUp ends a client's wait. Its request stays in the plant, and the client may send it again.
+func (p *Plant) giveUp(w waiter) {
+	if p.requests[w.slot].attempt != w.attempt {
+		return // answered in time
+	}
+	slot := p.takeSlot()
+	p.requests[slot] = p.requests[w.slot]
+	p.requests[slot].request.Slot = int(slot)
+	p.retry(slot)
+}
+
+// retry lets the client of the request in slot wait and try again, or frees the slot when it has tried often enough.
+func (p *Plant) retry(slot int32) {
+	in := &p.requests[slot]
+	in.attempt = 0
+	if in.request.Attempt >= p.cfg.Retries {
+		p.free = append(p.free, slot)
+		return
+	}
+	wait := time.Duration(p.waits.Float64() * float64(p.cfg.RetryWait<<in.request.Attempt))
+	in.request.Attempt++
+	p.events.push(event{at: p.now + wait, slot: slot, kind: again})
+}
+
 func (p *Plant) drawClass() int {
 	u := p.classes.Float64()
-	for class, share := range p.cfg.Mix {
+	mix := p.cfg.Mix
+	if p.cfg.Load.Mix != nil {
+		mix = p.cfg.Load.Mix(p.now)
+	}
+	for class, share := range mix {
 		if u < share {
 			return class
 		}
@@ -251,18 +354,26 @@ func (p *Plant) takeSlot() int32 {
 
 func (p *Plant) start(slot int32) {
 	p.busy++
+	if p.cfg.CancelPassedOn && p.cfg.ClientTimeout > 0 && p.now-p.requests[slot].request.Sent > p.cfg.ClientTimeout {
+		p.events.push(event{at: p.now, slot: slot, kind: dropped})
+		return
+	}
 	d := time.Duration(p.requests[slot].work*p.stage.Slowdown*float64(p.cfg.ServiceTime)) + p.rejectDebt
 	p.rejectDebt = 0
 	p.events.push(event{at: p.now + d, slot: slot, kind: served})
 }
 
 func (p *Plant) advance(e event) {
-	if e.kind == served {
+	switch e.kind {
+	case again:
+		p.attempt(e.slot)
+		return
+	case served, dropped:
 		p.busy--
 		if p.busy < p.stage.Servers && p.queue.len() > 0 {
 			p.start(p.queue.pop())
 		}
-		if p.requests[e.slot].dep < p.stage.DependencyShare {
+		if e.kind == served && p.requests[e.slot].dep < p.stage.DependencyShare {
 			p.events.push(event{at: p.now + p.stage.DependencyDelay, slot: e.slot, kind: answered})
 			return
 		}
@@ -272,8 +383,10 @@ func (p *Plant) advance(e event) {
 
 func (p *Plant) finish(slot int32) {
 	r := p.requests[slot].request
+	p.requests[slot].attempt = 0
 	p.free = append(p.free, slot)
-	latency := p.now - r.Arrived
+	p.inFlight--
+	latency := p.now - r.Sent
 	outcome := OK
 	if p.cfg.ClientTimeout > 0 && latency > p.cfg.ClientTimeout {
 		outcome = TimedOut

@@ -121,7 +121,7 @@ type spy struct {
 	saw func(r Request)
 }
 
-func (s spy) Admit(now time.Duration, r Request) bool {
+func (s spy) Admit(now time.Duration, r Request) Verdict {
 	s.saw(r)
 	return s.Limiter.Admit(now, r)
 }

@@ -19,8 +19,9 @@ type Phase struct {
 	Name     string
 	From, To time.Duration
 
-	Offered, Admitted, Refused int
-	// Good counts requests that finished within the SLO, in all and by criticality.
+	Offered           int // requests, however often they were sent
+	Admitted, Refused int // attempts
+	// Good counts requests that finished within the SLO of their first attempt, in all and by criticality.
 	Good        int
 	OfferedBy   [Classes]int
 	GoodBy      [Classes]int
@@ -61,12 +62,16 @@ func (s *Score) second(at time.Duration) *second {
 	return &s.seconds[min(int(at/time.Second), len(s.seconds)-1)]
 }
 
-func (s *Score) arrived(at time.Duration, class int, admitted bool) {
+func (s *Score) arrived(at time.Duration, class int) {
 	p := s.phase(at)
 	p.Offered++
 	p.OfferedBy[class]++
 	s.second(at).arrived++
-	if admitted {
+}
+
+func (s *Score) attempted(r Request, v Verdict) {
+	p := s.phase(r.Arrived)
+	if v == Admitted {
 		p.Admitted++
 	} else {
 		p.Refused++
@@ -74,7 +79,7 @@ func (s *Score) arrived(at time.Duration, class int, admitted bool) {
 }
 
 func (s *Score) finished(at time.Duration, r Request, o Outcome) {
-	latency := at - r.Arrived
+	latency := at - r.Sent
 	p := s.phase(r.Arrived)
 	p.latencies[latencyBin(latency)]++
 	p.latencySeen++
@@ -84,7 +89,7 @@ func (s *Score) finished(at time.Duration, r Request, o Outcome) {
 		end.late++
 		return
 	}
-	if o == OK {
+	if o == OK && at-r.Arrived <= s.slo {
 		p.Good++
 		p.GoodBy[r.Criticality]++
 		s.second(r.Arrived).good++

@@ -17,7 +17,8 @@ type Telemetry struct {
 
 // counters are cumulative since the start of the run.
 type counters struct {
-	offered, admitted, refused [Classes]float64
+	offered, admitted, refused [Classes]float64 // refused: not by rate
+	refusedByRate              float64
 	completed                  float64
 	latencySum                 float64   // seconds
 	buckets                    []float64 // by upper edge, not cumulative; the last is +Inf
@@ -62,7 +63,8 @@ type Window struct {
 
 	// Increases over the window, extrapolated to its edges as PromQL's increase() does, hence not whole.
 	Offered, Admitted, Refused float64
-	ByClass                    [Classes]struct{ Offered, Refused float64 }
+	RefusedByRate              float64                                     // of Refused
+	ByClass                    [Classes]struct{ Offered, Refused float64 } // without those
 	Completed                  float64
 	Slow                       float64 // completed later than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64 // latency of the completed, seconds
@@ -72,13 +74,14 @@ type Window struct {
 
 	InFlight float64 // mean of the samples, as avg_over_time
 	// Last samples.
-	Limit, ServiceTime, Revision float64
+	Limit, ServiceTime, Revision, ShedThreshold float64
 }
 
 // Window evaluates at the instant at over the last span. Samples younger than lag have not arrived yet.
 func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quantile float64) Window {
 	nan := math.NaN()
-	w := Window{At: at, Span: span, Age: nan, InFlight: nan, Limit: nan, ServiceTime: nan, Revision: nan}
+	w := Window{At: at, Span: span, Age: nan, InFlight: nan}
+	w.Limit, w.ServiceTime, w.Revision, w.ShedThreshold = nan, nan, nan, nan
 	from := sort.Search(len(t.samples), func(i int) bool { return t.samples[i].at > at-span })
 	to := sort.Search(len(t.samples), func(i int) bool { return t.samples[i].at > at-lag })
 	var in []snapshot
@@ -105,6 +108,8 @@ func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quant
 		w.Refused += w.ByClass[class].Refused
 		w.Admitted += increase(func(s *snapshot) float64 { return s.admitted[class] })
 	}
+	w.RefusedByRate = increase(func(s *snapshot) float64 { return s.refusedByRate })
+	w.Refused += w.RefusedByRate
 	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
 	w.Binding = increase(func(s *snapshot) float64 { return s.report.BindingSeconds }) / span.Seconds()
@@ -124,6 +129,7 @@ func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quant
 		last := &in[n-1]
 		w.Age = (at - last.at).Seconds()
 		w.Limit, w.ServiceTime, w.Revision = last.report.Limit, last.report.ServiceTime, last.report.Revision
+		w.ShedThreshold = last.report.ShedThreshold
 		w.InFlight = 0
 		for i := range in {
 			w.InFlight += in[i].inFlight / float64(n)

@@ -102,6 +102,15 @@ func All() []Scenario {
 			"the latency target lies near the service's own time: cutting to reach it would cost most of the goodput",
 			during(models.Stage{Servers: Servers, Slowdown: 5})),
 	)
+	all = append(all,
+		rig("burst12", "12 times the usual sheddable requests for 300 s",
+			"who does not matter must not cost those who do",
+			func(cfg *models.Config) { sheddable(cfg, 12) }),
+		rig("dip", "four fifths of the servers lost for 300 s",
+			"what was learned in the loss must not outlast it",
+			during(models.Stage{Servers: Servers / 5, Slowdown: 1})),
+		metastable("meta70", 0.7), metastable("meta90", 0.9),
+	)
 	for _, limit := range []float64{60, 128, 200} {
 		s := rig(fmt.Sprintf("dep%g", limit), fmt.Sprintf("a dependency adds 250 ms to half of the calls; limit %g", limit),
 			"limiting cannot help: leave alone a limit that does not bind, put back one that does, and say ineffective",
@@ -155,6 +164,44 @@ func during(fault models.Stage) func(*models.Config) {
 		fault.From, healthy.From = faultAt, healAt
 		cfg.Stages = append(cfg.Stages, fault, healthy)
 	}
+}
+
+// sheddable multiplies the arrivals of the class of that name during the fault.
+func sheddable(cfg *models.Config, times float64) {
+	const class = 2
+	usual := cfg.Mix
+	more := (times - 1) * usual[class]
+	burst := usual
+	burst[class] += more
+	for i := range burst {
+		burst[i] /= 1 + more
+	}
+	cfg.Load = models.Pulse(BaseLoad, (1+more)*BaseLoad, faultAt, healAt)
+	cfg.Load.Mix = func(at time.Duration) [models.Classes]float64 {
+		if at >= faultAt && at < healAt {
+			return burst
+		}
+		return usual
+	}
+}
+
+// metastable is a service that loses most of its servers for ten seconds, in front of clients who try again: what they
+// send while it is down can keep it down.
+func metastable(name string, load float64) Scenario {
+	const trigger = 10 * time.Second
+	s := rig(name, fmt.Sprintf("four fifths of the servers lost for 10 s, clients retry 4 times, load %g C", load),
+		"a trigger of ten seconds must not become an outage that feeds itself",
+		func(cfg *models.Config) {
+			cfg.Load = models.Constant(load * Capacity)
+			cfg.Retries, cfg.RetryWait = 4, 100*time.Millisecond
+			cfg.Stages = append(cfg.Stages, models.Stage{From: faultAt, Servers: Servers / 5, Slowdown: 1},
+				models.Stage{From: faultAt + trigger, Servers: Servers, Slowdown: 1})
+		})
+	s.Phases = []models.Phase{
+		{Name: Calm, From: 0, To: faultAt}, {Name: Fault, From: faultAt, To: faultAt + trigger},
+		{Name: After, From: faultAt + trigger, To: faultAt + trigger + 2*time.Minute},
+	}
+	return s
 }
 
 // idle is a service that hardly anybody calls.

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -27,26 +28,47 @@ const (
 	OuterAIMD Contender = "outer-aimd" // governor's loop by AIMD on a plain limiter
 	Reflex    Contender = "reflex"     // guard alone, from its fallback
 	Cascade   Contender = "cascade"    // governor's loop by PID around guard
+
+	Shed        Contender = "shed"         // the cascade with the shed threshold
+	ShedFixed   Contender = "shed-fixed"   // the cascade with a fixed shed threshold of 0.6
+	CascadeRate Contender = "cascade-rate" // the cascade with the rate beside it
+	OuterRate   Contender = "outer-rate"   // the loop on a plain limiter with the rate beside it
+	Rate        Contender = "rate"         // governor's rate and nothing else: a gateway that knows no concurrency
 )
 
-// Contenders returns all of them.
+// fixedThreshold is that of ShedFixed.
+const fixedThreshold = 0.6
+
+// Contenders returns those that steer the concurrency limit, or nothing.
 func Contenders() []Contender {
 	return []Contender{None, Static, Outer, OuterAIMD, Reflex, Cascade}
 }
 
-// Known says whether c is one of the contenders.
-func (c Contender) Known() bool { return slices.Contains(Contenders(), c) }
+// AllContenders returns Contenders and those with further knobs.
+func AllContenders() []Contender {
+	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
+}
 
-// law is the control law of governor's loop, "" for a contender without one.
+// Known says whether c is one of the contenders.
+func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
+
+// law is the control law of the concurrency limit, "" where it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
-	case Outer, Cascade:
+	case Outer, Cascade, Shed, ShedFixed, CascadeRate, OuterRate:
 		return control.PIDLaw
 	case OuterAIMD:
 		return control.AIMDLaw
 	}
 	return ""
 }
+
+func (c Contender) shed() bool { return c == Shed }
+
+func (c Contender) rate() bool { return c == CascadeRate || c == OuterRate || c == Rate }
+
+// governed says whether the contender has a loop of governor's.
+func (c Contender) governed() bool { return c.law() != "" || c.rate() }
 
 // subject is what stands in front of the plant and obeys a Setting.
 type subject interface {
@@ -57,14 +79,28 @@ type subject interface {
 
 // subject returns the contender's admission control, with limit in force before any Setting.
 func (r Run) subject(limit float64) subject {
+	config := guard.Config{
+		Service: service, SLO: scenarios.SLO, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max), Fallback: int(limit),
+		Now: func() time.Time { return start },
+	}
 	switch r.Contender {
 	case None:
 		return plain{models.NewLimiter(math.Inf(1))}
-	case Reflex, Cascade:
-		return newGuarded(r.Scenario, limit)
+	case ShedFixed:
+		config.ShedThreshold = fixedThreshold
+	case OuterRate:
+		config.NoReflex = true
+	case Rate:
+		config.NoReflex, config.Max, config.Fallback = true, unlimited, unlimited
+	case Reflex, Cascade, Shed, CascadeRate:
+	default:
+		return plain{models.NewLimiter(limit)}
 	}
-	return plain{models.NewLimiter(limit)}
+	return newGuarded(config)
 }
+
+// unlimited is a concurrency limit that no scenario reaches.
+const unlimited = 1 << 24
 
 // plain is the plain limiter, which takes the limit out of a Setting and nothing else.
 type plain struct{ *models.Limiter }
@@ -75,31 +111,41 @@ func (p plain) Apply(now time.Duration, s actuators.Setting) {
 
 // guarded is the real guard, told the simulated time.
 type guarded struct {
-	guard   *guard.Guard
-	permits []guard.Permit // by Request.Slot
+	guard     *guard.Guard
+	permits   []guard.Permit // by Request.Slot
+	unlimited bool
 }
 
-func newGuarded(s scenarios.Scenario, limit float64) *guarded {
-	g, err := guard.New(guard.Config{
-		Service: service, SLO: scenarios.SLO, Min: int(s.Min), Max: int(s.Max), Fallback: int(limit),
-		Now: func() time.Time { return start },
-	})
+func newGuarded(c guard.Config) *guarded {
+	g, err := guard.New(c)
 	if err != nil {
-		panic(fmt.Sprintf("simulate %s: %v", s.Name, err))
+		panic(fmt.Sprintf("simulate: %v", err))
 	}
-	return &guarded{guard: g}
+	return &guarded{guard: g, unlimited: c.Max == unlimited}
 }
 
-func (g *guarded) Admit(now time.Duration, r models.Request) bool {
-	permit, err := g.guard.AcquireAt(start.Add(now), guard.Criticality(r.Criticality))
-	if err != nil {
-		return false
+// users are who the requests come from: as many of each, at random, the same one for all attempts of a request.
+var users = func() (names [1000]string) {
+	for i := range names {
+		names[i] = fmt.Sprintf("user-%d", i)
+	}
+	return names
+}()
+
+func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
+	user := users[(r.ID*0x9e3779b97f4a7c15>>32)%uint64(len(users))]
+	permit, err := g.guard.AcquireForAt(start.Add(now), guard.Criticality(r.Criticality), user)
+	switch {
+	case errors.Is(err, guard.ErrRate):
+		return models.RefusedByRate
+	case err != nil:
+		return models.Refused
 	}
 	for len(g.permits) <= r.Slot {
 		g.permits = append(g.permits, guard.Permit{})
 	}
 	g.permits[r.Slot] = permit
-	return true
+	return models.Admitted
 }
 
 func (g *guarded) Done(now time.Duration, r models.Request, o models.Outcome) {
@@ -115,10 +161,17 @@ func (g *guarded) Done(now time.Duration, r models.Request, o models.Outcome) {
 
 func (g *guarded) Report(now time.Duration) models.Report {
 	s := g.guard.SnapshotAt(start.Add(now))
-	return models.Report{
-		Limit: float64(s.Limit), ServiceTime: s.ServiceTime,
+	r := models.Report{
+		Limit: float64(s.Limit), ServiceTime: s.ServiceTime, ShedThreshold: s.ShedThreshold,
 		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision),
 	}
+	if !s.Reflex {
+		r.ServiceTime = math.NaN()
+	}
+	if g.unlimited {
+		r.Limit = math.Inf(1)
+	}
+	return r
 }
 
 // Apply hands the Setting over as the bytes that the KV holds, so that it passes the same checks.

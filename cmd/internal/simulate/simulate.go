@@ -29,6 +29,8 @@ type Run struct {
 	Lag time.Duration
 	// Tuning of the loops; the zero value is the default.
 	Tuning control.Tuning
+	// Spoil changes what the sensor reports, where it is not nil: faults of the measurement, not of the service.
+	Spoil func(now time.Duration, m *control.Measurement)
 }
 
 // Timings that the scenarios are judged at: fast, usual, and the slowest that is common.
@@ -59,8 +61,19 @@ type Point struct {
 	At time.Duration
 	// Limit is the limit published, Effective the one that the plant obeys at the same instant.
 	Limit, Effective float64
-	Goodput          float64 // requests that arrived in the period before At and finished within the SLO, ÷ arrivals
-	Decision         control.Decision
+	Goodput          float64          // requests that arrived in the period before At and finished within the SLO, ÷ arrivals
+	Decision         control.Decision // on the first knob that is steered: the concurrency limit, if it is
+	Decisions        []control.Decision
+}
+
+// Knob returns the decision on knob, the zero Decision where it is not steered.
+func (p Point) Knob(knob control.Knob) control.Decision {
+	for _, d := range p.Decisions {
+		if d.Knob == knob {
+			return d
+		}
+	}
+	return control.Decision{}
 }
 
 // start is the wall clock of the loops at the simulated time 0.
@@ -85,14 +98,17 @@ func (r Run) Do() Result {
 	})
 
 	var loop *loop
-	if law := r.Contender.law(); law != "" {
-		loop = newLoop(r, law, limit, plant, telemetry, subject)
+	if r.Contender.governed() {
+		loop = newLoop(r, limit, plant, telemetry, subject)
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
 		p := Point{At: now, Limit: limit, Effective: subject.Report(now).Limit}
 		if loop != nil {
-			p.Decision = loop.tick(now)
-			p.Limit = float64(loop.setting.Concurrency.Limit)
+			p.Decisions = loop.tick(now)
+			p.Decision = p.Decisions[0]
+			if c := loop.setting.Concurrency; c != nil {
+				p.Limit = float64(c.Limit)
+			}
 		}
 		result.Points = append(result.Points, p)
 	})

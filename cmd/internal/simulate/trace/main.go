@@ -16,12 +16,13 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
+	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 func main() {
 	scenario := flag.String("scenario", "x2", "name of the scenario")
-	contender := flag.String("contender", string(simulate.Outer), fmt.Sprint("who is in charge: ", simulate.Contenders()))
+	contender := flag.String("contender", string(simulate.Outer), fmt.Sprint("who is in charge: ", simulate.AllContenders()))
 	s := flag.Float64("S", 5, "scrape interval in seconds")
 	w := flag.Float64("W", 0, "query window in seconds (default 4·S)")
 	t := flag.Float64("T", 0, "period in seconds (default S)")
@@ -29,6 +30,7 @@ func main() {
 	limit := flag.Float64("limit", 0, "initial limit (default the scenario's)")
 	lag := flag.Duration("lag", 0, "extra age of every sample")
 	gain := flag.Float64("gain", 0, "integral gain (default 1)")
+	oracle := flag.Bool("oracle", true, "compare with the best fixed limit of each phase, which takes twenty runs")
 	list := flag.Bool("list", false, "list the scenarios")
 	flag.Parse()
 
@@ -40,7 +42,7 @@ func main() {
 	}
 	sc, err := scenarios.Get(*scenario)
 	if err == nil && !simulate.Contender(*contender).Known() {
-		err = fmt.Errorf("no contender is called %q; there are %v", *contender, simulate.Contenders())
+		err = fmt.Errorf("no contender is called %q; there are %v", *contender, simulate.AllContenders())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
@@ -63,21 +65,26 @@ func main() {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		os.Exit(1)
 	}
-	summarise(os.Stderr, run, result)
+	summarise(os.Stderr, run, result, *oracle)
 }
 
 func write(to io.Writer, result simulate.Result) error {
 	out := csv.NewWriter(to)
 	_ = out.Write([]string{"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms",
-		"floor", "raw", "ceiling", "floor_test", "state", "hold", "bound", "goodput", "reason"})
+		"floor", "raw", "ceiling", "floor_test", "state", "hold", "bound", "goodput", "phi", "rate", "reason"})
 	for _, p := range result.Points {
 		d := p.Decision
+		reason := d.Reason
+		for _, other := range p.Decisions[min(1, len(p.Decisions)):] {
+			reason += " | " + string(other.Knob) + " " + other.Reason
+		}
 		_ = out.Write([]string{
 			num(p.At.Seconds()), num(p.Limit), num(p.Effective), num(1e3 * float64(d.Measured)),
 			num(float64(d.Inputs.Throughput)), num(float64(d.Inputs.RefusedShare)), num(1e3 * float64(d.Setpoint)),
 			num(1e3 * float64(d.Gates.OwnLatencySeconds)), num(1e3 * float64(d.Gates.ServiceTimeSeconds)),
 			num(float64(d.Gates.Floor)), num(float64(d.Raw)), num(float64(d.Ceiling)),
-			d.Gates.FloorTest, string(d.State), string(d.HoldReason), d.Bound, num(p.Goodput), d.Reason,
+			d.Gates.FloorTest, string(d.State), string(d.HoldReason), d.Bound, num(p.Goodput),
+			num(float64(p.Knob(control.KnobShed).Value)), num(float64(p.Knob(control.KnobRate).Value)), reason,
 		})
 	}
 	out.Flush()
@@ -95,16 +102,27 @@ func num(v float64) string {
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
-func summarise(to io.Writer, run simulate.Run, result simulate.Result) {
-	best := simulate.Best(run.Scenario, run.Seed)
+func summarise(to io.Writer, run simulate.Run, result simulate.Result, oracle bool) {
 	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "phase\tgood %\tof oracle %\toracle L\tabove SLO\tp50\tp99\tTV/min\twrites")
+	fmt.Fprintln(out, "phase\tgood %\tof oracle %\toracle L\tabove SLO\tp50\tp99\tTV/min\twrites\tattempts"+
+		"\tcritical\tdefault\tsheddable")
+	var best simulate.Oracle
+	if oracle {
+		best = simulate.Best(run.Scenario, run.Seed)
+	}
 	for i, p := range result.Score.Phases {
-		fmt.Fprintf(out, "%s\t%.1f\t%.1f\t%g\t%v\t%v\t%v\t%.2f\t%d\n", p.Name,
-			100*float64(p.Good)/float64(p.Offered), 100*float64(p.Good)/float64(best.Good[i]), best.Limit[i],
-			result.Score.AboveSLO(p.From, p.To),
+		of, limit := "", ""
+		if oracle {
+			of, limit = fmt.Sprintf("%.1f", 100*float64(p.Good)/float64(best.Good[i])), num(best.Limit[i])
+		}
+		fmt.Fprintf(out, "%s\t%.1f\t%s\t%s\t%v\t%v\t%v\t%.2f\t%d\t%.2f", p.Name,
+			100*float64(p.Good)/float64(p.Offered), of, limit, result.Score.AboveSLO(p.From, p.To),
 			p.Quantile(0.5).Round(time.Millisecond), p.Quantile(0.99).Round(time.Millisecond),
-			result.Variation(p.From, p.To), result.WritesIn(p.From, p.To))
+			result.Variation(p.From, p.To), result.WritesIn(p.From, p.To), float64(p.Admitted+p.Refused)/float64(p.Offered))
+		for class := range 3 {
+			fmt.Fprintf(out, "\t%.1f", 100*float64(p.GoodBy[class])/float64(p.OfferedBy[class]))
+		}
+		fmt.Fprintln(out)
 	}
 	_ = out.Flush()
 }
