@@ -32,6 +32,41 @@ func BenchmarkAdmitAndReleaseParallel(b *testing.B) {
 	})
 }
 
+// With a rate limit, a shed threshold and a tenant.
+func BenchmarkAdmitAndReleaseAllKnobs(b *testing.B) {
+	g := knobs(b, 1e9, 0.6, 0)
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		p, _ := g.AcquireFor(ctx, Default, "tenant-4711")
+		p.Release(Success)
+	}
+}
+
+func BenchmarkAdmitAndReleaseAllKnobsParallel(b *testing.B) {
+	g := knobs(b, 1e9, 0.6, 0)
+	ctx := context.Background()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			p, _ := g.AcquireFor(ctx, Default, "tenant-4711")
+			p.Release(Success)
+		}
+	})
+}
+
+func BenchmarkRefuseByRate(b *testing.B) { benchmarkRefusal(b, knobs(b, 1, 0.6, 0)) }
+func BenchmarkRefuseByShed(b *testing.B) { benchmarkRefusal(b, knobs(b, 1e9, 0.6, 90)) }
+
+func benchmarkRefusal(b *testing.B, g *Guard) {
+	ctx := context.Background()
+	_, _ = g.AcquireFor(ctx, Background, "tenant-4711")
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = g.AcquireFor(ctx, Background, "tenant-4711")
+	}
+}
+
 func BenchmarkRefuse(b *testing.B) {
 	g := newGuard(b, Config{Min: 1, Max: 1})
 	ctx := context.Background()

@@ -50,6 +50,26 @@ func ExampleGuard_Do() {
 	// Output: concurrency 1s false
 }
 
+// A nearly full guard keeps its last slots for what is more important. A key makes the verdict the tenant's: whoever of
+// a class is refused is refused at every request, by every instance, and the others are served whole.
+func ExampleGuard_AcquireFor() {
+	g, _ := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond, Min: 10, Max: 10, ShedThreshold: 0.6,
+	})
+	ctx := context.Background()
+	for range 9 {
+		_, _ = g.AcquireFor(ctx, guard.Critical, "alice")
+	}
+
+	_, err := g.AcquireFor(ctx, guard.Background, "nightly-report")
+	fmt.Println(errors.Is(err, guard.ErrShed))
+	_, err = g.AcquireFor(ctx, guard.Critical, "bob")
+	fmt.Println(err)
+	// Output:
+	// true
+	// <nil>
+}
+
 // memory is a Source that holds one Setting. The one for Consul is actuators/consul's Watcher.
 type memory []byte
 

@@ -230,8 +230,13 @@ func (p Permit) release(now time.Duration, o Outcome) {
 
 // Do runs fn as one request: admitted first, released however fn ends, by a panic, too. Its error is that of Acquire or
 // of fn. An error of fn is a failure, unless ctx was cancelled by its caller.
-func (g *Guard) Do(ctx context.Context, c Criticality, fn func(context.Context) error) (err error) {
-	p, err := g.Acquire(ctx, c)
+func (g *Guard) Do(ctx context.Context, c Criticality, fn func(context.Context) error) error {
+	return g.DoFor(ctx, c, "", fn)
+}
+
+// DoFor is Do for a request of the user or tenant called key, see AcquireFor.
+func (g *Guard) DoFor(ctx context.Context, c Criticality, key string, fn func(context.Context) error) (err error) {
+	p, err := g.AcquireFor(ctx, c, key)
 	if err != nil {
 		return err
 	}

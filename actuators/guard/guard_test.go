@@ -3,7 +3,9 @@ package guard
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/seed-de83e32b/governor/actuators"
 )
 
 func newGuard(t testing.TB, c Config) *Guard {
@@ -30,10 +34,25 @@ func newGuard(t testing.TB, c Config) *Guard {
 
 // A23 (Netflix/concurrency-limits#234 let 12 in at a limit of 10, PR 179 lost slots for good): two hundred goroutines
 // with contexts that end around the moment of admission, panics, and permits released twice, some of them after the
-// slot has been used again.
+// slot has been used again. With all three policies at work it is the same.
 func TestLimitHoldsThroughAStorm(t *testing.T) {
+	t.Run("concurrency", func(t *testing.T) { storm(t, nil) })
+	t.Run("concurrency, rate and shed", func(t *testing.T) {
+		storm(t, settingOf(func(s *actuators.Setting) {
+			s.Rate = &actuators.Rate{PerSecond: 50_000, Burst: 20, Instances: 1, Fallback: 1e6, Min: 0, Max: 1e6}
+			s.Shed = &actuators.Shed{Threshold: 0.5, Fallback: 0.5, Min: 0, Max: 1}
+		}))
+	})
+}
+
+func storm(t *testing.T, setting []byte) {
 	const limit, workers, rounds = 10, 200, 200
 	g := newGuard(t, Config{Min: limit, Max: limit})
+	if setting != nil {
+		if err := g.Apply(setting); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var inside, most, admitted atomic.Int64
 	var wg sync.WaitGroup
 	for i := range workers {
@@ -44,7 +63,7 @@ func TestLimitHoldsThroughAStorm(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(2000))*time.Microsecond)
 				func() {
 					defer func() { _ = recover() }()
-					_ = g.Do(ctx, Criticality(rng.IntN(4)), func(ctx context.Context) error {
+					_ = g.DoFor(ctx, Criticality(rng.IntN(4)), strconv.Itoa(i), func(ctx context.Context) error {
 						n := inside.Add(1)
 						defer inside.Add(-1)
 						admitted.Add(1)
@@ -83,6 +102,14 @@ func TestLimitHoldsThroughAStorm(t *testing.T) {
 	}
 	if s.DoubleReleases == 0 {
 		t.Error("second releases were not counted")
+	}
+	if setting != nil {
+		for _, reason := range []string{"concurrency", "rate", "shed"} {
+			if s.Refused[reason] == ([criticalities]uint64{}) {
+				t.Errorf("nothing was refused by %s: the storm has not blown", reason)
+			}
+		}
+		return
 	}
 	for i := range limit {
 		if _, err := g.Acquire(t.Context(), Default); err != nil {
@@ -355,12 +382,75 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
+func TestNoAllocationWithAllKnobs(t *testing.T) {
+	for name, g := range map[string]*Guard{
+		"admit": knobs(t, 1e9, 0.6, 0), "rate": knobs(t, 1, 0.6, 0), "shed": knobs(t, 1e9, 0.6, 90),
+	} {
+		ctx, key := t.Context(), "tenant-4711"
+		var last error
+		request := func() {
+			p, err := g.AcquireFor(ctx, Background, key)
+			p.Release(Success)
+			last = err
+		}
+		request()
+		if n := testing.AllocsPerRun(1000, request); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+		want := map[string]error{"admit": nil, "rate": ErrRate, "shed": ErrShed}[name]
+		if !errors.Is(last, want) {
+			t.Errorf("%s: %v", name, last)
+		}
+	}
+}
+
+// knobs returns a guard with a limit of 100, all three knobs in force and some requests in flight.
+func knobs(t testing.TB, perSecond, threshold float64, inFlight int) *Guard {
+	t.Helper()
+	g := newGuard(t, Config{Min: 100, Max: 100})
+	if err := g.Apply(settingOf(func(s *actuators.Setting) {
+		s.Rate = &actuators.Rate{PerSecond: perSecond, Burst: 1, Instances: 1, Fallback: 1, Min: 1, Max: 1e12}
+		s.Shed = &actuators.Shed{Threshold: threshold, Fallback: 0.6, Min: 0, Max: 1}
+	})); err != nil {
+		t.Fatal(err)
+	}
+	for range inFlight {
+		g.gate.enter(0, 1)
+	}
+	return g
+}
+
+// Every refusal says by its reason, and to errors.Is, which policy it was; refusals by rate differ only in the wait.
+func TestRefusals(t *testing.T) {
+	all := map[string]error{"concurrency": ErrConcurrency, "rate": ErrRate, "shed": ErrShed}
+	for reason, err := range all {
+		refusal, ok := errors.AsType[*Refusal](err)
+		if !ok || refusal.Reason() != reason || refusal.RetryAfter() != time.Second || refusal.Retryable() {
+			t.Errorf("%s: %+v", reason, refusal)
+		}
+		for other, e := range all {
+			if errors.Is(err, e) != (other == reason) {
+				t.Errorf("%s is %s: %v", reason, other, errors.Is(err, e))
+			}
+		}
+	}
+	for _, c := range []struct{ wait, want time.Duration }{
+		{1, time.Second}, {time.Second, time.Second}, {time.Second + 1, 2 * time.Second},
+		{59 * time.Second, 59 * time.Second}, {time.Hour, time.Minute}, {math.MaxInt64, time.Minute},
+	} {
+		err := rateRefusal(c.wait)
+		if refusal, _ := errors.AsType[*Refusal](err); refusal.RetryAfter() != c.want || !errors.Is(err, ErrRate) {
+			t.Errorf("a token in %v: %v, retry after %v", c.wait, err, refusal.RetryAfter())
+		}
+	}
+}
+
 func TestConfigErrorsNameEverythingAtOnce(t *testing.T) {
-	_, err := New(Config{Service: "a//b", SLO: 300, Min: 20, Max: 10, Fallback: 15})
+	_, err := New(Config{Service: "a//b", SLO: 300, Min: 20, Max: 10, Fallback: 15, ShedThreshold: 60})
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, part := range []string{`"a//b"`, "SLO 300ns", "Min 20 is above Max 10", "Fallback 15"} {
+	for _, part := range []string{`"a//b"`, "SLO 300ns", "Min 20 is above Max 10", "Fallback 15", "ShedThreshold 60"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q does not say %q", err, part)
 		}

@@ -21,13 +21,19 @@ type plant struct {
 	rate    float64       // arrivals per second
 	service time.Duration // mean service time
 	delay   time.Duration // of the dependency, on half the requests
+	mix     classes       // shares of the arrivals by criticality; zero: all are Default
 
 	good, slow, refused int
 	latency             time.Duration // sum over the finished
 	limits              []int         // one a second
+	offered, served     classes       // arrivals, and those of them that were good
 }
 
+// classes is a number for each criticality.
+type classes [criticalities]float64
+
 type job struct {
+	class   Criticality
 	arrived time.Duration
 	permit  Permit
 }
@@ -67,14 +73,30 @@ func (p *plant) exponential(mean time.Duration) time.Duration {
 func (p *plant) arrive() {
 	p.after(p.exponential(time.Duration(float64(time.Second)/p.rate)), func() {
 		p.arrive()
-		permit, err := p.g.AcquireAt(epoch.Add(p.now), Default)
+		class := p.class()
+		p.offered[class]++
+		permit, err := p.g.AcquireAt(epoch.Add(p.now), class)
 		if err != nil {
 			p.refused++
 			return
 		}
-		p.queue = append(p.queue, &job{arrived: p.now, permit: permit})
+		p.queue = append(p.queue, &job{class: class, arrived: p.now, permit: permit})
 		p.serve()
 	})
+}
+
+// class draws the criticality of an arrival.
+func (p *plant) class() Criticality {
+	if p.mix == (classes{}) {
+		return Default
+	}
+	x := p.rng.Float64()
+	for c, share := range p.mix {
+		if x -= share; x < 0 {
+			return Criticality(c)
+		}
+	}
+	return Background
 }
 
 func (p *plant) serve() {
@@ -100,6 +122,7 @@ func (p *plant) finish(j *job) {
 	p.latency += took
 	if took <= 300*time.Millisecond {
 		p.good++
+		p.served[j.class]++
 	} else {
 		p.slow++
 	}
@@ -108,6 +131,7 @@ func (p *plant) finish(j *job) {
 // run advances the plant by d and resets the score first.
 func (p *plant) run(d time.Duration) {
 	p.good, p.slow, p.refused, p.latency, p.limits = 0, 0, 0, 0, nil
+	p.offered, p.served = classes{}, classes{}
 	end := p.now + d
 	second := p.now
 	for len(p.events) > 0 && p.events[0].at <= end {

@@ -36,8 +36,9 @@ var (
 		retryAfter: time.Second,
 	}
 	errShed = &Refusal{
-		reason:     "shed",
-		text:       "guard: refused, the service is nearly full and keeps its room for more important requests; do not retry at once",
+		reason: "shed",
+		text: "guard: refused, the service is nearly full and keeps its room for more important requests; " +
+			"do not retry at once",
 		retryAfter: time.Second,
 	}
 	// rateRefusals has one for each wait, so that none has to be made when it is needed.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,7 @@ func setting(revision int, change func(*concurrency)) []byte {
 
 // edited is a good Setting of revision 9 with its first occurrence of from replaced.
 func edited(from, to string) []byte {
-	raw := setting(9, nil)
+	raw := allKnobs(9)
 	if !bytes.Contains(raw, []byte(from)) {
 		panic(from + " is not in " + string(raw))
 	}
@@ -49,6 +50,15 @@ func settingOf(change func(*actuators.Setting)) []byte {
 		panic(err)
 	}
 	return raw
+}
+
+// allKnobs is a good Setting of all three knobs.
+func allKnobs(revision int) []byte {
+	return settingOf(func(s *actuators.Setting) {
+		s.Revision = uint64(revision)
+		s.Rate = &actuators.Rate{PerSecond: 400, Burst: 100, Instances: 2, Fallback: 6400, Min: 100, Max: 9000}
+		s.Shed = &actuators.Shed{Threshold: 0.5, Fallback: 0.75, Min: 0.4, Max: 1}
+	})
 }
 
 func apply(t testing.TB, g *Guard, now time.Time, raw []byte) {
@@ -90,6 +100,15 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 		{"300 kB", append(huge, `"}`...), actuators.RefusedTooLarge},
 		{"a number left out", edited(`"ceiling":100,`, ""), actuators.RefusedInvalid},
 		{"limit 0", edited(`"limit":50`, `"limit":0`), actuators.RefusedInvalid},
+		{"shed null", []byte(`{"schema":1,"shed":null}`), actuators.RefusedInvalid},
+		{"a number of shed left out", edited(`"threshold":0.5,`, ""), actuators.RefusedInvalid},
+		{"a threshold above its maximum", edited(`"threshold":0.5`, `"threshold":1.5`), actuators.RefusedInvalid},
+		{"a threshold of no number", edited(`"threshold":0.5`, `"threshold":"NaN"`), actuators.RefusedInvalid},
+		{"a number of rate left out", edited(`"burst":100,`, ""), actuators.RefusedInvalid},
+		{"no instances", edited(`"instances":2`, `"instances":0`), actuators.RefusedInvalid},
+		{"no burst", edited(`"burst":100`, `"burst":0`), actuators.RefusedInvalid},
+		// A8 (thanos-io/thanos#1326): 28 000 instead of 400.
+		{"a rate above its maximum", edited(`"per_second":400`, `"per_second":28000`), actuators.RefusedInvalid},
 		{"newer schema", edited(`"schema":1`, `"schema":2`), actuators.RefusedSchema},
 		{"other service", edited("checkout", "payments"), actuators.RefusedWrongService},
 		{"older epoch", edited(`"epoch":7`, `"epoch":6`), actuators.RefusedOldEpoch},
@@ -98,7 +117,7 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var log bytes.Buffer
 			g := simGuard(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			apply(t, g, epoch, setting(5, nil))
+			apply(t, g, epoch, allKnobs(5))
 			before := g.SnapshotAt(epoch)
 			for i := range 100 {
 				err := g.ApplyAt(epoch.Add(time.Duration(i)*time.Millisecond), c.raw)
@@ -109,6 +128,9 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 			s := g.SnapshotAt(epoch.Add(time.Second))
 			if s.Limit != before.Limit || s.Revision != 5 || s.LatencyTarget != before.LatencyTarget {
 				t.Errorf("limit %d, revision %d, target %v", s.Limit, s.Revision, s.LatencyTarget)
+			}
+			if s.ShedThreshold != 0.5 || s.RateLimit != 200 {
+				t.Errorf("shed threshold %v, rate %v per second", s.ShedThreshold, s.RateLimit)
 			}
 			if s.SettingRefused[c.reason] != 100 {
 				t.Errorf("%d refusals counted, expected 100", s.SettingRefused[c.reason])
@@ -199,6 +221,52 @@ func TestLease(t *testing.T) {
 			t.Errorf("limit %d, expected 60", got)
 		}
 	})
+	t.Run("the rate and the shed threshold drift like the limit", func(t *testing.T) {
+		g := simGuard(t, Config{})
+		apply(t, g, epoch, allKnobs(1))
+		for _, c := range []struct {
+			at         time.Duration
+			rate, shed float64
+		}{
+			{lease - time.Second, 200, 0.5},
+			{lease + lease/2, 800, 0.625}, // half of √(400·6400), half-way from 0.5 to 0.75
+			{2 * lease, 3200, 0.75},
+			{10 * lease, 3200, 0.75},
+		} {
+			s := g.SnapshotAt(epoch.Add(c.at))
+			if math.Abs(s.RateLimit-c.rate) > 1e-6*c.rate || math.Abs(s.ShedThreshold-c.shed) > 1e-6 {
+				t.Errorf("after %v: %v per second, threshold %v; expected %v, %v",
+					c.at, s.RateLimit, s.ShedThreshold, c.rate, c.shed)
+			}
+		}
+	})
+	t.Run("they stay in trouble, too", func(t *testing.T) {
+		g := simGuard(t, Config{})
+		apply(t, g, epoch, allKnobs(1))
+		if _, err := g.AcquireAt(epoch.Add(time.Second), Default); err != nil { // and never finishes
+			t.Fatal(err)
+		}
+		for d := time.Duration(0); d < 4*lease; d += time.Second {
+			g.SnapshotAt(epoch.Add(d))
+		}
+		if s := g.SnapshotAt(epoch.Add(4 * lease)); s.RateLimit != 200 || s.ShedThreshold != 0.5 {
+			t.Errorf("%v per second, threshold %v; expected the last good ones", s.RateLimit, s.ShedThreshold)
+		}
+	})
+	t.Run("a rate of zero drifts, too, and one at its maximum is off", func(t *testing.T) {
+		g := simGuard(t, Config{})
+		apply(t, g, epoch, settingOf(func(s *actuators.Setting) {
+			s.Rate = &actuators.Rate{PerSecond: 0, Burst: 10, Instances: 1, Fallback: 1000, Min: 0, Max: 1000}
+		}))
+		for _, c := range []struct {
+			at   time.Duration
+			want float64
+		}{{lease, 0}, {lease + lease/2, 500}, {2 * lease, math.Inf(1)}} {
+			if s := g.SnapshotAt(epoch.Add(c.at)); s.RateLimit != c.want {
+				t.Errorf("after %v: %v per second, expected %v", c.at, s.RateLimit, c.want)
+			}
+		}
+	})
 	t.Run("the ceiling lapses with it", func(t *testing.T) {
 		g := simGuard(t, Config{})
 		apply(t, g, epoch, setting(1, func(c *concurrency) { c.Ceiling = 60 }))
@@ -224,20 +292,27 @@ func TestLocalBoundsWin(t *testing.T) {
 	}
 }
 
-// A knob that governor no longer steers keeps its last values until their lease has run out.
-func TestSettingWithoutConcurrency(t *testing.T) {
+// A knob that governor no longer steers keeps its last values until their own lease has run out.
+func TestSettingWithoutAKnob(t *testing.T) {
+	const lease = 180 * time.Second
 	g := simGuard(t, Config{})
-	apply(t, g, epoch, setting(1, nil))
-	apply(t, g, epoch.Add(time.Minute), settingOf(func(s *actuators.Setting) {
-		s.Revision, s.Concurrency = 2, nil
-		s.Shed = &actuators.Shed{Threshold: 0.6, Fallback: 0.6, Min: 0.4, Max: 1}
+	apply(t, g, epoch, allKnobs(1))
+	apply(t, g, epoch.Add(time.Minute), settingOf(func(s *actuators.Setting) { // without rate and shed
+		s.Revision = 2
 	}))
 	s := g.SnapshotAt(epoch.Add(time.Minute))
-	if s.Revision != 2 || s.Limit != 50 {
-		t.Errorf("revision %d, limit %d; expected 2, 50", s.Revision, s.Limit)
+	if s.Revision != 2 || s.Limit != 50 || s.RateLimit != 200 || s.ShedThreshold != 0.5 {
+		t.Errorf("revision %d, limit %d, rate %v, threshold %v; expected the last good values",
+			s.Revision, s.Limit, s.RateLimit, s.ShedThreshold)
 	}
-	if got := limitAt(g, 2*180*time.Second); got != 80 {
-		t.Errorf("limit %d after two leases, expected the fallback", got)
+	apply(t, g, epoch.Add(2*time.Minute), settingOf(func(s *actuators.Setting) { // without concurrency
+		s.Revision, s.LeaseSeconds, s.Concurrency = 3, 86400, nil
+		s.Shed = &actuators.Shed{Threshold: 0.7, Fallback: 0.6, Min: 0.4, Max: 1}
+	}))
+	s = g.SnapshotAt(epoch.Add(2*time.Minute + 3*lease))
+	if s.Limit != 80 || s.RateLimit != 3200 || s.ShedThreshold != 0.7 || !s.Leased {
+		t.Errorf("later: limit %d, rate %v, threshold %v, leased %v; expected two fallbacks and what is still leased",
+			s.Limit, s.RateLimit, s.ShedThreshold, s.Leased)
 	}
 }
 
@@ -270,7 +345,7 @@ func TestRunCachesTheLastGoodSetting(t *testing.T) {
 		g := newGuard(t, Config{CacheFile: file})
 		done := make(chan error)
 		go func() {
-			done <- g.Run(ctx, &source{values: [][]byte{setting(1, nil), setting(2, nil), []byte(`{}`), nil}})
+			done <- g.Run(ctx, &source{values: [][]byte{setting(1, nil), allKnobs(2), []byte(`{}`), nil}})
 		}()
 		synctest.Wait()
 		cancel()
@@ -278,8 +353,10 @@ func TestRunCachesTheLastGoodSetting(t *testing.T) {
 			t.Errorf("Run returned %v at the end of its context", err)
 		}
 		again := newGuard(t, Config{CacheFile: file})
-		if s := again.Snapshot(); s.Revision != 2 || s.Limit != 50 || !s.Leased {
-			t.Errorf("from the cache: revision %d, limit %d, leased %v", s.Revision, s.Limit, s.Leased)
+		s := again.Snapshot()
+		if s.Revision != 2 || s.Limit != 50 || !s.Leased || s.RateLimit != 200 || s.ShedThreshold != 0.5 {
+			t.Errorf("from the cache: revision %d, limit %d, leased %v, %v per second, threshold %v",
+				s.Revision, s.Limit, s.Leased, s.RateLimit, s.ShedThreshold)
 		}
 		if files, _ := os.ReadDir(filepath.Dir(file)); len(files) != 1 {
 			t.Errorf("%d files beside the cache", len(files)-1)

@@ -32,7 +32,8 @@ func Example() {
 	// Output: 200 OK
 }
 
-// Health checks and scrapes pass a full service; the criticality comes from the route.
+// Health checks and scrapes pass a full service; the criticality comes from the route, the tenant
+// from what the edge has found out.
 func ExampleNew_options() {
 	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Min: 20, Max: 400})
 	handler := guardhttp.New(g, http.NotFoundHandler(),
@@ -44,6 +45,9 @@ func ExampleNew_options() {
 				return guard.Critical
 			}
 			return guard.Default
+		}),
+		guardhttp.WithKey(func(r *http.Request) string {
+			return r.Header.Get("X-Tenant-Id") // set by the edge, which has authenticated the tenant
 		}),
 	)
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 )
@@ -96,6 +97,90 @@ func TestRefusal(t *testing.T) {
 	}
 	if n := g.Snapshot().Refused["concurrency"][guard.Sheddable]; n != 50 {
 		t.Errorf("%d sheddable requests refused, expected 50", n)
+	}
+}
+
+// apply puts a Setting with these two knobs in force; the limit is the guard's own.
+func apply(t testing.TB, g *guard.Guard, rate actuators.Rate, threshold float64) {
+	t.Helper()
+	rate.Instances, rate.Fallback, rate.Max = 1, 1e6, 1e6
+	raw, err := actuators.Setting{
+		Schema: 1, Service: "checkout", Epoch: 1, Revision: 1, LeaseSeconds: 180, Rate: &rate,
+		Shed: &actuators.Shed{Threshold: threshold, Fallback: threshold, Max: 1},
+	}.Encode()
+	if err == nil {
+		err = g.Apply(raw)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// 429 is for those who are too fast, and says how long to wait: here the next token takes ten seconds.
+func TestRefusalByRate(t *testing.T) {
+	g := newGuard(t, 10)
+	apply(t, g, actuators.Rate{PerSecond: 0.1, Burst: 1}, 1)
+	url := serve(t, g, answer)
+	if resp := get(t, url); resp.StatusCode != http.StatusOK {
+		t.Fatalf("the first request got %s", resp.Status)
+	}
+	resp := get(t, url)
+	reason := resp.Header.Get(guardhttp.RefusedHeader)
+	if resp.StatusCode != http.StatusTooManyRequests || reason != "rate" {
+		t.Errorf("status %s, %s %q", resp.Status, guardhttp.RefusedHeader, reason)
+	}
+	if wait, err := strconv.Atoi(resp.Header.Get("Retry-After")); err != nil || wait < 9 || wait > 30 {
+		t.Errorf("Retry-After %q, expected the time to the next token or up to three times that",
+			resp.Header.Get("Retry-After"))
+	}
+}
+
+// Shedding is 503 as well. The key comes from the header, or from wherever WithKey finds it.
+func TestShedByCriticalityAndKey(t *testing.T) {
+	const limit, inFlight = 100, 85
+	start := time.Now()
+	g, err := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond, Min: limit, Max: limit,
+		Now: func() time.Time { return start }, // so that the shares stay as they are: a quarter for each class
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, g, actuators.Rate{PerSecond: 1e6, Burst: 1}, 0.6)
+	for range inFlight {
+		if _, err := g.Acquire(t.Context(), guard.Critical); err != nil {
+			t.Fatal(err)
+		}
+	}
+	header := serve(t, g, answer)
+	function := serve(t, g, answer, guardhttp.WithKey(func(r *http.Request) string { return r.URL.Query().Get("user") }))
+	admitted := func(url, criticality, key string) bool {
+		t.Helper()
+		resp := get(t, url, guardhttp.CriticalityHeader, criticality, guardhttp.KeyHeader, key)
+		_, _ = io.Copy(io.Discard, resp.Body)
+		eventually(t, g, "drained", func(s guard.Snapshot) bool { return s.InFlight == inFlight })
+		reason := resp.Header.Get(guardhttp.RefusedHeader)
+		if resp.StatusCode != http.StatusOK && (resp.StatusCode != http.StatusServiceUnavailable || reason != "shed") {
+			t.Fatalf("%s, %s %q", resp.Status, guardhttp.RefusedHeader, reason)
+		}
+		return resp.StatusCode == http.StatusOK
+	}
+	count := 0
+	for i := range 40 { // with 85 of 100 in flight, the lower 5/8 of the ranks are shed: half of the default class
+		key := fmt.Sprintf("user-%d", i)
+		byHeader := admitted(header, "default", key)
+		if byHeader {
+			count++
+		}
+		if admitted(function+"?user="+key, "default", "") != byHeader {
+			t.Errorf("%s fares differently by header and by function", key)
+		}
+		if !admitted(header, "critical", key) || admitted(header, "background", key) {
+			t.Errorf("%s: expected critical to be served, background to be shed", key)
+		}
+	}
+	if count < 8 || count > 32 {
+		t.Errorf("%d of 40 users of the default class served, expected about half", count)
 	}
 }
 

@@ -109,6 +109,56 @@ guard_shed_threshold{service="checkout"} 1
 	}
 }
 
+// The rate limit is there while there is one, as this instance's part, and the refusals of all policies are counted.
+func TestRateAndShed(t *testing.T) {
+	g := newGuard(t, "checkout", 2)
+	c := guardprom.New(g)
+	if n := testutil.CollectAndCount(c, "guard_rate_limit"); n != 0 {
+		t.Errorf("%d guard_rate_limit without a limit", n)
+	}
+	if err := g.Apply([]byte(`{
+		"schema": 1, "service": "checkout", "epoch": 1, "revision": 1, "lease_seconds": 180,
+		"rate": {"per_second": 0.5, "burst": 1, "instances": 4, "fallback": 100, "min": 0, "max": 100},
+		"shed": {"threshold": 0.4, "fallback": 0.6, "min": 0.4, "max": 1}
+	}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Acquire(t.Context(), guard.Critical); err != nil { // takes the only token
+		t.Fatal(err)
+	}
+	if _, err := g.Acquire(t.Context(), guard.Sheddable); err == nil {
+		t.Fatal("admitted beyond the rate")
+	}
+	if err := testutil.CollectAndCompare(c, strings.NewReader(`
+# HELP guard_rate_limit Admissions per second enforced now on this instance; absent without a limit.
+# TYPE guard_rate_limit gauge
+guard_rate_limit{service="checkout"} 0.125
+# HELP guard_refused_total Requests refused, by the policy that refused them.
+# TYPE guard_refused_total counter
+guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 1
+guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
+# HELP guard_shed_threshold Occupancy, in flight by limit, above which the least important requests are refused; 1: nothing is shed.
+# TYPE guard_shed_threshold gauge
+guard_shed_threshold{service="checkout"} 0.4
+`), "guard_rate_limit", "guard_refused_total", "guard_shed_threshold"); err != nil {
+		t.Error(err)
+	}
+	problems, err := testutil.CollectAndLint(c)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("promlint: %v, %v", problems, err)
+	}
+}
+
 func histogramOf(t testing.TB, c prometheus.Collector) *dto.Histogram {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
