@@ -101,8 +101,9 @@ func (n *Number) UnmarshalJSON(b []byte) error {
 }
 
 // Measurement is what one tick knows of one service: one snapshot, evaluated at one instant. Where the whole snapshot
-// failed (the query timed out, nothing was found), Invalid says why and Instances is empty. A Measurement is read-only
-// once it is handed to a loop.
+// failed (the query timed out, nothing was found, nobody can be judged), Invalid says why; Instances then lists who is
+// known to be there, with the ages and reasons that are known, or is empty. A Measurement is read-only once it is handed
+// to a loop.
 type Measurement struct {
 	Service   string
 	At        time.Time     // evaluation time of the queries

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -138,7 +139,10 @@ func (rec *recording) body() string {
 	return string(b)
 }
 
-// fake is a Prometheus that answers every query as its handler says, and counts them.
+const empty = `{"status":"success","data":{"resultType":"vector","result":[]}}`
+
+// fake is a Prometheus that answers the queries of the ticks as its handler says, and counts them. Of burn rates it
+// knows nothing.
 type fake struct {
 	*httptest.Server
 	queries atomic.Int64
@@ -147,12 +151,18 @@ type fake struct {
 func newFake(t testing.TB, h http.HandlerFunc) *fake {
 	f := &fake{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ofBurnRates(r.FormValue("query")) {
+			fmt.Fprint(w, empty)
+			return
+		}
 		f.queries.Add(1)
 		h(w, r)
 	}))
 	t.Cleanup(f.Close)
 	return f
 }
+
+func ofBurnRates(query string) bool { return strings.Contains(query, "burn_completed") }
 
 // answering returns a fake with one fixed reply.
 func answering(t testing.TB, body string) *fake {

@@ -1,6 +1,7 @@
 package signals
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -20,8 +21,11 @@ type Group struct {
 	api      v1.API
 	key      groupKey
 	timing   control.Timing
-	services []Service
-	query    string
+	services []subject
+	owner    map[string]string // the services' names, by the values of the labels that identify them
+	query    string            // "": all queries are the user's own
+	own      []ownQuery
+	burn     *burnRates
 	deadline time.Duration
 
 	inFlight sync.Mutex // held while the query runs
@@ -46,8 +50,18 @@ func (g *Group) Timing() control.Timing { return g.timing }
 // Deadline bounds one call of Measure; it is at most 0.8 of the period.
 func (g *Group) Deadline() time.Duration { return g.deadline }
 
-// Query is the PromQL that Measure evaluates, for people who want to see it with their own eyes.
-func (g *Group) Query() string { return g.query }
+// Queries are the PromQL that the group evaluates: in each period, and last, more slowly, that of the burn rates. For
+// people who want to see it with their own eyes.
+func (g *Group) Queries() []string {
+	var all []string
+	if g.query != "" {
+		all = append(all, g.query)
+	}
+	for _, q := range g.own {
+		all = append(all, q.query)
+	}
+	return append(all, g.burn.query)
+}
 
 // String identifies the group in a log line.
 func (g *Group) String() string {
@@ -81,45 +95,115 @@ func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measuremen
 	}
 	defer g.inFlight.Unlock()
 
-	var ex exchange
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, &ex), g.deadline)
-	defer cancel()
-	started := time.Now()
-	limit := g.deadline
-	if d, ok := ctx.Deadline(); ok { // the caller's may be earlier
-		limit = d.Sub(started).Round(time.Millisecond)
-	}
-	value, warnings, _, err := g.api.Query(ctx, g.query, now, v1.WithTimeout(serverTimeout(limit)))
-	took := time.Since(started)
+	g.burn.refresh(g, now)
 
-	var reason control.Reason
-	var detail string
-	vector, isVector := value.(model.Vector)
-	switch {
-	case err != nil:
-		reason, detail = explain(err, ex, limit)
-	case !isVector:
-		reason, detail = control.QueryError, fmt.Sprintf("Prometheus answered with %T, not a vector", value)
+	r, a, faults := g.snapshot(ctx, now)
+	if a.reason != "" {
+		g.failed(a.detail)
+		return g.invalid(now, a.took, a.reason, a.detail)
 	}
-	if reason != "" {
-		g.failed(detail)
-		return g.invalid(now, took, reason, detail)
-	}
-
-	r := tabulate(vector)
-	g.answered(started.Add(took), took, ex.skew, r.observedScrape(g.key.window))
-	partial := partialOf(warnings)
+	g.answered(a, r.observedScrape(g.key.window))
 	ms := make([]control.Measurement, len(g.services))
 	for i, s := range g.services {
-		m := control.Measurement{Service: s.Name, At: now, Window: g.key.window, Took: took, Partial: partial}
-		if ex.skew.Abs() > s.StaleAfter {
-			m.Invalid, m.Detail = control.Clock, skewDetail(ex.skew)
+		m := control.Measurement{Service: s.Name, At: now, Window: g.key.window, Took: a.took, Partial: a.partial}
+		if a.skew.Abs() > s.StaleAfter {
+			m.Invalid, m.Detail = control.Clock, skewDetail(a.skew)
 		} else {
-			r.fill(&m, s, now)
+			r.fill(&m, s, now, faults)
 		}
+		m.Burn = g.burn.of(s, now)
 		ms[i] = m
 	}
 	return ms
+}
+
+// answer is what became of one query.
+type answer struct {
+	vector  model.Vector
+	partial string // the server's warnings
+	started time.Time
+	took    time.Duration
+	exchange
+	reason control.Reason // "": answered
+	detail string
+}
+
+// ask evaluates one query at the instant now, within the deadline or the earlier one of ctx.
+func (g *Group) ask(ctx context.Context, query string, now time.Time, deadline time.Duration) answer {
+	a := answer{started: time.Now()}
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, &a.exchange), deadline)
+	defer cancel()
+	if d, ok := ctx.Deadline(); ok { // the caller's may be earlier
+		deadline = d.Sub(a.started).Round(time.Millisecond)
+	}
+	value, warnings, _, err := g.api.Query(ctx, query, now, v1.WithTimeout(serverTimeout(deadline)))
+	a.took = time.Since(a.started)
+	vector, isVector := value.(model.Vector)
+	switch {
+	case err != nil:
+		a.reason, a.detail = explain(err, a.exchange, deadline)
+	case !isVector:
+		a.reason, a.detail = control.QueryError, fmt.Sprintf("Prometheus answered with %T, not a vector", value)
+	default:
+		a.vector, a.partial = vector, partialOf(warnings)
+	}
+	return a
+}
+
+// snapshot asks the query of the tick and the user's own ones, side by side. The answer sums them up; it has failed
+// only where nothing can be known.
+func (g *Group) snapshot(ctx context.Context, now time.Time) (reply, answer, faults) {
+	own := make([]answer, len(g.own))
+	var wg sync.WaitGroup
+	for i, q := range g.own {
+		wg.Go(func() { own[i] = g.ask(ctx, q.query, now, g.deadline) })
+	}
+	var r reply
+	var sum answer
+	if g.query != "" {
+		sum = g.ask(ctx, g.query, now, g.deadline)
+		r = g.tabulate(sum.vector)
+	} else {
+		r = reply{}
+	}
+	wg.Wait()
+	faults := faults{}
+	for i, q := range g.own {
+		a := own[i]
+		if g.query == "" && q.signal == Offered { // who is there, and since when
+			took, partial := sum.took, sum.partial
+			sum = a
+			sum.took, sum.partial = max(took, a.took), joinedWarnings(partial, a.partial)
+		} else {
+			sum.took, sum.partial = max(sum.took, a.took), joinedWarnings(sum.partial, a.partial)
+		}
+		if a.reason != "" {
+			faults[q.signal] = control.Missing(a.reason, fmt.Sprintf("the query of %s: %s", q.signal, a.detail))
+			continue
+		}
+		r.merge(g.services[0], q.signal, a.vector)
+	}
+	return r, sum, faults
+}
+
+// tabulate sorts the samples by the services of the group.
+func (g *Group) tabulate(v model.Vector) reply {
+	return tabulate(v, func(m model.Metric) (string, bool) {
+		if g.key.alone != "" {
+			return g.key.alone, true
+		}
+		name, ok := g.owner[g.identity(m)]
+		return name, ok
+	}, model.LabelName(g.key.instance))
+}
+
+// identity joins the values of the labels that identify a service.
+func (g *Group) identity(m model.Metric) string {
+	var b strings.Builder
+	for _, name := range strings.Split(g.key.ids, ", ") {
+		b.WriteString(strconv.Quote(string(m[model.LabelName(name)])))
+	}
+	return b.String()
 }
 
 func (g *Group) invalid(now time.Time, took time.Duration, why control.Reason, detail string) []control.Measurement {
@@ -127,7 +211,7 @@ func (g *Group) invalid(now time.Time, took time.Duration, why control.Reason, d
 	for i, s := range g.services {
 		ms[i] = control.Measurement{
 			Service: s.Name, At: now, Window: g.key.window, Took: took, Invalid: why, Detail: detail,
-			Quantile: control.Missing(why, detail),
+			Quantile: control.Missing(why, detail), Burn: g.burn.of(s, now),
 		}
 	}
 	return ms
@@ -139,10 +223,10 @@ func (g *Group) failed(detail string) {
 	g.health.OK, g.health.Error = false, detail
 }
 
-func (g *Group) answered(at time.Time, took, skew time.Duration, observed control.Reading) {
+func (g *Group) answered(a answer, observed control.Reading) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.health = Health{OK: true, Latency: took, LastOK: at, Skew: skew}
+	g.health = Health{OK: true, Latency: a.took, LastOK: a.started.Add(a.took), Skew: a.skew}
 	g.observed = observed
 }
 
@@ -165,6 +249,13 @@ func partialOf(warnings v1.Warnings) string {
 		}
 	}
 	return strings.Join(kept, "; ")
+}
+
+func joinedWarnings(a, b string) string {
+	if a == "" || b == "" || a == b {
+		return cmp.Or(a, b)
+	}
+	return a + "; " + b
 }
 
 func skewDetail(skew time.Duration) string {

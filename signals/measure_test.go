@@ -72,7 +72,7 @@ func TestRecordedReplyOfARealServer(t *testing.T) {
 func TestNaNIsNotANumber(t *testing.T) {
 	t.Run("while there is traffic it is a fault", func(t *testing.T) {
 		m := measure(t, healthy(t).set(sigQuantile, "", "NaN").body())
-		isMissing(t, "quantile", m.Quantile, control.NaN, metricBucket)
+		isMissing(t, "quantile", m.Quantile, control.NaN, "guard_latency_seconds_bucket")
 		if m.Invalid != "" || text(m.Instances[0].Mean) != "0.08" {
 			t.Errorf("the other signals are as good as before: %+v", m)
 		}

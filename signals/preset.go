@@ -133,6 +133,70 @@ func parseSelector(text string) (selector, error) {
 	return s, nil
 }
 
+// String lists the matchers.
+func (s selector) String() string {
+	texts := make([]string, len(s.matchers))
+	for i, m := range s.matchers {
+		texts[i] = m.String()
+	}
+	return joined(texts...)
+}
+
+// exist matches the series that have the labels that s asks about.
+func (s selector) exist() string {
+	texts := make([]string, len(s.matchers))
+	for i, m := range s.matchers {
+		texts[i] = m.Name + `!=""`
+	}
+	return joined(texts...)
+}
+
+// sources lists where each signal of a valid histogram comes from. A selector of requests with a certain outcome has a
+// companion, hasLabels: with it, nothing found means none; without it, that the selector asks about labels that are not
+// there.
+func (h Histogram) sources() map[string]source {
+	parse := func(text string) selector {
+		s, _ := parseSelector(text) // validated
+		return s
+	}
+	all, admitted, refused := parse(h.Selector), parse(h.Admitted), parse(h.Refused)
+	if h.Admitted == "" && h.Refused != "" && refused.metric == "" {
+		inverse, _ := refused.matchers[0].Inverse() // the only one
+		admitted.matchers = []*labels.Matcher{inverse}
+	}
+	count, bucket := h.Metric+"_count", h.Metric+"_bucket"
+	every := source{count, all.String()}
+	let := joined(all.String(), admitted.String())
+	m := map[string]source{
+		sigSeen: every, sigUp: every, sigSamples: every, sigBefore: every,
+		sigCompleted: {count, let}, sigLatencySum: {h.Metric + "_sum", let},
+		sigBucket: {bucket, let}, sigQuantile: {bucket, let}, sigEdges: {bucket, all.String()},
+	}
+	outcome := func(signal, matchers string, s selector) {
+		m[signal] = source{count, joined(matchers, s.String())}
+		m[hasLabels(signal)] = source{count, joined(all.String(), s.exist())}
+	}
+	if len(admitted.matchers) > 0 {
+		outcome(sigCompleted, all.String(), admitted)
+	}
+	if h.Failed != "" {
+		outcome(sigFailed, let, parse(h.Failed))
+	}
+	switch {
+	case refused.metric != "":
+		m[sigRefused] = source{refused.metric, refused.String()}
+	case h.Refused != "":
+		outcome(sigRefused, all.String(), refused)
+	case h.Admitted != "":
+		m[sigTotal] = every
+	}
+	if h.InFlight != "" {
+		g := parse(h.InFlight)
+		m[sigInFlight] = source{g.metric, g.String()}
+	}
+	return m
+}
+
 // validateHistogram reports everything that is wrong with the selectors of the service.
 func (s *Service) validateHistogram(check func(ok bool, format string, args ...any)) {
 	h := s.Histogram
@@ -160,6 +224,7 @@ func (s *Service) validateHistogram(check func(ok bool, format string, args ...a
 		case "inflight":
 			check(f.text == "" || err != nil || sel.metric != "", "inflight: %q does not name the metric", f.text)
 		case "refused":
+			check(f.text == "" || err != nil || sel.metric != "" || len(sel.matchers) > 0, "refused: %q selects everything", f.text)
 			check(err != nil || sel.metric != "" || len(sel.matchers) < 2 || h.Admitted != "",
 				"refused: the rest of %q cannot be said in one selector: set admitted too", f.text)
 		}
@@ -184,6 +249,7 @@ func (s *Service) validateQueries(check func(ok bool, format string, args ...any
 		check(known[signal], "query of %q: no such signal (known: %v)", signal, Signals())
 	}
 	if s.Preset == Custom {
+		check(len(s.Labels) == 0, "labels mean nothing to the preset %s: put them into the queries", Custom)
 		for _, signal := range []Signal{Offered, Mean} {
 			_, ok := s.Queries[signal]
 			check(ok, "the preset %s needs a query of %s", Custom, signal)

@@ -1,6 +1,7 @@
 package signals
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -12,167 +13,297 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/seed-de83e32b/governor/control"
 )
 
 // signalLabel marks each branch of a group's query in the reply.
 const signalLabel = "governor_signal"
 
-// The signals of the preset guard, values of signalLabel.
+// The signals of the presets, values of signalLabel.
 const (
-	sigSeen        = "seen"    // time of the newest raw sample, Unix seconds, with every label of the series
-	sigUp          = "up"      // whether the target that exported the instance lately can be scraped
-	sigSamples     = "samples" // raw samples in the window
-	sigBefore      = "before"  // raw samples in the window before it
-	sigLimit       = "limit"
-	sigInFlight    = "inflight"
-	sigServiceTime = "service_time"
-	sigRevision    = "revision"
-	sigOffered     = "offered"
-	sigAdmitted    = "admitted"
-	sigRefused     = "refused"
-	sigFailed      = "failed"
-	sigBinding     = "binding"
-	sigCompleted   = "completed"
-	sigLatencySum  = "latency_sum"
-	sigBucket      = "bucket"   // completed within an SLO's latency, by le
-	sigEdges       = "edges"    // the bucket edges there are, by service
-	sigQuantile    = "quantile" // the objective's quantile, by service
+	sigSeen          = "seen"    // time of the newest raw sample, Unix seconds
+	sigUp            = "up"      // whether the target that exported the instance lately can be scraped
+	sigSamples       = "samples" // raw samples in the window
+	sigBefore        = "before"  // raw samples in the window before it
+	sigLimit         = "limit"
+	sigInFlight      = "inflight"
+	sigServiceTime   = "service_time"
+	sigRevision      = "revision"
+	sigShedThreshold = "shed_threshold"
+	sigOffered       = "offered"
+	sigAdmitted      = "admitted"
+	sigRefused       = "refused"
+	sigRefusedByRate = "refused_by_rate"
+	sigClassOffered  = "class_offered" // by criticality
+	sigClassRefused  = "class_refused" // by criticality, the rate limit's left out
+	sigFailed        = "failed"
+	sigBinding       = "binding"
+	sigCompleted     = "completed"
+	sigTotal         = "total" // all that the histogram counts, admitted or refused
+	sigLatencySum    = "latency_sum"
+	sigBucket        = "bucket"   // completed within an SLO's latency, by le
+	sigEdges         = "edges"    // the bucket edges there are, by service
+	sigQuantile      = "quantile" // the objective's quantile, by service
 )
+
+// hasLabels is the signal that counts the series with the labels that the selector of another signal asks about.
+func hasLabels(signal string) string { return signal + "_labels" }
 
 // memory is how long an instance that cannot be scraped stays in the snapshot, as stale: Prometheus's own look-back.
 const memory = 5 * time.Minute
 
-// The metrics of the preset guard.
-const (
-	metricLimit  = "guard_limit" // also stands for the instance: one raw series each, always there
-	metricBucket = "guard_latency_seconds_bucket"
-)
+// criticalityLabel tells the classes of guard's counters apart.
+const criticalityLabel = "criticality"
 
-// gauges are read raw, one series an instance with all its labels, so that the series of a process that is gone cannot
-// mix with its successor's.
-var gauges = []struct{ signal, metric, expr string }{
-	{sigSeen, metricLimit, "timestamp(guard_limit{%s})"},
-	{sigSamples, metricLimit, "count_over_time(guard_limit{%s}[$W])"},
-	{sigBefore, metricLimit, "count_over_time(guard_limit{%s}[$W] offset $W)"},
-	{sigLimit, metricLimit, "guard_limit{%s}"},
-	{sigInFlight, "guard_inflight", "avg_over_time(guard_inflight{%s}[$W])"},
-	{sigServiceTime, "guard_service_time_seconds", "guard_service_time_seconds{%s}"},
-	{sigRevision, "guard_setting_revision", "guard_setting_revision{%s}"},
-}
+// source is where a signal comes from: a metric, and matchers besides those that name the service.
+type source struct{ metric, matchers string }
 
-// counters are read as increase over the window, summed over the labels that are not the instance's.
-var counters = []struct{ signal, metric string }{
-	{sigOffered, "guard_offered_total"},
-	{sigAdmitted, "guard_admitted_total"},
-	{sigRefused, "guard_refused_total"},
-	{sigFailed, "guard_failed_total"},
-	{sigBinding, "guard_binding_seconds_total"},
-	{sigCompleted, "guard_latency_seconds_count"},
-	{sigLatencySum, "guard_latency_seconds_sum"},
-}
-
-// metricOf names the metric behind a signal, for the operator.
-var metricOf = func() map[string]string {
-	m := map[string]string{sigUp: "up", sigBucket: metricBucket, sigEdges: metricBucket, sigQuantile: metricBucket}
-	for _, g := range gauges {
-		m[g.signal] = g.metric
+// guardSources are the metrics of the preset guard. The limit stands for the instance too: one raw series each, always
+// there.
+var guardSources = func() map[string]source {
+	const bucket = "guard_latency_seconds_bucket"
+	m := map[string]source{}
+	for signal, metric := range map[string]string{
+		sigSeen: "guard_limit", sigUp: "guard_limit", sigSamples: "guard_limit", sigBefore: "guard_limit",
+		sigLimit: "guard_limit", sigInFlight: "guard_inflight", sigServiceTime: "guard_service_time_seconds",
+		sigRevision: "guard_setting_revision", sigShedThreshold: "guard_shed_threshold",
+		sigOffered: "guard_offered_total", sigAdmitted: "guard_admitted_total", sigRefused: "guard_refused_total",
+		sigClassOffered: "guard_offered_total", sigFailed: "guard_failed_total",
+		sigBinding: "guard_binding_seconds_total", sigCompleted: "guard_latency_seconds_count",
+		sigLatencySum: "guard_latency_seconds_sum", sigBucket: bucket, sigEdges: bucket, sigQuantile: bucket,
+	} {
+		m[signal] = source{metric: metric}
 	}
-	for _, c := range counters {
-		m[c.signal] = c.metric
-	}
+	m[sigRefusedByRate] = source{metric: "guard_refused_total", matchers: `reason="rate"`}
+	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!="rate"`}
 	return m
 }()
+
+// subject is a Service with everything derived from its description.
+type subject struct {
+	Service
+	from map[string]source
+	ids  map[string]string // labels that tell the series of this service from those of others
+}
+
+// edge is the SLO's latency in the unit of the histogram.
+func (s subject) edge() float64 { return s.SLO.Latency.Seconds() / s.Histogram.unit() }
+
+func newSubject(s Service) subject {
+	sub := subject{Service: s, ids: maps.Clone(s.Labels), from: map[string]source{}}
+	switch s.Preset {
+	case Guard:
+		if sub.ids == nil {
+			sub.ids = map[string]string{}
+		}
+		sub.ids["service"] = s.Name
+		sub.from = guardSources
+	case HTTPHistogram:
+		sub.from = s.Histogram.sources()
+	}
+	return sub
+}
+
+// selector is how an operator would look for the signal of the service.
+func (s subject) selector(signal string) string {
+	from, ok := s.from[signal]
+	if !ok {
+		return "the query of " + signal
+	}
+	return from.metric + "{" + joined(from.matchers, equalities(s.ids)) + "}"
+}
 
 // groupKey is what the services of one query have in common.
 type groupKey struct {
 	preset                 Preset
+	histogram              Histogram
+	instance, ids          string // label names
 	scrape, window, period time.Duration
 	objective              float64
+	alone                  string // the service that has queries of its own
 }
 
-func keyOf(s Service) groupKey {
-	return groupKey{s.Preset, s.Timing.Scrape, s.Timing.Window, s.Timing.Period, s.SLO.Objective}
+func keyOf(s subject) groupKey {
+	k := groupKey{
+		preset: s.Preset, histogram: s.Histogram, instance: s.InstanceLabel,
+		ids:    strings.Join(slices.Sorted(maps.Keys(s.ids)), ", "),
+		scrape: s.Timing.Scrape, window: s.Timing.Window, period: s.Timing.Period, objective: s.SLO.Objective,
+	}
+	if len(s.Queries) > 0 {
+		k.alone = s.Name
+	}
+	return k
 }
 
 // getBudget bounds a query that travels in a URL: common proxies refuse request lines above 8 KiB.
 const getBudget = 7000
 
-// buildQuery returns the union of all signals of the services. Where the query is asked by GET and naming every
+// within builds a query for the services, by name if it may be of any length. Where it is asked by GET and naming every
 // service would make the URL too long, it reads all services in Prometheus and the reply is filtered here.
-func buildQuery(k groupKey, services []Service, get bool) string {
+func within(get bool, services []subject, build func(selectors []string) string) string {
 	named := selectors(services, true)
-	q := unionOf(k, services, named)
+	q := build(named)
 	if get && len(url.QueryEscape(q)) > getBudget && len(named) == 1 {
-		q = unionOf(k, services, selectors(services, false))
+		q = build(selectors(services, false))
 	}
 	return q
 }
 
-func unionOf(k groupKey, services []Service, selectors []string) string {
-	window := promDuration(k.window)
-	// each evaluates expr for every selector. The selectors match different services, so no series meets itself.
-	each := func(expr string) string {
-		expr = strings.ReplaceAll(expr, "$W", window)
-		parts := make([]string, len(selectors))
-		for i, sel := range selectors {
-			parts[i] = fmt.Sprintf(expr, sel)
-		}
-		return strings.Join(parts, " or ")
-	}
-	var branches []string
-	add := func(signal, expr string) {
-		branches = append(branches, fmt.Sprintf(`label_replace(%s, %q, %q, "", "")`, expr, signalLabel, signal))
-	}
-
-	for _, g := range gauges {
-		add(g.signal, each(g.expr))
-	}
-	add(sigUp, fmt.Sprintf("(%s) * 0 + on (job, instance) group_left () max by (job, instance) (up)",
-		each("last_over_time(guard_limit{%s}["+promDuration(memory)+"])")))
-	for _, c := range counters {
-		add(c.signal, fmt.Sprintf("sum by (service, instance) (%s)", each("increase("+c.metric+"{%s}[$W])")))
-	}
-	add(sigBucket, fmt.Sprintf("sum by (service, instance, le) (%s)",
-		each("increase(guard_latency_seconds_bucket{%s, le=~"+strconv.Quote(edgePattern(services))+"}[$W])")))
-	add(sigEdges, fmt.Sprintf("count by (service, le) (%s)", each("guard_latency_seconds_bucket{%s}")))
-	add(sigQuantile, fmt.Sprintf("histogram_quantile(%s, sum by (service, le) (%s))",
-		strconv.FormatFloat(k.objective, 'f', -1, 64), each("increase(guard_latency_seconds_bucket{%s}[$W])")))
-	return strings.Join(branches, "\nor ")
+// builder assembles the union of all signals of a group.
+type builder struct {
+	key       groupKey
+	from      map[string]source
+	selectors []string // matchers of the services; they match different series, so that no series meets itself
+	edges     string   // pattern of the bucket edges at the SLOs
+	branches  []string
 }
 
-// selectors returns one set of label matchers for each distinct set of extra labels among the services.
-func selectors(services []Service, byName bool) []string {
-	names := map[string][]string{}
+func newBuilder(k groupKey, services []subject, selectors []string) *builder {
+	return &builder{key: k, from: services[0].from, selectors: selectors, edges: edgePattern(services)}
+}
+
+func (b *builder) String() string { return strings.Join(b.branches, "\nor ") }
+
+// add marks the expression as the signal.
+func (b *builder) add(signal, expr string) {
+	b.branches = append(b.branches, fmt.Sprintf(`label_replace(%s, %q, %q, "", "")`, expr, signalLabel, signal))
+}
+
+// each puts the selectors of the signal in the place of $ in the template, and joins the results.
+func (b *builder) each(template, signal string, more ...string) string {
+	from := b.from[signal]
+	parts := make([]string, len(b.selectors))
+	for i, sel := range b.selectors {
+		matchers := joined(append([]string{from.matchers, sel}, more...)...)
+		parts[i] = strings.Replace(template, "$", from.metric+"{"+matchers+"}", 1)
+	}
+	return strings.Join(parts, " or ")
+}
+
+// over is the range function over a window of each series of the signal.
+func (b *builder) over(function string, window time.Duration, signal string, more ...string) string {
+	return b.each(function+"($["+promDuration(window)+"])", signal, more...)
+}
+
+// by aggregates over everything but the labels of the service, and those given.
+func (b *builder) by(aggregation, expr string, more ...string) string {
+	return aggregation + " by (" + joined(append([]string{b.key.ids}, more...)...) + ") (" + expr + ")"
+}
+
+// measurement is the query of a tick.
+func (b *builder) measurement() string {
+	k, inst := b.key, b.key.instance
+	w := "[" + promDuration(k.window) + "]"
+	counter := func(signal string) {
+		b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst))
+	}
+	if k.preset == Guard {
+		// Gauges are read raw, one series an instance with all its labels, so that the series of a process that is gone
+		// cannot mix with its successor's.
+		for _, g := range []struct{ signal, template string }{
+			{sigSeen, "timestamp($)"}, {sigSamples, "count_over_time($" + w + ")"},
+			{sigBefore, "count_over_time($" + w + " offset " + promDuration(k.window) + ")"}, {sigLimit, "$"},
+			{sigInFlight, "avg_over_time($" + w + ")"}, {sigServiceTime, "$"}, {sigRevision, "$"}, {sigShedThreshold, "$"},
+		} {
+			b.add(g.signal, b.each(g.template, g.signal))
+		}
+		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
+		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByRate, sigFailed, sigBinding} {
+			counter(signal)
+		}
+		for _, signal := range []string{sigClassOffered, sigClassRefused} {
+			b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst, criticalityLabel))
+		}
+	} else {
+		// The histogram has many series an instance. Two jobs that scrape it are kept apart, so as to be noticed.
+		b.add(sigSeen, b.by("max", b.each("timestamp($)", sigSeen), inst, model.JobLabel))
+		b.add(sigSamples, b.by("max", b.over("count_over_time", k.window, sigSamples), inst, model.JobLabel))
+		b.add(sigBefore, b.by("max", b.each("count_over_time($"+w+" offset "+promDuration(k.window)+")", sigBefore),
+			inst, model.JobLabel))
+		b.up("(" + b.by("max", b.over("last_over_time", memory, sigUp), inst, model.JobLabel, model.InstanceLabel) + ")")
+		for _, signal := range []string{sigTotal, sigRefused, sigFailed} {
+			if _, ok := b.from[signal]; ok {
+				counter(signal)
+			}
+		}
+		if _, ok := b.from[sigInFlight]; ok {
+			b.add(sigInFlight, b.by("sum", b.over("avg_over_time", k.window, sigInFlight), inst))
+		}
+		b.labels(inst)
+	}
+	counter(sigCompleted)
+	counter(sigLatencySum)
+	b.add(sigBucket, b.by("sum", b.over("increase", k.window, sigBucket, b.edges), inst, model.BucketLabel))
+	b.add(sigEdges, b.by("count", b.each("$", sigEdges), model.BucketLabel))
+	b.add(sigQuantile, fmt.Sprintf("histogram_quantile(%s, %s)", strconv.FormatFloat(k.objective, 'f', -1, 64),
+		b.by("sum", b.over("increase", k.window, sigQuantile), model.BucketLabel)))
+	return b.String()
+}
+
+// up marks the instances in expr that were there lately with whether their target can be scraped now.
+func (b *builder) up(expr string) {
+	b.add(sigUp, expr+" * 0 + on (job, instance) group_left () max by (job, instance) (up)")
+}
+
+// labels counts, for each selector that asks about labels of the histogram, the series that have them.
+func (b *builder) labels(by ...string) {
+	for _, signal := range []string{sigCompleted, sigRefused, sigFailed} {
+		if has := hasLabels(signal); b.from[has].metric != "" {
+			b.add(has, b.by("count", b.each("$", has), by...))
+		}
+	}
+}
+
+// selectors returns one set of label matchers for each distinct set of identifying labels among the services, but for
+// one label: that which has the most values is matched by all of them at once.
+func selectors(services []subject, byName bool) []string {
+	values := map[string]map[string]bool{}
 	for _, s := range services {
-		m := labelMatchers(s.Labels)
-		names[m] = append(names[m], s.Name)
+		for name, value := range s.ids {
+			if values[name] == nil {
+				values[name] = map[string]bool{}
+			}
+			values[name][value] = true
+		}
+	}
+	if len(values) == 0 {
+		return []string{""}
+	}
+	names := slices.Sorted(maps.Keys(values))
+	most := slices.MaxFunc(names, func(a, b string) int { return cmp.Compare(len(values[a]), len(values[b])) })
+
+	matched := map[string][]string{}
+	for _, s := range services {
+		others := maps.Clone(s.ids)
+		delete(others, most)
+		matched[equalities(others)] = append(matched[equalities(others)], s.ids[most])
 	}
 	var out []string
-	for _, matchers := range slices.Sorted(maps.Keys(names)) {
-		service := `service!=""`
+	for _, others := range slices.Sorted(maps.Keys(matched)) {
+		many := most + `!=""`
 		if byName {
-			service = serviceMatcher(names[matchers])
+			many = oneOf(most, matched[others])
 		}
-		if matchers != "" {
-			service += ", " + matchers
-		}
-		out = append(out, service)
+		out = append(out, joined(many, others))
 	}
 	return out
 }
 
-func serviceMatcher(names []string) string {
-	if len(names) == 1 {
-		return "service=" + strconv.Quote(names[0])
+// oneOf matches the label if it has one of the values.
+func oneOf(label string, values []string) string {
+	if len(values) == 1 {
+		return label + "=" + strconv.Quote(values[0])
 	}
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = regexp.QuoteMeta(n)
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = regexp.QuoteMeta(v)
 	}
-	return "service=~" + strconv.Quote(strings.Join(quoted, "|"))
+	return label + "=~" + strconv.Quote(strings.Join(quoted, "|"))
 }
 
-func labelMatchers(labels map[string]string) string {
+// equalities matches the labels if they have the values.
+func equalities(labels map[string]string) string {
 	var m []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		m = append(m, name+"="+strconv.Quote(labels[name]))
@@ -180,21 +311,18 @@ func labelMatchers(labels map[string]string) string {
 	return strings.Join(m, ", ")
 }
 
-// selector is how an operator would look for the metric of the service.
-func (s Service) selector(metric string) string {
-	m := serviceMatcher([]string{s.Name})
-	if l := labelMatchers(s.Labels); l != "" {
-		m += ", " + l
-	}
-	return metric + "{" + m + "}"
+// joined lists what is not empty.
+func joined(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(slices.Clone(parts), func(p string) bool { return p == "" }), ", ")
 }
 
 // edgePattern matches the bucket edges at the SLOs of the services, in each spelling: an exporter or an older server
 // writes one second as "1", OpenMetrics and Prometheus 3 as "1.0".
-func edgePattern(services []Service) string {
+func edgePattern(services []subject) string {
 	var all []string
 	for _, s := range services {
-		v := s.SLO.Latency.Seconds()
+		// Fifteen digits: what the conversion from seconds has added to the sixteenth is not part of the edge's name.
+		v, _ := strconv.ParseFloat(strconv.FormatFloat(s.edge(), 'g', 15, 64), 64)
 		for _, format := range []byte{'f', 'g'} {
 			text := strconv.FormatFloat(v, format, -1, 64)
 			all = append(all, regexp.QuoteMeta(text))
@@ -204,13 +332,42 @@ func edgePattern(services []Service) string {
 		}
 	}
 	slices.Sort(all)
-	return strings.Join(slices.Compact(all), "|")
+	return "le=~" + strconv.Quote(strings.Join(slices.Compact(all), "|"))
 }
 
-// sameEdge says whether the le label is the edge at the latency v, however it is spelt.
+// sameEdge says whether the le label is the edge v, however it is spelt.
 func sameEdge(le string, v float64) bool {
 	e, err := strconv.ParseFloat(le, 64)
 	return err == nil && math.Abs(e-v) <= 1e-9*v
 }
 
 func promDuration(d time.Duration) string { return model.Duration(d).String() }
+
+// The signals of the burn rates: each over several windows, by service.
+func burnSignal(signal string, window time.Duration) string {
+	return "burn_" + signal + "_" + promDuration(window)
+}
+
+// burnWindows lists the windows of the burn rates.
+func burnWindows() []time.Duration {
+	var all []time.Duration
+	for _, r := range control.BurnRates {
+		all = append(all, r.Long, r.Short)
+	}
+	return all
+}
+
+// burn is the query of the burn rates.
+func (b *builder) burn() string {
+	for _, w := range burnWindows() {
+		b.add(burnSignal(sigCompleted, w), b.by("sum", b.over("increase", w, sigCompleted)))
+		b.add(burnSignal(sigBucket, w), b.by("sum", b.over("increase", w, sigBucket, b.edges), model.BucketLabel))
+		if _, ok := b.from[sigFailed]; ok {
+			b.add(burnSignal(sigFailed, w), b.by("sum", b.over("increase", w, sigFailed)))
+		}
+	}
+	if b.key.preset == HTTPHistogram {
+		b.labels()
+	}
+	return b.String()
+}

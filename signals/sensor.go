@@ -1,6 +1,7 @@
 package signals
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -62,6 +63,7 @@ type Sensor struct {
 	address string
 	client  api.Client
 	groups  []*Group
+	cancel  context.CancelFunc // ends what runs in the background
 }
 
 // New checks the options and the services, all errors at once, and deals the services into groups. It does not
@@ -98,24 +100,50 @@ func New(opts Options, services []Service) (*Sensor, error) {
 	}
 
 	sensor := &Sensor{address: redacted(opts.URL), client: client}
+	background, cancel := context.WithCancel(context.Background())
+	sensor.cancel = cancel
 	byKey := map[groupKey]*Group{}
-	for _, s := range services {
+	for _, service := range services {
+		s := newSubject(service)
 		k := keyOf(s)
 		g := byKey[k]
 		if g == nil {
 			g = &Group{
 				api: v1.NewAPI(client), key: k, timing: s.Timing, deadline: deadline(opts.Timeout, s.Timing.Period),
-				health: Health{Error: "not asked yet"},
+				health: Health{Error: "not asked yet"}, owner: map[string]string{},
 			}
 			byKey[k] = g
 			sensor.groups = append(sensor.groups, g)
 		}
 		g.services = append(g.services, s)
+		metric := model.Metric{}
+		for name, value := range s.ids {
+			metric[model.LabelName(name)] = model.LabelValue(value)
+		}
+		if other, taken := g.owner[g.identity(metric)]; taken {
+			errs = append(errs, fmt.Errorf("services %q and %q read the same series: %s", other, s.Name, s.selector(sigSeen)))
+		}
+		g.owner[g.identity(metric)] = s.Name
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	for _, g := range sensor.groups {
-		g.query = buildQuery(g.key, g.services, opts.Method == http.MethodGet)
+		g.prepare(background, opts)
 	}
 	return sensor, nil
+}
+
+// prepare writes the queries of the group.
+func (g *Group) prepare(background context.Context, opts Options) {
+	get := opts.Method == http.MethodGet
+	if g.key.preset != Custom {
+		g.query = within(get, g.services, func(selectors []string) string {
+			return newBuilder(g.key, g.services, selectors).measurement()
+		})
+	}
+	g.own = ownQueries(g.services[0])
+	g.burn = newBurnRates(background, opts, g, get)
 }
 
 func (s *Service) validate() error {
@@ -161,8 +189,12 @@ func deadline(timeout, period time.Duration) time.Duration {
 // Groups returns the groups of services that are measured together. Each has its own pace: see Group.Timing.
 func (s *Sensor) Groups() []*Group { return slices.Clone(s.groups) }
 
-// Close drops idle connections to the server.
+// Close ends what runs in the background and drops idle connections to the server.
 func (s *Sensor) Close() {
+	s.cancel()
+	for _, g := range s.groups {
+		g.burn.running.Wait()
+	}
 	if c, ok := s.client.(api.CloseIdler); ok {
 		c.CloseIdleConnections()
 	}

@@ -26,28 +26,33 @@ type seriesKey struct{ service, instance string }
 // reply is the vector of a group's query, by signal, service and instance.
 type reply map[string]map[seriesKey][]sample
 
-// tabulate sorts the samples of a vector. Samples without a signal, and native histograms where a number belongs, are
-// dropped: what they should have told is then missing.
-func tabulate(v model.Vector) reply {
+// tabulate sorts the samples of a vector, those of each service by the label that names its instances. Samples without
+// a signal, of services that nobody asked for, and native histograms where a number belongs, are dropped: what they
+// should have told is then missing.
+func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), instance model.LabelName) reply {
 	r := reply{}
 	for _, s := range v {
 		if s == nil || s.Histogram != nil {
 			continue
 		}
 		signal := string(s.Metric[signalLabel])
-		if signal == "" {
+		service, ok := serviceOf(s.Metric)
+		if signal == "" || !ok {
 			continue
 		}
 		labels := s.Metric.Clone()
 		delete(labels, signalLabel)
 		delete(labels, model.MetricNameLabel)
-		k := seriesKey{string(labels["service"]), string(labels[model.InstanceLabel])}
-		if r[signal] == nil {
-			r[signal] = map[seriesKey][]sample{}
-		}
-		r[signal][k] = append(r[signal][k], sample{labels, float64(s.Value)})
+		r.add(signal, seriesKey{service, string(labels[instance])}, sample{labels, float64(s.Value)})
 	}
 	return r
+}
+
+func (r reply) add(signal string, k seriesKey, s ...sample) {
+	if r[signal] == nil {
+		r[signal] = map[seriesKey][]sample{}
+	}
+	r[signal][k] = append(r[signal][k], s...)
 }
 
 // observedScrape is the median over the instances of 2·W divided by the samples in those two windows. Instances that
@@ -68,18 +73,18 @@ func (r reply) observedScrape(window time.Duration) control.Reading {
 	return control.Read(intervals[len(intervals)/2])
 }
 
-// fill completes the Measurement of the service s from the reply.
-func (r reply) fill(m *control.Measurement, s Service, now time.Time) {
+// fill completes the Measurement of the service s from the reply. The faults are of its own queries.
+func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults faults) {
 	var inside float64
 	complete := false
 	for _, name := range r.instances(s.Name) {
-		in := r.instance(s, name, now)
+		in := r.instance(s, name, now, faults)
 		m.Instances = append(m.Instances, in)
 		if c, ok := in.Completed.Value(); ok {
 			inside, complete = inside+c, true
 		}
 	}
-	m.Quantile, m.Censored = r.quantile(s, complete && inside == 0)
+	m.Quantile, m.Censored = r.quantile(s, complete && inside == 0, faults)
 
 	if len(m.Instances) == 0 {
 		m.Invalid, m.Detail = control.NoData, r.absence(s)
@@ -120,7 +125,7 @@ func (r reply) instances(service string) []string {
 }
 
 // instance reads one instance, or says once and for all why it cannot be judged.
-func (r reply) instance(s Service, name string, now time.Time) control.Instance {
+func (r reply) instance(s subject, name string, now time.Time, faults faults) control.Instance {
 	k := seriesKey{s.Name, name}
 	in := control.Instance{Name: name}
 	nothing := func(why control.Reason, detail string) control.Instance {
@@ -162,12 +167,17 @@ func (r reply) instance(s Service, name string, now time.Time) control.Instance 
 		}
 		return s.read(signal, mine)
 	}
-	counter := func(signal string) control.Reading { return s.read(signal, r[signal][k]) }
-
-	in.Limit = gauge(sigLimit)
-	in.ServiceTime = gauge(sigServiceTime)
-	in.Revision = gauge(sigRevision)
-	in.InFlight = gauge(sigInFlight)
+	if s.Preset == Guard {
+		in.Limit = gauge(sigLimit)
+		in.ServiceTime = gauge(sigServiceTime)
+		in.Revision = gauge(sigRevision)
+		in.InFlight = gauge(sigInFlight)
+		in.ShedThreshold = gauge(sigShedThreshold)
+	} else {
+		for _, reading := range current(&in) {
+			*reading = control.Missing(control.NoData, "not reported: the service has no guard")
+		}
+	}
 	// An instance whose window is not filled has no Age either: it is not a member of the judgement, and its gap must
 	// not make the sum over the others a gap.
 	unjudged := func(why control.Reason, detail string) control.Instance {
@@ -186,9 +196,34 @@ func (r reply) instance(s Service, name string, now time.Time) control.Instance 
 			n, s.Timing.Window, s.Timing.Scrape))
 	}
 
+	switch s.Preset {
+	case Guard:
+		r.guard(&in, s, k)
+	case HTTPHistogram:
+		r.histogram(&in, s, k)
+	default:
+		for _, reading := range windowed(&in) {
+			*reading = control.Missing(control.NoData, "no query tells it")
+		}
+	}
+	for _, signal := range Signals() {
+		if field := field(&in, signal); field != nil && s.Queries[signal] != "" {
+			*field = r.queried(s, signal, k, now, faults)
+		}
+	}
+	if s.Preset != Guard {
+		derive(&in, s)
+	}
+	return in
+}
+
+// guard fills in what the preset guard counts over the window.
+func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
+	counter := func(signal string) control.Reading { return s.read(signal, r[signal][k]) }
 	in.Offered = counter(sigOffered)
 	in.Admitted = counter(sigAdmitted)
 	in.Refused = counter(sigRefused)
+	in.RefusedByRate = counter(sigRefusedByRate)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
 	in.Slow = r.slow(s, k, in.Completed)
@@ -197,74 +232,195 @@ func (r reply) instance(s Service, name string, now time.Time) control.Instance 
 	if spent, ok := in.Binding.Value(); ok {
 		in.Binding = control.Read(min(1, spent/s.Timing.Window.Seconds()))
 	}
-	return in
+	for c := range in.Classes {
+		class := func(signal string) control.Reading {
+			return s.read(signal, groupByLabel(r[signal][k], criticalityLabel)[control.Criticality(c).String()])
+		}
+		in.Classes[c] = control.Class{Offered: class(sigClassOffered), Refused: class(sigClassRefused)}
+	}
+}
+
+// histogram fills in what a histogram counts over the window, but for what derive makes of it.
+func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
+	for _, reading := range windowed(in) {
+		*reading = control.Missing(control.NoData, "not reported: the service has no guard")
+	}
+	in.Completed = r.outcome(s, sigCompleted, k)
+	in.Slow = r.slow(s, k, in.Completed)
+	in.Failed = control.Missing(control.NoData, "no selector tells which requests failed: set failed")
+	if s.Histogram.Failed != "" {
+		in.Failed = r.outcome(s, sigFailed, k)
+	}
+	if s.Histogram.InFlight != "" {
+		in.InFlight = s.read(sigInFlight, r[sigInFlight][k])
+	}
+	sum := s.read(sigLatencySum, r[sigLatencySum][k])
+	if total, ok := sum.Value(); ok {
+		sum = control.Read(total * s.Histogram.unit())
+	}
+	in.Mean = mean(in.Completed, in.Completed, sum, s.Timing.Window)
+	switch {
+	case s.from[sigTotal].metric != "": // refused is what is not admitted
+		in.Refused = difference(s.read(sigTotal, r[sigTotal][k]), in.Completed)
+	case s.Histogram.Refused != "":
+		in.Refused = r.outcome(s, sigRefused, k)
+	default:
+		in.Refused = none(in.Completed)
+	}
+}
+
+// outcome reads the count of the requests with a certain outcome. Series for an outcome come to be when it first
+// happens, so that nothing found means none; but only if the histogram has the labels that the selector asks about.
+func (r reply) outcome(s subject, signal string, k seriesKey) control.Reading {
+	has := hasLabels(signal)
+	if len(r[signal][k]) == 0 && s.from[has].metric != "" {
+		if len(r[has][k]) > 0 {
+			return control.Read(0)
+		}
+		return control.Missing(control.NoData, fmt.Sprintf("nothing found for %s, nor for %s: no series has those labels",
+			s.selector(signal), s.selector(has)))
+	}
+	return s.read(signal, r[signal][k])
+}
+
+// derive completes the counts of a service without guard. What nothing calls refused counts as admitted, and a
+// histogram counts requests when they have finished, so that arrivals are what was admitted and what was refused.
+func derive(in *control.Instance, s subject) {
+	queried := func(signal Signal) bool { return s.Queries[signal] != "" }
+	if s.Preset == Custom {
+		if !queried(Refused) {
+			in.Refused = none(in.Offered)
+		}
+		if !queried(Admitted) {
+			in.Admitted = difference(in.Offered, in.Refused)
+		}
+		if !queried(Completed) {
+			in.Completed = in.Admitted
+		}
+	} else {
+		if !queried(Admitted) {
+			in.Admitted = in.Completed
+		}
+		if !queried(Offered) {
+			in.Offered = total(in.Admitted, in.Refused)
+		}
+	}
+	arrivals, known := in.Offered.Value()
+	finished, ok := in.Completed.Value()
+	if why, _ := in.Mean.Why(); known && ok && arrivals == 0 && finished == 0 && why != "" {
+		// Of requests that hang, a histogram knows nothing.
+		if n := in.InFlight.Or(0); n >= 1 && !queried(Offered) {
+			detail := fmt.Sprintf("nothing finished in %s, while %.0f requests are in flight", s.Timing.Window, n)
+			in.Offered, in.Mean = control.Missing(control.NoData, detail), control.Missing(control.NoData, detail)
+			return
+		}
+		in.Mean = control.Missing(control.Idle, fmt.Sprintf("no request in %s", s.Timing.Window))
+	}
+}
+
+// none is a known zero where the reading it belongs to is known.
+func none(of control.Reading) control.Reading {
+	if _, ok := of.Value(); !ok {
+		return of
+	}
+	return control.Read(0)
+}
+
+// difference is a − b, at least 0: both are extrapolated.
+func difference(a, b control.Reading) control.Reading {
+	if _, ok := a.Value(); !ok {
+		return a
+	}
+	if _, ok := b.Value(); !ok {
+		return b
+	}
+	return control.Read(max(0, a.Or(0)-b.Or(0)))
+}
+
+func total(a, b control.Reading) control.Reading {
+	if _, ok := a.Value(); !ok {
+		return a
+	}
+	if _, ok := b.Value(); !ok {
+		return b
+	}
+	return control.Read(a.Or(0) + b.Or(0))
 }
 
 // current and windowed are the readings of an instance that a missing instance lacks: those of now, and those that
 // cover the window and are wrong until the instance has existed for all of it.
 func current(in *control.Instance) []*control.Reading {
-	return []*control.Reading{&in.InFlight, &in.Limit, &in.ServiceTime, &in.Revision}
+	return []*control.Reading{&in.InFlight, &in.Limit, &in.ServiceTime, &in.Revision, &in.ShedThreshold}
 }
 
 func windowed(in *control.Instance) []*control.Reading {
-	return []*control.Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.Completed, &in.Failed, &in.Slow, &in.Mean, &in.Binding,
+	all := []*control.Reading{
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
+		&in.Binding,
 	}
+	for i := range in.Classes {
+		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
+	}
+	return all
 }
 
 // read turns the samples of one instance and signal into a Reading.
-func (s Service) read(signal string, found []sample) control.Reading {
+func (s subject) read(signal string, found []sample) control.Reading {
 	switch {
 	case len(found) == 0:
-		detail := "nothing found for " + s.selector(metricOf[signal])
-		if strings.HasPrefix(metricOf[signal], "guard_latency_seconds_") {
+		detail := "nothing found for " + s.selector(signal)
+		if s.Preset == Guard && strings.HasPrefix(s.from[signal].metric, "guard_latency_seconds_") {
 			detail += "; where native histograms are scraped, set always_scrape_classic_histograms: true"
 		}
 		return control.Missing(control.NoData, detail)
 	case len(found) > 1:
 		return control.Missing(control.ManySeries, manySeries(found))
 	}
-	v := found[0].value
+	v, name := found[0].value, cmp.Or(s.from[signal].metric, "the query of "+signal)
 	switch {
 	case math.IsNaN(v):
-		return control.Missing(control.NaN, metricOf[signal]+" reads NaN")
+		return control.Missing(control.NaN, name+" reads NaN")
 	case math.IsInf(v, 0):
-		return control.Missing(control.NotFinite, fmt.Sprintf("%s reads %v", metricOf[signal], v))
+		return control.Missing(control.NotFinite, fmt.Sprintf("%s reads %v", name, v))
 	case v < 0:
-		return control.Missing(control.Implausible, fmt.Sprintf("%s reads %v, which cannot be negative", metricOf[signal], v))
+		return control.Missing(control.Implausible, fmt.Sprintf("%s reads %v, which cannot be negative", name, v))
 	}
 	return control.Read(v)
 }
 
 // slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges it would be
 // a guess about where requests lie inside a bucket.
-func (r reply) slow(s Service, k seriesKey, completed control.Reading) control.Reading {
-	count, ok := completed.Value()
-	if !ok {
+func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.Reading {
+	if count, ok := completed.Value(); !ok || count == 0 {
 		return completed
 	}
-	slo := s.SLO.Latency.Seconds()
-	var within []sample
-	for _, b := range r[sigBucket][k] {
-		if sameEdge(string(b.labels[model.BucketLabel]), slo) {
-			within = append(within, b)
+	fast, ok := r.within(s, r[sigBucket][k])
+	if !ok {
+		try := "add one there, or move the SLO to an edge"
+		if s.Preset == Guard {
+			try = "set guard.Config.SLO (sidecar: --slo.latency) to it"
+		}
+		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
+			s.SLO.Latency, s.from[sigBucket].metric, strings.Join(r.edges(s.Name), ", "), try))
+	}
+	return difference(completed, fast)
+}
+
+// within counts the requests in the buckets up to the SLO, and says whether there is an edge exactly there. While an
+// exporter changes its spelling ("1", then "1.0"), each request is in one of the two series.
+func (r reply) within(s subject, buckets []sample) (control.Reading, bool) {
+	var at []sample
+	for _, b := range buckets {
+		if sameEdge(string(b.labels[model.BucketLabel]), s.edge()) {
+			at = append(at, b)
 		}
 	}
-	if len(within) == 0 {
-		return control.Missing(control.NoData, fmt.Sprintf(
-			"no bucket edge at the SLO of %s: %s has le = %s; set guard.Config.SLO (sidecar: --slo.latency) to it",
-			s.SLO.Latency, metricBucket, strings.Join(r.edges(s.Name), ", ")))
+	sum := control.Read(0)
+	by := groupByLabel(at, model.BucketLabel)
+	for _, spelling := range slices.Sorted(maps.Keys(by)) {
+		sum = total(sum, s.read(sigBucket, by[spelling]))
 	}
-	// While an exporter changes its spelling ("1", then "1.0"), each request is in one of the two series.
-	var fast float64
-	for _, spelling := range groupByLabel(within, model.BucketLabel) {
-		v, ok := s.read(sigBucket, spelling).Value()
-		if !ok {
-			return s.read(sigBucket, spelling)
-		}
-		fast += v
-	}
-	return control.Read(min(count, max(0, count-fast)))
+	return sum, len(at) > 0
 }
 
 // mean divides the sum of latencies by their number, both over the window, so that extrapolation cancels.
@@ -287,7 +443,13 @@ func mean(offered, completed, sum control.Reading, window time.Duration) control
 
 // quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest
 // finite bucket edge only says "at least that". Where the edges are unknown any value may be at the top.
-func (r reply) quantile(s Service, idle bool) (control.Reading, bool) {
+func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, bool) {
+	if s.Queries[Quantile] != "" {
+		return r.queriedQuantile(s, idle, faults), false
+	}
+	if s.Preset == Custom {
+		return control.Missing(control.NoData, "no query tells it"), false
+	}
 	found := r.service(sigQuantile, s.Name)
 	if len(found) == 1 && math.IsNaN(found[0].value) && idle {
 		return control.Missing(control.Idle, fmt.Sprintf("no request finished in %s", s.Timing.Window)), false
@@ -303,7 +465,7 @@ func (r reply) quantile(s Service, idle bool) (control.Reading, bool) {
 			top = max(top, e)
 		}
 	}
-	return q, v >= top
+	return control.Read(v * s.Histogram.unit()), v >= top
 }
 
 // service returns the samples of a signal that has no instance.
@@ -332,8 +494,11 @@ func (r reply) edges(service string) []string {
 }
 
 // absence says why a service is not in the reply at all.
-func (r reply) absence(s Service) string {
-	found := s.selector(metricLimit) + " finds nothing"
+func (r reply) absence(s subject) string {
+	found := s.selector(sigSeen) + " finds nothing"
+	if s.Preset != Guard {
+		return found + ": is the service scraped, and are the labels spelt as in Prometheus?"
+	}
 	if up := r.service(sigUp, s.Name); len(up) > 0 {
 		return fmt.Sprintf("%s now; its %d targets answer scrapes, but without it: has the service stopped using guard?",
 			found, len(up))

@@ -1,0 +1,216 @@
+package signals
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Burn rates cover hours, so their query is dear and its answer moves slowly: it is asked at a pace of its own, in the
+// background, and the ticks in between use the last answer while it is not too old.
+const (
+	burnPace   = 30 * time.Second
+	burnMemory = 3 // paces for which an answer counts
+)
+
+// burnRequests is how many requests a window must have seen before its burn rate says anything.
+const burnRequests = 100
+
+type burnRates struct {
+	query          string
+	pace, deadline time.Duration
+	background     context.Context
+	running        sync.WaitGroup // at most one
+
+	mu    sync.Mutex // guards what follows
+	asked time.Time  // zero: never
+	busy  bool
+	at    time.Time // of the reply; zero: none yet
+	reply reply
+	bad   bool // the last query failed, as fault says
+	fault control.Reading
+}
+
+func newBurnRates(background context.Context, opts Options, g *Group, get bool) *burnRates {
+	b := &burnRates{background: background, pace: max(burnPace, g.timing.Period)}
+	b.deadline = deadline(opts.Timeout, b.pace)
+	if s := g.services[0]; len(s.Queries) > 0 {
+		b.query = s.ownBurn()
+	} else {
+		b.query = within(get, g.services, func(selectors []string) string {
+			return newBuilder(g.key, g.services, selectors).burn()
+		})
+	}
+	return b
+}
+
+// refresh asks anew if it is time, and returns at once.
+func (b *burnRates) refresh(g *Group, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.query == "" || b.busy || !b.asked.IsZero() && now.Sub(b.asked) < b.pace && !now.Before(b.asked) {
+		return
+	}
+	b.asked, b.busy = now, true
+	b.running.Go(func() { b.take(g, now, g.ask(b.background, b.query, now, b.deadline)) })
+}
+
+// take keeps the answer for the ticks to come.
+func (b *burnRates) take(g *Group, now time.Time, a answer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy = false
+	if b.bad = a.reason != ""; b.bad {
+		b.fault = control.Missing(a.reason, "burn rates: "+a.detail)
+		return
+	}
+	b.at, b.reply = now, g.tabulate(a.vector)
+}
+
+// of returns the burn rates of the service, as the last answer has them.
+func (b *burnRates) of(s subject, now time.Time) (burn [len(control.BurnRates)]control.Burn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	age := now.Sub(b.at)
+	var missing control.Reading
+	switch fresh := !b.at.IsZero() && age <= burnMemory*b.pace; {
+	case fresh:
+		for i, rates := range control.BurnRates {
+			burn[i].Long = b.reply.burnRate(s, rates.Long, rates.Multiple)
+			burn[i].Short = b.reply.burnRate(s, rates.Short, rates.Multiple)
+		}
+		return burn
+	case b.query == "":
+		missing = control.Missing(control.NoData, "the queries of slow and failed do not follow "+windowVariable)
+	case b.bad:
+		missing = b.fault
+	case b.at.IsZero():
+		missing = control.Missing(control.Starting, fmt.Sprintf("burn rates: asked every %s, no answer yet", b.pace))
+	default:
+		missing = control.Missing(control.Stale, fmt.Sprintf("burn rates: stale %s > %s", seconds(age.Seconds()),
+			seconds((burnMemory*b.pace).Seconds())))
+	}
+	for i := range burn {
+		burn[i] = control.Burn{Long: missing, Short: missing}
+	}
+	return burn
+}
+
+// burnRate is the worse of the slow and the failed ratio of a window, each as a multiple of its budget. Where one of
+// them is missing, the other counts only if it exceeds the multiple by itself: the truth can only be worse.
+func (r reply) burnRate(s subject, window time.Duration, multiple float64) control.Reading {
+	total := s.read(sigCompleted, r.service(burnSignal(sigCompleted, window), s.Name))
+	n, ok := total.Value()
+	switch {
+	case !ok:
+		return total
+	case n < burnRequests:
+		return control.Missing(control.TooLittleTraffic,
+			fmt.Sprintf("%.0f requests in %s, needs %d", n, promDuration(window), burnRequests))
+	}
+	ratios := []control.Reading{share(r.burnSlow(s, window, total), n, 1-s.SLO.Objective)}
+	if s.SLO.Errors > 0 {
+		ratios = append(ratios, share(r.burnFailed(s, window), n, s.SLO.Errors))
+	}
+	worst, missing := math.Inf(-1), control.Reading{}
+	unknown := false
+	for _, ratio := range ratios {
+		if v, ok := ratio.Value(); ok {
+			worst = max(worst, v)
+		} else {
+			missing, unknown = ratio, true
+		}
+	}
+	if unknown && !(worst > multiple) {
+		return missing
+	}
+	return control.Read(worst)
+}
+
+// share is bad/n as a multiple of the budget.
+func share(bad control.Reading, n, budget float64) control.Reading {
+	v, ok := bad.Value()
+	if !ok {
+		return bad
+	}
+	return control.Read(min(v/n, 1) / budget)
+}
+
+func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) control.Reading {
+	if s.Queries[Slow] != "" {
+		return s.read(string(Slow), r.service(burnSignal(string(Slow), window), s.Name))
+	}
+	fast, ok := r.within(s, r.service(burnSignal(sigBucket, window), s.Name))
+	if !ok {
+		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s", s.SLO.Latency))
+	}
+	return difference(total, fast)
+}
+
+func (r reply) burnFailed(s subject, window time.Duration) control.Reading {
+	found := r.service(burnSignal(sigFailed, window), s.Name)
+	if len(found) == 0 && len(r.service(hasLabels(sigFailed), s.Name)) > 0 {
+		return control.Read(0)
+	}
+	return s.read(sigFailed, found)
+}
+
+// ownBurn is the query of the burn rates of a service that has queries of its own: the same with longer windows, where
+// they leave the window to governor. "" if they do not.
+func (s subject) ownBurn() string {
+	for _, signal := range []Signal{Offered, Admitted, Refused, Completed, Slow, Failed} {
+		if text := s.Queries[signal]; text != "" && !strings.Contains(text, windowVariable) {
+			return ""
+		}
+	}
+	b := newBuilder(keyOf(s), []subject{s}, selectors([]subject{s}, true))
+	for _, w := range burnWindows() {
+		own := func(signal Signal) string {
+			return "sum(" + strings.ReplaceAll(s.Queries[signal], windowVariable, promDuration(w)) + ")"
+		}
+		completed := ""
+		switch custom := s.Preset == Custom; {
+		case s.Queries[Completed] != "":
+			completed = own(Completed)
+		case custom && s.Queries[Admitted] != "":
+			completed = own(Admitted)
+		case custom && s.Queries[Refused] != "":
+			completed = own(Offered) + " - " + own(Refused)
+		case custom:
+			completed = own(Offered)
+		}
+		count := func(signal, perSecond string) {
+			b.add(burnSignal(signal, w), fmt.Sprintf("(%s) * %v", perSecond, w.Seconds()))
+		}
+		_, preset := b.from[sigFailed]
+		switch {
+		case completed != "":
+			count(sigCompleted, completed)
+		default:
+			b.add(burnSignal(sigCompleted, w), b.by("sum", b.over("increase", w, sigCompleted)))
+		}
+		switch {
+		case s.Queries[Slow] != "":
+			count(string(Slow), own(Slow))
+		case s.Preset != Custom:
+			b.add(burnSignal(sigBucket, w), b.by("sum", b.over("increase", w, sigBucket, b.edges), model.BucketLabel))
+		}
+		switch {
+		case s.Queries[Failed] != "":
+			count(sigFailed, own(Failed))
+		case preset:
+			b.add(burnSignal(sigFailed, w), b.by("sum", b.over("increase", w, sigFailed)))
+		}
+	}
+	if s.Preset == HTTPHistogram {
+		b.labels()
+	}
+	return b.String()
+}
