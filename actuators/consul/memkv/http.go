@@ -331,13 +331,17 @@ func (s *Store) serveCreate(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var ttl time.Duration
+	refuse := func(format string, args ...any) {
+		http.Error(w, fmt.Sprintf(format, args...), http.StatusInternalServerError)
+	}
 	if asked.TTL != "" {
-		ttl, err = time.ParseDuration(asked.TTL)
-		switch {
-		case err != nil:
-			err = fmt.Errorf("Session TTL '%s' invalid: %w", asked.TTL, err)
-		case ttl != 0 && (ttl < minTTL || ttl > maxTTL):
-			err = fmt.Errorf("Invalid Session TTL '%d', must be between [%v=%v]", ttl, minTTL, maxTTL)
+		if ttl, err = time.ParseDuration(asked.TTL); err != nil {
+			refuse("Session TTL '%s' invalid: %v", asked.TTL, err)
+			return
+		}
+		if ttl != 0 && (ttl < minTTL || ttl > maxTTL) {
+			refuse("Invalid Session TTL '%d', must be between [%v=%v]", ttl, minTTL, maxTTL)
+			return
 		}
 	}
 	switch asked.Behavior {
@@ -345,10 +349,7 @@ func (s *Store) serveCreate(w http.ResponseWriter, r *http.Request) {
 		asked.Behavior = api.SessionBehaviorRelease
 	case api.SessionBehaviorRelease, api.SessionBehaviorDelete:
 	default:
-		err = fmt.Errorf("Invalid Behavior setting '%s'", asked.Behavior)
-	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		refuse("Invalid Behavior setting '%s'", asked.Behavior)
 		return
 	}
 	id := s.createSession(api.SessionEntry{

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -100,7 +101,7 @@ func (h *head) commit(batch []pending) {
 			h.number++
 			s = &series{number: h.number, labels: p.labels}
 			h.byKey[p.key] = s
-			name := p.labels.Get(labels.MetricName)
+			name := p.labels.Get(model.MetricNameLabel)
 			h.byName[name] = append(h.byName[name], s)
 		}
 		if n := len(s.samples); n > 0 && p.t <= s.samples[n-1].t {
@@ -130,7 +131,7 @@ func (h *head) sweep() {
 			continue
 		}
 		delete(h.byKey, key)
-		name := s.labels.Get(labels.MetricName)
+		name := s.labels.Get(model.MetricNameLabel)
 		h.byName[name] = slices.DeleteFunc(slices.Clone(h.byName[name]), func(o *series) bool { return o == s })
 		if len(h.byName[name]) == 0 {
 			delete(h.byName, name)
@@ -199,7 +200,7 @@ func (h *head) matching(matchers []*labels.Matcher) (found []*series) {
 		}
 	}
 	for _, m := range matchers {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
 			consider(h.byName[m.Value])
 			return found
 		}

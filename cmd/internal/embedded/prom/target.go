@@ -102,7 +102,7 @@ func (g *target) report(t int64, values ...float64) {
 	var batch []pending
 	for i, v := range values {
 		b := labels.NewBuilder(g.labels)
-		b.Set(labels.MetricName, reportNames[i])
+		b.Set(model.MetricNameLabel, reportNames[i])
 		l := b.Labels()
 		batch = append(batch, pending{keyOf(l), l, sample{t, v}})
 	}
@@ -169,7 +169,7 @@ func (a *appender) sample(p textparse.Parser) error {
 		var exposed labels.Labels
 		p.Labels(&exposed)
 		l := withTarget(exposed, a.labels)
-		if !l.Has(labels.MetricName) || !l.IsValid(model.UTF8Validation) {
+		if !l.Has(model.MetricNameLabel) || !l.IsValid(model.UTF8Validation) {
 			return fmt.Errorf("invalid metric name or label names: %s", l)
 		}
 		e = &entry{key: keyOf(l), labels: l}
