@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-de83e32b/governor/test/e2e/internal/load"
+	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/test/e2e/internal/world"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 
-	"github.com/seed-de83e32b/governor/test/e2e/internal/load"
+	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/test/e2e/internal/world"
 )
 

@@ -1,4 +1,4 @@
-// Plant runs the service that the end-to-end tests and the demo overload (package internal/plant says what it is), as a
+// Plant runs the service that the end-to-end tests and the demo overload (package models/live/plant says what it is), as a
 // process of its own with real HTTP and real metrics. It comes in three kinds:
 //
 //	--guard=none      the bare service, to run behind a sidecar
@@ -29,7 +29,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
-	"github.com/seed-de83e32b/governor/test/e2e/internal/plant"
+	"github.com/seed-de83e32b/governor/models/live/plant"
 )
 
 func main() {

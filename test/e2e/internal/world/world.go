@@ -33,7 +33,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/seed-de83e32b/governor/test/e2e/internal/load"
+	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 

@@ -1,5 +1,5 @@
-// Package plant is the service that the end-to-end tests overload: a queue with N servers, as control engineering draws
-// it, behind real HTTP.
+// Package plant is the service that the end-to-end tests and the demo overload: a queue with N servers, as control
+// engineering draws it, in real time and behind real HTTP.
 //
 //	arrivals ──► FIFO queue ──► N servers × exponential time ──► (slow dependency) ──► 200 OK
 //

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -35,16 +36,32 @@ const maxInFlight = 8192
 // Config describes a generator.
 type Config struct {
 	URL     string
-	Seed    uint64        // two generators with one seed and the same rates send at the same instants
-	Timeout time.Duration // after which the client gives up, > 0
-	SLO     time.Duration // a request that takes longer counts as slow, > 0
+	Seed    uint64        // two generators with one seed and the same rates send the same requests at the same instants
+	Timeout time.Duration // of an attempt, after which the client gives it up, > 0
+	SLO     time.Duration // a request that takes longer, all its attempts together, counts as slow, > 0
 	Header  http.Header   // of every request
+
+	// Classes are the kinds of requests, drawn by their shares of the arrivals; nil: one kind.
+	Classes []Class
+	// Retries is how often a client tries again, at most, where it was refused or has given up: the n-th time after a wait
+	// drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). It does not wait for as long as Retry-After asks: clients that do are
+	// not the ones that bring a service down.
+	Retries   int
+	RetryWait time.Duration
 }
 
-// Outcome is how a request ended for its client.
+// Class is a kind of requests.
+type Class struct {
+	Name   string
+	Share  float64     // of the arrivals; those of all classes add up to 1
+	Header http.Header // besides that of all requests
+}
+
+// Outcome is how a request ended for its client, after its last attempt.
 type Outcome uint8
 
-// The outcomes. Slow requests are those that were answered well, but later than the SLO.
+// The outcomes. Slow requests are those that were answered well, but later than the SLO. A request that was given up in
+// one attempt and refused in another has timed out.
 const (
 	OK Outcome = iota
 	Slow
@@ -58,16 +75,22 @@ const (
 type record struct {
 	due      time.Time
 	lateness time.Duration
-	latency  time.Duration
+	latency  time.Duration // from the first attempt to the end of the last
 	outcome  Outcome
+	class    uint8
+	attempts uint8
 }
+
+// ended is when the client knew.
+func (r record) ended() time.Time { return r.due.Add(r.lateness + r.latency) }
 
 // Generator sends requests until it is stopped. It is safe for concurrent use.
 type Generator struct {
 	config  Config
+	headers []http.Header // by class
 	client  *http.Client
 	cancel  context.CancelFunc
-	rates   chan float64
+	rates   chan change
 	stopped chan struct{} // closed when pacing has ended
 	sending sync.WaitGroup
 	slots   chan struct{}
@@ -75,6 +98,12 @@ type Generator struct {
 	mu      sync.Mutex
 	records []record
 	rate    float64
+}
+
+// change is a new rate from an instant on.
+type change struct {
+	at   time.Time
+	rate float64
 }
 
 // Start returns a running generator that sends rate requests a second. It ends with ctx, or by Stop.
@@ -89,10 +118,19 @@ func start(ctx context.Context, c Config, rate float64, client *http.Client) (*G
 	if _, err := http.NewRequest(http.MethodGet, c.URL, nil); err != nil {
 		return nil, fmt.Errorf("start load: %w", err)
 	}
+	if c.Classes == nil {
+		c.Classes = []Class{{Share: 1}}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	g := &Generator{
 		config: c, client: client, cancel: cancel, rate: rate,
-		rates: make(chan float64), stopped: make(chan struct{}), slots: make(chan struct{}, maxInFlight),
+		rates: make(chan change), stopped: make(chan struct{}), slots: make(chan struct{}, maxInFlight),
+	}
+	for _, class := range c.Classes {
+		h := http.Header{}
+		maps.Copy(h, c.Header)
+		maps.Copy(h, class.Header)
+		g.headers = append(g.headers, h)
 	}
 	go g.pace(ctx, rate)
 	return g, nil
@@ -117,12 +155,16 @@ func client() *http.Client {
 }
 
 // SetRate changes the rate, in requests a second; 0 pauses.
-func (g *Generator) SetRate(rate float64) {
+func (g *Generator) SetRate(rate float64) { g.SetRateAt(time.Now(), rate) }
+
+// SetRateAt is SetRate from the instant at on, which must not lie ahead. Generators that are told the same instant stay in
+// step.
+func (g *Generator) SetRateAt(at time.Time, rate float64) {
 	g.mu.Lock()
 	g.rate = rate
 	g.mu.Unlock()
 	select {
-	case g.rates <- rate:
+	case g.rates <- change{at, rate}:
 	case <-g.stopped:
 	}
 }
@@ -146,7 +188,8 @@ func (g *Generator) Stop() {
 // of rate stretches what is left of the current gap.
 func (g *Generator) pace(ctx context.Context, rate float64) {
 	defer close(g.stopped)
-	random := rand.New(rand.NewPCG(g.config.Seed, 0x6c6f6164))
+	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(g.config.Seed, n)) }
+	random, classes := stream(0x6c6f6164), stream(0x636c617373)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	from, gap := time.Now(), random.ExpFloat64()
@@ -155,7 +198,7 @@ func (g *Generator) pace(ctx context.Context, rate float64) {
 		if rate > 0 {
 			due = from.Add(time.Duration(gap / rate * float64(time.Second)))
 			if late := time.Since(due); late >= 0 {
-				g.send(due)
+				g.send(due, g.class(classes.Float64()), classes.Uint64())
 				from, gap = due, random.ExpFloat64()
 				continue
 			}
@@ -164,28 +207,40 @@ func (g *Generator) pace(ctx context.Context, rate float64) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-g.rates:
-			at := time.Now()
-			gap = max(0, gap-rate*at.Sub(from).Seconds())
-			from, rate = at, now
+		case c := <-g.rates:
+			gap = max(0, gap-rate*c.at.Sub(from).Seconds())
+			from, rate = c.at, c.rate
 		case <-timer.C:
 		}
 	}
 }
 
-// send starts the request that was due at due and records its end.
-func (g *Generator) send(due time.Time) {
+// class returns the index of the class that the uniform draw u falls on.
+func (g *Generator) class(u float64) uint8 {
+	for i, c := range g.config.Classes {
+		if u < c.Share {
+			return uint8(i)
+		}
+		u -= c.Share
+	}
+	return uint8(len(g.config.Classes) - 1)
+}
+
+// send starts the request that was due at due and records its end. Its waits are drawn from its own seed, so that what
+// becomes of one request changes nothing about the others.
+func (g *Generator) send(due time.Time, class uint8, seed uint64) {
 	select {
 	case g.slots <- struct{}{}:
 	default:
 		// Never sent: as late as can be, so that a run with such requests does not count.
-		g.record(record{due: due, lateness: g.config.Timeout, latency: g.config.Timeout, outcome: Failed})
+		g.record(record{due: due, lateness: g.config.Timeout, latency: g.config.Timeout, outcome: Failed, class: class})
 		return
 	}
 	g.sending.Go(func() {
 		began := time.Now()
-		outcome := g.do()
-		r := record{due: due, lateness: began.Sub(due), latency: time.Since(began), outcome: outcome}
+		r := record{due: due, lateness: began.Sub(due), class: class}
+		r.outcome, r.attempts = g.try(class, seed)
+		r.latency = time.Since(began)
 		if r.outcome == OK && r.latency > g.config.SLO {
 			r.outcome = Slow
 		}
@@ -194,22 +249,40 @@ func (g *Generator) send(due time.Time) {
 	})
 }
 
+// try sends a request until it is answered or the client has had enough.
+func (g *Generator) try(class uint8, seed uint64) (last Outcome, attempts uint8) {
+	random := rand.New(rand.NewPCG(g.config.Seed, seed))
+	for gaveUp := false; ; {
+		last = g.do(class)
+		attempts++
+		gaveUp = gaveUp || last == TimedOut
+		if last != Refused && last != TimedOut {
+			return last, attempts
+		}
+		if int(attempts) > g.config.Retries {
+			if gaveUp {
+				last = TimedOut
+			}
+			return last, attempts
+		}
+		time.Sleep(time.Duration(random.Float64() * float64(g.config.RetryWait<<(attempts-1))))
+	}
+}
+
 func (g *Generator) record(r record) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.records = append(g.records, r)
 }
 
-func (g *Generator) do() Outcome {
+func (g *Generator) do(class uint8) Outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), g.config.Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.config.URL, nil)
 	if err != nil {
 		return Failed
 	}
-	if g.config.Header != nil {
-		req.Header = g.config.Header
-	}
+	req.Header = g.headers[class]
 	resp, err := g.client.Do(req)
 	if err == nil {
 		_, err = io.Copy(io.Discard, resp.Body)
@@ -228,8 +301,7 @@ func (g *Generator) do() Outcome {
 	return OK
 }
 
-// Summary is what clients saw of the requests that were due in [From, To). A request that is still in flight is not in
-// it: ask one time-out after To.
+// Summary is what clients saw of a number of requests.
 type Summary struct {
 	From, To time.Time
 	Offered  int
@@ -238,6 +310,7 @@ type Summary struct {
 	Failed   int
 	Refused  int
 	TimedOut int
+	Attempts int // of all of them
 
 	MeanSeconds float64       // of answered requests; NaN without any
 	P99Seconds  float64       // of answered requests; NaN without any
@@ -260,6 +333,7 @@ func (s Summary) Add(o Summary) Summary {
 	s.Failed += o.Failed
 	s.Refused += o.Refused
 	s.TimedOut += o.TimedOut
+	s.Attempts += o.Attempts
 	s.MeanSeconds = max(s.MeanSeconds, o.MeanSeconds)
 	s.P99Seconds = max(s.P99Seconds, o.P99Seconds)
 	s.Lateness = max(s.Lateness, o.Lateness)
@@ -284,18 +358,37 @@ func (s Summary) String() string {
 		1000*s.MeanSeconds, 1000*s.P99Seconds, s.Lateness.Seconds()*1000)
 }
 
-// Between sums up the requests that were due in [from, to).
+// Between sums up the requests that were due in [from, to). A request that is still under way is not among them: with n
+// retries, ask n + 1 time-outs and the waits between them after to.
 func (g *Generator) Between(from, to time.Time) Summary {
+	return g.sum(from, to, func(r record) bool { return !r.due.Before(from) && r.due.Before(to) })
+}
+
+// Ended sums up the requests that ended in [from, to).
+func (g *Generator) Ended(from, to time.Time) Summary {
+	return g.sum(from, to, func(r record) bool { return !r.ended().Before(from) && r.ended().Before(to) })
+}
+
+// ClassBetween is Between for the requests of one class, by its index.
+func (g *Generator) ClassBetween(class int, from, to time.Time) Summary {
+	return g.sum(from, to, func(r record) bool {
+		return int(r.class) == class && !r.due.Before(from) && r.due.Before(to)
+	})
+}
+
+func (g *Generator) sum(from, to time.Time, matches func(record) bool) Summary {
 	g.mu.Lock()
-	defer g.mu.Unlock()
+	records := g.records[:len(g.records):len(g.records)] // only ever appended to
+	g.mu.Unlock()
 	s := Summary{From: from, To: to}
 	var latency, lateness []time.Duration
 	var counts [outcomes]int
-	for _, r := range g.records {
-		if r.due.Before(from) || !r.due.Before(to) {
+	for _, r := range records {
+		if !matches(r) {
 			continue
 		}
 		counts[r.outcome]++
+		s.Attempts += int(r.attempts)
 		lateness = append(lateness, r.lateness)
 		if r.outcome == OK || r.outcome == Slow {
 			latency = append(latency, r.latency)
