@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/model"
-
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
@@ -91,31 +89,67 @@ func (c *checker) service(cfg *Config, name string) {
 	if err := actuators.ValidServiceName(name); err != nil {
 		c.doc.Add(at, "%q; expected %v", name, err)
 	}
-	if k := strict.Join(at, "concurrency"); s.Concurrency == nil && c.doc.OK(k) && !c.doc.Misspelt(at) {
-		c.doc.Add(at, "nothing to govern; expected a knob: concurrency")
-	} else if s.Concurrency != nil && c.doc.OK(k) {
-		c.concurrency(s.Concurrency, k)
+	c.knobs(s, at)
+	if k := at + ".metrics"; c.doc.OK(k + ".preset") {
+		c.metrics(&s.Metrics, k)
 	}
-	for label := range s.Metrics.Labels {
-		k := strict.Join(at+".metrics.labels", label)
-		if !model.LegacyValidation.IsValidLabelName(label) {
-			c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", label)
-		} else if label == "service" {
-			c.doc.Add(k, "the label service carries the name of the service; expected other labels")
-		}
-	}
-	if c.doc.OK("timing") && c.doc.OK(strict.Join(at, "timing")) {
+	if c.doc.OK("timing") && c.doc.OK(at+".timing") {
 		c.timing(cfg, s, at)
+	}
+	if c.doc.OK("timing") && c.doc.OK(at) {
+		c.sensor(cfg, name, at)
 	}
 }
 
-func (c *checker) concurrency(k *Concurrency, at string) {
+func (c *checker) knobs(s *Service, at string) {
+	concurrency, shed, rate := at+".concurrency", at+".shed", at+".rate"
+	none := s.Concurrency == nil && s.Shed == nil && s.Rate == nil
+	if none && c.doc.OK(concurrency) && c.doc.OK(shed) && c.doc.OK(rate) && !c.doc.Misspelt(at) {
+		c.doc.Add(at, "nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency")
+	}
+	if s.Concurrency != nil && c.doc.OK(concurrency) {
+		k := s.Concurrency
+		bounds(c, concurrency, k.Min, k.Max, k.Fallback)
+	}
+	if s.Rate != nil && c.doc.OK(rate) {
+		k := s.Rate
+		bounds(c, rate, k.Min, k.Max, k.Fallback)
+		if k.Min == k.Max {
+			c.doc.Add(rate+".min", "%s is max too, and at max the rate is off, so that nothing would be limited; "+
+				"expected min < max", k.Min)
+		}
+	}
+	if s.Shed != nil && c.doc.OK(shed) {
+		k := s.Shed
+		bounds(c, shed, k.Min, k.Max, k.Fallback)
+		if s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelt(at) {
+			c.doc.Add(shed, "shed decides whom the concurrency limit refuses first, and there is none; expected "+
+				"concurrency: {min: …, max: …} beside it, or no shed")
+		}
+	}
+}
+
+// bounds checks the range of a knob and a fallback in it (0: none is set). A bound that the file does not set has its
+// default.
+func bounds[T interface {
+	comparable
+	int | Percent | PerSecond
+}](c *checker, at string, lo, hi, fallback T) {
+	var unset T
+	byDefault := func(key string) string {
+		if c.doc.Has(at + "." + key) {
+			return ""
+		}
+		return " (the default)"
+	}
 	switch {
-	case k.Min > k.Max:
-		c.doc.Add(at+".min", "%d is above max, %d; expected min ≤ max", k.Min, k.Max)
-	case k.Fallback != 0 && (k.Fallback < k.Min || k.Fallback > k.Max):
-		c.doc.Add(at+".fallback", "%d is outside the bounds; expected at least min, %d, and at most max, %d",
-			k.Fallback, k.Min, k.Max)
+	case lo > hi && byDefault("min") != "":
+		c.doc.Add(at+".max", "%v is below min, %v (the default); expected min ≤ max", hi, lo)
+	case lo > hi:
+		c.doc.Add(at+".min", "%v is above max, %v%s; expected min ≤ max", lo, hi, byDefault("max"))
+	case fallback != unset && (fallback < lo || fallback > hi):
+		c.doc.Add(at+".fallback", "%v is outside the bounds; expected at least min, %v%s, and at most max, %v%s",
+			fallback, lo, byDefault("min"), hi, byDefault("max"))
 	}
 }
 

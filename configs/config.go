@@ -23,8 +23,8 @@ type Config struct {
 	// The pace of the loops of every service that does not set its own. The dead time θ, window/2 + scrape_interval/2 +
 	// period/2 + publish_delay, is how late a change shows; whatever tuning leaves unset derives from it.
 	Timing Timing `yaml:"timing"`
-	// The services to govern, by the name they carry in the label service of guard's metrics and in Consul's keys:
-	// letters, digits and . _ - : @ + ~.
+	// The services to govern, each with at least one knob (concurrency, rate, shed), by the name they carry in the label
+	// service of guard's metrics and in Consul's keys: letters, digits and . _ - : @ + ~.
 	Services map[string]*Service `yaml:"services" jsonschema:"required"`
 
 	// File is where the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
@@ -95,12 +95,18 @@ type Timing struct {
 // Service is one governed service.
 type Service struct {
 	// How far governor may go: observe reads the signals only, shadow decides and shows what it would do, enforce
-	// publishes.
+	// publishes. Metrics that show neither refusals nor requests in flight cap it at shadow.
 	Mode string `yaml:"mode" jsonschema:"enum=observe,enum=shadow,enum=enforce,default=shadow"`
 	// What the service owes its callers. The setpoint of every knob derives from it.
 	SLO SLO `yaml:"slo" jsonschema:"required"`
-	// The knob: requests in flight, per instance.
+	// The knob that does most of the work: requests in flight, per instance.
 	Concurrency *Concurrency `yaml:"concurrency"`
+	// The knob that says whom the concurrency limit refuses first. It needs concurrency, and metrics by criticality,
+	// which guard has.
+	Shed *Shed `yaml:"shed"`
+	// The knob for a gateway without a concurrency limit: admissions per second of the whole service. Beside concurrency
+	// it improves nothing, and costs a little after an outage.
+	Rate *Rate `yaml:"rate"`
 	// The pace of this service. A key that is not set here comes from the global timing.
 	Timing Timing `yaml:"timing"`
 	// How the service is found in Prometheus.
@@ -123,11 +129,67 @@ type SLO struct {
 
 // Metrics says which metrics carry the signals of a service.
 type Metrics struct {
-	// The set of metrics: guard reads what the guard library and the sidecar export.
-	Preset string `yaml:"preset" jsonschema:"enum=guard,default=guard"`
-	// Further labels that every series of the service carries, for a Prometheus that holds the service more than once:
-	// job, namespace, cluster and the like.
+	// The set of metrics: guard reads what the guard library and the sidecar export, http_histogram a latency histogram
+	// that the service already has, custom nothing but the queries.
+	Preset string `yaml:"preset" jsonschema:"enum=guard,enum=http_histogram,enum=custom,default=guard"`
+	// Labels that every series of the service carries: job, namespace, cluster and the like. Preset guard finds a service
+	// by its label service and needs them only where Prometheus holds the service more than once; preset http_histogram
+	// finds it by nothing else.
 	Labels map[string]string `yaml:"labels"`
+	// The label that tells the instances of the service apart, for presets other than guard: pod, for example. Unset:
+	// instance.
+	InstanceLabel string `yaml:"instance_label"`
+	// The histogram of preset http_histogram.
+	Histogram *Histogram `yaml:"histogram"`
+	// PromQL of your own, by signal: what preset custom reads, and in place of what another preset would read. Each gives
+	// an instant vector with one sample for each instance, or one without the instance's label for the whole service;
+	// $window in it stands for the window.
+	Queries Queries `yaml:"queries"`
+}
+
+// Histogram describes a classic histogram of latencies and what is found beside it. The selectors are PromQL, with or
+// without their braces, and every one of them has the labels of metrics as well.
+type Histogram struct {
+	// Name of the histogram without _bucket, _sum and _count: http_request_duration_seconds.
+	Metric string `yaml:"metric" jsonschema:"required"`
+	// What the histogram counts in. Unset: milliseconds where the name ends in _milliseconds or _ms, else seconds.
+	Unit string `yaml:"unit" jsonschema:"enum=seconds,enum=milliseconds"`
+	// The requests that the service is judged by: handler!="/healthz", for example. Unset: all.
+	Selector string `yaml:"selector"`
+	// The requests in the histogram that were admitted: code!~"429|503", for example; the others count as refused. Without
+	// it refused requests, which take no time, make an overloaded service look fast. Unset: all.
+	Admitted string `yaml:"admitted"`
+	// The refused requests where admitted does not tell: in the histogram, or, with a name, in a counter of their own, like
+	// http_requests_rejected_total{reason="limit"}.
+	Refused string `yaml:"refused"`
+	// The failed requests among the admitted ones: code=~"5..", for example. Unset: failures are not seen.
+	Failed string `yaml:"failed"`
+	// The gauge of the requests in flight, like http_requests_in_flight.
+	InFlight string `yaml:"inflight"`
+}
+
+// Queries holds one query for each signal. Those that count requests, from offered to slow, give requests per second.
+type Queries struct {
+	// Arrivals per second, admitted or refused. Preset custom needs it.
+	Offered string `yaml:"offered"`
+	// Admitted requests per second. Unset, with preset custom: offered less refused.
+	Admitted string `yaml:"admitted"`
+	// Refused requests per second.
+	Refused string `yaml:"refused"`
+	// Admitted requests that finished, per second. Unset, with preset custom: admitted.
+	Completed string `yaml:"completed"`
+	// Admitted requests that failed, per second.
+	Failed string `yaml:"failed"`
+	// Finished requests slower than the SLO's latency, per second. Without it nothing says whether the SLO is met.
+	Slow string `yaml:"slow"`
+	// Mean latency of the finished requests, in seconds: the quantity that drives the loop. Preset custom needs it.
+	Mean string `yaml:"mean"`
+	// The latency that the share objective of the finished requests stays within, in seconds, of the whole service.
+	Quantile string `yaml:"quantile"`
+	// Requests in flight.
+	InFlight string `yaml:"inflight"`
+	// The concurrency limit in force.
+	Limit string `yaml:"limit"`
 }
 
 // Concurrency bounds the concurrency limit, counted in requests in flight per instance of the service.
@@ -142,6 +204,32 @@ type Concurrency struct {
 	// The controller. pid follows a prediction by Little's law; aimd adds steadily and cuts by Little's law, and is
 	// slower.
 	Law string `yaml:"law" jsonschema:"enum=pid,enum=aimd,default=pid"`
+}
+
+// Shed says whom the concurrency limit refuses first, when the service is fuller than the shed threshold: requests in
+// flight ÷ concurrency limit, as a percentage. The classes of requests are critical, default, sheddable and background.
+type Shed struct {
+	// The least important class that is still protected. While requests of a protected class are refused, the threshold
+	// falls, so that the classes below make room earlier.
+	Protect string `yaml:"protect" jsonschema:"required,enum=critical,enum=default,enum=sheddable"`
+	// The threshold never goes below. A wider range than that of the defaults hurts the classes in the middle.
+	Min Percent `yaml:"min" jsonschema:"default=40%" range:"[5%, 100%]" why:"a lower threshold would refuse the least important of an idle service"`
+	// The threshold never goes above. min = max fixes it; below three times the capacity a fixed 60% is as good.
+	Max Percent `yaml:"max" jsonschema:"default=60%" range:"[5%, 100%]" why:"at 100% nothing is shed, more has no meaning"`
+	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
+	// lease. Between min and max. Unset: max.
+	Fallback Percent `yaml:"fallback" range:"[5%, 100%]"`
+}
+
+// Rate bounds the rate of admissions, counted over all instances of the service together.
+type Rate struct {
+	// The rate never goes below. min = max turns the limit off, as any rate of max does.
+	Min PerSecond `yaml:"min" jsonschema:"required" range:"[1/m, 1000000000/s]" why:"closing a service on purpose is not a rate limit"`
+	// The rate never goes above, and at max it is off: nothing is refused because of it.
+	Max PerSecond `yaml:"max" jsonschema:"required" range:"[1/m, 1000000000/s]"`
+	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
+	// lease. Between min and max. Unset: max, no limit.
+	Fallback PerSecond `yaml:"fallback" range:"[1/m, 1000000000/s]"`
 }
 
 // Tuning sets gains and gates of the loops of one service.

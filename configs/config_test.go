@@ -70,7 +70,11 @@ func TestAnnotatedFileSaysTheDefaults(t *testing.T) {
 	bare := `
 prometheus: {url: "http://localhost:9090"}
 services:
-  checkout: {slo: {latency: 300ms}, concurrency: {min: 20, max: 400}}`
+  checkout:
+    slo: {latency: 300ms}
+    concurrency: {min: 20, max: 400}
+    shed: {protect: critical}
+    rate: {min: 100/s, max: 5000/s}`
 	d, _, err := Parse("f.yml", []byte(bare))
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +155,133 @@ func TestTimingInheritsThenDerives(t *testing.T) {
 		c := parse(t, "\n    timing: "+tt.own+"\ntiming: "+tt.all)
 		if got := c.Specs()[0].Timing; got != tt.want {
 			t.Errorf("%s: got %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestKnobsReachControl(t *testing.T) {
+	c := parse(t, `
+  own:
+    slo: {latency: 1s}
+    concurrency: {min: 4, max: 9}
+    shed: {protect: default, min: 30%, max: 80%, fallback: 55%}
+    rate: {min: 60/m, max: 2.5/s, fallback: 2/s}
+  gateway: {slo: {latency: 1s}, rate: {min: 100/s, max: 5000/s}}
+  ranked: {slo: {latency: 1s}, concurrency: {min: 1, max: 1}, shed: {protect: critical}}`)
+	accepted(t, c)
+	for i, want := range []control.Spec{
+		1: {Service: "gateway", Rate: &control.RateSpec{Min: 100, Max: 5000, Fallback: 5000}},
+		2: {
+			Service: "own", Concurrency: &control.ConcurrencySpec{Min: 4, Max: 9, Fallback: 6, Law: control.PIDLaw},
+			Shed: &control.ShedSpec{Protect: control.Default, Min: 0.3, Max: 0.8, Fallback: 0.55},
+			Rate: &control.RateSpec{Min: 1, Max: 2.5, Fallback: 2},
+		},
+		3: {
+			Service: "ranked", Concurrency: &control.ConcurrencySpec{Min: 1, Max: 1, Fallback: 1, Law: control.PIDLaw},
+			Shed: &control.ShedSpec{Protect: control.Critical, Min: 0.4, Max: 0.6, Fallback: 0.6},
+		},
+	} {
+		got := c.Specs()[i]
+		if want.Service == "" {
+			continue
+		}
+		if got.Service != want.Service || !reflect.DeepEqual(got.Concurrency, want.Concurrency) ||
+			!reflect.DeepEqual(got.Shed, want.Shed) || !reflect.DeepEqual(got.Rate, want.Rate) {
+			t.Errorf("%s: got %+v %+v %+v", want.Service, got.Concurrency, got.Shed, got.Rate)
+		}
+	}
+}
+
+// The words of the file are control's.
+func TestCriticalitiesAreControls(t *testing.T) {
+	for word, c := range criticalities {
+		if c.String() != word {
+			t.Errorf("%s means %s", word, c)
+		}
+	}
+	if len(criticalities) != control.Criticalities-1 {
+		t.Error("all classes but the last can be protected")
+	}
+}
+
+func TestMetricsReachSignals(t *testing.T) {
+	c := parse(t, `
+    metrics: {labels: {job: a}}
+  h:
+    slo: {latency: 1s}
+    concurrency: {min: 1, max: 2}
+    metrics:
+      preset: http_histogram
+      labels: {service: shop}
+      instance_label: pod
+      histogram:
+        {metric: m, unit: milliseconds, selector: a="b", admitted: c="d", refused: 'x{}', failed: e="f", inflight: 'g{}'}
+      queries: {limit: max by (pod) (l)}
+  q:
+    slo: {latency: 1s}
+    concurrency: {min: 1, max: 2}
+    metrics:
+      preset: custom
+      queries:
+        offered: 'rate(a[$window])'
+        mean: b`)
+	accepted(t, c)
+	got := c.Signals()
+	if s := got[0]; s.Preset != signals.Guard || !reflect.DeepEqual(s.Labels, map[string]string{"job": "a"}) {
+		t.Errorf("got %+v", s)
+	}
+	want := signals.Histogram{
+		Metric: "m", Unit: "milliseconds", Selector: `a="b"`, Admitted: `c="d"`, Refused: "x{}", Failed: `e="f"`, InFlight: "g{}",
+	}
+	if s := got[1]; s.Preset != signals.HTTPHistogram || s.InstanceLabel != "pod" || s.Histogram != want ||
+		s.Labels["service"] != "shop" || s.Queries[signals.Limit] != "max by (pod) (l)" {
+		t.Errorf("got %+v", s)
+	}
+	if s := got[2]; s.Preset != signals.Custom || len(s.Queries) != 2 || s.Queries[signals.Offered] != "rate(a[$window])" {
+		t.Errorf("got %+v", s)
+	}
+	var q Queries
+	own := q.bySignal()
+	if len(own) != len(signals.Signals()) {
+		t.Errorf("%d keys for %d signals", len(own), len(signals.Signals()))
+	}
+	for _, s := range signals.Signals() {
+		if own[s] == nil {
+			t.Errorf("no key for a query of %s", s)
+		}
+	}
+}
+
+// A governor that cannot see whether a limit binds would cut it whenever a dependency is slow.
+func TestWhatCannotBeSeenIsNotEnforced(t *testing.T) {
+	const head = "prometheus: {url: \"http://p:1\"}\nservices:\n  a:\n    slo: {latency: 1s}\n" +
+		"    concurrency: {min: 1, max: 2}\n    shed: {protect: critical}\n    mode: enforce\n    metrics:\n      "
+	for _, tt := range []struct {
+		metrics string
+		want    control.Mode
+	}{
+		{"preset: guard", control.Enforce},
+		{"{preset: http_histogram, labels: {job: a}, histogram: {metric: m}}", control.Shadow},
+		{"{preset: http_histogram, labels: {job: a}, histogram: {metric: m, inflight: g}}", control.Enforce},
+		{"{preset: http_histogram, labels: {job: a}, histogram: {metric: m, refused: r}}", control.Enforce},
+		{"{preset: http_histogram, labels: {job: a}, histogram: {metric: m}, queries: {refused: r}}", control.Enforce},
+		{"{preset: custom, queries: {offered: a, mean: b}}", control.Shadow},
+		{"{preset: custom, queries: {offered: a, mean: b, inflight: c}}", control.Enforce},
+	} {
+		c, warnings, err := Parse("f.yml", []byte(head+tt.metrics))
+		if err != nil {
+			t.Fatalf("%s: %v", tt.metrics, err)
+		}
+		if got := c.Specs()[0].Mode; got != tt.want {
+			t.Errorf("%s: mode %s, want %s", tt.metrics, got, tt.want)
+		}
+		said := strings.Contains(warnings.Error(), "f.yml:7:11: services.a.mode: "+signals.NotBinding)
+		if said != (tt.want == control.Shadow) {
+			t.Errorf("%s: warnings %q", tt.metrics, warnings)
+		}
+		unsteered := strings.Contains(warnings.Error(), "f.yml:6:5: services.a.shed: preset ")
+		if unsteered != (tt.metrics != "preset: guard") {
+			t.Errorf("%s: warnings %q", tt.metrics, warnings)
 		}
 	}
 }
@@ -261,13 +392,19 @@ services:
     concurrency: {min: 1, max: 2}
     timing: {period: 1s}
     tuning: {stale_after: 2s}
+  c:
+    slo: {latency: 1s}
+    concurrency: {min: 1, max: 2}
+    timing: {window: 20s}
+    metrics: {preset: http_histogram, histogram: {metric: m, admitted: 'code!="429"'}}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `f.yml:4:11: timing.window: 15s is less than 4 × scrape_interval, 20s: one lost scrape leaves the loop without data
 f.yml:10:22: services.b.timing.period: 1s is shorter than scrape_interval, 5s: some decisions will see nothing new
-f.yml:11:27: services.b.tuning.stale_after: 2s is shorter than scrape_interval, 5s: samples will look stale between scrapes`
+f.yml:11:27: services.b.tuning.stale_after: 2s is shorter than scrape_interval, 5s: samples will look stale between scrapes
+f.yml:16:39: services.c.metrics.histogram: neither labels nor a selector: every series of m in Prometheus counts as this service`
 	if got := warnings.Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

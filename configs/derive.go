@@ -12,22 +12,18 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// Specs returns what control needs to know of each service, sorted by name. Timings are complete; tunings hold what the
-// file sets, so that control derives the rest.
+// Specs returns what control needs to know of each service, sorted by name. Timings and bounds are complete; tunings hold
+// what the file sets, so that control derives the rest. The mode is the one that the metrics of the service allow: where
+// they cannot show whether a limit binds, enforce becomes shadow.
 func (c *Config) Specs() []control.Spec {
 	specs := make([]control.Spec, 0, len(c.Services))
 	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
-		s := c.Services[name]
+		s, seen := c.Services[name], c.signal(name)
 		spec := control.Spec{
-			Service: name,
-			Mode:    control.Mode(s.Mode),
-			SLO: control.SLO{
-				Latency:   time.Duration(s.SLO.Latency),
-				Objective: float64(s.SLO.Objective),
-				Errors:    float64(s.SLO.Errors),
-			},
-			Timing: c.timing(s),
-			Tuning: s.Tuning.control(),
+			Service: name, Mode: control.Mode(s.Mode), SLO: seen.SLO, Timing: seen.Timing, Tuning: s.Tuning.control(),
+		}
+		if spec.Mode == control.Enforce && !seen.ShowsBinding() {
+			spec.Mode = control.Shadow
 		}
 		if k := s.Concurrency; k != nil {
 			spec.Concurrency = &control.ConcurrencySpec{
@@ -37,9 +33,24 @@ func (c *Config) Specs() []control.Spec {
 				spec.Concurrency.Fallback = spec.Concurrency.DefaultFallback()
 			}
 		}
+		if k := s.Shed; k != nil {
+			spec.Shed = &control.ShedSpec{
+				Protect: criticalities[k.Protect], Min: float64(k.Min), Max: float64(k.Max),
+				Fallback: float64(cmp.Or(k.Fallback, k.Max)),
+			}
+		}
+		if k := s.Rate; k != nil {
+			spec.Rate = &control.RateSpec{
+				Min: float64(k.Min), Max: float64(k.Max), Fallback: float64(cmp.Or(k.Fallback, k.Max)),
+			}
+		}
 		specs = append(specs, spec)
 	}
 	return specs
+}
+
+var criticalities = map[string]control.Criticality{
+	"critical": control.Critical, "default": control.Default, "sheddable": control.Sheddable,
 }
 
 // timing completes the pace of s: what it sets itself, else what the file sets for all, else the defaults.
@@ -86,13 +97,8 @@ func (c *Config) SensorOptions() signals.Options {
 // Signals returns what the sensor needs to know of each service, sorted by name.
 func (c *Config) Signals() []signals.Service {
 	services := make([]signals.Service, 0, len(c.Services))
-	for _, spec := range c.Specs() {
-		s := c.Services[spec.Service]
-		services = append(services, signals.Service{
-			Name: spec.Service, SLO: spec.SLO, Timing: spec.Timing,
-			Preset: signals.Preset(s.Metrics.Preset), Labels: s.Metrics.Labels,
-			StaleAfter: spec.Tuning.StaleAfter,
-		})
+	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
+		services = append(services, c.signal(name))
 	}
 	return services
 }

@@ -15,6 +15,11 @@ func TestMessages(t *testing.T) {
 	knob := func(s string) string {
 		return strings.Replace(prometheus+service, "concurrency: {min: 20, max: 400}", s, 1)
 	}
+	// metrics are files whose metrics section starts on line 7; in those of histogram the selectors start on line 10.
+	metrics := func(s string) string { return prometheus + service + "    metrics:\n      " + s + "\n" }
+	histogram := func(s string) string {
+		return metrics("preset: http_histogram\n      histogram:\n        metric: a\n" + s)
+	}
 	for _, tt := range []struct{ name, file, want string }{
 		{"empty file", "", `f.yml:1:1: the file is empty`},
 		{"comments only", "# nothing\n\n", `f.yml:1:1: the file is empty`},
@@ -128,7 +133,8 @@ f.yml:4:49: services.checkout.slo.errors: 99% is out of range; expected more tha
 			`f.yml:5:47: services.checkout.concurrency.fallback: 21 is outside the bounds; expected at least min, 10, and at most max, 20`},
 		{"unknown law", knob("concurrency: {min: 1, max: 20, law: PID}"),
 			`f.yml:5:41: services.checkout.concurrency.law: "PID"; expected one of pid, aimd`},
-		{"no knob", knob("mode: enforce"), `f.yml:3:3: services.checkout: nothing to govern; expected a knob: concurrency`},
+		{"no knob", knob("mode: enforce"), `f.yml:3:3: services.checkout: nothing to govern; ` +
+			`expected a knob: concurrency, or rate, or both; shed goes with concurrency`},
 		{"knob left empty", knob("concurrency:"), `
 f.yml:5:5: services.checkout.concurrency.max: missing; expected a whole number
 f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`},
@@ -140,6 +146,96 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 			`f.yml:6:20: services.checkout.tuning.gain: ".inf"; expected a number`},
 		{"not a truth value", "prometheus: {url: \"http://p:1\", enable_http2: yes}\n" + service,
 			`f.yml:1:47: prometheus.enable_http2: "yes"; expected true or false`},
+
+		// The other knobs.
+		{"bare rate", knob("rate: {min: 100, max: 5000/s}"),
+			`f.yml:5:17: services.checkout.rate.min: 100 has no unit; write 100/s or 100/m`},
+		{"rate by the hour", knob("rate: {min: 100/h, max: 5000/s}"),
+			`f.yml:5:17: services.checkout.rate.min: "100/h"; expected a rate with its unit, like 100/s or 6000/m`},
+		{"negative rate", knob("rate: {min: -1, max: 5000/s}"),
+			`f.yml:5:17: services.checkout.rate.min: "-1"; expected a rate with its unit, like 100/s or 6000/m`},
+		{"rate of zero", knob("rate: {min: 0/s, max: 5000/s}"),
+			`f.yml:5:17: services.checkout.rate.min: 0/s is out of range; expected at least 1/m and at most 1000000000/s: ` +
+				`closing a service on purpose is not a rate limit`},
+		{"rate min above max", knob("rate: {min: 100/s, max: 5000/m}"),
+			`f.yml:5:17: services.checkout.rate.min: 100/s is above max, 83.33333333333333/s; expected min ≤ max`},
+		{"rate that never limits", knob("rate: {min: 100/s, max: 6000/m}"),
+			`f.yml:5:17: services.checkout.rate.min: 100/s is max too, and at max the rate is off, so that nothing would be ` +
+				`limited; expected min < max`},
+		{"rate fallback outside", knob("rate: {min: 100/s, max: 200/s, fallback: 300/s}"),
+			`f.yml:5:46: services.checkout.rate.fallback: 300/s is outside the bounds; expected at least min, 100/s, and at most max, 200/s`},
+		{"rate without max", knob("rate: {min: 100/s}"),
+			`f.yml:5:5: services.checkout.rate.max: missing; expected a rate with its unit, like 100/s or 6000/m`},
+		{"shed without concurrency", knob("shed: {protect: critical}"),
+			`f.yml:5:5: services.checkout.shed: shed decides whom the concurrency limit refuses first, and there is none; ` +
+				`expected concurrency: {min: …, max: …} beside it, or no shed`},
+		{"shed beside a misspelt concurrency is one mistake", knob("concurency: {min: 1, max: 2}\n    shed: {protect: critical}"),
+			`f.yml:5:5: services.checkout.concurency: unknown key; did you mean "concurrency"?`},
+		{"shed that protects all", knob("concurrency: {min: 1, max: 2}\n    shed: {protect: background}"),
+			`f.yml:6:21: services.checkout.shed.protect: "background"; expected one of critical, default, sheddable`},
+		{"bare threshold", knob("concurrency: {min: 1, max: 2}\n    shed: {protect: critical, min: 0.4}"),
+			`f.yml:6:36: services.checkout.shed.min: 0.4 has no percent sign; write 40% for the fraction 0.4, or 0.4%`},
+		{"threshold below the default of the other", knob("concurrency: {min: 1, max: 2}\n    shed: {protect: critical, max: 30%}"),
+			`f.yml:6:36: services.checkout.shed.max: 30% is below min, 40% (the default); expected min ≤ max`},
+		{"threshold above the default of the other", knob("concurrency: {min: 1, max: 2}\n    shed: {protect: critical, min: 70%}"),
+			`f.yml:6:36: services.checkout.shed.min: 70% is above max, 60% (the default); expected min ≤ max`},
+		{"shed fallback outside", knob("concurrency: {min: 1, max: 2}\n    shed: {protect: default, fallback: 80%}"),
+			`f.yml:6:40: services.checkout.shed.fallback: 80% is outside the bounds; ` +
+				`expected at least min, 40% (the default), and at most max, 60% (the default)`},
+		{"shed without protect", knob("concurrency: {min: 1, max: 2}\n    shed:"),
+			`f.yml:6:5: services.checkout.shed.protect: missing; expected text`},
+
+		// Metrics.
+		{"preset that does not exist", metrics("preset: http_histgram"), `f.yml:7:15: services.checkout.metrics.preset: "http_histgram"; ` +
+			`expected one of guard, http_histogram, custom; did you mean "http_histogram"?`},
+		{"no histogram", metrics("preset: http_histogram"),
+			`f.yml:6:5: services.checkout.metrics: preset http_histogram needs to know which; expected histogram: {metric: …}`},
+		{"histogram beside guard", metrics("histogram: {metric: a}"), `f.yml:7:7: services.checkout.metrics.histogram: ` +
+			`set beside preset guard, which reads no histogram of yours; expected preset: http_histogram`},
+		{"instance label beside guard", metrics("instance_label: pod"), `f.yml:7:23: services.checkout.metrics.instance_label: ` +
+			`preset guard tells instances apart by the label instance; expected another preset, or no instance_label`},
+		{"instance label that is no label", histogram("\n      instance_label: k8s-pod"),
+			`f.yml:11:23: services.checkout.metrics.instance_label: "k8s-pod"; ` +
+				`expected a label name: letters, digits and underscores, no digit first`},
+		{"histogram with its suffix", metrics("preset: http_histogram\n      histogram: {metric: latency_bucket}"),
+			`f.yml:8:27: services.checkout.metrics.histogram.metric: "latency_bucket"; expected the name without _bucket: latency`},
+		{"histogram that is no metric", metrics("preset: http_histogram\n      histogram: {metric: 'latency{}'}"),
+			`f.yml:8:27: services.checkout.metrics.histogram.metric: "latency{}"; ` +
+				`expected the name of a metric, like http_request_duration_seconds`},
+		{"misspelt selector", histogram("        admited: a"),
+			`f.yml:10:9: services.checkout.metrics.histogram.admited: unknown key; did you mean "admitted"?`},
+		{"selector with a mistake", histogram("        failed: code=~5.."), `f.yml:10:23: services.checkout.metrics.histogram.failed: ` +
+			`not PromQL at 1:7 of the text: unexpected character inside braces: '5'`},
+		{"selector in quotes", histogram("        failed: 'code=~\"5..'"), `f.yml:10:24: services.checkout.metrics.histogram.failed: ` +
+			`not PromQL at 1:7 of the text: unterminated quoted string`},
+		{"selector with a bad pattern", histogram("        failed: code=~\"(\""), `f.yml:10:17: services.checkout.metrics.histogram.failed: ` +
+			"not PromQL at 1:1 of the text: error parsing regexp: missing closing ): `(`"},
+		{"selector with a name", histogram("        failed: errors_total{a=\"b\"}"), `f.yml:10:17: services.checkout.metrics.histogram.failed: ` +
+			`"errors_total{a=\"b\"}" names a metric, but selects from the histogram; expected matchers, like code=~"5.."`},
+		{"gauge without a name", histogram("        inflight: a=\"b\""), `f.yml:10:19: services.checkout.metrics.histogram.inflight: ` +
+			`"a=\"b\"" names no metric; expected the name of a gauge, like http_requests_in_flight`},
+		{"selector left empty", histogram("        refused: ''"), `f.yml:10:18: services.checkout.metrics.histogram.refused: ` +
+			`no selector; expected matchers, like code=~"5..", or nothing at all`},
+		{"custom without queries", metrics("preset: custom"), `
+f.yml:6:5: services.checkout.metrics.queries.mean: missing; preset custom needs a query of it
+f.yml:6:5: services.checkout.metrics.queries.offered: missing; preset custom needs a query of it`},
+		{"query of no signal", metrics("queries: {p99: up}"), `f.yml:7:17: services.checkout.metrics.queries.p99: unknown key; ` +
+			`expected one of offered, admitted, refused, completed, failed, slow, mean, quantile, inflight, limit`},
+		{"query with a mistake", metrics("queries:\n        mean: rate(a[$window]) / rate(b[$window]"),
+			`f.yml:8:49: services.checkout.metrics.queries.mean: not PromQL at 1:35 of the text: unclosed left parenthesis`},
+		{"query in quotes with a mistake", metrics(`queries: {mean: "rate(a[$window)"}`),
+			`f.yml:7:38: services.checkout.metrics.queries.mean: not PromQL at 1:15 of the text: unexpected ")" in subquery or range, expected ":" or "]"`},
+		{"query with escapes and a mistake", metrics(`queries: {mean: "a{b=\"c\"} +"}`),
+			`f.yml:7:23: services.checkout.metrics.queries.mean: not PromQL at 1:11 of the text: unexpected end of input`},
+		{"query over several lines with a mistake", metrics("queries:\n        mean: |\n          sum(a)\n            / summ(b)\n"),
+			`f.yml:10:15: services.checkout.metrics.queries.mean: not PromQL at 2:5 of the text: unknown function with name "summ"`},
+		{"query that gives a number", metrics("queries: {mean: \"1\"}"), `f.yml:7:23: services.checkout.metrics.queries.mean: ` +
+			`gives a scalar; expected an instant vector, with one sample for each instance or one for all`},
+		{"query that gives a range", metrics("queries: {mean: \"a[$window]\"}"), `f.yml:7:23: services.checkout.metrics.queries.mean: ` +
+			`gives a range vector; expected an instant vector, with one sample for each instance or one for all`},
+		{"query of nothing", metrics("queries: {mean: vector(1)}"), `f.yml:7:23: services.checkout.metrics.queries.mean: ` +
+			`reads no series, so that nothing tells how fresh it is; expected a query of the service's metrics`},
+		{"query left empty", metrics("queries: {mean: ''}"), `f.yml:7:23: services.checkout.metrics.queries.mean: no query; expected PromQL`},
 
 		// Names and addresses. The service names would end up elsewhere in the KV (A21): hashicorp/consul#15933.
 		{"service name with a slash", prometheus + "services:\n  a//b: {slo: {latency: 1s}, concurrency: {min: 1, max: 2}}\n",
@@ -186,7 +282,7 @@ f.yml:5:20: services.checkout.slo.latency: 300 has no unit; expected a duration 
 f.yml:5:36: services.checkout.slo.objective: 0.99 has no percent sign; write 99% for the fraction 0.99, or 0.99%
 f.yml:6:24: services.checkout.concurrency.min: 20 is above max, 10; expected min ≤ max
 f.yml:7:3: services."": ""; expected a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, and not only dots
-f.yml:7:3: services."": nothing to govern; expected a knob: concurrency
+f.yml:7:3: services."": nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency
 f.yml:7:3: services."".slo: missing; expected a section of keys, with at least latency`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -12,6 +12,12 @@ import (
 
 var yamlBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
 
+// metricsFile is a file with one service, whose metrics are given.
+func metricsFile(metrics string) string {
+	return "prometheus: {url: \"http://p:1\"}\nservices:\n  a:\n    slo: {latency: 1s}\n" +
+		"    rate: {min: 0.1/s, max: 600/m}\n    metrics: " + metrics
+}
+
 // FuzzParse holds for any bytes: Parse does not panic; what it refuses has problems, each on a line of the file; what
 // it accepts, control and signals accept as well.
 func FuzzParse(f *testing.F) {
@@ -28,6 +34,10 @@ func FuzzParse(f *testing.F) {
 		"services: {a: {slo: {latency: 9223372036854775807ms, errors: 1e400%}}}",
 		"prometheus: {url: \"http://p:1\"}\n" +
 			"services: {a: {slo: {latency: 1s, objective: 99.9999999999999999999%}, concurrency: {min: 1, max: 1}}}",
+		metricsFile("{preset: http_histogram, histogram: {metric: a, refused: 'b{c=\"d\"}', inflight: e, failed: 'code=~\"(\"'}}"),
+		metricsFile("{preset: http_histogram, histogram: {metric: a, unit: milliseconds, refused: 'c=\"d\", e=\"f\"'}}"),
+		metricsFile("{preset: custom, queries: {offered: 'rate(a[$window])', mean: \"b\\n + summ(c)\"}}"),
+		metricsFile("\n      queries:\n        mean: |\n          sum(a)\n           / (b[$window]\n"),
 	} {
 		f.Add([]byte(s))
 	}

@@ -39,6 +39,8 @@ func (Duration) Expected() string { return "a duration with a unit, like 300ms, 
 
 func (d Duration) String() string { return model.Duration(d).String() }
 
+func (d Duration) std() time.Duration { return time.Duration(d) }
+
 // Percent is a share, written with a percent sign: 99%, 0.1%. Its value is the fraction: 99% is 0.99. A number without
 // the sign is refused, because 0.99 may mean 99 % or 0.99 %.
 type Percent float64
@@ -80,4 +82,45 @@ func (p Percent) String() string {
 		whole += "." + fraction
 	}
 	return whole + "%"
+}
+
+// PerSecond is a rate, written with its unit: 100/s, 0.5/s, 6000/m. Its value is in events per second. A bare number is
+// refused, because nobody can tell 100 a second from 100 a minute.
+type PerSecond float64
+
+var rateText = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)/([sm])$`)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *PerSecond) UnmarshalText(text []byte) error {
+	s := string(text)
+	m := rateText.FindStringSubmatch(s)
+	switch {
+	case m == nil && bareNumber.MatchString(s) && s[0] != '-':
+		return fmt.Errorf("%s has no unit; write %[1]s/s or %[1]s/m", s)
+	case m == nil:
+		return fmt.Errorf("%q; expected %s", s, r.Expected())
+	}
+	v, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		return fmt.Errorf("%q; expected %s", s, r.Expected())
+	}
+	if m[2] == "m" {
+		v /= 60
+	}
+	*r = PerSecond(v)
+	return nil
+}
+
+// Expected says what a PerSecond looks like.
+func (PerSecond) Expected() string { return "a rate with its unit, like 100/s or 6000/m" }
+
+// String writes the rate by the second, or by the minute where it is below one a second and shorter that way.
+func (r PerSecond) String() string {
+	second := strconv.FormatFloat(float64(r), 'f', -1, 64)
+	minute := strconv.FormatFloat(float64(r)*60, 'f', -1, 64)
+	var back PerSecond
+	if r < 1 && len(minute) < len(second) && back.UnmarshalText([]byte(minute+"/m")) == nil && back == r {
+		return minute + "/m"
+	}
+	return second + "/s"
 }

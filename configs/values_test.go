@@ -35,6 +35,14 @@ func TestValuesSurviveARoundTrip(t *testing.T) {
 		if err := q.UnmarshalText([]byte(p.String())); err != nil || q != p {
 			t.Errorf("%v → %s → %v, %v", float64(p), p, float64(q), err)
 		}
+		r := PerSecond(rapid.Float64Range(0, 1e9).Draw(t, "rate"))
+		if rapid.Bool().Draw(t, "by the minute") {
+			r = PerSecond(float64(rapid.IntRange(0, 600).Draw(t, "per minute")) / 60)
+		}
+		var u PerSecond
+		if err := u.UnmarshalText([]byte(r.String())); err != nil || u != r {
+			t.Errorf("%v → %s → %v, %v", float64(r), r, float64(u), err)
+		}
 		d := Duration(rapid.Int64Range(1, 1e12).Draw(t, "milliseconds")) * 1e6
 		var e Duration
 		if err := e.UnmarshalText([]byte(d.String())); err != nil || e != d {
@@ -49,6 +57,22 @@ func TestPercentText(t *testing.T) {
 	} {
 		if got := p.String(); got != want {
 			t.Errorf("%v: got %s, want %s", float64(p), got, want)
+		}
+	}
+}
+
+func TestRateText(t *testing.T) {
+	for text, want := range map[string]PerSecond{
+		"100/s": 100, "6000/m": 100, "0.5/s": 0.5, "1/m": 1.0 / 60, "1000000/s": 1e6,
+	} {
+		var r PerSecond
+		if err := r.UnmarshalText([]byte(text)); err != nil || r != want {
+			t.Errorf("%s: got %v, %v, want %v", text, float64(r), err, float64(want))
+		}
+	}
+	for r, want := range map[PerSecond]string{100: "100/s", 0.5: "30/m", 0.75: "45/m", 1.5: "1.5/s", 1.0 / 60: "1/m", 1e6: "1000000/s", 0: "0/s"} {
+		if got := r.String(); got != want {
+			t.Errorf("%v: got %s, want %s", float64(r), got, want)
 		}
 	}
 }

@@ -58,6 +58,7 @@ func generate() (map[string][]byte, error) {
 const (
 	durationPattern = `^([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
 	percentPattern  = `^[0-9]+(\.[0-9]+)?%$`
+	ratePattern     = `^[0-9]+(\.[0-9]+)?/[sm]$`
 )
 
 // schema reflects configs.Config.
@@ -76,6 +77,8 @@ func schema() (*jsonschema.Schema, error) {
 			return &jsonschema.Schema{Type: "string", Pattern: durationPattern, MinLength: &least}
 		case reflect.TypeFor[configs.Percent]():
 			return &jsonschema.Schema{Type: "string", Pattern: percentPattern}
+		case reflect.TypeFor[configs.PerSecond]():
+			return &jsonschema.Schema{Type: "string", Pattern: ratePattern}
 		case reflect.TypeFor[commonconfig.URL]():
 			return &jsonschema.Schema{Type: "string", Format: "uri"}
 		case reflect.TypeFor[commonconfig.TLSVersion]():
@@ -258,6 +261,8 @@ func value(s *jsonschema.Schema) string {
 		kind = "duration"
 	case s.Pattern == percentPattern:
 		kind = "percentage"
+	case s.Pattern == ratePattern:
+		kind = "rate"
 	}
 	if limited {
 		return kind + ", " + strings.TrimSuffix(limits, ".")

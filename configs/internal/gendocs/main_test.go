@@ -136,9 +136,11 @@ func collect(path string, n *yaml.Node, s *jsonschema.Schema, shown map[string]b
 // (A pattern cannot count to the 290 years at which a duration overflows.)
 func TestPatternsAgreeWithTheParsers(t *testing.T) {
 	duration, percent := regexp.MustCompile(durationPattern), regexp.MustCompile(percentPattern)
+	rate := regexp.MustCompile(ratePattern)
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.OneOf(
 			rapid.StringMatching(`[0-9]{0,2}(\.[0-9]{0,2})?[ %smhdwy]{0,2}`),
+			rapid.StringMatching(`[0-9]{0,2}(\.[0-9]{0,2})?/?[smh]?`),
 			rapid.StringMatching(`([0-9]{1,2}(ms|s|m|h|d|w|y)){1,3}`),
 		).Draw(t, "text")
 		var d configs.Duration
@@ -148,6 +150,10 @@ func TestPatternsAgreeWithTheParsers(t *testing.T) {
 		var p configs.Percent
 		if got, want := percent.MatchString(text), p.UnmarshalText([]byte(text)) == nil; got != want {
 			t.Errorf("percentage %q: the schema says %v, the parser %v", text, got, want)
+		}
+		var r configs.PerSecond
+		if got, want := rate.MatchString(text), r.UnmarshalText([]byte(text)) == nil; got != want {
+			t.Errorf("rate %q: the schema says %v, the parser %v", text, got, want)
 		}
 	})
 }

@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -39,6 +40,7 @@ type Problem struct {
 type Document struct {
 	Problems []Problem
 
+	lines      []string            // of the file
 	unreadable bool                // not YAML, or empty
 	positions  map[string]position // of every key that was read, by path
 	failed     map[string]bool     // paths with a problem at or below them
@@ -51,7 +53,8 @@ type position struct{ line, column int }
 // default of their tag. It never panics on any input; where the Document has problems, into is partly filled.
 func Decode(data []byte, into any, types Types) *Document {
 	d := decoder{types: types, doc: &Document{
-		positions: map[string]position{"": {1, 1}}, failed: map[string]bool{}, misspelt: map[string]bool{},
+		lines: strings.Split(string(data), "\n"), positions: map[string]position{"": {1, 1}},
+		failed: map[string]bool{}, misspelt: map[string]bool{},
 	}}
 	root, problem := parse(data)
 	if problem != nil {
@@ -71,6 +74,46 @@ func Decode(data []byte, into any, types Types) *Document {
 func (d *Document) Add(path, format string, args ...any) {
 	p := d.at(path)
 	d.add(p.line, p.column, path, fmt.Sprintf(format, args...))
+}
+
+// AddWithin reports a problem with the text at path, offset bytes into it: at the very character where the file writes
+// the text as it is, else where the text begins, as when it is folded or has escapes.
+func (d *Document) AddWithin(path, text string, offset int, format string, args ...any) {
+	p, before := d.at(path), text[:offset]
+	row, start := strings.Count(before, "\n"), 1+strings.LastIndex(before, "\n")
+	if at, ok := d.literal(p, strings.Split(text, "\n"), row); ok {
+		p = position{at.line, at.column + utf8.RuneCountInString(before[start:])}
+	}
+	d.add(p.line, p.column, path, fmt.Sprintf(format, args...))
+}
+
+// literal returns where row number row of a text stands in the file, whose value begins at p.
+func (d *Document) literal(p position, text []string, row int) (position, bool) {
+	source := func(line int) string {
+		if line > len(d.lines) {
+			return ""
+		}
+		return strings.TrimSuffix(d.lines[line-1], "\r")
+	}
+	first := []rune(source(p.line))
+	if first = first[min(p.column-1, len(first)):]; len(first) == 0 {
+		return position{}, false
+	}
+	block := first[0] == '|'
+	switch {
+	case block:
+		at := position{line: p.line + 1 + row}
+		line := source(at.line)
+		at.column = 1 + utf8.RuneCountInString(line) - utf8.RuneCountInString(text[row])
+		return at, text[row] != "" && strings.HasSuffix(line, text[row]) &&
+			strings.TrimLeft(strings.TrimSuffix(line, text[row]), " ") == ""
+	case len(text) > 1: // folded
+		return position{}, false
+	case first[0] == '"' || first[0] == '\'':
+		p.column++
+		first = first[1:]
+	}
+	return p, strings.HasPrefix(string(first), text[0])
 }
 
 // Misspelt reports whether the section at path has an unknown key, which may stand for one that seems to be missing.
