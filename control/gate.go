@@ -166,7 +166,7 @@ func (v *view) gather(ins []Instance, slo SLO) {
 	v.offered, v.completed = offered.v, completed.v
 	v.limit = limit.reading()
 	v.limit.value /= n
-	v.admittedRate = admitted.v / v.window.Seconds()
+	v.admittedRate = max(offered.v-refused.v, 0) / v.window.Seconds()
 
 	if why, detail := offered.why(); why != "" {
 		v.reject(why, "arrivals: "+detail)
@@ -238,6 +238,9 @@ func (v *view) protectedRefused(least Criticality) Reading {
 
 const protectedRequests = 100
 
+// completedRate is how many requests the service finishes per second, all instances.
+func (v *view) completedRate() float64 { return v.completed / v.window.Seconds() }
+
 // good is the goodput of the service in requests per second: completed within the SLO and not failed, all instances.
 func (v *view) good() float64 {
 	bad := min(v.slow.Or(0)+v.failed.Or(0), 1)
@@ -270,10 +273,11 @@ func (g gate) majority(v *view, ins []Instance, tau float64) {
 	if len(side) == 0 || len(other) == 0 {
 		return
 	}
-	offered, slow, failed, completed := v.offered, v.slow, v.failed, v.completed
+	whole := *v
 	v.gather(side, g.slo)
-	// The judge and the traffic gate speak of the whole service.
-	v.offered, v.slow, v.failed, v.completed = offered, slow, failed, completed
+	// The judge, the traffic gate and the rate speak of the whole service.
+	v.offered, v.slow, v.failed, v.completed = whole.offered, whole.slow, whole.failed, whole.completed
+	v.admittedRate, v.rateRefused = whole.admittedRate, whole.rateRefused
 	if len(troubled) < len(ins) && arrivals < total/2 {
 		for _, in := range other {
 			v.outliers = append(v.outliers, in.Name)

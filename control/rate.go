@@ -7,139 +7,266 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
-// rate is the law of the admission rate, AIMD on the sustained goodput, per service. At its maximum the rate is off.
+// rate is the law of the admission rate of a whole service: AIMD on what the service completes. At its maximum the rate
+// is off.
 //
-// A decrease goes to nine tenths of the good completions per second G, between half and four fifths of the base: the
-// smaller of the rate and what the service has shown it can do, x̂. That is fed by what is served, never by the knob's own
-// effect alone. The way up is exponential in ln, slow near the last failure and then faster the longer that goes well: a
-// probe of fixed slowness locks the service up for an hour after a short loss of capacity.
+// A service that falls behind completes less than it admits, X < A, and then X is its capacity, however late the mean
+// latency tells of it. So a decrease is sized by X rather than by the rate: made twice for one loss, it is the same
+// decrease. It leaves room to work off the backlog, of which everything is late and no use to anybody; while that lasts,
+// X > A, nothing is cut. The way up is exponential in ln, slow near the capacity last seen, and faster the longer that
+// goes well: a probe of fixed slowness locks a service up for an hour after a short loss.
 //
-// Beside a concurrency limit the rate is the second line: it cuts only where that one can do no more.
+//	X < A  backlog grows   cut to clip(0.9·G, 0.5, 0.8 of min(X, A, x̂)), at once
+//	X ≈ A  and slow        the same, once a settling time; if it did not help, limiting cannot: say so and put it back
+//	X > A  backlog drains  wait
+//	fast                   grow
+//
+// A mean above the setpoint is what both the rate and the concurrency limit answer to, so the rate yields to a
+// concurrency limit that can still be cut, which is faster and needs no probing. It acts where that one has come to its
+// minimum, or where there is none.
 type rate struct {
-	spec RateSpec
-	aimd AIMD
+	spec   RateSpec
+	period time.Duration
+	settle time.Duration
+	hold   time.Duration
+	aimd   AIMD
 
-	best    float64 // x̂: best good completions per second of a window, fading
-	bestAt  time.Time
-	lastCut float64   // the rate at which the last decrease was made; 0: none
-	crossed time.Time // when the rate came near it again
-	cutFrom float64   // proposed
+	want   float64 // as the law has it; what is published follows in steps of rateStep. NaN: what is in force
+	good   []float64
+	best   float64 // x̂: largest goodput that was sustained for one settling time, fading
+	bestAt time.Time
+
+	cut     rateCut   // the last one made, zero: none since the rate was off
+	asked   rateCut   // proposed in this period
+	crossed time.Time // when the rate came near the last cut again
+	busy    time.Time // when the plant was last cut or seen draining: windows up to one settling time later show it
+
+	service   float64 // ŝ: the service's own mean latency where limiting did not help, 0: none
+	serviceAt time.Time
+}
+
+// rateCut is the situation in which a cut was made.
+type rateCut struct {
+	from    float64 // the rate before it
+	to      float64 // and after it
+	carried float64 // what the service completed
+	mean    float64
 }
 
 const (
-	rateMemory    = 300 * time.Second // time constant of x̂
-	rateNear      = 0.9               // of the last cut: from here growth probes
-	rateProbe     = 0.03              // of the normal growth at first, doubling each settling time
-	rateOff       = 3.0               // × x̂: a rate above this limits nothing
-	rateAim       = 0.9               // of the goodput
-	rateDeepest   = 0.5               // of the base
-	rateShallow   = 0.8
-	rateBurstSpan = 0.25 // seconds of tokens
+	rateMemory   = 300 * time.Second // time constant of x̂
+	rateBalance  = 0.05              // X and A this close are equal
+	rateNear     = 0.9               // of what was carried at the last cut: from here growth probes
+	rateProbe    = 0.03              // of the normal growth at first, doubling each settling time
+	rateOff      = 3.0               // × x̂: a rate above this limits nothing
+	rateAim      = 0.9               // of the goodput
+	rateDeepest  = 0.5               // of what is carried
+	rateShallow  = 0.8
+	rateLast     = 1.3  // × its minimum: a concurrency limit above this can still be cut
+	rateHelped   = 0.8  // of the mean before a cut: if it does not get below, the cut was no help
+	rateStep     = 0.05 // smallest raise worth a write, in ln
+	rateBurst    = 0.25 // seconds of tokens
+	serviceFades = 0.8  // a mean below this share of ŝ ends it
 )
 
 func newRate(s *Spec) *rate {
-	return &rate{spec: *s.Rate, aimd: AIMD{Cooldown: s.Timing.Settle()}}
-}
-
-func (c *rate) track(now time.Time, before, after float64) {
-	c.aimd.Track(now, before, after)
-	if c.cutFrom > 0 && after < before {
-		c.lastCut, c.crossed = c.cutFrom, time.Time{}
+	return &rate{
+		spec: *s.Rate, period: s.Timing.Period, settle: s.Timing.Settle(), hold: s.Tuning.FloorTestHold, want: math.NaN(),
 	}
-	c.cutFrom = 0
 }
 
-func (c *rate) lose()    {}
-func (c *rate) restart() { c.lastCut, c.crossed, c.cutFrom = 0, time.Time{}, 0 }
+// track keeps the law within one step of what is in force, and takes note of a cut once it is made: a write that failed
+// winds nothing up.
+func (c *rate) track(now time.Time, before, after float64) {
+	c.want = min(max(c.want, after*math.Exp(-rateStep)), after*math.Exp(rateStep))
+	if c.asked.from > 0 && after < before {
+		c.cut, c.crossed, c.busy = c.asked, time.Time{}, now
+	}
+	c.asked = rateCut{}
+	if after >= c.spec.Max {
+		c.cut, c.crossed = rateCut{}, time.Time{}
+	}
+}
 
-func (c *rate) describe(l *Loop, t *tick, d *Decision) {
+func (c *rate) lose() {}
+func (c *rate) restart() {
+	*c = rate{
+		spec: c.spec, period: c.period, settle: c.settle, hold: c.hold, want: math.NaN(), best: c.best, bestAt: c.bestAt,
+	}
+}
+
+func (c *rate) describe(_ *Loop, t *tick, d *Decision) {
 	d.Terms.Law = string(AIMDLaw)
-	d.Setpoint = Number(max(t.sp.target(), little.ServiceTimeMargin*t.v.service))
+	d.Setpoint = Number(max(t.sp.target(), little.ServiceTimeMargin*c.service))
 	d.Measured = Number(t.v.mean)
+	d.Gates.ServiceTimeSeconds = Number(c.service)
 }
 
 func (c *rate) decide(l *Loop, t *tick, d *Decision) {
-	v, tau := t.v, float64(d.Setpoint)
-	good := v.good()
-	if v.unsure == "" && good >= c.bestNow(t.now) {
-		c.best, c.bestAt = good, t.now
+	v, from := t.v, l.inForce.Value
+	if math.IsNaN(c.want) {
+		c.want = from
 	}
-	from := l.inForce.Value
-	off := from >= c.spec.Max
+	c.learn(t)
+	c.describe(l, t, d)
 	binding := v.rateRefused >= l.spec.Tuning.RefusingAt
-	congested := v.mean > tau && (off || binding || v.refusing)
-	if v.hang {
-		congested, good = true, 0
-	}
 	d.Gates.Overloaded = binding
-	if congested && t.concurrency != nil && t.concurrency.State != AtMin {
-		congested = false
-		d.Terms.Event = "yields"
-		d.Detail = "the concurrency limit acts first"
-	}
+	yields := c.arbitrate(l, t, d)
 
-	base := min(from, c.bestNow(t.now))
-	if off {
-		base = min(v.admittedRate, c.bestNow(t.now))
+	slow := v.hang || v.mean > float64(d.Setpoint)
+	cut := slow && !yields && c.mayCut(t, d)
+	if slow && yields {
+		d.Terms.Event = "yields"
 	}
-	to := min(max(rateAim*good, rateDeepest*base), rateShallow*base)
-	c.aimd.AddShare = math.Expm1(c.growth(l, t, from))
-	next, event := c.aimd.Step(t.now, from, congested, binding && v.mean <= tau && !off, to)
-	if event != "" {
-		d.Terms.Event = event
-	}
-	if event == AIMDDecrease {
-		c.cutFrom = base
-	}
-	d.Raw = Number(next)
-	if next > from && next > rateOff*c.bestNow(t.now) || !off && !binding && from > rateOff*c.bestNow(t.now) {
-		next = c.spec.Max
-	}
-	switch {
-	case next > from && v.unsure != "":
-		next, d.Bound = from, BoundTighten
-	case next < c.spec.Min:
-		next, d.Bound = c.spec.Min, BoundMin
-	case next > c.spec.Max:
-		next, d.Bound = c.spec.Max, BoundMax
-	}
-	d.Value = Number(math.Round(next*10) / 10)
-	if moved(next, from, 0.01) || !l.published() {
-		d.Publish = true
+	if cut && from <= c.cut.to && c.useless(v) {
+		c.service, c.serviceAt = v.mean, t.now
+		c.want, cut = c.cut.from, false
+		d.Terms.Event = "restore"
 	} else {
-		d.Value = Number(from)
+		c.aimd.AddShare = math.Expm1(c.growth(l, t))
+		next, event := c.aimd.Step(t.now, c.want, cut, !slow && c.want < c.spec.Max, c.decreaseTo(v, from))
+		if event != "" {
+			c.want, d.Terms.Event = next, event
+		}
 	}
-	d.State = c.state(d, binding, congested)
+	d.Raw = Number(c.want)
+	if most := rateOff * c.sustained(t.now); most > 0 && c.want > most && !slow {
+		if c.want = most; !binding {
+			c.want = c.spec.Max
+		}
+	}
+	c.constrain(l, t, d)
+	if d.Terms.Event == AIMDDecrease && d.Publish {
+		c.asked = rateCut{from: from, to: float64(d.Value), carried: c.carried(v), mean: v.mean}
+	}
+	d.State = c.state(d, binding, slow)
 }
 
-// bestNow is x̂ as of now.
-func (c *rate) bestNow(now time.Time) float64 {
-	if dt := now.Sub(c.bestAt); dt > 0 && c.best > 0 {
-		return c.best * math.Exp(-dt.Seconds()/rateMemory.Seconds())
+// learn feeds x̂ and lets go of ŝ. x̂ takes what was sustained: a counter that is reset in one of two replicas reads
+// seventyfold for as long as the window, and not for a settling time.
+func (c *rate) learn(t *tick) {
+	if c.service > 0 && (t.now.Sub(c.serviceAt) >= c.hold || t.v.mean < serviceFades*c.service) {
+		c.service = 0
 	}
-	return c.best
+	if t.v.unsure != "" || t.v.hang {
+		return
+	}
+	n := max(1, int(c.settle/c.period))
+	if c.good = append(c.good, t.v.good()); len(c.good) <= n {
+		return
+	}
+	c.good = c.good[len(c.good)-n-1:]
+	least := c.good[0]
+	for _, g := range c.good {
+		least = min(least, g)
+	}
+	if least >= c.sustained(t.now) {
+		c.best, c.bestAt = least, t.now
+	}
+}
+
+// sustained is x̂ as of now, 0 while unknown.
+func (c *rate) sustained(now time.Time) float64 {
+	return c.best * math.Exp(-max(now.Sub(c.bestAt), 0).Seconds()/rateMemory.Seconds())
+}
+
+// arbitrate says whether the rate yields to the concurrency limit, and names in d who acts.
+func (c *rate) arbitrate(l *Loop, t *tick, d *Decision) bool {
+	switch k := t.concurrency; {
+	case k == nil:
+		return false
+	case float64(k.Value) >= rateLast*l.spec.Concurrency.Min:
+		d.Detail = "the concurrency limit acts first"
+		return true
+	}
+	d.Detail = "the concurrency limit is near its minimum, the rate may act"
+	return false
+}
+
+// mayCut says whether a slow service may be cut now.
+func (c *rate) mayCut(t *tick, d *Decision) bool {
+	v := t.v
+	completed, admitted := v.completedRate(), v.admittedRate
+	switch {
+	case v.hang:
+	case completed < (1-rateBalance)*admitted:
+		return true // it falls behind
+	case completed > (1+rateBalance)*admitted:
+		c.busy = t.now
+		d.Terms.Event = "drains"
+		return false
+	}
+	if t.now.Sub(c.busy) < c.settle {
+		d.Terms.Event = AIMDCooldown
+		return false
+	}
+	return true
+}
+
+// carried is what the service can do as far as a slow window tells.
+func (c *rate) carried(v *view) float64 {
+	if v.hang {
+		return v.admittedRate
+	}
+	return min(v.completedRate(), v.admittedRate)
+}
+
+// decreaseTo sizes a cut. A hang says nothing of what is carried, so that one halves the rate.
+func (c *rate) decreaseTo(v *view, from float64) float64 {
+	base, good := c.carried(v), v.good()
+	if v.hang {
+		base, good = min(from, base), 0
+	}
+	return max(min(max(rateAim*good, rateDeepest*base), rateShallow*base), c.spec.Min)
+}
+
+// useless says whether the last cut did not help: less comes in than the service has just carried, no backlog is left,
+// and it is as slow as before. Then the mean is its own.
+func (c *rate) useless(v *view) bool {
+	return !v.hang && v.completedRate() >= (1-rateBalance)*v.admittedRate &&
+		v.admittedRate < (1-rateBalance)*c.cut.carried && v.mean > rateHelped*c.cut.mean
 }
 
 // growth is the raise a period in ln units.
-func (c *rate) growth(l *Loop, t *tick, from float64) float64 {
+func (c *rate) growth(l *Loop, t *tick) float64 {
 	u := l.spec.Tuning.RaiseMax
-	if c.lastCut == 0 || from < rateNear*c.lastCut {
+	if c.cut.from == 0 || c.want < rateNear*c.cut.carried {
 		return u
 	}
 	if c.crossed.IsZero() {
 		c.crossed = t.now
 	}
-	settles := t.now.Sub(c.crossed).Seconds() / l.spec.Timing.Settle().Seconds()
-	return u * min(1, rateProbe*math.Exp2(settles))
+	return u * min(1, rateProbe*math.Exp2(t.now.Sub(c.crossed).Seconds()/c.settle.Seconds()))
 }
 
-func (c *rate) state(d *Decision, binding, congested bool) State {
+// constrain turns what the law wants into what is published.
+func (c *rate) constrain(l *Loop, t *tick, d *Decision) {
+	from := l.inForce.Value
+	next := c.want
 	switch {
+	case next > from && t.v.unsure != "":
+		next, c.want, d.Bound = from, from, BoundTighten
+	case next <= c.spec.Min:
+		next, d.Bound = c.spec.Min, BoundMin
+	case next >= c.spec.Max:
+		next, d.Bound = c.spec.Max, BoundMax
+	case next > from && !moved(next, from, rateStep):
+		next, d.Bound = from, BoundDeadband
+	}
+	c.want = min(max(c.want, c.spec.Min), c.spec.Max)
+	d.Value = Number(next)
+	d.Publish = next != from || !l.published()
+}
+
+func (c *rate) state(d *Decision, binding, slow bool) State {
+	switch {
+	case c.service > 0:
+		return Ineffective
 	case d.Value < d.From:
 		return Cutting
 	case d.Value > d.From:
 		return Raising
-	case float64(d.Value) <= c.spec.Min && congested:
+	case float64(d.Value) <= c.spec.Min && (slow || binding):
 		return AtMin
 	case binding && float64(d.Value) >= c.spec.Max:
 		return AtMax
@@ -148,4 +275,4 @@ func (c *rate) state(d *Decision, binding, congested bool) State {
 }
 
 // Burst is the token bucket's size for a rate: a quarter of a second of it, at least one token.
-func Burst(perSecond float64) float64 { return max(1, math.Round(rateBurstSpan*perSecond)) }
+func Burst(perSecond float64) float64 { return max(1, math.Round(rateBurst*perSecond)) }

@@ -43,6 +43,7 @@ func (c *shed) restart() { c.pid.Lose(); c.phi = math.NaN() }
 func (c *shed) describe(_ *Loop, t *tick, d *Decision) {
 	d.Terms.Law = string(PIDLaw)
 	d.Setpoint = shedSetpoint
+	d.Detail = "decides whom the concurrency limit refuses"
 	if r, ok := t.v.protectedRefused(c.spec.Protect).Value(); ok {
 		d.Measured = Number(r)
 	}

@@ -109,6 +109,7 @@ func All() []Scenario {
 		rig("dip", "four fifths of the servers lost for 300 s",
 			"what was learned in the loss must not outlast it",
 			during(models.Stage{Servers: Servers / 5, Slowdown: 1})),
+		highMinimum(),
 		metastable("meta70", 0.7), metastable("meta90", 0.9),
 	)
 	for _, limit := range []float64{60, 128, 200} {
@@ -183,6 +184,15 @@ func sheddable(cfg *models.Config, times float64) {
 		}
 		return usual
 	}
+}
+
+// highMinimum is the loss of most servers where the limit may not go as low as it must.
+func highMinimum() Scenario {
+	s := rig("dip256", "four fifths of the servers lost for 300 s, minimum of the limit 256",
+		"the concurrency limit stands at a minimum that is too high: who else can act must",
+		during(models.Stage{Servers: Servers / 5, Slowdown: 1}))
+	s.Limit, s.Min = 256, 256
+	return s
 }
 
 // metastable is a service that loses most of its servers for ten seconds, in front of clients who try again: what they

@@ -111,9 +111,9 @@ func (l *loop) tick(now time.Duration) []control.Decision {
 // apply publishes the decisions where they change a value, and renews the lease where a third of it has passed.
 func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	next := l.setting
-	renew, change := true, false
+	renew, change := false, false
 	for _, d := range ds {
-		renew = renew && d.Renew
+		renew = renew || d.Renew
 		change = change || d.Publish
 		if d.Publish || !l.published {
 			put(&next, d)
