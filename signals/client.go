@@ -17,7 +17,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-func newClient(opts Options) (api.Client, error) {
+func newClient(opts Options) (*client, error) {
 	u, err := url.Parse(opts.URL)
 	switch {
 	case err != nil:

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/api"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
@@ -61,7 +60,8 @@ const (
 // Sensor measures services through one Prometheus. Its groups may be used concurrently, each by one goroutine.
 type Sensor struct {
 	address string
-	client  api.Client
+	client  *client
+	options Options
 	groups  []*Group
 	cancel  context.CancelFunc // ends what runs in the background
 }
@@ -99,7 +99,7 @@ func New(opts Options, services []Service) (*Sensor, error) {
 		return nil, err
 	}
 
-	sensor := &Sensor{address: redacted(opts.URL), client: client}
+	sensor := &Sensor{address: redacted(opts.URL), client: client, options: opts}
 	background, cancel := context.WithCancel(context.Background())
 	sensor.cancel = cancel
 	byKey := map[groupKey]*Group{}
@@ -108,22 +108,14 @@ func New(opts Options, services []Service) (*Sensor, error) {
 		k := keyOf(s)
 		g := byKey[k]
 		if g == nil {
-			g = &Group{
-				api: v1.NewAPI(client), key: k, timing: s.Timing, deadline: deadline(opts.Timeout, s.Timing.Period),
-				health: Health{Error: "not asked yet"}, owner: map[string]string{},
-			}
+			g = sensor.group(s)
 			byKey[k] = g
 			sensor.groups = append(sensor.groups, g)
+			continue
 		}
-		g.services = append(g.services, s)
-		metric := model.Metric{}
-		for name, value := range s.ids {
-			metric[model.LabelName(name)] = model.LabelValue(value)
+		if err := g.take(s); err != nil {
+			errs = append(errs, err)
 		}
-		if other, taken := g.owner[g.identity(metric)]; taken {
-			errs = append(errs, fmt.Errorf("services %q and %q read the same series: %s", other, s.Name, s.selector(sigSeen)))
-		}
-		g.owner[g.identity(metric)] = s.Name
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -132,6 +124,32 @@ func New(opts Options, services []Service) (*Sensor, error) {
 		g.prepare(background, opts)
 	}
 	return sensor, nil
+}
+
+// group returns a group of the one service.
+func (s *Sensor) group(first subject) *Group {
+	g := &Group{
+		api: v1.NewAPI(s.client), key: keyOf(first), timing: first.Timing,
+		deadline: deadline(s.options.Timeout, first.Timing.Period),
+		health:   Health{Error: "not asked yet"}, owner: map[string]string{},
+	}
+	_ = g.take(first) // nobody else is there
+	return g
+}
+
+// take adds a service to the group.
+func (g *Group) take(s subject) error {
+	labels := model.Metric{}
+	for name, value := range s.ids {
+		labels[model.LabelName(name)] = model.LabelValue(value)
+	}
+	id := g.identity(labels)
+	if other, taken := g.owner[id]; taken {
+		return fmt.Errorf("services %q and %q read the same series: %s", other, s.Name, s.selector(sigSeen))
+	}
+	g.owner[id] = s.Name
+	g.services = append(g.services, s)
+	return nil
 }
 
 // prepare writes the queries of the group.
@@ -195,9 +213,7 @@ func (s *Sensor) Close() {
 	for _, g := range s.groups {
 		g.burn.running.Wait()
 	}
-	if c, ok := s.client.(api.CloseIdler); ok {
-		c.CloseIdleConnections()
-	}
+	s.client.CloseIdleConnections()
 }
 
 // Health is how the server answered lately.

@@ -14,6 +14,7 @@ import (
 // load is what an exporter pretends its service does, steadily, from its start.
 type load struct {
 	offered, refused, failed float64 // per second
+	byRate                   float64 // those of refused that the rate limit refused
 	mean                     float64 // seconds
 	slowShare                float64 // of the admitted: above the edge at 0.3 s and below the one at 1 s
 	limit, inFlight, binding float64 // binding: share of time
@@ -80,7 +81,9 @@ func (e *exporter) write(w io.Writer, now time.Time) {
 	line("guard_admitted_total", `criticality="critical"`, 0.25*admitted)
 	line("guard_admitted_total", `criticality="default"`, 0.75*admitted)
 	kind("guard_refused_total", "counter")
-	line("guard_refused_total", `reason="concurrency",criticality="default"`, l.refused*age)
+	line("guard_refused_total", `reason="concurrency",criticality="critical"`, 0)
+	line("guard_refused_total", `reason="concurrency",criticality="default"`, (l.refused-l.byRate)*age)
+	line("guard_refused_total", `reason="rate",criticality="default"`, l.byRate*age)
 	line("guard_refused_total", `reason="shed",criticality="default"`, 0)
 	kind("guard_failed_total", "counter")
 	line("guard_failed_total", "", l.failed*age)
@@ -90,6 +93,8 @@ func (e *exporter) write(w io.Writer, now time.Time) {
 	line("guard_inflight", "", l.inFlight)
 	kind("guard_limit", "gauge")
 	line("guard_limit", "", l.limit)
+	kind("guard_shed_threshold", "gauge")
+	line("guard_shed_threshold", "", 0.5)
 	kind("guard_service_time_seconds", "gauge")
 	line("guard_service_time_seconds", "", 0)
 	kind("guard_setting_revision", "gauge")

@@ -158,8 +158,11 @@ func TestMain(m *testing.M) {
 
 func TestRealPrometheus(t *testing.T) {
 	twice := newExporter(t, "twice", load{offered: 100, mean: 0.05, limit: 96})
+	old := newWeb(t, traffic{"200", "/", 100, 0.5}, traffic{"200", "/slow", 100, 2})
 	r := &rig{prom: servers.Prometheus(t, servers.ScrapeInterval(timing.Scrape), servers.Config(fmt.Sprintf(
-		"- job_name: again\n  static_configs:\n  - targets: [%q]\n", twice.target())))}
+		"- job_name: again\n  static_configs:\n  - targets: [%q]\n"+
+			"- job_name: old\n  static_configs:\n  - targets: [%q]\n  metric_relabel_configs:\n"+
+			"  - source_labels: [le]\n    regex: '(\\d+)\\.0'\n    target_label: le\n", twice.target(), old.target())))}
 
 	t.Run("group", func(t *testing.T) {
 		t.Run("CountsMeansAndRatios", func(t *testing.T) { t.Parallel(); testCounts(t, r) })
@@ -169,13 +172,19 @@ func TestRealPrometheus(t *testing.T) {
 		t.Run("SameInstanceScrapedTwice", func(t *testing.T) { t.Parallel(); testTwice(t, r, twice) })
 		t.Run("IdleIsNotAbsent", func(t *testing.T) { t.Parallel(); testIdle(t, r) })
 		t.Run("SLOWithoutBucketEdge", func(t *testing.T) { t.Parallel(); testNoEdge(t, r) })
+		t.Run("AdmittedOnly", func(t *testing.T) { t.Parallel(); testAdmittedOnly(t, r) })
+		t.Run("OutcomesThatHaveNotHappened", func(t *testing.T) { t.Parallel(); testOutcomesThatHaveNotHappened(t, r) })
+		t.Run("BothSpellings", func(t *testing.T) { t.Parallel(); testBothSpellings(t, r) })
+		t.Run("Milliseconds", func(t *testing.T) { t.Parallel(); testMilliseconds(t, r) })
+		t.Run("OwnQueries", func(t *testing.T) { t.Parallel(); testOwnQueries(t, r) })
+		t.Run("BurnRates", func(t *testing.T) { t.Parallel(); testBurn(t, r) })
 		t.Run("GuardSpeaksThePreset", func(t *testing.T) { t.Parallel(); testGuard(t, r) })
 	})
 }
 
 func testCounts(t *testing.T, r *rig) {
 	a := newExporter(t, "checkout", load{
-		offered: 200, refused: 40, failed: 4, mean: 0.08, slowShare: 0.05, limit: 96, inFlight: 12, binding: 0.5,
+		offered: 200, refused: 40, byRate: 10, failed: 4, mean: 0.08, slowShare: 0.05, limit: 96, inFlight: 12, binding: 0.5,
 	})
 	b := newExporter(t, "checkout", load{offered: 80, mean: 0.02, limit: 64, inFlight: 2})
 	other := newExporter(t, "payment", load{offered: 50, mean: 0.01, limit: 30})
@@ -205,6 +214,15 @@ func testCounts(t *testing.T, r *rig) {
 			near(t, "offered", in.Offered, 200*w, 0.05)
 			near(t, "admitted", in.Admitted, 160*w, 0.05)
 			near(t, "refused", in.Refused, 40*w, 0.05)
+			near(t, "refused by rate", in.RefusedByRate, 10*w, 0.05)
+			near(t, "critical offered", in.Classes[control.Critical].Offered, 50*w, 0.05)
+			near(t, "critical refused", in.Classes[control.Critical].Refused, 0, 0)
+			near(t, "default offered", in.Classes[control.Default].Offered, 150*w, 0.05)
+			near(t, "default refused, but for the rate", in.Classes[control.Default].Refused, 30*w, 0.05)
+			near(t, "shed threshold", in.ShedThreshold, 0.5, 0)
+			if _, ok := in.Classes[control.Background].Offered.Value(); ok {
+				t.Error("a class that nobody reports is known")
+			}
 			near(t, "completed", in.Completed, 160*w, 0.05)
 			near(t, "failed", in.Failed, 4*w, 0.05)
 			near(t, "slow", in.Slow, 8*w, 0.05)
@@ -417,7 +435,8 @@ func testGuard(t *testing.T, r *rig) {
 	for what, v := range map[string]control.Reading{
 		"age": in.Age, "offered": in.Offered, "admitted": in.Admitted, "refused": in.Refused, "completed": in.Completed,
 		"failed": in.Failed, "slow": in.Slow, "mean": in.Mean, "in flight": in.InFlight, "limit": in.Limit,
-		"binding": in.Binding, "service time": in.ServiceTime, "revision": in.Revision, "quantile": m.Quantile,
+		"refused by rate": in.RefusedByRate, "critical offered": in.Classes[control.Critical].Offered,
+		"background refused": in.Classes[control.Background].Refused, "binding": in.Binding, "service time": in.ServiceTime, "shed threshold": in.ShedThreshold, "revision": in.Revision, "quantile": m.Quantile,
 	} {
 		if _, ok := v.Value(); !ok {
 			t.Errorf("%s = %s", what, reading(v))
