@@ -89,6 +89,9 @@ func (c *checker) service(cfg *Config, name string) {
 	if err := actuators.ValidServiceName(name); err != nil {
 		c.doc.Add(at, "%q; expected %v", name, err)
 	}
+	if s == nil {
+		return // what stands there is no section, which is reported
+	}
 	c.knobs(s, at)
 	if k := at + ".metrics"; c.doc.OK(k + ".preset") {
 		c.metrics(&s.Metrics, k)

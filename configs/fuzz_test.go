@@ -31,6 +31,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"", "\t", "\xef\xbb\xbfa: b", "%YAML 9\n", "a: b\n---\nc: d", "prometheus: !!binary x",
 		"a: &a {<<: *a}", "services: &s {a: *s}", "services: {? [a] : b}",
+		"services: {a: !t b}",
 		"services: {a: {slo: {latency: 9223372036854775807ms, errors: 1e400%}}}",
 		"prometheus: {url: \"http://p:1\"}\n" +
 			"services: {a: {slo: {latency: 1s, objective: 99.9999999999999999999%}, concurrency: {min: 1, max: 1}}}",
