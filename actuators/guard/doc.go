@@ -9,13 +9,21 @@
 //	}
 //	defer p.Release(guard.Success)
 //
-// Two layers move the limit. The reflex, here, every 250 ms: the mean latency of admitted requests against its target.
-// Governor, outside, every few seconds: the target, the ceiling and the bounds around the reflex, by way of a Setting.
+// Three policies decide about a request, the cheapest first: is there a slot, is there a token, and is it important
+// enough for a service as full as this one is now.
 //
-//	           Setting (limit, ceiling, latency target, min, max)      works without it, too
+//	           Setting (limit, ceiling, latency target, rate, shed threshold)      works without it, too
 //	               │
-//	request ──► limit ──► handler ──► latency ──► reflex ──► limit
-//	   └──► refused: 503, Retry-After
+//	request ──► limit ──► rate ──► shed ──► handler ──► latency ──► reflex ──► limit
+//	   └──────────┴─────────┴────────┴──► refused: 503, by rate 429, Retry-After
+//
+// What one policy refuses takes nothing from another: a token is only spent on a request that has a slot. The rate is a
+// token bucket and knows no priorities. Shedding is about them: from the shed threshold on, a filling service refuses
+// the least important requests first, and keeps its last slots for the critical ones.
+//
+// Two layers move the limit. The reflex, here, every 250 ms: the mean latency of admitted requests against its target.
+// Governor, outside, every few seconds: the target, the ceiling and the bounds around the reflex, the rate and the shed
+// threshold, by way of a Setting.
 //
 // The package is a guest in its host. It starts no goroutine (the reflex steps inside Acquire and Release once its time
 // has come), allocates nothing to admit or to refuse, works before governor has ever run, and fails to the last good

