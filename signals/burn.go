@@ -173,7 +173,8 @@ func (s subject) ownBurn() string {
 	b := newBuilder(keyOf(s), []subject{s}, selectors([]subject{s}, true))
 	for _, w := range burnWindows() {
 		own := func(signal Signal) string {
-			return "sum(" + strings.ReplaceAll(s.Queries[signal], windowVariable, promDuration(w)) + ")"
+			expr, _ := parseQuery(s.Queries[signal], w) // validated
+			return "sum(" + expr.String() + ")"
 		}
 		completed := ""
 		switch custom := s.Preset == Custom; {

@@ -3,8 +3,10 @@ package signals
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -39,9 +41,19 @@ type recording struct {
 	infos    []string
 }
 
-func healthy(t testing.TB) *recording {
+func healthy(t testing.TB) *recording { return recorded(t, "healthy") }
+
+// recorded reads a reply of the real Prometheus 3:
+//
+//	healthy                 two guards
+//	classes                 a guard that reports every signal, evaluated at later
+//	burn                    the burn rates of that guard, 5 % slow and 2.5 % failed
+//	histogram               the service web at later: a, which refuses four of five requests and takes 0.9 s for the
+//	                        others, of which 5 % fail, and b, which is well
+//	own_offered, own_mean   the same by queries of the user's own; the mean over all replies
+func recorded(t testing.TB, name string) *recording {
 	t.Helper()
-	b, err := os.ReadFile("testdata/healthy.json")
+	b, err := os.ReadFile("testdata/" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +63,9 @@ func healthy(t testing.TB) *recording {
 	}
 	return &recording{rows: body.Data.Result}
 }
+
+// later is the instant of the other recorded replies.
+var later = time.UnixMilli(1795572139511)
 
 // matches says whether the row is of the signal and, unless instance is empty, of the instance.
 func (r row) matches(signal, instance string) bool {
@@ -184,6 +199,57 @@ func measure(t testing.TB, body string) control.Measurement {
 	t.Helper()
 	s := sensor(t, Options{URL: answering(t, body).URL, Timeout: 10 * time.Second}, slowly(checkout()))
 	return s.Groups()[0].Measure(t.Context(), evaluated)[0]
+}
+
+// web is a service without guard: its histogram counts refusals among the replies.
+func web() Service {
+	s := slowly(checkout())
+	s.Name, s.Preset, s.Labels, s.SLO.Errors = "web", HTTPHistogram, map[string]string{"job": "shop"}, 0.01
+	s.Histogram = Histogram{
+		Metric: "http_request_duration_seconds", Selector: `handler!="/healthz"`, Admitted: `code!~"429|503"`,
+		Failed: `code=~"5.."`, InFlight: "http_requests_in_flight",
+	}
+	return s
+}
+
+// own is a service that is measured by queries of the user's own.
+func own() Service {
+	s := slowly(checkout())
+	s.Name, s.Preset = "own", Custom
+	s.Queries = map[Signal]string{
+		Offered: "sum by (instance) (rate(requests_total[$window]))",
+		Mean:    "sum by (instance) (rate(seconds_total[$window])) / sum by (instance) (rate(requests_total[$window]))",
+	}
+	return s
+}
+
+// replies answers each query by the first recording whose key occurs in it, else by an empty vector.
+type replies []struct {
+	key  string
+	body string
+}
+
+func (all replies) RoundTrip(r *http.Request) (*http.Response, error) {
+	form, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	values, err := url.ParseQuery(string(form))
+	if err != nil {
+		return nil, err
+	}
+	for _, reply := range all {
+		if strings.Contains(values.Get("query"), reply.key) {
+			return ok(reply.body), nil
+		}
+	}
+	return ok(empty), nil
+}
+
+// snapshot measures the service once, by fixed replies.
+func snapshot(t testing.TB, s Service, now time.Time, all replies) control.Measurement {
+	t.Helper()
+	return sensor(t, Options{URL: "http://prometheus", RoundTripper: all}, s).Groups()[0].Measure(t.Context(), now)[0]
 }
 
 // slowly gives a query time on a busy machine; the timing that matters to the reply stays.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/api"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
@@ -39,35 +40,58 @@ func FuzzReply(f *testing.F) {
 		`{"metric":{"governor_signal":"quantile","service":"checkout"},"value":[1,"1"]}]}}`)
 	f.Add(`{"status":"error","error":"\u0000","errorType":""}`)
 	f.Add(`[`)
+	for _, name := range []string{"classes", "burn", "histogram", "own_offered", "own_mean"} {
+		f.Add(recorded(f, name).body())
+	}
+	f.Add(recorded(f, "histogram").drop(sigCompleted, "a:8080").set(sigTotal, "", "-1").set(sigInFlight, "", "Inf").body())
+	f.Add(recorded(f, "own_offered").set("query_offered", "", "NaN").drop(sigSamples, "a:8080").body())
+	f.Add(recorded(f, "burn").set("burn_completed_1h", "", "1e308").set("burn_bucket_1h", "", "-0").body())
 	var body string
-	s := sensor(f, Options{URL: "http://prometheus"}, slowly(checkout()))
-	s.Groups()[0].api = v1.NewAPI(canned{s.client, &body})
+	mixed := web()
+	mixed.Name, mixed.Queries = "mixed", map[Signal]string{Mean: "m", Quantile: "q", Limit: "l", Refused: "r"}
+	s := sensor(f, Options{URL: "http://prometheus"}, slowly(checkout()), web(), own(), mixed)
+	groups := s.Groups()
+	for _, g := range groups {
+		g.api = v1.NewAPI(canned{s.client, &body})
+		g.burn.pace, g.burn.asked = time.Hour, evaluated // asked here, not in the background
+	}
 	f.Fuzz(func(t *testing.T, b string) {
 		body = b
-		m := s.Groups()[0].Measure(t.Context(), evaluated)[0]
-		readings := []control.Reading{m.Quantile, s.Groups()[0].ObservedScrape()}
-		for i := range m.Instances {
-			in := &m.Instances[i]
-			readings = append(readings, in.Age)
-			for _, r := range append(current(in), windowed(in)...) {
-				readings = append(readings, *r)
-			}
-			if i > 0 && m.Instances[i-1].Name >= in.Name {
-				t.Errorf("instances are not sorted and distinct: %q, %q", m.Instances[i-1].Name, in.Name)
-			}
-		}
-		for _, r := range readings {
-			if v, known := r.Value(); known && (math.IsNaN(v) || math.IsInf(v, 0)) {
-				t.Errorf("known reading %v", v)
-			} else if why, _ := r.Why(); !known && why == "" {
-				t.Error("missing without a reason")
-			}
-		}
-		if m.Invalid == "" && len(m.Instances) == 0 {
-			t.Error("an empty snapshot claims to be valid")
-		}
-		if m.Invalid != "" && m.Detail == "" {
-			t.Errorf("%s without a sentence", m.Invalid)
+		for _, g := range groups {
+			g.burn.take(g, evaluated, g.ask(t.Context(), g.burn.query, evaluated, time.Minute))
+			usable(t, g, g.Measure(t.Context(), evaluated)[0])
 		}
 	})
+}
+
+// usable fails the test unless the measurement is one that a controller can work with.
+func usable(t *testing.T, g *Group, m control.Measurement) {
+	t.Helper()
+	readings := []control.Reading{m.Quantile, g.ObservedScrape()}
+	for _, b := range m.Burn {
+		readings = append(readings, b.Long, b.Short)
+	}
+	for i := range m.Instances {
+		in := &m.Instances[i]
+		readings = append(readings, in.Age)
+		for _, r := range append(current(in), windowed(in)...) {
+			readings = append(readings, *r)
+		}
+		if i > 0 && m.Instances[i-1].Name >= in.Name {
+			t.Errorf("instances are not sorted and distinct: %q, %q", m.Instances[i-1].Name, in.Name)
+		}
+	}
+	for _, r := range readings {
+		if v, known := r.Value(); known && (math.IsNaN(v) || math.IsInf(v, 0)) {
+			t.Errorf("known reading %v", v)
+		} else if why, _ := r.Why(); !known && why == "" {
+			t.Error("missing without a reason")
+		}
+	}
+	if m.Invalid == "" && len(m.Instances) == 0 {
+		t.Error("an empty snapshot claims to be valid")
+	}
+	if m.Invalid != "" && m.Detail == "" {
+		t.Errorf("%s without a sentence", m.Invalid)
+	}
 }

@@ -109,6 +109,9 @@ func newSubject(s Service) subject {
 func (s subject) selector(signal string) string {
 	from, ok := s.from[signal]
 	if !ok {
+		if signal == sigSeen { // where nobody else says who is there, the query of the arrivals does
+			signal = string(Offered)
+		}
 		return "the query of " + signal
 	}
 	return from.metric + "{" + joined(from.matchers, equalities(s.ids)) + "}"
