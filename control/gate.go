@@ -294,9 +294,15 @@ func (v *view) overloaded(limit, at float64) bool {
 }
 
 // healthy says whether nothing was refused and the limit had room: only such windows tell the service's own latency.
+// Where no limit is known, the service must have kept up with what came in.
 func (v *view) healthy() bool {
-	limit, ok := v.limit.Value()
-	return v.refused == 0 && (!ok || v.occupancy(limit) < 0.85) && !(v.binding >= 0.5)
+	if v.refused > 0 || v.rateRefused > 0 || v.binding >= 0.5 {
+		return false
+	}
+	if limit, ok := v.limit.Value(); ok {
+		return v.occupancy(limit) < 0.85
+	}
+	return math.Abs(v.completedRate()-v.admittedRate) <= rateBalance*v.admittedRate
 }
 
 // badRatio is the worse of the two SLO ratios, each as a multiple of its budget: above 1 the SLO is violated. NaN where

@@ -1,0 +1,134 @@
+package control
+
+import (
+	"math"
+	"testing"
+)
+
+func shedding() Spec {
+	spec := checkout()
+	spec.Shed = &ShedSpec{Protect: Critical}
+	return spec
+}
+
+// protected is a busy window of a service whose critical requests, a fifth of all, are refused by the share r.
+func protected(r float64) Measurement {
+	m := load{rate: 1200, refused: 800, mean: 0.08, inFlight: 96, binding: 1, limit: 96}.measurement()
+	m.Quantile = Missing(NoData, "")
+	in := &m.Instances[0]
+	in.Classes[Critical] = Class{Read(240 * 20), Read(240 * 20 * r)}
+	in.Classes[Default] = Class{Read(600 * 20), Read(400 * 20)}
+	in.Classes[Sheddable] = Class{Read(360 * 20), Read(360 * 20)}
+	in.Classes[Background] = Class{Read(0), Read(0)}
+	in.ShedThreshold = Read(0.6)
+	return m
+}
+
+// TestThresholdFollowsTheProtected: it goes down while protected requests are refused, to its minimum within a few dead
+// times and no further, up when none is, and rests at the setpoint.
+func TestThresholdFollowsTheProtected(t *testing.T) {
+	k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.6})
+	for range 15 {
+		k.step(protected(0.05))
+	}
+	if phi := k.value(KnobShed); phi != 0.4 {
+		t.Errorf("φ = %v after five dead times of 5 %% refused, want the minimum", phi)
+	}
+	d := k.step(protected(0.05))[KnobShed]
+	if d.State != AtMin || d.Publish {
+		t.Errorf("state %s, published %v", d.State, d.Publish)
+	}
+	for range 40 {
+		k.step(protected(0))
+	}
+	if phi := k.value(KnobShed); phi != 0.6 {
+		t.Errorf("φ = %v after a calm, want the maximum", phi)
+	}
+
+	k = newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.5})
+	for range 100 {
+		if d := k.step(protected(shedSetpoint))[KnobShed]; d.Publish && d.Value != 0.5 {
+			t.Fatalf("moved at the setpoint: %s", d.Reason)
+		}
+	}
+}
+
+// TestThresholdSettles closes the loop over a plant in which the protected are refused the more, the higher φ is: r goes
+// to the setpoint, without a cycle.
+func TestThresholdSettles(t *testing.T) {
+	k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.6})
+	refused := func() float64 { return shedSetpoint * math.Exp((k.value(KnobShed)-0.5)/0.15) }
+	late := []float64{refused(), refused(), refused()} // a dead time
+	writes := 0
+	for i := range 240 {
+		d := k.step(protected(late[0]))[KnobShed]
+		late = append(late[1:], refused())
+		if i >= 120 && d.Publish {
+			writes++
+		}
+	}
+	if phi := k.value(KnobShed); math.Abs(phi-0.5) > 0.03 {
+		t.Errorf("φ = %v, want 0.5 ± 0.03", phi)
+	}
+	if writes > 5 {
+		t.Errorf("%d writes in the last ten minutes", writes)
+	}
+}
+
+// TestThresholdNeedsProtectedTraffic: no classes, or hardly any request of theirs, holds this knob and no other.
+func TestThresholdNeedsProtectedTraffic(t *testing.T) {
+	blind := protected(0)
+	blind.Instances[0].Classes = [Criticalities]Class{}
+	few := protected(0)
+	few.Instances[0].Classes[Critical] = Class{Read(12), Read(3)}
+	for why, m := range map[Reason]Measurement{NoData: blind, TooLittleTraffic: few} {
+		k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.5})
+		ds := k.step(m)
+		if d := ds[KnobShed]; d.State != Hold || d.HoldReason != why || d.Value != 0.5 || d.Publish {
+			t.Errorf("%s: state %s, reason %q, φ %v", why, d.State, d.HoldReason, d.Value)
+		}
+		if d := ds[KnobConcurrency]; d.State == Hold || !d.Renew {
+			t.Errorf("%s: the concurrency limit holds, too: %s", why, d.Reason)
+		}
+	}
+}
+
+// TestThresholdLoosensOnlyOnKnowledge: a partial answer may bring φ down, not up.
+func TestThresholdLoosensOnlyOnKnowledge(t *testing.T) {
+	partial := func(r float64) Measurement {
+		m := protected(r)
+		m.Partial = "No StoreAPIs matched for this query"
+		return m
+	}
+	k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.5})
+	for range 20 {
+		if d := k.step(partial(0))[KnobShed]; d.Value > 0.5 || d.Renew {
+			t.Fatalf("φ %v, renewed %v: %s", d.Value, d.Renew, d.Reason)
+		}
+	}
+	for range 20 {
+		k.step(partial(0.05))
+	}
+	if phi := k.value(KnobShed); phi != 0.4 {
+		t.Errorf("φ = %v after a known breach, want 0.4", phi)
+	}
+}
+
+// TestFailedWritesWindNoThresholdUp: half an hour of refused writes, then the protected are well: φ turns at once.
+func TestFailedWritesWindNoThresholdUp(t *testing.T) {
+	k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.5})
+	k.down = true
+	for range 360 {
+		k.step(protected(0.05))
+	}
+	k.down = false
+	for range 6 {
+		k.step(protected(0))
+		if phi := k.value(KnobShed); phi < 0.5-shedStep {
+			t.Fatalf("φ fell to %v after the crisis", phi)
+		}
+	}
+	if phi := k.value(KnobShed); phi <= 0.5 {
+		t.Errorf("φ = %v half a minute later, want it on its way up", phi)
+	}
+}
