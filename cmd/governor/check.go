@@ -1,22 +1,35 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/checkconfig"
 )
 
-func checkCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
+func checkCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("check-config", "Say everything that is wrong with configuration files, or what governor makes of them.")
 	files := cmd.Arg("file", "Configuration file.").Required().Strings()
+	online := cmd.Flag("online", "Look into Prometheus and Consul too, and say what is found there, service by service. "+
+		"It only reads; the exit code is 1 where something is missing that governor needs.").Bool()
 
-	return cmd.FullCommand(), func(*slog.Logger) error {
+	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
 		failed := false
 		for _, file := range *files {
-			failed = checkconfig.Run(os.Stdout, os.Stderr, file) != 0 || failed
+			code := 0
+			if *online {
+				code = checkconfig.Online(ctx, os.Stdout, os.Stderr, file)
+			} else {
+				code = checkconfig.Run(os.Stdout, os.Stderr, file)
+			}
+			failed = code != 0 || failed
 		}
 		if failed {
 			return errReported

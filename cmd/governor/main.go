@@ -2,10 +2,12 @@
 // from their SLO, and publishes them through Consul.
 //
 // The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the
-// guard library, and `governor check-config` reads a configuration as the daemon would.
+// guard library, `governor check-config` reads a configuration as the daemon would, and `governor demo` shows the whole
+// loop at work, in one process.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +33,7 @@ Governor measures services through Prometheus, decides their limits from their
 SLO, and publishes them through Consul KV, where the guard library inside each
 service, or the sidecar in front of it, obeys.
 
+  governor demo
   governor check-config governor.yml
   governor run --config.file=governor.yml
   governor sidecar --service=checkout --slo.latency=300ms --upstream=http://127.0.0.1:8080
@@ -40,7 +43,11 @@ nothing. govtop shows all loops.`
 
 func main() { os.Exit(governor(os.Args[1:])) }
 
-func governor(args []string) int {
+// command is what a sub-command does, until it is done, its context ends or a signal comes.
+type command func(context.Context, *slog.Logger) error
+
+// commandLine returns the parser of the command line, where it puts the flags of logging, and the commands by name.
+func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) {
 	app := kingpin.New("governor", overview)
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("governor"))
@@ -48,21 +55,25 @@ func governor(args []string) int {
 	logging := &promslog.Config{}
 	promslogflag.AddFlags(app, logging)
 
-	commands := map[string]func(*slog.Logger) error{}
-	for _, register := range []func(*kingpin.Application) (string, func(*slog.Logger) error){
-		runCommand, checkCommand, sidecarCommand,
+	commands := map[string]command{}
+	for _, register := range []func(*kingpin.Application) (string, command){
+		runCommand, checkCommand, sidecarCommand, demoCommand,
 	} {
 		name, command := register(app)
 		commands[name] = command
 	}
+	return app, logging, commands
+}
 
+func governor(args []string) int {
+	app, logging, commands := commandLine()
 	name, err := app.Parse(args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "governor: %v; try governor --help\n", err)
 		return exitUsage
 	}
 	log := promslog.New(logging)
-	switch err := commands[name](log); {
+	switch err := commands[name](context.Background(), log); {
 	case err == nil, errors.Is(err, run.ErrSignal):
 		return exitOK
 	case errors.Is(err, errReported):

@@ -79,6 +79,7 @@ func TestEveryFlagIsExplained(t *testing.T) {
 	runCommand(app)
 	checkCommand(app)
 	sidecarCommand(app)
+	demoCommand(app)
 	for _, cmd := range app.Model().Commands {
 		if cmd.Help == "" {
 			t.Errorf("%s has no help", cmd.Name)

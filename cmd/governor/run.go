@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -29,8 +29,6 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/daemon"
 	"github.com/seed-de83e32b/governor/configs"
-	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/signals"
 )
 
 // shutdownTimeout bounds how long answers under way may take to end.
@@ -43,7 +41,7 @@ type runOptions struct {
 	web         *web.FlagConfig
 }
 
-func runCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
+func runCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("run", "Run the daemon: measure, decide, publish. Several may run: "+
 		"one leads, the others stand by.")
 	var o runOptions
@@ -54,31 +52,22 @@ func runCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
 	cmd.Flag("web.external-url", "URL at which others reach this governor. Default: from host name and listen address.").
 		PlaceHolder("URL").StringVar(&o.externalURL)
 	o.web = webflag.AddFlags(cmd, api.DefaultAddress)
-	return cmd.FullCommand(), func(log *slog.Logger) error { return o.run(log) }
+	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error { return o.run(ctx, log) }
 }
 
-func (o runOptions) run(log *slog.Logger) error {
-	config, warnings, err := configs.Load(o.configFile)
-	if err != nil {
-		if problems, ok := err.(configs.Problems); ok {
-			fmt.Fprintln(os.Stderr, problems)
-			return fmt.Errorf("%d problems in %s", len(problems), o.configFile)
-		}
+func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
+	config, err := load(o.configFile, log)
+	if problems, ok := errors.AsType[configs.Problems](err); ok {
+		fmt.Fprintln(os.Stderr, problems)
+		return fmt.Errorf("%d problems in %s", len(problems), o.configFile)
+	} else if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		log.Warn("configuration", "problem", w.String())
-	}
-
-	sensor, err := signals.New(config.SensorOptions(), config.Signals())
-	if err != nil {
-		return fmt.Errorf("the sensor for %s: %w", config.Prometheus.URL, err)
-	}
-	defer sensor.Close()
-	groups, err := groupsOf(sensor, config.Specs())
+	setup, err := setupOf(config)
 	if err != nil {
 		return err
 	}
+	defer setup.Close()
 	clientConfig := config.Consul.ClientConfig()
 	client, err := consulapi.NewClient(clientConfig)
 	if err != nil {
@@ -100,18 +89,17 @@ func (o runOptions) run(log *slog.Logger) error {
 		versioncollector.NewCollector("governor"),
 	)
 	d, err := daemon.New(daemon.Options{
-		Groups:     groups,
+		Setup:      setup,
+		Load:       func() (daemon.Setup, error) { return reload(config, log) },
 		Store:      consul.NewPublisher(client, keys, consul.PublisherOptions{}),
 		Leadership: elector,
 		Election: func() (api.LeaderInfo, error) {
 			s := elector.State()
 			return api.LeaderInfo(s.Holder), s.Err
 		},
-		Prometheus:    func() api.Dependency { return dependency(sensor.Health()) },
-		Lease:         time.Duration(config.Consul.Lease),
 		Instance:      instance,
-		Config:        api.ConfigInfo{File: config.File, Hash: config.Hash, LoadedAt: time.Now()},
 		ConsulAddress: clientConfig.Address, KeyOf: keys.Setting,
+		Closed:   o.closed,
 		Registry: registry, Log: log,
 	})
 	if err != nil {
@@ -121,8 +109,9 @@ func (o runOptions) run(log *slog.Logger) error {
 	log.Info("Starting governor", "version", version.Info(), "config", config.File, "services", len(config.Services),
 		"prometheus", config.Prometheus.URL, "consul", clientConfig.Address)
 	var g run.Group
-	g.Add(run.SignalHandler(context.Background(), os.Interrupt, syscall.SIGTERM))
+	g.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	addServer(&g, d.Handler(), o.web, log)
+	addReloads(&g, d)
 	addLoops(&g, d, elector)
 	err = g.Run()
 	log.Info("Stopped; the published values stay in force", "why", err)
@@ -149,13 +138,15 @@ func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 // is concerned.
 func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *slog.Logger) {
 	var started sync.Once
+	streaming, end := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		BaseContext: func(net.Listener) context.Context {
 			started.Do(func() { _, _ = sd.SdNotify(false, sd.SdNotifyReady) })
-			return context.Background()
+			return streaming
 		},
 	}
+	server.RegisterOnShutdown(end) // a stream would never end by itself
 	g.Add(func() error {
 		if err := web.ListenAndServe(server, flags, log); err != http.ErrServerClosed {
 			return fmt.Errorf("serve HTTP at %v: %w", *flags.WebListenAddresses, err)
@@ -167,38 +158,6 @@ func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *s
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	})
-}
-
-// groupsOf pairs each group of the sensor with the specs of its services.
-func groupsOf(sensor *signals.Sensor, specs []control.Spec) ([]daemon.Group, error) {
-	byName := map[string]control.Spec{}
-	for _, s := range specs {
-		byName[s.Service] = s
-	}
-	var groups []daemon.Group
-	for _, g := range sensor.Groups() {
-		group := daemon.Group{Sensor: g}
-		for _, name := range g.Services() {
-			spec, ok := byName[name]
-			if !ok {
-				return nil, fmt.Errorf("the sensor measures %q, which is not configured", name)
-			}
-			group.Specs = append(group.Specs, spec)
-		}
-		groups = append(groups, group)
-	}
-	return groups, nil
-}
-
-func dependency(h signals.Health) api.Dependency {
-	d := api.Dependency{Address: h.Address, OK: h.OK, Error: h.Error, Latency: control.Number(math.NaN())}
-	switch {
-	case !h.LastOK.IsZero():
-		d.LastOK, d.Latency = &h.LastOK, control.Number(h.Latency.Seconds())
-	case h.OK:
-		d.OK, d.Error = false, "not asked yet"
-	}
-	return d
 }
 
 // identity returns the name of this governor among its standbys, and the URL at which others may reach it: a listener

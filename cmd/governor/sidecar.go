@@ -43,7 +43,7 @@ type sidecarOptions struct {
 	web          *web.FlagConfig
 }
 
-func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error) {
+func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what "+
 		"the service cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it works on its fallback "+
 		"and its reflex. The agent is found by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
@@ -67,13 +67,13 @@ func sidecarCommand(app *kingpin.Application) (string, func(*slog.Logger) error)
 	cmd.Flag("drain-timeout", "How long requests under way may take to end after SIGTERM.").
 		Default("30s").DurationVar(&o.drain)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
-	return cmd.FullCommand(), func(log *slog.Logger) error {
+	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error {
 		o.guard.NoReflex = !*reflex
-		return o.run(log)
+		return o.run(ctx, log)
 	}
 }
 
-func (o sidecarOptions) run(log *slog.Logger) error {
+func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		return fmt.Errorf("--upstream=%s: expected a URL like http://127.0.0.1:8080", o.upstream)
 	}
@@ -102,7 +102,7 @@ func (o sidecarOptions) run(log *slog.Logger) error {
 	log.Info("Guarding", "service", o.guard.Service, "listen", listener.Addr(), "upstream", o.upstream.Redacted(),
 		"consul", clientConfig.Address)
 	var group run.Group
-	group.Add(run.SignalHandler(context.Background(), os.Interrupt, syscall.SIGTERM))
+	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	traffic := &http.Server{Handler: guardhttp.New(g, newProxy(o.upstream, log)), ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	group.Add(func() error {

@@ -71,18 +71,20 @@ const (
 	outcomes
 )
 
-// record is one request.
-type record struct {
-	due      time.Time
-	lateness time.Duration
-	latency  time.Duration // from the first attempt to the end of the last
-	outcome  Outcome
-	class    uint8
-	attempts uint8
+// Record is one request.
+type Record struct {
+	Due      time.Time
+	Lateness time.Duration // of the first attempt, after Due
+	Latency  time.Duration // from the first attempt to the end of the last
+	Last     time.Duration // the last attempt alone
+	Outcome  Outcome
+	Class    uint8 // index in Config.Classes
+	Attempts uint8
+	GaveUp   uint8 // attempts that were not answered in time
 }
 
-// ended is when the client knew.
-func (r record) ended() time.Time { return r.due.Add(r.lateness + r.latency) }
+// Ended is when the client knew.
+func (r Record) Ended() time.Time { return r.Due.Add(r.Lateness + r.Latency) }
 
 // Generator sends requests until it is stopped. It is safe for concurrent use.
 type Generator struct {
@@ -96,7 +98,7 @@ type Generator struct {
 	slots   chan struct{}
 
 	mu      sync.Mutex
-	records []record
+	records []Record
 	rate    float64
 }
 
@@ -233,16 +235,17 @@ func (g *Generator) send(due time.Time, class uint8, seed uint64) {
 	case g.slots <- struct{}{}:
 	default:
 		// Never sent: as late as can be, so that a run with such requests does not count.
-		g.record(record{due: due, lateness: g.config.Timeout, latency: g.config.Timeout, outcome: Failed, class: class})
+		timeout := g.config.Timeout
+		g.record(Record{Due: due, Lateness: timeout, Latency: timeout, Last: timeout, Outcome: Failed, Class: class})
 		return
 	}
 	g.sending.Go(func() {
 		began := time.Now()
-		r := record{due: due, lateness: began.Sub(due), class: class}
-		r.outcome, r.attempts = g.try(class, seed)
-		r.latency = time.Since(began)
-		if r.outcome == OK && r.latency > g.config.SLO {
-			r.outcome = Slow
+		r := Record{Due: due, Lateness: began.Sub(due), Class: class}
+		g.try(&r, seed)
+		r.Latency = time.Since(began)
+		if r.Outcome == OK && r.Latency > g.config.SLO {
+			r.Outcome = Slow
 		}
 		<-g.slots
 		g.record(r)
@@ -250,26 +253,30 @@ func (g *Generator) send(due time.Time, class uint8, seed uint64) {
 }
 
 // try sends a request until it is answered or the client has had enough.
-func (g *Generator) try(class uint8, seed uint64) (last Outcome, attempts uint8) {
+func (g *Generator) try(r *Record, seed uint64) {
 	random := rand.New(rand.NewPCG(g.config.Seed, seed))
-	for gaveUp := false; ; {
-		last = g.do(class)
-		attempts++
-		gaveUp = gaveUp || last == TimedOut
-		if last != Refused && last != TimedOut {
-			return last, attempts
+	for {
+		began := time.Now()
+		r.Outcome = g.do(r.Class)
+		r.Last = time.Since(began)
+		r.Attempts++
+		if r.Outcome == TimedOut {
+			r.GaveUp++
 		}
-		if int(attempts) > g.config.Retries {
-			if gaveUp {
-				last = TimedOut
+		switch {
+		case r.Outcome != Refused && r.Outcome != TimedOut:
+			return
+		case int(r.Attempts) > g.config.Retries:
+			if r.GaveUp > 0 {
+				r.Outcome = TimedOut
 			}
-			return last, attempts
+			return
 		}
-		time.Sleep(time.Duration(random.Float64() * float64(g.config.RetryWait<<(attempts-1))))
+		time.Sleep(time.Duration(random.Float64() * float64(g.config.RetryWait<<(r.Attempts-1))))
 	}
 }
 
-func (g *Generator) record(r record) {
+func (g *Generator) record(r Record) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.records = append(g.records, r)
@@ -301,7 +308,7 @@ func (g *Generator) do(class uint8) Outcome {
 	return OK
 }
 
-// Summary is what clients saw of a number of requests.
+// Summary is what clients saw of the requests that were due in [From, To).
 type Summary struct {
 	From, To time.Time
 	Offered  int
@@ -310,7 +317,6 @@ type Summary struct {
 	Failed   int
 	Refused  int
 	TimedOut int
-	Attempts int // of all of them
 
 	MeanSeconds float64       // of answered requests; NaN without any
 	P99Seconds  float64       // of answered requests; NaN without any
@@ -333,7 +339,6 @@ func (s Summary) Add(o Summary) Summary {
 	s.Failed += o.Failed
 	s.Refused += o.Refused
 	s.TimedOut += o.TimedOut
-	s.Attempts += o.Attempts
 	s.MeanSeconds = max(s.MeanSeconds, o.MeanSeconds)
 	s.P99Seconds = max(s.P99Seconds, o.P99Seconds)
 	s.Lateness = max(s.Lateness, o.Lateness)
@@ -358,40 +363,27 @@ func (s Summary) String() string {
 		1000*s.MeanSeconds, 1000*s.P99Seconds, s.Lateness.Seconds()*1000)
 }
 
+// Records returns the requests that have ended, in the order in which they did. The slice is not to be changed.
+func (g *Generator) Records() []Record {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.records[:len(g.records):len(g.records)] // only ever appended to
+}
+
 // Between sums up the requests that were due in [from, to). A request that is still under way is not among them: with n
 // retries, ask n + 1 time-outs and the waits between them after to.
 func (g *Generator) Between(from, to time.Time) Summary {
-	return g.sum(from, to, func(r record) bool { return !r.due.Before(from) && r.due.Before(to) })
-}
-
-// Ended sums up the requests that ended in [from, to).
-func (g *Generator) Ended(from, to time.Time) Summary {
-	return g.sum(from, to, func(r record) bool { return !r.ended().Before(from) && r.ended().Before(to) })
-}
-
-// ClassBetween is Between for the requests of one class, by its index.
-func (g *Generator) ClassBetween(class int, from, to time.Time) Summary {
-	return g.sum(from, to, func(r record) bool {
-		return int(r.class) == class && !r.due.Before(from) && r.due.Before(to)
-	})
-}
-
-func (g *Generator) sum(from, to time.Time, matches func(record) bool) Summary {
-	g.mu.Lock()
-	records := g.records[:len(g.records):len(g.records)] // only ever appended to
-	g.mu.Unlock()
 	s := Summary{From: from, To: to}
 	var latency, lateness []time.Duration
 	var counts [outcomes]int
-	for _, r := range records {
-		if !matches(r) {
+	for _, r := range g.Records() {
+		if r.Due.Before(from) || !r.Due.Before(to) {
 			continue
 		}
-		counts[r.outcome]++
-		s.Attempts += int(r.attempts)
-		lateness = append(lateness, r.lateness)
-		if r.outcome == OK || r.outcome == Slow {
-			latency = append(latency, r.latency)
+		counts[r.Outcome]++
+		lateness = append(lateness, r.Lateness)
+		if r.Outcome == OK || r.Outcome == Slow {
+			latency = append(latency, r.Latency)
 		}
 	}
 	s.OK, s.Slow, s.Failed, s.Refused, s.TimedOut =

@@ -86,7 +86,7 @@ func TestOneSeedSendsAtTheSameInstants(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			g.Stop()
 			for _, r := range g.records {
-				instants[i] = append(instants[i], r.due.Sub(began))
+				instants[i] = append(instants[i], r.Due.Sub(began))
 			}
 		}
 		equal := func(a, b []time.Duration) bool {

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/demo"
+)
+
+func demoCommand(app *kingpin.Application) (string, command) {
+	cmd := app.Command("demo", "Show what governor does: two services under the same load, one with a limit set by hand, "+
+		"one governed, through overload, a slow dependency, and the loss of Prometheus and of the leader. Everything runs "+
+		"in this process, with an embedded Prometheus and Consul.")
+	headless := cmd.Flag("headless", "Print the scorecard only.").Bool()
+	duration := cmd.Flag("duration", "How long the story takes, at least 45s.").Default(demo.DefaultDuration.String()).
+		PlaceHolder("90s").Duration()
+	seed := cmd.Flag("seed", "Seed of the arrivals and of the service times.").Default("1").Uint64()
+	output := cmd.Flag("output", "Form of the scorecard: text or json.").Default(string(demo.Text)).
+		Enum(string(demo.Text), string(demo.JSON))
+	o := demo.Options{Command: inProcess}
+	cmd.Flag("prometheus.url", "A real Prometheus to use. It has to scrape the sidecars every second.").
+		PlaceHolder("URL").StringVar(&o.PrometheusURL)
+	cmd.Flag("consul.address", "A real Consul to use, in the demo's own keys.").PlaceHolder("HOST:PORT").
+		StringVar(&o.ConsulAddress)
+	cmd.Flag("prometheus.targets-file", "File for the addresses that Prometheus has to scrape, as its file_sd_configs reads "+
+		"it. Without it they are printed.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
+	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		o.Seed = *seed
+		show := demo.Show{Duration: *duration, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stdout}
+		switch {
+		case *headless:
+			show.Live = io.Discard
+		case show.Format == demo.JSON:
+			show.Live = os.Stderr
+		}
+		err := demo.Run(ctx, o, show)
+		if ctx.Err() != nil {
+			return nil // by a signal
+		}
+		return err
+	}
+}
+
+// inProcess runs a command line of governor in this process, until it ends or ctx does.
+func inProcess(ctx context.Context, log *slog.Logger, args ...string) error {
+	app, _, commands := commandLine()
+	name, err := app.Parse(args)
+	if err != nil {
+		return err
+	}
+	return commands[name](ctx, log)
+}

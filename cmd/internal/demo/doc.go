@@ -1,0 +1,17 @@
+// Package demo shows governor at work on two services in one process: twins with the same capacity, the same clients
+// and the same arrivals, of which one lives with the limit that somebody once set by hand and the other is governed.
+//
+//	                ┌─► sidecar, limit 1024 for ever ──► plant        "static"
+//	clients, seeded ┤
+//	                └─► sidecar ◄── Consul ◄── governor ──► plant     "governed"
+//	                       └─────► Prometheus ────┘ (two of them: one leads, one stands by)
+//
+// Nothing of governor is imitated. The sidecars and the governors are the commands `governor sidecar` and `governor run`,
+// started in this process by their command lines; they find Prometheus and Consul over HTTP, and whether those are the
+// embedded ones or real servers makes no difference to them. What is invented is the service itself (package
+// models/live/plant), which sleeps instead of working, and its clients (package models/live/load), who give up after a
+// second and try again.
+//
+// A World is everything that runs, with one method for each thing that can happen to it. A Story makes them happen in
+// time. Watch turns a World into one Frame a second, for whoever draws it, and Result is the scorecard at the end.
+package demo

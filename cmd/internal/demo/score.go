@@ -1,0 +1,144 @@
+package demo
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/models/live/load"
+)
+
+// Result is the scorecard of a run.
+type Result struct {
+	Seed            uint64  `json:"seed"`
+	DurationSeconds float64 `json:"duration_seconds"`
+	// Valid is false where the machine was too busy for the figures to count: the 99 % quantile of the delay with which
+	// the load generators sent their requests is above 20 ms.
+	Valid           bool    `json:"valid"`
+	LatenessSeconds float64 `json:"lateness_p99_seconds"`
+
+	Capacity    float64 `json:"capacity"`     // requests a second
+	StaticLimit int     `json:"static_limit"` // requests in flight
+
+	Static   Score `json:"static"`
+	Governed Score `json:"governed"`
+	// Optimum is what the best fixed limit for the whole run makes of the same load, in the simulator: equal rates, mix,
+	// retries and service times by their distributions, and nothing of the machine's own cost. OptimumLimit is that limit.
+	Optimum      Score `json:"optimum"`
+	OptimumLimit int   `json:"optimum_limit"`
+}
+
+// Score is what the clients of one service saw. Unknown quantities are null in JSON.
+type Score struct {
+	Offered int `json:"offered"` // requests, however often they were sent
+	Good    int `json:"good"`    // answered within the SLO, counted from the first attempt
+	// GoodputRatio is Good ÷ what a service of this capacity could have served: the requests of each act, or its capacity,
+	// whichever is less.
+	GoodputRatio control.Number `json:"goodput_ratio"`
+	// AfterRatio is the same for the act after the surge, from its first instant on.
+	AfterRatio control.Number `json:"after_ratio"`
+	// CriticalRatio is the share of the critical requests of the surge that were good; CriticalServed the share that were
+	// answered at all.
+	CriticalRatio  control.Number `json:"critical_ratio"`
+	CriticalServed control.Number `json:"critical_served"`
+	// SecondsAboveSLO counts the seconds in which more of the attempts that the service admitted were late, failed or
+	// given up than the objective allows, or in which none was answered.
+	SecondsAboveSLO int `json:"seconds_above_slo"`
+	// P99Seconds is the latency of admitted attempts; where a client gives up, the time after which it does.
+	P99Seconds control.Number `json:"p99_seconds"`
+}
+
+// score judges the records of one service over the spans, which adjoin.
+func score(records []load.Record, spans []Span) Score {
+	type tally struct{ offered, good, critical, criticalGood, criticalServed int }
+	tallies := make([]tally, len(spans))
+	type second struct{ admitted, bad, answered int }
+	began, ended := spans[0].From, spans[len(spans)-1].To
+	seconds := make([]second, int(ended.Sub(began)/time.Second)+1)
+	var latencies []time.Duration
+
+	for _, r := range records {
+		i := slices.IndexFunc(spans, func(s Span) bool { return !r.Due.Before(s.From) && r.Due.Before(s.To) })
+		if i < 0 {
+			continue
+		}
+		t, s := &tallies[i], &seconds[int(r.Due.Sub(began)/time.Second)]
+		answered, good := r.Outcome == load.OK || r.Outcome == load.Slow, r.Outcome == load.OK
+		t.offered++
+		t.good += count(good)
+		if r.Class == 0 {
+			t.critical++
+			t.criticalGood += count(good)
+			t.criticalServed += count(answered)
+		}
+		s.admitted += int(r.GaveUp) + count(answered || r.Outcome == load.Failed)
+		s.bad += int(r.GaveUp) + count(r.Outcome == load.Failed || answered && r.Last > SLO)
+		s.answered += count(answered)
+		for range r.GaveUp {
+			latencies = append(latencies, ClientTimeout)
+		}
+		if answered {
+			latencies = append(latencies, r.Last)
+		}
+	}
+
+	var all Score
+	servable := 0.0
+	nan := control.Number(math.NaN())
+	all.AfterRatio, all.CriticalRatio, all.CriticalServed, all.P99Seconds = nan, nan, nan, nan
+	for i, t := range tallies {
+		could := min(float64(t.offered), Capacity*spans[i].To.Sub(spans[i].From).Seconds())
+		servable += could
+		all.Offered += t.offered
+		all.Good += t.good
+		switch spans[i].Name {
+		case surge:
+			all.CriticalRatio = control.Number(float64(t.criticalGood) / float64(t.critical))
+			all.CriticalServed = control.Number(float64(t.criticalServed) / float64(t.critical))
+		case healed:
+			all.AfterRatio = control.Number(float64(t.good) / could)
+		}
+	}
+	all.GoodputRatio = control.Number(float64(all.Good) / servable)
+	for _, s := range seconds {
+		if float64(s.bad) > (1-Objective)*float64(s.admitted) || s.admitted > 0 && s.answered == 0 {
+			all.SecondsAboveSLO++
+		}
+	}
+	if n := len(latencies); n > 0 {
+		slices.Sort(latencies)
+		all.P99Seconds = control.Number(latencies[int(math.Ceil(0.99*float64(n)))-1].Seconds())
+	}
+	return all
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Judge makes the scorecard of a run that has been played: of the requests that were due in the spans, which have all
+// ended once the load has stopped.
+func (w *World) Judge(spans []Span) Result {
+	began, ended := spans[0].From, spans[len(spans)-1].To
+	r := Result{
+		Seed: w.options.Seed, DurationSeconds: ended.Sub(began).Seconds(), Capacity: Capacity, StaticLimit: StaticLimit,
+		Static: score(w.Static.Load.Records(), spans), Governed: score(w.Governed.Load.Records(), spans),
+	}
+	var late time.Duration
+	for _, t := range w.Twins() {
+		late = max(late, t.Load.Between(began, ended).Lateness)
+	}
+	r.LatenessSeconds, r.Valid = late.Seconds(), late <= load.MaxLateness
+	return r
+}
+
+// StopLoad sends nothing more and returns when every request has ended.
+func (w *World) StopLoad() {
+	for _, t := range w.Twins() {
+		t.Load.Stop()
+	}
+}

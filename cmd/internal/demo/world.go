@@ -1,0 +1,483 @@
+package demo
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	consulapi "github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/embedded"
+	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
+	"github.com/seed-de83e32b/governor/models/live/load"
+	"github.com/seed-de83e32b/governor/models/live/plant"
+)
+
+// What each of the twins is, and what it owes its clients.
+const (
+	Servers   = 8
+	Mean      = 40 * time.Millisecond
+	Capacity  = 200.0 // requests a second: Servers ÷ Mean
+	SLO       = 300 * time.Millisecond
+	Objective = 0.99
+
+	// StaticLimit is the fixed limit of the twin that nobody governs: right for a service of seventeen times the
+	// capacity, where 1024 requests in flight are answered within the SLO. That service has shrunk, or its requests have
+	// grown, and nobody has touched the number.
+	StaticLimit = 1024
+
+	// What governor may choose from, and where a guard starts.
+	minLimit, maxLimit, fallback = 8, 1024, 64
+)
+
+// What the clients do.
+const (
+	BaseLoad      = 0.6 * Capacity // requests a second
+	Surge         = 3.0            // times the base load
+	ClientTimeout = time.Second
+	Retries       = 2
+	RetryWait     = 100 * time.Millisecond
+)
+
+// classes are the clients' requests by criticality, the most important first.
+var classes = func() (all []load.Class) {
+	for i, share := range []float64{0.2, 0.5, 0.3} {
+		name := guard.Criticality(i).String()
+		all = append(all, load.Class{
+			Name: name, Share: share, Header: http.Header{guardhttp.CriticalityHeader: {name}},
+		})
+	}
+	return all
+}()
+
+// A slow dependency adds dependencyDelay to the share dependencyShare of all requests.
+const (
+	dependencyDelay = 250 * time.Millisecond
+	dependencyShare = 0.5
+)
+
+// prefix keeps the demo's keys apart from those of a governor that is in earnest.
+const prefix = "governor-demo/"
+
+// Options are what a World is made of.
+type Options struct {
+	Seed uint64
+	// Command runs one command line of governor in this process until it ends or ctx does.
+	Command func(ctx context.Context, log *slog.Logger, args ...string) error
+	// Servers to use in place of the embedded ones; "" for those. The demo tells PrometheusURL nothing: whoever runs it
+	// lets it scrape TargetsFile every second.
+	PrometheusURL, ConsulAddress string
+	TargetsFile                  string // what is to be scraped, as Prometheus's file discovery reads it; "": not written
+	Dir                          string // for logs and configuration
+}
+
+// World is everything that runs. Its methods are safe for concurrent use.
+type World struct {
+	Static, Governed *Twin
+
+	options    Options
+	log        *slog.Logger
+	began      time.Time
+	consul     string          // host:port
+	prometheus string          // URL, as the governors see it
+	embedded   *embedded.World // nil: real servers
+	promLink   *link           // in front of a real Prometheus
+	cleanUp    []func()        // in the order of the start
+	failed     chan error      // the first command that ends by itself
+
+	mu        sync.Mutex
+	governors []*instance // that live
+	times     float64     // the load, in terms of the base load
+	slow      bool        // the dependency
+	lost      bool        // Prometheus
+}
+
+// Twin is one service, its sidecar and its clients.
+type Twin struct {
+	Name  string
+	Plant *plant.Plant
+	Load  *load.Generator
+
+	traffic, admin string // host:port of the sidecar
+}
+
+// instance is one running governor.
+type instance struct {
+	name   string
+	client *api.Client
+	consul *link
+	stop   func() // returns when it has ended
+}
+
+// Start starts everything but the load. The World ends by Stop, also after an error.
+func Start(ctx context.Context, o Options) (*World, error) {
+	w := &World{options: o, failed: make(chan error, 1)}
+	file, err := os.Create(filepath.Join(o.Dir, "demo.log"))
+	if err != nil {
+		return w, err
+	}
+	w.cleanUp = append(w.cleanUp, func() { file.Close() })
+	w.log = slog.New(slog.NewTextHandler(file, nil))
+	for _, start := range []func(context.Context) error{
+		w.startServers, w.startTwins, w.announceTargets, w.startGovernors,
+	} {
+		if err := start(ctx); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// Stop ends everything, the youngest first.
+func (w *World) Stop() {
+	for i := len(w.cleanUp) - 1; i >= 0; i-- {
+		w.cleanUp[i]()
+	}
+	w.cleanUp = nil
+}
+
+// Failed receives an error when a part of the world ends by itself.
+func (w *World) Failed() <-chan error { return w.failed }
+
+// startServers finds or starts Prometheus and Consul.
+func (w *World) startServers(ctx context.Context) error {
+	o := w.options
+	if (o.PrometheusURL == "") != (o.ConsulAddress == "") {
+		return errors.New("give both, the URL of Prometheus and the address of Consul, or neither")
+	}
+	if o.PrometheusURL != "" {
+		u, err := url.Parse(o.PrometheusURL)
+		if err != nil || u.Scheme != "http" || u.Host == "" {
+			return fmt.Errorf("Prometheus at %q: expected a URL like http://127.0.0.1:9090", o.PrometheusURL)
+		}
+		port := cmp.Or(u.Port(), "80")
+		if w.promLink, err = newLink(net.JoinHostPort(u.Hostname(), port)); err != nil {
+			return err
+		}
+		w.cleanUp = append(w.cleanUp, w.promLink.cut)
+		u.Host = w.promLink.address
+		w.prometheus, w.consul = u.String(), strings.TrimPrefix(o.ConsulAddress, "http://")
+		os.Setenv(consulapi.HTTPAddrEnvName, w.consul)
+		return w.forgetKeys()
+	}
+	// What the environment says of Consul is about another one.
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CONSUL_") {
+			os.Unsetenv(name)
+		}
+	}
+	var err error
+	if w.embedded, err = embedded.Start(context.WithoutCancel(ctx), embedded.Options{
+		ScrapeInterval: time.Second, Logger: w.log.With("process", "embedded"),
+	}); err != nil {
+		return err
+	}
+	w.cleanUp = append(w.cleanUp, w.embedded.Stop)
+	w.prometheus, w.consul = w.embedded.PrometheusURL(), w.embedded.ConsulAddr()
+	os.Setenv(consulapi.HTTPAddrEnvName, w.consul) // where the sidecars look
+	return nil
+}
+
+// forgetKeys removes what an earlier demo has left in a real Consul, and this one's keys at the end.
+func (w *World) forgetKeys() error {
+	client, err := consulapi.NewClient(consulapi.DefaultConfig())
+	if err != nil {
+		return fmt.Errorf("the client for Consul at %s: %w", w.consul, err)
+	}
+	if _, err := client.KV().DeleteTree(prefix, nil); err != nil {
+		return fmt.Errorf("remove the keys of an earlier demo from Consul at %s: %w", w.consul, err)
+	}
+	w.cleanUp = append(w.cleanUp, func() { _, _ = client.KV().DeleteTree(prefix, nil) })
+	return nil
+}
+
+// startTwins starts the plants and the sidecars in front of them.
+func (w *World) startTwins(ctx context.Context) error {
+	number := func(flag string, n int) string { return fmt.Sprintf("--limit.%s=%d", flag, n) }
+	for _, twin := range []struct {
+		twin   **Twin
+		name   string
+		limits []string
+	}{
+		{&w.Static, "static", []string{"--no-reflex", number("min", StaticLimit), number("max", StaticLimit)}},
+		{&w.Governed, "governed", []string{number("min", minLimit), number("max", maxLimit), number("fallback", fallback)}},
+	} {
+		p, err := plant.New(plant.Settings{Servers: Servers, MeanSeconds: Mean.Seconds()}, w.options.Seed)
+		if err != nil {
+			return err
+		}
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("listen for the service %s: %w", twin.name, err)
+		}
+		server := &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
+		go func() { _ = server.Serve(listener) }()
+		w.cleanUp = append(w.cleanUp, func() { server.Close() })
+		ports, err := freeAddresses(2)
+		if err != nil {
+			return err
+		}
+		t := &Twin{Name: twin.name, Plant: p, traffic: ports[0], admin: ports[1]}
+		args := append([]string{
+			"sidecar", "--service=" + t.Name, "--slo.latency=" + SLO.String(), "--upstream=http://" + listener.Addr().String(),
+			"--listen=" + t.traffic, "--web.listen-address=" + t.admin, "--consul.prefix=" + prefix, "--drain-timeout=1s",
+		}, twin.limits...)
+		if _, err := w.run(ctx, "sidecar-"+t.Name, "http://"+t.admin+"/-/healthy", args...); err != nil {
+			return err
+		}
+		t.Load, err = load.Start(context.WithoutCancel(ctx), load.Config{
+			URL: "http://" + t.traffic + "/", Seed: w.options.Seed, Timeout: ClientTimeout, SLO: SLO,
+			Classes: classes, Retries: Retries, RetryWait: RetryWait,
+		}, 0)
+		if err != nil {
+			return err
+		}
+		w.cleanUp = append(w.cleanUp, t.Load.Stop)
+		*twin.twin = t
+	}
+	return nil
+}
+
+// Twins returns both.
+func (w *World) Twins() []*Twin { return []*Twin{w.Static, w.Governed} }
+
+// announceTargets tells Prometheus what to scrape.
+func (w *World) announceTargets(context.Context) error {
+	targets := []string{w.Static.admin, w.Governed.admin}
+	if w.embedded != nil {
+		w.embedded.SetTargets(prom.TargetGroup{Targets: targets})
+		return nil
+	}
+	if w.options.TargetsFile == "" {
+		return nil
+	}
+	text, err := json.Marshal([]map[string][]string{{"targets": targets}})
+	if err != nil {
+		return err
+	}
+	// A rename, so that Prometheus cannot read half a file.
+	partial := w.options.TargetsFile + ".partial"
+	if err := os.WriteFile(partial, text, 0o644); err != nil {
+		return fmt.Errorf("write the targets for Prometheus: %w", err)
+	}
+	if err := os.Rename(partial, w.options.TargetsFile); err != nil {
+		return fmt.Errorf("write the targets for Prometheus: %w", err)
+	}
+	return nil
+}
+
+// Targets are the addresses that Prometheus has to scrape.
+func (w *World) Targets() []string { return []string{w.Static.admin, w.Governed.admin} }
+
+// startGovernors starts two, the first of which becomes the leader.
+func (w *World) startGovernors(ctx context.Context) error {
+	for _, name := range []string{"governor-1", "governor-2"} {
+		consul, err := newLink(w.consul)
+		if err != nil {
+			return err
+		}
+		w.cleanUp = append(w.cleanUp, consul.cut)
+		ports, err := freeAddresses(1)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(w.options.Dir, name+".yml")
+		if err := os.WriteFile(file, []byte(w.config(consul.address)), 0o600); err != nil {
+			return err
+		}
+		stop, err := w.run(ctx, name, "http://"+ports[0]+"/-/healthy",
+			"run", "--config.file="+file, "--instance="+name, "--web.listen-address="+ports[0])
+		if err != nil {
+			return err
+		}
+		client, err := api.NewClient("http://" + ports[0])
+		if err != nil {
+			return err
+		}
+		w.cleanUp = append(w.cleanUp, client.Close)
+		w.mu.Lock()
+		w.governors = append(w.governors, &instance{name: name, client: client, consul: consul, stop: stop})
+		w.mu.Unlock()
+		if err := within(ctx, name+" takes part in the election", func() error {
+			s, err := client.Status(ctx)
+			if err == nil && (s.Leader.Instance == "" || !s.Consul.OK) {
+				err = errors.New(cmp.Or(s.Consul.Error, "no leader"))
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// config is the configuration of a governor: the fastest pace that makes sense, and three lines on the service.
+func (w *World) config(consul string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "prometheus: {url: %q}\n", w.prometheus)
+	fmt.Fprintf(&b, "consul: {address: %q, prefix: %q}\n", consul, prefix)
+	fmt.Fprintf(&b, "timing: {scrape_interval: 1s, window: 4s, period: 1s}\n")
+	fmt.Fprintf(&b, "services:\n  governed:\n    mode: enforce\n    slo: {latency: %s, objective: %g%%, errors: 0.1%%}\n"+
+		"    concurrency: {min: %d, max: %d, fallback: %d}\n    shed: {protect: critical}\n",
+		SLO, 100*Objective, minLimit, maxLimit, fallback)
+	return b.String()
+}
+
+// run starts a command of governor in this process and waits until url answers. The returned function ends it and waits
+// for its end.
+func (w *World) run(ctx context.Context, name, url string, args ...string) (stop func(), err error) {
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := w.options.Command(running, w.log.With("process", name), args...)
+		if running.Err() == nil && ctx.Err() == nil {
+			select {
+			case w.failed <- fmt.Errorf("%s ended (governor %s): %w", name, strings.Join(args, " "), err):
+			default:
+			}
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	w.cleanUp = append(w.cleanUp, stop)
+	return stop, within(ctx, name+" answers", func() error {
+		select {
+		case err := <-w.failed:
+			w.failed <- err
+			return fatal{err}
+		default:
+		}
+		resp, err := http.Get(url)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("GET %s: %s", url, resp.Status)
+		}
+		return nil
+	})
+}
+
+// fatal is an error that time does not heal.
+type fatal struct{ error }
+
+// within tries until f succeeds, for at most ten seconds.
+func within(ctx context.Context, what string, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		if dead, ok := err.(fatal); ok {
+			return dead.error
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until %s: %w; last: %w", what, ctx.Err(), err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// freeAddresses returns host:port of ports that were free a moment before.
+func freeAddresses(n int) (addresses []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses, nil
+}
+
+// SetLoad changes the load of both twins, at the same instant, to so many times the base load.
+func (w *World) SetLoad(times float64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.times = times
+	now := time.Now()
+	if w.began.IsZero() {
+		w.began = now
+	}
+	for _, t := range w.Twins() {
+		t.Load.SetRateAt(now, times*BaseLoad)
+	}
+}
+
+// SlowDependency makes a dependency of both services slow, or well again.
+func (w *World) SlowDependency(slow bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.slow = slow
+	for _, t := range w.Twins() {
+		s := t.Plant.State().Settings
+		s.DependencySeconds, s.DependencyShare = 0, 0
+		if slow {
+			s.DependencySeconds, s.DependencyShare = dependencyDelay.Seconds(), dependencyShare
+		}
+		if err := t.Plant.Set(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LosePrometheus kills the embedded Prometheus, or cuts the governors off from a real one; or brings it back.
+func (w *World) LosePrometheus(lose bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = lose
+	switch {
+	case w.embedded != nil && lose:
+		w.embedded.Prometheus.Stop()
+	case w.embedded != nil:
+		return w.embedded.Prometheus.Start()
+	case lose:
+		w.promLink.cut()
+	default:
+		return w.promLink.mend()
+	}
+	return nil
+}
+
+// KillLeader ends the leading governor so that it can say nothing to Consul, as kill -9 does: its session lives on until
+// Consul lets it expire. It returns the name of the dead.
+func (w *World) KillLeader(ctx context.Context) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.governors) < 2 {
+		return "", errors.New("kill the leader: no governor stands by")
+	}
+	for i, g := range w.governors {
+		s, err := g.client.Status(ctx)
+		if err != nil || s.Role != api.Leader {
+			continue
+		}
+		g.consul.cut()
+		go g.stop()
+		w.governors = append(w.governors[:i:i], w.governors[i+1:]...)
+		return g.name, nil
+	}
+	return "", errors.New("kill the leader: none of the governors leads")
+}
