@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/version"
-
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -32,12 +30,13 @@ const (
 
 // Client reads the HTTP interface of one governor. It is safe for concurrent use.
 type Client struct {
-	base *url.URL
-	http *http.Client
+	base   *url.URL
+	http   *http.Client
+	stream *http.Client // without a bound on the whole answer
 }
 
 // NewClient returns a client for the governor at baseURL: "http://127.0.0.1:9747", or "host:port" for plain HTTP. Every
-// call is bounded by five seconds besides its own context.
+// call but Stream is bounded by five seconds besides its own context.
 func NewClient(baseURL string) (*Client, error) {
 	spelled := baseURL
 	if !strings.Contains(baseURL, "://") {
@@ -51,7 +50,10 @@ func NewClient(baseURL string) (*Client, error) {
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	// A transport of its own: its idle connections end with the client, not with the process.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	return &Client{base: u, http: &http.Client{Transport: transport, Timeout: clientTimeout}}, nil
+	transport.ResponseHeaderTimeout = clientTimeout
+	return &Client{
+		base: u, http: &http.Client{Transport: transport, Timeout: clientTimeout}, stream: &http.Client{Transport: transport},
+	}, nil
 }
 
 // Address returns the base URL that the client asks, without a password.
@@ -90,6 +92,35 @@ func (c *Client) Decisions(ctx context.Context, since uint64) (Decisions, error)
 	return d, err
 }
 
+// History returns what the loops did since that long ago, at most one point a step (0: every decision).
+func (c *Client) History(ctx context.Context, since, step time.Duration) (History, error) {
+	query := url.Values{"since": {since.String()}}
+	if step > 0 {
+		query.Set("step", step.String())
+	}
+	var h History
+	err := c.get(ctx, &h, query, "history")
+	return h, err
+}
+
+// LoopHistory returns what one loop did since that long ago, at most one point a step (0: every decision).
+func (c *Client) LoopHistory(
+	ctx context.Context, service string, knob control.Knob, since, step time.Duration,
+) (LoopHistory, error) {
+	query := url.Values{"since": {since.String()}}
+	if step > 0 {
+		query.Set("step", step.String())
+	}
+	var h History
+	if err := c.get(ctx, &h, query, "loops", service, string(knob), "history"); err != nil {
+		return LoopHistory{}, err
+	}
+	if len(h.Loops) == 0 {
+		return LoopHistory{Service: service, Knob: knob}, nil
+	}
+	return h.Loops[0], nil
+}
+
 // AnswerError is an answer other than success: what was asked, what came back, what may help.
 type AnswerError struct {
 	URL     string
@@ -104,18 +135,11 @@ func (e *AnswerError) Error() string {
 }
 
 func (c *Client) get(ctx context.Context, into any, query url.Values, segments ...string) error {
-	for i, s := range segments {
-		segments[i] = url.PathEscape(s)
-	}
-	u := c.base.JoinPath(append([]string{Prefix}, segments...)...)
-	u.RawQuery = query.Encode()
-
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := c.request(ctx, query, segments...)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "governor/"+version.Version)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.unreachable(ctx, err)
@@ -125,7 +149,21 @@ func (c *Client) get(ctx context.Context, into any, query url.Values, segments .
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
-	return read(u.Redacted(), resp, body, into)
+	return read(req.URL.Redacted(), resp, body, into)
+}
+
+func (c *Client) request(ctx context.Context, query url.Values, segments ...string) (*http.Request, error) {
+	for i, s := range segments {
+		segments[i] = url.PathEscape(s)
+	}
+	u := c.base.JoinPath(append([]string{Prefix}, segments...)...)
+	u.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "governor/"+Version())
+	return req, nil
 }
 
 // read tells apart what can come back from an address that somebody typed: a governor's answer, a governor's error, a
@@ -135,6 +173,7 @@ func read(asked string, resp *http.Response, body []byte, into any) error {
 		return &AnswerError{URL: asked, Code: resp.StatusCode, Message: message, Hint: hint}
 	}
 	served := resp.Header.Get(VersionHeader)
+	ours := "this program is version " + Version() + ": use the one that came with the daemon"
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 
 	switch {
@@ -148,7 +187,7 @@ func read(asked string, resp *http.Response, body []byte, into any) error {
 		return fail(fmt.Sprintf("the answer is larger than %d MiB", maxAnswerBytes>>20), "")
 	case kind != "application/json":
 		return fail(fmt.Sprintf("governor %s does not have this resource (%s)", served, resp.Status),
-			"this program is version "+version.Version+": use the one that came with the daemon")
+			ours)
 	case resp.StatusCode/100 != 2:
 		var e Error
 		if err := json.Unmarshal(body, &e); err != nil || e.Error == "" {
@@ -158,7 +197,7 @@ func read(asked string, resp *http.Response, body []byte, into any) error {
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fail(fmt.Sprintf("cannot read the answer of governor %s: %v", served, err),
-			"this program is version "+version.Version+": use the one that came with the daemon")
+			ours)
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ type Status struct {
 	Config     ConfigInfo `json:"config"`
 	// Loops counts the loops by state.
 	Loops map[control.State]int `json:"loops"`
+	// Warnings are what governor has noticed about its surroundings and a person should put right.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // LeaderInfo names the governor that holds the lock; empty where nobody does or Consul cannot be asked. It is also the
@@ -57,18 +59,38 @@ type ConfigInfo struct {
 	File     string    `json:"file"`
 	Hash     string    `json:"hash"` // first 12 hex digits of the file's SHA-256
 	LoadedAt time.Time `json:"loaded_at"`
+	// Error is why the last reload changed nothing, with the position of every problem; "" where it succeeded.
+	Error string `json:"error,omitempty"`
 }
+
+// Unit is what a number counts.
+type Unit string
+
+// The units.
+const (
+	Requests  Unit = "requests"            // in flight, per instance
+	PerSecond Unit = "requests_per_second" // of the whole service
+	Occupancy Unit = "occupancy"           // in flight ÷ limit, 0 to 1
+	Seconds   Unit = "seconds"             // of mean latency of admitted requests
+	Share     Unit = "share"               // of the protected requests, refused: 0 to 1
+)
 
 // Loop is one knob of one service, an element of GET /api/v1/loops and the answer of /api/v1/loops/{service}/{knob}.
 type Loop struct {
 	Service string       `json:"service"`
 	Knob    control.Knob `json:"knob"`
 	Mode    control.Mode `json:"mode"`
-	Min     float64      `json:"min"`
-	Max     float64      `json:"max"`
+	// Unit is that of the knob: of Min, Max, Fallback, and of the decision's From, Raw, Value and Ceiling. MeasuredUnit is
+	// that of the decision's Setpoint and Measured.
+	Unit         Unit    `json:"unit"`
+	MeasuredUnit Unit    `json:"measured_unit"`
+	Min          float64 `json:"min"`
+	Max          float64 `json:"max"` // of the rate: off
 	// Fallback is where readers drift without a live lease.
 	Fallback float64 `json:"fallback"`
 	SLO      SLO     `json:"slo"`
+	// Protect is the least important class that shedding protects, for the knob shed.
+	Protect string `json:"protect,omitempty"`
 	// Since is when State was entered.
 	Since     time.Time        `json:"since"`
 	Decision  control.Decision `json:"decision"`
@@ -97,7 +119,9 @@ type Published struct {
 type Record struct {
 	Seq      uint64           `json:"seq"` // grows by one with every entry, and over restarts; the cursor of ?since=
 	Decision control.Decision `json:"decision"`
-	// Wrote says that the decision was written to the KV; WriteError why it was not.
+	// Wrote says that the Setting was written to the KV in this tick; WriteError why it was not. The decision's own publish
+	// is what the law asks for: a loop that does not enforce asks again in every tick, since its value never comes into
+	// force.
 	Wrote      bool   `json:"wrote"`
 	WriteError string `json:"write_error,omitempty"`
 }
@@ -107,6 +131,57 @@ type Decisions struct {
 	Decisions []Record `json:"decisions"`
 	Next      uint64   `json:"next"` // the cursor to pass as since
 }
+
+// History answers GET /api/v1/history?since=&step=&service=&knob= and GET /api/v1/loops/{service}/{knob}/history: what the
+// loops did, as far as the journal reaches back, in a form small enough to draw.
+type History struct {
+	Loops []LoopHistory `json:"loops"` // sorted by service and knob
+}
+
+// LoopHistory is the past of one loop, oldest first.
+type LoopHistory struct {
+	Service string       `json:"service"`
+	Knob    control.Knob `json:"knob"`
+	Points  []Point      `json:"points"`
+}
+
+// Point is one decision in short. The units are those of the Loop.
+type Point struct {
+	At       time.Time      `json:"at"`
+	Value    control.Number `json:"value"`
+	Setpoint control.Number `json:"setpoint"`
+	Measured control.Number `json:"measured"`
+	State    control.State  `json:"state"`
+	BadRatio control.Number `json:"bad_ratio"` // multiple of the SLO's budget, as Inputs.BadRatio
+}
+
+// Event is one message of GET /api/v1/stream. Exactly one of the pointers is set, none in a heartbeat.
+type Event struct {
+	// Seq is the sequence number of the last decision that has been told, 0 where the message tells of none. Ask for a
+	// stream after the highest one to miss nothing.
+	Seq      uint64
+	Snapshot *Snapshot // first, and whenever everything has to be said anew: after a reload
+	Loop     *Loop     // one decision
+	Status   *Status   // something about the daemon has changed
+}
+
+// The names of the events of the stream.
+const (
+	EventSnapshot = "snapshot"
+	EventLoop     = "loop"
+	EventStatus   = "status"
+)
+
+// Snapshot is everything that a screen shows.
+type Snapshot struct {
+	Status Status `json:"status"`
+	Loops  []Loop `json:"loops"` // sorted by service and knob
+	// Complete says that no decision since the one that the client named was left out; false where it named none.
+	Complete bool `json:"complete"`
+}
+
+// Heartbeat is how often the stream says something, if only that it lives.
+const Heartbeat = 2 * time.Second
 
 // Error is the body of every answer that is not 2xx.
 type Error struct {

@@ -2,10 +2,10 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,23 +17,36 @@ import (
 
 // Options wire a Daemon to its surroundings.
 type Options struct {
-	Groups     []Group
+	// Setup is what the configuration says at the start.
+	Setup
+	// Load reads the configuration again, for a reload; its error is what a person has to put right. nil: no reload.
+	Load func() (Setup, error)
+
 	Store      Store
 	Leadership Leadership
 	// Election returns the governor that holds the lock, as far as is known, and why this one cannot compete for it.
 	Election func() (leader api.LeaderInfo, trouble error)
-	// Prometheus returns how Prometheus answered last.
-	Prometheus func() api.Dependency
 
-	Lease    time.Duration // 0: actuators.DefaultLeaseSeconds
 	Instance string
-	Config   api.ConfigInfo
 	// ConsulAddress and KeyOf are for people: where the Store is, and the key of a service's Setting in it.
 	ConsulAddress string
 	KeyOf         func(service string) string
+	// Closed says why a call that changes something must be refused, nil where it need not; nil itself: it never must.
+	Closed func() error
 
 	Registry *prometheus.Registry
 	Log      *slog.Logger
+}
+
+// Setup is the part of the Options that the configuration decides and a reload replaces as a whole.
+type Setup struct {
+	Groups []Group
+	// Prometheus returns how Prometheus answered last.
+	Prometheus func() api.Dependency
+	Lease      time.Duration // 0: actuators.DefaultLeaseSeconds
+	Config     api.ConfigInfo
+	// Close lets go of what the sensors hold, once a later Setup has replaced this one, or Run has ended. May be nil.
+	Close func()
 }
 
 // Group is a set of services that one sensor measures together, at one pace.
@@ -48,73 +61,83 @@ type Daemon struct {
 	startedAt time.Time
 	kv        *kvLink
 	recorder  *Recorder
-	workers   []*worker
+	workers   []*worker // of the goroutine in Run
+
+	setup     atomic.Pointer[Setup] // in force
+	reloads   chan reload
+	reloading sync.Mutex             // one at a time
+	refused   atomic.Pointer[string] // why the last reload changed nothing; nil: it did not fail
 }
 
 // New builds the loops of every group. Nothing runs and nobody is asked before Run.
 func New(opts Options) (*Daemon, error) {
-	if opts.Lease == 0 {
-		opts.Lease = actuators.DefaultLeaseSeconds * time.Second
+	d := &Daemon{
+		opts: opts, startedAt: time.Now(), kv: &kvLink{store: opts.Store}, reloads: make(chan reload),
 	}
-	d := &Daemon{opts: opts, startedAt: time.Now(), kv: &kvLink{store: opts.Store}}
-	perHour := 0.0
-	for _, g := range opts.Groups {
-		for _, spec := range g.Specs {
-			perHour += journalSpan.Seconds() / spec.Timing.Period.Seconds() * float64(len(knobsOf(spec)))
-		}
+	d.recorder = newRecorder(opts.Log, NewJournal(d.startedAt, 0), newMetrics(opts.Registry))
+	workers, err := d.build(opts.Setup)
+	if err != nil {
+		return nil, err
 	}
-	journal := NewJournal(d.startedAt, int(math.Ceil(perHour)))
-	d.recorder = newRecorder(opts.Log, journal, newMetrics(opts.Registry))
-	for _, g := range opts.Groups {
-		w, err := d.worker(g)
-		if err != nil {
-			return nil, err
-		}
-		d.workers = append(d.workers, w)
-	}
+	d.install(opts.Setup, workers)
 	opts.Registry.MustRegister(&statusCollector{d})
 	return d, nil
 }
 
-func (d *Daemon) worker(g Group) (*worker, error) {
-	if len(g.Specs) == 0 {
-		return nil, fmt.Errorf("a group without services")
-	}
-	w := &worker{
-		period: g.Specs[0].Timing.Period, sensor: g.Sensor, kv: d.kv,
-		leadership: d.opts.Leadership, recorder: d.recorder,
-	}
-	for _, spec := range g.Specs {
-		loops, err := control.NewLoopSet(spec)
-		if err != nil {
-			return nil, err
+// Run ticks every group on its grid until ctx ends, and returns when the last tick is over. It writes nothing on the
+// way out: the values in force stay. A reload replaces the workers between two ticks.
+func (d *Daemon) Run(ctx context.Context) {
+	for {
+		working, stop := context.WithCancel(ctx)
+		var workers sync.WaitGroup
+		for _, w := range d.workers {
+			workers.Go(func() { w.run(working) })
 		}
-		w.services = append(w.services, &service{
-			spec: spec, loops: loops, kv: d.kv, key: d.opts.KeyOf(spec.Service), lease: d.opts.Lease,
-			resign: d.opts.Leadership.Resign,
-		})
-		d.recorder.register(spec, d.startedAt)
+		select {
+		case <-ctx.Done():
+			stop()
+			workers.Wait()
+			d.setup.Load().close()
+			return
+		case next := <-d.reloads:
+			stop() // a query under way is given up, a write is brought to its end
+			workers.Wait()
+			inherit(d.workers, next.workers)
+			d.install(next.setup, next.workers)
+			close(next.done)
+		}
 	}
-	return w, nil
 }
 
-// Run ticks every group on its grid until ctx ends, and returns when the last tick is over. It writes nothing on the
-// way out: the values in force stay.
-func (d *Daemon) Run(ctx context.Context) {
-	var workers sync.WaitGroup
-	for _, w := range d.workers {
-		workers.Go(func() { w.run(ctx) })
+// install makes a setup the one in force.
+func (d *Daemon) install(setup Setup, workers []*worker) {
+	var specs []control.Spec
+	perHour := 0.0
+	for _, w := range workers {
+		for _, s := range w.services {
+			specs = append(specs, s.spec)
+			perHour += journalSpan.Seconds() / w.period.Seconds() * float64(len(knobsOf(s.spec)))
+		}
 	}
-	workers.Wait()
+	d.workers = workers
+	d.setup.Store(&setup)
+	d.recorder.journal.Resize(int(math.Ceil(perHour)))
+	d.recorder.configure(specs, time.Now())
+	d.recorder.metrics.reloaded.Set(1)
+	d.recorder.metrics.reloadedAt.Set(float64(setup.Config.LoadedAt.UnixMilli()) / 1000)
 }
 
 // Status describes the daemon and what it depends on.
 func (d *Daemon) Status() api.Status {
+	setup := d.setup.Load()
 	s := api.Status{
-		Version: versionString(), Instance: d.opts.Instance, Now: time.Now(), StartedAt: d.startedAt,
-		Role: api.Standby, Prometheus: d.opts.Prometheus(),
+		Version: api.Version(), Instance: d.opts.Instance, Now: time.Now(), StartedAt: d.startedAt,
+		Role: api.Standby, Prometheus: setup.Prometheus(),
 		Consul: d.kv.health.dependency(d.opts.ConsulAddress),
-		Config: d.opts.Config, Loops: map[control.State]int{},
+		Config: setup.Config, Loops: d.recorder.States(), Warnings: d.recorder.Warnings(),
+	}
+	if why := d.refused.Load(); why != nil {
+		s.Config.Error = *why
 	}
 	if _, leads := d.opts.Leadership.Fence(); leads {
 		s.Role = api.Leader
@@ -126,9 +149,13 @@ func (d *Daemon) Status() api.Status {
 	if s.Consul.OK || s.Role == api.Leader {
 		s.Leader = leader
 	}
-	loops, _ := d.recorder.Loops()
-	for _, l := range loops {
-		s.Loops[l.Decision.State]++
-	}
 	return s
+}
+
+// lease is how long a Setting speaks for its leader.
+func (s Setup) lease() time.Duration {
+	if s.Lease == 0 {
+		return actuators.DefaultLeaseSeconds * time.Second
+	}
+	return s.Lease
 }

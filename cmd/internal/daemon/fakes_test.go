@@ -55,6 +55,7 @@ type plants struct {
 type plant struct {
 	offered, capacity float64       // per second
 	latency           time.Duration // of an unloaded request
+	critical          float64       // share of the critical requests that are refused
 	spoil             func(*control.Measurement)
 }
 
@@ -80,7 +81,7 @@ func (p *plants) Measure(ctx context.Context, now time.Time) []control.Measureme
 		if fail != "" {
 			m.Invalid, m.Detail = fail, "the fake server says so"
 		} else {
-			m.Instances = []control.Instance{p.services[name].measure(p.kv.limit(name))}
+			m.Instances = []control.Instance{p.services[name].measure(p.kv.stored(name))}
 		}
 		if spoil := p.services[name].spoil; spoil != nil {
 			spoil(&m)
@@ -90,23 +91,46 @@ func (p *plants) Measure(ctx context.Context, now time.Time) []control.Measureme
 	return ms
 }
 
-// measure is the plant in steady state at the given limit.
-func (p *plant) measure(limit, revision float64) control.Instance {
+// measure is the plant in steady state with a guard that enforces the setting. A third of the requests is critical, and
+// of those as many are refused as the test says.
+func (p *plant) measure(setting actuators.Setting) control.Instance {
 	const window = 20
-	served := min(p.offered, p.capacity)
+	limit, threshold := 89.0, 1.0 // the guard's fallback
+	if c := setting.Concurrency; c != nil {
+		limit = float64(c.Limit)
+	}
+	if h := setting.Shed; h != nil {
+		threshold = h.Threshold
+	}
+	byRate := 0.0
+	if r := setting.Rate; r != nil && r.PerSecond < r.Max {
+		byRate = max(0, p.offered-r.PerSecond)
+	}
+	arriving := p.offered - byRate
+	served := min(arriving, p.capacity)
 	inFlight := served * p.latency.Seconds()
-	if p.offered > p.capacity {
+	if arriving > p.capacity {
 		inFlight = limit // the queue grows until the limit stops it
 	}
 	served = min(served, limit/p.latency.Seconds())
 	read := control.Read
-	return control.Instance{
+	in := control.Instance{
 		Name: "a:80", Age: read(1),
 		Offered: read(p.offered * window), Admitted: read(served * window),
-		Refused:   read((p.offered - served) * window),
+		Refused: read((p.offered - served) * window), RefusedByRate: read(byRate * window),
 		Completed: read(served * window), Failed: read(0), Slow: read(0), Mean: read(inFlight / served),
-		InFlight: read(inFlight), Limit: read(limit), Revision: read(revision),
+		InFlight: read(inFlight), Limit: read(limit), Revision: read(float64(setting.Revision)),
+		ShedThreshold: read(threshold),
 	}
+	for i := range in.Classes {
+		in.Classes[i] = control.Class{Offered: read(0), Refused: read(0)}
+	}
+	third := p.offered * window / 3
+	in.Classes[control.Critical] = control.Class{Offered: read(third), Refused: read(p.critical * third)}
+	in.Classes[control.Default] = control.Class{
+		Offered: read(2 * third), Refused: read(max(0, (arriving-served)*window-p.critical*third)),
+	}
+	return in
 }
 
 func (p *plants) set(f func(*plants)) {
@@ -176,16 +200,6 @@ func (kv *memoryKV) set(f func(*memoryKV)) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
 	f(kv)
-}
-
-// limit is what a guard of the service enforces, and the revision it has it from.
-func (kv *memoryKV) limit(service string) (limit, revision float64) {
-	kv.mu.Lock()
-	defer kv.mu.Unlock()
-	if s := kv.settled[service].Setting; s.Concurrency != nil {
-		return float64(s.Concurrency.Limit), float64(s.Revision)
-	}
-	return 89, 0 // its fallback
 }
 
 func (kv *memoryKV) writes() []actuators.Setting {
@@ -281,13 +295,12 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	t.Helper()
 	g := &governor{election: &election{kv: w.kv}, registry: prometheus.NewRegistry()}
 	d, err := New(Options{
-		Groups: groups, Store: w.kv, Leadership: g.election,
+		Setup: w.setup(groups...), Store: w.kv, Leadership: g.election,
 		Election: func() (api.LeaderInfo, error) {
 			fence, _ := g.Fence()
 			return api.LeaderInfo{Instance: "test:9747", Term: fence.Epoch}, nil
 		},
-		Prometheus: func() api.Dependency { return api.Dependency{Address: "http://prometheus", OK: true} },
-		Instance:   "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
+		Instance: "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
 		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	if err != nil {
@@ -295,6 +308,15 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	}
 	g.Daemon = d
 	return g
+}
+
+// setup is what a configuration of these groups says.
+func (w *world) setup(groups ...Group) Setup {
+	return Setup{
+		Groups:     groups,
+		Prometheus: func() api.Dependency { return api.Dependency{Address: "http://prometheus", OK: true} },
+		Config:     api.ConfigInfo{File: "governor.yml", Hash: "3f9ac1d20b77", LoadedAt: time.Now()},
+	}
 }
 
 // lockedBuffer takes the log of several daemons.

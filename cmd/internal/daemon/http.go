@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/version"
@@ -24,20 +26,17 @@ const (
 	limitMax     = 10_000
 )
 
-func versionString() string {
-	if version.Version == "" {
-		return "unknown"
-	}
-	return version.Version
-}
-
-// Handler serves the HTTP interface: everything about the loops is read-only.
+// Handler serves the HTTP interface: everything about the loops is read-only, and what changes something is refused where
+// Options.Closed says so, and to pages of other origins that a browser shows.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.Prefix+"/status", d.serveStatus)
 	mux.HandleFunc("GET "+api.Prefix+"/loops", d.serveLoops)
 	mux.HandleFunc("GET "+api.Prefix+"/loops/{service}/{knob}", d.serveLoop)
+	mux.HandleFunc("GET "+api.Prefix+"/loops/{service}/{knob}/history", d.serveHistory)
+	mux.HandleFunc("GET "+api.Prefix+"/history", d.serveHistory)
 	mux.HandleFunc("GET "+api.Prefix+"/decisions", d.serveDecisions)
+	mux.HandleFunc("GET "+api.Prefix+"/stream", d.serveStream)
 	mux.HandleFunc(api.Prefix+"/", serveNoResource)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, Registry: d.opts.Registry, ErrorHandling: promhttp.ContinueOnError,
@@ -46,6 +45,8 @@ func (d *Daemon) Handler() http.Handler {
 		fmt.Fprintln(w, "governor is alive")
 	})
 	mux.HandleFunc("GET /-/ready", d.serveReady)
+	mux.Handle("POST /-/reload", d.changing(d.serveReload))
+	mux.HandleFunc("/-/reload", servePostOnly)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -55,7 +56,7 @@ func (d *Daemon) Handler() http.Handler {
 		mux.Handle("GET /{$}", page)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set(api.VersionHeader, versionString())
+		w.Header().Set(api.VersionHeader, api.Version())
 		mux.ServeHTTP(w, r)
 	})
 }
@@ -68,6 +69,8 @@ var landing = web.LandingConfig{
 		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, dependencies, configuration"},
 		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
 		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (since, service, knob, limit)"},
+		{Address: api.Prefix + "/history?since=5m", Text: "History", Description: "the same to draw (since, step, service, knob)"},
+		{Address: api.Prefix + "/stream", Text: "Stream", Description: "decisions as they are made, as server-sent events"},
 		{Address: "/metrics", Text: "Metrics"},
 		{Address: "/-/healthy", Text: "Healthy", Description: "the process lives"},
 		{Address: "/-/ready", Text: "Ready", Description: "every loop has decided or held at least once"},
@@ -82,18 +85,66 @@ func (d *Daemon) serveLoops(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
+	if l, ok := d.loop(w, r); ok {
+		answer(w, l)
+	}
+}
+
+// loop returns the loop that the path names, or answers that there is none.
+func (d *Daemon) loop(w http.ResponseWriter, r *http.Request) (api.Loop, bool) {
 	service, knob := r.PathValue("service"), r.PathValue("knob")
 	loops, _ := d.recorder.Loops()
 	names := make([]string, len(loops))
 	for i, l := range loops {
 		if l.Service == service && string(l.Knob) == knob {
-			answer(w, l)
-			return
+			return l, true
 		}
 		names[i] = l.Service + "/" + string(l.Knob)
 	}
 	refuse(w, http.StatusNotFound, fmt.Sprintf("there is no loop %s/%s", service, knob),
 		"there is: "+strings.Join(names, ", "))
+	return api.Loop{}, false
+}
+
+// serveHistory answers for one loop, or for those that the query selects.
+func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	service, knob := q.Get("service"), q.Get("knob")
+	if r.PathValue("service") != "" {
+		l, ok := d.loop(w, r)
+		if !ok {
+			return
+		}
+		service, knob = l.Service, string(l.Knob)
+	}
+	since, err := instant(q.Get("since"), time.Now())
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "since="+q.Get("since")+": "+err.Error(), "")
+		return
+	}
+	step := time.Duration(0)
+	if text := q.Get("step"); text != "" {
+		if step, err = time.ParseDuration(text); err != nil || step <= 0 {
+			refuse(w, http.StatusBadRequest, "step="+text+": expected a duration like 30s", "")
+			return
+		}
+	}
+	answer(w, api.History{Loops: d.recorder.journal.History(since, step, service, control.Knob(knob))})
+}
+
+// instant reads a point in time: an RFC 3339 time, or how long ago; "" is as long ago as anything is kept.
+func instant(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return at, errors.New("expected how long ago, like 5m, or a time like 2026-11-24T14:03:27Z")
+	}
+	return at, nil
 }
 
 func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
@@ -138,14 +189,45 @@ func (d *Daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "governor is ready")
 }
 
+// changing wraps a handler that changes something.
+func (d *Daemon) changing(h http.HandlerFunc) http.Handler {
+	browsers := http.NewCrossOriginProtection()
+	browsers.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "the request comes from a page of another origin", "")
+	}))
+	return browsers.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if d.opts.Closed != nil {
+			if why := d.opts.Closed(); why != nil {
+				refuse(w, http.StatusForbidden, why.Error(),
+					"listen on loopback, or name users or client certificates in --web.config.file")
+				return
+			}
+		}
+		h(w, r)
+	}))
+}
+
+func (d *Daemon) serveReload(w http.ResponseWriter, r *http.Request) {
+	if err := d.Reload(r.Context()); err != nil {
+		refuse(w, http.StatusInternalServerError, err.Error(), "the configuration in force stays")
+		return
+	}
+	answer(w, d.Status().Config)
+}
+
+func servePostOnly(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "POST")
+	refuse(w, http.StatusMethodNotAllowed, r.Method+" does not reload", "use POST")
+}
+
 func serveNoResource(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		refuse(w, http.StatusMethodNotAllowed, r.Method+" is not possible here", "this interface is read-only: use GET")
 		return
 	}
-	refuse(w, http.StatusNotFound, "there is no resource "+r.URL.Path,
-		"there is: "+api.Prefix+"/status, /loops, /loops/{service}/{knob}, /decisions")
+	refuse(w, http.StatusNotFound, "there is no resource "+r.URL.Path, "there is: "+api.Prefix+"/status, /loops, "+
+		"/loops/{service}/{knob}, /loops/{service}/{knob}/history, /history, /decisions, /stream")
 }
 
 func answer(w http.ResponseWriter, v any) { send(w, http.StatusOK, v) }

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,30 +25,66 @@ const (
 // a restart is older than everything after it.
 type Journal struct {
 	mu      sync.RWMutex
-	ring    []api.Record
+	ring    []entry
 	size    int
-	oldest  int    // index of the oldest record once the ring is full
-	nextSeq uint64 // of the record to come
+	oldest  int    // index of the oldest entry once the ring is full
+	nextSeq uint64 // of the entry to come
+}
+
+// entry is one decision and the loop as it stood then.
+type entry struct {
+	loop       api.Loop
+	wrote      bool
+	writeError string
 }
 
 // NewJournal returns an empty journal for loops that together make that many decisions an hour.
 func NewJournal(startedAt time.Time, decisionsPerHour int) *Journal {
-	size := min(max(decisionsPerHour+decisionsPerHour/16, journalMin), journalMax)
-	return &Journal{size: size, nextSeq: uint64(startedAt.UnixMilli())}
+	return &Journal{size: journalSize(decisionsPerHour), nextSeq: uint64(startedAt.UnixMilli())}
 }
 
-// Append adds a record and gives it its sequence number.
-func (j *Journal) Append(r api.Record) {
+func journalSize(decisionsPerHour int) int {
+	return min(max(decisionsPerHour+decisionsPerHour/16, journalMin), journalMax)
+}
+
+// Resize makes room for another number of decisions an hour, and keeps what fits of the past, the newest first.
+func (j *Journal) Resize(decisionsPerHour int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	r.Seq = j.nextSeq
-	j.nextSeq++
-	if len(j.ring) < j.size {
-		j.ring = append(j.ring, r)
-		return
+	size := journalSize(decisionsPerHour)
+	kept := make([]entry, 0, min(len(j.ring), size))
+	for i := len(j.ring) - cap(kept); i < len(j.ring); i++ {
+		kept = append(kept, *j.at(i))
 	}
-	j.ring[j.oldest] = r
-	j.oldest = (j.oldest + 1) % j.size
+	j.ring, j.size, j.oldest = kept, size, 0
+}
+
+// at returns the i-th entry, counted from the oldest.
+func (j *Journal) at(i int) *entry { return &j.ring[(j.oldest+i)%len(j.ring)] }
+
+// first is the sequence number of the oldest entry.
+func (j *Journal) first() uint64 { return j.nextSeq - uint64(len(j.ring)) }
+
+// Append adds a decision, the last one of l, and returns its sequence number.
+func (j *Journal) Append(l api.Loop, wrote bool, writeError string) uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e := entry{loop: l, wrote: wrote, writeError: writeError}
+	if len(j.ring) < j.size {
+		j.ring = append(j.ring, e)
+	} else {
+		j.ring[j.oldest] = e
+		j.oldest = (j.oldest + 1) % j.size
+	}
+	j.nextSeq++
+	return j.nextSeq - 1
+}
+
+// Last returns the sequence number of the newest entry.
+func (j *Journal) Last() uint64 {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.nextSeq - 1
 }
 
 // Since returns up to limit records after the cursor since, oldest first, of one service and knob ("": all). The cursor
@@ -55,21 +93,77 @@ func (j *Journal) Since(since uint64, service string, knob control.Knob, limit i
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	answer := api.Decisions{Decisions: []api.Record{}, Next: since}
-	n := len(j.ring)
-	first := j.nextSeq - uint64(n) // of the oldest record
 	if since >= j.nextSeq {
 		since = 0 // from another daemon, or a clock that was set back: better twice than never
 	}
 	skip := 0
-	if since >= first {
-		skip = int(since - first + 1)
+	if since >= j.first() {
+		skip = int(since - j.first() + 1)
 	}
-	for i := skip; i < n && len(answer.Decisions) < limit; i++ {
-		r := j.ring[(j.oldest+i)%n]
-		answer.Next = r.Seq
-		if (service == "" || r.Decision.Service == service) && (knob == "" || r.Decision.Knob == knob) {
-			answer.Decisions = append(answer.Decisions, r)
+	for i := skip; i < len(j.ring) && len(answer.Decisions) < limit; i++ {
+		e := j.at(i)
+		answer.Next = j.first() + uint64(i)
+		if matches(e, service, knob) {
+			answer.Decisions = append(answer.Decisions, api.Record{
+				Seq: answer.Next, Decision: e.loop.Decision, Wrote: e.wrote, WriteError: e.writeError,
+			})
 		}
 	}
 	return answer
+}
+
+// Missed returns the loops as they stood after every decision since the cursor, oldest first; false where the journal
+// does not reach back to it, or where they are more than limit.
+func (j *Journal) Missed(since uint64, limit int) ([]api.Loop, bool) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if since+1 < j.first() || since >= j.nextSeq || j.nextSeq-1-since > uint64(limit) {
+		return nil, false
+	}
+	var missed []api.Loop
+	for i := len(j.ring) - int(j.nextSeq-1-since); i < len(j.ring); i++ {
+		missed = append(missed, j.at(i).loop)
+	}
+	return missed, true
+}
+
+// History returns the past of the loops of one service and knob ("": all) after the instant since, at most one point a
+// step: the last one.
+func (j *Journal) History(since time.Time, step time.Duration, service string, knob control.Knob) []api.LoopHistory {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	of := map[loopID]*api.LoopHistory{}
+	for i := range j.ring {
+		e := j.at(i)
+		d := &e.loop.Decision
+		if !d.At.After(since) || !matches(e, service, knob) {
+			continue
+		}
+		id := loopID{d.Service, d.Knob}
+		h := of[id]
+		if h == nil {
+			h = &api.LoopHistory{Service: d.Service, Knob: d.Knob}
+			of[id] = h
+		}
+		p := api.Point{
+			At: d.At, Value: d.Value, Setpoint: d.Setpoint, Measured: d.Measured, State: d.State, BadRatio: d.Inputs.BadRatio,
+		}
+		if n := len(h.Points); n > 0 && step > 0 && h.Points[n-1].At.Truncate(step).Equal(p.At.Truncate(step)) {
+			h.Points[n-1] = p
+		} else {
+			h.Points = append(h.Points, p)
+		}
+	}
+	histories := make([]api.LoopHistory, 0, len(of))
+	for _, h := range of {
+		histories = append(histories, *h)
+	}
+	slices.SortFunc(histories, func(a, b api.LoopHistory) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
+	})
+	return histories
+}
+
+func matches(e *entry, service string, knob control.Knob) bool {
+	return (service == "" || e.loop.Service == service) && (knob == "" || e.loop.Knob == knob)
 }

@@ -18,8 +18,10 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 		services := []string{"a", "b"}
 		var all []api.Record
 		for range rapid.IntRange(0, 3*j.size).Draw(t, "records") {
-			r := api.Record{Decision: control.Decision{Service: services[len(all)%3%2], Knob: control.KnobConcurrency}}
-			j.Append(r)
+			l := api.Loop{Service: services[len(all)%3%2], Knob: control.KnobConcurrency}
+			l.Decision.Service = l.Service
+			j.Append(l, false, "")
+			r := api.Record{Decision: l.Decision}
 			r.Seq = uint64(start.UnixMilli()) + uint64(len(all))
 			all = append(all, r)
 		}
@@ -57,11 +59,11 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 func TestCursorOfAnEarlierDaemonIsOlderThanEverything(t *testing.T) {
 	before := NewJournal(time.UnixMilli(1_800_000_000_000), 100)
 	for range 500 {
-		before.Append(api.Record{})
+		before.Append(api.Loop{}, false, "")
 	}
 	cursor := before.Since(0, "", "", 1000).Next
 	after := NewJournal(time.UnixMilli(1_800_000_001_000), 100)
-	after.Append(api.Record{})
+	after.Append(api.Loop{}, false, "")
 	if n := len(after.Since(cursor, "", "", 10).Decisions); n != 1 {
 		t.Errorf("%d records after a restart, want the new one", n)
 	}

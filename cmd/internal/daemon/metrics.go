@@ -20,13 +20,16 @@ var states = []control.State{
 // metrics answer on governor's own /metrics: is it deciding, is it obeyed, is it helping? A quantity that is unknown
 // has no series; it is never NaN and never zero.
 type metrics struct {
-	value, published, setpoint, measured *prometheus.GaugeVec
-	state, age, badRatio, refused        *prometheus.GaugeVec
-	decisions, holds                     *prometheus.CounterVec
-	writes, writeFailures, drifts        *prometheus.CounterVec
+	value, published              *prometheus.GaugeVec
+	setpoint, measured            *prometheus.GaugeVec // seconds
+	setpointShare, measuredShare  *prometheus.GaugeVec
+	state, age, badRatio, refused *prometheus.GaugeVec
+	decisions, holds              *prometheus.CounterVec
+	writes, writeFailures, drifts *prometheus.CounterVec
 
 	measureDuration, tickLateness prometheus.Histogram
-	ticksSkipped                  prometheus.Counter
+	ticksSkipped, streamsDropped  prometheus.Counter
+	reloaded, reloadedAt          prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -43,8 +46,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		published: gauge("governor_loop_published_value", "Value in the KV.", loop...),
 		setpoint:  gauge("governor_loop_setpoint_seconds", "Target of the mean latency of admitted requests.", loop...),
 		measured:  gauge("governor_loop_measured_seconds", "Measured mean latency of admitted requests.", loop...),
-		state:     gauge("governor_loop_state", "1 for the state that the loop is in.", "service", "knob", "state"),
-		age:       gauge("governor_signal_age_seconds", "Age of the oldest sample behind the last decision.", loop...),
+		setpointShare: gauge("governor_loop_setpoint_ratio",
+			"Target of the share of protected requests that are refused, for the knob shed.", loop...),
+		measuredShare: gauge("governor_loop_measured_ratio",
+			"Measured share of protected requests that are refused, for the knob shed.", loop...),
+		state: gauge("governor_loop_state", "1 for the state that the loop is in.", "service", "knob", "state"),
+		age:   gauge("governor_signal_age_seconds", "Age of the oldest sample behind the last decision.", loop...),
 		badRatio: gauge("governor_slo_bad_ratio",
 			"Slow or failed share of the admitted requests, in multiples of the SLO's budget: above 1 it is violated.",
 			loop...),
@@ -68,6 +75,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ticksSkipped: auto.NewCounter(prometheus.CounterOpts{
 			Name: "governor_ticks_skipped_total", Help: "Grid points that passed while a tick was still running.",
 		}),
+		streamsDropped: auto.NewCounter(prometheus.CounterOpts{
+			Name: "governor_streams_dropped_total", Help: "Readers of the stream that were cut off because they fell behind.",
+		}),
+		reloaded: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "governor_config_last_reload_successful",
+			Help: "1 if the configuration was last read without an error, at the start or by a reload.",
+		}),
+		reloadedAt: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "governor_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration in force was read.",
+		}),
 	}
 }
 
@@ -83,8 +101,13 @@ func (m *metrics) decided(l api.Loop) {
 		}
 	}
 	show(m.value, d.Value)
-	show(m.setpoint, d.Setpoint)
-	show(m.measured, d.Measured)
+	if l.MeasuredUnit == api.Share {
+		show(m.setpointShare, d.Setpoint)
+		show(m.measuredShare, d.Measured)
+	} else {
+		show(m.setpoint, d.Setpoint)
+		show(m.measured, d.Measured)
+	}
 	show(m.age, d.Inputs.AgeSeconds)
 	show(m.badRatio, d.Inputs.BadRatio)
 	show(m.refused, d.Inputs.RefusedShare)
@@ -102,6 +125,19 @@ func (m *metrics) decided(l api.Loop) {
 	if d.State == control.Hold {
 		m.holds.WithLabelValues(l.Service, string(l.Knob), string(d.HoldReason)).Inc()
 	}
+}
+
+// forget removes the series of a loop that a reload has removed.
+func (m *metrics) forget(id loopID) {
+	labels := prometheus.Labels{"service": id.service, "knob": string(id.knob)}
+	for _, g := range []*prometheus.GaugeVec{
+		m.value, m.published, m.setpoint, m.measured, m.setpointShare, m.measuredShare,
+		m.state, m.age, m.badRatio, m.refused,
+	} {
+		g.DeletePartialMatch(labels)
+	}
+	m.decisions.DeletePartialMatch(labels)
+	m.holds.DeletePartialMatch(labels)
 }
 
 func (m *metrics) wrote(service string, w Write) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -20,8 +21,10 @@ type Recorder struct {
 	metrics *metrics
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	loops map[loopID]*loopRecord
+	mu          sync.Mutex
+	loops       map[loopID]*loopRecord
+	subscribers map[*subscriber]bool
+	warnings    map[string]string
 }
 
 type loopID struct {
@@ -39,29 +42,70 @@ type loopRecord struct {
 }
 
 func newRecorder(log *slog.Logger, journal *Journal, m *metrics) *Recorder {
-	return &Recorder{journal: journal, metrics: m, log: log, loops: map[loopID]*loopRecord{}}
+	return &Recorder{
+		journal: journal, metrics: m, log: log,
+		loops: map[loopID]*loopRecord{}, subscribers: map[*subscriber]bool{}, warnings: map[string]string{},
+	}
 }
 
-// register makes the loops of a service known before they have decided anything.
-func (r *Recorder) register(spec control.Spec, startedAt time.Time) {
+// configure makes the loops of these services known before they have decided anything, and forgets all others. What a
+// loop has done already stays with it.
+func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, knob := range knobsOf(spec) {
-		b := boundsOf(spec, knob)
-		unknown := control.Number(math.NaN())
-		first := control.Decision{
-			Service: spec.Service, Knob: knob, Mode: spec.Mode, At: startedAt,
-			State: control.Hold, HoldReason: control.Starting, Reason: "hold: waiting for the first tick",
-			Setpoint: unknown, Measured: unknown, LatencyTarget: unknown,
-			From: unknown, Raw: unknown, Value: unknown, Ceiling: unknown,
+	clear(r.warnings)
+	before := r.loops
+	r.loops = map[loopID]*loopRecord{}
+	for _, spec := range specs {
+		for _, knob := range knobsOf(spec) {
+			id := loopID{spec.Service, knob}
+			rec := before[id]
+			if rec == nil {
+				rec = &loopRecord{wanted: control.Number(math.NaN())}
+				rec.loop.Since, rec.loop.Decision = now, waiting(spec, knob, now)
+			}
+			describe(&rec.loop, spec, knob)
+			r.loops[id] = rec
+			delete(before, id)
 		}
-		r.loops[loopID{spec.Service, knob}] = &loopRecord{loop: api.Loop{
-			Service: spec.Service, Knob: knob, Mode: spec.Mode, Min: b.Min, Max: b.Max, Fallback: b.Fallback,
-			SLO: api.SLO{
-				LatencySeconds: spec.SLO.Latency.Seconds(), Objective: spec.SLO.Objective, Errors: spec.SLO.Errors,
-			},
-			Since: startedAt, Decision: first,
-		}, wanted: unknown}
+	}
+	for id := range before {
+		r.metrics.forget(id)
+	}
+	r.tell(newFrame(api.EventSnapshot, r.journal.Last(), r.sorted()))
+}
+
+// describe fills in what the configuration says of a loop.
+func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
+	b := boundsOf(spec, knob)
+	l.Service, l.Knob, l.Mode = spec.Service, knob, spec.Mode
+	l.Unit, l.MeasuredUnit = unitsOf(knob)
+	l.Min, l.Max, l.Fallback = b.Min, b.Max, b.Fallback
+	l.SLO = api.SLO{
+		LatencySeconds: spec.SLO.Latency.Seconds(), Objective: spec.SLO.Objective, Errors: spec.SLO.Errors,
+	}
+	if l.Protect = ""; knob == control.KnobShed {
+		l.Protect = spec.Shed.Protect.String()
+	}
+}
+
+// waiting is shown of a loop before its first decision.
+func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decision {
+	unknown := control.Number(math.NaN())
+	return control.Decision{
+		Service: spec.Service, Knob: knob, Mode: spec.Mode, At: now,
+		State: control.Hold, HoldReason: control.Starting, Reason: "hold: waiting for the first tick",
+		Setpoint: unknown, Measured: unknown, LatencyTarget: unknown,
+		From: unknown, Raw: unknown, Value: unknown, Ceiling: unknown,
+		Terms: control.Terms{Error: unknown, P: unknown, I: unknown, D: unknown},
+		Gates: control.Gates{
+			Occupancy: unknown, Binding: unknown, Floor: unknown, OwnLatencySeconds: unknown, ServiceTimeSeconds: unknown,
+		},
+		Inputs: control.Inputs{
+			AgeSeconds: unknown, TookSeconds: unknown, WindowSeconds: unknown, Requests: unknown, Throughput: unknown,
+			RefusedShare: unknown, Quantile: unknown, SlowRatio: unknown, FailedRatio: unknown, BadRatio: unknown,
+			EffectiveLimit: unknown, Applied: -1,
+		},
 	}
 }
 
@@ -73,6 +117,27 @@ func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(max
 
 // Skipped records the grid points that passed during a tick.
 func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(max(0, n))) }
+
+// Warn keeps what there is to warn of about something, "" for nothing, in place of what was said about it before.
+func (r *Recorder) Warn(about, warning string, news bool) {
+	if news {
+		r.log.Warn(warning)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if warning == "" {
+		delete(r.warnings, about)
+	} else {
+		r.warnings[about] = warning
+	}
+}
+
+// Warnings returns what there is to warn of.
+func (r *Recorder) Warnings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Values(r.warnings))
+}
 
 // Record records the decisions of one service in one tick and what was written of them.
 func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done Write) {
@@ -100,7 +165,8 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 		rec.loop.Decision, rec.decided = d, true
 		rec.loop.Published = published(s, d.Knob, failure)
 		r.metrics.decided(rec.loop)
-		r.journal.Append(api.Record{Decision: d, Wrote: done.Kind != NoWrite, WriteError: failure})
+		seq := r.journal.Append(rec.loop, done.Kind != NoWrite, failure)
+		r.tell(newFrame(api.EventLoop, seq, rec.loop))
 	}
 }
 
@@ -116,7 +182,7 @@ var ordinary = map[control.Reason]bool{control.Idle: true, control.TooLittleTraf
 // logDecision writes one line for a decision that changes something. A hold, a failing write and a value that may not
 // be written are told when they begin and when they end, not every tick.
 func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, failure string) {
-	log := r.log.With("service", d.Service, "knob", d.Knob)
+	log := r.log.With("service", d.Service, "knob", d.Knob, "unit", rec.loop.Unit)
 
 	holding := control.Reason("")
 	if d.State == control.Hold {
@@ -183,15 +249,32 @@ func published(s *service, knob control.Knob, failure string) *api.Published {
 func (r *Recorder) Loops() (loops []api.Loop, decided int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	loops = make([]api.Loop, 0, len(r.loops))
 	for _, rec := range r.loops {
-		loops = append(loops, rec.loop)
 		if rec.decided {
 			decided++
 		}
 	}
+	return r.sorted(), decided
+}
+
+func (r *Recorder) sorted() []api.Loop {
+	loops := make([]api.Loop, 0, len(r.loops))
+	for _, rec := range r.loops {
+		loops = append(loops, rec.loop)
+	}
 	slices.SortFunc(loops, func(a, b api.Loop) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
 	})
-	return loops, decided
+	return loops
+}
+
+// States counts the loops by state.
+func (r *Recorder) States() map[control.State]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	states := map[control.State]int{}
+	for _, rec := range r.loops {
+		states[rec.loop.Decision.State]++
+	}
+	return states
 }

@@ -4,19 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 )
-
-// Loops are the control loops of one service: a *control.LoopSet.
-type Loops interface {
-	Step(now time.Time, m control.Measurement) []control.Decision
-	Track(now time.Time, knob control.Knob, f control.InForce)
-	Restore(now time.Time, knob control.Knob, f control.InForce)
-}
 
 // service is one governed service: its loops, and the daemon's view of its Setting. One goroutine at a time owns it.
 //
@@ -25,7 +19,7 @@ type Loops interface {
 // tick decides afresh, from the value that is still in force.
 type service struct {
 	spec  control.Spec
-	loops Loops
+	loops *control.LoopSet
 	kv    *kvLink
 	key   string // of the Setting, for people
 	lease time.Duration
@@ -181,10 +175,12 @@ func (s *service) eachInForce(f func(control.Knob, control.InForce)) {
 // compose returns the Setting that the decisions ask for, and whether it has to be written: because a value changed, or
 // because a third of the lease has passed.
 func (s *service) compose(now time.Time, ds []control.Decision) (actuators.Setting, WriteKind, error) {
-	publish, renew := false, len(ds) > 0
+	// One loop that holds alone, for want of protected traffic say, is no reason to let the lease of the others lapse: the
+	// service is measured.
+	publish, renew := reconfigured(s.setting, s.spec), false
 	for _, d := range ds {
-		publish = publish || d.Publish
-		renew = renew && d.Renew
+		publish = publish || d.Publish || resized(s.setting, d)
+		renew = renew || d.Renew
 	}
 	due := renew && (!s.present || now.Sub(s.renewedAt) >= s.lease/3)
 	if !publish && !due {
@@ -195,18 +191,13 @@ func (s *service) compose(now time.Time, ds []control.Decision) (actuators.Setti
 		Schema: actuators.Schema, Service: s.spec.Service, Epoch: s.fence.Epoch, Revision: s.highest + 1,
 		IssuedAt: now.UTC().Round(0), ChangedAt: now.UTC().Round(0), LeaseSeconds: s.lease.Seconds(),
 	}
-	if last := s.setting; last != nil {
-		next.Reason = last.Reason
-	}
 	var errs []error
 	for _, d := range ds {
 		if err := put(&next, s.spec, s.setting, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s/%s: %w", d.Service, d.Knob, err))
 		}
-		if d.Publish || next.Reason == "" {
-			next.Reason = d.Reason
-		}
 	}
+	next.Reason = s.reason(ds)
 	if err := errors.Join(errs...); err != nil {
 		return next, NoWrite, err
 	}
@@ -221,4 +212,23 @@ func (s *service) compose(now time.Time, ds []control.Decision) (actuators.Setti
 		return next, Renewal, nil
 	}
 	return next, NoWrite, nil // the move was smaller than one request
+}
+
+// reason is why the values are what they are: the decisions that changed something, else what was said before.
+func (s *service) reason(ds []control.Decision) string {
+	var why []string
+	for _, d := range ds {
+		if d.Publish {
+			why = append(why, string(d.Knob)+" "+d.Reason)
+		}
+	}
+	switch {
+	case len(why) > 0:
+		return strings.Join(why, "; ")
+	case reconfigured(s.setting, s.spec):
+		return "the configuration changed the bounds"
+	case s.setting != nil && s.setting.Reason != "":
+		return s.setting.Reason
+	}
+	return ds[0].Reason
 }

@@ -7,71 +7,148 @@ import (
 	"reflect"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
 )
 
 // Bounds of one knob, as configured.
 type Bounds struct{ Min, Max, Fallback float64 }
 
-// knobsOf lists the knobs of a service that governor steers.
+// knobsOf lists the knobs of a service that governor steers, in the order in which they act.
 func knobsOf(spec control.Spec) []control.Knob {
 	var knobs []control.Knob
 	if spec.Concurrency != nil {
 		knobs = append(knobs, control.KnobConcurrency)
 	}
+	if spec.Shed != nil {
+		knobs = append(knobs, control.KnobShed)
+	}
+	if spec.Rate != nil {
+		knobs = append(knobs, control.KnobRate)
+	}
 	return knobs
 }
 
-// boundsOf returns the bounds of a knob.
+// boundsOf returns the bounds of a knob of a complete spec.
 func boundsOf(spec control.Spec, knob control.Knob) Bounds {
-	if c := spec.Concurrency; knob == control.KnobConcurrency && c != nil {
-		fallback := c.Fallback
-		if fallback == 0 {
-			fallback = c.DefaultFallback()
-		}
-		return Bounds{Min: c.Min, Max: c.Max, Fallback: fallback}
+	switch knob {
+	case control.KnobConcurrency:
+		c := spec.Concurrency
+		return Bounds{Min: c.Min, Max: c.Max, Fallback: c.Fallback}
+	case control.KnobShed:
+		h := spec.Shed
+		return Bounds{Min: h.Min, Max: h.Max, Fallback: h.Fallback}
+	case control.KnobRate:
+		r := spec.Rate
+		return Bounds{Min: r.Min, Max: r.Max, Fallback: r.Fallback}
 	}
 	return Bounds{}
 }
 
+// unitsOf returns what the value of a knob counts, and what its measurement and setpoint are in.
+func unitsOf(knob control.Knob) (value, measured api.Unit) {
+	switch knob {
+	case control.KnobShed:
+		return api.Occupancy, api.Share
+	case control.KnobRate:
+		return api.PerSecond, api.Seconds
+	}
+	return api.Requests, api.Seconds
+}
+
 // inForce reads the value of a knob out of a Setting, false where it has none.
 func inForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
-	if s == nil || knob != control.KnobConcurrency || s.Concurrency == nil {
-		return control.InForce{}, false
+	switch {
+	case s == nil:
+	case knob == control.KnobConcurrency && s.Concurrency != nil:
+		c := s.Concurrency
+		return control.InForce{
+			Value: float64(c.Limit), Ceiling: float64(c.Ceiling), Setpoint: c.LatencyTargetSeconds, Revision: s.Revision,
+		}, true
+	case knob == control.KnobShed && s.Shed != nil:
+		return control.InForce{Value: s.Shed.Threshold, Revision: s.Revision}, true
+	case knob == control.KnobRate && s.Rate != nil:
+		return control.InForce{Value: s.Rate.PerSecond, Revision: s.Revision}, true
 	}
-	c := s.Concurrency
-	return control.InForce{
-		Value: float64(c.Limit), Ceiling: float64(c.Ceiling), Setpoint: c.LatencyTargetSeconds, Revision: s.Revision,
-	}, true
+	return control.InForce{}, false
 }
 
 // put writes the decision on one knob into next: the values it wants published, and for the rest those of the Setting
 // last in force (nil: none, then the decision's). The hard bounds are enforced here once more.
 func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d control.Decision) error {
 	b := boundsOf(spec, d.Knob)
+	value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
+	if f, ok := inForce(d.Knob, last); ok && !d.Publish {
+		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.Setpoint)
+	}
+	if !finite(value) {
+		return fmt.Errorf("the decision has no finite value (%v)", float64(value))
+	}
+	bounded := min(max(float64(value), b.Min), b.Max)
+
 	switch d.Knob {
 	case control.KnobConcurrency:
-		c := actuators.Concurrency{Min: int(math.Ceil(b.Min)), Max: int(math.Floor(b.Max))}
-		value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
-		if f, ok := inForce(d.Knob, last); ok && !d.Publish {
-			value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.Setpoint)
-		}
-		if !finite(value) || !finite(target) {
-			return fmt.Errorf("the decision has no finite value or latency target (value %v, target %v)",
-				float64(value), float64(target))
+		if !finite(target) {
+			return fmt.Errorf("the decision has no finite latency target (%v)", float64(target))
 		}
 		if !finite(ceiling) {
 			ceiling = value
 		}
+		c := actuators.Concurrency{Min: int(math.Ceil(b.Min)), Max: int(math.Floor(b.Max))}
 		within := func(x float64, lo int) int { return int(min(max(x, float64(lo)), float64(c.Max))) }
-		c.Limit = within(math.Round(float64(value)), c.Min)
+		c.Limit = within(math.Round(bounded), c.Min)
 		c.Ceiling = within(math.Ceil(float64(ceiling)), c.Limit)
 		c.Fallback = within(math.Round(b.Fallback), c.Min)
 		c.LatencyTargetSeconds = float64(target)
 		next.Concurrency = &c
-		return nil
+	case control.KnobShed:
+		next.Shed = &actuators.Shed{Threshold: bounded, Fallback: b.Fallback, Min: b.Min, Max: b.Max}
+	case control.KnobRate:
+		next.Rate = &actuators.Rate{
+			PerSecond: bounded, Burst: control.Burst(bounded), Instances: instances(last, d),
+			Fallback: b.Fallback, Min: b.Min, Max: b.Max,
+		}
+	default:
+		return errors.New("the Setting has no such knob")
 	}
-	return errors.New("the Setting has no such knob")
+	return nil
+}
+
+// instances is how many share the rate: as many as a complete measurement saw, else as many as before. An instance
+// that merely was not heard of still takes its share.
+func instances(last *actuators.Setting, d control.Decision) int {
+	known := 1
+	if last != nil && last.Rate != nil {
+		known = last.Rate.Instances
+	}
+	if seen := d.Inputs.Instances; d.Renew && seen > 0 {
+		return seen
+	}
+	return known
+}
+
+// resized says whether the rate in force is shared by another number of instances than the Setting says. That is worth a
+// write of its own: twice the instances would admit twice the rate.
+func resized(last *actuators.Setting, d control.Decision) bool {
+	return d.Knob == control.KnobRate && last != nil && last.Rate != nil &&
+		last.Rate.PerSecond < last.Rate.Max && instances(last, d) != last.Rate.Instances
+}
+
+// reconfigured says whether a Setting carries other bounds of a knob than the configuration. That is a person's decision,
+// so that it is written though nothing may be measured just now.
+func reconfigured(last *actuators.Setting, spec control.Spec) bool {
+	if last == nil {
+		return false
+	}
+	differs := func(knob control.Knob, lo, hi, fallback float64) bool {
+		b := boundsOf(spec, knob)
+		return lo != b.Min || hi != b.Max || fallback != b.Fallback
+	}
+	c, h, r := last.Concurrency, last.Shed, last.Rate
+	return spec.Concurrency != nil && c != nil &&
+		differs(control.KnobConcurrency, float64(c.Min), float64(c.Max), float64(c.Fallback)) ||
+		spec.Shed != nil && h != nil && differs(control.KnobShed, h.Min, h.Max, h.Fallback) ||
+		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback)
 }
 
 func finite(n control.Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }

@@ -43,6 +43,7 @@ type worker struct {
 	leadership Leadership
 	recorder   *Recorder
 	services   []*service
+	scrape     scrapeWatch
 }
 
 // Budgets of a tick. Prometheus and the KV are asked at the same time, and have most of the period; what is left is for
@@ -94,6 +95,10 @@ func (w *worker) observe(ctx context.Context, now time.Time) (map[string]control
 		took = max(took, m.Took)
 	}
 	w.recorder.Measured(took)
+	if o, ok := w.sensor.(scrapeObserver); ok {
+		warning, news := w.scrape.check(now, o.ObservedScrape())
+		w.recorder.Warn(w.services[0].spec.Service, warning, news)
+	}
 	return ms, kv
 }
 

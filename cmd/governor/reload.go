@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"os/signal"
+	"reflect"
+	"syscall"
+	"time"
+
+	"github.com/oklog/run"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/daemon"
+	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/signals"
+)
+
+// load reads the configuration; what is wrong with it reads as check-config says it.
+func load(file string, log *slog.Logger) (*configs.Config, error) {
+	config, warnings, err := configs.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		log.Warn("configuration", "problem", w.String())
+	}
+	return config, nil
+}
+
+// setupOf builds the part of the daemon that a reload replaces.
+func setupOf(config *configs.Config) (daemon.Setup, error) {
+	sensor, err := signals.New(config.SensorOptions(), config.Signals())
+	if err != nil {
+		return daemon.Setup{}, fmt.Errorf("the sensor for %s: %w", config.Prometheus.URL, err)
+	}
+	groups, err := groupsOf(sensor, config.Specs())
+	if err != nil {
+		sensor.Close()
+		return daemon.Setup{}, err
+	}
+	return daemon.Setup{
+		Groups:     groups,
+		Prometheus: func() api.Dependency { return dependency(sensor.Health()) },
+		Lease:      time.Duration(config.Consul.Lease),
+		Config:     api.ConfigInfo{File: config.File, Hash: config.Hash, LoadedAt: time.Now()},
+		Close:      sensor.Close,
+	}, nil
+}
+
+// reload reads the file again. The connection to Consul is the one thing that a running governor cannot change: its lock,
+// and with it the right to write, hangs on it.
+func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
+	config, err := load(started.File, log)
+	if err != nil {
+		return daemon.Setup{}, err
+	}
+	before, now := started.Consul, config.Consul
+	now.Lease = before.Lease
+	if !reflect.DeepEqual(before, now) {
+		return daemon.Setup{}, errors.New(config.File + ": consul: of this section only lease can change while governor runs: " +
+			"restart it, the standbys first")
+	}
+	return setupOf(config)
+}
+
+// addReloads reloads on SIGHUP. What came of it is in the log, the metrics and the status.
+func addReloads(g *run.Group, d *daemon.Daemon) {
+	ctx, cancel := context.WithCancel(context.Background())
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	g.Add(func() error {
+		defer signal.Stop(hangups)
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangups:
+				_ = d.Reload(ctx)
+			}
+		}
+	}, func(error) { cancel() })
+}
+
+// closed says why calls that change something are refused: because the network can make them and nobody asks who it is.
+// The file is read anew each time, as the server does.
+func (o runOptions) closed() error {
+	for _, listen := range *o.web.WebListenAddresses {
+		if !isLoopback(listen) && !authenticates(*o.web.WebConfigFile) {
+			return fmt.Errorf("governor listens on %s, which is not loopback, and asks for no credentials", listen)
+		}
+	}
+	return nil
+}
+
+func isLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
+}
+
+// authenticates says whether the web configuration lets in only users with a password or a certificate.
+func authenticates(file string) bool {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	var c struct {
+		Users map[string]string `yaml:"basic_auth_users"`
+		TLS   struct {
+			ClientAuth string `yaml:"client_auth_type"`
+		} `yaml:"tls_server_config"`
+	}
+	return yaml.Unmarshal(text, &c) == nil && (len(c.Users) > 0 || c.TLS.ClientAuth == "RequireAndVerifyClientCert")
+}
+
+// groupsOf pairs each group of the sensor with the specs of its services.
+func groupsOf(sensor *signals.Sensor, specs []control.Spec) ([]daemon.Group, error) {
+	byName := map[string]control.Spec{}
+	for _, s := range specs {
+		byName[s.Service] = s
+	}
+	var groups []daemon.Group
+	for _, g := range sensor.Groups() {
+		group := daemon.Group{Sensor: g}
+		for _, name := range g.Services() {
+			spec, ok := byName[name]
+			if !ok {
+				return nil, fmt.Errorf("the sensor measures %q, which is not configured", name)
+			}
+			group.Specs = append(group.Specs, spec)
+		}
+		groups = append(groups, group)
+	}
+	return groups, nil
+}
+
+func dependency(h signals.Health) api.Dependency {
+	d := api.Dependency{Address: h.Address, OK: h.OK, Error: h.Error, Latency: control.Number(math.NaN())}
+	switch {
+	case !h.LastOK.IsZero():
+		d.LastOK, d.Latency = &h.LastOK, control.Number(h.Latency.Seconds())
+	case h.OK:
+		d.OK, d.Error = false, "not asked yet"
+	}
+	return d
+}

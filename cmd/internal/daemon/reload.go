@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// reload hands a complete setup, workers built, to the goroutine in Run.
+type reload struct {
+	setup   Setup
+	workers []*worker
+	done    chan struct{}
+}
+
+// errNoReload: the daemon was not told where its configuration comes from.
+var errNoReload = errors.New("this governor cannot reload its configuration: restart it")
+
+// Reload reads the configuration again and applies it as a whole, or changes nothing and says why. Loops whose
+// configuration is the same go on as if nothing had happened; where only bounds or the mode are new, with all they have
+// learned. The keys of services that are gone stay as they are. It returns once the new configuration is in force.
+func (d *Daemon) Reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	err := d.reload(ctx)
+	if err != nil {
+		why := err.Error()
+		d.refused.Store(&why)
+		d.recorder.metrics.reloaded.Set(0)
+		d.opts.Log.Error("the configuration was not reloaded, the one in force stays", "err", err)
+		return err
+	}
+	d.refused.Store(nil)
+	c := d.setup.Load().Config
+	d.opts.Log.Info("configuration reloaded", "config", c.File, "hash", c.Hash)
+	return nil
+}
+
+func (d *Daemon) reload(ctx context.Context) error {
+	if d.opts.Load == nil {
+		return errNoReload
+	}
+	setup, err := d.opts.Load()
+	if err != nil {
+		return err
+	}
+	workers, err := d.build(setup)
+	if err == nil {
+		r := reload{setup: setup, workers: workers, done: make(chan struct{})}
+		before := d.setup.Load()
+		select {
+		case d.reloads <- r:
+			<-r.done
+			before.close()
+			return nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	setup.close()
+	return err
+}
+
+func (s *Setup) close() {
+	if s.Close != nil {
+		s.Close()
+	}
+}
+
+// build makes the workers of a setup, without touching those that run.
+func (d *Daemon) build(setup Setup) ([]*worker, error) {
+	var workers []*worker
+	for _, g := range setup.Groups {
+		if len(g.Specs) == 0 {
+			return nil, errors.New("a group without services")
+		}
+		w := &worker{
+			period: g.Specs[0].Timing.Period, sensor: g.Sensor, kv: d.kv,
+			leadership: d.opts.Leadership, recorder: d.recorder, scrape: newScrapeWatch(g),
+		}
+		for _, spec := range g.Specs {
+			loops, err := control.NewLoopSet(spec)
+			if err != nil {
+				return nil, err
+			}
+			s := &service{
+				spec: loops.Spec(), loops: loops, kv: d.kv, key: d.opts.KeyOf(spec.Service), lease: setup.lease(),
+				resign: d.opts.Leadership.Resign,
+			}
+			w.services = append(w.services, s)
+		}
+		workers = append(workers, w)
+	}
+	return workers, nil
+}
+
+// inherit moves the state of every service that is still configured from the old workers to the new ones.
+func inherit(old, next []*worker) {
+	before := map[string]*service{}
+	for _, w := range old {
+		for _, s := range w.services {
+			before[s.spec.Service] = s
+		}
+	}
+	for _, w := range next {
+		for _, s := range w.services {
+			if was := before[s.spec.Service]; was != nil {
+				s.inherit(was)
+			}
+		}
+	}
+}
+
+// inherit continues what was knew and did about the Setting, and its loops.
+func (s *service) inherit(was *service) {
+	spec, lease, loops := s.spec, s.lease, s.loops
+	*s = *was
+	s.spec, s.lease = spec, lease
+	if reflect.DeepEqual(spec, was.spec) {
+		return // with the old loops
+	}
+	s.loops = loops
+	s.loops.Inherit(was.loops)
+}

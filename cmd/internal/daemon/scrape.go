@@ -1,0 +1,69 @@
+package daemon
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// scrapeObserver is a Sensor that knows how often its data is really scraped, in seconds: a *signals.Group.
+type scrapeObserver interface{ ObservedScrape() control.Reading }
+
+// scrapeWatch compares the scrape interval in the data with the configured one, from which dead time, freshness and every
+// gain derive. It speaks up once, when the difference has stood for three windows: right after a start of the service or
+// a lost scrape the data looks thin for a while.
+type scrapeWatch struct {
+	services []string
+	timing   control.Timing
+
+	since   time.Time // when the difference began, zero: there is none
+	warning string    // that has been given, and still holds
+}
+
+// scrapeFactor is what counts as a clear difference.
+const scrapeFactor = 1.5
+
+func newScrapeWatch(g Group) scrapeWatch {
+	w := scrapeWatch{timing: g.Specs[0].Timing}
+	for _, s := range g.Specs {
+		w.services = append(w.services, s.Service)
+	}
+	return w
+}
+
+// check returns what to warn of at the instant now, "" for nothing, and whether that is news.
+func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning string, news bool) {
+	seconds, ok := observed.Value()
+	configured := w.timing.Scrape.Seconds()
+	switch {
+	case !ok: // unknown: no reason to begin or to end anything
+		return w.warning, false
+	case math.Abs(math.Log(seconds/configured)) < math.Log(scrapeFactor):
+		w.since, w.warning = time.Time{}, ""
+		return "", false
+	case w.since.IsZero():
+		w.since = now
+	}
+	if w.warning != "" || now.Sub(w.since) < 3*w.timing.Window {
+		return w.warning, false
+	}
+	names := strings.Join(w.services, ", ")
+	if n := len(w.services); n > 3 {
+		names = fmt.Sprintf("%s and %d more", strings.Join(w.services[:3], ", "), n-3)
+	}
+	w.warning = fmt.Sprintf("Prometheus scrapes %s about every %s, the configuration says %s: "+
+		"set timing.scrape_interval to what is true", names, rounded(seconds), w.timing.Scrape)
+	return w.warning, true
+}
+
+// rounded writes a scrape interval as a person would.
+func rounded(seconds float64) time.Duration {
+	step := 100 * time.Millisecond
+	if seconds >= 5 {
+		step = time.Second
+	}
+	return time.Duration(seconds * float64(time.Second)).Round(step)
+}
