@@ -13,21 +13,30 @@ import (
 
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/signals"
 )
 
 // Run checks the file and returns the exit code: 0 where the file is valid, with or without warnings, 1 where it is not
 // or cannot be read. Problems and warnings go to stderr, one a line, what governor derives from the file to stdout.
 func Run(stdout, stderr io.Writer, file string) int {
+	c, ok := load(stderr, file)
+	if !ok {
+		return 1
+	}
+	summary(stdout, c)
+	return 0
+}
+
+func load(stderr io.Writer, file string) (*configs.Config, bool) {
 	c, warnings, err := configs.Load(file)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
-		return 1
+		return nil, false
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(stderr, "%s (warning)\n", w)
 	}
-	summary(stdout, c)
-	return 0
+	return c, true
 }
 
 func summary(w io.Writer, c *configs.Config) {
@@ -38,17 +47,13 @@ func summary(w io.Writer, c *configs.Config) {
 
 	row("prometheus", "%s by %s, timeout the shorter of %s and 80%% of the period",
 		c.Prometheus.URL, c.Prometheus.HTTPMethod, c.Prometheus.Timeout)
-	client := c.Consul.ClientConfig()
-	address := client.Address
-	if !strings.Contains(address, "://") {
-		address = client.Scheme + "://" + address
-	}
 	row("consul", "%s, keys %s…, session TTL %s, lease %s",
-		withoutCredentials(address), c.Consul.Prefix, c.Consul.SessionTTL, c.Consul.Lease)
+		consulAddress(c), c.Consul.Prefix, c.Consul.SessionTTL, c.Consul.Lease)
 
-	for _, spec := range c.Specs() {
+	sensed := c.Signals() // in the same order
+	for i, spec := range c.Specs() {
 		fmt.Fprintf(t, "\n")
-		row("service", "%s: %s, %s", spec.Service, spec.Mode, explain[spec.Mode])
+		row("service", "%s: %s", spec.Service, modeText(spec.Mode, control.Mode(c.Services[spec.Service].Mode)))
 		row("  slo", "%s of the requests within %s, at most %s fail",
 			configs.Percent(spec.SLO.Objective), configs.Duration(spec.SLO.Latency), configs.Percent(spec.SLO.Errors))
 		timing := spec.Timing
@@ -59,10 +64,74 @@ func summary(w io.Writer, c *configs.Config) {
 		if k := spec.Concurrency; k != nil {
 			row("  concurrency", "%g to %g in flight per instance, fallback %g, law %s", k.Min, k.Max, k.Fallback, k.Law)
 		}
+		if k := spec.Shed; k != nil {
+			row("  shed", "protects %s: the classes below make room from %s to %s full, fallback %s",
+				protected(k.Protect), share(k.Min), share(k.Max), share(k.Fallback))
+		}
+		if k := spec.Rate; k != nil {
+			fallback := configs.PerSecond(k.Fallback).String()
+			if k.Fallback == k.Max {
+				fallback = "off"
+			}
+			row("  rate", "%s to %s, where it is off, for all instances together; fallback %s",
+				configs.PerSecond(k.Min), configs.PerSecond(k.Max), fallback)
+		}
 		tuning(row, spec)
-		metrics := c.Services[spec.Service].Metrics
-		row("  metrics", "preset %s%s", metrics.Preset, labels(metrics.Labels))
+		metrics(row, c.Services[spec.Service].Metrics, sensed[i].Queries)
 	}
+}
+
+// modeText says what a mode means, and that it is not the configured one where the metrics do not allow that.
+func modeText(mode, configured control.Mode) string {
+	text := fmt.Sprintf("%s, %s", mode, explain[mode])
+	if mode != configured {
+		text += fmt.Sprintf(" (configured %s, capped: nothing shows whether a limit binds)", configured)
+	}
+	return text
+}
+
+// protected lists the classes down to the least important one that is protected.
+func protected(least control.Criticality) string {
+	var names []string
+	for c := control.Critical; c <= least; c++ {
+		names = append(names, c.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// metrics shows where the signals come from.
+func metrics(row func(key, format string, args ...any), m configs.Metrics, queries map[signals.Signal]string) {
+	row("  metrics", "preset %s%s", m.Preset, labels(m.Labels))
+	show := func(key, text string) {
+		if text != "" {
+			row("    "+key, "%s", oneLine(text))
+		}
+	}
+	show("instances", m.InstanceLabel)
+	if h := m.Histogram; h != nil {
+		unit := ""
+		if h.Unit != "" {
+			unit = " in " + h.Unit
+		}
+		show("histogram", h.Metric+unit)
+		show("selector", h.Selector)
+		show("admitted", h.Admitted)
+		show("refused", h.Refused)
+		show("failed", h.Failed)
+		show("inflight", h.InFlight)
+	}
+	for _, signal := range signals.Signals() {
+		show("query "+string(signal), queries[signal])
+	}
+}
+
+func consulAddress(c *configs.Config) string {
+	client := c.Consul.ClientConfig()
+	address := client.Address
+	if !strings.Contains(address, "://") {
+		address = client.Scheme + "://" + address
+	}
+	return withoutCredentials(address)
 }
 
 var explain = map[control.Mode]string{

@@ -83,6 +83,57 @@ service        checkout: enforce, decides and publishes
 	}
 }
 
+func TestKnobsAndMetricsAreShown(t *testing.T) {
+	stdout, stderr, code := run(t, `prometheus: {url: "http://localhost:9090"}
+services:
+  gateway:
+    mode: enforce
+    slo: {latency: 1s}
+    rate: {min: 6000/m, max: 5000/s}
+    metrics:
+      preset: custom
+      queries:
+        offered: sum by (instance) (rate(requests_total[$window]))
+        mean: |
+          sum by (instance) (rate(latency_sum[$window]))
+            / sum by (instance) (rate(latency_count[$window]))
+  shop:
+    slo: {latency: 1s}
+    concurrency: {min: 1, max: 8}
+    shed: {protect: default, fallback: 50%}
+    rate: {min: 30/m, max: 90/s, fallback: 50/s}
+    metrics:
+      preset: http_histogram
+      labels: {job: shop}
+      instance_label: pod
+      histogram: {metric: latency, unit: milliseconds, selector: a="b", admitted: c="d", failed: e="f", inflight: g}
+`)
+	if want := `governor.yml:4:11: services.gateway.mode: its metrics show neither refusals nor requests in flight, `; code != 0 ||
+		!strings.HasPrefix(stderr, want) {
+		t.Errorf("exit code %d, stderr:\n%s\nwant\n%s…", code, stderr, want)
+	}
+	shown := oneLine(stdout) // the alignment is another test's
+	for _, want := range []string{
+		"service gateway: shadow, decides and shows what it would do, publishes nothing " +
+			"(configured enforce, capped: nothing shows whether a limit binds) slo",
+		"rate 100/s to 5000/s, where it is off, for all instances together; fallback off gains",
+		"metrics preset custom query offered sum by (instance) (rate(requests_total[$window])) query mean " +
+			"sum by (instance) (rate(latency_sum[$window])) / sum by (instance) (rate(latency_count[$window])) service",
+		"concurrency 1 to 8 in flight per instance, fallback 3, law pid " +
+			"shed protects critical, default: the classes below make room from 40% to 60% full, fallback 50% " +
+			"rate 30/m to 90/s, where it is off, for all instances together; fallback 50/s gains",
+		`metrics preset http_histogram, job="shop" instances pod histogram latency in milliseconds ` +
+			`selector a="b" admitted c="d" failed e="f" inflight g`,
+	} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("does not say %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log("\n" + stdout)
+	}
+}
+
 func TestInvalidFileShowsEveryProblem(t *testing.T) {
 	stdout, stderr, code := run(t, `prometheus: {url: "http://localhost:9090"}
 services:

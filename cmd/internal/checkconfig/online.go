@@ -1,0 +1,472 @@
+package checkconfig
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/signals"
+)
+
+const (
+	consulTimeout = 5 * time.Second
+	probesAtOnce  = 8
+)
+
+// Online checks the file as Run does and, where it is valid, looks into Prometheus and Consul with its clients: what is
+// found of each service, signal by signal, and which Settings are there. The exit code is 1 where something is missing
+// that governor needs.
+//
+// It only reads. In particular it creates no session and comes nowhere near the leader's lock, so that it is safe beside
+// a governor that leads (a tool that only reads has released a lock before: patroni/patroni#301). The price is that it
+// cannot tell whether the token may write; governor itself says so when it starts.
+func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
+	c, ok := load(stderr, file)
+	if !ok {
+		return 1
+	}
+	client, err := api.NewClient(c.Consul.ClientConfig())
+	if err != nil {
+		fmt.Fprintf(stderr, "the client for Consul: %v\n", err)
+		return 1
+	}
+	look, err := newLook(c, client, nil)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	fmt.Fprintf(stdout, "%s is valid: services %d, hash %s\n\n", c.File, len(c.Services), c.Hash)
+	return look.report(ctx, stdout)
+}
+
+// look is one look at the servers.
+type look struct {
+	config *configs.Config
+	sensor *signals.Sensor
+	consul *api.Client
+}
+
+// newLook prepares a look. A transport other than nil replaces the one to Prometheus that c describes.
+func newLook(c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
+	options := c.SensorOptions()
+	options.RoundTripper = transport
+	sensor, err := signals.New(options, c.Signals())
+	if err != nil {
+		return nil, fmt.Errorf("the client for Prometheus at %s: %w", c.Prometheus.URL, err)
+	}
+	return &look{config: c, sensor: sensor, consul: client}, nil
+}
+
+// report writes what it finds to w and returns the exit code.
+func (l *look) report(ctx context.Context, w io.Writer) int {
+	defer l.sensor.Close()
+	var kv kvState
+	var reading sync.WaitGroup
+	reading.Go(func() { kv = l.readKV(ctx) })
+	probes := l.probe(ctx)
+	reading.Wait()
+	now := time.Now()
+
+	ok := l.prometheus(w, probes)
+	ok = kv.report(w, l.config) && ok
+	var unready []string
+	for _, spec := range l.config.Specs() {
+		p := probes[spec.Service]
+		missing := l.service(w, spec, p, kv, now)
+		if len(missing) > 0 {
+			unready = append(unready, spec.Service)
+		}
+	}
+	switch {
+	case len(unready) > 0:
+		fmt.Fprintf(w, "Not ready: %s\n", strings.Join(unready, ", "))
+		return 1
+	case !ok:
+		fmt.Fprintf(w, "Not ready: see above\n")
+		return 1
+	}
+	fmt.Fprintf(w, "Ready: everything that governor needs is there\n")
+	return 0
+}
+
+// probe asks for every service. After a first one that had no answer in time the rest is not asked.
+func (l *look) probe(ctx context.Context) map[string]*signals.Probe {
+	names := slices.Sorted(maps.Keys(l.config.Services))
+	probes := map[string]*signals.Probe{}
+	ask := func(name string) *signals.Probe {
+		p, err := l.sensor.Probe(ctx, name)
+		if err != nil {
+			p.Measurement.Invalid, p.Measurement.Detail = control.QueryError, err.Error()
+		}
+		return &p
+	}
+	first := ask(names[0])
+	probes[names[0]] = first
+	if first.Measurement.Invalid == control.Timeout {
+		return probes
+	}
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	slots := make(chan struct{}, probesAtOnce)
+	for _, name := range names[1:] {
+		slots <- struct{}{}
+		asking.Go(func() {
+			defer func() { <-slots }()
+			p := ask(name)
+			mu.Lock()
+			defer mu.Unlock()
+			probes[name] = p
+		})
+	}
+	asking.Wait()
+	return probes
+}
+
+// silent says that Prometheus gave no answer at all.
+func silent(p *signals.Probe) bool {
+	return p == nil || p.Measurement.Invalid == control.Timeout || p.Measurement.Invalid == control.QueryError
+}
+
+func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (ok bool) {
+	fmt.Fprintf(w, "prometheus  %s\n", l.config.Prometheus.URL)
+	var slowest time.Duration
+	method, answers, failure := "", 0, ""
+	for _, name := range slices.Sorted(maps.Keys(probes)) {
+		p := probes[name]
+		if silent(p) {
+			failure = p.Measurement.Detail
+			continue
+		}
+		answers++
+		slowest, method = max(slowest, p.Took), p.Method
+	}
+	switch {
+	case answers == 0:
+		fmt.Fprintf(w, "  MISSING   an answer: %s\n\n", failure)
+	case method != l.config.Prometheus.HTTPMethod:
+		fmt.Fprintf(w, "  answers   %s, slowest query %s\n", method, brief(slowest))
+		fmt.Fprintf(w, "  MISSING   answers to POST: set http_method: GET\n\n")
+	default:
+		fmt.Fprintf(w, "  answers   %s, slowest query %s\n\n", method, brief(slowest))
+		return true
+	}
+	return false
+}
+
+// kvState is what Consul holds.
+type kvState struct {
+	settings map[string]consul.Stored
+	holder   *consul.Holder // of the lock, now or last; nil: never held, or not readable
+	held     bool
+	took     time.Duration
+	err      error
+}
+
+func (l *look) readKV(ctx context.Context) (s kvState) {
+	ctx, cancel := context.WithTimeout(ctx, consulTimeout)
+	defer cancel()
+	keys := actuators.Keys{Prefix: l.config.Consul.Prefix}
+	began := time.Now()
+	s.settings, s.err = consul.NewPublisher(l.consul, keys, consul.PublisherOptions{Timeout: consulTimeout}).ReadAll(ctx)
+	s.took = time.Since(began)
+	if s.err != nil {
+		return s
+	}
+	pair, _, err := l.consul.KV().Get(keys.Leader(), (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		s.err = fmt.Errorf("read %s: %w", keys.Leader(), err)
+		if status, ok := errors.AsType[api.StatusError](err); ok && status.Code == http.StatusForbidden {
+			s.err = fmt.Errorf("read %s: %w: the token lacks the rule key_prefix %q { policy = \"read\" }",
+				keys.Leader(), consul.ErrDenied, keys.Root())
+		}
+		return s
+	}
+	if pair != nil {
+		var h consul.Holder
+		s.held = pair.Session != ""
+		if json.Unmarshal(pair.Value, &h) == nil {
+			s.holder = &h
+		}
+	}
+	return s
+}
+
+func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
+	fmt.Fprintf(w, "consul      %s, keys %s…\n", consulAddress(c), c.Consul.Prefix)
+	if s.err != nil {
+		fmt.Fprintf(w, "  MISSING   an answer: %s\n\n", oneLine(s.err.Error()))
+		return false
+	}
+	fmt.Fprintf(w, "  answers   in %s\n", brief(s.took))
+	leader := "none has ever been elected"
+	switch {
+	case s.holder != nil && s.held:
+		leader = fmt.Sprintf("%s at %s, term %d", s.holder.Instance, s.holder.API, s.holder.Term)
+	case s.held:
+		leader = "somebody holds the lock, and its key does not say who"
+	case s.holder != nil:
+		leader = fmt.Sprintf("nobody; the last was %s, term %d", s.holder.Instance, s.holder.Term)
+	}
+	fmt.Fprintf(w, "  leader    %s\n", leader)
+	var foreign []string
+	for name := range s.settings {
+		if c.Services[name] == nil {
+			foreign = append(foreign, name)
+		}
+	}
+	if slices.Sort(foreign); len(foreign) > 0 {
+		fmt.Fprintf(w, "  others    settings of services that are not in this file: %s\n", strings.Join(foreign, ", "))
+	}
+	fmt.Fprintln(w)
+	return true
+}
+
+// service reports on one service and returns what is missing.
+func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, kv kvState, now time.Time) (missing []string) {
+	configured := control.Mode(l.config.Services[spec.Service].Mode)
+	fmt.Fprintf(w, "service     %s: %s\n", spec.Service, modeText(spec.Mode, configured))
+	if kv.err == nil {
+		fmt.Fprintf(w, "  setting   %s\n", setting(kv.settings[spec.Service], now))
+	}
+	if silent(p) {
+		missing = append(missing, "a measurement")
+		if p != nil {
+			fmt.Fprintf(w, "  advice    %s: %s\n", p.Measurement.Invalid, p.Measurement.Detail)
+		}
+	} else {
+		fmt.Fprintf(w, "  instances %s\n", instances(p.Measurement))
+		fmt.Fprintf(w, "  traffic   %s\n", traffic(p, spec.Timing.Window))
+		if spec.Shed != nil {
+			fmt.Fprintf(w, "  classes   %s\n", classes(p.Measurement))
+		}
+		fmt.Fprintf(w, "  edges     %s\n", edges(p, spec.SLO.Latency))
+		fmt.Fprintf(w, "  scrape    %s\n", scrape(p))
+		table(w, p, spec.Timing.Window)
+		for _, a := range p.Advice {
+			fmt.Fprintf(w, "  advice    %s\n", a)
+		}
+		missing = l.missing(p, spec)
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(w, "  MISSING   %s\n", strings.Join(missing, ", "))
+	}
+	fmt.Fprintln(w)
+	return missing
+}
+
+// missing lists what governor cannot do without.
+func (l *look) missing(p *signals.Probe, spec control.Spec) (missing []string) {
+	if m := p.Measurement; m.Invalid != "" {
+		return []string{fmt.Sprintf("a measurement (%s)", m.Invalid)}
+	}
+	if !slices.ContainsFunc(p.Measurement.Instances, judged) {
+		missing = append(missing, "an instance that can be judged")
+	}
+	for _, f := range p.Signals {
+		needed := f.Signal == signals.Offered || f.Signal == signals.Completed || f.Signal == signals.Mean
+		if n, counted := f.Series.Value(); needed && counted && n == 0 {
+			missing = append(missing, string(f.Signal))
+		}
+	}
+	if !p.AtSLO && l.config.Services[spec.Service].Metrics.Queries.Slow == "" {
+		missing = append(missing, fmt.Sprintf("slow (no bucket edge at the SLO of %s)", configs.Duration(spec.SLO.Latency)))
+	}
+	return missing
+}
+
+func judged(i control.Instance) bool {
+	_, ok := i.Age.Value()
+	return ok
+}
+
+func instances(m control.Measurement) string {
+	n, oldest := 0, 0.0
+	why := map[string][]string{}
+	for _, i := range m.Instances {
+		if age, ok := i.Age.Value(); ok {
+			n, oldest = n+1, max(oldest, age)
+			continue
+		}
+		reason, _ := i.Age.Why()
+		why[string(reason)] = append(why[string(reason)], i.Name)
+	}
+	if len(m.Instances) == 0 {
+		return "none"
+	}
+	text := fmt.Sprintf("%d, newest samples at most %s old", n, seconds(oldest))
+	if n == 0 {
+		text = "none that can be judged"
+	}
+	for _, reason := range slices.Sorted(maps.Keys(why)) {
+		text += fmt.Sprintf("; %s: %s", reason, strings.Join(why[reason], ", "))
+	}
+	return text
+}
+
+func traffic(p *signals.Probe, window time.Duration) string {
+	n, ok := p.Arrivals.Value()
+	if !ok {
+		return "unknown: " + because(p.Arrivals)
+	}
+	return fmt.Sprintf("%.0f requests in %s, %s/s", n, configs.Duration(window), digits(n/window.Seconds()))
+}
+
+// classes shows the arrivals of each criticality: shedding helps none where all requests are of one.
+func classes(m control.Measurement) string {
+	var parts []string
+	for c := control.Critical; c < control.Criticalities; c++ {
+		sum, known := 0.0, false
+		for _, i := range m.Instances {
+			if n, ok := i.Classes[c].Offered.Value(); ok {
+				sum, known = sum+n, true
+			}
+		}
+		if known {
+			parts = append(parts, fmt.Sprintf("%s %.0f", c, sum))
+		}
+	}
+	if len(parts) == 0 {
+		return "none seen, so that nothing can steer the shed threshold"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// edges shows the bucket edges next to the SLO.
+func edges(p *signals.Probe, slo time.Duration) string {
+	if len(p.Edges) == 0 {
+		return "no histogram"
+	}
+	var near []string
+	if p.Below > 0 {
+		near = append(near, p.Below.String())
+	}
+	if p.AtSLO {
+		near = append(near, slo.String()+" (the SLO)")
+	}
+	if p.Above > 0 {
+		near = append(near, p.Above.String())
+	}
+	text := fmt.Sprintf("%d, around the SLO of %s: %s", len(p.Edges), slo, strings.Join(near, ", "))
+	if !p.AtSLO {
+		text += ", none at it"
+	}
+	return text
+}
+
+func scrape(p *signals.Probe) string {
+	got, ok := p.ObservedScrape.Value()
+	if !ok {
+		return "unknown: " + because(p.ObservedScrape)
+	}
+	return fmt.Sprintf("every %s, configured %s", seconds(got), configs.Duration(p.Scrape))
+}
+
+// table shows every signal that was looked for, or that follows from others.
+func table(w io.Writer, p *signals.Probe, window time.Duration) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer t.Flush()
+	fmt.Fprintf(t, "  signal\tseries\tnewest\tin %s\tfound by\n", configs.Duration(window))
+	for _, f := range p.Signals {
+		by, series, newest := oneLine(f.Selector), "–", "–"
+		if _, known := f.Value.Value(); by == "" && !known {
+			continue
+		} else if by == "" {
+			by = "the other signals"
+		}
+		if n, ok := f.Series.Value(); ok {
+			series = strconv.FormatFloat(n, 'f', 0, 64)
+		}
+		if age, ok := f.Age.Value(); ok {
+			newest = seconds(age)
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", f.Signal, series, newest, value(f), by)
+	}
+}
+
+func value(f signals.Found) string {
+	v, ok := f.Value.Value()
+	switch {
+	case !ok:
+		reason, _ := f.Value.Why()
+		return string(reason)
+	case f.Unit == "seconds":
+		return seconds(v)
+	}
+	return digits(v)
+}
+
+func setting(s consul.Stored, now time.Time) string {
+	switch {
+	case s.Err != nil:
+		return "unreadable, the leader will replace it: " + oneLine(s.Err.Error())
+	case s.Index == 0:
+		return "none yet"
+	}
+	var knobs []string
+	v := s.Setting
+	if v.Concurrency != nil {
+		knobs = append(knobs, fmt.Sprintf("concurrency %d", v.Concurrency.Limit))
+	}
+	if v.Shed != nil {
+		knobs = append(knobs, "shed "+share(v.Shed.Threshold))
+	}
+	if v.Rate != nil {
+		knobs = append(knobs, "rate "+configs.PerSecond(v.Rate.PerSecond).String())
+	}
+	age, lease := now.Sub(v.IssuedAt), time.Duration(v.LeaseSeconds*float64(time.Second))
+	text := fmt.Sprintf("%s; epoch %d, revision %d, written %s ago", strings.Join(knobs, ", "), v.Epoch, v.Revision, brief(age))
+	switch {
+	case age < -time.Minute:
+		text += ": the clock of its writer is ahead of this one's"
+	case age > lease:
+		text += fmt.Sprintf(": longer than its lease, %s, so nobody renews it", configs.Duration(lease))
+	}
+	return text
+}
+
+func because(r control.Reading) string {
+	reason, detail := r.Why()
+	if detail == "" {
+		return string(reason)
+	}
+	return fmt.Sprintf("%s, %s", reason, detail)
+}
+
+// brief rounds a duration to what a person reads.
+func brief(d time.Duration) string {
+	switch {
+	case d.Abs() >= time.Minute:
+		return d.Round(time.Second).String()
+	case d.Abs() >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return max(d, 0).Round(time.Millisecond).String()
+}
+
+func seconds(s float64) string { return brief(time.Duration(s * float64(time.Second))) }
+
+// digits writes a number with three digits, or all digits before the point.
+func digits(v float64) string {
+	if v >= 100 || v <= -100 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

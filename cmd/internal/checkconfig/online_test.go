@@ -1,0 +1,417 @@
+package checkconfig
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
+	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/test/servers"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden report")
+
+// exporter shows the metrics of one instance of checkout, which has a guard, and of one of cart, which has a histogram
+// by code. Counters are a function of the time since it began.
+func exporter(since time.Time, w io.Writer) {
+	age := time.Since(since).Seconds()
+	line := func(name, labels string, v float64) { fmt.Fprintf(w, "%s{%s} %g\n", name, labels, v) }
+	kind := func(name, kind string) { fmt.Fprintf(w, "# TYPE %s %s\n", name, kind) }
+	const checkout = `service="checkout"`
+	for _, c := range []struct {
+		name, labels string
+		perSecond    float64
+	}{
+		{"guard_offered_total", `,criticality="critical"`, 100},
+		{"guard_offered_total", `,criticality="default"`, 300},
+		{"guard_admitted_total", `,criticality="critical"`, 100},
+		{"guard_admitted_total", `,criticality="default"`, 250},
+		{"guard_refused_total", `,reason="concurrency",criticality="default"`, 50},
+		{"guard_failed_total", "", 1},
+		{"guard_binding_seconds_total", "", 0.3},
+	} {
+		kind(c.name, "counter")
+		line(c.name, checkout+c.labels, c.perSecond*age)
+	}
+	for name, v := range map[string]float64{
+		"guard_inflight": 40, "guard_limit": 64, "guard_service_time_seconds": 0, "guard_setting_revision": 7,
+	} {
+		kind(name, "gauge")
+		line(name, checkout, v)
+	}
+	histogram := func(name, labels string, perSecond, mean float64, edges ...string) {
+		for _, le := range edges {
+			line(name+"_bucket", labels+`,le="`+le+`"`, perSecond*age)
+		}
+		line(name+"_sum", labels, mean*perSecond*age)
+		line(name+"_count", labels, perSecond*age)
+	}
+	kind("guard_latency_seconds", "histogram")
+	histogram("guard_latency_seconds", checkout, 350, 0.08, "0.1", "0.3", "1", "+Inf")
+	kind("http_request_duration_seconds", "histogram")
+	histogram("http_request_duration_seconds", `code="200"`, 60, 0.09, "0.25", "0.5", "+Inf")
+	histogram("http_request_duration_seconds", `code="429"`, 5, 0.001, "0.25", "0.5", "+Inf")
+	kind("http_requests_in_flight", "gauge")
+	line("http_requests_in_flight", `app="cart"`, 5)
+}
+
+// handlerTransport answers requests by a handler in this process, without a network.
+type handlerTransport struct{ handler http.Handler }
+
+func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	recorder := httptest.NewRecorder()
+	if r.Body == nil {
+		r.Body = http.NoBody
+	}
+	h.handler.ServeHTTP(recorder, r)
+	return recorder.Result(), nil
+}
+
+// world is a Prometheus that has scraped three instances for a minute, and a Consul in memory that notes what it is
+// asked.
+type world struct {
+	prometheus http.Handler
+	kv         *consultest.Fake
+	asked      []string
+}
+
+// inWorld runs test in a bubble, whose clock makes what is measured exact.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		scraped := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+			exporter(began, w)
+		})
+		server := prom.New(prom.Options{
+			ScrapeInterval: 5 * time.Second, Transport: handlerTransport{scraped},
+			Targets: []prom.TargetGroup{{Targets: []string{"a:8080", "b:8080", "c:8080"}, Labels: map[string]string{"job": "shop"}}},
+		})
+		w := &world{prometheus: server, kv: consultest.NewFake()}
+		var mu sync.Mutex
+		w.kv.SetHook(func(_ http.ResponseWriter, r *http.Request) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			w.asked = append(w.asked, r.Method+" "+r.URL.Path)
+			return false
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { server.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		time.Sleep(time.Minute)
+		test(t, w)
+	})
+}
+
+func (w *world) look(t *testing.T, file string) (text string, code int) {
+	t.Helper()
+	c, _, err := configs.Parse("governor.yml", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := newLook(c, w.kv.Client(), handlerTransport{w.prometheus})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	code = l.report(t.Context(), &out)
+	return out.String(), code
+}
+
+const header = "prometheus: {url: \"http://prometheus:9090\"}\nconsul: {address: \"http://consul:8500\"}\nservices:\n"
+
+const checkout = `
+  checkout:
+    mode: enforce
+    slo: {latency: 300ms, objective: 99%, errors: 1%}
+    concurrency: {min: 20, max: 400}
+    shed: {protect: critical}
+`
+
+const cart = `
+  cart:
+    mode: enforce
+    slo: {latency: 500ms, objective: 95%}
+    concurrency: {min: 2, max: 40}
+    metrics:
+      preset: http_histogram
+      labels: {job: shop}
+      histogram:
+        metric: http_request_duration_seconds
+        admitted: code!="429"
+        failed: code=~"5.."
+        inflight: http_requests_in_flight{app="cart"}
+`
+
+// elect makes the store look as it does beside a governor that leads and has published a Setting of checkout.
+func elect(t *testing.T, client *api.Client) (session string) {
+	t.Helper()
+	keys := actuators.Keys{}
+	session, _, err := client.Session().CreateNoChecks(&api.SessionEntry{TTL: "10m"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder, err := json.Marshal(consul.Holder{Instance: "gov-1:9747", API: "http://gov-1:9747", Term: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := &api.KVPair{Key: keys.Leader(), Value: holder, Session: session}
+	if ok, _, err := client.KV().Acquire(pair, nil); err != nil || !ok {
+		t.Fatalf("acquire the lock: %t, %v", ok, err)
+	}
+	now := time.Now().UTC()
+	s := actuators.Setting{
+		Schema: actuators.Schema, Service: "checkout", Epoch: 3, Revision: 7, LeaseSeconds: 180, Reason: "test",
+		IssuedAt: now.Add(-40 * time.Second), ChangedAt: now.Add(-time.Hour),
+		Concurrency: &actuators.Concurrency{
+			Limit: 64, Ceiling: 128, LatencyTargetSeconds: 0.12, Fallback: 89, Min: 20, Max: 400,
+		},
+		Shed: &actuators.Shed{Threshold: 0.6, Fallback: 0.6, Min: 0.4, Max: 0.6},
+	}
+	raw, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := consul.Fence{Key: keys.Leader(), Session: session, Epoch: 3}
+	_, err = consul.NewPublisher(client, keys, consul.PublisherOptions{}).Publish(t.Context(), fence, s, 0)
+	if err != nil {
+		t.Fatalf("publish %s: %v", raw, err)
+	}
+	return session
+}
+
+// The whole report, of a service that is ready and of one whose histogram has no bucket edge at the SLO.
+func TestOnlineReport(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		elect(t, w.kv.Client())
+		text, code := w.look(t, header+checkout+strings.Replace(cart, "500ms", "300ms", 1))
+		if code != 1 {
+			t.Errorf("exit code %d", code)
+		}
+		const golden = "testdata/online.txt"
+		if *update {
+			if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil || text != string(want) {
+			t.Errorf("%s has changed (%v); go test -update rewrites it\ngot:\n%s\nwant:\n%s", golden, err, text, want)
+		}
+	})
+}
+
+func TestReadyIsExitCodeZero(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		text, code := w.look(t, header+checkout+cart)
+		if code != 0 || !strings.Contains(text, "\nReady: ") || strings.Contains(text, "MISSING") {
+			t.Errorf("exit code %d:\n%s", code, text)
+		}
+	})
+}
+
+// What is missing is named, and is worth an exit code.
+func TestOnlineNamesWhatIsMissing(t *testing.T) {
+	for _, tt := range []struct {
+		name, file string
+		break_     func(w *world)
+		want       []string
+	}{
+		{name: "service that nobody exports", file: strings.Replace(checkout, "checkout:", "chekout:", 1), want: []string{
+			`service     chekout: enforce`, `MISSING   a measurement (no_data)`, "Not ready: chekout",
+		}},
+		{name: "histogram under another name", file: strings.Replace(cart, "http_request_", "http_server_", 1), want: []string{
+			`MISSING   a measurement (no_data)`,
+		}},
+		{name: "query of the user's own that finds nothing", file: checkout + "    metrics: {queries: {offered: absent_total}}\n",
+			want: []string{"MISSING   offered"}},
+		{name: "Prometheus that is down", file: checkout + cart, break_: func(w *world) {
+			w.prometheus = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				http.Error(rw, "no healthy upstream", http.StatusBadGateway)
+			})
+		}, want: []string{"prometheus  http://prometheus:9090\n  MISSING   an answer: ", "Not ready: cart, checkout"}},
+		{name: "Prometheus that hangs", file: checkout + cart, break_: func(w *world) {
+			w.prometheus = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		}, want: []string{"  MISSING   an answer: no reply from Prometheus within 10s\n", "Not ready: cart, checkout"}},
+		{name: "proxy that refuses POST", file: checkout, break_: func(w *world) {
+			server := w.prometheus
+			w.prometheus = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					http.Error(rw, "read-only", http.StatusMethodNotAllowed)
+					return
+				}
+				server.ServeHTTP(rw, r)
+			})
+		}, want: []string{"answers   GET", "MISSING   answers to POST: set http_method: GET", "Not ready: see above"}},
+		{name: "Consul without a leader", file: checkout, break_: func(w *world) {
+			w.kv.SetHook(func(rw http.ResponseWriter, _ *http.Request) bool {
+				http.Error(rw, "No cluster leader", http.StatusInternalServerError)
+				return true
+			})
+		}, want: []string{"MISSING   an answer: read the settings under governor/services/: ", "No cluster leader", "Not ready: see above"}},
+		{name: "token that may not read", file: checkout, break_: func(w *world) {
+			w.kv.SetHook(func(rw http.ResponseWriter, _ *http.Request) bool {
+				http.Error(rw, "Permission denied", http.StatusForbidden)
+				return true
+			})
+		}, want: []string{`the token lacks the rule key_prefix "governor/services/" { policy = "read" }`}},
+		{name: "token that may not read the leader", file: checkout, break_: func(w *world) {
+			w.kv.SetHook(func(rw http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/leader") {
+					return false
+				}
+				http.Error(rw, "Permission denied", http.StatusForbidden)
+				return true
+			})
+		}, want: []string{`the token lacks the rule key_prefix "governor/" { policy = "read" }`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if tt.break_ != nil {
+					tt.break_(w)
+				}
+				text, code := w.look(t, header+tt.file)
+				if code != 1 {
+					t.Errorf("exit code %d", code)
+				}
+				for _, want := range tt.want {
+					if !strings.Contains(text, want) {
+						t.Errorf("does not say %q", want)
+					}
+				}
+				if t.Failed() {
+					t.Log("\n" + text)
+				}
+			})
+		})
+	}
+}
+
+// What is not missing, but worth knowing.
+func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		client := w.kv.Client()
+		session := elect(t, client)
+		for _, tt := range []struct {
+			name   string
+			change func() error
+			want   string
+		}{
+			{"past its lease", func() error { time.Sleep(5 * time.Minute); return nil },
+				"written 5m40s ago: longer than its lease, 3m, so nobody renews it"},
+			{"lock released", func() error {
+				_, err := client.Session().Destroy(session, nil)
+				return err
+			}, "leader    nobody; the last was gov-1:9747, term 3"},
+			{"written by hand", func() error {
+				_, err := client.KV().Put(&api.KVPair{Key: "governor/services/checkout/setting", Value: []byte("64")}, nil)
+				return err
+			}, "setting   unreadable, the leader will replace it: "},
+			{"deleted", func() error {
+				_, err := client.KV().DeleteTree("governor/", nil)
+				return err
+			}, "leader    none has ever been elected"},
+		} {
+			if err := tt.change(); err != nil {
+				t.Fatal(err)
+			}
+			text, code := w.look(t, header+checkout)
+			if code != 0 || !strings.Contains(text, tt.want) {
+				t.Errorf("%s: exit code %d, does not say %q:\n%s", tt.name, code, tt.want, text)
+			}
+		}
+	})
+}
+
+// Item A19, patroni/patroni#301: a tool that only read released the leader's lock.
+func TestOnlineOnlyReads(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		elect(t, w.kv.Client())
+		w.asked = nil
+		w.look(t, header+checkout+cart)
+		if len(w.asked) == 0 {
+			t.Fatal("Consul was not asked at all")
+		}
+		for _, request := range w.asked {
+			if !strings.HasPrefix(request, "GET /v1/kv/governor/") {
+				t.Errorf("asked Consul for more than a key: %s", request)
+			}
+		}
+	})
+}
+
+// The same on the real servers, with the lock held by somebody.
+func TestOnlineOnRealServers(t *testing.T) {
+	began := time.Now().Add(-time.Minute)
+	instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		exporter(began, w)
+	}))
+	defer instance.Close()
+	prometheus := servers.Prometheus(t, servers.ScrapeInterval(500*time.Millisecond), servers.Targets(servers.TargetGroup{
+		Targets: []string{strings.TrimPrefix(instance.URL, "http://")}, Labels: map[string]string{"job": "shop"},
+	}))
+	agent := servers.Consul(t)
+	client, err := api.NewClient(&api.Config{Address: agent.Address()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	elect(t, client)
+	before, _, err := client.KV().Get("governor/leader", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Chdir(t.TempDir())
+	file := fmt.Sprintf("prometheus: {url: %q}\nconsul: {address: %q}\ntiming: {scrape_interval: 500ms, window: 3s}\nservices:\n",
+		prometheus.URL(), agent.Address())
+	if err := os.WriteFile("governor.yml", []byte(file+checkout+cart), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wanted := []string{
+		"answers   POST", "leader    gov-1:9747 at http://gov-1:9747, term 3", "every 500ms, configured 500ms",
+		"3, around the SLO of 300ms: 100ms, 300ms (the SLO), 1s", "concurrency 64, shed 60%; epoch 3, revision 7",
+		`http_request_duration_seconds_count{code!="429", job="shop"}`, "Ready: ",
+	}
+	for start := time.Now(); ; time.Sleep(500 * time.Millisecond) {
+		var text strings.Builder
+		code := Online(t.Context(), &text, &text, "governor.yml")
+		unsaid := slices.DeleteFunc(slices.Clone(wanted), func(s string) bool { return strings.Contains(text.String(), s) })
+		if code == 0 && len(unsaid) == 0 {
+			break
+		}
+		if time.Since(start) > 30*time.Second {
+			t.Fatalf("after 30 s: exit code %d, does not say %q:\n%s", code, unsaid, &text)
+		}
+	}
+	after, _, err := client.KV().Get("governor/leader", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions, _, err := client.Session().List(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.ModifyIndex != after.ModifyIndex || before.Session != after.Session || len(sessions) != 1 {
+		t.Errorf("the lock was touched: before %+v, after %+v, sessions %d", before, after, len(sessions))
+	}
+}
