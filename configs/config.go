@@ -223,7 +223,7 @@ type Shed struct {
 
 // Rate bounds the rate of admissions, counted over all instances of the service together.
 type Rate struct {
-	// The rate never goes below. min = max turns the limit off, as any rate of max does.
+	// The rate never goes below.
 	Min PerSecond `yaml:"min" jsonschema:"required" range:"[1/m, 1000000000/s]" why:"closing a service on purpose is not a rate limit"`
 	// The rate never goes above, and at max it is off: nothing is refused because of it.
 	Max PerSecond `yaml:"max" jsonschema:"required" range:"[1/m, 1000000000/s]"`

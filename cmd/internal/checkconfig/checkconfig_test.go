@@ -170,3 +170,43 @@ func TestConsulAddressIsShownWithoutCredentials(t *testing.T) {
 		}
 	}
 }
+
+// Item A27, the edits after which a running daemon was reloaded: cloudamqp/lavinmq#2091 (a bad file killed the broker, or
+// was half applied), TheThingsNetwork/lorawan-stack#270 (400 read as 400 ns), elastic/kibana#144823 (100 % divides by a
+// budget of zero). Each is refused as a whole with its position and what was expected; a renamed service is no mistake.
+func TestEditsBeforeAReload(t *testing.T) {
+	const file = `prometheus: {url: "http://localhost:9090"}
+timing:
+  period: 10s
+services:
+  checkout:
+    slo: {latency: 300ms, objective: 99%}
+    concurrency: {min: 20, max: 400}
+`
+	for _, tt := range []struct{ name, old, new, want string }{
+		{"tab", "  checkout:", "\tcheckout:", "governor.yml:5:1: a tab in the indentation; expected spaces"},
+		{"unknown key", "objective: 99%", "targt: 99%", "governor.yml:6:27: services.checkout.slo.targt: " +
+			"unknown key; expected one of latency, objective, errors"},
+		{"bare number", "period: 10s", "period: 10", "governor.yml:3:11: timing.period: 10 has no unit; " +
+			"expected a duration with one, like 10ms or 10s"},
+		{"objective without a budget", "99%", "100%", "governor.yml:6:38: services.checkout.slo.objective: 100% is out of range; " +
+			"expected at least 50% and less than 100%: the rest is the error budget, which may not be zero, " +
+			"and below half the median itself is too slow"},
+		{"bare objective of 100", "99%", "100", "governor.yml:6:38: services.checkout.slo.objective: 100 has no percent sign; write 100%"},
+		{"bare objective", "99%", "99.9", "governor.yml:6:38: services.checkout.slo.objective: 99.9 has no percent sign; write 99.9%"},
+		{"min above max", "min: 20", "min: 401", "governor.yml:7:24: services.checkout.concurrency.min: " +
+			"401 is above max, 400; expected min ≤ max"},
+		{"renamed service", "checkout:", "shop:", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			stdout, stderr, code := run(t, strings.Replace(file, tt.old, tt.new, 1))
+			refused := tt.want != ""
+			if refused && (code != 1 || stdout != "" || stderr != tt.want+"\n") {
+				t.Errorf("exit code %d, stdout %q, stderr:\n%s\nwant\n%s", code, stdout, stderr, tt.want)
+			}
+			if !refused && (code != 0 || stderr != "" || !strings.Contains(oneLine(stdout), " service shop: shadow")) {
+				t.Errorf("exit code %d, stderr %q, stdout:\n%s", code, stderr, stdout)
+			}
+		})
+	}
+}

@@ -218,7 +218,7 @@ func table(s *jsonschema.Schema) string {
 		case slices.Contains(s.Required, name):
 			unset = "**required**"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, value(p), unset, text)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, value(p), unset, strings.ReplaceAll(text, "|", `\|`))
 	}
 	return b.String()
 }
