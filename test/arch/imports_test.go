@@ -149,13 +149,13 @@ func TestServicesInheritLittle(t *testing.T) {
 	}
 }
 
-// The budget of cmd/governor. The packages of others are what we choose: 107, of which 40 are protobuf and
-// client_golang, 20 Consul's client, 20 the web server with TLS and authentication and the HTTP client that
-// Prometheus's users expect. All in all, with the standard library (225, and a few more or less by platform and Go
-// version), it links 345.
+// The budget of cmd/governor. Of the packages of others, 169 at the time of writing, 40 are protobuf and client_golang,
+// 42 the PromQL engine of the embedded world with its parser's 20, 20 Consul's client, 20 the web server with TLS and
+// authentication and the HTTP client that Prometheus's users expect. All in all, with the standard library (225, and a
+// few more or less by platform and Go version), it links about 415. With tsdb, scrape or discovery it would be 700.
 const (
-	foreignBudget = 110
-	totalBudget   = 360
+	foreignBudget = 175
+	totalBudget   = 425
 )
 
 func TestDaemonStaysWithinItsBudget(t *testing.T) {
