@@ -14,7 +14,8 @@ func TestSlewLimitWindsNothingUp(t *testing.T) {
 			t.Fatalf("from %v to %v, bound by %q: want a cut of one request, bound by slew", d.From, d.Value, d.Bound)
 		}
 	}
-	fast := load{rate: 400, refused: 40, mean: 0.04, inFlight: r.in.Value, binding: 1, limit: r.in.Value}
+	l := r.in.Value
+	fast := load{rate: 400, refused: 40, mean: 0.04, inFlight: l, binding: 1, limit: l}
 	if d := r.step(fast.measurement()); d.State != Raising {
 		t.Errorf("%s from %v to %v on the first period that allows an increase: %s", d.State, d.From, d.Value, d.Reason)
 	}
