@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,15 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The test binary plays governor itself when this is set.
+const plays = "GOVERNOR_TEST_PLAYS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(plays) != "" {
+		os.Exit(governor(os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // sidecar puts a guard of limit 2 in front of upstream, as the command does, and serves the admin pages beside it.
 func sidecar(t *testing.T, upstream string) (g *guard.Guard, traffic, admin *httptest.Server) {
