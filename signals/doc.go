@@ -3,7 +3,10 @@
 //
 // The services are dealt into groups that share a preset, scrape interval, window, period and objective. A group asks
 // one query a tick, whatever the number of its services: a union of small expressions, each marked with the label
-// governor_signal, so that every number of the snapshot is evaluated at the same instant.
+// governor_signal, so that every number of the snapshot is evaluated at the same instant. A preset says where the
+// numbers come from: guard reads the metrics of the guard library, http_histogram a histogram that a service already
+// has, and queries of the user's own replace or complete either, signal by signal; a service that has such queries is a
+// group of its own. Burn rates cover hours; their query has a pace of its own, and no tick waits for it.
 //
 //	                     one instant query, time = now
 //	Group.Measure ──►  offered or admitted or … or timestamp(guard_limit)  ──►  one vector

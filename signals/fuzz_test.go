@@ -24,7 +24,7 @@ func (c canned) Do(context.Context, *http.Request) (*http.Response, []byte, erro
 }
 
 // FuzzReply feeds the sensor whatever a server may send. Nothing may panic, and every reading that claims to be known
-// is a number a controller can use.
+// is a number a controller can use. Replies are long: fuzz with -fuzzminimizetime=20x, or minimising takes all the time.
 func FuzzReply(f *testing.F) {
 	f.Add(healthy(f).body())
 	f.Add(healthy(f).twin(sigSeen, "", "pod", "b", "1795568820.5").reversed().body())
@@ -57,9 +57,20 @@ func FuzzReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b string) {
 		body = b
-		for _, g := range groups {
-			g.burn.take(g, evaluated, g.ask(t.Context(), g.burn.query, evaluated, time.Minute))
-			usable(t, g, g.Measure(t.Context(), evaluated)[0])
+		usable(t, groups[0], groups[0].Measure(t.Context(), evaluated)[0])
+		a := groups[0].ask(t.Context(), "any", evaluated, time.Minute)
+		if a.reason != "" {
+			return
+		}
+		for _, g := range groups { // Measure would ask the user's own queries side by side
+			g.burn.take(g, evaluated, a)
+			r := g.tabulate(a.vector)
+			for _, q := range g.own {
+				r.merge(g.services[0], q.signal, a.vector)
+			}
+			m := control.Measurement{Burn: g.burn.of(g.services[0], evaluated)}
+			r.fill(&m, g.services[0], evaluated, nil)
+			usable(t, g, m)
 		}
 	})
 }

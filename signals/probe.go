@@ -116,7 +116,11 @@ func (s *Sensor) probe(ctx context.Context, of *Group, sub subject) Probe {
 	p.Measurement.Burn = g.burn.of(sub, now)
 	raw := g.ask(ctx, sub.raw(), now, g.deadline)
 	p.Took = max(p.Took, raw.took)
-	p.signals(r, tabulate(raw.vector, func(model.Metric) (string, bool) { return sub.Name, true }, ""), sub, now)
+	counts := tabulate(raw.vector, func(model.Metric) (string, bool) { return sub.Name, true }, "")
+	p.signals(r, counts, sub, now)
+	if raw.reason != "" {
+		p.advise("the series could not be counted: %s", raw.detail)
+	}
 	p.Arrivals = p.value(Offered)
 
 	var names []string
@@ -180,7 +184,9 @@ func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
 			f.Age = control.Read(at - newest)
 		case s.from[preset].metric != "":
 			f.Selector = s.selector(preset)
-			f.Series = control.Read(0)
+			if len(raw) > 0 { // else nothing has been counted
+				f.Series = control.Read(0)
+			}
 			if n := only(raw, "series_"+preset); !math.IsNaN(n) {
 				f.Series = control.Read(n)
 				f.Age = control.Read(at - only(raw, "newest_"+preset))

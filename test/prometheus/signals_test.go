@@ -136,6 +136,14 @@ func judged(n int) func(control.Measurement) bool {
 	}
 }
 
+// steady is judged, with every scrape of two windows in place: then counts are exact.
+func steady(g *signals.Group, n int) func(control.Measurement) bool {
+	return func(m control.Measurement) bool {
+		v, ok := g.ObservedScrape().Value()
+		return ok && math.Abs(v-1) < 0.01 && judged(n)(m)
+	}
+}
+
 // near fails the test unless r is within the share tolerance of want.
 func near(t *testing.T, what string, r control.Reading, want, tolerance float64) {
 	t.Helper()
@@ -190,12 +198,7 @@ func testCounts(t *testing.T, r *rig) {
 	other := newExporter(t, "payment", load{offered: 50, mean: 0.01, limit: 30})
 	r.add(t, a, b, other)
 	g := r.group(t, "checkout", "payment")
-	until(t, g, patience, "both instances judged", judged(2))
-	// One more window without a start in it.
-	m := until(t, g, patience, "the scrape interval seen", func(m control.Measurement) bool {
-		v, ok := g.ObservedScrape().Value()
-		return ok && math.Abs(v-1) < 0.01 && judged(2)(m)
-	})
+	m := until(t, g, patience, "both instances judged", steady(g, 2))
 	if m.Partial != "" {
 		t.Errorf("partial: %s", m.Partial)
 	}
@@ -443,6 +446,16 @@ func testGuard(t *testing.T, r *rig) {
 		}
 	}
 	near(t, "mean", in.Mean, 0.025, 0.01)
+	sensor, _ := r.of(t, signals.Service{Name: "guarded"})
+	p, err := sensor.Probe(t.Context(), "guarded")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range p.Signals {
+		if n, ok := f.Series.Value(); !ok || n == 0 {
+			t.Errorf("%s: %s series of %s", f.Signal, reading(f.Series), f.Selector)
+		}
+	}
 	near(t, "slow", control.Read(in.Slow.Or(math.NaN())+1), 1, 1e-6)
 	if m.Partial != "" {
 		t.Errorf("partial: %s", m.Partial)

@@ -122,7 +122,7 @@ func testAdmittedOnly(t *testing.T, r *rig) {
 	s, g := r.of(t, signals.Service{
 		Name: "web", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "shop"}, Histogram: h,
 	})
-	m := until(t, g, patience, "both instances judged", judged(2))
+	m := until(t, g, patience, "both instances judged", steady(g, 2))
 	w := timing.Window.Seconds()
 	for _, in := range m.Instances {
 		near(t, "mean", in.Mean, 0.9, 1e-6)
@@ -145,14 +145,10 @@ func testAdmittedOnly(t *testing.T, r *rig) {
 	blind, g := r.of(t, signals.Service{
 		Name: "web", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "shop"}, Histogram: h,
 	})
-	m = until(t, g, patience, "judged", judged(2))
+	m = until(t, g, patience, "judged", steady(g, 2))
 	near(t, "mean over all replies", m.Instances[0].Mean, 0.18, 0.01)
 	advised(t, blind, "web", `set admitted, such as code!~"429|503"`)
 
-	until(t, g, patience, "the scrape interval seen", func(control.Measurement) bool {
-		_, ok := g.ObservedScrape().Value()
-		return ok
-	})
 	p, err := s.Probe(t.Context(), "web")
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +190,7 @@ func testOutcomesThatHaveNotHappened(t *testing.T, r *rig) {
 		},
 	}
 	_, g := r.of(t, service)
-	m := until(t, g, patience, "judged", judged(1))
+	m := until(t, g, patience, "judged", steady(g, 1))
 	for what, v := range map[string]control.Reading{"failed": m.Instances[0].Failed, "refused": m.Instances[0].Refused} {
 		if n, ok := v.Value(); !ok || n != 0 {
 			t.Errorf("%s = %s: no series of that outcome means none", what, reading(v))
@@ -204,7 +200,7 @@ func testOutcomesThatHaveNotHappened(t *testing.T, r *rig) {
 
 	service.Histogram.Failed = `status=~"5.."`
 	_, g = r.of(t, service)
-	m = until(t, g, patience, "judged", judged(1))
+	m = until(t, g, patience, "judged", steady(g, 1))
 	if why, detail := m.Instances[0].Failed.Why(); why != control.NoData || !strings.Contains(detail, `status!=""`) {
 		t.Errorf("failed = %s: a label that is nowhere is a mistake, not none", reading(m.Instances[0].Failed))
 	}
@@ -220,7 +216,7 @@ func testBothSpellings(t *testing.T, r *rig) {
 			SLO:       control.SLO{Latency: time.Second, Objective: 0.9},
 			Histogram: signals.Histogram{Metric: "http_request_duration_seconds", Refused: `code="429"`},
 		})
-		m := until(t, g, patience, "judged", judged(1))
+		m := until(t, g, patience, "judged", steady(g, 1))
 		near(t, job+": slow", m.Instances[0].Slow, 100*timing.Window.Seconds(), 0.05)
 	}
 }
@@ -233,7 +229,7 @@ func testMilliseconds(t *testing.T, r *rig) {
 		Name: "mesh", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "mesh"},
 		Histogram: signals.Histogram{Metric: w.metric},
 	})
-	m := until(t, g, patience, "judged", judged(1))
+	m := until(t, g, patience, "judged", steady(g, 1))
 	near(t, "mean", m.Instances[0].Mean, 0.095, 1e-6)
 	near(t, "slow", m.Instances[0].Slow, 10*timing.Window.Seconds(), 0.05)
 	if v, ok := m.Quantile.Value(); !ok || v < 0.3 || v > 1 {
@@ -259,7 +255,7 @@ func testOwnQueries(t *testing.T, r *rig) {
 			`histogram_quantile(0.99, sum by (le) (rate(%s_bucket{%s, code!="429"}[$window])))`, metric, who),
 	}
 	s, g := r.of(t, signals.Service{Name: "own", Preset: signals.Custom, Queries: queries})
-	m := until(t, g, patience, "judged", judged(2))
+	m := until(t, g, patience, "judged", steady(g, 2))
 	w := timing.Window.Seconds()
 	for _, in := range m.Instances {
 		near(t, "offered", in.Offered, 400*w, 0.05)
@@ -285,7 +281,7 @@ func testOwnQueries(t *testing.T, r *rig) {
 		queries[signal] = strings.ReplaceAll(q, "sum by (instance)", "sum")
 	}
 	_, g = r.of(t, signals.Service{Name: "own", Preset: signals.Custom, Queries: queries})
-	m = until(t, g, patience, "judged as one", judged(1))
+	m = until(t, g, patience, "judged as one", steady(g, 1))
 	if m.Instances[0].Name != "" {
 		t.Errorf("instance %q", m.Instances[0].Name)
 	}
@@ -297,7 +293,7 @@ func testOwnQueries(t *testing.T, r *rig) {
 	m = until(t, g, patience, "refused", func(m control.Measurement) bool { return len(m.Instances) > 0 })
 	queries[signals.Offered] = rate("_count", who)
 	_, g = r.of(t, signals.Service{Name: "own", Preset: signals.Custom, Queries: queries})
-	m = until(t, g, patience, "judged", judged(2))
+	m = until(t, g, patience, "judged", steady(g, 2))
 	if why, detail := m.Instances[0].Mean.Why(); why != control.ManySeries || !strings.Contains(detail, "code (200, 500)") {
 		t.Errorf("mean = %s, want many_series that names code", reading(m.Instances[0].Mean))
 	}
@@ -307,7 +303,7 @@ func testOwnQueries(t *testing.T, r *rig) {
 func testBurn(t *testing.T, r *rig) {
 	r.add(t, newExporter(t, "burning", load{offered: 200, failed: 4, mean: 0.08, slowShare: 0.2, limit: 96}))
 	_, g := r.of(t, signals.Service{Name: "burning"})
-	until(t, g, patience, "judged", judged(1))
+	until(t, g, patience, "judged", steady(g, 1))
 	// The first answer came before there was anything to count, and the pace is half a minute: a new group asks anew.
 	deadline := time.Now().Add(patience)
 	for {
