@@ -28,6 +28,10 @@ func explain(d Decision, slo SLO) string {
 	}
 	switch d.Knob {
 	case KnobShed:
+		if math.IsNaN(float64(d.Measured)) {
+			b.WriteString(d.Detail)
+			break
+		}
 		fmt.Fprintf(&b, "%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))
 	case KnobRate:
 		fmt.Fprintf(&b, "mean %s; ", against(d.Measured, d.Setpoint, millis))

@@ -50,12 +50,19 @@ func (c *shed) describe(_ *Loop, t *tick, d *Decision) {
 }
 
 func (c *shed) decide(l *Loop, t *tick, d *Decision) {
-	r, ok := t.v.protectedRefused(c.spec.Protect).Value()
-	if !ok {
-		why, detail := t.v.protectedRefused(c.spec.Protect).Why()
+	share := t.v.protectedRefused(c.spec.Protect)
+	switch why, detail := share.Why(); why {
+	case "":
+	case TooLittleTraffic:
+		// The service is measured well, there is only nothing to protect: the threshold stays, and so does the lease.
+		c.lose()
+		d.State, d.Detail = Steady, detail
+		return
+	default:
 		l.hold(d, why, detail)
 		return
 	}
+	r := share.Or(0)
 	d.Gates.Overloaded = t.v.overloaded(t.v.limit.Or(math.NaN()), l.spec.Tuning.OverloadAt)
 	from := l.inForce.Value
 	if math.IsNaN(c.phi) {

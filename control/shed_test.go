@@ -75,20 +75,25 @@ func TestThresholdSettles(t *testing.T) {
 	}
 }
 
-// TestThresholdNeedsProtectedTraffic: no classes, or hardly any request of theirs, holds this knob and no other.
+// TestThresholdNeedsProtectedTraffic: without the classes this knob holds and no other; with hardly any request of theirs it
+// stays, and lets the lease of the whole Setting be renewed.
 func TestThresholdNeedsProtectedTraffic(t *testing.T) {
 	blind := protected(0)
 	blind.Instances[0].Classes = [Criticalities]Class{}
 	few := protected(0)
 	few.Instances[0].Classes[Critical] = Class{Read(12), Read(3)}
-	for why, m := range map[Reason]Measurement{NoData: blind, TooLittleTraffic: few} {
+	for _, tc := range []struct {
+		m     Measurement
+		state State
+		why   Reason
+	}{{blind, Hold, NoData}, {few, Steady, ""}} {
 		k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.5})
-		ds := k.step(m)
-		if d := ds[KnobShed]; d.State != Hold || d.HoldReason != why || d.Value != 0.5 || d.Publish {
-			t.Errorf("%s: state %s, reason %q, φ %v", why, d.State, d.HoldReason, d.Value)
+		ds := k.step(tc.m)
+		if d := ds[KnobShed]; d.State != tc.state || d.HoldReason != tc.why || d.Value != 0.5 || d.Publish || d.Renew != (tc.state == Steady) {
+			t.Errorf("state %s, reason %q, φ %v, renewed %v, want %s %q", d.State, d.HoldReason, d.Value, d.Renew, tc.state, tc.why)
 		}
 		if d := ds[KnobConcurrency]; d.State == Hold || !d.Renew {
-			t.Errorf("%s: the concurrency limit holds, too: %s", why, d.Reason)
+			t.Errorf("the concurrency limit holds, too: %s", d.Reason)
 		}
 	}
 }
