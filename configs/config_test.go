@@ -47,6 +47,19 @@ func TestMinimalFile(t *testing.T) {
 	accepted(t, c)
 }
 
+func TestExampleOfExistingMetrics(t *testing.T) {
+	c, warnings, err := Load("existing-metrics.yml")
+	if err != nil || len(warnings) > 0 {
+		t.Fatalf("Load: %v, warnings %v", err, warnings)
+	}
+	accepted(t, c)
+	for _, s := range c.Signals() {
+		if !s.ShowsBinding() {
+			t.Errorf("%s could not be enforced", s.Name)
+		}
+	}
+}
+
 func TestAnnotatedFileSaysTheDefaults(t *testing.T) {
 	c, warnings, err := Load("annotated.yml")
 	if err != nil || len(warnings) > 0 {

@@ -83,12 +83,12 @@ func (l *look) report(ctx context.Context, w io.Writer) int {
 	reading.Wait()
 	now := time.Now()
 
-	ok := l.prometheus(w, probes)
+	answered, ok := l.prometheus(w, probes)
 	ok = kv.report(w, l.config) && ok
 	var unready []string
 	for _, spec := range l.config.Specs() {
 		p := probes[spec.Service]
-		missing := l.service(w, spec, p, kv, now)
+		missing := l.service(w, spec, p, answered, kv, now)
 		if len(missing) > 0 {
 			unready = append(unready, spec.Service)
 		}
@@ -143,7 +143,8 @@ func silent(p *signals.Probe) bool {
 	return p == nil || p.Measurement.Invalid == control.Timeout || p.Measurement.Invalid == control.QueryError
 }
 
-func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (ok bool) {
+// prometheus reports whether any service had an answer, and whether governor can work with the server as configured.
+func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (answered, ok bool) {
 	fmt.Fprintf(w, "prometheus  %s\n", l.config.Prometheus.URL)
 	var slowest time.Duration
 	method, answers, failure := "", 0, ""
@@ -156,17 +157,17 @@ func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (ok boo
 		answers++
 		slowest, method = max(slowest, p.Took), p.Method
 	}
-	switch {
-	case answers == 0:
-		fmt.Fprintf(w, "  MISSING   an answer: %s\n\n", failure)
-	case method != l.config.Prometheus.HTTPMethod:
-		fmt.Fprintf(w, "  answers   %s, slowest query %s\n", method, brief(slowest))
-		fmt.Fprintf(w, "  MISSING   answers to POST: set http_method: GET\n\n")
-	default:
-		fmt.Fprintf(w, "  answers   %s, slowest query %s\n\n", method, brief(slowest))
-		return true
+	if answers == 0 {
+		fmt.Fprintf(w, "  MISSING   an answer: %s\n\n", oneLine(failure))
+		return false, false
 	}
-	return false
+	fmt.Fprintf(w, "  answers   %s, slowest query %s\n", method, brief(slowest))
+	ok = method == l.config.Prometheus.HTTPMethod
+	if !ok {
+		fmt.Fprintf(w, "  MISSING   answers to %s: set http_method: %s\n", l.config.Prometheus.HTTPMethod, method)
+	}
+	fmt.Fprintln(w)
+	return true, ok
 }
 
 // kvState is what Consul holds.
@@ -238,7 +239,8 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 }
 
 // service reports on one service and returns what is missing.
-func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, kv kvState, now time.Time) (missing []string) {
+func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answered bool, kv kvState, now time.Time) (
+	missing []string) {
 	configured := control.Mode(l.config.Services[spec.Service].Mode)
 	fmt.Fprintf(w, "service     %s: %s\n", spec.Service, modeText(spec.Mode, configured))
 	if kv.err == nil {
@@ -246,8 +248,8 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, kv kvSt
 	}
 	if silent(p) {
 		missing = append(missing, "a measurement")
-		if p != nil {
-			fmt.Fprintf(w, "  advice    %s: %s\n", p.Measurement.Invalid, p.Measurement.Detail)
+		if answered && p != nil { // else the reason stands above, once for all
+			fmt.Fprintf(w, "  advice    %s: %s\n", p.Measurement.Invalid, oneLine(p.Measurement.Detail))
 		}
 	} else {
 		fmt.Fprintf(w, "  instances %s\n", instances(p.Measurement))
@@ -424,10 +426,10 @@ func setting(s consul.Stored, now time.Time) string {
 		knobs = append(knobs, fmt.Sprintf("concurrency %d", v.Concurrency.Limit))
 	}
 	if v.Shed != nil {
-		knobs = append(knobs, "shed "+share(v.Shed.Threshold))
+		knobs = append(knobs, "shed "+digits(100*v.Shed.Threshold)+"%")
 	}
 	if v.Rate != nil {
-		knobs = append(knobs, "rate "+configs.PerSecond(v.Rate.PerSecond).String())
+		knobs = append(knobs, rate(*v.Rate))
 	}
 	age, lease := now.Sub(v.IssuedAt), time.Duration(v.LeaseSeconds*float64(time.Second))
 	text := fmt.Sprintf("%s; epoch %d, revision %d, written %s ago", strings.Join(knobs, ", "), v.Epoch, v.Revision, brief(age))
@@ -438,6 +440,13 @@ func setting(s consul.Stored, now time.Time) string {
 		text += fmt.Sprintf(": longer than its lease, %s, so nobody renews it", configs.Duration(lease))
 	}
 	return text
+}
+
+func rate(r actuators.Rate) string {
+	if r.PerSecond >= r.Max {
+		return "rate off"
+	}
+	return "rate " + digits(r.PerSecond) + "/s"
 }
 
 func because(r control.Reading) string {

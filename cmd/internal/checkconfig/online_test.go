@@ -222,6 +222,10 @@ func TestOnlineReport(t *testing.T) {
 
 func TestReadyIsExitCodeZero(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
+		asGET := strings.Replace(header, "9090\"", "9090\", http_method: GET", 1)
+		if text, code := w.look(t, asGET+checkout); code != 0 || !strings.Contains(text, "  answers   GET, ") {
+			t.Errorf("exit code %d:\n%s", code, text)
+		}
 		text, code := w.look(t, header+checkout+cart)
 		if code != 0 || !strings.Contains(text, "\nReady: ") || strings.Contains(text, "MISSING") {
 			t.Errorf("exit code %d:\n%s", code, text)
@@ -257,6 +261,16 @@ func TestOnlineNamesWhatIsMissing(t *testing.T) {
 			w.prometheus = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				if r.Method == http.MethodPost {
 					http.Error(rw, "read-only", http.StatusMethodNotAllowed)
+					return
+				}
+				server.ServeHTTP(rw, r)
+			})
+		}, want: []string{"answers   GET", "MISSING   answers to POST: set http_method: GET", "Not ready: see above"}},
+		{name: "proxy that hides from POST", file: checkout, break_: func(w *world) {
+			server := w.prometheus
+			w.prometheus = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					http.Error(rw, "<html>bad request</html>", http.StatusBadRequest)
 					return
 				}
 				server.ServeHTTP(rw, r)
