@@ -29,13 +29,14 @@ type burnRates struct {
 	background     context.Context
 	running        sync.WaitGroup // at most one
 
-	mu    sync.Mutex // guards what follows
-	asked time.Time  // zero: never
-	busy  bool
-	at    time.Time // of the reply; zero: none yet
-	reply reply
-	bad   bool // the last query failed, as fault says
-	fault control.Reading
+	mu     sync.Mutex // guards what follows
+	closed bool
+	asked  time.Time // zero: never
+	busy   bool
+	at     time.Time // of the reply; zero: none yet
+	reply  reply
+	bad    bool // the last query failed, as fault says
+	fault  control.Reading
 }
 
 func newBurnRates(background context.Context, opts Options, g *Group, get bool) *burnRates {
@@ -55,11 +56,19 @@ func newBurnRates(background context.Context, opts Options, g *Group, get bool) 
 func (b *burnRates) refresh(g *Group, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.query == "" || b.busy || !b.asked.IsZero() && now.Sub(b.asked) < b.pace && !now.Before(b.asked) {
+	if b.query == "" || b.closed || b.busy || !b.asked.IsZero() && now.Sub(b.asked) < b.pace && !now.Before(b.asked) {
 		return
 	}
 	b.asked, b.busy = now, true
 	b.running.Go(func() { b.take(g, now, g.ask(b.background, b.query, now, b.deadline)) })
+}
+
+// stop waits for the query that is running, and lets no other begin.
+func (b *burnRates) stop() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.running.Wait()
 }
 
 // take keeps the answer for the ticks to come.

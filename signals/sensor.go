@@ -211,7 +211,7 @@ func (s *Sensor) Groups() []*Group { return slices.Clone(s.groups) }
 func (s *Sensor) Close() {
 	s.cancel()
 	for _, g := range s.groups {
-		g.burn.running.Wait()
+		g.burn.stop()
 	}
 	s.client.CloseIdleConnections()
 }
