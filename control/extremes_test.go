@@ -21,8 +21,8 @@ func TestSlewLimitWindsNothingUp(t *testing.T) {
 	}
 }
 
-// TestTopBucketEveryTime: A2 (c) (prometheus/prometheus#13020): a mean of 10 s on every tick is cut for at the slew limit
-// a period, and stops at what the service is known to have carried, far from the minimum.
+// TestTopBucketEveryTime: A2 (c) (prometheus/prometheus#13020): a mean of 10 s on every tick is cut for within the slew
+// limit, and only down to what the service is known to have carried, far from the minimum.
 func TestTopBucketEveryTime(t *testing.T) {
 	spec := checkout()
 	spec.Concurrency.Min = 2
