@@ -93,7 +93,8 @@ func TestBurnRatesOfOwnQueries(t *testing.T) {
 
 	s.Queries[Slow], s.Queries[Failed] = "rate(slow_total[$window])", "rate(failed_total[$window])"
 	g := sensor(t, Options{URL: "http://prometheus"}, s).Groups()[0]
-	if !strings.Contains(g.burn.query, `label_replace((sum(rate(slow_total[6h]))) * 21600, "governor_signal", "burn_slow_6h"`) {
+	want := `label_replace((sum(rate(slow_total[6h]))) * 21600, "governor_signal", "burn_slow_6h"`
+	if !strings.Contains(g.burn.query, want) {
 		t.Errorf("query\n%s", g.burn.query)
 	}
 	var rows []row

@@ -24,7 +24,8 @@ func (c canned) Do(context.Context, *http.Request) (*http.Response, []byte, erro
 }
 
 // FuzzReply feeds the sensor whatever a server may send. Nothing may panic, and every reading that claims to be known
-// is a number a controller can use. Replies are long: fuzz with -fuzzminimizetime=20x, or minimising takes all the time.
+// is a number a controller can use. Replies are long: fuzz with -fuzzminimizetime=20x, or minimising takes
+// all the time.
 func FuzzReply(f *testing.F) {
 	f.Add(healthy(f).body())
 	f.Add(healthy(f).twin(sigSeen, "", "pod", "b", "1795568820.5").reversed().body())
@@ -43,7 +44,8 @@ func FuzzReply(f *testing.F) {
 	for _, name := range []string{"classes", "burn", "histogram", "own_offered", "own_mean"} {
 		f.Add(recorded(f, name).body())
 	}
-	f.Add(recorded(f, "histogram").drop(sigCompleted, "a:8080").set(sigTotal, "", "-1").set(sigInFlight, "", "Inf").body())
+	f.Add(recorded(f, "histogram").drop(sigCompleted, "a:8080").set(sigTotal, "", "-1").body())
+	f.Add(recorded(f, "histogram").set(sigInFlight, "", "Inf").body())
 	f.Add(recorded(f, "own_offered").set("query_offered", "", "NaN").drop(sigSamples, "a:8080").body())
 	f.Add(recorded(f, "burn").set("burn_completed_1h", "", "1e308").set("burn_bucket_1h", "", "-0").body())
 	var body string

@@ -119,6 +119,9 @@ func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, fau
 	case len(found[k]) == 0 && len(found[whole]) > 0:
 		return control.Missing(control.NoData, fmt.Sprintf("the query of %s gives one sample without the label %s, where "+
 			"others give one for each: aggregate by (%s)", signal, s.InstanceLabel, s.InstanceLabel))
+	case len(found[k]) == 0 && k == whole && len(found) > 0:
+		return control.Missing(control.NoData, fmt.Sprintf("the query of %s gives a sample for each %s, where others give one "+
+			"for the whole service: aggregate all alike", signal, s.InstanceLabel))
 	case len(found[k]) == 0:
 		return control.Missing(control.NoData, fmt.Sprintf("the query of %s finds nothing for %s", signal, k.instance))
 	}

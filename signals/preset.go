@@ -224,7 +224,8 @@ func (s *Service) validateHistogram(check func(ok bool, format string, args ...a
 		case "inflight":
 			check(f.text == "" || err != nil || sel.metric != "", "inflight: %q does not name the metric", f.text)
 		case "refused":
-			check(f.text == "" || err != nil || sel.metric != "" || len(sel.matchers) > 0, "refused: %q selects everything", f.text)
+			check(f.text == "" || err != nil || sel.metric != "" || len(sel.matchers) > 0,
+				"refused: %q selects everything", f.text)
 			check(err != nil || sel.metric != "" || len(sel.matchers) < 2 || h.Admitted != "",
 				"refused: the rest of %q cannot be said in one selector: set admitted too", f.text)
 		}

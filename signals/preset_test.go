@@ -91,6 +91,9 @@ func TestHistogramWithoutWhatItsSelectorsAskFor(t *testing.T) {
 		return snapshot(t, web(), later, replies{{`"latency_sum"`, rec.body()}})
 	}
 	rec := func() *recording { return recorded(t, "histogram") }
+	nothing := func() *recording {
+		return rec().set(sigTotal, "", "0").set(sigCompleted, "", "0").set(sigLatencySum, "", "0")
+	}
 
 	m := of(rec().drop("failed_labels", ""))
 	isMissing(t, "failed", m.Instances[1].Failed, control.NoData, `code!=""`)
@@ -103,14 +106,14 @@ func TestHistogramWithoutWhatItsSelectorsAskFor(t *testing.T) {
 		isMissing(t, "mean", a.Mean, control.NoData, "http_request_duration_seconds_sum")
 	})
 	t.Run("no request", func(t *testing.T) {
-		m := of(rec().set(sigTotal, "", "0").set(sigCompleted, "", "0").set(sigLatencySum, "", "0").set(sigInFlight, "", "0"))
+		m := of(nothing().set(sigInFlight, "", "0"))
 		isMissing(t, "mean", m.Instances[0].Mean, control.Idle, "no request in 4s")
 		if text(m.Instances[0].Offered) != "0" || m.Invalid != "" {
 			t.Errorf("offered %s", text(m.Instances[0].Offered))
 		}
 	})
 	t.Run("a hang is not idle", func(t *testing.T) {
-		m := of(rec().set(sigTotal, "", "0").set(sigCompleted, "", "0").set(sigLatencySum, "", "0"))
+		m := of(nothing())
 		isMissing(t, "offered", m.Instances[0].Offered, control.NoData, "72 requests are in flight")
 		isMissing(t, "mean", m.Instances[0].Mean, control.NoData, "72 requests are in flight")
 	})
@@ -121,7 +124,8 @@ func TestHistogramWithoutWhatItsSelectorsAskFor(t *testing.T) {
 		}
 		s := web()
 		s.Labels = nil
-		m = snapshot(t, s, later, replies{{`"latency_sum"`, rec().twin(sigSeen, "", "job", "again", "1795572139.2").body()}})
+		twice := rec().twin(sigSeen, "", "job", "again", "1795572139.2")
+		m = snapshot(t, s, later, replies{{`"latency_sum"`, twice.body()}})
 		isInvalid(t, m, control.ManySeries, "job (again, shop)")
 	})
 	t.Run("milliseconds", func(t *testing.T) {
@@ -146,7 +150,8 @@ func TestRefusedSaysWhatIsAdmitted(t *testing.T) {
 		want              []string
 	}{
 		{`code="429"`, "", []string{`_sum{code!="429"`, `_count{code="429"`}},
-		{`{code=~"429|503"}`, `code!~"429|503", code!=""`, []string{`_sum{code!~"429|503", code!="",`, `_count{code=~"429|503"`}},
+		{`{code=~"429|503"}`, `code!~"429|503", code!=""`,
+			[]string{`_sum{code!~"429|503", code!="",`, `_count{code=~"429|503"`}},
 		{`rejected_total{why="limit"}`, "", []string{`_sum{job="shop"}`, `rejected_total{why="limit", job="shop"}`}},
 	} {
 		s := web()
@@ -170,7 +175,7 @@ func TestShowsBinding(t *testing.T) {
 		want bool
 	}{
 		{"guard", Service{}, true},
-		{"a bare histogram", Service{Preset: HTTPHistogram, Histogram: Histogram{Metric: "h", Failed: `code="500"`}}, false},
+		{"a bare histogram", Service{Preset: HTTPHistogram, Histogram: Histogram{Failed: `code="500"`}}, false},
 		{"refused", Service{Preset: HTTPHistogram, Histogram: Histogram{Refused: `code="429"`}}, true},
 		{"admitted", Service{Preset: HTTPHistogram, Histogram: Histogram{Admitted: `code!="429"`}}, true},
 		{"in flight", Service{Preset: HTTPHistogram, Histogram: Histogram{InFlight: "g"}}, true},
@@ -240,7 +245,8 @@ func TestOwnQueries(t *testing.T) {
 		isMissing(t, "mean", m.Instances[0].Mean, control.NaN, "the query of mean")
 	})
 	t.Run("stale", func(t *testing.T) { // A7: an expression is stamped with the evaluation time
-		m := snapshot(t, own(), later, all(offered, recorded(t, "own_mean").set("query_mean_seen", "a:8080", "1795571899.5")))
+		old := recorded(t, "own_mean").set("query_mean_seen", "a:8080", "1795571899.5")
+		m := snapshot(t, own(), later, all(offered, old))
 		isMissing(t, "mean", m.Instances[0].Mean, control.Stale, "stale 240s > 3s")
 		if text(m.Instances[1].Mean) != "0.05" {
 			t.Errorf("mean of b %s", text(m.Instances[1].Mean))
@@ -287,7 +293,9 @@ func TestOwnQueries(t *testing.T) {
 	t.Run("over a preset", func(t *testing.T) {
 		s := web()
 		s.Queries = map[Signal]string{Mean: own().Queries[Mean]}
-		m := snapshot(t, s, later, replies{{"query_mean", meanOf.body()}, {`"latency_sum"`, recorded(t, "histogram").body()}})
+		m := snapshot(t, s, later, replies{
+			{"query_mean", meanOf.body()}, {`"latency_sum"`, recorded(t, "histogram").body()},
+		})
 		if text(m.Instances[1].Mean) != "0.05" || text(m.Instances[1].Offered) != "399.928" {
 			t.Errorf("mean %s, offered %s", text(m.Instances[1].Mean), text(m.Instances[1].Offered))
 		}
@@ -378,7 +386,7 @@ func TestQueriesOfEveryPresetParse(t *testing.T) {
 	bare.Labels, bare.Histogram = nil, Histogram{Metric: "h"}
 	full := own()
 	for _, signal := range Signals() {
-		full.Queries[signal] = "sum by (instance) (rate({__name__=\"a.b\", c=\"$window\"}[$window] offset 1m)) / 2 # comment"
+		full.Queries[signal] = `sum by (instance) (rate({__name__="a.b", c="$window"}[$window] offset 1m)) / 2 # comment`
 	}
 	for _, s := range []Service{web(), odd, mixed, bare, own(), full} {
 		g := sensor(t, Options{URL: "http://prometheus"}, s).Groups()[0]

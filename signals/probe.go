@@ -309,8 +309,8 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 	if n, ok := p.Arrivals.Value(); ok {
 		if n < burnRequests {
-			p.advise("%.0f requests in the window of %s: with fewer than %d governor judges nothing; widen the window if this "+
-				"is usual", n, s.Timing.Window, burnRequests)
+			p.advise("%.0f requests in the window of %s: with fewer than %d governor judges nothing; widen the window if "+
+				"this is usual", n, s.Timing.Window, burnRequests)
 		} else if need := percentileSamples / (1 - s.SLO.Objective); n < need {
 			p.advise("%.0f requests in the window of %s: the p%s needs %.0f, so the target stays at its default",
 				n, s.Timing.Window, strconv.FormatFloat(100*s.SLO.Objective, 'f', -1, 64), need)
@@ -335,11 +335,12 @@ func (p *Probe) judgeSeparation(s subject, labels []string) {
 		}
 	}
 	found := "it has none at all"
-	if labels = slices.DeleteFunc(slices.Clone(labels), func(n string) bool { return n == model.MetricNameLabel }); len(labels) > 0 {
+	labels = slices.DeleteFunc(slices.Clone(labels), func(n string) bool { return n == model.MetricNameLabel })
+	if len(labels) > 0 {
 		found = "it has " + strings.Join(labels, ", ")
 	}
-	p.advise("%s has no label that separates refused from admitted requests (%s): if it counts refusals too, they make an "+
-		"overloaded service look fast", s.Histogram.Metric, found)
+	p.advise("%s has no label that separates refused from admitted requests (%s): if it counts refusals too, they make "+
+		"an overloaded service look fast", s.Histogram.Metric, found)
 }
 
 // next names the edges beside the SLO.

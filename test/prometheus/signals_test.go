@@ -192,7 +192,8 @@ func TestRealPrometheus(t *testing.T) {
 
 func testCounts(t *testing.T, r *rig) {
 	a := newExporter(t, "checkout", load{
-		offered: 200, refused: 40, byRate: 10, failed: 4, mean: 0.08, slowShare: 0.05, limit: 96, inFlight: 12, binding: 0.5,
+		offered: 200, refused: 40, byRate: 10, failed: 4, mean: 0.08, slowShare: 0.05, limit: 96, inFlight: 12,
+		binding: 0.5,
 	})
 	b := newExporter(t, "checkout", load{offered: 80, mean: 0.02, limit: 64, inFlight: 2})
 	other := newExporter(t, "payment", load{offered: 50, mean: 0.01, limit: 30})
@@ -439,7 +440,8 @@ func testGuard(t *testing.T, r *rig) {
 		"age": in.Age, "offered": in.Offered, "admitted": in.Admitted, "refused": in.Refused, "completed": in.Completed,
 		"failed": in.Failed, "slow": in.Slow, "mean": in.Mean, "in flight": in.InFlight, "limit": in.Limit,
 		"refused by rate": in.RefusedByRate, "critical offered": in.Classes[control.Critical].Offered,
-		"background refused": in.Classes[control.Background].Refused, "binding": in.Binding, "service time": in.ServiceTime, "shed threshold": in.ShedThreshold, "revision": in.Revision, "quantile": m.Quantile,
+		"background refused": in.Classes[control.Background].Refused, "binding": in.Binding,
+		"service time": in.ServiceTime, "shed threshold": in.ShedThreshold, "revision": in.Revision, "quantile": m.Quantile,
 	} {
 		if _, ok := v.Value(); !ok {
 			t.Errorf("%s = %s", what, reading(v))

@@ -287,14 +287,20 @@ func testOwnQueries(t *testing.T, r *rig) {
 	}
 	near(t, "offered", m.Instances[0].Offered, 800*w, 0.05)
 
+	queries[signals.Mean] = rate("_sum", who) + " / " + rate("_count", who)
+	_, g = r.of(t, signals.Service{Name: "own", Preset: signals.Custom, Queries: queries})
+	m = until(t, g, patience, "judged as one", judged(1))
+	if why, detail := m.Instances[0].Mean.Why(); why != control.NoData || !strings.Contains(detail, "aggregate all alike") {
+		t.Errorf("mean = %s, want no_data", reading(m.Instances[0].Mean))
+	}
+
 	// A4, kedacore/keda PR 2092: a forgotten aggregation gives two series for one instance.
 	queries[signals.Mean] = fmt.Sprintf(`rate(%s_sum{%s, code!="429"}[$window])`, metric, who)
-	_, g = r.of(t, signals.Service{Name: "own", Preset: signals.Custom, Queries: queries})
-	m = until(t, g, patience, "refused", func(m control.Measurement) bool { return len(m.Instances) > 0 })
 	queries[signals.Offered] = rate("_count", who)
 	_, g = r.of(t, signals.Service{Name: "own", Preset: signals.Custom, Queries: queries})
 	m = until(t, g, patience, "judged", steady(g, 2))
-	if why, detail := m.Instances[0].Mean.Why(); why != control.ManySeries || !strings.Contains(detail, "code (200, 500)") {
+	why, detail := m.Instances[0].Mean.Why()
+	if why != control.ManySeries || !strings.Contains(detail, "code (200, 500)") {
 		t.Errorf("mean = %s, want many_series that names code", reading(m.Instances[0].Mean))
 	}
 }
