@@ -23,7 +23,7 @@ type concurrency struct {
 
 	easing       bool
 	arrivals     float64 // in the window before this one, 0: unknown
-	follow       float64 // ln of the limit to publish beside a reflex, NaN before the first
+	smooth       float64 // ln of the limit to publish beside a reflex, NaN before the first
 	settle, hold time.Duration
 	runaway      time.Time // since when the reflex has run against its ceiling and failed, zero: it does not
 	contained    time.Time // when the ceiling was pulled down, zero: it is not
@@ -42,7 +42,7 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, follow: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
+		floorTest: test, test: test, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
 
@@ -55,7 +55,7 @@ func (c *concurrency) lose() {
 
 func (c *concurrency) restart() {
 	c.floorTest = c.test
-	c.follow = math.NaN()
+	c.smooth = math.NaN()
 	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
 }
@@ -117,30 +117,41 @@ func (c *concurrency) decide(l *Loop, t *tick, d *Decision) {
 	d.Raw = Number(raw)
 
 	value, bound := c.constraint(l, v, test).Apply(from, raw)
-	if v.reflex {
-		value = c.behind(l, value)
-	}
 	d.Value, d.Bound = Number(value), bound
-	d.Ceiling = Number(c.ceiling(l, t, value, tau, over))
 	if v.reflex {
-		d.From = Number(l.inForce.Value)
+		c.follow(l, d)
 	}
+	d.Ceiling = Number(c.ceiling(l, t, float64(d.Value), tau, over))
 	if d.Publish = c.news(l, d, v); !d.Publish && v.reflex {
-		// The guards' own motion between their bounds is not a decision of governor's.
+		if d.Value != d.From {
+			d.Bound = BoundDeadband // too small a difference to be written
+		}
 		d.Value, d.Ceiling = d.From, Number(l.inForce.Ceiling)
 	}
 	d.State = c.state(d, test)
 }
 
-// behind follows what the law makes of a reflex's wandering limit, with a time constant of two dead times: the reflex is there
-// for everything faster, and its noise of 10 to 25 % would be written to the KV several times a minute.
-func (c *concurrency) behind(l *Loop, value float64) float64 {
-	if math.IsNaN(c.follow) {
-		c.follow = math.Log(value)
+// follow replaces the law's next value, which starts from a reflex's wandering limit, by a smooth one that starts from
+// what is published, with a time constant of two dead times: the reflex is there for everything faster, and its noise of
+// 10 to 25 % would be written to the KV several times a minute.
+func (c *concurrency) follow(l *Loop, d *Decision) {
+	next := math.Log(float64(d.Value))
+	d.Bound = ""
+	switch {
+	case l.published():
+		d.From = Number(l.inForce.Value)
+		if math.IsNaN(c.smooth) {
+			c.smooth = math.Log(l.inForce.Value)
+		}
+	default:
+		d.Terms.Event = "first setting"
+		if math.IsNaN(c.smooth) {
+			c.smooth = next
+		}
 	}
 	weight := min(1, 0.5*l.spec.Timing.Period.Seconds()/l.spec.Timing.DeadTime().Seconds())
-	c.follow += weight * (math.Log(value) - c.follow)
-	return math.Round(math.Exp(c.follow))
+	c.smooth += weight * (next - c.smooth)
+	d.Value = Number(math.Round(math.Exp(c.smooth)))
 }
 
 // decideHang cuts once a settling time while requests arrive, the limit is full and hardly anything finishes: that is
@@ -167,11 +178,14 @@ func (c *concurrency) decideHang(l *Loop, t *tick, d *Decision, from float64) {
 	}
 }
 
+// guardTests is the phase of a floor test that is the guards' own.
+const guardTests = "guard"
+
 // testFloor runs the floor test where no guard runs its own, and takes theirs where one does.
 func (c *concurrency) testFloor(t *tick, from float64) little.Finding {
 	v, floor := t.v, t.sp.floor(t.now)
 	if v.reflex {
-		return little.Finding{Phase: "guard", Floor: max(c.spec.Min, floor), ServiceTime: v.service}
+		return little.Finding{Phase: guardTests, Floor: max(c.spec.Min, floor), ServiceTime: v.service}
 	}
 	return c.floorTest.Step(t.now, little.Sample{
 		Throughput: v.throughput, Mean: v.mean, Refusing: v.refusing,

@@ -80,7 +80,7 @@ type Decision struct {
 
 // Inputs are the readings the law used, aggregated over the instances that the decision is about.
 type Inputs struct {
-	AgeSeconds     Number   `json:"age_seconds"`     // of the oldest sample used
+	AgeSeconds     Number   `json:"age_seconds"`     // of the oldest sample used; where nothing is found, of the last good one
 	TookSeconds    Number   `json:"took_seconds"`    // duration of the slowest query
 	WindowSeconds  Number   `json:"window_seconds"`  // W
 	Requests       Number   `json:"requests"`        // arrivals in the window, all instances

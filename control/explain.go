@@ -42,6 +42,9 @@ func explain(d Decision, slo SLO) string {
 		}
 	default:
 		explainConcurrency(&b, d)
+		if value != from && d.Gates.FloorTest == guardTests {
+			fmt.Fprintf(&b, "; the guards' own limit runs at %s", num(float64(d.Inputs.EffectiveLimit)))
+		}
 	}
 	if d.Terms.Event != "" {
 		b.WriteString("; " + d.Terms.Event)

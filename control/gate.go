@@ -107,24 +107,27 @@ func (g gate) fresh(v *view, all []Instance) []Instance {
 	fresh := make([]Instance, 0, len(all))
 	var why Reason
 	var detail string
+	var used time.Duration
 	for _, in := range all {
 		age, ok := in.Age.Value()
 		switch limit := g.staleAfter.Seconds(); {
 		case !ok:
 			why, detail = in.Age.Why()
 		case age > limit:
+			v.age = max(v.age, time.Duration(age*float64(time.Second)))
 			why, detail = Stale, fmt.Sprintf("stale %.0f s > %.0f s on instance %s", age, limit, in.Name)
 		case age < -limit:
 			why, detail = Clock, fmt.Sprintf("samples of instance %s lie %.0f s in the future", in.Name, -age)
 		default:
 			fresh = append(fresh, in)
-			v.age = max(v.age, time.Duration(age*float64(time.Second)))
+			used = max(used, time.Duration(age*float64(time.Second)))
 		}
 	}
 	if len(fresh) == 0 {
 		v.reject(why, detail)
 		return nil
 	}
+	v.age = used
 	return fresh
 }
 

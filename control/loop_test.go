@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -189,8 +190,12 @@ func TestTopBucketIsCensored(t *testing.T) {
 // TestEmptyResultHolds: A3 (kedacore/keda#3065): ten minutes without data hold and never loosen.
 func TestEmptyResultHolds(t *testing.T) {
 	r := r2(t)
-	for range 120 {
-		wantHold(t, r.step(Measurement{Window: 20 * time.Second, Invalid: NoData, Detail: `no series for {service="chekout"}`}), NoData)
+	for i := range 120 {
+		d := r.step(Measurement{Window: 20 * time.Second, Invalid: NoData, Detail: `no series for {service="chekout"}`})
+		wantHold(t, d, NoData)
+		if want := Number(2 + 5*(i+1)); d.Inputs.AgeSeconds != want {
+			t.Fatalf("the last good sample is %v s old, want %v s: it must grow", d.Inputs.AgeSeconds, want)
+		}
 	}
 }
 
@@ -487,6 +492,32 @@ func TestTakeoverIsBumpless(t *testing.T) {
 	}
 }
 
+// TestTakeoverBesideAReflexIsBumpless: a reflex's limit wanders by a fifth around what is published. A new leader that
+// starts from what it sees in one window must not write that down.
+func TestTakeoverBesideAReflexIsBumpless(t *testing.T) {
+	r := newRig(t, checkout(), 96)
+	noise := rand.New(rand.NewPCG(1, 1))
+	step := func() Decision {
+		m := overload(math.Round(48 * math.Exp(0.2*noise.NormFloat64()))).measurement()
+		m.Instances[0].ServiceTime, m.Instances[0].Revision = Read(0), Read(float64(r.in.Revision))
+		return r.step(m)
+	}
+	for range 100 {
+		step()
+	}
+	for range 200 {
+		for range 5 {
+			step()
+		}
+		before := r.in.Value
+		r.s.Restore(r.now, KnobConcurrency, r.in)
+		step() // holds
+		if d := step(); math.Abs(float64(d.Value)/before-1) > 0.02 {
+			t.Fatalf("the heir moved %v to %v: %s", before, d.Value, d.Reason)
+		}
+	}
+}
+
 // TestReflexIsCascaded: where a guard's own reflex lives, governor follows its effective limit, contains it with a ceiling,
 // and publishes only what is news.
 func TestReflexIsCascaded(t *testing.T) {
@@ -501,8 +532,12 @@ func TestReflexIsCascaded(t *testing.T) {
 	writes := 0
 	for i := range 60 {
 		wobble := 45 * (1 + 0.1*math.Sin(float64(i)))
-		if d := r.step(guarded(overload(wobble))); d.Publish {
+		d := r.step(guarded(overload(wobble)))
+		if d.Publish {
 			writes++
+		}
+		if moved := d.Value != d.From; moved && (d.Bound == BoundDeadband || !strings.Contains(d.Reason, "the guards' own limit runs at")) {
+			t.Errorf("the explanation of a move beside a reflex: %s", d.Reason)
 		}
 	}
 	if writes > 3 {
@@ -539,7 +574,7 @@ func TestAnyMeasurementsAnyOrder(t *testing.T) {
 			m := anyMeasurement(rt)
 			d := s.Step(now, m)[0]
 			v, from := float64(d.Value), float64(d.From)
-			if l := float64(d.Inputs.EffectiveLimit); d.Gates.FloorTest == "guard" && !math.IsNaN(l) {
+			if l := float64(d.Inputs.EffectiveLimit); d.Gates.FloorTest == guardTests && !math.IsNaN(l) {
 				from = max(from, l) // a reflex has moved the limit itself: governor's step starts there
 			}
 			switch {
@@ -547,7 +582,7 @@ func TestAnyMeasurementsAnyOrder(t *testing.T) {
 				rt.Fatalf("value %v outside 20..400: %s", v, d.Reason)
 			case v > from && v > max(from*math.Exp(max(raiseMax, math.Ln2))+1e-9, from+1, 20):
 				rt.Fatalf("raised %v to %v, beyond the slew limit: %s", from, v, d.Reason)
-			case v < from && v < min(from*math.Exp(-cutMax)-1e-9, from-1) && d.Gates.FloorTest != "guard" && from <= 400:
+			case v < from && v < min(from*math.Exp(-cutMax)-1e-9, from-1) && d.Gates.FloorTest != guardTests && from <= 400:
 				rt.Fatalf("cut %v to %v, beyond the slew limit: %s", from, v, d.Reason)
 			case d.HoldReason != "" && d.Publish && v > max(from, 20):
 				rt.Fatalf("loosened %v to %v on doubt: %s", from, v, d.Reason)

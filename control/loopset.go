@@ -14,6 +14,7 @@ type LoopSet struct {
 	setpoint *Setpoint
 	loops    []*Loop // in the order in which they act
 	last     time.Time
+	sampled  time.Time // of the last good sample
 }
 
 // InForce is the value of a knob that is really in force: published and accepted, tracked from the KV at start and
@@ -69,6 +70,12 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 	default:
 		s.last = now
 		s.learn(t)
+	}
+	switch {
+	case t.v.hold == "":
+		s.sampled = now.Add(-t.v.age)
+	case t.v.age < 0 && !s.sampled.IsZero():
+		t.v.age = now.Sub(s.sampled) // nothing was found: how long there has been nothing
 	}
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
