@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(http.ListenAndServe(api.DefaultAddress, &fixture.Server{Moving: true}))
 		os.Exit(1)
 	default:
-		model := clumsy{ui.New(context.Background(), &faulty{fault: r}, "http://faulty", "test"), r, false}
+		model := clumsy{ui.New(context.Background(), &faulty{r}, "http://faulty", "test"), r, false}
 		if err := ui.Run(context.Background(), model, true); err != nil {
 			os.Exit(failed(os.Stderr, err))
 		}
@@ -51,20 +51,26 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// faulty is a source that panics, if its fault is "poll", in the second poll.
-type faulty struct {
-	fault string
-	polls int
-}
+// faulty is a source that panics, if its fault is "stream", after its first events.
+type faulty struct{ fault string }
 
-func (f *faulty) Status(context.Context) (api.Status, error) {
-	if f.polls++; f.fault == "poll" && f.polls > 1 {
-		panic("a fault in a poll")
-	}
-	return fixture.Status(), nil
-}
+func (f *faulty) Status(context.Context) (api.Status, error) { return fixture.Status(), nil }
 
 func (f *faulty) Loops(context.Context) ([]api.Loop, error) { return fixture.Loops(), nil }
+
+func (f *faulty) History(context.Context, time.Duration, time.Duration) (api.History, error) {
+	return fixture.History(), nil
+}
+
+func (f *faulty) Stream(ctx context.Context, _ uint64, deliver func(api.Event) error) error {
+	err := deliver(api.Event{Snapshot: &api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}})
+	if f.fault == "stream" && err == nil {
+		time.Sleep(time.Second) // until the test has seen the screen
+		panic("a fault in a stream")
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
 
 // clumsy is a screen that panics, if its fault is "update" or "view", on the first key.
 type clumsy struct {
@@ -309,10 +315,11 @@ func TestIdleScreenSendsNothing(t *testing.T) {
 	defer server.Close()
 	term := start(t, 120, 30, nil, binary(t), "--connect", server.URL)
 	term.shows("q quit")
-	polls := daemon.Polls.Load()
-	term.until("it has polled again", func() bool { return daemon.Polls.Load() > polls })
+	term.shows("██")
+	ticks := daemon.Ticks.Load()
+	term.until("a second has passed", func() bool { return daemon.Ticks.Load() > ticks+10 })
 	written := term.written()
-	term.until("it has polled twice more", func() bool { return daemon.Polls.Load() > polls+2 })
+	term.until("the daemon has told the same for two seconds", func() bool { return daemon.Ticks.Load() > ticks+30 })
 	if more := term.written() - written; more != 0 {
 		t.Errorf("%d bytes sent while nothing changed", more)
 	}
@@ -326,14 +333,22 @@ func TestReconnectsByItself(t *testing.T) {
 	away := false
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gone.RLock()
-		defer gone.RUnlock()
-		if away {
+		refuse := away
+		gone.RUnlock()
+		if refuse {
 			panic(http.ErrAbortHandler)
 		}
 		daemon.ServeHTTP(w, r)
 	}))
 	defer server.Close()
-	set := func(b bool) { gone.Lock(); away = b; gone.Unlock() }
+	set := func(b bool) {
+		gone.Lock()
+		away = b
+		gone.Unlock()
+		if b {
+			server.CloseClientConnections()
+		}
+	}
 
 	set(true)
 	term := start(t, 80, 24, nil, binary(t), "--connect", server.URL)
@@ -355,11 +370,11 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, fault := range []string{"view", "update", "poll"} {
+	for _, fault := range []string{"view", "update", "stream"} {
 		t.Run(fault, func(t *testing.T) {
 			term := start(t, 80, 24, []string{role + "=" + fault}, self)
 			term.shows("checkout/concurrency")
-			if fault != "poll" {
+			if fault != "stream" {
 				term.types("j")
 			}
 			term.ends(exitError)

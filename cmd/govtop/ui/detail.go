@@ -17,7 +17,11 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	if lines < 2 {
 		return nil
 	}
-	title := spread(w-4, "  ", bold.Render(name(l)), modeText(l.Mode), objective(l.SLO))
+	protects := ""
+	if l.Protect != "" {
+		protects = "protects " + l.Protect
+	}
+	title := spread(w-4, "  ", bold.Render(name(l)), modeText(l.Mode), protects, objective(l.SLO))
 	out := []string{rule(title, w)}
 
 	d := l.Decision
@@ -105,7 +109,7 @@ func terms(d control.Decision, w int) string {
 	if known(d.Ceiling) && d.Ceiling > 0 {
 		ceiling = "ceiling " + number(d.Ceiling)
 	}
-	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, "raw "+number(d.Raw), bound, ceiling)
+	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, "raw "+value(d.Knob, float64(d.Raw)), bound, ceiling)
 }
 
 // gates are the findings made before the controller was asked.
@@ -115,8 +119,11 @@ func gates(d control.Decision, w int) string {
 	if g.Overloaded {
 		overloaded = "yes"
 	}
-	floor := "floor " + number(g.Floor)
-	if g.FloorTest != "" {
+	floor := ""
+	if d.Knob == control.KnobConcurrency {
+		floor = "floor " + number(g.Floor)
+	}
+	if floor != "" && g.FloorTest != "" {
 		floor += " (test " + strings.ReplaceAll(g.FloorTest, "_", " ") + ")"
 	}
 	service := ""
@@ -153,6 +160,6 @@ func published(l api.Loop, now time.Time, w int) string {
 	if !p.ChangedAt.IsZero() {
 		changed = "changed " + age(now.Sub(p.ChangedAt)) + " ago"
 	}
-	return spread(w, "  ", "kv "+value(l.Knob, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
+	return spread(w, "  ", "kv "+setTo(l, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
 		note, p.Key)
 }

@@ -68,9 +68,16 @@ func dependency(name string, d api.Dependency) string {
 	return name + " ok " + seconds(d.Latency)
 }
 
-// troubles explains every dependency that does not answer.
+// troubles explains every dependency that does not answer, and what else a person should put right.
 func troubles(s api.Status) []string {
-	return filled([]string{trouble("Prometheus", s.Prometheus, s.Now), trouble("Consul", s.Consul, s.Now)})
+	lines := []string{trouble("Prometheus", s.Prometheus, s.Now), trouble("Consul", s.Consul, s.Now)}
+	if s.Config.Error != "" {
+		lines = append(lines, "! configuration not reloaded, the one in force stays: "+s.Config.Error)
+	}
+	for _, w := range s.Warnings {
+		lines = append(lines, "! "+w)
+	}
+	return filled(lines)
 }
 
 // trouble explains a dependency that does not answer.

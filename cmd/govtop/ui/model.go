@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -15,10 +16,10 @@ import (
 const (
 	minWidth, minHeight = 60, 15 // below, there is no honest way to show a loop
 
-	pollEvery    = time.Second
+	tickEvery    = time.Second
 	fetchTimeout = 5 * time.Second
 	backoffMost  = 15 * time.Second
-	staleAfter   = 3 * time.Second // without an answer, though none has failed: a hanging daemon
+	staleAfter   = 2*api.Heartbeat + time.Second // nothing heard, though the connection stands: a hanging daemon
 )
 
 // Model is the screen.
@@ -26,13 +27,15 @@ type Model struct {
 	source  Source
 	address string
 	version string
-	ctx     context.Context  // ends the polls in flight with the program
+	ctx     context.Context  // ends the commands in flight with the program
 	clock   func() time.Time // read by commands only
 	every   time.Duration    // between ticks
+	gap     time.Duration    // between frames for data, at least
 
 	width, height int
-	now           time.Time // of the latest tick or answer
+	now           time.Time // of the latest tick or batch of events
 	data          *Snapshot // nil: none yet
+	sparks        sparks
 	link          link
 	overview      overview
 	help          bool
@@ -41,29 +44,23 @@ type Model struct {
 
 // link is the connection to the governor.
 type link struct {
-	fetching bool
-	lastOK   time.Time
-	err      error // of the last poll; nil where it succeeded
-	failures int   // in a row
+	feed     *feed     // of the connection that stands or is being made; nil: none
+	heard    time.Time // when something last came
+	seq      uint64    // of the last decision that came: where to go on
+	err      error     // why the last connection ended; nil once the next one brings something
+	failures int       // in a row
 	retryAt  time.Time
 }
 
-type (
-	tickMsg    time.Time
-	fetchedMsg struct {
-		at   time.Time
-		data Snapshot
-		err  error
-	}
-)
+type tickMsg time.Time
 
 // New returns the screen of the governor behind source. The address and version are for the header.
 func New(ctx context.Context, source Source, address, version string) Model {
 	return Model{source: source, address: Clean(address), version: Clean(version), ctx: ctx, clock: time.Now,
-		every: pollEvery}
+		every: tickEvery, gap: frameGap, sparks: sparks{}}
 }
 
-// Init implements tea.Model: the first poll starts at once.
+// Init implements tea.Model: the first connection is made at once.
 func (m Model) Init() tea.Cmd {
 	return func() tea.Msg { return tickMsg(m.clock()) }
 }
@@ -78,8 +75,15 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		cmd = m.press(msg)
 	case tickMsg:
 		cmd = m.tick(time.Time(msg))
-	case fetchedMsg:
-		m.fetched(msg)
+	case heardMsg:
+		cmd = m.hear(msg)
+	case endedMsg:
+		m.end(msg)
+	case pastMsg:
+		m.sparks.remember(msg.history)
+		if m.data != nil {
+			m.sparks.keep(m.data.Loops)
+		}
 	}
 	if m.data != nil {
 		m.overview.settle(m.data.Loops, m.tableLines())
@@ -87,36 +91,82 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return m, cmd
 }
 
-// tick is the only timer of the screen: it starts the polls and lets ages grow.
+// tick is the only timer of the screen: it makes connections and lets ages grow.
 func (m *Model) tick(now time.Time) tea.Cmd {
 	m.now = now
-	ctx, source, clock := m.ctx, m.source, m.clock
+	clock := m.clock
 	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(clock()) })
-	if m.link.fetching || now.Before(m.link.retryAt) {
+	if m.link.feed != nil || now.Before(m.link.retryAt) {
 		return again
 	}
-	m.link.fetching = true
-	return tea.Batch(again, func() tea.Msg {
-		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-		defer cancel()
-		data, err := Fetch(ctx, source)
-		data.clean()
-		return fetchedMsg{at: clock(), data: data, err: err}
-	})
+	return tea.Batch(again, m.connect())
 }
 
-// fetched takes over what a poll brought. A failure keeps the data and makes it old.
-func (m *Model) fetched(f fetchedMsg) {
-	m.now = f.at
-	m.link.fetching = false
-	if f.err != nil {
-		m.link.failures++
-		m.link.err = f.err
-		m.link.retryAt = f.at.Add(backoff(m.link.failures))
+// hear takes over a batch of events, and waits for the next.
+func (m *Model) hear(h heardMsg) tea.Cmd {
+	if h.feed != m.link.feed {
+		return nil
+	}
+	m.now = h.at
+	m.link.heard, m.link.err, m.link.failures = h.at, nil, 0
+	var past tea.Cmd
+	shown := Snapshot{}
+	if m.data != nil {
+		shown = Snapshot{Status: m.data.Status, Loops: slices.Clone(m.data.Loops)}
+	}
+	for _, e := range h.events {
+		m.link.seq = max(m.link.seq, e.Seq)
+		switch {
+		case e.Snapshot != nil:
+			shown = Snapshot{Status: e.Snapshot.Status, Loops: slices.Clone(e.Snapshot.Loops)}
+			if shown.Loops == nil {
+				shown.Loops = []api.Loop{}
+			}
+			if !e.Snapshot.Complete {
+				m.link.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
+				past = m.remember()
+			}
+			m.sparks.keep(shown.Loops)
+			for _, l := range shown.Loops {
+				m.sparks.decided(l)
+			}
+		case e.Status != nil:
+			shown.Status = *e.Status
+		case e.Loop != nil:
+			shown.decided(*e.Loop)
+			m.sparks.decided(*e.Loop)
+		}
+	}
+	if shown.Loops != nil {
+		m.data = &shown
+	}
+	return tea.Batch(h.feed.next(m.ctx, m.clock, m.gap), past)
+}
+
+// decided replaces a loop by what it is after a decision. A loop that is not there has been removed by a reload.
+func (s *Snapshot) decided(l api.Loop) {
+	i, ok := slices.BinarySearchFunc(s.Loops, l, func(a, b api.Loop) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
+	})
+	if !ok {
 		return
 	}
-	m.link = link{lastOK: f.at}
-	m.data = &f.data
+	s.Loops[i] = l
+	if at := l.Decision.At; at.After(s.Status.Now) {
+		s.Status.Now = at // the daemon's clock, as far as is known
+	}
+}
+
+// end takes note that a connection has ended. What it brought stays and grows old.
+func (m *Model) end(e endedMsg) {
+	if e.feed != m.link.feed {
+		return
+	}
+	m.now = e.at
+	m.link.feed = nil
+	m.link.failures++
+	m.link.err = e.err
+	m.link.retryAt = e.at.Add(backoff(m.link.failures))
 }
 
 // backoff doubles from one second.
@@ -129,7 +179,7 @@ func (m *Model) stale() (time.Duration, bool) {
 	if m.data == nil {
 		return 0, false
 	}
-	old := m.now.Sub(m.link.lastOK)
+	old := m.now.Sub(m.link.heard)
 	return old, m.link.err != nil || old > staleAfter
 }
 
@@ -144,13 +194,13 @@ func (l *link) word(m *Model) (string, tone) {
 	case l.err != nil:
 		return "STALE " + age(old) + ", " + l.retry(m.now), alarm
 	case stale:
-		return "STALE " + age(old) + ", waiting for an answer", alarm
+		return "STALE " + age(old) + ", waiting for a sign of life", alarm
 	}
 	return "LIVE", calm
 }
 
 func (l *link) retry(now time.Time) string {
-	if l.fetching {
+	if l.feed != nil {
 		return "trying again"
 	}
 	// Rounded up: "in 0s" would stand while nothing happens.
@@ -207,7 +257,7 @@ func (m *Model) helpScreen() []string {
 func (m *Model) loops(w, body int) []string {
 	_, stale := m.stale()
 	now, lines := m.data.Status.Now, m.tableLines()
-	table := m.overview.render(m.data.Loops, now, w, lines, stale)
+	table := m.overview.render(m.data.Loops, m.sparks, now, w, lines, stale)
 	about := detail(m.data.Loops[m.overview.index], now, w, body-1-lines, stale)
 	return append(fitted(table, body-len(about)), about...)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -113,18 +114,15 @@ func TestSelectionFollowsItsLoop(t *testing.T) {
 	if selected() != "checkout" {
 		t.Fatalf("four down from the top is %s", selected())
 	}
-	fewer := mixed()
-	fewer.data.Loops = fewer.data.Loops[2:]
+	fewer := changed(func(s *api.Snapshot) { s.Loops = s.Loops[2:] })
 	if m = after(m, fewer); selected() != "checkout" {
 		t.Errorf("with two loops gone the selection went to %s", selected())
 	}
-	gone := mixed()
-	gone.data.Loops = gone.data.Loops[:2]
+	gone := changed(func(s *api.Snapshot) { s.Loops = s.Loops[:2] })
 	if m = after(m, gone); selected() != "batch" {
 		t.Errorf("with the selected loop gone the selection went to %s, not to the last loop", selected())
 	}
-	empty := mixed()
-	empty.data.Loops = []api.Loop{}
+	empty := changed(func(s *api.Snapshot) { s.Loops = nil })
 	m = after(m, empty)
 	if m = after(m, mixed()); !strings.Contains(frame(m), ">") {
 		t.Error("after an empty answer nothing is selected")
@@ -132,13 +130,14 @@ func TestSelectionFollowsItsLoop(t *testing.T) {
 }
 
 func TestLongListsScroll(t *testing.T) {
-	many := mixed()
-	many.data.Loops = nil
-	for i := range 500 {
-		l := fixture.Loops()[4]
-		l.Service = fmt.Sprintf("service-%03d", i)
-		many.data.Loops = append(many.data.Loops, l)
-	}
+	many := changed(func(s *api.Snapshot) {
+		s.Loops = nil
+		for i := range 500 {
+			l := fixture.Loops()[4]
+			l.Service = fmt.Sprintf("service-%03d", i)
+			s.Loops = append(s.Loops, l)
+		}
+	})
 	m := screen(80, 24, append([]tea.Msg{many}, press("end")...)...)
 	if got := frame(m); !strings.Contains(got, ">service-499/conc") || !strings.Contains(got, "/500") {
 		t.Errorf("end does not show the last of 500 loops:\n%s", got)
@@ -152,51 +151,152 @@ func TestLongListsScroll(t *testing.T) {
 	}
 }
 
-// TestReconnectBacksOff: polls that fail come at 1, 2, 4, 8, 15, 15 s, and one that succeeds ends that.
+// TestReconnectBacksOff: connections that fail come at 1, 2, 4, 8, 15, 15 s, and one that brings something ends that.
 func TestReconnectBacksOff(t *testing.T) {
-	m := screen(80, 24)
-	m.source = down{}
 	now := began
-	m = after(m, failure(now))
+	m := after(screen(80, 24), failure(now))
 	for _, want := range []time.Duration{1, 2, 4, 8, 15, 15} {
 		if got := m.link.retryAt.Sub(now); got != want*time.Second {
 			t.Errorf("after %d failures the next try is in %v, want %vs", m.link.failures, got, int(want))
 		}
 		early := after(m, tickMsg(m.link.retryAt.Add(-time.Millisecond)))
-		if early.link.fetching {
-			t.Errorf("asked before the time")
+		if early.link.feed != nil {
+			t.Errorf("connected before the time")
 		}
 		now = m.link.retryAt
-		if m = after(m, tickMsg(now)); !m.link.fetching {
-			t.Fatalf("did not ask when it was time")
+		if m = after(m, tickMsg(now)); m.link.feed == nil {
+			t.Fatalf("did not connect when it was time")
 		}
 		m = after(m, failure(now))
 	}
-	m = after(m, mixed())
+	m = after(m, tickMsg(m.link.retryAt), mixed())
 	if m.link.failures != 0 || !strings.Contains(frame(m), "LIVE") {
 		t.Errorf("an answer does not end the backoff:\n%s", frame(m))
 	}
 }
 
-func TestOnePollAtATime(t *testing.T) {
-	m := screen(80, 24) // a poll is under way
-	if !m.link.fetching {
-		t.Fatal("the first tick asks nothing")
+// TestReconnectGoesOnWhereItWas: the next connection asks for what came after the last event, and what the daemon then
+// tells is merged; a daemon that knows nothing of that event starts anew.
+func TestReconnectGoesOnWhereItWas(t *testing.T) {
+	l := fixture.Loops()[4]
+	l.Decision.Value, l.Decision.At = 55, fixture.Now.Add(5*time.Second)
+	m := screen(120, 30, mixed(), heard(began, api.Event{Seq: 1007, Loop: &l}, api.Event{}), failure(began))
+	source := &counting{}
+	m.source = source
+	next, cmd := m.Update(tickMsg(m.link.retryAt))
+	m = next.(Model)
+	runs(cmd)
+	if got := source.after.Load(); got != 1007 {
+		t.Errorf("asked for what came after %d, want 1007", got)
 	}
-	m = after(m, mixed(), tickMsg(began.Add(time.Second)))
-	m.link.lastOK = began
-	for i := 2; i <= 10; i++ {
-		next, _ := m.Update(tickMsg(began.Add(time.Duration(i) * time.Second)))
-		m = next.(Model)
+	m.link.feed = testFeed
+	again := changed(func(s *api.Snapshot) { s.Complete = true; s.Loops[4] = l })
+	again.events[0].Seq = 1020
+	if m = after(m, again); m.link.seq != 1020 || !strings.Contains(frame(m), " 55 ") {
+		t.Errorf("seq %d\n%s", m.link.seq, frame(m))
 	}
-	if got := frame(m); !strings.Contains(got, "STALE 10s, waiting for an answer") {
+	other := mixed() // its numbers are lower, and it does not know 1020
+	if m = after(m, other); m.link.seq != 1000 {
+		t.Errorf("another daemon counts from 1000, the next connection would ask for %d", m.link.seq)
+	}
+	// A message of a connection that was given up changes nothing.
+	stray := mixed()
+	stray.feed = &feed{}
+	stray.events[0].Snapshot.Loops = nil
+	if m = after(m, stray, endedMsg{feed: stray.feed, err: errUnreachable}); len(m.data.Loops) != 10 || m.link.err != nil {
+		t.Error("a connection that was given up is still listened to")
+	}
+}
+
+// runs starts what a command batches, and does not wait for what it returns.
+func runs(cmd tea.Cmd) {
+	if cmd == nil {
+		return
+	}
+	done := make(chan tea.Msg, 1)
+	go func() { done <- cmd() }()
+	select {
+	case msg := <-done:
+		if batch, ok := msg.(tea.BatchMsg); ok {
+			for _, c := range batch {
+				runs(c)
+			}
+		}
+	case <-time.After(50 * time.Millisecond):
+	}
+}
+
+func TestSilenceShows(t *testing.T) {
+	m := after(screen(80, 24), mixed())
+	for i := range 5 {
+		m = after(m, tickMsg(began.Add(time.Duration(i)*time.Second)))
+	}
+	if got := frame(m); !strings.Contains(got, "LIVE") {
+		t.Errorf("a daemon that decides once a minute looks dead:\n%s", got)
+	}
+	if got := frame(after(m, tickMsg(began.Add(10*time.Second)))); !strings.Contains(got, "STALE 10s, waiting for a sign") {
 		t.Errorf("a daemon that hangs does not show:\n%s", got)
+	}
+	if got := frame(after(m, heard(began.Add(11*time.Second), api.Event{}))); !strings.Contains(got, "LIVE") {
+		t.Errorf("a heartbeat is no sign of life:\n%s", got)
+	}
+}
+
+// TestEventsChangeWhatTheyTellOf: a decision its loop, a status the header, nothing else.
+func TestEventsChangeWhatTheyTellOf(t *testing.T) {
+	l := fixture.Loops()[4]
+	l.Decision.Value, l.Decision.At = 55, fixture.Now.Add(5*time.Second)
+	stranger := l
+	stranger.Service = "removed by a reload"
+	status := fixture.Status()
+	status.Leader.Term = 42
+	before := screen(120, 30, mixed())
+	was := frame(before)
+	got := frame(after(before, heard(began, api.Event{Status: &status}, api.Event{Seq: 1001, Loop: &l},
+		api.Event{Seq: 1002, Loop: &stranger})))
+	for _, part := range []string{" 55 ", "(term 42)", "14:03:32 UTC", "~ HOLD 36s"} {
+		if !strings.Contains(got, part) {
+			t.Errorf("the screen does not show %q:\n%s", part, got)
+		}
+	}
+	if strings.Contains(got, "removed") {
+		t.Errorf("a loop appears out of nowhere:\n%s", got)
+	}
+	if frame(before) != was {
+		t.Error("the model before has changed as well")
+	}
+}
+
+func TestSparkline(t *testing.T) {
+	at := func(ago time.Duration) time.Time { return fixture.Now.Add(-ago) } // 14:03:27, in the step from 14:03:00
+	var s spark
+	for _, p := range []struct {
+		ago                time.Duration
+		measured, setpoint control.Number
+	}{
+		{time.Hour, 9, 1}, {4 * time.Minute, 0, 1}, {2 * time.Minute, 0.5, 1}, {time.Minute, 1, 1}, {59 * time.Second, 0.1, 1},
+		{30 * time.Second, 2, 1}, {3 * time.Minute, none, 1}, {time.Second, 1.2, 1}, {0, 7, 0},
+	} {
+		s.add(at(p.ago), p.measured, p.setpoint)
+	}
+	for ago, want := range map[time.Duration]string{
+		0: " ▁   ▂ ▄█▅", -30 * time.Second: "▁   ▂ ▄█▅ ", -time.Hour: "          ",
+	} {
+		if got := s.draw(at(ago)); got != want {
+			t.Errorf("%s later: %q, want %q", -ago, got, want)
+		}
+	}
+	if got := (*spark)(nil).draw(fixture.Now); got != "" {
+		t.Errorf("a loop without a past: %q", got)
+	}
+	m := screen(120, 30, mixed(), pastMsg{fixture.History()}, changed(func(s *api.Snapshot) { s.Loops = s.Loops[:2] }))
+	if len(m.sparks) != 2 {
+		t.Errorf("%d sparklines for 2 loops", len(m.sparks))
 	}
 }
 
 func TestLoopWithoutNewDecisionsLooksOld(t *testing.T) {
-	stuck := mixed()
-	stuck.data.Loops[3].Decision.At = fixture.Now.Add(-95 * time.Second)
+	stuck := changed(func(s *api.Snapshot) { s.Loops[3].Decision.At = fixture.Now.Add(-95 * time.Second) })
 	if got := frame(screen(80, 24, stuck)); !strings.Contains(got, "= STEADY 1m old") {
 		t.Errorf("a loop whose last decision is 95s old looks fresh:\n%s", got)
 	}
@@ -206,26 +306,27 @@ func TestLoopWithoutNewDecisionsLooksOld(t *testing.T) {
 // sequences, bidirectional overrides.
 func TestForeignTextCannotDriveTheTerminal(t *testing.T) {
 	const evil = "a\x1b[2J\x1b]0;owned\x07b\nc\td\u009b31me\u202ef\u200bg\x00h\xffi\x7f"
-	hostile := mixed()
-	l := &hostile.data.Loops[0]
+	raw := Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}
+	l := &raw.Loops[0]
 	l.Service, l.Decision.Reason, l.Decision.Detail = evil, evil, evil
 	l.Decision.State, l.Mode, l.Decision.HoldReason, l.Decision.Bound = evil, evil, evil, evil
 	l.Decision.Terms.Law, l.Decision.Terms.Event, l.Decision.Gates.FloorTest = evil, evil, evil
 	l.Decision.Inputs.Outliers = []string{evil}
 	l.Published.Key, l.Published.Error = evil, evil
-	s := &hostile.data.Status
+	s := &raw.Status
 	s.Version, s.Instance, s.Leader.Instance, s.Config.Hash = evil, evil, evil, evil
 	s.Prometheus = api.Dependency{Address: evil, Error: evil}
 	s.Loops = map[control.State]int{evil: 1}
+	s.Warnings, s.Config.Error = []string{evil}, evil
 
-	hostile.data.clean()
-	for state := range hostile.data.Status.Loops {
+	hostile := snapshot(raw.Status, raw.Loops)
+	for state := range hostile.events[0].Snapshot.Status.Loops {
 		checkClean(t, string(state))
 	}
 	for _, m := range []Model{
 		screen(120, 30, hostile),
-		screen(80, 24, hostile, fetchedMsg{at: began, err: errors.New(evil)}),
-		screen(80, 24, fetchedMsg{at: began, err: errors.New(evil)}),
+		screen(80, 24, hostile, endedMsg{feed: testFeed, at: began, err: errors.New(evil)}),
+		screen(80, 24, endedMsg{feed: testFeed, at: began, err: errors.New(evil)}),
 	} {
 		for line := range strings.SplitSeq(ansi.Strip(m.View().Content), "\n") {
 			checkClean(t, line)
@@ -235,7 +336,6 @@ func TestForeignTextCannotDriveTheTerminal(t *testing.T) {
 		}
 	}
 	var table bytes.Buffer
-	raw := mixed().data
 	raw.Loops[0].Service, raw.Loops[0].Decision.Reason = evil, evil
 	if err := WriteTable(&table, raw); err != nil {
 		t.Fatal(err)
@@ -258,9 +358,10 @@ func checkClean(t *testing.T, line string) {
 }
 
 func TestWideCharactersKeepTheColumns(t *testing.T) {
-	wide := mixed()
-	wide.data.Loops[0].Service = "結帳サービス決済基盤"
-	wide.data.Loops[1].Service = "cafe\u0301"
+	wide := changed(func(s *api.Snapshot) {
+		s.Loops[0].Service = "結帳サービス決済基盤"
+		s.Loops[1].Service = "cafe\u0301"
+	})
 	var columns []int
 	for line := range strings.SplitSeq(ansi.Strip(screen(80, 24, wide).View().Content), "\n") {
 		for _, state := range []string{"~ HOLD", "! AT MAX", "! INFEASIBLE"} {
@@ -272,7 +373,7 @@ func TestWideCharactersKeepTheColumns(t *testing.T) {
 	if len(columns) != 3 || columns[0] != columns[1] || columns[1] != columns[2] {
 		t.Errorf("wide and combining characters shift the column STATE: it starts at %v", columns)
 	}
-	if got := shortName(wide.data.Loops[0], 20); ansi.StringWidth(got) > 20 || !strings.HasSuffix(got, "/concurrency") {
+	if got := shortName(wide.events[0].Snapshot.Loops[0], 20); ansi.StringWidth(got) > 20 || !strings.HasSuffix(got, "/concurrency") {
 		t.Errorf("a wide name is cut to %q", got)
 	}
 }
@@ -293,13 +394,13 @@ func TestUpdateDoesNoIO(t *testing.T) {
 	for i := range 5 {
 		m = after(m, tickMsg(began.Add(time.Duration(i)*time.Second)), mixed())
 	}
-	if n := source.polls.Load(); n != 0 {
+	if n := source.asked.Load(); n != 0 {
 		t.Errorf("Update asked the source %d times", n)
 	}
 }
 
-// TestNothingChangedWritesNothing runs the real renderer against a source whose answers do not change, and counts
-// bytes.
+// TestNothingChangedWritesNothing runs the real renderer against a source that says the same again and again, and counts
+// bytes. A change is then one frame, however many events tell of it.
 func TestNothingChangedWritesNothing(t *testing.T) {
 	source := &counting{}
 	screen := &output{}
@@ -307,15 +408,16 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 	defer hold.Close()
 
 	m := New(t.Context(), source, "http://127.0.0.1:9747", "0.3.0")
-	m.every = time.Millisecond
+	m.every, m.gap = time.Millisecond, time.Millisecond
 	program := tea.NewProgram(m, tea.WithInput(keys), tea.WithOutput(screen), tea.WithWindowSize(120, 30),
 		tea.WithEnvironment([]string{"TERM=xterm-256color"}), tea.WithoutSignals(), tea.WithFPS(120))
 	done := make(chan error, 1)
 	go func() { _, err := program.Run(); done <- err }()
 
 	eventually(t, "the first frame", func() bool { return strings.Contains(screen.String(), "checkout/concurrency") })
-	polls, written := source.polls.Load(), screen.Len()
-	eventually(t, "a hundred more polls", func() bool { return source.polls.Load() >= polls+100 })
+	eventually(t, "the past", func() bool { return strings.Contains(screen.String(), "██") })
+	told, written := source.told.Load(), screen.Len()
+	eventually(t, "a thousand more events", func() bool { return source.told.Load() >= told+1000 })
 	if more := screen.Len() - written; more != 0 {
 		t.Errorf("%d bytes written while nothing changed: %q", more, screen.String()[written:])
 	}
@@ -328,6 +430,49 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 	}
 }
 
+// TestFramesForDataAreFew: events that come all the time are shown in batches, four a second.
+func TestFramesForDataAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		source := &counting{}
+		m := New(ctx, source, "", "")
+		runs := make(chan tea.Msg, 10)
+		do := func(cmd tea.Cmd) {
+			if cmd != nil {
+				go func() { runs <- cmd() }()
+			}
+		}
+		do(m.Init())
+		frames, began := 0, time.Now()
+		for time.Since(began) < 10*time.Second {
+			msg := <-runs
+			if batch, ok := msg.(tea.BatchMsg); ok {
+				for _, c := range batch {
+					do(c)
+				}
+				continue
+			}
+			if _, ok := msg.(heardMsg); ok {
+				frames++
+			}
+			next, cmd := m.Update(msg)
+			m = next.(Model)
+			do(cmd)
+		}
+		if frames < 30 || frames > 41 {
+			t.Errorf("%d frames in 10 s of %d events, want four a second", frames, source.told.Load())
+		}
+		cancel()
+		for range 3 { // the tick, the connection, the wait for its events
+			select {
+			case <-runs:
+			case <-time.After(2 * time.Second):
+			}
+		}
+	})
+}
+
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
@@ -337,26 +482,43 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-type down struct{}
-
-func (down) Status(context.Context) (api.Status, error) { return api.Status{}, errUnreachable }
-func (down) Loops(context.Context) ([]api.Loop, error)  { return nil, errUnreachable }
-
-// counting serves the fixture and counts how often.
+// counting tells of the fixture, again and again, and counts.
 type counting struct {
-	polls atomic.Int64
+	asked atomic.Int64  // calls
+	told  atomic.Int64  // events
+	after atomic.Uint64 // the cursor it was last asked to go on from
 	alert atomic.Bool
 }
 
 func (c *counting) Status(context.Context) (api.Status, error) { return fixture.Status(), nil }
 
-func (c *counting) Loops(context.Context) ([]api.Loop, error) {
-	c.polls.Add(1)
-	loops := fixture.Loops()
-	if c.alert.Load() {
-		loops[4].Decision.Value = 55
+func (c *counting) Loops(context.Context) ([]api.Loop, error) { return fixture.Loops(), nil }
+
+func (c *counting) History(context.Context, time.Duration, time.Duration) (api.History, error) {
+	c.asked.Add(1)
+	return fixture.History(), nil
+}
+
+func (c *counting) Stream(ctx context.Context, after uint64, deliver func(api.Event) error) error {
+	c.asked.Add(1)
+	c.after.Store(after)
+	e := api.Event{Seq: 1000, Snapshot: &api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}}
+	for {
+		if err := deliver(e); err != nil {
+			return err
+		}
+		c.told.Add(1)
+		l := fixture.Loops()[4]
+		if c.alert.Load() {
+			l.Decision.Value = 55
+		}
+		e = api.Event{Seq: e.Seq + 1, Loop: &l}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
 	}
-	return loops, nil
 }
 
 // output is a terminal that only listens.

@@ -53,23 +53,24 @@ type column struct {
 	drop  int // 0: never
 	text  func(l api.Loop, now time.Time) string
 	tone  func(l api.Loop) tone
+	spark bool // the column shows the loop's sparkline
 }
 
 var columns = []column{
 	{title: "LOOP"},
-	{title: "MODE", width: 7, drop: 2,
+	{title: "MODE", width: 7, drop: 3,
 		text: func(l api.Loop, _ time.Time) string { return modeText(l.Mode) }},
 	{title: "MEASURED", width: 8, right: true,
-		text: func(l api.Loop, _ time.Time) string { return seconds(l.Decision.Measured) },
+		text: func(l api.Loop, _ time.Time) string { return measured(l) },
 		tone: func(l api.Loop) tone {
 			if known(l.Decision.Measured) && l.Decision.Measured > l.Decision.Setpoint {
 				return warning
 			}
 			return plain
 		}},
-	{title: "SETPT", width: 7, right: true,
-		text: func(l api.Loop, _ time.Time) string { return seconds(l.Decision.Setpoint) }},
-	{title: "BAD/SLO", width: 11, right: true, drop: 3,
+	{title: "SETPT", width: 6, right: true,
+		text: func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) }},
+	{title: "BAD/SLO", width: 11, right: true, drop: 4,
 		text: func(l api.Loop, _ time.Time) string {
 			bad, budget, _ := badRatio(l)
 			if text := percent(bad); text != unknown {
@@ -84,12 +85,13 @@ var columns = []column{
 			return plain
 		}},
 	{title: "VALUE", width: 8, right: true,
-		text: func(l api.Loop, _ time.Time) string { return value(l.Knob, float64(l.Decision.Value)) }},
-	{title: "MIN..MAX", width: 12, drop: 1,
+		text: func(l api.Loop, _ time.Time) string { return setTo(l, float64(l.Decision.Value)) }},
+	{title: "MIN..MAX", width: 12, drop: 2,
 		text: func(l api.Loop, _ time.Time) string { return bounds(l) }},
 	{title: "STATE", width: 17,
 		text: stateText,
 		tone: func(l api.Loop) tone { return wordOf(l.Decision.State).tone }},
+	{title: "5m", width: sparkCells, drop: 1, spark: true},
 }
 
 const (
@@ -99,15 +101,18 @@ const (
 )
 
 // layout chooses the columns for a screen of w cells, the width of the first, and the gap between columns.
-func layout(w int, loops []api.Loop) (chosen []column, gap int) {
-	chosen = slices.Clone(columns)
+func layout(w int, loops []api.Loop, sparks sparks) (chosen []column, gap int) {
+	chosen = slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return c.spark && sparks == nil })
+	if slices.ContainsFunc(loops, func(l api.Loop) bool { return l.Protect != "" }) {
+		titled(chosen, "MEASURED").width += 2 // "crit 0.04%"
+	}
 	taken := func(gap int) (cells int) {
 		for _, c := range chosen[1:] {
 			cells += gap + c.width
 		}
 		return cells + 1 // the marker
 	}
-	for rank := 1; rank <= 3 && w-taken(1) < loopWidthWanted; rank++ {
+	for rank := 1; rank <= 4 && w-taken(1) < loopWidthWanted; rank++ {
 		chosen = slices.DeleteFunc(chosen, func(c column) bool { return c.drop == rank })
 	}
 	longest := loopWidthLeast
@@ -119,12 +124,19 @@ func layout(w int, loops []api.Loop) (chosen []column, gap int) {
 		gap = 2
 	}
 	chosen[0].width = min(max(w-taken(gap), 1), longest)
-	last := &chosen[len(chosen)-1]
-	if !slices.ContainsFunc(chosen, func(c column) bool { return c.title == "MODE" }) {
-		last.text = stateAndMode
+	state := titled(chosen, "STATE")
+	if titled(chosen, "MODE") == nil {
+		state.text = stateAndMode
 	}
-	last.width = max(last.width, w-taken(gap)-chosen[0].width+last.width)
+	state.width = max(state.width, w-taken(gap)-chosen[0].width+state.width)
 	return chosen, gap
+}
+
+func titled(columns []column, title string) *column {
+	if i := slices.IndexFunc(columns, func(c column) bool { return c.title == title }); i >= 0 {
+		return &columns[i]
+	}
+	return nil
 }
 
 // stateAndMode is the STATE column where there is none for the mode: a move of a loop that publishes nothing must not
@@ -137,9 +149,9 @@ func stateAndMode(l api.Loop, now time.Time) string {
 	return w.glyph + " " + w.word + " (" + string(l.Mode) + ")"
 }
 
-// render draws the head of the table and at most lines loops.
-func (o *overview) render(loops []api.Loop, now time.Time, w, lines int, stale bool) []string {
-	chosen, gap := layout(w, loops)
+// render draws the head of the table and at most lines loops. Without sparks (nil) there is no column for them.
+func (o *overview) render(loops []api.Loop, sparks sparks, now time.Time, w, lines int, stale bool) []string {
+	chosen, gap := layout(w, loops, sparks)
 	space := strings.Repeat(" ", gap)
 
 	row := []string{}
@@ -161,6 +173,10 @@ func (o *overview) render(loops []api.Loop, now time.Time, w, lines int, stale b
 		}
 		row = row[:0]
 		for _, c := range chosen {
+			if c.spark {
+				row = append(row, c.cell(sparks[name(l)].draw(now)))
+				continue
+			}
 			if c.text == nil {
 				row = append(row, c.cell(shortName(l, c.width)))
 				continue

@@ -8,11 +8,12 @@ import (
 	"github.com/charmbracelet/colorprofile"
 )
 
-// framesPerSecond bounds how often the renderer looks for a change. Data comes once a second; this is for keys.
+// framesPerSecond bounds how often the renderer looks for a change. Data comes at most four times a second; this is for
+// keys.
 const framesPerSecond = 20
 
 // Run shows the model until the user quits or the context ends, and restores the terminal, also after a panic in the
-// model or in a poll. Without colour it still uses bold and faint.
+// model or in a command. Without colour it still uses bold and faint.
 func Run(ctx context.Context, model tea.Model, colour bool) error {
 	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond)}
 	if !colour {

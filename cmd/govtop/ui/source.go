@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"reflect"
+	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 )
@@ -11,9 +12,13 @@ import (
 type Source interface {
 	Status(ctx context.Context) (api.Status, error)
 	Loops(ctx context.Context) ([]api.Loop, error)
+	// History returns the past that the sparklines begin with.
+	History(ctx context.Context, since, step time.Duration) (api.History, error)
+	// Stream follows one connection to its end; see api.Client.Stream.
+	Stream(ctx context.Context, after uint64, deliver func(api.Event) error) error
 }
 
-// Snapshot is what one poll brought, and what govtop --once --output json prints.
+// Snapshot is what is shown at one moment, and what govtop --once --output json prints.
 type Snapshot struct {
 	Status api.Status `json:"status"`
 	Loops  []api.Loop `json:"loops"` // sorted by service and knob; never null
@@ -35,9 +40,9 @@ func Fetch(ctx context.Context, source Source) (Snapshot, error) {
 	return Snapshot{Status: status, Loops: loops}, nil
 }
 
-// clean strips every string of the snapshot. It walks the value instead of naming fields, so that a field the API gains
-// later cannot be forgotten here.
-func (s *Snapshot) clean() { cleanStrings(reflect.ValueOf(s)) }
+// clean strips every string of a value that v points to. It walks the value instead of naming fields, so that a field
+// the API gains later cannot be forgotten here.
+func clean(v any) { cleanStrings(reflect.ValueOf(v)) }
 
 func cleanStrings(v reflect.Value) {
 	switch v.Kind() {

@@ -11,7 +11,7 @@ import (
 // WriteTable writes the snapshot as plain text: every column, every loop, its reason under it. It cleans the strings of
 // the snapshot in place.
 func WriteTable(w io.Writer, s Snapshot) error {
-	s.clean()
+	clean(&s)
 	const wide = 1 << 15
 	now := s.Status.Now
 	var text strings.Builder
@@ -27,7 +27,7 @@ func WriteTable(w io.Writer, s Snapshot) error {
 		line("")
 	}
 	table := overview{}
-	for i, row := range table.render(s.Loops, now, wide, len(s.Loops), false) {
+	for i, row := range table.render(s.Loops, nil, now, wide, len(s.Loops), false) {
 		if len(s.Loops) == 0 {
 			break
 		}

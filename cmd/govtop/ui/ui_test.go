@@ -37,6 +37,9 @@ func after(m Model, messages ...tea.Msg) Model {
 	for _, msg := range messages {
 		next, _ := m.Update(msg)
 		m = next.(Model)
+		if m.link.feed != nil {
+			m.link.feed = testFeed
+		}
 	}
 	return m
 }
@@ -59,24 +62,51 @@ func press(keys ...string) []tea.Msg {
 	return messages
 }
 
-func mixed() fetchedMsg {
-	return fetchedMsg{at: began, data: Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}}
+// testFeed stands for the connection that every message in these tests comes through.
+var testFeed = &feed{events: make(chan api.Event), drained: make(chan struct{})}
+
+// heard is a message of the events, as connect delivers them.
+func heard(at time.Time, events ...api.Event) heardMsg {
+	clean(&events)
+	return heardMsg{feed: testFeed, at: at, events: events}
 }
 
-func failure(at time.Time) fetchedMsg { return fetchedMsg{at: at, err: errUnreachable} }
+// snapshot is a message that says everything.
+func snapshot(status api.Status, loops []api.Loop) heardMsg {
+	return heard(began, api.Event{Seq: 1000, Snapshot: &api.Snapshot{Status: status, Loops: loops}})
+}
+
+func mixed() heardMsg { return snapshot(fixture.Status(), fixture.Loops()) }
+
+// changed is mixed with a change of its data.
+func changed(change func(s *api.Snapshot)) heardMsg {
+	s := &api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}
+	change(s)
+	return heard(began, api.Event{Seq: 1000, Snapshot: s})
+}
+
+func failure(at time.Time) endedMsg { return endedMsg{feed: testFeed, at: at, err: errUnreachable} }
 
 // scenes are the states of the screen that the golden frames show, at every size.
 func scenes() map[string][]tea.Msg {
-	empty := mixed()
-	empty.data.Loops = []api.Loop{}
-	blind := mixed()
+	empty := changed(func(s *api.Snapshot) { s.Loops = nil })
 	lost := fixture.Now.Add(-95 * time.Second)
-	blind.data.Status.Prometheus = api.Dependency{
-		Address: "http://localhost:9090", Error: "connect: connection refused", Latency: none, LastOK: &lost,
-	}
-	blind.data.Status.Leader = api.LeaderInfo{}
+	blind := changed(func(s *api.Snapshot) {
+		s.Status.Prometheus = api.Dependency{
+			Address: "http://localhost:9090", Error: "connect: connection refused", Latency: none, LastOK: &lost,
+		}
+		s.Status.Leader = api.LeaderInfo{}
+	})
+	warned := changed(func(s *api.Snapshot) {
+		s.Status.Config.Error = "governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%\n" +
+			"governor.yml:6:5: services.checkout.concurency: unknown key; did you mean \"concurrency\"?"
+		s.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, the configuration says 5s: " +
+			"set timing.scrape_interval to what is true"}
+	})
 	return map[string][]tea.Msg{
-		"mixed":       append([]tea.Msg{mixed()}, press("down", "down", "down", "down")...),
+		"mixed":       append([]tea.Msg{mixed(), pastMsg{fixture.History()}}, press("down", "down", "down", "down")...),
+		"shed":        append([]tea.Msg{mixed(), pastMsg{fixture.History()}}, press("end", "up", "up")...),
+		"warned":      {warned},
 		"empty":       {empty},
 		"unreachable": {failure(began), tickMsg(began.Add(time.Second)), failure(began.Add(time.Second))},
 		"stale":       {mixed(), failure(began.Add(12 * time.Second)), tickMsg(began.Add(13 * time.Second))},

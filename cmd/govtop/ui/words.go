@@ -183,6 +183,35 @@ func value(k control.Knob, v float64) string {
 	return number(control.Number(v))
 }
 
+// measure writes a number in the unit of the loop's measurement and setpoint.
+func measure(l api.Loop, n control.Number) string {
+	if l.MeasuredUnit == api.Share {
+		return percent(float64(n))
+	}
+	return seconds(n)
+}
+
+// measured writes the measurement. A share names the class that it is about: "crit 3.2%" of the critical requests, and of
+// any more important, are refused.
+func measured(l api.Loop) string {
+	text := measure(l, l.Decision.Measured)
+	if l.MeasuredUnit == api.Share && l.Protect != "" && text != unknown {
+		text = fmt.Sprintf("%.4s %s", l.Protect, text)
+	}
+	return text
+}
+
+// setTo writes a value as what it means at the end of its range.
+func setTo(l api.Loop, v float64) string {
+	switch {
+	case l.Knob == control.KnobRate && v >= l.Max:
+		return "off"
+	case l.Knob == control.KnobShed && v >= 1:
+		return "never"
+	}
+	return value(l.Knob, v)
+}
+
 // bounds writes min and max, the unit once.
 func bounds(l api.Loop) string {
 	low := strings.TrimSuffix(value(l.Knob, l.Min), "/s")

@@ -1,0 +1,100 @@
+package ui
+
+import (
+	"math"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// A sparkline shows the last five minutes of a loop's measurement against its setpoint: half height is the setpoint, full
+// height twice as much and beyond, so that lines of different loops compare. A gap is a time without a measurement.
+const (
+	sparkCells = 10
+	sparkStep  = 30 * time.Second
+	sparkSpan  = sparkCells * sparkStep
+)
+
+var sparkLevels = []rune("▁▂▃▄▅▆▇█")
+
+// spark is the past of one loop. For each step of the wall clock it keeps the worst there was.
+type spark struct {
+	cells [sparkCells]float64 // measured ÷ setpoint, by step number modulo sparkCells; 0: nothing measured
+	last  int64               // newest step
+}
+
+func stepOf(t time.Time) int64 { return t.Unix() / int64(sparkStep/time.Second) }
+
+// add takes note of a measurement. What is older than the span, or unknown, leaves no trace.
+func (s *spark) add(at time.Time, measured, setpoint control.Number) {
+	step := stepOf(at)
+	if step <= s.last-sparkCells || !known(measured) || !known(setpoint) || setpoint <= 0 {
+		return
+	}
+	for s.last < step {
+		s.last = max(s.last+1, step-sparkCells)
+		s.cells[s.last%sparkCells] = 0
+	}
+	cell := &s.cells[step%sparkCells]
+	*cell = max(*cell, float64(measured/setpoint), math.SmallestNonzeroFloat64)
+}
+
+// draw draws the span that ends at now.
+func (s *spark) draw(now time.Time) string {
+	if s == nil {
+		return ""
+	}
+	var line strings.Builder
+	for step := stepOf(now) - sparkCells + 1; step <= stepOf(now); step++ {
+		ratio := 0.0
+		if step > s.last-sparkCells && step <= s.last && step >= 0 {
+			ratio = s.cells[step%sparkCells]
+		}
+		if ratio == 0 {
+			line.WriteByte(' ')
+			continue
+		}
+		half := float64(len(sparkLevels) / 2)
+		level := min(max(int(math.Ceil(ratio*half)), 1), len(sparkLevels))
+		line.WriteRune(sparkLevels[level-1])
+	}
+	return line.String()
+}
+
+// sparks are the sparklines of all loops, by name.
+type sparks map[string]*spark
+
+func (s sparks) of(name string) *spark {
+	if s[name] == nil {
+		s[name] = &spark{}
+	}
+	return s[name]
+}
+
+func (s sparks) decided(l api.Loop) {
+	s.of(name(l)).add(l.Decision.At, l.Decision.Measured, l.Decision.Setpoint)
+}
+
+func (s sparks) remember(h api.History) {
+	for _, l := range h.Loops {
+		line := s.of(name(api.Loop{Service: l.Service, Knob: l.Knob}))
+		for _, p := range l.Points {
+			line.add(p.At, p.Measured, p.Setpoint)
+		}
+	}
+}
+
+// keep forgets the loops that are gone.
+func (s sparks) keep(loops []api.Loop) {
+	here := map[string]bool{}
+	for _, l := range loops {
+		here[name(l)] = true
+	}
+	for n := range s {
+		if !here[n] {
+			delete(s, n)
+		}
+	}
+}
