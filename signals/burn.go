@@ -94,6 +94,10 @@ func (b *burnRates) of(s subject, now time.Time) (burn [len(control.BurnRates)]c
 		for i, rates := range control.BurnRates {
 			burn[i].Long = b.reply.burnRate(s, rates.Long, rates.Multiple)
 			burn[i].Short = b.reply.burnRate(s, rates.Short, rates.Multiple)
+			if b.reply.young(s, rates.Long, rates.Short) {
+				burn[i].Long = control.Missing(control.Starting, "hardly more requests in "+promDuration(rates.Long)+
+					" than in "+promDuration(rates.Short)+": the long window does not cover its time yet")
+			}
 		}
 		return burn
 	case b.query == "":
@@ -111,6 +115,17 @@ func (b *burnRates) of(s subject, now time.Time) (burn [len(control.BurnRates)]c
 	}
 	return burn
 }
+
+// young says that the series do not reach far enough back for the long window to be one: after a minute of life an hour
+// shows the same minute, and one bad minute would read as a bad hour.
+func (r reply) young(s subject, long, short time.Duration) bool {
+	inLong, ok := s.read(sigCompleted, r.service(burnSignal(sigCompleted, long), s.Name)).Value()
+	inShort, ok2 := s.read(sigCompleted, r.service(burnSignal(sigCompleted, short), s.Name)).Value()
+	return ok && ok2 && inLong < youngest*inShort
+}
+
+// youngest is how many short windows' worth of requests a long window, twelve times as long, must hold.
+const youngest = 3
 
 // burnRate is the worse of the slow and the failed ratio of a window, each as a multiple of its budget. Where one of
 // them is missing, the other counts only if it exceeds the multiple by itself: the truth can only be worse.

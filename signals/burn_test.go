@@ -48,6 +48,13 @@ func TestBurnRates(t *testing.T) {
 			t.Errorf("long %s", text(b[0].Long))
 		}
 	})
+	t.Run("a minute of life is not a bad hour", func(t *testing.T) {
+		b := of(judged, rec().set("burn_completed_5m", "", "1727").set("burn_bucket_5m", "", "1641").set("burn_failed_5m", "", "43"))
+		isMissing(t, "long", b[0].Long, control.Starting, "does not cover its time yet")
+		if _, ok := b[0].Short.Value(); !ok {
+			t.Errorf("short %s", text(b[0].Short))
+		}
+	})
 	t.Run("nothing found is not nothing burnt", func(t *testing.T) {
 		for _, b := range of(judged, &recording{}) {
 			isMissing(t, "long", b.Long, control.NoData, "guard_latency_seconds_count")
@@ -99,8 +106,11 @@ func TestBurnRatesOfOwnQueries(t *testing.T) {
 	}
 	var rows []row
 	for _, w := range burnWindows() {
-		for signal, v := range map[string]string{sigCompleted: "1000", string(Slow): "100", sigFailed: "150"} {
-			rows = append(rows, row{map[string]string{signalLabel: burnSignal(signal, w)}, [2]any{0, v}})
+		for signal, v := range map[string]int{sigCompleted: 1000, string(Slow): 100, sigFailed: 150} {
+			if w >= time.Hour {
+				v *= 12
+			}
+			rows = append(rows, row{map[string]string{signalLabel: burnSignal(signal, w)}, [2]any{0, fmt.Sprint(v)}})
 		}
 	}
 	b = burning(t, s, replies{{"burn_completed", (&recording{rows: rows}).body()}})
