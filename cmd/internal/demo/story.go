@@ -41,12 +41,12 @@ func Story(duration time.Duration) ([]Act, error) {
 	nothing := func(context.Context, *World) error { return nil }
 	acts := []Act{
 		{"calm", fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
-			1, 12 * time.Second, nothing},
+			1, 10 * time.Second, nothing},
 		{surge, fmt.Sprintf("three times the load: %.0f requests/s, and who is refused or gives up comes back, twice",
 			Surge*BaseLoad), Surge, 20 * time.Second, nothing},
-		{healed, fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad), 1, 14 * time.Second, nothing},
+		{healed, fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad), 1, 12 * time.Second, nothing},
 		{dependency, fmt.Sprintf("a dependency is slow: half of the answers take %d ms longer",
-			dependencyDelay.Milliseconds()), 1, 10 * time.Second,
+			dependencyDelay.Milliseconds()), 1, 14 * time.Second,
 			func(_ context.Context, w *World) error { return w.SlowDependency(true) }},
 		{"prometheus", "the dependency is well again, and Prometheus is lost: governor is blind", 1, 8 * time.Second,
 			func(_ context.Context, w *World) error {

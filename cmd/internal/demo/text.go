@@ -111,11 +111,11 @@ func (l *lines) frame(f Frame) {
 	traffic := func(t Traffic) string {
 		return fmt.Sprintf("%6d%6d%6d%7d", t.Good, t.Late+t.Lost, t.Refused, t.Queue)
 	}
-	limit := "-"
-	if p := f.Loop.Published; p != nil {
-		limit = fmt.Sprintf("%.0f", p.Value)
-	}
 	d := f.Loop.Decision
+	limit := "-"
+	if effective := float64(d.Inputs.EffectiveLimit); !math.IsNaN(effective) {
+		limit = fmt.Sprintf("%.0f", effective)
+	}
 	state := string(d.State)
 	if f.Err != nil {
 		state = "no answer"
@@ -190,7 +190,7 @@ func (r Result) write(out io.Writer) error {
 			1000*r.LatenessSeconds)
 	}
 	fmt.Fprintf(&b, "Again: governor demo --seed=%d --duration=%s\n", r.Seed,
-		time.Duration(r.DurationSeconds*float64(time.Second)).Round(time.Second))
+		time.Duration(r.DurationSeconds*float64(time.Second)))
 	_, err := io.WriteString(out, b.String())
 	return err
 }

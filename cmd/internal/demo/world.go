@@ -41,13 +41,16 @@ const (
 	// grown, and nobody has touched the number.
 	StaticLimit = 1024
 
+	// Places are those of the queue inside either service: it was sized with that limit.
+	Places = StaticLimit
+
 	// What governor may choose from, and where a guard starts.
 	minLimit, maxLimit, fallback = 8, 1024, 64
 )
 
 // What the clients do.
 const (
-	BaseLoad      = 0.6 * Capacity // requests a second
+	BaseLoad      = 0.5 * Capacity // requests a second
 	Surge         = 3.0            // times the base load
 	ClientTimeout = time.Second
 	Retries       = 2
@@ -217,7 +220,7 @@ func (w *World) startTwins(ctx context.Context) error {
 		{&w.Static, "static", []string{"--no-reflex", number("min", StaticLimit), number("max", StaticLimit)}},
 		{&w.Governed, "governed", []string{number("min", minLimit), number("max", maxLimit), number("fallback", fallback)}},
 	} {
-		p, err := plant.New(plant.Settings{Servers: Servers, MeanSeconds: Mean.Seconds()}, w.options.Seed)
+		p, err := plant.New(plant.Settings{Servers: Servers, MeanSeconds: Mean.Seconds(), Places: Places}, w.options.Seed)
 		if err != nil {
 			return err
 		}

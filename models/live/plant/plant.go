@@ -6,7 +6,8 @@
 // Its capacity is N ÷ mean service time: 8 servers of 40 ms carry 200 requests a second, whatever the speed of the
 // machine, because a server sleeps rather than works. A client that gives up does not get its request out of the queue:
 // the request still takes its turn and occupies a server, as it does in a service that does not look at cancellation.
-// That is what makes overload lasting, and worth preventing.
+// That is what makes overload lasting, and worth preventing. A queue may have an end; who finds it full is refused at
+// once, with 503 Service Unavailable.
 package plant
 
 import (
@@ -27,6 +28,8 @@ type Settings struct {
 	// DependencySeconds is added, without occupying a server, to the share DependencyShare of all requests.
 	DependencySeconds float64 `json:"dependency_seconds"`
 	DependencyShare   float64 `json:"dependency_share"`
+	// Places is how many requests can wait, ≥ 0; 0: any number.
+	Places int `json:"places"`
 }
 
 // Validate reports what is out of range.
@@ -40,6 +43,8 @@ func (s Settings) Validate() error {
 		return fmt.Errorf("dependency_seconds %v: expected 0..60", s.DependencySeconds)
 	case !(s.DependencyShare >= 0 && s.DependencyShare <= 1):
 		return fmt.Errorf("dependency_share %v: expected 0..1", s.DependencyShare)
+	case s.Places < 0:
+		return fmt.Errorf("places %d: expected 0 or more", s.Places)
 	}
 	return nil
 }
@@ -68,10 +73,15 @@ func New(s Settings, seed uint64) (*Plant, error) {
 	return &Plant{settings: s, random: rand.New(rand.NewPCG(seed, 0x706c616e74))}, nil
 }
 
-// Serve queues one request and returns when it has been served. There is no way to leave the queue.
-func (p *Plant) Serve() {
+// Serve queues one request and returns true when it has been served, false at once where the queue is full. There is no
+// way to leave the queue.
+func (p *Plant) Serve() bool {
 	j := &job{arrived: time.Now(), done: make(chan struct{})}
 	p.mu.Lock()
+	if places := p.settings.Places; places > 0 && len(p.waiting) >= places {
+		p.mu.Unlock()
+		return false
+	}
 	p.waiting = append(p.waiting, j)
 	p.dispatch(j.arrived)
 	p.mu.Unlock()
@@ -84,6 +94,7 @@ func (p *Plant) Serve() {
 	if slow && wait > 0 {
 		time.Sleep(seconds(wait))
 	}
+	return true
 }
 
 // dispatch puts waiting requests on free servers. A server that became free at the instant free starts the next request
@@ -137,9 +148,12 @@ func (p *Plant) State() State {
 	return State{Settings: p.settings, Waiting: len(p.waiting), Busy: p.busy, Served: p.served}
 }
 
-// ServeHTTP serves one request through the queue and answers 200.
+// ServeHTTP serves one request through the queue and answers 200, or 503 where the queue is full.
 func (p *Plant) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	p.Serve()
+	if !p.Serve() {
+		http.Error(w, "the queue is full", http.StatusServiceUnavailable)
+		return
+	}
 	w.Write([]byte("ok\n"))
 }
 

@@ -27,7 +27,7 @@ func TestCapacityIsServersOverMean(t *testing.T) {
 		var wg sync.WaitGroup
 		const n = 4000
 		for range n {
-			wg.Go(p.Serve)
+			wg.Go(func() { p.Serve() })
 		}
 		wg.Wait()
 		rate := n / time.Since(began).Seconds()
@@ -70,7 +70,7 @@ func TestServersComeAndGoWhileRequestsWait(t *testing.T) {
 		p := newPlant(t, Settings{Servers: 0, MeanSeconds: 0.040})
 		var wg sync.WaitGroup
 		for range 100 {
-			wg.Go(p.Serve)
+			wg.Go(func() { p.Serve() })
 		}
 		time.Sleep(time.Minute)
 		if s := p.State(); s.Waiting != 100 || s.Busy != 0 {
@@ -96,11 +96,38 @@ func TestDependencyDelaysWithoutOccupyingAServer(t *testing.T) {
 		began := time.Now()
 		var wg sync.WaitGroup
 		for range 100 {
-			wg.Go(p.Serve)
+			wg.Go(func() { p.Serve() })
 		}
 		wg.Wait()
 		if took := time.Since(began); took < 10*time.Second || took > 11*time.Second {
 			t.Errorf("a hundred requests took %s, want a little over 10 s: they wait side by side", took)
+		}
+	})
+}
+
+func TestWhoFindsTheQueueFullIsRefusedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlant(t, Settings{Servers: 1, MeanSeconds: 1, Places: 2})
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range 3 { // one is served, two wait
+			wg.Go(func() { p.Serve() })
+			synctest.Wait()
+		}
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != http.StatusServiceUnavailable || time.Since(began) != 0 {
+			t.Errorf("status %d after %s, want 503 at once", w.Code, time.Since(began))
+		}
+		wg.Wait()
+		synctest.Wait()
+		if s := p.State(); s.Served != 3 {
+			t.Errorf("served %d, want the three that found a place", s.Served)
+		}
+		w = httptest.NewRecorder()
+		p.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != http.StatusOK {
+			t.Errorf("status %d once there is room", w.Code)
 		}
 	})
 }
@@ -118,7 +145,7 @@ func TestControlChangesOnlyWhatIsNamed(t *testing.T) {
 	if got, want := p.State().Settings, (Settings{Servers: 4, MeanSeconds: 0.040}); got != want {
 		t.Errorf("settings %+v, want %+v", got, want)
 	}
-	for _, bad := range []string{`{"servers": -1}`, `{"mean_seconds": 0}`, `{"serverz": 1}`, `{`} {
+	for _, bad := range []string{`{"servers": -1}`, `{"mean_seconds": 0}`, `{"places": -1}`, `{"serverz": 1}`, `{`} {
 		if code := put(bad); code != http.StatusBadRequest {
 			t.Errorf("%s: status %d, want 400", bad, code)
 		}
