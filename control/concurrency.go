@@ -346,15 +346,23 @@ func (c *concurrency) news(l *Loop, d *Decision, v *view) bool {
 var newsStep = math.Log(1.2)
 
 // implausible checks throughput against Little's law: X̂·mean requests were in flight on average, and there cannot have
-// been many more than the limit allows. A counter reset seen through two replicas reads as a hundredfold rate.
+// been many more than the limits allow, nor ten times as many as a few samples of them have shown. A counter reset seen
+// through two replicas reads as a hundredfold rate.
 func implausible(v *view, most float64) string {
 	limit, ok := v.limit.Value()
 	if !ok || v.hold != "" {
 		return ""
 	}
-	most = max(most, limit)
-	if inFlight := v.throughput * v.mean; inFlight > 3*most {
-		return fmt.Sprintf("completions x mean latency = %s requests in flight, where the limits allow %s", num(inFlight), num(most))
+	bound := 3 * max(most, limit)
+	if v.sampled > 0 {
+		bound = min(bound, 10*max(v.sampled, fewInFlight))
+	}
+	if inFlight := v.throughput * v.mean; inFlight > bound {
+		return fmt.Sprintf("completions x mean latency = %s requests in flight, where %s were seen and the limit is %s",
+			num(inFlight), num(v.sampled), num(limit))
 	}
 	return ""
 }
+
+// fewInFlight is a number that a handful of samples can miss altogether.
+const fewInFlight = 5

@@ -35,6 +35,7 @@ type view struct {
 	admittedRate float64 // admissions per second, all instances together
 	classes      [Criticalities]struct{ offered, refused sum }
 	inFlight     float64 // per instance; by Little's law where it is not reported
+	sampled      float64 // per instance, as reported; NaN where it is not
 	binding      float64 // share of the window, NaN where it is not reported
 	limit        Reading // effective, per instance
 	reflex       bool    // guards with a reflex of their own are in force
@@ -134,7 +135,7 @@ func (g gate) fresh(v *view, all []Instance) []Instance {
 // gather sums the instances up. A missing reading on one instance makes the sum missing: a part is not the whole.
 func (v *view) gather(ins []Instance, slo SLO) {
 	var offered, refused, byRate, admitted, completed, failed, slow, busy, inFlight, binding, limit sum
-	v.service, v.reflex, v.hang, v.revisions = 0, false, false, v.revisions[:0]
+	v.sampled, v.service, v.reflex, v.hang, v.revisions = math.NaN(), 0, false, false, v.revisions[:0]
 	clear(v.classes[:])
 	for _, in := range ins {
 		offered.add(in.Offered)
@@ -180,6 +181,7 @@ func (v *view) gather(ins []Instance, slo SLO) {
 	}
 	if inFlight.reason == "" {
 		v.inFlight = inFlight.v / n
+		v.sampled = v.inFlight
 	}
 	if binding.reason == "" {
 		v.binding = binding.v / n

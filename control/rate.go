@@ -17,7 +17,7 @@ import (
 // goes well: a probe of fixed slowness locks a service up for an hour after a short loss.
 //
 //	X < A  backlog grows   cut to clip(0.9·G, 0.5, 0.8 of min(X, A, x̂)), at once
-//	X ≈ A  and slow        the same, once a settling time; if it did not help, limiting cannot: say so and put it back
+//	X ≈ A  and still slow  the same, once a settling time; if it did not help, limiting cannot: say so and put it back
 //	X > A  backlog drains  wait
 //	fast                   grow
 //
@@ -39,7 +39,7 @@ type rate struct {
 	cut     rateCut   // the last one made, zero: none since the rate was off
 	asked   rateCut   // proposed in this period
 	crossed time.Time // when the rate came near the last cut again
-	busy    time.Time // when the plant was last cut or seen draining: windows up to one settling time later show it
+	busy    time.Time // when it was last fast, cut or draining: windows up to one settling time later show that, too
 
 	service   float64 // ŝ: the service's own mean latency where limiting did not help, 0: none
 	serviceAt time.Time
@@ -47,9 +47,12 @@ type rate struct {
 
 // rateCut is the situation in which a cut was made.
 type rateCut struct {
-	from    float64 // the rate before it
+	from    float64 // the rate before it, in force
 	to      float64 // and after it
 	carried float64 // what the service completed
+	top     float64 // from, of the first of a run of cuts
+	most    float64 // carried, of that
+	good    float64
 	mean    float64
 }
 
@@ -115,12 +118,15 @@ func (c *rate) decide(l *Loop, t *tick, d *Decision) {
 
 	slow := v.hang || v.mean > float64(d.Setpoint)
 	cut := slow && !yields && c.mayCut(t, d)
-	if slow && yields {
+	switch {
+	case !slow && c.cut.from == 0:
+		c.busy = t.now // it may be slow for a while before it is taken for overload
+	case yields:
 		d.Terms.Event = "yields"
 	}
 	if cut && from <= c.cut.to && c.useless(v) {
 		c.service, c.serviceAt = v.mean, t.now
-		c.want, cut = c.cut.from, false
+		c.want, c.cut = c.cut.top, rateCut{}
 		d.Terms.Event = "restore"
 	} else {
 		c.aimd.AddShare = math.Expm1(c.growth(l, t))
@@ -137,7 +143,10 @@ func (c *rate) decide(l *Loop, t *tick, d *Decision) {
 	}
 	c.constrain(l, t, d)
 	if d.Terms.Event == AIMDDecrease && d.Publish {
-		c.asked = rateCut{from: from, to: float64(d.Value), carried: c.carried(v), mean: v.mean}
+		c.asked = rateCut{from: from, to: float64(d.Value), carried: c.carried(v), good: v.good(), mean: v.mean}
+		if c.asked.top, c.asked.most = from, c.asked.carried; from <= c.cut.to {
+			c.asked.top, c.asked.most = c.cut.top, c.cut.most
+		}
 	}
 	d.State = c.state(d, binding, slow)
 }
@@ -221,10 +230,15 @@ func (c *rate) decreaseTo(v *view, from float64) float64 {
 }
 
 // useless says whether the last cut did not help: less comes in than the service has just carried, no backlog is left,
-// and it is as slow as before. Then the mean is its own.
+// it is as slow as before, and what it does in time has only shrunk with the rate. Then the mean is its own. Where it
+// does nothing in time, the same is said of a run of cuts that has gone down to a fifth.
 func (c *rate) useless(v *view) bool {
-	return !v.hang && v.completedRate() >= (1-rateBalance)*v.admittedRate &&
-		v.admittedRate < (1-rateBalance)*c.cut.carried && v.mean > rateHelped*c.cut.mean
+	admitted, slower := v.admittedRate, v.mean/c.cut.mean
+	if v.hang || v.completedRate() < (1-rateBalance)*admitted || admitted >= (1-rateBalance)*c.cut.carried ||
+		slower < rateHelped || slower > 1/rateHelped {
+		return false
+	}
+	return math.Log(c.cut.good/v.good())/math.Log(c.cut.carried/admitted) > 0.5 || admitted < c.cut.most/5
 }
 
 // growth is the raise a period in ln units.

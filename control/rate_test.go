@@ -158,7 +158,7 @@ func TestRateThatCannotHelpIsPutBack(t *testing.T) {
 func TestRateYieldsToConcurrency(t *testing.T) {
 	spec := checkout()
 	spec.Rate = &RateSpec{Min: 20, Max: 5000}
-	slow := load{rate: 560, refused: 160, mean: 1, p99: 1.4, inFlight: 96, binding: 1, slow: 1}
+	slow := load{rate: 560, refused: 460, mean: 1, p99: 1.4, inFlight: 96, binding: 1, slow: 1}
 	for limit, want := range map[float64]string{96: "acts first", 20: "may act"} {
 		k := newKnobs(t, spec, map[Knob]float64{KnobConcurrency: limit, KnobRate: 5000})
 		k.down = true // the limit stays where it is

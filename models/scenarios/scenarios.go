@@ -109,6 +109,12 @@ func All() []Scenario {
 		rig("dip", "four fifths of the servers lost for 300 s",
 			"what was learned in the loss must not outlast it",
 			during(models.Stage{Servers: Servers / 5, Slowdown: 1})),
+		rig("dipcancel", "the same, and the service drops what its clients have given up",
+			"a backlog that nobody waits for need not be worked off",
+			func(cfg *models.Config) {
+				during(models.Stage{Servers: Servers / 5, Slowdown: 1})(cfg)
+				cfg.CancelPassedOn = true
+			}),
 		highMinimum(),
 		metastable("meta70", 0.7), metastable("meta90", 0.9),
 	)
