@@ -76,7 +76,9 @@ type Elector struct {
 
 	mu       sync.Mutex
 	state    State
-	deadline time.Time // of the leadership, on the monotonic clock
+	deadline time.Time       // of the leadership, on the monotonic clock
+	troubles map[string]bool // reasons that were logged since Consul last did what was asked of it
+	troubled time.Time       // since when
 }
 
 // NewElector returns an Elector; it does nothing before Run.
@@ -95,12 +97,13 @@ func NewElector(client *api.Client, options ElectorOptions) (*Elector, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Elector{
-		client:  client,
-		options: options,
-		log:     log,
-		resign:  make(chan struct{}, 1),
-		orphans: map[string]bool{},
-		state:   State{Since: time.Now()},
+		client:   client,
+		options:  options,
+		log:      log,
+		resign:   make(chan struct{}, 1),
+		orphans:  map[string]bool{},
+		troubles: map[string]bool{},
+		state:    State{Since: time.Now()},
 	}, nil
 }
 
@@ -362,7 +365,7 @@ func (e *Elector) deadlineOf(alive time.Time) time.Time {
 }
 
 // renew keeps the session alive until ctx ends or Consul does not know the session any more. A failure is retried for
-// as long as the leadership lasts: one that is over in a few seconds costs nothing but a few warnings.
+// as long as the leadership lasts: one that is over in a few seconds costs nothing but a warning.
 func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time.Time) error {
 	pause := e.options.TTL / 3
 	for {
@@ -378,11 +381,12 @@ func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time
 			return ctx.Err()
 		case err != nil:
 			pause = e.options.TTL/20 + jitter(e.options.TTL/20)
-			e.log.Warn("Leader's session not renewed; still leading", "err", err, "retry_in", pause)
+			e.failed("Leader's session not renewed; still leading", explain(err, "renew the session", ruleSession), pause)
 			continue
 		case entry == nil:
 			return errors.New("the session is unknown to Consul: it has expired or was destroyed")
 		}
+		e.worked()
 		pause = e.options.TTL / 3
 		select {
 		case renewed <- sent:
@@ -428,7 +432,7 @@ func (e *Elector) giveUp(ctx context.Context, t tenure) {
 			(&api.WriteOptions{}).WithContext(request))
 	}
 	if err != nil {
-		e.log.Warn("Lock not released; it ends with its session", "err", err)
+		e.failed("Lock not released; it ends with its session", err, 0)
 	}
 	_ = e.destroy(ctx, t.session)
 }
@@ -460,7 +464,7 @@ func (e *Elector) destroy(ctx context.Context, session string) error {
 	if _, err := e.client.Session().Destroy(session, (&api.WriteOptions{}).WithContext(ctx)); err != nil {
 		e.orphans[session] = true
 		err = explain(err, "destroy a session of this governor", ruleSession)
-		e.log.Warn("Session not destroyed; it expires by itself", "err", err)
+		e.failed("Session not destroyed; it expires by itself", err, 0)
 		return err
 	}
 	delete(e.orphans, session)
@@ -487,16 +491,51 @@ func (e *Elector) see(holder Holder) {
 }
 
 // standBy notes that this instance could lead if the lock were free.
-func (e *Elector) standBy() { e.update(func(s *State) { s.Err = nil }) }
+func (e *Elector) standBy() {
+	e.update(func(s *State) { s.Err = nil })
+	e.worked()
+}
 
 func (e *Elector) cannot(err error, pause time.Duration) {
 	if errors.Is(err, errTaken) || errors.Is(err, errNotYet) { // an ordinary race
-		e.update(func(s *State) { s.Err = nil })
+		e.standBy()
 		e.log.Debug("Lock not acquired", "err", err)
 		return
 	}
 	e.update(func(s *State) { s.Err = err })
-	e.log.Warn("Cannot compete for the leader's lock; standing by", "err", err, "retry_in", pause.Round(time.Millisecond))
+	e.failed("Cannot compete for the leader's lock; standing by", err, pause)
+}
+
+// failed logs what Consul did not do. An outage is one story, however many requests it costs: each reason is a warning
+// once until something works again; what repeats it is for those who debug.
+func (e *Elector) failed(what string, err error, pause time.Duration) {
+	why := cause(err)
+	e.mu.Lock()
+	level := slog.LevelWarn
+	if e.troubles[why] {
+		level = slog.LevelDebug
+	}
+	if len(e.troubles) == 0 {
+		e.troubled = time.Now()
+	}
+	e.troubles[why] = true
+	e.mu.Unlock()
+	args := []any{"err", err}
+	if pause > 0 {
+		args = append(args, "retry_in", pause.Round(time.Millisecond))
+	}
+	e.log.Log(context.Background(), level, what, args...)
+}
+
+// worked ends what failed began.
+func (e *Elector) worked() {
+	e.mu.Lock()
+	over, lasted := len(e.troubles) > 0, time.Since(e.troubled)
+	clear(e.troubles)
+	e.mu.Unlock()
+	if over {
+		e.log.Info("Consul works again", "after", lasted.Round(time.Millisecond))
+	}
 }
 
 func (e *Elector) lead(fence Fence, deadline time.Time) {
@@ -509,6 +548,7 @@ func (e *Elector) lead(fence Fence, deadline time.Time) {
 			Since:   time.Now(),
 		}
 	})
+	e.worked()
 	e.log.Info("Leading", "epoch", fence.Epoch)
 }
 

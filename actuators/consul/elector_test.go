@@ -1,6 +1,7 @@
 package consul_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,19 +51,21 @@ type governor struct {
 	client *api.Client
 	stop   func()
 	active atomic.Bool // whether its lead function runs
+	log    *bytes.Buffer
 }
 
 // newGovernor starts an Elector, its link with the fault, if one is given, from the first request.
 func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Duration,
 	faults ...func(http.ResponseWriter, *http.Request) bool) *governor {
 	t.Helper()
-	g := &governor{link: &link{store: store}}
+	g := &governor{link: &link{store: store}, log: &bytes.Buffer{}}
 	for _, fault := range faults {
 		g.link.fail(fault)
 	}
 	g.client = consultest.ClientOf(g.link)
 	var err error
-	g.Elector, err = consul.NewElector(g.client, consul.ElectorOptions{Instance: name, API: "http://" + name, TTL: ttl})
+	g.Elector, err = consul.NewElector(g.client, consul.ElectorOptions{Instance: name, API: "http://" + name, TTL: ttl,
+		Logger: slog.New(slog.NewTextHandler(g.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +258,69 @@ func TestOutageEndsTheLeadAndNeverStrandsTheLock(t *testing.T) {
 		}
 		if sessions := store.Sessions(); len(sessions) != 1 {
 			t.Errorf("sessions %v, want the leader's only", sessions)
+		}
+	})
+}
+
+// An outage is one warning at its beginning and one line at its end, not one for every retry.
+func TestOutageIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"errors": noLeader, "no answers": hang,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := consultest.NewFake()
+				a, b := newGovernor(t, store, "a", 15*time.Second), newGovernor(t, store, "b", 15*time.Second)
+				advance(2*time.Second, func(time.Duration) {})
+				if b.State().Leading {
+					a, b = b, a
+				}
+				for range 2 { // the second outage is news again
+					leads := a.State().Leading
+					a.log.Reset()
+					b.log.Reset()
+					a.link.fail(fault)
+					b.link.fail(fault)
+					advance(5*time.Minute, func(time.Duration) {})
+					a.link.mend()
+					b.link.mend()
+					advance(time.Minute, func(time.Duration) {})
+					for _, g := range []*governor{a, b} {
+						most := 1
+						if (g == a) == leads {
+							most = 3 // the session is not renewed, the lead is over, the lock cannot be had
+						}
+						text := g.log.String()
+						if n := strings.Count(text, "level=WARN"); n < 1 || n > most {
+							t.Errorf("%d warnings in five minutes, want 1 to %d:\n%s", n, most, text)
+						}
+						if n := strings.Count(text, "Consul works again"); n != 1 {
+							t.Errorf("the end is told %d times:\n%s", n, text)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// Any web server says 404, which must not pass for a key that does not exist: the operator has the wrong address.
+func TestAddressThatIsNotConsulsIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newGovernor(t, consultest.NewFake(), "a", 10*time.Second, func(w http.ResponseWriter, r *http.Request) bool {
+			http.NotFound(w, r)
+			return true
+		})
+		advance(5*time.Second, func(time.Duration) {})
+		const hint = "is this the address of a Consul agent's HTTP API?"
+		if err := a.State().Err; err == nil || !strings.Contains(err.Error(), hint) {
+			t.Errorf("%v, want the hint %q", err, hint)
+		}
+		setting := consultest.Setting("checkout", 40, 1, actuators.Setting{})
+		_, err := consul.NewPublisher(a.client, actuators.Keys{}, consul.PublisherOptions{}).
+			Publish(t.Context(), consul.Fence{Key: "governor/leader", Session: "s", Epoch: 1}, setting, 0)
+		if err == nil || !strings.Contains(err.Error(), hint) {
+			t.Errorf("%v, want the hint %q", err, hint)
 		}
 	})
 }

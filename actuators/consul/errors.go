@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -12,6 +14,9 @@ import (
 // ErrDenied marks errors of a token that lacks a permission. The message names the rule that is missing; see
 // docs/consul-acl.md for the whole policy.
 var ErrDenied = errors.New("permission denied")
+
+// errNotConsul marks an answer without the headers that Consul sends even where it has nothing to say.
+var errNotConsul = errors.New("the answer is not Consul's: is this the address of a Consul agent's HTTP API?")
 
 // The rules that governor and guard need, as they are written in a Consul ACL policy.
 const (
@@ -36,7 +41,37 @@ func explain(err error, attempted, rule string) error {
 		return fmt.Errorf("%s: the node of the Consul agent is not registered yet, as just after its start: %w",
 			attempted, err)
 	}
-	return fmt.Errorf("%s: %w", attempted, err)
+	return fmt.Errorf("%s: %w", attempted, hinted(err))
+}
+
+// hinted adds what to check to an answer that no Consul gives.
+func hinted(err error) error {
+	status, _ := errors.AsType[api.StatusError](err)
+	switch text := err.Error(); {
+	case errors.Is(err, errNotConsul):
+		return err
+	case status.Code == http.StatusNotFound, status.Code == http.StatusMethodNotAllowed,
+		status.Code == http.StatusNotImplemented, strings.Contains(text, "404 page not found"),
+		strings.Contains(text, "invalid character '<'"):
+		return fmt.Errorf("%w (is this the address of a Consul agent's HTTP API?)", err)
+	case strings.Contains(text, "HTTP response to HTTPS client"), strings.Contains(text, "HTTP request to an HTTPS"):
+		return fmt.Errorf("%w (http or https? check the scheme of Consul's address)", err)
+	}
+	return err
+}
+
+var sourcePort = regexp.MustCompile(`:\d+->`)
+
+// cause is what the requests of one outage have in common: the error without the request, where what was asked does not
+// matter because nothing came back or the server failed, and without the connection's own port.
+func cause(err error) string {
+	text := err.Error()
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		text = request.Err.Error()
+	} else if status, ok := errors.AsType[api.StatusError](err); ok && status.Code >= 500 {
+		text = status.Error()
+	}
+	return sourcePort.ReplaceAllString(text, "->")
 }
 
 // denied recognises a refusal by ACL. Not every call of consul/api keeps the status code: renew has it in the text

@@ -58,6 +58,9 @@ func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, er
 		f.index = 0
 		return nil, false, err
 	}
+	if pair == nil && meta.LastIndex == 0 && !meta.KnownLeader {
+		return nil, false, errNotConsul // any web server says 404, and it would pass for a key that does not exist
+	}
 
 	changed = !f.answered || f.exists != (pair != nil)
 	if pair != nil {

@@ -216,7 +216,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 		return fail(ErrTooLarge, err) // 413: consul/api keeps only the text
 	case err != nil:
 		// Time-out, cut connection, 500: Consul may or may not have committed, or may still.
-		return fail(ErrUnknown, err)
+		return fail(ErrUnknown, hinted(err))
 	case ok && len(answer.Results) == 2 && answer.Results[write].KV != nil:
 		return answer.Results[write].KV.ModifyIndex, nil
 	case ok:
