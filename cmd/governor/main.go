@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
 )
 
 // Exit codes.
@@ -41,7 +43,10 @@ service, or the sidecar in front of it, obeys.
 A new service starts in shadow: governor shows what it would do, and does
 nothing. govtop shows all loops.`
 
-func main() { os.Exit(governor(os.Args[1:])) }
+func main() {
+	version.Version = api.Version() // everywhere the same word for a build that was not stamped with one
+	os.Exit(governor(os.Args[1:]))
+}
 
 // command is what a sub-command does, until it is done, its context ends or a signal comes.
 type command func(context.Context, *slog.Logger) error

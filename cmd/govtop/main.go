@@ -31,6 +31,7 @@ const (
 )
 
 func main() {
+	version.Version = api.Version() // everywhere the same word for a build that was not stamped with one
 	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
 		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
 	app.UsageWriter(os.Stdout)

@@ -132,7 +132,7 @@ func TestExitCodes(t *testing.T) {
 			}
 		})
 	}
-	if out, _, code := call(t, "--version"); code != exitOK || !strings.Contains(out, "govtop") {
+	if out, _, code := call(t, "--version"); code != exitOK || !strings.HasPrefix(out, "govtop, version devel") {
 		t.Errorf("--version: exit code %d, %q", code, out)
 	}
 }

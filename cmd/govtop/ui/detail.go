@@ -39,7 +39,7 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	for _, line := range why {
 		out = append(out, " "+line)
 	}
-	for _, line := range []string{inputs(l, w-1), terms(d, w-1), gates(d, w-1), published(l, now, w-1)} {
+	for _, line := range []string{inputs(l, w-1), terms(l, w-1), gates(d, w-1), published(l, now, w-1)} {
 		out = append(out, " "+line)
 	}
 	out = out[:min(len(out), lines)]
@@ -91,7 +91,8 @@ func inputs(l api.Loop, w int) string {
 }
 
 // terms are what the controller added up.
-func terms(d control.Decision, w int) string {
+func terms(l api.Loop, w int) string {
+	d := l.Decision
 	t := d.Terms
 	bound := ""
 	if d.Bound != "" {
@@ -109,7 +110,7 @@ func terms(d control.Decision, w int) string {
 	if known(d.Ceiling) && d.Ceiling > 0 {
 		ceiling = "ceiling " + number(d.Ceiling)
 	}
-	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, "raw "+value(d.Knob, float64(d.Raw)), bound, ceiling)
+	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, "raw "+value(d.Knob, float64(d.Raw))+" in "+bounds(l), bound, ceiling)
 }
 
 // gates are the findings made before the controller was asked.

@@ -150,6 +150,9 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 	if done.Err != nil {
 		failure = done.Err.Error()
 	}
+	if done.Kind == Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
+		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.setting.Reason)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range ds {
@@ -212,6 +215,8 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 	}
 
 	switch {
+	case done.Kind == Change && !d.Publish:
+		// Written for another knob, or for bounds that changed.
 	case done.Kind == Change:
 		log.Info("decision", "state", d.State, "from", float64(d.From), "value", float64(d.Value), "reason", d.Reason)
 		rec.wanted = control.Number(math.NaN())

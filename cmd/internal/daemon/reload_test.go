@@ -122,6 +122,9 @@ func TestReloadedBoundsHoldWithoutAMeasurement(t *testing.T) {
 		if n := len(w.kv.writes()) - writes; n != 1 || !strings.Contains(now.Reason, "configuration") {
 			t.Errorf("%d writes because %q, want one: a hold renews no lease", n, now.Reason)
 		}
+		if n := strings.Count(w.log.String(), "msg=\"Setting written\""); n != 1 {
+			t.Errorf("logged %d times, want once:\n%s", n, &w.log)
+		}
 		if l := g.loopOf(t, "checkout", control.KnobConcurrency); float64(l.Decision.Value) != 50 {
 			t.Errorf("the loop holds %v", l.Decision.Value)
 		}
