@@ -21,13 +21,14 @@ each = failed=; for module in $(MODULES); do \
 	done; \
 	test -z "$$failed" || { echo "failed in:$$failed" >&2; exit 1; }
 
-# Everything but the end-to-end tests: those put a real load on the machine, so they run alone and never from the cache.
-unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e')
+# Everything but the end-to-end tests and those of the demo: they put a real load on the machine, so they run alone and
+# never from the cache.
+unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
 
-.PHONY: help build test race lint demo bench fmt clean servers
+.PHONY: help build test race lint demo demo-real bench fmt clean servers
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/governor and bin/govtop
 	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/governor ./cmd/govtop
@@ -39,7 +40,7 @@ test: servers ## run all tests of all modules, the end-to-end tests on real serv
 	@status=0; \
 	( $(call each,$(call unit,-timeout 5m),go test) ) || status=1; \
 	echo "== .: end to end"; \
-	go test -count=1 -p 1 -timeout 15m ./test/e2e/... || status=1; \
+	go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./test/demo/... || status=1; \
 	exit $$status
 
 race: servers ## run the tests but the end-to-end ones under the race detector (needs a C compiler)
@@ -51,8 +52,11 @@ lint: ## gofmt, go vet and staticcheck on all modules
 	@$(call each,go vet ./...,go vet)
 	@$(call each,go tool -modfile="$(CURDIR)/test/tools/lint/go.mod" staticcheck ./...,staticcheck)
 
-demo: ## one service at three times its capacity, with and without governor, on real servers
-	go run ./test/e2e/demo
+demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
+	go run ./cmd/governor demo $(DEMO)
+
+demo-real: build ## the same on a real Prometheus and a real Consul, found or built
+	go run ./test/demo/real bin/governor demo $(DEMO)
 
 bench: ## run the benchmarks of all modules
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/oklog/run"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/demo"
 )
@@ -56,5 +58,8 @@ func inProcess(ctx context.Context, log *slog.Logger, args ...string) error {
 	if err != nil {
 		return err
 	}
-	return commands[name](ctx, log)
+	if err = commands[name](ctx, log); errors.Is(err, run.ErrSignal) {
+		return context.Canceled // the demo has received the signal, too
+	}
+	return err
 }

@@ -45,7 +45,7 @@ const (
 	Places = StaticLimit
 
 	// What governor may choose from, and where a guard starts.
-	minLimit, maxLimit, fallback = 8, 1024, 64
+	minLimit, maxLimit, fallback = 8, 1024, 32
 )
 
 // What the clients do.
@@ -82,8 +82,8 @@ type Options struct {
 	Seed uint64
 	// Command runs one command line of governor in this process until it ends or ctx does.
 	Command func(ctx context.Context, log *slog.Logger, args ...string) error
-	// Servers to use in place of the embedded ones; "" for those. The demo tells PrometheusURL nothing: whoever runs it
-	// lets it scrape TargetsFile every second.
+	// Servers to use in place of the embedded ones: both, or "" for those. Whoever runs this Prometheus lets it scrape
+	// Targets every second, from TargetsFile or otherwise.
 	PrometheusURL, ConsulAddress string
 	TargetsFile                  string // what is to be scraped, as Prometheus's file discovery reads it; "": not written
 	Dir                          string // for logs and configuration
@@ -349,9 +349,9 @@ func (w *World) run(ctx context.Context, name, url string, args ...string) (stop
 	go func() {
 		defer close(done)
 		err := w.options.Command(running, w.log.With("process", name), args...)
-		if running.Err() == nil && ctx.Err() == nil {
+		if running.Err() == nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			select {
-			case w.failed <- fmt.Errorf("%s ended (governor %s): %w", name, strings.Join(args, " "), err):
+			case w.failed <- fmt.Errorf("governor %s has ended: %v", strings.Join(args, " "), err):
 			default:
 			}
 		}

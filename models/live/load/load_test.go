@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -222,4 +223,100 @@ func TestConfigIsChecked(t *testing.T) {
 			t.Errorf("%v does not say what was attempted", err)
 		}
 	}
+}
+
+func TestClientsTryAgainAfterRefusalsAndTimeOuts(t *testing.T) {
+	hang := func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	refuse := func(*http.Request) (*http.Response, error) { return answer(429) }
+	fail := func(*http.Request) (*http.Response, error) { return answer(500) }
+	serve := func(*http.Request) (*http.Response, error) { return answer(200) }
+	for _, tc := range []struct {
+		name             string
+		attempts         []service
+		outcome          Outcome
+		tried, gaveUp    uint8
+		shortest, within time.Duration
+	}{
+		{"answered at once", []service{serve}, OK, 1, 0, 0, 0},
+		{"refused, then answered", []service{refuse, serve}, OK, 2, 0, 0, 100 * time.Millisecond},
+		{"refused for good", []service{refuse, refuse, refuse, serve}, Refused, 3, 0, 0, 300 * time.Millisecond},
+		{"given up, then answered: too late", []service{hang, serve}, Slow, 2, 1, time.Second, 1100 * time.Millisecond},
+		{"given up, then refused", []service{hang, refuse, refuse}, TimedOut, 3, 1, time.Second, 1300 * time.Millisecond},
+		{"a failure is an answer", []service{refuse, fail, serve}, Failed, 2, 0, 0, 100 * time.Millisecond},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var attempts atomic.Int64
+				g, err := start(t.Context(), Config{
+					URL: "http://service.test/", Timeout: time.Second, SLO: 300 * time.Millisecond,
+					Retries: 2, RetryWait: 100 * time.Millisecond,
+				}, 1, &http.Client{Transport: service(func(r *http.Request) (*http.Response, error) {
+					return tc.attempts[attempts.Add(1)-1](r)
+				})})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for attempts.Load() == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				g.Stop()
+				r := g.Records()[0]
+				if r.Outcome != tc.outcome || r.Attempts != tc.tried || r.GaveUp != tc.gaveUp {
+					t.Errorf("%+v", r)
+				}
+				if r.Latency < tc.shortest || r.Latency > tc.within || r.Last > r.Latency {
+					t.Errorf("took %s, the last attempt %s; want %s to %s", r.Latency, r.Last, tc.shortest, tc.within)
+				}
+			})
+		})
+	}
+}
+
+func TestGeneratorsInStepSendTheSameRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent [2][]Record
+		classes := []Class{
+			{Name: "a", Share: 0.2, Header: http.Header{"Class": {"a"}}}, {Name: "b", Share: 0.8, Header: http.Header{"Class": {"b"}}},
+		}
+		for i, status := range []int{200, 503} { // what becomes of them makes no difference
+			var mu sync.Mutex
+			headers := map[string]int{}
+			g, err := start(t.Context(), Config{
+				URL: "http://service.test/", Seed: 3, Timeout: time.Second, SLO: time.Second, Classes: classes, Retries: i,
+			}, 0, &http.Client{Transport: service(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				headers[r.Header.Get("Class")]++
+				return answer(status)
+			})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			g.SetRateAt(began, 100)
+			time.Sleep(20 * time.Second)
+			at := time.Now()
+			time.Sleep(time.Duration(i) * time.Millisecond) // told a little later, from the same instant on
+			g.SetRateAt(at, 300)
+			time.Sleep(20*time.Second - time.Duration(i)*time.Millisecond)
+			g.Stop()
+			for _, r := range g.Records() {
+				sent[i] = append(sent[i], Record{Due: time.Time{}.Add(r.Due.Sub(began)), Class: r.Class})
+			}
+			if total := headers["a"] + headers["b"]; total != len(sent[i])*(i+1) || headers["a"] < total/10 || headers["a"] > total/3 {
+				t.Errorf("%d requests with headers %v", len(sent[i]), headers)
+			}
+		}
+		if len(sent[0]) < 7000 || len(sent[0]) != len(sent[1]) {
+			t.Fatalf("%d and %d requests", len(sent[0]), len(sent[1]))
+		}
+		for i := range sent[0] {
+			if sent[0][i] != sent[1][i] {
+				t.Fatalf("request %d: %+v and %+v", i, sent[0][i], sent[1][i])
+			}
+		}
+	})
 }

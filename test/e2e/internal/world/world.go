@@ -1,6 +1,6 @@
-// Package world puts together what the end-to-end test and the demo on real servers run: a real Consul, a real
-// Prometheus, services behind guard and behind the sidecar, a twin that nobody governs, and governors, each a process
-// of its own, talking over loopback as they would over a network.
+// Package world puts together what the end-to-end test runs: a real Consul, a real Prometheus, services behind guard and
+// behind the sidecar, a twin that nobody governs, and governors, each a process of its own, talking over loopback as
+// they would over a network.
 //
 //	          ┌──────────── Prometheus, every second ───────────┐
 //	          │ scrapes                                          ▼ queries

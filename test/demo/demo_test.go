@@ -1,0 +1,144 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/seed-de83e32b/governor/test/servers"
+)
+
+// duration is the shortest in which the surge outlasts its first seconds by far: 11 s of it.
+const duration = "60s"
+
+var seeds = []int{1, 2, 3, 4, 5}
+
+// scorecard is the demo's JSON, decoded on its own so that a change of it is noticed.
+type scorecard struct {
+	Seed     uint64  `json:"seed"`
+	Duration float64 `json:"duration_seconds"`
+	Valid    *bool   `json:"valid"`
+	Static   score   `json:"static"`
+	Governed score   `json:"governed"`
+	Optimum  score   `json:"optimum"`
+}
+
+type score struct {
+	Offered         int      `json:"offered"`
+	Good            int      `json:"good"`
+	GoodputRatio    *float64 `json:"goodput_ratio"`
+	AfterRatio      *float64 `json:"after_ratio"`
+	CriticalRatio   *float64 `json:"critical_ratio"`
+	SecondsAboveSLO int      `json:"seconds_above_slo"`
+	P99Seconds      *float64 `json:"p99_seconds"`
+}
+
+func (s score) String() string {
+	show := func(f *float64) string {
+		if f == nil {
+			return "null"
+		}
+		return fmt.Sprintf("%.3f", *f)
+	}
+	return fmt.Sprintf("offered %d, good %d, goodput %s, after %s, critical %s, %d s above the SLO, p99 %s s", s.Offered,
+		s.Good, show(s.GoodputRatio), show(s.AfterRatio), show(s.CriticalRatio), s.SecondsAboveSLO, show(s.P99Seconds))
+}
+
+func (s score) complete() bool {
+	return s.GoodputRatio != nil && s.AfterRatio != nil && s.CriticalRatio != nil && s.P99Seconds != nil
+}
+
+func governor(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes minutes, and the machine for itself")
+	}
+	path := filepath.Join(t.TempDir(), "governor")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../../cmd/governor")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build governor: %v\n%s", err, out)
+	}
+	return path
+}
+
+// play plays the demo until a run counts.
+func play(t *testing.T, binary string, args ...string) scorecard {
+	t.Helper()
+	args = append([]string{"demo", "--headless", "--output=json"}, args...)
+	const tries = 3
+	for range tries {
+		var stderr bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), binary, args...)
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("governor %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+		}
+		if stderr.Len() > 0 {
+			t.Errorf("a headless demo writes to standard error: %s", stderr.Bytes())
+		}
+		var card scorecard
+		if err := json.Unmarshal(out, &card); err != nil {
+			t.Fatalf("the scorecard is not JSON: %v\n%s", err, out)
+		}
+		for name, s := range map[string]score{"static": card.Static, "governed": card.Governed, "optimum": card.Optimum} {
+			if !s.complete() || s.Offered == 0 {
+				t.Fatalf("the score of %s is not complete:\n%s", name, out)
+			}
+		}
+		if card.Valid == nil {
+			t.Fatalf("the scorecard does not say whether it is valid:\n%s", out)
+		}
+		t.Logf("static   %s", card.Static)
+		t.Logf("governed %s", card.Governed)
+		t.Logf("optimum  %s", card.Optimum)
+		if *card.Valid {
+			return card
+		}
+		t.Log("the machine was too busy for this run to count")
+	}
+	t.Fatalf("this machine is too busy: the load generators came too late in %d runs", tries)
+	return scorecard{}
+}
+
+func TestGovernedServesWhoMattersAndComesBack(t *testing.T) {
+	binary := governor(t)
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			card := play(t, binary, fmt.Sprintf("--seed=%d", seed), "--duration="+duration)
+			if card.Seed != uint64(seed) || card.Duration < 60 || card.Duration > 65 {
+				t.Errorf("seed %d, %.1f s: not the run that was asked for", card.Seed, card.Duration)
+			}
+			if r := *card.Governed.AfterRatio; r < 0.95 {
+				t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
+			}
+			if r := *card.Governed.CriticalRatio; r < 0.99 {
+				t.Errorf("governed: %.3f of the critical requests good at three times the load, want at least 0.99", r)
+			}
+			// What the demo tells of the twin has to be true as well.
+			if r := *card.Static.AfterRatio; r > 0.1 {
+				t.Errorf("static: %.3f good after the load was back: it does not stay under, as the story has it", r)
+			}
+		})
+	}
+}
+
+func TestSameOnRealServers(t *testing.T) {
+	binary := governor(t)
+	targets := filepath.Join(t.TempDir(), "targets.json")
+	if err := os.WriteFile(targets, []byte("[]"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	consul := servers.Consul(t)
+	prometheus := servers.Prometheus(t, servers.Config(Discovery(targets)))
+	card := play(t, binary, "--duration=45s", "--prometheus.url="+prometheus.URL(), "--consul.address="+consul.Address(),
+		"--prometheus.targets-file="+targets)
+	if r := *card.Governed.AfterRatio; r < 0.95 {
+		t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
+	}
+}
