@@ -55,8 +55,8 @@ func setupOf(config *configs.Config) (daemon.Setup, error) {
 	}, nil
 }
 
-// reload reads the file again. The connection to Consul is the one thing that a running governor cannot change: its lock,
-// and with it the right to write, hangs on it.
+// reload reads the file again. The connection to Consul is the one thing that a running governor cannot change: its
+// lock, and with it the right to write, hangs on it.
 func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
 	config, err := load(started.File, log)
 	if err != nil {
@@ -65,8 +65,8 @@ func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
 	before, now := started.Consul, config.Consul
 	now.Lease = before.Lease
 	if !reflect.DeepEqual(before, now) {
-		return daemon.Setup{}, errors.New(config.File + ": consul: of this section only lease can change while governor runs: " +
-			"restart it, the standbys first")
+		return daemon.Setup{}, errors.New(config.File +
+			": consul: of this section only lease can change while governor runs: restart it, the standbys first")
 	}
 	return setupOf(config)
 }

@@ -158,7 +158,10 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		var once sync.Once
-		ended <- client.Stream(context.Background(), 0, func(api.Event) error { once.Do(func() { close(streaming) }); return nil })
+		ended <- client.Stream(context.Background(), 0, func(api.Event) error {
+			once.Do(func() { close(streaming) })
+			return nil
+		})
 	}()
 	<-streaming
 	began := time.Now()
@@ -185,7 +188,7 @@ func TestOnlyAnOpenDoorIsClosed(t *testing.T) {
 		return file
 	}
 	users := webConfig("users.yml", "basic_auth_users: {ana: $2y$10$abc}\n")
-	certificates := webConfig("mtls.yml", "tls_server_config: {cert_file: a, client_auth_type: RequireAndVerifyClientCert}\n")
+	certificates := webConfig("mtls.yml", "tls_server_config: {client_auth_type: RequireAndVerifyClientCert}\n")
 	tlsOnly := webConfig("tls.yml", "tls_server_config: {cert_file: a, key_file: b}\n")
 	for _, tc := range []struct {
 		listen, file string
@@ -196,7 +199,9 @@ func TestOnlyAnOpenDoorIsClosed(t *testing.T) {
 		{"vsock://:9747", "", false}, {":9747", users, true}, {":9747", certificates, true}, {":9747", tlsOnly, false},
 		{":9747", filepath.Join(dir, "absent.yml"), false},
 	} {
-		o := runOptions{web: &web.FlagConfig{WebListenAddresses: &[]string{"127.0.0.1:1", tc.listen}, WebConfigFile: &tc.file}}
+		o := runOptions{web: &web.FlagConfig{
+			WebListenAddresses: &[]string{"127.0.0.1:1", tc.listen}, WebConfigFile: &tc.file,
+		}}
 		if err := o.closed(); (err == nil) != tc.open {
 			t.Errorf("%s with %q: %v", tc.listen, filepath.Base(tc.file), err)
 		}

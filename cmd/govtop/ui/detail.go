@@ -110,7 +110,8 @@ func terms(l api.Loop, w int) string {
 	if known(d.Ceiling) && d.Ceiling > 0 {
 		ceiling = "ceiling " + number(d.Ceiling)
 	}
-	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, "raw "+value(d.Knob, float64(d.Raw))+" in "+bounds(l), bound, ceiling)
+	raw := "raw " + value(d.Knob, float64(d.Raw)) + " in " + bounds(l)
+	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, raw, bound, ceiling)
 }
 
 // gates are the findings made before the controller was asked.

@@ -234,7 +234,7 @@ func TestSilenceShows(t *testing.T) {
 	if got := frame(m); !strings.Contains(got, "LIVE") {
 		t.Errorf("a daemon that decides once a minute looks dead:\n%s", got)
 	}
-	if got := frame(after(m, tickMsg(began.Add(10*time.Second)))); !strings.Contains(got, "STALE 10s, waiting for a sign") {
+	if got := frame(after(m, tickMsg(began.Add(10*time.Second)))); !strings.Contains(got, "STALE 10s, waiting") {
 		t.Errorf("a daemon that hangs does not show:\n%s", got)
 	}
 	if got := frame(after(m, heard(began.Add(11*time.Second), api.Event{}))); !strings.Contains(got, "LIVE") {
@@ -274,7 +274,8 @@ func TestSparkline(t *testing.T) {
 		ago                time.Duration
 		measured, setpoint control.Number
 	}{
-		{time.Hour, 9, 1}, {4 * time.Minute, 0, 1}, {2 * time.Minute, 0.5, 1}, {time.Minute, 1, 1}, {59 * time.Second, 0.1, 1},
+		{time.Hour, 9, 1}, {4 * time.Minute, 0, 1}, {2 * time.Minute, 0.5, 1}, {time.Minute, 1, 1},
+		{59 * time.Second, 0.1, 1},
 		{30 * time.Second, 2, 1}, {3 * time.Minute, none, 1}, {time.Second, 1.2, 1}, {0, 7, 0},
 	} {
 		s.add(at(p.ago), p.measured, p.setpoint)
@@ -373,7 +374,8 @@ func TestWideCharactersKeepTheColumns(t *testing.T) {
 	if len(columns) != 3 || columns[0] != columns[1] || columns[1] != columns[2] {
 		t.Errorf("wide and combining characters shift the column STATE: it starts at %v", columns)
 	}
-	if got := shortName(wide.events[0].Snapshot.Loops[0], 20); ansi.StringWidth(got) > 20 || !strings.HasSuffix(got, "/concurrency") {
+	got := shortName(wide.events[0].Snapshot.Loops[0], 20)
+	if ansi.StringWidth(got) > 20 || !strings.HasSuffix(got, "/concurrency") {
 		t.Errorf("a wide name is cut to %q", got)
 	}
 }
@@ -399,8 +401,8 @@ func TestUpdateDoesNoIO(t *testing.T) {
 	}
 }
 
-// TestNothingChangedWritesNothing runs the real renderer against a source that says the same again and again, and counts
-// bytes. A change is then one frame, however many events tell of it.
+// TestNothingChangedWritesNothing runs the real renderer against a source that says the same again and again, and
+// counts bytes. A change is then one frame, however many events tell of it.
 func TestNothingChangedWritesNothing(t *testing.T) {
 	source := &counting{}
 	screen := &output{}

@@ -9,8 +9,9 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// A sparkline shows the last five minutes of a loop's measurement against its setpoint: half height is the setpoint, full
-// height twice as much and beyond, so that lines of different loops compare. A gap is a time without a measurement.
+// A sparkline shows the last five minutes of a loop's measurement against its setpoint: half height is the setpoint,
+// full height twice as much and beyond, so that lines of different loops compare. A gap is a time without a
+// measurement.
 const (
 	sparkCells = 10
 	sparkStep  = 30 * time.Second

@@ -191,8 +191,8 @@ func measure(l api.Loop, n control.Number) string {
 	return seconds(n)
 }
 
-// measured writes the measurement. A share names the class that it is about: "crit 3.2%" of the critical requests, and of
-// any more important, are refused.
+// measured writes the measurement. A share names the class that it is about: "crit 3.2%" of the critical requests,
+// and of any more important, are refused.
 func measured(l api.Loop) string {
 	text := measure(l, l.Decision.Measured)
 	if l.MeasuredUnit == api.Share && l.Protect != "" && text != unknown {

@@ -83,9 +83,9 @@ func (c *Client) Loop(ctx context.Context, service string, knob control.Knob) (L
 	return l, err
 }
 
-// Decisions returns the journal's entries after the cursor since, oldest first, up to 1000 of them. Pass 0 to begin with
-// the oldest that is kept, and then the Next of one answer for what came after it, until an answer is empty. Cursors stay
-// valid when the daemon restarts.
+// Decisions returns the journal's entries after the cursor since, oldest first, up to 1000 of them. Pass 0 to begin
+// with the oldest that is kept, and then the Next of one answer for what came after it, until an answer is empty.
+// Cursors stay valid when the daemon restarts.
 func (c *Client) Decisions(ctx context.Context, since uint64) (Decisions, error) {
 	var d Decisions
 	err := c.get(ctx, &d, url.Values{"since": {strconv.FormatUint(since, 10)}}, "decisions")

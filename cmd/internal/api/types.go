@@ -119,9 +119,9 @@ type Published struct {
 type Record struct {
 	Seq      uint64           `json:"seq"` // grows by one with every entry, and over restarts; the cursor of ?since=
 	Decision control.Decision `json:"decision"`
-	// Wrote says that the Setting was written to the KV in this tick; WriteError why it was not. The decision's own publish
-	// is what the law asks for: a loop that does not enforce asks again in every tick, since its value never comes into
-	// force.
+	// Wrote says that the Setting was written to the KV in this tick; WriteError why it was not. The decision's own
+	// publish is what the law asks for: a loop that does not enforce asks again in every tick, since its value never
+	// comes into force.
 	Wrote      bool   `json:"wrote"`
 	WriteError string `json:"write_error,omitempty"`
 }
@@ -132,8 +132,8 @@ type Decisions struct {
 	Next      uint64   `json:"next"` // the cursor to pass as since
 }
 
-// History answers GET /api/v1/history?since=&step=&service=&knob= and GET /api/v1/loops/{service}/{knob}/history: what the
-// loops did, as far as the journal reaches back, in a form small enough to draw.
+// History answers GET /api/v1/history?since=&step=&service=&knob= and GET /api/v1/loops/{service}/{knob}/history:
+// what the loops did, as far as the journal reaches back, in a form small enough to draw.
 type History struct {
 	Loops []LoopHistory `json:"loops"` // sorted by service and knob
 }

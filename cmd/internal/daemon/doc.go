@@ -17,6 +17,9 @@
 // decision as leader continues where the other stopped. The KV: what is in there is in force; a Setting that somebody
 // edited is adopted, never fought over, and a write that failed is told to the loop as not applied.
 //
+// A reload replaces the workers between two ticks, and hands each service's state to its successor. Whoever watches, a
+// scrape, a page, a stream, is a reader of the Recorder: none can hold up a tick.
+//
 // A dependency that is down is never an exit. Without Prometheus the loops hold, without Consul nothing is written,
 // both are visible in the status, the journal and the metrics, and the values in force stay.
 package daemon

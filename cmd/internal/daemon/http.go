@@ -26,8 +26,8 @@ const (
 	limitMax     = 10_000
 )
 
-// Handler serves the HTTP interface: everything about the loops is read-only, and what changes something is refused where
-// Options.Closed says so, and to pages of other origins that a browser shows.
+// Handler serves the HTTP interface: everything about the loops is read-only, and what changes something is refused
+// where Options.Closed says so, and to pages of other origins that a browser shows.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.Prefix+"/status", d.serveStatus)
@@ -69,7 +69,8 @@ var landing = web.LandingConfig{
 		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, dependencies, configuration"},
 		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
 		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (since, service, knob, limit)"},
-		{Address: api.Prefix + "/history?since=5m", Text: "History", Description: "the same to draw (since, step, service, knob)"},
+		{Address: api.Prefix + "/history?since=5m", Text: "History",
+			Description: "the same to draw (since, step, service, knob)"},
 		{Address: api.Prefix + "/stream", Text: "Stream", Description: "decisions as they are made, as server-sent events"},
 		{Address: "/metrics", Text: "Metrics"},
 		{Address: "/-/healthy", Text: "Healthy", Description: "the process lives"},

@@ -70,7 +70,8 @@ func TestAllKnobsShareOneSetting(t *testing.T) {
 		pass(5 * time.Minute)
 		now := w.kv.stored("checkout")
 		// Half way between threshold and limit is where the queue hovers, hence a limit above the 48 of Little's law.
-		if now.Shed.Threshold != 0.4 || now.Concurrency.Limit < 43 || now.Concurrency.Limit > 80 || now.Rate.PerSecond != 5000 {
+		if now.Shed.Threshold != 0.4 || now.Rate.PerSecond != 5000 ||
+			now.Concurrency.Limit < 43 || now.Concurrency.Limit > 80 {
 			t.Errorf("after 5 minutes of overload: %+v %+v %+v", now.Concurrency, now.Shed, now.Rate)
 		}
 		g.followsTheKV(t, w, "checkout")
@@ -110,7 +111,8 @@ func TestRefusedWriteIsTrackedForEveryKnob(t *testing.T) {
 			g.loopOf(t, "checkout", control.KnobConcurrency), g.loopOf(t, "checkout", control.KnobShed),
 			g.loopOf(t, "gateway", control.KnobRate),
 		} {
-			if l.Published.Error == "" || float64(l.Decision.From) != l.Published.Value || !(l.Decision.Value < l.Decision.From) {
+			if l.Published.Error == "" || float64(l.Decision.From) != l.Published.Value ||
+				!(l.Decision.Value < l.Decision.From) {
 				t.Errorf("%s/%s: from %v to %v, in force is %+v: want one cut from what is in force",
 					l.Service, l.Knob, l.Decision.From, l.Decision.Value, l.Published)
 			}

@@ -238,7 +238,9 @@ func TestReloadsUnderLoad(t *testing.T) {
 		w.sensor.delay = 3 * time.Second // a reload most likely comes in the middle of a query
 		g := w.governor(t, control.Enforce)
 		g.win(1)
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{threeKnobs("checkout"), specOf("search", control.Enforce)}})
+		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{
+			threeKnobs("checkout"), specOf("search", control.Enforce),
+		}})
 		stop := g.start(t)
 		g.listen(t, "")
 		var callers sync.WaitGroup

@@ -12,9 +12,9 @@ import (
 // scrapeObserver is a Sensor that knows how often its data is really scraped, in seconds: a *signals.Group.
 type scrapeObserver interface{ ObservedScrape() control.Reading }
 
-// scrapeWatch compares the scrape interval in the data with the configured one, from which dead time, freshness and every
-// gain derive. It speaks up once, when the difference has stood for three windows: right after a start of the service or
-// a lost scrape the data looks thin for a while.
+// scrapeWatch compares the scrape interval in the data with the configured one, from which dead time, freshness and
+// every gain derive. It speaks up once, when the difference has stood for three windows: right after a start of the
+// service or a lost scrape the data looks thin for a while.
 type scrapeWatch struct {
 	services []string
 	timing   control.Timing

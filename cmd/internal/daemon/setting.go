@@ -127,15 +127,15 @@ func instances(last *actuators.Setting, d control.Decision) int {
 	return known
 }
 
-// resized says whether the rate in force is shared by another number of instances than the Setting says. That is worth a
-// write of its own: twice the instances would admit twice the rate.
+// resized says whether the rate in force is shared by another number of instances than the Setting says. That is
+// worth a write of its own: twice the instances would admit twice the rate.
 func resized(last *actuators.Setting, d control.Decision) bool {
 	return d.Knob == control.KnobRate && last != nil && last.Rate != nil &&
 		last.Rate.PerSecond < last.Rate.Max && instances(last, d) != last.Rate.Instances
 }
 
-// reconfigured says whether a Setting carries other bounds of a knob than the configuration. That is a person's decision,
-// so that it is written though nothing may be measured just now.
+// reconfigured says whether a Setting carries other bounds of a knob than the configuration. That is a person's
+// decision, so that it is written though nothing may be measured just now.
 func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 	if last == nil {
 		return false

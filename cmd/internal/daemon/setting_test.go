@@ -143,8 +143,8 @@ func TestKnobThatDoesNotPublishKeepsItsValues(t *testing.T) {
 	}
 }
 
-// TestRateFollowsItsInstances: per_second is shared, so that another number of instances is worth a write, but only where
-// the rate is on and the count is certain.
+// TestRateFollowsItsInstances: per_second is shared, so that another number of instances is worth a write, but only
+// where the rate is on and the count is certain.
 func TestRateFollowsItsInstances(t *testing.T) {
 	spec := specOf("gateway", control.Enforce)
 	spec.Concurrency, spec.Rate = nil, &control.RateSpec{Min: 100, Max: 5000}
