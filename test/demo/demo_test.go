@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,7 @@ type score struct {
 	GoodputRatio    *float64 `json:"goodput_ratio"`
 	AfterRatio      *float64 `json:"after_ratio"`
 	CriticalRatio   *float64 `json:"critical_ratio"`
+	CriticalGood    *float64 `json:"critical_good_ratio"`
 	SecondsAboveSLO int      `json:"seconds_above_slo"`
 	P99Seconds      *float64 `json:"p99_seconds"`
 }
@@ -45,12 +47,13 @@ func (s score) String() string {
 		}
 		return fmt.Sprintf("%.3f", *f)
 	}
-	return fmt.Sprintf("offered %d, good %d, goodput %s, after %s, critical %s, %d s above the SLO, p99 %s s", s.Offered,
-		s.Good, show(s.GoodputRatio), show(s.AfterRatio), show(s.CriticalRatio), s.SecondsAboveSLO, show(s.P99Seconds))
+	return fmt.Sprintf("offered %d, good %d, goodput %s, after %s, critical %s (good %s), %d s above the SLO, p99 %s s",
+		s.Offered, s.Good, show(s.GoodputRatio), show(s.AfterRatio), show(s.CriticalRatio), show(s.CriticalGood),
+		s.SecondsAboveSLO, show(s.P99Seconds))
 }
 
 func (s score) complete() bool {
-	return s.GoodputRatio != nil && s.AfterRatio != nil && s.CriticalRatio != nil && s.P99Seconds != nil
+	return !slices.Contains([]*float64{s.GoodputRatio, s.AfterRatio, s.CriticalRatio, s.CriticalGood, s.P99Seconds}, nil)
 }
 
 func governor(t *testing.T) string {
@@ -118,7 +121,11 @@ func TestGovernedServesWhoMattersAndComesBack(t *testing.T) {
 				t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
 			}
 			if r := *card.Governed.CriticalRatio; r < 0.99 {
-				t.Errorf("governed: %.3f of the critical requests good at three times the load, want at least 0.99", r)
+				t.Errorf("governed: %.3f of the critical requests served at three times the load, want at least 0.99", r)
+			}
+			// The objective is 99 % within the SLO, and governor steers to its edge: a percent or two may miss it at first.
+			if r := *card.Governed.CriticalGood; r < 0.97 {
+				t.Errorf("governed: %.3f of the critical requests in time at three times the load, want at least 0.97", r)
 			}
 			// What the demo tells of the twin has to be true as well.
 			if r := *card.Static.AfterRatio; r > 0.1 {

@@ -38,10 +38,10 @@ type Score struct {
 	GoodputRatio control.Number `json:"goodput_ratio"`
 	// AfterRatio is the same for the act after the surge, from its first instant on.
 	AfterRatio control.Number `json:"after_ratio"`
-	// CriticalRatio is the share of the critical requests of the surge that were good; CriticalServed the share that were
-	// answered at all.
-	CriticalRatio  control.Number `json:"critical_ratio"`
-	CriticalServed control.Number `json:"critical_served"`
+	// CriticalRatio is the share of the critical requests of the surge that were served: answered before their clients
+	// gave up. CriticalGoodRatio is the share of them that were good.
+	CriticalRatio     control.Number `json:"critical_ratio"`
+	CriticalGoodRatio control.Number `json:"critical_good_ratio"`
 	// SecondsAboveSLO counts the seconds in which more of the attempts that the service admitted were late, failed or
 	// given up than the objective allows, or in which none was answered.
 	SecondsAboveSLO int `json:"seconds_above_slo"`
@@ -86,7 +86,7 @@ func score(records []load.Record, spans []Span) Score {
 	var all Score
 	servable := 0.0
 	nan := control.Number(math.NaN())
-	all.AfterRatio, all.CriticalRatio, all.CriticalServed, all.P99Seconds = nan, nan, nan, nan
+	all.AfterRatio, all.CriticalRatio, all.CriticalGoodRatio, all.P99Seconds = nan, nan, nan, nan
 	for i, t := range tallies {
 		could := min(float64(t.offered), Capacity*spans[i].To.Sub(spans[i].From).Seconds())
 		servable += could
@@ -94,8 +94,8 @@ func score(records []load.Record, spans []Span) Score {
 		all.Good += t.good
 		switch spans[i].Name {
 		case surge:
-			all.CriticalRatio = control.Number(float64(t.criticalGood) / float64(t.critical))
-			all.CriticalServed = control.Number(float64(t.criticalServed) / float64(t.critical))
+			all.CriticalRatio = control.Number(float64(t.criticalServed) / float64(t.critical))
+			all.CriticalGoodRatio = control.Number(float64(t.criticalGood) / float64(t.critical))
 		case healed:
 			all.AfterRatio = control.Number(float64(t.good) / could)
 		}

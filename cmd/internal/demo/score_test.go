@@ -40,7 +40,7 @@ func TestScoreCountsWhatClientsSaw(t *testing.T) {
 	}
 	got := score(records, spans)
 	want := Score{
-		Offered: 9, Good: 4, GoodputRatio: 4.0 / 9, AfterRatio: 0.5, CriticalRatio: 0.25, CriticalServed: 0.5,
+		Offered: 9, Good: 4, GoodputRatio: 4.0 / 9, AfterRatio: 0.5, CriticalRatio: 0.5, CriticalGoodRatio: 0.25,
 		SecondsAboveSLO: 2, P99Seconds: 1,
 	}
 	if got != want {

@@ -164,7 +164,7 @@ func wrap(text string, width int) (lines []string) {
 func (r Result) write(out io.Writer) error {
 	var b strings.Builder
 	row := func(name string, of func(Score) string) {
-		fmt.Fprintf(&b, "%-44s%12s%12s%12s\n", name, of(r.Static), of(r.Governed), of(r.Optimum))
+		fmt.Fprintf(&b, "%-47s%11s%11s%11s\n", name, of(r.Static), of(r.Governed), of(r.Optimum))
 	}
 	percent := func(n control.Number) string {
 		if math.IsNaN(float64(n)) {
@@ -172,14 +172,14 @@ func (r Result) write(out io.Writer) error {
 		}
 		return fmt.Sprintf("%.1f %%", 100*float64(n))
 	}
-	fmt.Fprintf(&b, "\n%-44s%12s%12s%12s\n", "", "static", "governed", "optimum")
-	fmt.Fprintf(&b, "%-44s%12d%12s%12d\n", "concurrency limit", r.StaticLimit, "governor's", r.OptimumLimit)
+	fmt.Fprintf(&b, "\n%-47s%11s%11s%11s\n", "", "static", "governed", "optimum")
+	fmt.Fprintf(&b, "%-47s%11d%11s%11d\n", "concurrency limit", r.StaticLimit, "governor's", r.OptimumLimit)
 	row("requests offered", func(s Score) string { return fmt.Sprint(s.Offered) })
 	row(fmt.Sprintf("good: answered within %d ms", SLO.Milliseconds()), func(s Score) string { return fmt.Sprint(s.Good) })
 	row("good, of what could have been served", func(s Score) string { return percent(s.GoodputRatio) })
 	row("the same after the load was back", func(s Score) string { return percent(s.AfterRatio) })
-	row("critical requests good, of three times the load", func(s Score) string { return percent(s.CriticalRatio) })
-	row("critical requests answered at all, there", func(s Score) string { return percent(s.CriticalServed) })
+	row("critical ones answered, of three times the load", func(s Score) string { return percent(s.CriticalRatio) })
+	row(fmt.Sprintf("  within %d ms", SLO.Milliseconds()), func(s Score) string { return percent(s.CriticalGoodRatio) })
 	row("seconds above the SLO", func(s Score) string { return fmt.Sprint(s.SecondsAboveSLO) })
 	row("99 % of the admitted within", func(s Score) string {
 		return fmt.Sprintf("%.0f ms", 1000*float64(s.P99Seconds))
