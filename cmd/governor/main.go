@@ -67,6 +67,7 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 		name, command := register(app)
 		commands[name] = command
 	}
+	nameFlags(app)
 	return app, logging, commands
 }
 

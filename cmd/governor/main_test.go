@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +50,51 @@ func TestCheckConfigTellsByItsExitCode(t *testing.T) {
 	} {
 		if got := governor(tc.args); got != tc.want {
 			t.Errorf("governor %s: exit code %d, want %d", strings.Join(tc.args, " "), got, tc.want)
+		}
+	}
+}
+
+func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	t.Setenv("CONSUL_HTTP_ADDR", unused(t))
+	absent := filepath.Join(t.TempDir(), "absent.yml")
+	sidecar := func(args ...string) []string {
+		return append([]string{"sidecar", "--service=checkout", "--slo.latency=300ms", "--listen=127.0.0.1:0"}, args...)
+	}
+	for _, tc := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"sidecar", "--service=x", "--slo.latency=300"}, []string{"--slo.latency=300: ", "300ms"}},
+		{[]string{"sidecar", "--service=x", "--slo.latency=3us"}, []string{"--slo.latency=3µs: ", "1ms to 1h"}},
+		{[]string{"sidecar", "--service=a//b", "--slo.latency=1s"}, []string{"--service=a//b: ", "a service name"}},
+		{sidecar("--upstream=127.0.0.1:8080"), []string{"--upstream=127.0.0.1:8080: ", "http://127.0.0.1:8080"}},
+		{sidecar("--limit.max=ten"), []string{"--limit.max=ten: ", "a whole number"}},
+		{sidecar("--limit.min=50", "--limit.max=10"), []string{"--limit.min=50: ", "--limit.max=10"}},
+		{sidecar("--limit.max=10", "--limit.fallback=11"), []string{"--limit.fallback=11: ", "1 to 10"}},
+		{sidecar("--limit.fallback=1001"), []string{"--limit.fallback=1001: ", "1 to 1000"}},
+		{sidecar("--consul.prefix=/"), []string{"--consul.prefix=/: "}},
+		{sidecar("--log.level=loud"), []string{"--log.level=loud: "}},
+		{[]string{"sidecar", "--service=x", "--slo.latency=1s", "--listen=" + taken.Addr().String()},
+			[]string{"choose another --listen"}},
+		{sidecar("--web.listen-address=" + taken.Addr().String()), []string{"choose another --web.listen-address"}},
+		{[]string{"run", "--config.file=" + absent}, []string{"--config.file=" + absent, "copy configs/minimal.yml"}},
+		{[]string{"run", "--config.file=" + write(t, goodConfig), "--web.listen-address=" + taken.Addr().String()},
+			[]string{"is another governor running?", "choose another --web.listen-address"}},
+	} {
+		var log bytes.Buffer
+		err := inProcess(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), tc.args...)
+		for _, want := range tc.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("governor %s: error %v, want it to say %q", strings.Join(tc.args, " "), err, want)
+			}
+		}
+		if strings.Contains(log.String(), "Stopped") {
+			t.Errorf("governor %s: a failed start is logged as an orderly end:\n%s", strings.Join(tc.args, " "), &log)
 		}
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -57,9 +59,12 @@ func runCommand(app *kingpin.Application) (string, command) {
 
 func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	config, err := load(o.configFile, log)
-	if problems, ok := errors.AsType[configs.Problems](err); ok {
+	if absent, ok := errors.AsType[*fs.PathError](err); ok && errors.Is(absent, fs.ErrNotExist) {
+		return fmt.Errorf("--config.file=%s: no such file: copy configs/minimal.yml there, or pass another --config.file",
+			o.configFile)
+	} else if problems, ok := errors.AsType[configs.Problems](err); ok {
 		fmt.Fprintln(os.Stderr, problems)
-		return fmt.Errorf("%d problems in %s", len(problems), o.configFile)
+		return fmt.Errorf("%s is not valid", o.configFile)
 	} else if err != nil {
 		return err
 	}
@@ -114,8 +119,15 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	addReloads(&g, d)
 	addLoops(&g, d, elector)
 	err = g.Run()
-	log.Info("Stopped; the published values stay in force", "why", err)
+	logStop(log, "Stopped; the published values stay in force", err)
 	return err
+}
+
+// logStop logs an orderly end. An error is for whoever gets it returned to say, once.
+func logStop(log *slog.Logger, what string, err error) {
+	if errors.Is(err, run.ErrSignal) || errors.Is(err, context.Canceled) {
+		log.Info(what, "why", err)
+	}
 }
 
 // addLoops runs the loops and the election. On the way out the last tick ends before the lock is released, so that the
@@ -149,7 +161,7 @@ func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *s
 	server.RegisterOnShutdown(end) // a stream would never end by itself
 	g.Add(func() error {
 		if err := web.ListenAndServe(server, flags, log); err != http.ErrServerClosed {
-			return fmt.Errorf("serve HTTP at %v: %w", *flags.WebListenAddresses, err)
+			return listenError("web.listen-address", strings.Join(*flags.WebListenAddresses, ","), err)
 		}
 		return nil
 	}, func(error) {
@@ -158,6 +170,14 @@ func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *s
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	})
+}
+
+// listenError names the flag of an address that cannot be listened at, or was not served to the end.
+func listenError(flag, address string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--%s=%s: %w: is another governor running? if so, choose another --%[1]s", flag, address, err)
+	}
+	return fmt.Errorf("--%s=%s: %w", flag, address, err)
 }
 
 // identity returns the name of this governor among its standbys, and the URL at which others may reach it: a listener

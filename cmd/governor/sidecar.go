@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,11 +75,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 }
 
 func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
-	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
-		return fmt.Errorf("--upstream=%s: expected a URL like http://127.0.0.1:8080", o.upstream)
-	}
-	if err := actuators.ValidPrefix(o.consulPrefix); err != nil {
-		return fmt.Errorf("--consul.prefix=%s: expected %w", o.consulPrefix, err)
+	if err := o.check(); err != nil {
+		return err
 	}
 	o.guard.Logger = log.With("component", "guard")
 	g, err := guard.New(o.guard)
@@ -96,7 +94,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	}
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
-		return fmt.Errorf("--listen=%s: %w", o.listen, err)
+		return listenError("listen", o.listen, err)
 	}
 
 	log.Info("Guarding", "service", o.guard.Service, "listen", listener.Addr(), "upstream", o.upstream.Redacted(),
@@ -107,7 +105,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	group.Add(func() error {
 		if err := traffic.Serve(listener); err != http.ErrServerClosed {
-			return fmt.Errorf("serve %s: %w", o.listen, err)
+			return listenError("listen", o.listen, err)
 		}
 		return nil
 	}, func(error) {
@@ -123,8 +121,41 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
 
 	err = group.Run()
-	log.Info("Stopped", "why", err)
+	logStop(log, "Stopped", err)
 	return err
+}
+
+// check says what the guard would say of its Config, in terms of the flags.
+func (o sidecarOptions) check() error {
+	var errs []error
+	bad := func(flag string, value any, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("--%s=%v: expected "+format, append([]any{flag, value}, args...)...))
+	}
+	g := o.guard
+	if err := actuators.ValidServiceName(g.Service); err != nil {
+		bad("service", g.Service, "%w", err)
+	}
+	if g.SLO < time.Millisecond || g.SLO > time.Hour {
+		bad("slo.latency", g.SLO, "1ms to 1h, the latency that a good request stays within")
+	}
+	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
+		bad("upstream", u, "a URL like http://127.0.0.1:8080")
+	}
+	lo, hi := cmp.Or(g.Min, 1), cmp.Or(g.Max, max(1000, g.Min)) // as guard.Config has them
+	switch {
+	case g.Min < 0:
+		bad("limit.min", g.Min, "0 or more requests in flight")
+	case g.Max < 0:
+		bad("limit.max", g.Max, "0 or more requests in flight")
+	case g.Max > 0 && g.Min > g.Max:
+		bad("limit.min", g.Min, "at most --limit.max=%d", g.Max)
+	case g.Fallback != 0 && (g.Fallback < lo || g.Fallback > hi):
+		bad("limit.fallback", g.Fallback, "0, or a limit from --limit.min to --limit.max, here %d to %d", lo, hi)
+	}
+	if err := actuators.ValidPrefix(o.consulPrefix); err != nil {
+		errs = append(errs, fmt.Errorf("--consul.prefix=%s: %w", o.consulPrefix, err))
+	}
+	return errors.Join(errs...)
 }
 
 // forwarded are the headers, X-Forwarded-For apart, by which proxies further out tell how the client came.

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+)
+
+// namedValue is a flag's value whose errors say which flag it is, what it was given and what it expects: kingpin hands
+// on what strconv says.
+type namedValue struct {
+	kingpin.Value
+	flag, expected string
+}
+
+func (v namedValue) Set(text string) error {
+	err := v.Value.Set(text)
+	switch {
+	case err == nil:
+		return nil
+	case v.expected != "":
+		return fmt.Errorf("--%s=%s: expected %s", v.flag, text, v.expected)
+	default:
+		return fmt.Errorf("--%s=%s: %w", v.flag, text, err)
+	}
+}
+
+// nameFlags makes the errors of all flags name them, where the text of a value can be wrong: any text is good for a
+// string, and a switch has none.
+func nameFlags(app *kingpin.Application) {
+	name := func(clause *kingpin.FlagClause, flag *kingpin.FlagModel) {
+		named := namedValue{Value: flag.Value, flag: flag.Name}
+		if getter, ok := flag.Value.(kingpin.Getter); ok {
+			switch getter.Get().(type) {
+			case time.Duration:
+				named.expected = "a duration with its unit, like 300ms or 30s"
+			case *url.URL:
+				named.expected = "a URL like http://127.0.0.1:8080"
+			case int, uint64:
+				named.expected = "a whole number"
+			default:
+				return
+			}
+		} else if !strings.HasPrefix(flag.Name, "log.") {
+			return
+		}
+		clause.SetValue(named)
+	}
+	for _, flag := range app.Model().Flags {
+		name(app.GetFlag(flag.Name), flag)
+	}
+	for _, cmd := range app.Model().Commands {
+		for _, flag := range cmd.Flags {
+			name(app.GetCommand(cmd.Name).GetFlag(flag.Name), flag)
+		}
+	}
+}
