@@ -230,15 +230,19 @@ func (c *rate) decreaseTo(v *view, from float64) float64 {
 }
 
 // useless says whether the last cut did not help: less comes in than the service has just carried, no backlog is left,
-// it is as slow as before, and what it does in time has only shrunk with the rate. Then the mean is its own. Where it
-// does nothing in time, the same is said of a run of cuts that has gone down to a fifth.
+// it is as slow as before and no larger part of what it does is in time. Then the mean is its own. Of a service that does
+// hardly anything in time that takes a run of cuts down to a fifth: its queue may just be so long that clients give up.
 func (c *rate) useless(v *view) bool {
 	admitted, slower := v.admittedRate, v.mean/c.cut.mean
-	if v.hang || v.completedRate() < (1-rateBalance)*admitted || admitted >= (1-rateBalance)*c.cut.carried ||
-		slower < rateHelped || slower > 1/rateHelped {
+	switch {
+	case v.hang, v.completedRate() < (1-rateBalance)*admitted, admitted >= (1-rateBalance)*c.cut.carried,
+		slower < rateHelped, slower > 1/rateHelped:
 		return false
+	case admitted < c.cut.most/5:
+		return true
 	}
-	return math.Log(c.cut.good/v.good())/math.Log(c.cut.carried/admitted) > 0.5 || admitted < c.cut.most/5
+	inTime := v.good() / v.completedRate()
+	return inTime > 0.1 && inTime < c.cut.good/c.cut.carried/rateHelped
 }
 
 // growth is the raise a period in ln units.
