@@ -44,8 +44,10 @@ const (
 	// Places are those of the queue inside either service: it was sized with that limit.
 	Places = StaticLimit
 
-	// What governor may choose from, and where a guard starts.
-	minLimit, maxLimit, fallback = 8, 1024, 32
+	// What governor may choose from, and where a guard starts: between two and four times what the service needs at
+	// capacity when all is well (8 in flight), and up to the same maximum as the static twin. The minimum is what spares a
+	// service that waits for others, and so needs more in flight, most of a needless cut: a floor test starts there at once.
+	minLimit, maxLimit, fallback = 16, 1024, 32
 )
 
 // What the clients do.
