@@ -10,11 +10,7 @@ import (
 // explain says the whole decision in one line of plain words.
 func explain(d Decision, slo SLO) string {
 	if d.State == Hold {
-		s := "hold " + num(float64(d.Value)) + ": " + string(d.HoldReason)
-		if d.Detail != "" {
-			s += ", " + d.Detail
-		}
-		return s
+		return "hold " + num(float64(d.Value)) + ": " + whyHeld(d)
 	}
 	from, value := float64(d.From), float64(d.Value)
 	var b strings.Builder
@@ -56,7 +52,7 @@ func explain(d Decision, slo SLO) string {
 		b.WriteString("; bound by " + d.Bound)
 	}
 	if d.HoldReason != "" {
-		fmt.Fprintf(&b, "; %s (%s): may tighten only", d.HoldReason, d.Detail)
+		fmt.Fprintf(&b, "; %s: may tighten only", whyHeld(d))
 	}
 	if d.Inputs.Censored {
 		fmt.Fprintf(&b, "; p%s is censored (>= %s, top bucket)", num(100*slo.Objective), millis(d.Inputs.Quantile))
@@ -75,6 +71,18 @@ func explain(d Decision, slo SLO) string {
 		b.WriteString("; outliers: " + strings.Join(d.Inputs.Outliers, ", "))
 	}
 	return b.String()
+}
+
+// whyHeld is the reason to hold with its detail, which may begin with the same word.
+func whyHeld(d Decision) string {
+	why := string(d.HoldReason)
+	switch {
+	case d.Detail == "":
+		return why
+	case strings.HasPrefix(d.Detail, why+" "), strings.HasPrefix(d.Detail, why+":"):
+		return d.Detail
+	}
+	return why + ", " + d.Detail
 }
 
 func explainConcurrency(b *strings.Builder, d Decision) {

@@ -259,6 +259,9 @@ func TestStaleSampleHolds(t *testing.T) {
 	m.Instances[0].Age = Read(240)
 	d := r2(t).step(m)
 	wantHold(t, d, Stale)
+	if strings.Count(d.Reason, "stale") != 1 {
+		t.Errorf("reason %q, want each thing said once", d.Reason)
+	}
 	if !strings.Contains(d.Detail, "stale 240 s > 11 s") {
 		t.Errorf("detail %q, want the age and the bound", d.Detail)
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -103,6 +104,13 @@ func TestHoldIsAHoldEverywhere(t *testing.T) {
 						t.Errorf("journal: value %v, publish %v, renew %v, wrote %v; the value in force is %v",
 							d.Value, d.Publish, d.Renew, r.Wrote, limit)
 					}
+				}
+				lines := regexp.MustCompile(`msg=hold .*`).FindAllString(w.log.String(), -1)
+				last := lines[len(lines)-1]
+				_, detail, _ := strings.Cut(last, "detail=")
+				if !strings.Contains(last, "reason="+string(tc.reason)) || strings.Contains(detail, "hold ") ||
+					strings.HasPrefix(strings.Trim(detail, `"`), string(tc.reason)+" ") {
+					t.Errorf("log: %s, want the reason, and once", last)
 				}
 				_, body := get(t, g, "GET", api.Prefix+"/loops/checkout/concurrency")
 				if !strings.Contains(body, `"state":"hold","hold_reason":"`+string(tc.reason)+`"`) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -94,7 +95,7 @@ func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decisi
 	unknown := control.Number(math.NaN())
 	return control.Decision{
 		Service: spec.Service, Knob: knob, Mode: spec.Mode, At: now,
-		State: control.Hold, HoldReason: control.Starting, Reason: "hold: waiting for the first tick",
+		State: control.Hold, HoldReason: control.Starting, Reason: "starting, waiting for the first tick",
 		Setpoint: unknown, Measured: unknown, LatencyTarget: unknown,
 		From: unknown, Raw: unknown, Value: unknown, Ceiling: unknown,
 		Terms: control.Terms{Error: unknown, P: unknown, I: unknown, D: unknown},
@@ -197,8 +198,11 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 		if ordinary[holding] {
 			level = slog.LevelInfo
 		}
-		log.Log(context.Background(), level, "hold",
-			"reason", holding, "detail", cmp.Or(d.Detail, d.Reason), "value", float64(d.From))
+		args := []any{"value", float64(d.From), "reason", holding}
+		if detail := strings.TrimPrefix(d.Detail, string(holding)+" "); detail != "" {
+			args = append(args, "detail", detail)
+		}
+		log.Log(context.Background(), level, "hold", args...)
 	case holding != rec.holding:
 		log.Info("hold is over", "was", rec.holding)
 	}
