@@ -30,8 +30,8 @@ func demoCommand(app *kingpin.Application) (string, command) {
 		PlaceHolder("URL").StringVar(&o.PrometheusURL)
 	cmd.Flag("consul.address", "A real Consul to use, in the demo's own keys.").PlaceHolder("HOST:PORT").
 		StringVar(&o.ConsulAddress)
-	cmd.Flag("prometheus.targets-file", "File for the addresses that Prometheus has to scrape, as its file_sd_configs reads "+
-		"it. Without it they are printed.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
+	cmd.Flag("prometheus.targets-file", "File for the addresses that Prometheus has to scrape, as its file_sd_configs "+
+		"reads it. Without it they are printed.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()

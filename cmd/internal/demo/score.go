@@ -13,6 +13,7 @@ import (
 type Result struct {
 	Seed            uint64  `json:"seed"`
 	DurationSeconds float64 `json:"duration_seconds"`
+	asked           time.Duration
 	// Valid is false where the machine was too busy for the figures to count: the 99 % quantile of the delay with which
 	// the load generators sent their requests is above 20 ms.
 	Valid           bool    `json:"valid"`
@@ -33,8 +34,8 @@ type Result struct {
 type Score struct {
 	Offered int `json:"offered"` // requests, however often they were sent
 	Good    int `json:"good"`    // answered within the SLO, counted from the first attempt
-	// GoodputRatio is Good ÷ what a service of this capacity could have served: the requests of each act, or its capacity,
-	// whichever is less.
+	// GoodputRatio is Good ÷ what a service of this capacity could have served: the requests of each act, or its
+	// capacity, whichever is less.
 	GoodputRatio control.Number `json:"goodput_ratio"`
 	// AfterRatio is the same for the act after the surge, from its first instant on.
 	AfterRatio control.Number `json:"after_ratio"`

@@ -28,8 +28,8 @@ const (
 	MinDuration     = 45 * time.Second
 )
 
-// takeover is how long the last act lasts in any case. Consul lets the session of a dead leader live for twice its TTL of
-// ten seconds, less what had passed since it was renewed.
+// takeover is how long the last act lasts in any case. Consul lets the session of a dead leader live for twice its TTL
+// of ten seconds, less what had passed since it was renewed.
 const takeover = 22 * time.Second
 
 // Story returns the acts, stretched or squeezed to a duration of at least MinDuration.
@@ -42,7 +42,7 @@ func Story(duration time.Duration) ([]Act, error) {
 	acts := []Act{
 		{"calm", fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
 			1, 10 * time.Second, nothing},
-		{surge, fmt.Sprintf("three times the load: %.0f requests/s, and who is refused or gives up comes back, twice",
+		{surge, fmt.Sprintf("three times the load: %.0f requests/s, and who fails tries again, twice",
 			Surge*BaseLoad), Surge, 20 * time.Second, nothing},
 		{healed, fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad), 1, 12 * time.Second, nothing},
 		{dependency, fmt.Sprintf("a dependency is slow: half of the answers take %d ms longer",
@@ -57,7 +57,7 @@ func Story(duration time.Duration) ([]Act, error) {
 			}},
 		{"back", "Prometheus is back", 1, 4 * time.Second,
 			func(_ context.Context, w *World) error { return w.LosePrometheus(false) }},
-		{"leader", "the leading governor is killed: the last values stay in force until the standby takes over", 1, takeover,
+		{"leader", "the leading governor is killed: values stay until the standby takes over", 1, takeover,
 			func(ctx context.Context, w *World) error {
 				_, err := w.KillLeader(ctx)
 				return err

@@ -61,8 +61,8 @@ func TestLimitBeyondTheClientsPatienceDoesNotComeBack(t *testing.T) {
 	patience := int(Capacity * ClientTimeout.Seconds())
 	for _, l := range limits {
 		s := simulated(acts, 1, l)
-		t.Logf("limit %4d: good %.3f, after %.3f, critical %.3f, p99 %.3f s", l, s.GoodputRatio, s.AfterRatio, s.CriticalRatio,
-			s.P99Seconds)
+		t.Logf("limit %4d: good %.3f, after %.3f, critical %.3f, p99 %.3f s", l, s.GoodputRatio, s.AfterRatio,
+			s.CriticalRatio, s.P99Seconds)
 		switch {
 		case l < patience*2/3 && s.AfterRatio < 0.9:
 			t.Errorf("limit %d does not come back: %+v", l, s)

@@ -63,7 +63,7 @@ func Run(ctx context.Context, o Options, show Show) (err error) {
 	}
 	w.StopLoad()
 	result := w.Judge(spans)
-	result.Optimum, result.OptimumLimit = optimum, limit
+	result.Optimum, result.OptimumLimit, result.asked = optimum, limit, show.Duration
 	if show.Format == JSON {
 		e := json.NewEncoder(show.Out)
 		e.SetIndent("", "  ")
@@ -81,25 +81,25 @@ type lines struct {
 func (l *lines) introduce(w *World, duration time.Duration) {
 	say := func(format string, args ...any) { fmt.Fprintf(l.out, format+"\n", args...) }
 	if w.embedded != nil {
-		say("Prometheus (%s) and Consul (http://%s) are embedded:\n"+
-			"small stand-ins in this process, reached over HTTP as real ones are.\n"+
-			"On real servers: make demo-real, or --prometheus.url and --consul.address.", w.prometheus, w.consul)
+		say("Prometheus (%s) and Consul (http://%s) are", w.prometheus, w.consul)
+		say("embedded: stand-ins inside this process, reached over HTTP as real ones are.")
+		say("On real servers: make demo-real, or --prometheus.url and --consul.address.")
 	} else {
-		say("On the real Prometheus at %s and the real Consul at %s.", w.options.PrometheusURL, w.consul)
+		say("On a real Prometheus, %s, and Consul, %s.", w.options.PrometheusURL, w.consul)
 		if w.options.TargetsFile == "" {
-			say("Let Prometheus scrape every second: %s", strings.Join(w.Targets(), " "))
+			say("It has to scrape every second: %s", strings.Join(w.Targets(), " "))
 		}
 	}
-	say("Sidecars and governors are the commands of production. The services sleep instead")
-	say("of working: %d servers of %d ms. The objective is %.0f %% within %d ms.",
+	say("Sidecars and governors are the commands of production. The services sleep")
+	say("instead of working: %d servers of %d ms. The objective is %.0f %% within %d ms.",
 		Servers, Mean.Milliseconds(), 100*Objective, SLO.Milliseconds())
 	say("  static    limit %d, set when the service could carry seventeen times as much", StaticLimit)
 	say("  governed  limit and shed threshold by governor, %d to %d", minLimit, maxLimit)
 	for _, g := range w.governors {
 		say("  %s: govtop --connect %s", g.name, g.client.Address())
 	}
-	say("Seed %d, %s. Per second: good answers, bad ones (late, given up, failed), refused", w.options.Seed, duration)
-	say("for good; and how many requests queue inside the service.")
+	say("Seed %d, %s. Per second: good answers, bad ones (late, given up, failed),", w.options.Seed, duration)
+	say("refused ones; and how many requests queue inside the service.")
 }
 
 func (l *lines) act(a Act) {
@@ -186,11 +186,10 @@ func (r Result) write(out io.Writer) error {
 	})
 	fmt.Fprintf(&b, "The optimum is the best limit that never changes, found in the simulator.\n")
 	if !r.Valid {
-		fmt.Fprintf(&b, "This machine was too busy for the figures to count: requests were sent up to %.0f ms late.\n",
-			1000*r.LatenessSeconds)
+		fmt.Fprintf(&b, "This machine was too busy for the figures to count: requests were sent\n"+
+			"up to %.0f ms late.\n", 1000*r.LatenessSeconds)
 	}
-	fmt.Fprintf(&b, "Again: governor demo --seed=%d --duration=%s\n", r.Seed,
-		time.Duration(r.DurationSeconds*float64(time.Second)))
+	fmt.Fprintf(&b, "Again: governor demo --seed=%d --duration=%s\n", r.Seed, r.asked)
 	_, err := io.WriteString(out, b.String())
 	return err
 }

@@ -45,8 +45,8 @@ const (
 	Places = StaticLimit
 
 	// What governor may choose from, and where a guard starts: between two and four times what the service needs at
-	// capacity when all is well (8 in flight), and up to the same maximum as the static twin. The minimum is what spares a
-	// service that waits for others, and so needs more in flight, most of a needless cut: a floor test starts there at once.
+	// capacity when all is well (8 in flight), and up to the same maximum as the static twin. The minimum is what spares
+	// a service that waits for others, and so needs more in flight, most of a needless cut.
 	minLimit, maxLimit, fallback = 16, 1024, 32
 )
 
@@ -168,7 +168,7 @@ func (w *World) startServers(ctx context.Context) error {
 	if o.PrometheusURL != "" {
 		u, err := url.Parse(o.PrometheusURL)
 		if err != nil || u.Scheme != "http" || u.Host == "" {
-			return fmt.Errorf("Prometheus at %q: expected a URL like http://127.0.0.1:9090", o.PrometheusURL)
+			return fmt.Errorf("the Prometheus at %q: expected a URL like http://127.0.0.1:9090", o.PrometheusURL)
 		}
 		port := cmp.Or(u.Port(), "80")
 		if w.promLink, err = newLink(net.JoinHostPort(u.Hostname(), port)); err != nil {
@@ -220,7 +220,9 @@ func (w *World) startTwins(ctx context.Context) error {
 		limits []string
 	}{
 		{&w.Static, "static", []string{"--no-reflex", number("min", StaticLimit), number("max", StaticLimit)}},
-		{&w.Governed, "governed", []string{number("min", minLimit), number("max", maxLimit), number("fallback", fallback)}},
+		{&w.Governed, "governed", []string{
+			number("min", minLimit), number("max", maxLimit), number("fallback", fallback),
+		}},
 	} {
 		p, err := plant.New(plant.Settings{Servers: Servers, MeanSeconds: Mean.Seconds(), Places: Places}, w.options.Seed)
 		if err != nil {
@@ -239,8 +241,9 @@ func (w *World) startTwins(ctx context.Context) error {
 		}
 		t := &Twin{Name: twin.name, Plant: p, traffic: ports[0], admin: ports[1]}
 		args := append([]string{
-			"sidecar", "--service=" + t.Name, "--slo.latency=" + SLO.String(), "--upstream=http://" + listener.Addr().String(),
-			"--listen=" + t.traffic, "--web.listen-address=" + t.admin, "--consul.prefix=" + prefix, "--drain-timeout=1s",
+			"sidecar", "--service=" + t.Name, "--slo.latency=" + SLO.String(),
+			"--upstream=http://" + listener.Addr().String(), "--listen=" + t.traffic, "--web.listen-address=" + t.admin,
+			"--consul.prefix=" + prefix, "--drain-timeout=1s",
 		}, twin.limits...)
 		if _, err := w.run(ctx, "sidecar-"+t.Name, "http://"+t.admin+"/-/healthy", args...); err != nil {
 			return err
@@ -263,7 +266,7 @@ func (w *World) Twins() []*Twin { return []*Twin{w.Static, w.Governed} }
 
 // announceTargets tells Prometheus what to scrape.
 func (w *World) announceTargets(context.Context) error {
-	targets := []string{w.Static.admin, w.Governed.admin}
+	targets := w.Targets()
 	if w.embedded != nil {
 		w.embedded.SetTargets(prom.TargetGroup{Targets: targets})
 		return nil
@@ -466,8 +469,8 @@ func (w *World) LosePrometheus(lose bool) error {
 	return nil
 }
 
-// KillLeader ends the leading governor so that it can say nothing to Consul, as kill -9 does: its session lives on until
-// Consul lets it expire. It returns the name of the dead.
+// KillLeader ends the leading governor so that it can say nothing to Consul, as kill -9 does: its session lives on
+// until Consul lets it expire. It returns the name of the dead.
 func (w *World) KillLeader(ctx context.Context) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

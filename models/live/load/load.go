@@ -30,7 +30,8 @@ import (
 // MaxLateness bounds the 99 % quantile of lateness of a run that counts.
 const MaxLateness = 20 * time.Millisecond
 
-// maxInFlight bounds the goroutines. At 600 requests a second and a time-out of 1 s no more than 600 can be in flight.
+// maxInFlight bounds the goroutines. At 600 requests a second and a time-out of 1 s no more than 600 can be in flight,
+// three times that with two retries.
 const maxInFlight = 8192
 
 // Config describes a generator.
@@ -43,9 +44,9 @@ type Config struct {
 
 	// Classes are the kinds of requests, drawn by their shares of the arrivals; nil: one kind.
 	Classes []Class
-	// Retries is how often a client tries again, at most, where it was refused or has given up: the n-th time after a wait
-	// drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). It does not wait for as long as Retry-After asks: clients that do are
-	// not the ones that bring a service down.
+	// Retries is how often a client tries again, at most, where it was refused or has given up: the n-th time after a
+	// wait drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). It does not wait for as long as Retry-After asks: clients that do
+	// are not the ones that bring a service down.
 	Retries   int
 	RetryWait time.Duration
 }
@@ -159,8 +160,8 @@ func client() *http.Client {
 // SetRate changes the rate, in requests a second; 0 pauses.
 func (g *Generator) SetRate(rate float64) { g.SetRateAt(time.Now(), rate) }
 
-// SetRateAt is SetRate from the instant at on, which must not lie ahead. Generators that are told the same instant stay in
-// step.
+// SetRateAt is SetRate from the instant at on, which must not lie ahead. Generators that are told the same instant stay
+// in step.
 func (g *Generator) SetRateAt(at time.Time, rate float64) {
 	g.mu.Lock()
 	g.rate = rate

@@ -279,7 +279,8 @@ func TestGeneratorsInStepSendTheSameRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent [2][]Record
 		classes := []Class{
-			{Name: "a", Share: 0.2, Header: http.Header{"Class": {"a"}}}, {Name: "b", Share: 0.8, Header: http.Header{"Class": {"b"}}},
+			{Name: "a", Share: 0.2, Header: http.Header{"Class": {"a"}}},
+			{Name: "b", Share: 0.8, Header: http.Header{"Class": {"b"}}},
 		}
 		for i, status := range []int{200, 503} { // what becomes of them makes no difference
 			var mu sync.Mutex
@@ -306,7 +307,8 @@ func TestGeneratorsInStepSendTheSameRequests(t *testing.T) {
 			for _, r := range g.Records() {
 				sent[i] = append(sent[i], Record{Due: time.Time{}.Add(r.Due.Sub(began)), Class: r.Class})
 			}
-			if total := headers["a"] + headers["b"]; total != len(sent[i])*(i+1) || headers["a"] < total/10 || headers["a"] > total/3 {
+			total := headers["a"] + headers["b"]
+			if total != len(sent[i])*(i+1) || headers["a"] < total/10 || headers["a"] > total/3 {
 				t.Errorf("%d requests with headers %v", len(sent[i]), headers)
 			}
 		}
