@@ -26,7 +26,7 @@ func TestLinesFitIntoEightyColumns(t *testing.T) {
 	w := &World{
 		prometheus: "http://127.0.0.1:65535", consul: "127.0.0.1:65535",
 		options: Options{PrometheusURL: "http://127.0.0.1:65535"},
-		Static: &Twin{admin: "127.0.0.1:65535"}, Governed: &Twin{admin: "127.0.0.1:65535"},
+		Static:  &Twin{admin: "127.0.0.1:65535"}, Governed: &Twin{admin: "127.0.0.1:65535"},
 	}
 	l.introduce(w, DefaultDuration)
 	w.embedded = &embedded.World{}
