@@ -46,6 +46,8 @@ func TestCheckConfigTellsByItsExitCode(t *testing.T) {
 		{[]string{"sidecar", "--service=check/out", "--slo.latency=300ms"}, exitError},
 		{[]string{"sidecar", "--service=checkout", "--slo.latency=300"}, exitUsage},
 		{[]string{"chekc-config"}, exitUsage},
+		{[]string{"demo", "--duration=10s"}, exitError},
+		{[]string{"demo", "--headless", "--consul.address=127.0.0.1:1"}, exitError},
 		{[]string{"run", "--no-such-flag"}, exitUsage},
 	} {
 		if got := governor(tc.args); got != tc.want {

@@ -7,8 +7,8 @@
 //	                       └─────► Prometheus ────┘ (two of them: one leads, one stands by)
 //
 // Nothing of governor is imitated. The sidecars and the governors are the commands `governor sidecar` and `governor
-// run`, started in this process by their command lines; they find Prometheus and Consul over HTTP, and whether those are
-// the embedded ones or real servers makes no difference to them. What is invented is the service itself (package
+// run`, started in this process by their command lines; they find Prometheus and Consul over HTTP, and whether those
+// are the embedded ones or real servers makes no difference to them. What is invented is the service itself (package
 // models/live/plant), which sleeps instead of working, and its clients (package models/live/load), who give up after a
 // second and try again.
 //
