@@ -104,7 +104,7 @@ type Terms struct {
 	P     Number `json:"p"`
 	I     Number `json:"i"`
 	D     Number `json:"d"`
-	Event string `json:"event,omitempty"` // AIMD: increase | decrease | cooldown; hang; yields: another knob acts first
+	Event string `json:"event,omitempty"` // increase, decrease, cooldown; hang; yields, drains, restore
 }
 
 // Gates are the findings that were made before any law ran.

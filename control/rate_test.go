@@ -85,7 +85,8 @@ func behind(admitted float64) flow {
 func TestCounterResetMovesNoRate(t *testing.T) {
 	reset := flow{offered: 28000, admitted: 28000, completed: 28000, mean: 0.04}
 	for _, from := range []float64{5000, 420} {
-		struck, spared := newKnobs(t, gateway(), map[Knob]float64{KnobRate: from}), newKnobs(t, gateway(), map[Knob]float64{KnobRate: from})
+		struck := newKnobs(t, gateway(), map[Knob]float64{KnobRate: from})
+		spared := newKnobs(t, gateway(), map[Knob]float64{KnobRate: from})
 		for i := range 40 {
 			m := calm
 			if i >= 12 && i < 16 {
@@ -141,7 +142,8 @@ func TestRateThatCannotHelpIsPutBack(t *testing.T) {
 	least := math.Inf(1)
 	for range 40 {
 		admitted := min(400, k.value(KnobRate))
-		d := k.step(flow{offered: 400, admitted: admitted, completed: admitted, mean: 0.2, late: 0.3}.measurement())[KnobRate]
+		slow := flow{offered: 400, admitted: admitted, completed: admitted, mean: 0.2, late: 0.3}
+		d := k.step(slow.measurement())[KnobRate]
 		said = said || d.State == Ineffective
 		least = min(least, k.value(KnobRate))
 	}
@@ -278,7 +280,8 @@ func TestRateAndShedAnyMeasurements(t *testing.T) {
 		}
 		now := t0
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
-			now = now.Add(rapid.SampledFrom([]time.Duration{0, 5 * time.Second, 5 * time.Second, time.Hour, -time.Second}).Draw(rt, "dt"))
+			steps := []time.Duration{0, 5 * time.Second, 5 * time.Second, time.Hour, -time.Second}
+			now = now.Add(rapid.SampledFrom(steps).Draw(rt, "dt"))
 			m := anyMeasurement(rt)
 			for i := range m.Instances {
 				anyClasses(rt, &m.Instances[i])
@@ -299,7 +302,10 @@ func TestRateAndShedAnyMeasurements(t *testing.T) {
 					rt.Fatal(err)
 				}
 				if d.Publish && rapid.Bool().Draw(rt, "written") {
-					in[d.Knob] = InForce{Value: v, Ceiling: float64(d.Ceiling), Setpoint: float64(d.LatencyTarget), Revision: in[d.Knob].Revision + 1}
+					in[d.Knob] = InForce{
+						Value: v, Ceiling: float64(d.Ceiling), Setpoint: float64(d.LatencyTarget),
+						Revision: in[d.Knob].Revision + 1,
+					}
 				}
 				s.Track(now, d.Knob, in[d.Knob])
 			}

@@ -259,3 +259,68 @@ func BenchmarkPlant(b *testing.B) {
 		})
 	}
 }
+
+// A client that is refused tries again as often as it may, and it is one request all the same; what it costs does not
+// depend on the attempt.
+func TestClientsRetry(t *testing.T) {
+	cfg := rig(100, 3)
+	cfg.Retries, cfg.RetryWait = 4, 10*time.Millisecond
+	score := onePhase(20 * time.Second)
+	attempts := map[uint64]int{}
+	p := New(cfg, spy{NewLimiter(0), func(r Request) { attempts[r.ID]++ }}, score)
+	p.Run(20 * time.Second)
+	phase := score.Phases[0]
+	if phase.Offered != len(attempts) || phase.Refused < 49*phase.Offered/10 || p.InFlight() != 0 {
+		t.Fatalf("%d requests, %d seen, %d refusals, %d in flight", phase.Offered, len(attempts), phase.Refused, p.InFlight())
+	}
+	for id, n := range attempts {
+		if n > 5 {
+			t.Fatalf("request %d was sent %d times", id, n)
+		}
+	}
+}
+
+// A client that gives up leaves its request behind, in the queue and on a server, unless the service learns of it. An
+// attempt that is answered in time is the last one.
+func TestClientsGiveUp(t *testing.T) {
+	run := func(retries int, cancel bool, servers int) (Phase, *Plant) {
+		cfg := rig(560, 3)
+		cfg.Stages[0].Servers = servers
+		cfg.ClientTimeout, cfg.Retries, cfg.RetryWait, cfg.CancelPassedOn = time.Second, retries, time.Millisecond, cancel
+		score := onePhase(30 * time.Second)
+		p := New(cfg, NewLimiter(math.Inf(1)), score)
+		p.Run(30 * time.Second)
+		return score.Phases[0], p
+	}
+	if well, _ := run(4, false, 32); well.Admitted != well.Offered {
+		t.Errorf("%d attempts for %d requests where all are answered", well.Admitted, well.Offered)
+	}
+	once, left := run(0, false, 6)
+	again, _ := run(4, false, 6)
+	if once.Admitted != once.Offered || again.Admitted < 3*again.Offered {
+		t.Errorf("%d and %d attempts for %d requests", once.Admitted, again.Admitted, once.Offered)
+	}
+	if _, dropped := run(0, true, 6); left.InFlight() < 10000 || dropped.InFlight() > 700 {
+		t.Errorf("%d left in the queue; %d where the service learns of cancellations", left.InFlight(), dropped.InFlight())
+	}
+}
+
+// The mix of criticalities may change over time.
+func TestMixOverTime(t *testing.T) {
+	cfg := rig(1000, 5)
+	cfg.Load.Mix = func(at time.Duration) [Classes]float64 {
+		if at < 10*time.Second {
+			return [Classes]float64{1}
+		}
+		return [Classes]float64{0, 0, 1}
+	}
+	score := NewScore(300*ms, 0.99, []Phase{
+		{Name: "a", To: 10 * time.Second}, {Name: "b", From: 10 * time.Second, To: 20 * time.Second},
+	})
+	New(cfg, NewLimiter(64), score).Run(20 * time.Second)
+	for i, class := range []int{0, 2} {
+		if p := score.Phases[i]; p.OfferedBy[class] != p.Offered || p.Offered < 9000 {
+			t.Errorf("phase %s: %d of %d requests of class %d", p.Name, p.OfferedBy[class], p.Offered, class)
+		}
+	}
+}

@@ -19,7 +19,8 @@ func TestFixedThresholdIsAsGoodBelowThreeTimes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, seed := range seeds {
-			p := run(simulate.Run{Scenario: s, Contender: c, Timing: simulate.Usual, Seed: seed}).Score.Phases[s.Phase(scenarios.Fault)]
+			r := run(simulate.Run{Scenario: s, Contender: c, Timing: simulate.Usual, Seed: seed})
+			p := r.Score.Phases[s.Phase(scenarios.Fault)]
 			share += 100 * float64(p.GoodBy[0]) / float64(p.OfferedBy[0]) / float64(len(seeds))
 		}
 		return share
@@ -61,7 +62,7 @@ func TestRetriesDoNotKeepTheServiceDown(t *testing.T) {
 	for _, name := range []string{"meta70", "meta90"} {
 		eachSeed(t, name, simulate.None, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
 			if after := r.Score.Phases[s.Phase(scenarios.After)]; float64(after.Good) > 0.1*float64(after.Offered) {
-				t.Errorf("without a limit %d of %d requests succeed afterwards: the scenario is not metastable", after.Good, after.Offered)
+				t.Errorf("without a limit %d of %d requests succeed afterwards: not metastable", after.Good, after.Offered)
 			}
 		})
 		for _, c := range []simulate.Contender{simulate.Reflex, simulate.Cascade} {
@@ -93,10 +94,14 @@ func TestCounterResetMovesNoKnob(t *testing.T) {
 		times70 := func(r control.Reading) control.Reading { return control.Read(70 * r.Or(math.NaN())) }
 		for i := range m.Instances {
 			in := &m.Instances[i]
-			in.Offered, in.Admitted, in.Completed, in.Slow = times70(in.Offered), times70(in.Admitted), times70(in.Completed), times70(in.Slow)
+			for _, r := range []*control.Reading{&in.Offered, &in.Admitted, &in.Completed, &in.Slow} {
+				*r = times70(*r)
+			}
 		}
 	}
-	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade, simulate.CascadeRate, simulate.Shed, simulate.Rate} {
+	for _, c := range []simulate.Contender{
+		simulate.Outer, simulate.Cascade, simulate.CascadeRate, simulate.Shed, simulate.Rate,
+	} {
 		t.Run(string(c), func(t *testing.T) {
 			t.Parallel()
 			r := simulate.Run{Scenario: s, Contender: c, Timing: simulate.Usual, Seed: 1}
@@ -131,7 +136,8 @@ func TestRateHelpsWhereTheLimitCannot(t *testing.T) {
 			fault := s.Phase(scenarios.Fault)
 			without, with := alone.Score.Phases[fault], r.Score.Phases[fault]
 			if without.Good*20 > without.Offered || with.Good*6 < with.Offered {
-				t.Errorf("%d of %d requests in time with the rate, %d of %d without", with.Good, with.Offered, without.Good, without.Offered)
+				t.Errorf("%d of %d requests in time with the rate, %d of %d without",
+					with.Good, with.Offered, without.Good, without.Offered)
 			}
 			for _, p := range r.Points {
 				if d := p.Knob(control.KnobRate); d.State != control.Hold && d.Detail == "" {
