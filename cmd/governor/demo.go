@@ -20,7 +20,7 @@ func demoCommand(app *kingpin.Application) (string, command) {
 		"one governed, through overload, a slow dependency, and the loss of Prometheus and of the leader. Everything runs "+
 		"in this process, with an embedded Prometheus and Consul.")
 	headless := cmd.Flag("headless", "Print the scorecard only.").Bool()
-	duration := cmd.Flag("duration", "How long the story takes, at least 45s.").Default(demo.DefaultDuration.String()).
+	duration := cmd.Flag("duration", "How long the story takes, at least 50s.").Default(demo.DefaultDuration.String()).
 		PlaceHolder("90s").Duration()
 	seed := cmd.Flag("seed", "Seed of the arrivals and of the service times.").Default("1").Uint64()
 	output := cmd.Flag("output", "Form of the scorecard: text or json.").Default(string(demo.Text)).

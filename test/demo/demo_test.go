@@ -14,8 +14,9 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// duration is the shortest in which the surge outlasts its first seconds by far: 11 s of it.
-const duration = "60s"
+// duration leaves eight seconds for the surge. A longer story is kinder to the governed twin: its first second counts
+// for less.
+const duration = "55s"
 
 var seeds = []int{1, 2, 3, 4, 5}
 
@@ -114,7 +115,7 @@ func TestGovernedServesWhoMattersAndComesBack(t *testing.T) {
 	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			card := play(t, binary, fmt.Sprintf("--seed=%d", seed), "--duration="+duration)
-			if card.Seed != uint64(seed) || card.Duration < 60 || card.Duration > 65 {
+			if card.Seed != uint64(seed) || card.Duration < 55 || card.Duration > 60 {
 				t.Errorf("seed %d, %.1f s: not the run that was asked for", card.Seed, card.Duration)
 			}
 			if r := *card.Governed.AfterRatio; r < 0.95 {
@@ -143,9 +144,12 @@ func TestSameOnRealServers(t *testing.T) {
 	}
 	consul := servers.Consul(t)
 	prometheus := servers.Prometheus(t, servers.Config(Discovery(targets)))
-	card := play(t, binary, "--duration=45s", "--prometheus.url="+prometheus.URL(), "--consul.address="+consul.Address(),
+	card := play(t, binary, "--duration=50s", "--prometheus.url="+prometheus.URL(), "--consul.address="+consul.Address(),
 		"--prometheus.targets-file="+targets)
 	if r := *card.Governed.AfterRatio; r < 0.95 {
 		t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
+	}
+	if r := *card.Governed.CriticalRatio; r < 0.99 {
+		t.Errorf("governed: %.3f of the critical requests served at three times the load, want at least 0.99", r)
 	}
 }

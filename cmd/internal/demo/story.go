@@ -25,8 +25,12 @@ const (
 // DefaultDuration is that of the story as it is written; MinDuration the shortest to which it can be told.
 const (
 	DefaultDuration = 90 * time.Second
-	MinDuration     = 45 * time.Second
+	MinDuration     = 50 * time.Second
 )
+
+// settling is how long the first act lasts in any case: governor says nothing before it has seen a window of four
+// seconds, and a Prometheus of its own takes some more to find its targets.
+const settling = 10 * time.Second
 
 // takeover is how long the last act lasts in any case. Consul lets the session of a dead leader live for twice its TTL
 // of ten seconds, less what had passed since it was renewed.
@@ -41,7 +45,7 @@ func Story(duration time.Duration) ([]Act, error) {
 	nothing := func(context.Context, *World) error { return nil }
 	acts := []Act{
 		{"calm", fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
-			1, 10 * time.Second, nothing},
+			1, settling, nothing},
 		{surge, fmt.Sprintf("three times the load: %.0f requests/s, and who fails tries again, twice",
 			Surge*BaseLoad), Surge, 20 * time.Second, nothing},
 		{healed, fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad), 1, 12 * time.Second, nothing},
@@ -64,12 +68,13 @@ func Story(duration time.Duration) ([]Act, error) {
 			}},
 	}
 	var written time.Duration
-	for _, a := range acts[:len(acts)-1] {
+	scalable := acts[1 : len(acts)-1]
+	for _, a := range scalable {
 		written += a.Lasts
 	}
-	for i := range acts[:len(acts)-1] {
-		scaled := float64(acts[i].Lasts) * float64(duration-takeover) / float64(written)
-		acts[i].Lasts = time.Duration(scaled).Round(100 * time.Millisecond)
+	for i, a := range scalable {
+		scaled := float64(a.Lasts) * float64(duration-settling-takeover) / float64(written)
+		scalable[i].Lasts = time.Duration(scaled).Round(100 * time.Millisecond)
 	}
 	return acts, nil
 }

@@ -21,8 +21,8 @@ func TestStoryTakesAsLongAsItIsTold(t *testing.T) {
 		if off := (sum - d).Abs(); off > time.Second {
 			t.Errorf("a story of %s takes %s", d, sum)
 		}
-		if last := acts[len(acts)-1].Lasts; last != takeover {
-			t.Errorf("%s: %s for the takeover, which Consul does not scale", d, last)
+		if first, last := acts[0].Lasts, acts[len(acts)-1].Lasts; first != settling || last != takeover {
+			t.Errorf("%s: %s for the first samples and %s for the takeover, which do not scale", d, first, last)
 		}
 	}
 	if _, err := Story(MinDuration - 1); err == nil {
