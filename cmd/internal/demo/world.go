@@ -334,14 +334,14 @@ func (w *World) startGovernors(ctx context.Context) error {
 	return nil
 }
 
-// config is the configuration of a governor: the fastest pace that makes sense, and three lines on the service.
+// config is the configuration of a governor: the fastest pace that makes sense, and four lines on the service, one a knob.
 func (w *World) config(consul string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "prometheus: {url: %q}\n", w.prometheus)
 	fmt.Fprintf(&b, "consul: {address: %q, prefix: %q}\n", consul, prefix)
 	fmt.Fprintf(&b, "timing: {scrape_interval: 1s, window: 4s, period: 1s}\n")
 	fmt.Fprintf(&b, "services:\n  governed:\n    mode: enforce\n    slo: {latency: %s, objective: %g%%, errors: 0.1%%}\n"+
-		"    concurrency: {min: %d, max: %d, fallback: %d}\n    shed: {protect: critical}\n",
+		"    concurrency: {min: %d, max: %d, fallback: %d}\n    shed: {protect: critical}\n    rate: {min: 20/s, max: 5000/s}\n",
 		SLO, 100*Objective, minLimit, maxLimit, fallback)
 	return b.String()
 }

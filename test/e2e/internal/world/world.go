@@ -176,7 +176,7 @@ func (w *World) governorConfig() string {
 	fmt.Fprintln(&b, "services:")
 	for _, name := range Governed {
 		fmt.Fprintf(&b, "  %s:\n    mode: enforce\n    slo: {latency: %s, objective: %g%%, errors: 0.1%%}\n"+
-			"    concurrency: {min: %d, max: %d}\n", name, SLO, 100*Objective, Min, Max)
+			"    concurrency: {min: %d, max: %d}\n    rate: {min: 20/s, max: 5000/s}\n", name, SLO, 100*Objective, Min, Max)
 	}
 	return b.String()
 }
