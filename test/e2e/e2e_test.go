@@ -453,7 +453,8 @@ func (s *story) cursor(t *testing.T, g *world.Governor) uint64 {
 	return records[len(records)-1].Seq
 }
 
-// writes counts by service what the journal of g says it wrote after the entry since.
+// writes counts by service what the journal of g says it wrote after the entry since. One write carries all knobs, and
+// each has its entry.
 func (s *story) writes(t *testing.T, g *world.Governor, since uint64) map[string]int {
 	t.Helper()
 	records, err := g.Decisions(t.Context(), since)
@@ -462,7 +463,7 @@ func (s *story) writes(t *testing.T, g *world.Governor, since uint64) map[string
 	}
 	n := map[string]int{}
 	for _, r := range records {
-		if r.Wrote {
+		if r.Wrote && r.Decision.Knob == "concurrency" {
 			n[r.Decision.Service]++
 		}
 	}

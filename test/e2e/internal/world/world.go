@@ -350,6 +350,7 @@ type Record struct {
 	Wrote    bool   `json:"wrote"`
 	Decision struct {
 		Service string `json:"service"`
+		Knob    string `json:"knob"`
 		State   string `json:"state"`
 	} `json:"decision"`
 }
