@@ -80,17 +80,20 @@ type Decision struct {
 
 // Inputs are the readings the law used, aggregated over the instances that the decision is about.
 type Inputs struct {
-	AgeSeconds     Number   `json:"age_seconds"`     // of the oldest sample used; where nothing is found, of the last good one
-	TookSeconds    Number   `json:"took_seconds"`    // duration of the slowest query
-	WindowSeconds  Number   `json:"window_seconds"`  // W
-	Requests       Number   `json:"requests"`        // arrivals in the window, all instances
-	Throughput     Number   `json:"throughput"`      // X̂: completions per second and instance
-	RefusedShare   Number   `json:"refused_share"`   // refused ÷ offered
-	Quantile       Number   `json:"quantile"`        // the objective's quantile, seconds
-	Censored       bool     `json:"censored"`        // Quantile is a lower bound (top bucket)
-	SlowRatio      Number   `json:"slow_ratio"`      // admitted requests slower than the SLO
-	FailedRatio    Number   `json:"failed_ratio"`    // admitted requests that failed
-	BadRatio       Number   `json:"bad_ratio"`       // the worse of both, each as a multiple of its objective's budget (> 1: SLO violated)
+	AgeSeconds    Number `json:"age_seconds"`    // of the oldest sample used; where nothing is found, of the last good one
+	TookSeconds   Number `json:"took_seconds"`   // duration of the slowest query
+	WindowSeconds Number `json:"window_seconds"` // W
+	Requests      Number `json:"requests"`       // arrivals in the window, all instances
+	Throughput    Number `json:"throughput"`     // X̂: completions per second and instance
+	RefusedShare  Number `json:"refused_share"`  // refused ÷ offered
+	Quantile      Number `json:"quantile"`       // the objective's quantile, seconds
+	Censored      bool   `json:"censored"`       // Quantile is a lower bound (top bucket)
+	SlowRatio     Number `json:"slow_ratio"`     // admitted requests slower than the SLO
+	FailedRatio   Number `json:"failed_ratio"`   // admitted requests that failed
+	BadRatio      Number `json:"bad_ratio"`      // the worse of both, each as a multiple of its objective's budget (> 1: SLO violated)
+	// Burn5m and Burn1h are the bad-request ratio over these windows as a multiple of its budget (BadRatio's unit).
+	Burn5m         Number   `json:"burn_5m"`
+	Burn1h         Number   `json:"burn_1h"`
 	EffectiveLimit Number   `json:"effective_limit"` // as the instances report it, mean
 	Instances      int      `json:"instances"`
 	Applied        int      `json:"applied"`            // instances that report the published revision; -1 where it is not reported

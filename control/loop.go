@@ -120,8 +120,10 @@ func (l *Loop) report(t *tick) Decision {
 			Requests: Number(v.offered), Throughput: Number(v.throughput), RefusedShare: Number(v.refused),
 			Quantile: Number(v.quantile.Or(math.NaN())), Censored: v.censored,
 			SlowRatio: Number(v.slow.Or(math.NaN())), FailedRatio: Number(v.failed.Or(math.NaN())),
-			BadRatio: Number(v.badRatio(l.spec.SLO)), EffectiveLimit: Number(v.limit.Or(math.NaN())),
-			Instances: v.total, Applied: l.applied(v), Outliers: v.outliers,
+			BadRatio: Number(v.badRatio(l.spec.SLO)),
+			Burn5m:   Number(v.burn[0].Short.Or(math.NaN())), Burn1h: Number(v.burn[0].Long.Or(math.NaN())),
+			EffectiveLimit: Number(v.limit.Or(math.NaN())),
+			Instances:      v.total, Applied: l.applied(v), Outliers: v.outliers,
 		},
 	}
 	if d.Gates.Floor == 0 {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -28,7 +30,7 @@ const (
 	maxAnswerBytes = 64 << 20 // an hour of decisions of a few hundred loops
 )
 
-// Client reads the HTTP interface of one governor. It is safe for concurrent use.
+// Client speaks the HTTP interface of one governor. It is safe for concurrent use.
 type Client struct {
 	base   *url.URL
 	http   *http.Client
@@ -83,13 +85,60 @@ func (c *Client) Loop(ctx context.Context, service string, knob control.Knob) (L
 	return l, err
 }
 
-// Decisions returns the journal's entries after the cursor since, oldest first, up to 1000 of them. Pass 0 to begin
-// with the oldest that is kept, and then the Next of one answer for what came after it, until an answer is empty.
-// Cursors stay valid when the daemon restarts.
-func (c *Client) Decisions(ctx context.Context, since uint64) (Decisions, error) {
+// LoopsAt returns every loop as it stood at an instant of the daemon's hour, sorted by service and knob. A loop of which
+// nothing that old is known is absent.
+func (c *Client) LoopsAt(ctx context.Context, at time.Time) ([]Loop, error) {
+	var l []Loop
+	err := c.get(ctx, &l, url.Values{"at": {at.UTC().Format(time.RFC3339Nano)}}, "loops")
+	return l, err
+}
+
+// Query selects decisions. Its zero value is all that is kept, from the oldest on, a thousand at a time.
+type Query struct {
+	Since   uint64       // a cursor: the Next of an earlier answer
+	Last    int          // > 0: the newest so many instead
+	Service string       // "": all
+	Knob    control.Knob // "": all
+	Notable bool         // only new states and values that moved
+}
+
+// Decisions returns entries of the journal, oldest first. To read everything, begin with the zero Query and pass the
+// Next of one answer as the Since of the following one until an answer is empty. Cursors stay valid when the daemon
+// restarts.
+func (c *Client) Decisions(ctx context.Context, q Query) (Decisions, error) {
+	v := url.Values{}
+	set := func(name, value, unset string) {
+		if value != unset {
+			v.Set(name, value)
+		}
+	}
+	set("since", strconv.FormatUint(q.Since, 10), "0")
+	set("last", strconv.Itoa(q.Last), "0")
+	set("service", q.Service, "")
+	set("knob", string(q.Knob), "")
+	set("notable", strconv.FormatBool(q.Notable), "false")
 	var d Decisions
-	err := c.get(ctx, &d, url.Values{"since": {strconv.FormatUint(since, 10)}}, "decisions")
+	err := c.get(ctx, &d, v, "decisions")
 	return d, err
+}
+
+// Audit returns what people did to the loops, oldest first.
+func (c *Client) Audit(ctx context.Context) (Audit, error) {
+	var a Audit
+	err := c.get(ctx, &a, nil, "audit")
+	return a, err
+}
+
+// Order freezes, resumes or overrides the loop of one knob.
+func (c *Client) Order(
+	ctx context.Context, service string, knob control.Knob, kind actuators.OrderKind, command Command,
+) (Receipt, error) {
+	return c.post(ctx, command, "loops", service, string(knob), string(kind))
+}
+
+// OrderAll pulls (Freeze) or lifts (Resume) the kill switch.
+func (c *Client) OrderAll(ctx context.Context, kind actuators.OrderKind, command Command) (Receipt, error) {
+	return c.post(ctx, command, string(kind))
 }
 
 // History returns what the loops did since that long ago, at most one point a step (0: every decision).
@@ -123,6 +172,7 @@ func (c *Client) LoopHistory(
 
 // AnswerError is an answer other than success: what was asked, what came back, what may help.
 type AnswerError struct {
+	Method  string
 	URL     string
 	Code    int // HTTP status
 	Message string
@@ -131,14 +181,32 @@ type AnswerError struct {
 
 // Error implements error.
 func (e *AnswerError) Error() string {
-	return withHint(fmt.Sprintf("GET %s: %s", e.URL, e.Message), e.Hint)
+	return withHint(fmt.Sprintf("%s %s: %s", e.Method, e.URL, e.Message), e.Hint)
 }
 
 func (c *Client) get(ctx context.Context, into any, query url.Values, segments ...string) error {
-	req, err := c.request(ctx, query, segments...)
+	req, err := c.request(ctx, http.MethodGet, nil, query, segments...)
 	if err != nil {
 		return err
 	}
+	return c.ask(ctx, req, into)
+}
+
+func (c *Client) post(ctx context.Context, command Command, segments ...string) (Receipt, error) {
+	var r Receipt
+	body, err := json.Marshal(command)
+	if err != nil {
+		return r, err
+	}
+	req, err := c.request(ctx, http.MethodPost, bytes.NewReader(body), nil, segments...)
+	if err != nil {
+		return r, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return r, c.ask(ctx, req, &r)
+}
+
+func (c *Client) ask(ctx context.Context, req *http.Request, into any) error {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -149,16 +217,18 @@ func (c *Client) get(ctx context.Context, into any, query url.Values, segments .
 	if err != nil {
 		return c.unreachable(ctx, err)
 	}
-	return read(req.URL.Redacted(), resp, body, into)
+	return read(req, resp, body, into)
 }
 
-func (c *Client) request(ctx context.Context, query url.Values, segments ...string) (*http.Request, error) {
+func (c *Client) request(
+	ctx context.Context, method string, body io.Reader, query url.Values, segments ...string,
+) (*http.Request, error) {
 	for i, s := range segments {
 		segments[i] = url.PathEscape(s)
 	}
 	u := c.base.JoinPath(append([]string{Prefix}, segments...)...)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -168,16 +238,18 @@ func (c *Client) request(ctx context.Context, query url.Values, segments ...stri
 
 // read tells apart what can come back from an address that somebody typed: a governor's answer, a governor's error, a
 // governor of another version, another program altogether.
-func read(asked string, resp *http.Response, body []byte, into any) error {
+func read(req *http.Request, resp *http.Response, body []byte, into any) error {
 	fail := func(message, hint string) error {
-		return &AnswerError{URL: asked, Code: resp.StatusCode, Message: message, Hint: hint}
+		return &AnswerError{
+			Method: req.Method, URL: req.URL.Redacted(), Code: resp.StatusCode, Message: message, Hint: hint,
+		}
 	}
 	served := resp.Header.Get(VersionHeader)
 	ours := "this program is version " + Version() + ": use the one that came with the daemon"
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 
 	switch {
-	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden && kind != jsonType:
 		return fail(resp.Status+": this governor asks for credentials",
 			"put them into the address, https://user:password@host:port")
 	case served == "":
@@ -185,7 +257,7 @@ func read(asked string, resp *http.Response, body []byte, into any) error {
 			"is that governor's --web.listen-address? The default is "+DefaultAddress)
 	case len(body) > maxAnswerBytes:
 		return fail(fmt.Sprintf("the answer is larger than %d MiB", maxAnswerBytes>>20), "")
-	case kind != "application/json":
+	case kind != jsonType:
 		return fail(fmt.Sprintf("governor %s does not have this resource (%s)", served, resp.Status),
 			ours)
 	case resp.StatusCode/100 != 2:
@@ -201,6 +273,8 @@ func read(asked string, resp *http.Response, body []byte, into any) error {
 	}
 	return nil
 }
+
+const jsonType = "application/json"
 
 func (c *Client) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {

@@ -85,7 +85,7 @@ func TestRequestsNameTheResource(t *testing.T) {
 	defer client.Close()
 	_, err1 := client.Status(t.Context())
 	_, err2 := client.Loop(t.Context(), "a b", control.KnobRate)
-	_, err3 := client.Decisions(t.Context(), 42)
+	_, err3 := client.Decisions(t.Context(), Query{Since: 42})
 	if err1 != nil || err2 != nil || err3 != nil {
 		t.Fatal(err1, err2, err3)
 	}

@@ -24,7 +24,7 @@ const silence = 5 * Heartbeat
 func (c *Client) Stream(ctx context.Context, after uint64, deliver func(Event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	req, err := c.request(ctx, nil, "stream")
+	req, err := c.request(ctx, http.MethodGet, nil, nil, "stream")
 	if err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (c *Client) Stream(ctx context.Context, after uint64, deliver func(Event) e
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if resp.StatusCode != http.StatusOK || kind != "text/event-stream" {
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-		if err := read(req.URL.Redacted(), resp, body, new(json.RawMessage)); err != nil {
+		if err := read(req, resp, body, new(json.RawMessage)); err != nil {
 			return err
 		}
 		return fmt.Errorf("read the stream of %s: %w, but %s", req.URL.Redacted(), errMalformed, kind)

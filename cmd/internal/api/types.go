@@ -5,6 +5,7 @@ package api
 import (
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -33,6 +34,8 @@ type Status struct {
 	Config     ConfigInfo `json:"config"`
 	// Loops counts the loops by state.
 	Loops map[control.State]int `json:"loops"`
+	// Freeze is the kill switch, where somebody has pulled it: every loop is frozen.
+	Freeze *actuators.Order `json:"freeze,omitempty"`
 	// Warnings are what governor has noticed about its surroundings and a person should put right.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -95,6 +98,8 @@ type Loop struct {
 	Since     time.Time        `json:"since"`
 	Decision  control.Decision `json:"decision"`
 	Published *Published       `json:"published,omitempty"` // nil: nothing in the KV
+	// Order is what a person has ordered of the loop: its own order, or the kill switch. nil: the loop is automatic.
+	Order *actuators.Order `json:"order,omitempty"`
 }
 
 // SLO is the service's objective.
@@ -126,7 +131,9 @@ type Record struct {
 	WriteError string `json:"write_error,omitempty"`
 }
 
-// Decisions answers GET /api/v1/decisions?since=SEQ&service=S&knob=K&limit=N: entries after SEQ, oldest first.
+// Decisions answers GET /api/v1/decisions?since=SEQ&service=S&knob=K&limit=N: entries after SEQ, oldest first. With
+// last=N instead of limit it is the newest N that match; with notable=true only those that a person would read: a new
+// state, or a value that moved.
 type Decisions struct {
 	Decisions []Record `json:"decisions"`
 	Next      uint64   `json:"next"` // the cursor to pass as since
@@ -182,6 +189,31 @@ type Snapshot struct {
 
 // Heartbeat is how often the stream says something, if only that it lives.
 const Heartbeat = 2 * time.Second
+
+// Command is the body of POST /api/v1/loops/{service}/{knob}/freeze|resume|override, and of POST /api/v1/freeze|resume,
+// which pull and lift the kill switch. Whoever has logged in is the actor; otherwise Actor says who it is.
+type Command struct {
+	Actor            string  `json:"actor"`
+	Reason           string  `json:"reason"`
+	ExpiresInSeconds float64 `json:"expires_in_seconds,omitempty"` // of a freeze or an override of one loop
+	Value            float64 `json:"value,omitempty"`              // of an override
+}
+
+// Receipt answers a Command: what was recorded in the KV, and who will see to it.
+type Receipt struct {
+	Action actuators.Action `json:"action"`
+	Leader string           `json:"leader"` // the governor that enforces it from its next tick on, "" where none leads
+	Note   string           `json:"note"`   // the same in words: "recorded, not enforced until a leader runs"
+}
+
+// NotEnforced is the note of an action that no leader sees yet.
+const NotEnforced = "recorded, not enforced until a leader runs"
+
+// Audit answers GET /api/v1/audit?service=S&knob=K: what people did, oldest first, as far as the operator keys
+// remember.
+type Audit struct {
+	Actions []actuators.Action `json:"actions"`
+}
 
 // Error is the body of every answer that is not 2xx.
 type Error struct {

@@ -206,11 +206,11 @@ func TestClientReadsWhatTheDaemonServes(t *testing.T) {
 	if err != nil || len(loops) != 1 || loops[0].Published == nil || loops[0].Min != 20 || loops[0].Fallback != 89 {
 		t.Errorf("loops %+v, %v", loops, err)
 	}
-	all, err := client.Decisions(t.Context(), 0)
+	all, err := client.Decisions(t.Context(), api.Query{})
 	if err != nil || len(all.Decisions) != 3 {
 		t.Fatalf("decisions %+v, %v", all, err)
 	}
-	rest, err := client.Decisions(t.Context(), all.Decisions[1].Seq)
+	rest, err := client.Decisions(t.Context(), api.Query{Since: all.Decisions[1].Seq})
 	if err != nil || len(rest.Decisions) != 1 || rest.Next != all.Next {
 		t.Errorf("after the second: %+v, %v", rest, err)
 	}

@@ -105,7 +105,7 @@ func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decisi
 		Inputs: control.Inputs{
 			AgeSeconds: unknown, TookSeconds: unknown, WindowSeconds: unknown, Requests: unknown, Throughput: unknown,
 			RefusedShare: unknown, Quantile: unknown, SlowRatio: unknown, FailedRatio: unknown, BadRatio: unknown,
-			EffectiveLimit: unknown, Applied: -1,
+			Burn5m: unknown, Burn1h: unknown, EffectiveLimit: unknown, Applied: -1,
 		},
 	}
 }

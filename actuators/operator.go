@@ -1,0 +1,192 @@
+package actuators
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// OperatorSchema is the version of the Operator document that this package writes and the highest that it reads.
+const OperatorSchema = 1
+
+// Bounds of what a person may order.
+const (
+	MaxOrder = 7 * 24 * time.Hour // how long an order may stand
+	MaxAudit = 50                 // actions that an Operator document remembers
+	maxWords = 200                // bytes of an actor or a reason
+)
+
+// Operator is the value of governor/services/<service>/operator: what people have ordered of the loops of a service,
+// and the last things that they did. Anyone entitled writes it, by compare-and-set, whether or not a governor runs; the
+// leader obeys it, and the orders survive every restart.
+type Operator struct {
+	Schema  int              `json:"schema"`
+	Service string           `json:"service"`
+	Orders  map[string]Order `json:"orders"`          // in force until they expire, by knob
+	Audit   []Action         `json:"audit,omitempty"` // oldest first, at most MaxAudit
+}
+
+// OrderKind says what a person has ordered.
+type OrderKind string
+
+// The kinds of order: Freeze keeps the value that is in force, Override sets one. Resume ends both; it is an Action
+// only, never an Order.
+const (
+	Freeze   OrderKind = "freeze"
+	Override OrderKind = "override"
+	Resume   OrderKind = "resume"
+)
+
+// Order takes a loop out of automatic control.
+type Order struct {
+	Kind   OrderKind `json:"kind"`            // Freeze or Override
+	Value  float64   `json:"value,omitempty"` // of an Override, in the knob's unit
+	Actor  string    `json:"actor"`           // who
+	Reason string    `json:"reason"`          // why, for the next person on call
+	At     time.Time `json:"at,omitzero"`     // when it was given; for people
+	// ExpiresAt is when the loop goes on by itself. Only the kill switch has none.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+}
+
+// Active says whether the order stands at now.
+func (o Order) Active(now time.Time) bool { return o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt) }
+
+// Action is one thing that a person did, as the audit keeps it.
+type Action struct {
+	Service string    `json:"service,omitempty"` // "" for the kill switch
+	Knob    string    `json:"knob,omitempty"`
+	Kind    OrderKind `json:"kind"`
+	Value   float64   `json:"value,omitempty"`
+	Actor   string    `json:"actor"`
+	Reason  string    `json:"reason"`
+	At      time.Time `json:"at"`
+	// ExpiresAt is that of the order; zero for a resume.
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+}
+
+// Validate returns what is wrong with a as an instruction given at a.At: a knob, an actor and a reason are required, an
+// order needs an expiry at most MaxOrder away, an override a positive value. Whether the value is within the knob's
+// bounds only its Setting knows.
+func (a Action) Validate() error {
+	var v validator
+	v.check(slices.Contains(knobs, a.Knob), "knob", quote(a.Knob), "one of "+strings.Join(knobs, ", "))
+	v.words("actor", a.Actor)
+	v.words("reason", a.Reason)
+	switch a.Kind {
+	case Override, Freeze:
+		lasts := a.ExpiresAt.Sub(a.At)
+		v.check(lasts > 0 && lasts <= MaxOrder, "expiry", lasts.String(), "more than 0 and at most "+MaxOrder.String())
+		if a.Kind == Override {
+			v.check(a.Value > 0 && !math.IsInf(a.Value, 0), "value", fmt.Sprint(a.Value), "a number above 0")
+		}
+	case Resume:
+	default:
+		v.check(false, "kind", quote(string(a.Kind)), "freeze, override or resume")
+	}
+	return v.err()
+}
+
+var knobs = []string{"concurrency", "rate", "shed", "retry"}
+
+func (v *validator) words(field, text string) {
+	v.check(strings.TrimSpace(text) != "" && len(text) <= maxWords, field, quote(text),
+		fmt.Sprintf("1 to %d bytes of text", maxWords))
+}
+
+// Apply returns the document after a, which must be valid: the order of its knob replaced or removed, those that have
+// expired dropped, and a added to the audit. o is not changed.
+func (o Operator) Apply(a Action) Operator {
+	next := Operator{Schema: OperatorSchema, Service: a.Service, Orders: maps.Clone(o.Orders)}
+	if next.Orders == nil {
+		next.Orders = map[string]Order{}
+	}
+	maps.DeleteFunc(next.Orders, func(_ string, order Order) bool { return !order.Active(a.At) })
+	if a.Kind == Resume {
+		delete(next.Orders, a.Knob)
+	} else {
+		next.Orders[a.Knob] = a.order()
+	}
+	next.Audit = append(slices.Clone(o.Audit), a)
+	next.Audit = next.Audit[max(0, len(next.Audit)-MaxAudit):]
+	return next
+}
+
+func (a Action) order() Order {
+	return Order{Kind: a.Kind, Value: a.Value, Actor: a.Actor, Reason: a.Reason, At: a.At, ExpiresAt: a.ExpiresAt}
+}
+
+// DecodeOperator reads the operator key of service. Unknown fields are ignored; an order that is incomplete is an error,
+// and so is the whole document: half of what a person meant is not what they meant.
+func DecodeOperator(raw []byte, service string) (Operator, error) {
+	fail := func(err error) (Operator, error) {
+		return Operator{}, fmt.Errorf("the operator key of service %s: %w", quote(service), err)
+	}
+	if len(raw) > MaxBytes {
+		return fail(fmt.Errorf("%d bytes, expected at most %d", len(raw), MaxBytes))
+	}
+	var o Operator
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return fail(fmt.Errorf("%s: %w, expected one JSON object with orders", quote(strings.TrimSpace(string(raw))), err))
+	}
+	if o.Schema > OperatorSchema {
+		return fail(fmt.Errorf("schema %d, expected at most %d: update this governor", o.Schema, OperatorSchema))
+	}
+	if o.Service != "" && o.Service != service {
+		return fail(fmt.Errorf("it is for service %s", quote(o.Service)))
+	}
+	for _, knob := range slices.Sorted(maps.Keys(o.Orders)) {
+		if err := o.Orders[knob].validate(knob); err != nil {
+			return fail(fmt.Errorf("orders.%s: %w", knob, err))
+		}
+	}
+	o.Schema, o.Service = OperatorSchema, service
+	for i := range o.Audit {
+		o.Audit[i].Service = service
+	}
+	return o, nil
+}
+
+// validate judges an order by itself: when it was given may be unknown, when it ends may not.
+func (o Order) validate(knob string) error {
+	a := Action{Knob: knob, Kind: o.Kind, Value: o.Value, Actor: o.Actor, Reason: o.Reason, At: o.At, ExpiresAt: o.ExpiresAt}
+	if o.Kind == Resume {
+		return fmt.Errorf("kind: %s, expected freeze or override", quote(string(o.Kind)))
+	}
+	if o.At.IsZero() {
+		a.At = o.ExpiresAt.Add(-time.Second)
+	}
+	if o.ExpiresAt.IsZero() {
+		return fmt.Errorf("expires_at: missing, expected an RFC 3339 time")
+	}
+	return a.Validate()
+}
+
+// Encode returns the JSON of o.
+func (o Operator) Encode() ([]byte, error) {
+	raw, err := json.Marshal(o)
+	if err == nil && len(raw) > MaxBytes {
+		err = fmt.Errorf("%d bytes, expected at most %d", len(raw), MaxBytes)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode the operator key of service %s: %w", quote(o.Service), err)
+	}
+	return raw, nil
+}
+
+// DecodeFreeze reads the kill switch. It cannot fail: while the key exists every loop is frozen, whatever it says.
+// `consul kv put governor/freeze INC-1412` freezes the fleet with that reason.
+func DecodeFreeze(raw []byte) Order {
+	var o Order
+	if json.Unmarshal(raw, &o) != nil || o.Reason == "" {
+		o = Order{Reason: strings.TrimSpace(string(raw[:min(len(raw), maxWords)]))}
+	}
+	o.Kind, o.Value, o.ExpiresAt = Freeze, 0, time.Time{}
+	if o.Actor == "" {
+		o.Actor = "unknown"
+	}
+	return o
+}
