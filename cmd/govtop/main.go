@@ -94,7 +94,7 @@ func live(source ui.Source, address string, stderr io.Writer) int {
 	defer cancel()
 	// Any value but the empty one, as no-color.org has it; the terminal library would ask for a boolean.
 	colour := os.Getenv("NO_COLOR") == ""
-	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version()), colour); err != nil {
+	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), ui.Options{}), colour); err != nil {
 		return failed(stderr, err)
 	}
 	return exitOK

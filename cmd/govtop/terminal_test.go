@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(http.ListenAndServe(api.DefaultAddress, &fixture.Server{Moving: true}))
 		os.Exit(1)
 	default:
-		model := clumsy{ui.New(context.Background(), &faulty{r}, "http://faulty", "test"), r, false}
+		model := clumsy{ui.New(context.Background(), &faulty{fault: r}, "http://faulty", "test", ui.Options{}), r, false}
 		if err := ui.Run(context.Background(), model, true); err != nil {
 			os.Exit(failed(os.Stderr, err))
 		}
@@ -52,7 +52,10 @@ func TestMain(m *testing.M) {
 }
 
 // faulty is a source that panics, if its fault is "stream", after its first events.
-type faulty struct{ fault string }
+type faulty struct {
+	ui.Source // nil: nothing else is asked
+	fault     string
+}
 
 func (f *faulty) Status(context.Context) (api.Status, error) { return fixture.Status(), nil }
 

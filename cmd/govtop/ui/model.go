@@ -27,6 +27,7 @@ type Model struct {
 	source  Source
 	address string
 	version string
+	options Options
 	ctx     context.Context  // ends the commands in flight with the program
 	clock   func() time.Time // read by commands only
 	every   time.Duration    // between ticks
@@ -54,10 +55,27 @@ type link struct {
 
 type tickMsg time.Time
 
+// Themes are the names of the themes, the default first. The automatic one asks the terminal for its background.
+var Themes = []string{"auto", "dark", "light", "mono"}
+
+// Graphs are the names of what charts are drawn with, the default first.
+var Graphs = []string{"braille", "block", "ascii"}
+
+// Options are what a user chooses about the screen. The zero value is the default.
+type Options struct {
+	ReadOnly bool   // there are no keys that change anything
+	Theme    string // one of Themes, "": the first
+	Graph    string // one of Graphs, "": the first
+	Filter   string // see ParseFilter; what the overview begins with
+	Actor    string // who gives orders, as forms begin with it
+	// Save keeps an export under a name, and returns where it went. It is called by a command. nil: there is no export.
+	Save func(name string, content []byte) (string, error)
+}
+
 // New returns the screen of the governor behind source. The address and version are for the header.
-func New(ctx context.Context, source Source, address, version string) Model {
-	return Model{source: source, address: Clean(address), version: Clean(version), ctx: ctx, clock: time.Now,
-		every: tickEvery, gap: frameGap, sparks: sparks{}}
+func New(ctx context.Context, source Source, address, version string, options Options) Model {
+	return Model{source: source, address: Clean(address), version: Clean(version), options: options, ctx: ctx,
+		clock: time.Now, every: tickEvery, gap: frameGap, sparks: sparks{}}
 }
 
 // Init implements tea.Model: the first connection is made at once.

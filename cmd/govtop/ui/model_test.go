@@ -392,7 +392,7 @@ func TestUpdateDoesNoIO(t *testing.T) {
 		}
 	}
 	source := &counting{}
-	m := New(context.Background(), source, "", "")
+	m := New(context.Background(), source, "", "", Options{})
 	for i := range 5 {
 		m = after(m, tickMsg(began.Add(time.Duration(i)*time.Second)), mixed())
 	}
@@ -409,7 +409,7 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 	keys, hold := io.Pipe()
 	defer hold.Close()
 
-	m := New(t.Context(), source, "http://127.0.0.1:9747", "0.3.0")
+	m := New(t.Context(), source, "http://127.0.0.1:9747", "0.3.0", Options{})
 	m.every, m.gap = time.Millisecond, time.Millisecond
 	program := tea.NewProgram(m, tea.WithInput(keys), tea.WithOutput(screen), tea.WithWindowSize(120, 30),
 		tea.WithEnvironment([]string{"TERM=xterm-256color"}), tea.WithoutSignals(), tea.WithFPS(120))
@@ -438,7 +438,7 @@ func TestFramesForDataAreFew(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		source := &counting{}
-		m := New(ctx, source, "", "")
+		m := New(ctx, source, "", "", Options{})
 		runs := make(chan tea.Msg, 10)
 		do := func(cmd tea.Cmd) {
 			if cmd != nil {
@@ -486,10 +486,11 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 // counting tells of the fixture, again and again, and counts.
 type counting struct {
-	asked atomic.Int64  // calls
-	told  atomic.Int64  // events
-	after atomic.Uint64 // the cursor it was last asked to go on from
-	alert atomic.Bool
+	Source               // nil: nothing else is asked
+	asked  atomic.Int64  // calls
+	told   atomic.Int64  // events
+	after  atomic.Uint64 // the cursor it was last asked to go on from
+	alert  atomic.Bool
 }
 
 func (c *counting) Status(context.Context) (api.Status, error) { return fixture.Status(), nil }

@@ -5,15 +5,28 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
 )
 
 // Source answers what the screen asks. *api.Client is one.
 type Source interface {
 	Status(ctx context.Context) (api.Status, error)
 	Loops(ctx context.Context) ([]api.Loop, error)
-	// History returns the past that the sparklines begin with.
+	// LoopsAt returns the loops as they stood at an instant of the daemon's hour.
+	LoopsAt(ctx context.Context, at time.Time) ([]api.Loop, error)
+	// History returns the past that the sparklines begin with, LoopHistory that of one loop's chart.
 	History(ctx context.Context, since, step time.Duration) (api.History, error)
+	LoopHistory(ctx context.Context, service string, knob control.Knob, since, step time.Duration) (api.LoopHistory, error)
+	// Decisions returns what governor decided, Audit what people did.
+	Decisions(ctx context.Context, q api.Query) (api.Decisions, error)
+	Audit(ctx context.Context) (api.Audit, error)
+	// Order freezes, resumes or overrides one loop; OrderAll pulls or lifts the kill switch.
+	Order(
+		ctx context.Context, service string, knob control.Knob, kind actuators.OrderKind, c api.Command,
+	) (api.Receipt, error)
+	OrderAll(ctx context.Context, kind actuators.OrderKind, c api.Command) (api.Receipt, error)
 	// Stream follows one connection to its end; see api.Client.Stream.
 	Stream(ctx context.Context, after uint64, deliver func(api.Event) error) error
 }

@@ -29,7 +29,7 @@ var errUnreachable = &api.UnreachableError{
 
 // screen returns the model after the messages, on a terminal of w×h.
 func screen(w, h int, messages ...tea.Msg) Model {
-	m := New(context.Background(), nil, "http://127.0.0.1:9747", "0.3.0")
+	m := New(context.Background(), nil, "http://127.0.0.1:9747", "0.3.0", Options{})
 	return after(m, append([]tea.Msg{tea.WindowSizeMsg{Width: w, Height: h}, tickMsg(began)}, messages...)...)
 }
 
