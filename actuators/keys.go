@@ -33,12 +33,17 @@ func (k Keys) Setting(service string) string { return k.Services() + service + "
 func (k Keys) Operator(service string) string { return k.Services() + service + "/operator" }
 
 // ServiceOf returns the service whose Setting lies at key; ok is false where key is no Setting's.
-func (k Keys) ServiceOf(key string) (service string, ok bool) {
+func (k Keys) ServiceOf(key string) (service string, ok bool) { return k.under(key, "/setting") }
+
+// OperatorOf returns the service whose operator key key is; ok is false where it is none.
+func (k Keys) OperatorOf(key string) (service string, ok bool) { return k.under(key, "/operator") }
+
+func (k Keys) under(key, kind string) (service string, ok bool) {
 	rest, ok := strings.CutPrefix(key, k.Services())
 	if !ok {
 		return "", false
 	}
-	service, ok = strings.CutSuffix(rest, "/setting")
+	service, ok = strings.CutSuffix(rest, kind)
 	return service, ok && ValidServiceName(service) == nil
 }
 

@@ -90,6 +90,17 @@ func (a Action) Validate() error {
 	return v.err()
 }
 
+// ValidateEverywhere returns what is wrong with a as an instruction about the kill switch: it needs an actor and a
+// reason, and has no expiry, since it stands until somebody lifts it.
+func (a Action) ValidateEverywhere() error {
+	var v validator
+	v.check(a.Kind == Freeze || a.Kind == Resume, "kind", quote(string(a.Kind)), "freeze or resume")
+	v.words("actor", a.Actor)
+	v.words("reason", a.Reason)
+	v.check(a.ExpiresAt.IsZero(), "expiry", a.ExpiresAt.String(), "none: the kill switch stands until it is lifted")
+	return v.err()
+}
+
 var knobs = []string{"concurrency", "rate", "shed", "retry"}
 
 func (v *validator) words(field, text string) {
@@ -108,14 +119,15 @@ func (o Operator) Apply(a Action) Operator {
 	if a.Kind == Resume {
 		delete(next.Orders, a.Knob)
 	} else {
-		next.Orders[a.Knob] = a.order()
+		next.Orders[a.Knob] = a.Order()
 	}
 	next.Audit = append(slices.Clone(o.Audit), a)
 	next.Audit = next.Audit[max(0, len(next.Audit)-MaxAudit):]
 	return next
 }
 
-func (a Action) order() Order {
+// Order returns what a orders.
+func (a Action) Order() Order {
 	return Order{Kind: a.Kind, Value: a.Value, Actor: a.Actor, Reason: a.Reason, At: a.At, ExpiresAt: a.ExpiresAt}
 }
 

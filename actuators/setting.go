@@ -74,3 +74,18 @@ type Retry struct {
 	Min         float64 `json:"min"`          // hard lower bound, 0..1
 	Max         float64 `json:"max"`          // hard upper bound, 0..1
 }
+
+// Knob returns the value and the hard bounds of a knob by its name, false where the Setting has none.
+func (s Setting) Knob(name string) (value, lo, hi float64, ok bool) {
+	switch c, r, h, b := s.Concurrency, s.Rate, s.Shed, s.Retry; {
+	case name == "concurrency" && c != nil:
+		return float64(c.Limit), float64(c.Min), float64(c.Max), true
+	case name == "rate" && r != nil:
+		return r.PerSecond, r.Min, r.Max, true
+	case name == "shed" && h != nil:
+		return h.Threshold, h.Min, h.Max, true
+	case name == "retry" && b != nil:
+		return b.BudgetRatio, b.Min, b.Max, true
+	}
+	return 0, 0, 0, false
+}

@@ -117,18 +117,49 @@ func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
 	return p.remember(service, stored(service, pair)), nil
 }
 
-// ReadAll returns what the keys of all services hold, in one request. A service without a key is absent.
-func (p *Publisher) ReadAll(ctx context.Context) (map[string]Stored, error) {
+// Snapshot is what governor's keys hold, but for the leader's. A service without the key in question is absent.
+type Snapshot struct {
+	Settings  map[string]Stored
+	Operators map[string]Ordered
+	Freeze    *actuators.Order // the kill switch; nil: nobody has pulled it
+}
+
+// Ordered is what the operator key of a service holds. Err is why it cannot be understood.
+type Ordered struct {
+	actuators.Operator
+	Err error
+}
+
+// ReadAll returns what the keys hold, in two requests whatever the number of services. It fails as a whole: who cannot
+// tell whether the kill switch is pulled must not act.
+func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	pairs, _, err := p.client.KV().List(p.keys.Services(), (&api.QueryOptions{}).WithContext(ctx))
+	all := Snapshot{Settings: map[string]Stored{}, Operators: map[string]Ordered{}}
+	options := (&api.QueryOptions{}).WithContext(ctx)
+	var reading sync.WaitGroup
+	var unread error
+	reading.Go(func() {
+		pair, _, err := p.client.KV().Get(p.keys.Freeze(), options)
+		if pair != nil {
+			order := actuators.DecodeFreeze(pair.Value)
+			all.Freeze = &order
+		}
+		unread = explain(err, "read the kill switch "+p.keys.Freeze(), fmt.Sprintf(ruleReadKey, p.keys.Freeze()))
+	})
+	pairs, _, err := p.client.KV().List(p.keys.Services(), options)
+	reading.Wait()
 	if err != nil {
-		return nil, explain(err, "read the settings under "+p.keys.Services(), p.rule(ruleReadPrefix))
+		return Snapshot{}, explain(err, "read the settings under "+p.keys.Services(), p.rule(ruleReadPrefix))
+	} else if unread != nil {
+		return Snapshot{}, unread
 	}
-	all := make(map[string]Stored, len(pairs))
 	for _, pair := range pairs {
 		if service, ok := p.keys.ServiceOf(pair.Key); ok {
-			all[service] = p.remember(service, stored(service, pair))
+			all.Settings[service] = p.remember(service, stored(service, pair))
+		} else if service, ok := p.keys.OperatorOf(pair.Key); ok {
+			operator, err := actuators.DecodeOperator(pair.Value, service)
+			all.Operators[service] = Ordered{Operator: operator, Err: err}
 		}
 	}
 	return all, nil

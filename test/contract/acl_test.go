@@ -139,7 +139,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	case <-time.After(15 * time.Second):
 		t.Fatal("the guard has not seen the setting")
 	}
-	if all, err := publisher.ReadAll(t.Context()); err != nil || all["checkout"].Index != index {
+	if all, err := publisher.ReadAll(t.Context()); err != nil || all.Settings["checkout"].Index != index {
 		t.Errorf("governor reads %+v, %v", all, err)
 	}
 

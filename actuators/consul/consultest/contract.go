@@ -696,9 +696,12 @@ func publishAndWatch(t *testing.T, client *api.Client) {
 		t.Errorf("read %+v, %v; want revision %d at index %d", read, err, last.Revision, index)
 	}
 	put(t, client, keys.Operator("checkout"), "{}")
+	put(t, client, keys.Operator("cart"), `{"orders":{"rate":{"kind":"freeze"}}}`)
 	put(t, client, keys.Setting("cart"), "{}")
 	all, err := publisher.ReadAll(ctx)
-	if err != nil || len(all) != 2 || all["checkout"].Index != index || all["cart"].Err == nil {
+	if err != nil || len(all.Settings) != 2 || all.Settings["checkout"].Index != index || all.Settings["cart"].Err == nil ||
+		len(all.Operators) != 2 || all.Operators["checkout"].Err != nil || all.Operators["cart"].Err == nil ||
+		all.Freeze != nil {
 		t.Errorf("read all: %+v, %v", all, err)
 	}
 	must[*api.WriteMeta](t)(client.KV().Delete(keys.Setting("checkout"), nil))

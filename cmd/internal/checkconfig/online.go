@@ -184,7 +184,8 @@ func (l *look) readKV(ctx context.Context) (s kvState) {
 	defer cancel()
 	keys := actuators.Keys{Prefix: l.config.Consul.Prefix}
 	began := time.Now()
-	s.settings, s.err = consul.NewPublisher(l.consul, keys, consul.PublisherOptions{Timeout: consulTimeout}).ReadAll(ctx)
+	all, err := consul.NewPublisher(l.consul, keys, consul.PublisherOptions{Timeout: consulTimeout}).ReadAll(ctx)
+	s.settings, s.err = all.Settings, err
 	s.took = time.Since(began)
 	if s.err != nil {
 		return s

@@ -1,0 +1,159 @@
+package consul
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// Operators writes what people order, straight into Consul: it needs no governor, and obeys none. It is safe for
+// concurrent use.
+type Operators struct {
+	client *api.Client
+	keys   actuators.Keys
+}
+
+// NewOperators returns the way to the operator keys under keys.
+func NewOperators(client *api.Client, keys actuators.Keys) *Operators {
+	return &Operators{client: client, keys: keys}
+}
+
+// Done tells what an action met.
+type Done struct {
+	Setting *actuators.Setting // published for the service, nil: nothing is
+	Leader  *Holder            // who holds the leader's lock, nil: nobody, so that nobody enforces the order yet
+}
+
+// ErrRefused marks an action that breaks a rule of its own: nothing was written.
+var ErrRefused = errors.New("refused")
+
+const (
+	operatorTimeout = 5 * time.Second
+	operatorTries   = 8 // against others who write the same key at the same time
+)
+
+// Do records an action of a person: on the loop of a.Knob of a.Service, or, where both are "", on the kill switch. The
+// action must be complete; an override must lie within the bounds of the Setting, where one is published. The order is
+// in force from the leader's next tick on.
+func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	if a.Service == "" && a.Knob == "" {
+		return o.everywhere(ctx, a)
+	}
+	what := fmt.Sprintf("%s %s/%s", a.Kind, a.Service, a.Knob)
+	if err := errors.Join(actuators.ValidServiceName(a.Service), a.Validate()); err != nil {
+		return Done{}, fmt.Errorf("%s: %w: %w", what, ErrRefused, err)
+	}
+	setting, err := o.get(ctx, o.keys.Setting(a.Service))
+	if err != nil {
+		return Done{}, err
+	}
+	var done Done
+	if setting != nil {
+		if s := stored(a.Service, setting); s.Err == nil {
+			done.Setting = &s.Setting
+		}
+	}
+	if err := within(a, done.Setting); err != nil {
+		return done, fmt.Errorf("%s: %w: %w", what, ErrRefused, err)
+	}
+	for range operatorTries {
+		written, err := o.record(ctx, a)
+		if err != nil {
+			return done, err
+		}
+		if written {
+			done.Leader, err = o.leader(ctx)
+			return done, err
+		}
+	}
+	return done, fmt.Errorf("%s: the operator key is being written by others all the time: %w, try again", what, ErrConflict)
+}
+
+// record tries once to add a to the operator key of its service; false where somebody else was faster.
+func (o *Operators) record(ctx context.Context, a actuators.Action) (bool, error) {
+	key := o.keys.Operator(a.Service)
+	pair, err := o.get(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	next := &api.KVPair{Key: key}
+	var before actuators.Operator
+	if pair != nil {
+		next.ModifyIndex = pair.ModifyIndex
+		if before, err = actuators.DecodeOperator(pair.Value, a.Service); err != nil {
+			return false, fmt.Errorf("%w: nothing was written over it: put it right, or remove it with consul kv delete %s",
+				err, key)
+		}
+	}
+	if next.Value, err = before.Apply(a).Encode(); err != nil {
+		return false, err
+	}
+	written, _, err := o.client.KV().CAS(next, (&api.WriteOptions{}).WithContext(ctx))
+	return written, explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key))
+}
+
+// everywhere pulls or lifts the kill switch.
+func (o *Operators) everywhere(ctx context.Context, a actuators.Action) (Done, error) {
+	if err := a.ValidateEverywhere(); err != nil {
+		return Done{}, fmt.Errorf("%s everything: %w: %w", a.Kind, ErrRefused, err)
+	}
+	key := o.keys.Freeze()
+	var err error
+	if a.Kind == actuators.Resume {
+		_, err = o.client.KV().Delete(key, (&api.WriteOptions{}).WithContext(ctx))
+	} else {
+		var raw []byte
+		if raw, err = json.Marshal(a.Order()); err != nil {
+			return Done{}, err
+		}
+		_, err = o.client.KV().Put(&api.KVPair{Key: key, Value: raw}, (&api.WriteOptions{}).WithContext(ctx))
+	}
+	if err != nil {
+		return Done{}, explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key))
+	}
+	leader, err := o.leader(ctx)
+	return Done{Leader: leader}, err
+}
+
+// leader returns who holds the lock, nil where nobody does.
+func (o *Operators) leader(ctx context.Context) (*Holder, error) {
+	pair, err := o.get(ctx, o.keys.Leader())
+	if err != nil || pair == nil || pair.Session == "" {
+		return nil, err
+	}
+	holder, err := parseHolder(pair)
+	if err != nil {
+		return nil, fmt.Errorf("the order is recorded; who leads is not known: %s: %w", o.keys.Leader(), err)
+	}
+	return &holder, nil
+}
+
+func (o *Operators) get(ctx context.Context, key string) (*api.KVPair, error) {
+	pair, _, err := o.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
+	return pair, explain(err, "read "+key, fmt.Sprintf(ruleReadKey, key))
+}
+
+// within refuses an override that the published Setting would not carry.
+func within(a actuators.Action, s *actuators.Setting) error {
+	if a.Kind != actuators.Override || s == nil {
+		return nil
+	}
+	_, lo, hi, ok := s.Knob(a.Knob)
+	switch {
+	case !ok:
+		return fmt.Errorf("the Setting of %s has no %s: there is nothing to override", a.Service, a.Knob)
+	case a.Value < lo || a.Value > hi:
+		return fmt.Errorf("value %g, expected %g to %g, the bounds in the configuration", a.Value, lo, hi)
+	case a.Knob == "concurrency" && a.Value != float64(int64(a.Value)):
+		return fmt.Errorf("value %g, expected a whole number of requests", a.Value)
+	}
+	return nil
+}
