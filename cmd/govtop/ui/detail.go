@@ -165,3 +165,25 @@ func published(l api.Loop, now time.Time, w int) string {
 	return spread(w, "  ", "kv "+setTo(l, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
 		note, p.Key)
 }
+
+// detailView is what the detail of one loop shows.
+type detailView struct {
+	loop    api.Loop
+	points  []api.Point // oldest first; nil while they are loaded
+	entries []logEntry  // of this loop, newest first; shown where there is room
+	loaded  bool        // an answer has come
+	err     error       // why the last answer did not
+	now     time.Time   // the right end of the charts
+	span    time.Duration
+	graph   graph
+	stale   bool
+}
+
+// zooms are the spans of the charts.
+var zooms = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+
+// detailScreen explains one loop in exactly h lines of at most w cells.
+func detailScreen(v detailView, w, h int) []string { return fitted(nil, h) }
+
+// chartPanel draws the charts of a loop, and what its controller added up, in exactly h lines of at most w cells.
+func chartPanel(v detailView, w, h int) []string { return fitted(nil, h) }
