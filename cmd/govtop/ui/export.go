@@ -1,0 +1,64 @@
+package ui
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+)
+
+// Export is what govtop writes for other programs: of --once --output json the Snapshot alone, of the key e also the past
+// that the screen shows. docs/govtop.schema.json describes it.
+type Export struct {
+	Snapshot
+	// Past is the instant of the loops, where the screen was rewound; the status is that of now.
+	Past *time.Time `json:"past,omitempty"`
+	// History is what the chart on the screen shows.
+	History []api.LoopHistory `json:"history,omitempty"`
+}
+
+// exportedMsg tells how an export ended.
+type exportedMsg struct {
+	path string
+	err  error
+}
+
+// exportCmd writes the document under a name with the time in it. save is that of Options.
+func exportCmd(save func(name string, content []byte) (string, error), now time.Time, e Export) tea.Cmd {
+	return func() tea.Msg {
+		if save == nil {
+			return exportedMsg{err: errors.New("cannot export: this govtop was not told where to")}
+		}
+		document, err := EncodeJSON(e)
+		if err != nil {
+			return exportedMsg{err: fmt.Errorf("cannot export: %w", err)}
+		}
+		path, err := save("govtop-"+now.UTC().Format("20060102T150405Z")+".json", document)
+		return exportedMsg{path, err}
+	}
+}
+
+// EncodeJSON writes v for scripts and for eyes: control characters that JSON lets through, but that some terminals obey,
+// are escaped, which changes nothing for a JSON reader.
+func EncodeJSON(v any) ([]byte, error) {
+	var document, text strings.Builder
+	encoder := json.NewEncoder(&document)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // "148ms > 112ms" reads better
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	for _, r := range document.String() {
+		if r >= 0x7f && r <= 0x9f {
+			fmt.Fprintf(&text, `\u%04x`, r)
+			continue
+		}
+		text.WriteRune(r)
+	}
+	return []byte(text.String()), nil
+}
