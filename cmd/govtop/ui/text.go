@@ -3,40 +3,16 @@ package ui
 import (
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/charmbracelet/x/ansi"
+
+	safe "github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
 const ellipsis = "…"
 
-// Clean makes a string from elsewhere safe to print on one line: escape sequences and control characters go, so do
-// invisible format characters (bidirectional overrides could make a line read as another one, joiners are measured
-// differently by different terminals); line breaks and tabs become spaces.
-func Clean(s string) string {
-	plain := true
-	for i := 0; i < len(s) && plain; i++ {
-		plain = s[i] >= ' ' && s[i] < 0x7f
-	}
-	if plain {
-		return s
-	}
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	s = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r == '\r' {
-			return ' '
-		}
-		return r
-	}, s)
-	s = ansi.Strip(s)
-	return strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Variation_Selector, r) ||
-			r == '\u2028' || r == '\u2029' {
-			return -1
-		}
-		return r
-	}, s)
-}
+// Clean makes a string from elsewhere safe to print on one line; see plain.Clean.
+func Clean(s string) string { return safe.Clean(s) }
 
 // width is how many cells s takes on a terminal; escape sequences take none.
 func width(s string) int { return ansi.StringWidth(s) }
