@@ -1,16 +1,19 @@
 // Command govtop shows governor's loops: what each one measures, what it decides, and why.
 //
-// On a terminal it is a live screen; with --once it prints one table, or one JSON document for scripts; with --check it
-// answers by its exit code whether any service misses its SLO. It reads governor's HTTP interface and changes nothing.
+// On a terminal it is a live screen, on which a person may also freeze, resume and override a loop; with --once it prints
+// one table, or one JSON document for scripts; with --check it answers by its exit code whether any service misses its
+// SLO. It speaks governor's HTTP interface, and decides nothing itself.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -32,23 +35,11 @@ const (
 
 func main() {
 	version.Version = api.Version() // everywhere the same word for a build that was not stamped with one
-	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
-		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
-	app.UsageWriter(os.Stdout)
-	app.HelpFlag.Short('h')
-	app.Version(version.Print("govtop"))
-	var o options
-	app.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
-		StringVar(&o.address)
-	app.Flag("once", "Print the loops once and exit.").BoolVar(&o.once)
-	app.Flag("output", "What --once prints: table or json.").PlaceHolder("table").Default("table").
-		EnumVar(&o.output, "table", "json")
-	app.Flag("check", "Exit with 4 if a loop violates its SLO, naming those that do.").BoolVar(&o.check)
-
+	app, o := commandLine()
 	if _, err := app.Parse(os.Args[1:]); err != nil {
 		os.Exit(usage(os.Stderr, err.Error()+"; try govtop --help"))
 	}
-	os.Exit(run(o, os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(*o, os.Stdin, os.Stdout, os.Stderr))
 }
 
 type options struct {
@@ -56,16 +47,49 @@ type options struct {
 	once    bool
 	output  string
 	check   bool
+	screen  ui.Options
+}
+
+// commandLine returns the parser of the command line, and what it fills.
+func commandLine() (*kingpin.Application, *options) {
+	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
+		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
+	app.UsageWriter(os.Stdout)
+	app.HelpFlag.Short('h')
+	app.Version(version.Print("govtop"))
+	o := &options{}
+	choice := func(name, help string, values []string, target *string) {
+		app.Flag(name, help+": "+strings.Join(values[:len(values)-1], ", ")+" or "+values[len(values)-1]+".").
+			PlaceHolder(values[0]).Default(values[0]).EnumVar(target, values...)
+	}
+	app.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
+		StringVar(&o.address)
+	app.Flag("once", "Print the loops once and exit.").BoolVar(&o.once)
+	choice("output", "What --once prints", []string{"table", "json"}, &o.output)
+	app.Flag("check", "Exit with 4 if a loop violates its SLO, naming those that do.").BoolVar(&o.check)
+	app.Flag("filter", "Only the loops whose name, mode or state matches, on the screen, in --once and in --check; "+
+		"!REGEX for those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
+	app.Flag("read-only", "No keys that change anything.").BoolVar(&o.screen.ReadOnly)
+	app.Flag("actor", "Who gives the orders: what their forms begin with.").PlaceHolder("NAME").Envar("USER").
+		StringVar(&o.screen.Actor)
+	choice("theme", "Colours of the screen", ui.Themes, &o.screen.Theme)
+	choice("graph", "What charts are drawn with", ui.Graphs, &o.screen.Graph)
+	return app, o
 }
 
 func run(o options, stdin, stdout, stderr *os.File) int {
+	filter, err := ui.ParseFilter(o.screen.Filter)
+	if err != nil {
+		return usage(stderr, fmt.Sprintf("--filter=%s: %v; a regular expression is expected, like checkout or !shadow",
+			o.screen.Filter, err))
+	}
 	client, err := api.NewClient(o.address)
 	if err != nil {
-		return usage(stderr, err.Error())
+		return usage(stderr, "--connect: "+err.Error())
 	}
 	defer client.Close()
 	if o.once || o.check {
-		return once(context.Background(), client, o, stdout, stderr)
+		return once(context.Background(), client, o, filter, stdout, stderr)
 	}
 	if o.output != "table" {
 		return usage(stderr, "--output goes with --once")
@@ -73,7 +97,8 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 	if why := noScreen(stdin, stdout, os.Getenv("TERM")); why != "" {
 		return usage(stderr, why+": try govtop --once")
 	}
-	return live(client, client.Address(), stderr)
+	o.screen.Save = save
+	return live(client, client.Address(), o.screen, stderr)
 }
 
 // noScreen says why the live screen cannot be shown, "" if it can.
@@ -89,34 +114,35 @@ func noScreen(stdin, stdout *os.File, terminal string) string {
 	return ""
 }
 
-func live(source ui.Source, address string, stderr io.Writer) int {
+func live(source ui.Source, address string, screen ui.Options, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// Any value but the empty one, as no-color.org has it; the terminal library would ask for a boolean.
 	colour := os.Getenv("NO_COLOR") == ""
-	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), ui.Options{}), colour); err != nil {
+	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), screen), colour); err != nil {
 		return failed(stderr, err)
 	}
 	return exitOK
 }
 
-func once(ctx context.Context, source ui.Source, o options, stdout, stderr io.Writer) int {
+func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, stdout, stderr io.Writer) int {
 	snapshot, err := ui.Fetch(ctx, source)
 	if err != nil {
 		return failed(stderr, err)
 	}
+	all := len(snapshot.Loops)
+	snapshot.Loops = slices.DeleteFunc(snapshot.Loops, func(l api.Loop) bool { return !filter.Match(l) })
 	if o.once {
-		if o.output == "json" {
-			err = writeJSON(stdout, snapshot)
-		} else {
-			err = ui.WriteTable(stdout, snapshot)
-		}
-		if err != nil {
+		if err := show(stdout, snapshot, o.output); err != nil {
 			return failed(stderr, err)
 		}
 	}
 	if !o.check {
 		return exitOK
+	}
+	if len(snapshot.Loops) == 0 && all > 0 {
+		// A check that looks at nothing must not be green for ever.
+		return failed(stderr, fmt.Errorf("--check: none of the %d loops matches --filter=%s", all, o.screen.Filter))
 	}
 	code := exitOK
 	for _, l := range snapshot.Loops {
@@ -128,25 +154,45 @@ func once(ctx context.Context, source ui.Source, o options, stdout, stderr io.Wr
 	return code
 }
 
-// writeJSON writes v for scripts and for eyes: control characters that JSON lets through, but that some terminals obey,
-// are escaped, which changes nothing for a JSON reader.
-func writeJSON(w io.Writer, v any) error {
-	var document, text strings.Builder
-	encoder := json.NewEncoder(&document)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false) // "148ms > 112ms" reads better
-	if err := encoder.Encode(v); err != nil {
+func show(w io.Writer, snapshot ui.Snapshot, output string) error {
+	if output != "json" {
+		return ui.WriteTable(w, snapshot)
+	}
+	document, err := ui.EncodeJSON(snapshot)
+	if err != nil {
 		return err
 	}
-	for _, r := range document.String() {
-		if r >= 0x7f && r <= 0x9f {
-			fmt.Fprintf(&text, `\u%04x`, r)
-			continue
-		}
-		text.WriteRune(r)
-	}
-	_, err := io.WriteString(w, text.String())
+	_, err = w.Write(document)
 	return err
+}
+
+// save writes an export into the working directory, for its owner to read, and returns its path. A file that is there
+// already stays as it is: the new one gets a number.
+func save(name string, content []byte) (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("cannot export: the working directory: %w", err)
+	}
+	extension := filepath.Ext(name)
+	path := filepath.Join(dir, name)
+	file, err := create(path)
+	for n := 2; errors.Is(err, fs.ErrExist) && n < 100; n++ {
+		path = filepath.Join(dir, fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, extension), n, extension))
+		file, err = create(path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot export: %w (exports go to the directory in which govtop was started)", err)
+	}
+	_, err = file.Write(content)
+	if err = errors.Join(err, file.Close()); err != nil {
+		_ = os.Remove(path) // half a document is worse than none
+		return "", fmt.Errorf("cannot export: %w", err)
+	}
+	return path, nil
+}
+
+func create(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 func usage(stderr io.Writer, message string) int {

@@ -75,20 +75,6 @@ func TestOnceJSON(t *testing.T) {
 	}
 }
 
-func TestJSONEscapesWhatATerminalWouldObey(t *testing.T) {
-	var out bytes.Buffer
-	if err := writeJSON(&out, map[string]string{"a": "\x1b[2J\u009b2Jé\x7f"}); err != nil {
-		t.Fatal(err)
-	}
-	if want := "{\n  \"a\": \"\\u001b[2J\\u009b2Jé\\u007f\"\n}\n"; out.String() != want {
-		t.Errorf("got %q, want %q", out.String(), want)
-	}
-	var back map[string]string
-	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["a"] != "\x1b[2J\u009b2Jé\x7f" {
-		t.Errorf("reads back as %q, %v", back["a"], err)
-	}
-}
-
 func TestExitCodes(t *testing.T) {
 	server := httptest.NewServer(&fixture.Server{})
 	defer server.Close()

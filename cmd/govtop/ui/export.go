@@ -1,15 +1,16 @@
 package ui
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	safe "github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
 // Export is what govtop writes for other programs: of --once --output json the Snapshot alone, of the key e also the past
@@ -43,22 +44,15 @@ func exportCmd(save func(name string, content []byte) (string, error), now time.
 	}
 }
 
-// EncodeJSON writes v for scripts and for eyes: control characters that JSON lets through, but that some terminals obey,
+// EncodeJSON writes v for scripts and for eyes: characters that JSON lets through, but that a terminal would obey or hide,
 // are escaped, which changes nothing for a JSON reader.
 func EncodeJSON(v any) ([]byte, error) {
-	var document, text strings.Builder
-	encoder := json.NewEncoder(&document)
+	var document bytes.Buffer
+	encoder := json.NewEncoder(safe.NewLogWriter(&document))
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false) // "148ms > 112ms" reads better
 	if err := encoder.Encode(v); err != nil {
 		return nil, err
 	}
-	for _, r := range document.String() {
-		if r >= 0x7f && r <= 0x9f {
-			fmt.Fprintf(&text, `\u%04x`, r)
-			continue
-		}
-		text.WriteRune(r)
-	}
-	return []byte(text.String()), nil
+	return document.Bytes(), nil
 }
