@@ -17,6 +17,7 @@ type Loop struct {
 	inForce InForce
 	changed time.Time // when the value in force last changed
 	fresh   bool      // restarted: hold one period
+	order   *Order    // of a person; nil: none
 }
 
 // law turns a good snapshot into the next value of one knob.
@@ -70,6 +71,11 @@ func (l *Loop) track(now time.Time, f InForce) {
 func (l *Loop) step(t *tick) Decision {
 	d := l.report(t)
 	l.law.describe(l, t, &d)
+	if l.order.active(t.now) {
+		l.obey(&d)
+		d.Reason = explainOrder(d, l.order.Expires)
+		return d
+	}
 	switch {
 	case t.v.hold != "":
 		l.hold(&d, t.v.hold, t.v.detail)

@@ -98,6 +98,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 		Load:       func() (daemon.Setup, error) { return reload(config, log) },
 		Store:      consul.NewPublisher(client, keys, consul.PublisherOptions{}),
 		Leadership: elector,
+		Operators:  consul.NewOperators(client, keys),
 		Election: func() (api.LeaderInfo, error) {
 			s := elector.State()
 			return api.LeaderInfo(s.Holder), s.Err

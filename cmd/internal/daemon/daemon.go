@@ -24,6 +24,8 @@ type Options struct {
 
 	Store      Store
 	Leadership Leadership
+	// Operators records what people order through this governor; nil: they cannot.
+	Operators Operators
 	// Election returns the governor that holds the lock, as far as is known, and why this one cannot compete for it.
 	Election func() (leader api.LeaderInfo, trouble error)
 
@@ -74,7 +76,7 @@ func New(opts Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: opts, startedAt: time.Now(), kv: &kvLink{store: opts.Store}, reloads: make(chan reload),
 	}
-	d.recorder = newRecorder(opts.Log, NewJournal(d.startedAt, 0), newMetrics(opts.Registry))
+	d.recorder = newRecorder(opts.Log, d.startedAt, newMetrics(opts.Registry))
 	workers, err := d.build(opts.Setup)
 	if err != nil {
 		return nil, err
@@ -135,6 +137,7 @@ func (d *Daemon) Status() api.Status {
 		Role: api.Standby, Prometheus: setup.Prometheus(),
 		Consul: d.kv.health.dependency(d.opts.ConsulAddress),
 		Config: setup.Config, Loops: d.recorder.States(), Warnings: d.recorder.Warnings(),
+		Freeze: d.recorder.KillSwitch(),
 	}
 	if why := d.refused.Load(); why != nil {
 		s.Config.Error = *why

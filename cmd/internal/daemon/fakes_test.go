@@ -146,6 +146,10 @@ type memoryKV struct {
 	index   uint64
 	holder  consul.Fence // zero: nobody holds the lock
 
+	operators map[string]actuators.Operator // as Operators would write them
+	unclear   error                         // of every operator key
+	freeze    *actuators.Order
+
 	down    error            // of every call
 	refuse  map[string]error // of writes, by service
 	hang    map[string]time.Duration
@@ -155,17 +159,51 @@ type memoryKV struct {
 }
 
 func newKV() *memoryKV {
-	return &memoryKV{settled: map[string]consul.Stored{}, refuse: map[string]error{}, hang: map[string]time.Duration{}}
+	return &memoryKV{operators: map[string]actuators.Operator{}, settled: map[string]consul.Stored{}, refuse: map[string]error{}, hang: map[string]time.Duration{}}
 }
 
-func (kv *memoryKV) ReadAll(context.Context) (map[string]consul.Stored, error) {
+func (kv *memoryKV) ReadAll(context.Context) (consul.Snapshot, error) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
 	kv.reads++
 	if kv.down != nil {
-		return nil, kv.down
+		return consul.Snapshot{}, kv.down
 	}
-	return maps.Clone(kv.settled), nil
+	all := consul.Snapshot{Settings: maps.Clone(kv.settled), Operators: map[string]consul.Ordered{}, Freeze: kv.freeze}
+	for service, o := range kv.operators {
+		all.Operators[service] = consul.Ordered{Operator: o, Err: kv.unclear}
+	}
+	return all, nil
+}
+
+// Do records an action as consul.Operators does.
+func (kv *memoryKV) Do(_ context.Context, a actuators.Action) (consul.Done, error) {
+	kv.mu.Lock()
+	defer kv.mu.Unlock()
+	var done consul.Done
+	if kv.holder != (consul.Fence{}) {
+		done.Leader = &consul.Holder{Instance: "test:9747"}
+	}
+	err := kv.down
+	switch {
+	case err != nil:
+	case a.Service != "":
+		if err = a.Validate(); err == nil {
+			kv.operators[a.Service] = kv.operators[a.Service].Apply(a)
+		}
+	default:
+		if err = a.ValidateEverywhere(); err == nil {
+			kv.freeze = nil
+			if a.Kind == actuators.Freeze {
+				order := a.Order()
+				kv.freeze = &order
+			}
+		}
+	}
+	if err != nil && err != kv.down {
+		err = fmt.Errorf("%w: %w", consul.ErrRefused, err)
+	}
+	return done, err
 }
 
 func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
@@ -295,7 +333,7 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	t.Helper()
 	g := &governor{election: &election{kv: w.kv}, registry: prometheus.NewRegistry()}
 	d, err := New(Options{
-		Setup: w.setup(groups...), Store: w.kv, Leadership: g.election,
+		Setup: w.setup(groups...), Store: w.kv, Leadership: g.election, Operators: w.kv,
 		Election: func() (api.LeaderInfo, error) {
 			fence, _ := g.Fence()
 			return api.LeaderInfo{Instance: "test:9747", Term: fence.Epoch}, nil
@@ -361,7 +399,7 @@ func (g *governor) loop(t *testing.T, service string) api.Loop {
 }
 
 func (g *governor) records(service string) []api.Record {
-	return g.recorder.journal.Since(0, service, "", math.MaxInt).Decisions
+	return g.recorder.journal.Since(0, selection{service: service}, math.MaxInt).Decisions
 }
 
 var errDown = errors.New("connection refused")

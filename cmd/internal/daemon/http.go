@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
 )
@@ -26,8 +27,8 @@ const (
 	limitMax     = 10_000
 )
 
-// Handler serves the HTTP interface: everything about the loops is read-only, and what changes something is refused
-// where Options.Closed says so, and to pages of other origins that a browser shows.
+// Handler serves the HTTP interface. What changes something is refused where Options.Closed says so, and to pages of
+// other origins that a browser shows.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.Prefix+"/status", d.serveStatus)
@@ -37,6 +38,15 @@ func (d *Daemon) Handler() http.Handler {
 	mux.HandleFunc("GET "+api.Prefix+"/history", d.serveHistory)
 	mux.HandleFunc("GET "+api.Prefix+"/decisions", d.serveDecisions)
 	mux.HandleFunc("GET "+api.Prefix+"/stream", d.serveStream)
+	mux.HandleFunc("GET "+api.Prefix+"/audit", d.serveAudit)
+	for _, kind := range []actuators.OrderKind{actuators.Freeze, actuators.Resume, actuators.Override} {
+		mux.Handle("POST "+api.Prefix+"/loops/{service}/{knob}/"+string(kind), d.changing(d.serveOrder(kind)))
+		mux.HandleFunc(api.Prefix+"/loops/{service}/{knob}/"+string(kind), servePostOnly)
+	}
+	for _, kind := range []actuators.OrderKind{actuators.Freeze, actuators.Resume} {
+		mux.Handle("POST "+api.Prefix+"/"+string(kind), d.changing(d.serveOrderAll(kind)))
+		mux.HandleFunc(api.Prefix+"/"+string(kind), servePostOnly)
+	}
 	mux.HandleFunc(api.Prefix+"/", serveNoResource)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, Registry: d.opts.Registry, ErrorHandling: promhttp.ContinueOnError,
@@ -68,9 +78,10 @@ var landing = web.LandingConfig{
 	Links: []web.LandingLinks{
 		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, dependencies, configuration"},
 		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
-		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (since, service, knob, limit)"},
+		{Address: api.Prefix + "/decisions", Text: "Decisions", Description: "the last hour (since, last, notable, service, knob, limit)"},
 		{Address: api.Prefix + "/history?since=5m", Text: "History",
 			Description: "the same to draw (since, step, service, knob)"},
+		{Address: api.Prefix + "/audit", Text: "Audit", Description: "what people did (service, knob)"},
 		{Address: api.Prefix + "/stream", Text: "Stream", Description: "decisions as they are made, as server-sent events"},
 		{Address: "/metrics", Text: "Metrics"},
 		{Address: "/-/healthy", Text: "Healthy", Description: "the process lives"},
@@ -80,9 +91,20 @@ var landing = web.LandingConfig{
 
 func (d *Daemon) serveStatus(w http.ResponseWriter, _ *http.Request) { answer(w, d.Status()) }
 
-func (d *Daemon) serveLoops(w http.ResponseWriter, _ *http.Request) {
-	loops, _ := d.recorder.Loops()
-	answer(w, loops)
+// serveLoops answers with the loops as they are, or as they stood at an instant of the past.
+func (d *Daemon) serveLoops(w http.ResponseWriter, r *http.Request) {
+	text := r.URL.Query().Get("at")
+	if text == "" {
+		loops, _ := d.recorder.Loops()
+		answer(w, loops)
+		return
+	}
+	at, err := instant(text, time.Now())
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "at="+text+": "+err.Error(), "")
+		return
+	}
+	answer(w, d.recorder.journal.At(at))
 }
 
 func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
@@ -161,7 +183,17 @@ func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error(), "")
 		return
 	}
-	answer(w, d.recorder.journal.Since(since, q.Get("service"), control.Knob(q.Get("knob")), int(limit)))
+	last, err := number(q, "last", 0, limitMax)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error(), "")
+		return
+	}
+	s := selection{service: q.Get("service"), knob: control.Knob(q.Get("knob")), notable: q.Get("notable") == "true"}
+	if last > 0 {
+		answer(w, d.recorder.journal.Newest(int(last), s))
+		return
+	}
+	answer(w, d.recorder.journal.Since(since, s, int(limit)))
 }
 
 func number(q url.Values, name string, unset, most uint64) (uint64, error) {
@@ -218,17 +250,18 @@ func (d *Daemon) serveReload(w http.ResponseWriter, r *http.Request) {
 
 func servePostOnly(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Allow", "POST")
-	refuse(w, http.StatusMethodNotAllowed, r.Method+" does not reload", "use POST")
+	refuse(w, http.StatusMethodNotAllowed, r.Method+" changes nothing here", "use POST")
 }
 
 func serveNoResource(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, r.Method+" is not possible here", "this interface is read-only: use GET")
+		refuse(w, http.StatusMethodNotAllowed, r.Method+" is not possible here",
+			"use GET; what a person may change is "+api.Prefix+"/loops/{service}/{knob}/freeze, /resume and /override")
 		return
 	}
 	refuse(w, http.StatusNotFound, "there is no resource "+r.URL.Path, "there is: "+api.Prefix+"/status, /loops, "+
-		"/loops/{service}/{knob}, /loops/{service}/{knob}/history, /history, /decisions, /stream")
+		"/loops/{service}/{knob}, /loops/{service}/{knob}/history, /history, /decisions, /audit, /stream")
 }
 
 func answer(w http.ResponseWriter, v any) { send(w, http.StatusOK, v) }

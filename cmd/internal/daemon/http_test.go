@@ -160,7 +160,9 @@ func TestErrorsOfTheInterface(t *testing.T) {
 			[]string{"chekout/concurrency", "checkout/concurrency", "search/concurrency"}},
 		{"GET", "/api/v1/loops/checkout/rate", 404, []string{"checkout/rate"}},
 		{"GET", "/api/v1/lops", 404, []string{"/api/v1/lops", "/decisions"}},
-		{"POST", "/api/v1/loops", 405, []string{"POST", "read-only"}},
+		{"POST", "/api/v1/loops", 405, []string{"POST", "use GET"}},
+		{"GET", "/api/v1/loops/checkout/concurrency/freeze", 405, []string{"GET", "use POST"}},
+		{"GET", "/api/v1/loops?at=noon", 400, []string{"at=noon", "like 5m"}},
 		{"GET", "/api/v1/decisions?since=-1", 400, []string{"since=-1", "next"}},
 		{"GET", "/api/v1/decisions?limit=10001", 400, []string{"limit=10001", "10000"}},
 	} {

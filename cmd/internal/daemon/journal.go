@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type entry struct {
 	loop       api.Loop
 	wrote      bool
 	writeError string
+	notable    bool // a new state, or a value that moved
 }
 
 // NewJournal returns an empty journal for loops that together make that many decisions an hour.
@@ -65,11 +67,10 @@ func (j *Journal) at(i int) *entry { return &j.ring[(j.oldest+i)%len(j.ring)] }
 // first is the sequence number of the oldest entry.
 func (j *Journal) first() uint64 { return j.nextSeq - uint64(len(j.ring)) }
 
-// Append adds a decision, the last one of l, and returns its sequence number.
-func (j *Journal) Append(l api.Loop, wrote bool, writeError string) uint64 {
+// Append adds a decision and returns its sequence number.
+func (j *Journal) Append(e entry) uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	e := entry{loop: l, wrote: wrote, writeError: writeError}
 	if len(j.ring) < j.size {
 		j.ring = append(j.ring, e)
 	} else {
@@ -87,9 +88,20 @@ func (j *Journal) Last() uint64 {
 	return j.nextSeq - 1
 }
 
-// Since returns up to limit records after the cursor since, oldest first, of one service and knob ("": all). The cursor
-// it returns passes over what did not match.
-func (j *Journal) Since(since uint64, service string, knob control.Knob, limit int) api.Decisions {
+// selection says which entries are asked for. Its zero value selects all.
+type selection struct {
+	service string
+	knob    control.Knob
+	notable bool
+}
+
+func (s selection) has(e *entry) bool {
+	return matches(e, s.service, s.knob) && (e.notable || !s.notable)
+}
+
+// Since returns up to limit records after the cursor since, oldest first, that are selected. The cursor it returns
+// passes over those that are not.
+func (j *Journal) Since(since uint64, s selection, limit int) api.Decisions {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	answer := api.Decisions{Decisions: []api.Record{}, Next: since}
@@ -101,15 +113,49 @@ func (j *Journal) Since(since uint64, service string, knob control.Knob, limit i
 		skip = int(since - j.first() + 1)
 	}
 	for i := skip; i < len(j.ring) && len(answer.Decisions) < limit; i++ {
-		e := j.at(i)
 		answer.Next = j.first() + uint64(i)
-		if matches(e, service, knob) {
-			answer.Decisions = append(answer.Decisions, api.Record{
-				Seq: answer.Next, Decision: e.loop.Decision, Wrote: e.wrote, WriteError: e.writeError,
-			})
+		if s.has(j.at(i)) {
+			answer.Decisions = append(answer.Decisions, j.record(i))
 		}
 	}
 	return answer
+}
+
+// Newest returns the last n records that are selected, oldest first.
+func (j *Journal) Newest(n int, s selection) api.Decisions {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	answer := api.Decisions{Decisions: []api.Record{}, Next: j.nextSeq - 1}
+	for i := len(j.ring) - 1; i >= 0 && len(answer.Decisions) < n; i-- {
+		if s.has(j.at(i)) {
+			answer.Decisions = append(answer.Decisions, j.record(i))
+		}
+	}
+	slices.Reverse(answer.Decisions)
+	return answer
+}
+
+func (j *Journal) record(i int) api.Record {
+	e := j.at(i)
+	return api.Record{
+		Seq: j.first() + uint64(i), Decision: e.loop.Decision, Wrote: e.wrote, WriteError: e.writeError,
+	}
+}
+
+// At returns every loop as it stood at an instant, sorted by service and knob. What has decided only later is absent.
+func (j *Journal) At(at time.Time) []api.Loop {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	then := map[loopID]api.Loop{}
+	for i := range j.ring {
+		// Groups tick beside one another, so that entries are in the order of time but for a tick.
+		if l := &j.at(i).loop; !l.Decision.At.After(at) {
+			then[loopID{l.Service, l.Knob}] = *l
+		}
+	}
+	loops := slices.Collect(maps.Values(then))
+	sortLoops(loops)
+	return loops
 }
 
 // Missed returns the loops as they stood after every decision since the cursor, oldest first; false where the journal

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,7 +22,7 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 		for range rapid.IntRange(0, 3*j.size).Draw(t, "records") {
 			l := api.Loop{Service: services[len(all)%3%2], Knob: control.KnobConcurrency}
 			l.Decision.Service = l.Service
-			j.Append(l, false, "")
+			j.Append(entry{loop: l, notable: len(all)%5 == 0})
 			r := api.Record{Decision: l.Decision}
 			r.Seq = uint64(start.UnixMilli()) + uint64(len(all))
 			all = append(all, r)
@@ -30,7 +32,7 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 		since := uint64(rapid.Int64Range(start.UnixMilli()-3, start.UnixMilli()+int64(len(all))+3).Draw(t, "since"))
 		service := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "service")
 		limit := rapid.IntRange(1, 2*j.size).Draw(t, "limit")
-		got := j.Since(since, service, "", limit)
+		got := j.Since(since, selection{service: service}, limit)
 
 		var want []uint64
 		ahead := since >= uint64(start.UnixMilli())+uint64(len(all))
@@ -50,8 +52,21 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 		if n := len(want); n == limit && got.Next != want[n-1] {
 			t.Fatalf("next %d after a full page that ends with %d", got.Next, want[n-1])
 		}
-		if again := j.Since(got.Next, service, "", 1); len(want) < limit && len(kept) > 0 && len(again.Decisions) != 0 {
+		if again := j.Since(got.Next, selection{service: service}, 1); len(want) < limit && len(kept) > 0 && len(again.Decisions) != 0 {
 			t.Fatalf("the cursor %d does not pass over what did not match", got.Next)
+		}
+
+		newest := j.Newest(limit, selection{service: service, notable: true}).Decisions
+		want = want[:0]
+		for _, r := range kept {
+			number := r.Seq - uint64(start.UnixMilli())
+			if number%5 == 0 && (service == "" || r.Decision.Service == service) {
+				want = append(want, r.Seq)
+			}
+		}
+		want = want[max(0, len(want)-limit):]
+		if len(newest) != len(want) || len(want) > 0 && (newest[0].Seq != want[0] || newest[len(want)-1].Seq != want[len(want)-1]) {
+			t.Fatalf("the newest are %d records, want %d: %v", len(newest), len(want), want)
 		}
 	})
 }
@@ -59,12 +74,12 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 func TestCursorOfAnEarlierDaemonIsOlderThanEverything(t *testing.T) {
 	before := NewJournal(time.UnixMilli(1_800_000_000_000), 100)
 	for range 500 {
-		before.Append(api.Loop{}, false, "")
+		before.Append(entry{})
 	}
-	cursor := before.Since(0, "", "", 1000).Next
+	cursor := before.Since(0, selection{}, 1000).Next
 	after := NewJournal(time.UnixMilli(1_800_000_001_000), 100)
-	after.Append(api.Loop{}, false, "")
-	if n := len(after.Since(cursor, "", "", 10).Decisions); n != 1 {
+	after.Append(entry{})
+	if n := len(after.Since(cursor, selection{}, 10).Decisions); n != 1 {
 		t.Errorf("%d records after a restart, want the new one", n)
 	}
 }
@@ -73,5 +88,31 @@ func TestJournalSpansAnHour(t *testing.T) {
 	g := newWorld("a", "b", "c").governor(t, control.Shadow)
 	if size, hour := g.recorder.journal.size, 3*int(time.Hour/period); size < hour || size > 2*hour {
 		t.Errorf("room for %d records, three loops make %d an hour", size, hour)
+	}
+}
+
+func TestJournalKnowsHowLoopsStood(t *testing.T) {
+	j := NewJournal(time.UnixMilli(1_800_000_000_000), 100)
+	start := time.Unix(1_800_000_000, 0)
+	for i := range 10 {
+		for _, service := range []string{"b", "a"} {
+			if service == "b" && i < 5 {
+				continue // not configured yet
+			}
+			l := api.Loop{Service: service, Knob: control.KnobShed}
+			l.Decision.At, l.Decision.Value = start.Add(time.Duration(i)*period), control.Number(i)
+			j.Append(entry{loop: l})
+		}
+	}
+	for at, want := range map[time.Duration][]string{
+		-time.Second: {}, 0: {"a 0"}, 12 * time.Second: {"a 2"}, 25 * time.Second: {"a 5", "b 5"}, time.Hour: {"a 9", "b 9"},
+	} {
+		got := []string{}
+		for _, l := range j.At(start.Add(at)) {
+			got = append(got, fmt.Sprintf("%s %v", l.Service, float64(l.Decision.Value)))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("after %s: %v, want %v", at, got, want)
+		}
 	}
 }

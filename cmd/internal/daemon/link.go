@@ -31,10 +31,10 @@ type kvLink struct {
 	lastErr  error
 }
 
-// kvState is what one reading of the KV brought: the Settings, or why there are none.
+// kvState is what one reading of the KV brought, or why it brought nothing.
 type kvState struct {
-	settings map[string]consul.Stored
-	err      error
+	consul.Snapshot
+	err error
 }
 
 func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
@@ -46,7 +46,7 @@ func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
 	l.mu.Unlock()
 
 	started := time.Now()
-	settings, err := l.store.ReadAll(ctx)
+	found, err := l.store.ReadAll(ctx)
 	l.health.answered(time.Now(), time.Since(started), err)
 
 	l.mu.Lock()
@@ -54,7 +54,7 @@ func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
 	l.lastErr = err
 	if err == nil {
 		l.failures, l.retryAt = 0, time.Time{}
-		return kvState{settings: settings}
+		return kvState{Snapshot: found}
 	}
 	wait := min(backoffMin<<min(l.failures, 10), backoffMax)
 	l.failures++

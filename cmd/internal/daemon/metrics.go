@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
@@ -28,6 +29,9 @@ type metrics struct {
 	writes, writeFailures, drifts *prometheus.CounterVec
 
 	measureDuration, tickLateness prometheus.Histogram
+	actions                       *prometheus.CounterVec
+	expiry                        *prometheus.GaugeVec
+	frozen                        prometheus.Gauge
 	ticksSkipped, streamsDropped  prometheus.Counter
 	reloaded, reloadedAt          prometheus.Gauge
 }
@@ -64,6 +68,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Settings that should have been written and were not, by reason.", "service", "reason"),
 		drifts: counter("governor_setting_drifts_total",
 			"Times the KV held what this leader had not written.", "service", "kind"),
+		actions: counter("governor_operator_actions_total",
+			"What people did: freeze, override, resume; an order that expires resumes. The kill switch has no service.",
+			"service", "knob", "action"),
+		expiry: gauge("governor_loop_order_expiry_timestamp_seconds",
+			"When the freeze or override of the loop ends by itself; no series while the loop is automatic.",
+			"service", "knob", "order"),
+		frozen: auto.NewGauge(prometheus.GaugeOpts{
+			Name: "governor_frozen", Help: "1 while the kill switch freezes every loop.",
+		}),
 		measureDuration: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "governor_measure_duration_seconds", Help: "Duration of the slowest query of a tick.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 13),
@@ -127,12 +140,20 @@ func (m *metrics) decided(l api.Loop) {
 	}
 }
 
+// ordered shows the order of one loop, nil: none.
+func (m *metrics) ordered(service string, knob control.Knob, o *actuators.Order) {
+	m.expiry.DeletePartialMatch(prometheus.Labels{"service": service, "knob": string(knob)})
+	if o != nil {
+		m.expiry.WithLabelValues(service, string(knob), string(o.Kind)).Set(float64(o.ExpiresAt.UnixMilli()) / 1000)
+	}
+}
+
 // forget removes the series of a loop that a reload has removed.
 func (m *metrics) forget(id loopID) {
 	labels := prometheus.Labels{"service": id.service, "knob": string(id.knob)}
 	for _, g := range []*prometheus.GaugeVec{
 		m.value, m.published, m.setpoint, m.measured, m.setpointShare, m.measuredShare,
-		m.state, m.age, m.badRatio, m.refused,
+		m.state, m.age, m.badRatio, m.refused, m.expiry,
 	} {
 		g.DeletePartialMatch(labels)
 	}
@@ -195,12 +216,6 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.d.Status()
 	gauge := func(d *prometheus.Desc, v float64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
-	}
-	oneIf := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
 	}
 	gauge(leaderDesc, oneIf(s.Role == api.Leader))
 	gauge(termDesc, float64(s.Leader.Term))

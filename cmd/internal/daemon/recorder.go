@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
 )
@@ -26,6 +27,9 @@ type Recorder struct {
 	loops       map[loopID]*loopRecord
 	subscribers map[*subscriber]bool
 	warnings    map[string]string
+	everywhere  *actuators.Order   // the kill switch
+	audit       []actuators.Action // oldest first
+	startedAt   time.Time
 }
 
 type loopID struct {
@@ -40,11 +44,12 @@ type loopRecord struct {
 	holding  control.Reason // why it holds, "" while it does not
 	wanted   control.Number // the last value that was logged as wanted but may not be written
 	writeErr string
+	own      *actuators.Order // in force, the kill switch apart
 }
 
-func newRecorder(log *slog.Logger, journal *Journal, m *metrics) *Recorder {
+func newRecorder(log *slog.Logger, startedAt time.Time, m *metrics) *Recorder {
 	return &Recorder{
-		journal: journal, metrics: m, log: log,
+		startedAt: startedAt, journal: NewJournal(startedAt, 0), metrics: m, log: log,
 		loops: map[loopID]*loopRecord{}, subscribers: map[*subscriber]bool{}, warnings: map[string]string{},
 	}
 }
@@ -154,8 +159,10 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 	if done.Kind == Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
 		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.setting.Reason)
 	}
+	r.Warn("the orders of "+s.spec.Service, unreadableOrders(s), false)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.obeyed(now, s)
 	for _, d := range ds {
 		id := loopID{d.Service, d.Knob}
 		rec := r.loops[id]
@@ -163,13 +170,17 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 			continue // a knob that is not steered has no business here
 		}
 		r.logDecision(rec, d, done, failure)
-		if !rec.decided || d.State != rec.loop.Decision.State {
+		state := !rec.decided || d.State != rec.loop.Decision.State
+		if state {
 			rec.loop.Since = now
 		}
+		notable := state || d.Value != d.From && (d.Publish || done.Kind == Change)
 		rec.loop.Decision, rec.decided = d, true
 		rec.loop.Published = published(s, d.Knob, failure)
 		r.metrics.decided(rec.loop)
-		seq := r.journal.Append(rec.loop, done.Kind != NoWrite, failure)
+		seq := r.journal.Append(entry{
+			loop: rec.loop, wrote: done.Kind != NoWrite, writeError: failure, notable: notable,
+		})
 		r.tell(newFrame(api.EventLoop, seq, rec.loop))
 	}
 }
@@ -271,10 +282,14 @@ func (r *Recorder) sorted() []api.Loop {
 	for _, rec := range r.loops {
 		loops = append(loops, rec.loop)
 	}
+	sortLoops(loops)
+	return loops
+}
+
+func sortLoops(loops []api.Loop) {
 	slices.SortFunc(loops, func(a, b api.Loop) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
 	})
-	return loops
 }
 
 // States counts the loops by state.

@@ -30,6 +30,7 @@ type service struct {
 	restored bool         // the KV has been read at least once
 	unread   error        // why the KV could not be read in this tick
 	drift    Drift        // what adopt found in this tick
+	orders   orders       // of people
 	// outranked: the key holds an epoch above our own, so that readers would refuse whatever we write.
 	outranked bool
 
@@ -78,6 +79,7 @@ const (
 
 // adopt takes in what the KV holds. At start and on a takeover the loops are restored from it, without a bump.
 func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
+	s.obey(now, kv)
 	s.drift, s.unread = NoDrift, kv.err
 	if kv.err != nil {
 		// Nothing new is known: what was in force last still is. A new term has to read before it writes.
@@ -86,7 +88,7 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 		}
 		return
 	}
-	found, ok := kv.settings[s.spec.Service]
+	found, ok := kv.Settings[s.spec.Service]
 	leads := fence != consul.Fence{}
 	takeover := !s.restored || (leads && fence != s.fence)
 	s.fence = fence

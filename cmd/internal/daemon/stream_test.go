@@ -80,7 +80,7 @@ func TestStreamTellsEveryDecision(t *testing.T) {
 			t.Fatalf("it does not begin with one snapshot: %.200s", text)
 		}
 		pass(time.Minute)
-		records := g.recorder.journal.Since(0, "", "", 1000).Decisions
+		records := g.recorder.journal.Since(0, selection{}, 1000).Decisions
 		loops := ids(r.heard(), api.EventLoop)
 		if len(loops) != 24 {
 			t.Fatalf("%d decisions told in a minute, want 24", len(loops))

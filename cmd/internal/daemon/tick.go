@@ -20,8 +20,8 @@ type Sensor interface {
 
 // Store is the KV that holds the Settings: a *consul.Publisher.
 type Store interface {
-	// ReadAll returns what is stored, by service. A service without a Setting is absent.
-	ReadAll(ctx context.Context) (map[string]consul.Stored, error)
+	// ReadAll returns what is stored: Settings, orders and the kill switch.
+	ReadAll(ctx context.Context) (consul.Snapshot, error)
 	// Publish replaces the Setting that was read at index (0: there was none), if the lock behind fence is still held,
 	// and returns the index of what it wrote.
 	Publish(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error)
@@ -82,6 +82,9 @@ func (w *worker) observe(ctx context.Context, now time.Time) (map[string]control
 	reading.Go(func() { kv = w.kv.read(ctx, now) })
 	measured := w.sensor.Measure(ctx, now)
 	reading.Wait()
+	if kv.err == nil {
+		w.recorder.Everywhere(now, kv.Freeze)
+	}
 
 	ms := make(map[string]control.Measurement, len(w.services))
 	for _, s := range w.services {

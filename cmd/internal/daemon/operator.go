@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// maxCommandBytes is far more than any Command takes.
+const maxCommandBytes = 16 << 10
+
+func (d *Daemon) serveAudit(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	answer(w, api.Audit{Actions: d.recorder.Audit(q.Get("service"), control.Knob(q.Get("knob")))})
+}
+
+// serveOrder freezes, resumes or overrides one loop.
+func (d *Daemon) serveOrder(kind actuators.OrderKind) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		l, ok := d.loop(w, r)
+		if !ok {
+			return
+		}
+		c, ok := commandOf(w, r)
+		if !ok {
+			return
+		}
+		now := time.Now().UTC().Round(time.Microsecond)
+		a := actuators.Action{
+			Service: l.Service, Knob: string(l.Knob), Kind: kind, Actor: c.Actor, Reason: c.Reason, At: now,
+		}
+		if kind != actuators.Resume {
+			a.ExpiresAt = now.Add(time.Duration(c.ExpiresInSeconds * float64(time.Second)))
+		}
+		if kind == actuators.Override {
+			a.Value = c.Value
+			if err := overridable(l, c.Value); err != nil {
+				refuse(w, http.StatusBadRequest, fmt.Sprintf("override %s/%s: %v", l.Service, l.Knob, err), "")
+				return
+			}
+		}
+		d.order(r.Context(), w, a)
+	}
+}
+
+// overridable says why a loop cannot be set to a value, nil if it can.
+func overridable(l api.Loop, value float64) error {
+	switch {
+	case l.Mode != control.Enforce:
+		return fmt.Errorf("the service is in mode %s: nothing is published, so an override would change nothing", l.Mode)
+	case value < l.Min || value > l.Max:
+		return fmt.Errorf("value %g, expected %g to %g, the bounds in the configuration", value, l.Min, l.Max)
+	}
+	return nil
+}
+
+// serveOrderAll pulls or lifts the kill switch.
+func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := commandOf(w, r); ok {
+			d.order(r.Context(), w, actuators.Action{
+				Kind: kind, Actor: c.Actor, Reason: c.Reason, At: time.Now().UTC().Round(time.Microsecond),
+			})
+		}
+	}
+}
+
+// commandOf reads a Command. Who has logged in is the actor, whatever the body says.
+func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommandBytes))
+	if err == nil {
+		err = json.Unmarshal(body, &c)
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "cannot read the command: "+err.Error(),
+			`send JSON like {"actor": "ana", "reason": "INC-1412", "expires_in_seconds": 900}`)
+		return c, false
+	}
+	if user, _, ok := r.BasicAuth(); ok {
+		c.Actor = user
+	} else if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		c.Actor = r.TLS.PeerCertificates[0].Subject.CommonName
+	}
+	return c, true
+}
+
+// order records an action in the KV, and tells who will see to it.
+func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.Action) {
+	if d.opts.Operators == nil {
+		refuse(w, http.StatusNotImplemented, "this governor takes no orders", "")
+		return
+	}
+	done, err := d.opts.Operators.Do(ctx, a)
+	if err != nil {
+		code, hint := http.StatusServiceUnavailable, "is Consul up? nothing was recorded"
+		switch {
+		case errors.Is(err, consul.ErrRefused):
+			code, hint = http.StatusBadRequest, ""
+		case errors.Is(err, consul.ErrDenied):
+			code, hint = http.StatusForbidden, "this governor's token may not write it: see docs/consul-acl.md"
+		case errors.Is(err, consul.ErrConflict):
+			code, hint = http.StatusConflict, ""
+		}
+		refuse(w, code, err.Error(), hint)
+		return
+	}
+	if a.Service == "" {
+		d.recorder.Acted(a)
+	}
+	receipt := api.Receipt{Action: a, Note: api.NotEnforced}
+	if done.Leader != nil {
+		receipt.Leader = done.Leader.Instance
+		receipt.Note = "recorded; " + receipt.Leader + " enforces it from its next tick on"
+	}
+	answer(w, receipt)
+}

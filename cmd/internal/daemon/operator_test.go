@@ -1,0 +1,304 @@
+package daemon
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// ordered is an action on the concurrency of checkout, given now.
+func ordered(kind actuators.OrderKind, value float64, lasts time.Duration) actuators.Action {
+	a := actuators.Action{
+		Service: "checkout", Knob: "concurrency", Kind: kind, Value: value, Actor: "ana", Reason: "INC-1412", At: time.Now(),
+	}
+	if lasts > 0 {
+		a.ExpiresAt = a.At.Add(lasts)
+	}
+	return a
+}
+
+func (w *world) do(t *testing.T, a actuators.Action) {
+	t.Helper()
+	if _, err := w.kv.Do(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// obedient starts a leader with a service in steady state at the limit that it has found in the KV.
+func obedient(t *testing.T) (*world, *governor) {
+	w := newWorld("checkout")
+	g := w.governor(t, control.Enforce)
+	g.win(1)
+	g.start(t)
+	w.overload()
+	pass(4 * time.Minute)
+	if l := g.loop(t, "checkout"); l.Decision.State == control.Hold || l.Order != nil || l.Published.Value > 60 {
+		t.Fatalf("not steady: %+v", l)
+	}
+	return w, g
+}
+
+func TestFreezeHoldsUntilItExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := obedient(t)
+		stood := g.loop(t, "checkout").Published.Value
+		w.do(t, ordered(actuators.Freeze, 0, 10*time.Minute))
+		w.sensor.set(func(p *plants) { p.services["checkout"].capacity = 100 }) // worth a cut to a quarter
+		pass(9 * time.Minute)
+		writes := len(w.kv.writes())
+		l := g.loop(t, "checkout")
+		if l.Decision.State != control.Frozen || l.Published.Value != stood || l.Order == nil || l.Order.Actor != "ana" ||
+			!strings.Contains(l.Decision.Reason, "ana: INC-1412") {
+			t.Errorf("while frozen: %+v", l)
+		}
+		if got := testutil.ToFloat64(g.recorder.metrics.expiry.WithLabelValues("checkout", "concurrency", "freeze")); got == 0 {
+			t.Error("the expiry has no metric")
+		}
+		w.sensor.set(func(p *plants) { p.fail = control.NoData })
+		pass(50 * time.Second)
+		if len(w.kv.writes()) == writes {
+			pass(20 * time.Second)
+		}
+		if len(w.kv.writes()) == writes && g.loop(t, "checkout").Decision.State == control.Frozen {
+			t.Error("the lease lapses although a person wants the value to stand")
+		}
+		w.sensor.set(func(p *plants) { p.fail = "" })
+		pass(4 * time.Minute)
+		if l := g.loop(t, "checkout"); l.Order != nil || l.Published.Value > 0.75*stood {
+			t.Errorf("after the expiry: %+v", l)
+		}
+		var heard []string
+		for _, a := range g.recorder.Audit("checkout", "concurrency") {
+			heard = append(heard, string(a.Kind)+" "+a.Actor)
+		}
+		if got := strings.Join(heard, ", "); got != "freeze ana, resume governor" {
+			t.Errorf("audit: %s", got)
+		}
+		if n := testutil.CollectAndCount(g.recorder.metrics.expiry); n != 0 {
+			t.Errorf("%d expiries of an automatic loop", n)
+		}
+		if log := w.log.String(); !strings.Contains(log, "action=freeze actor=ana reason=INC-1412") {
+			t.Errorf("the log does not tell of it:\n%s", log)
+		}
+	})
+}
+
+// TestResumeContinuesFromTheValueInForce is A13 for a knob that a person held: no wind-up, no bump.
+func TestResumeContinuesFromTheValueInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := obedient(t)
+		w.do(t, ordered(actuators.Override, 200, time.Hour))
+		pass(period + time.Second)
+		if s := w.kv.stored("checkout"); s.Concurrency.Limit != 200 || s.Concurrency.Ceiling != 200 {
+			t.Fatalf("one period after the override: %+v", s.Concurrency)
+		}
+		pass(30 * time.Minute)
+		if l := g.loop(t, "checkout"); l.Decision.State != control.Override || l.Published.Value != 200 {
+			t.Errorf("while overridden: %+v", l)
+		}
+		w.do(t, ordered(actuators.Resume, 0, 0))
+		pass(period + time.Second)
+		l := g.loop(t, "checkout")
+		if l.Order != nil || l.Decision.State == control.Override || l.Decision.From != 200 {
+			t.Errorf("after the resume: %+v", l)
+		}
+		pass(2 * time.Minute)
+		if l := g.loop(t, "checkout"); l.Published.Value > 60 {
+			t.Errorf("two minutes later the limit is %v, the right one is 48", l.Published.Value)
+		}
+		if n := testutil.ToFloat64(g.recorder.metrics.actions.WithLabelValues("checkout", "concurrency", "resume")); n != 1 {
+			t.Errorf("%v resumes counted", n)
+		}
+	})
+}
+
+func TestOverrideKeepsTheHardBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := obedient(t)
+		w.do(t, ordered(actuators.Override, 5000, time.Hour)) // as somebody's script may write it
+		pass(period + time.Second)
+		l := g.loop(t, "checkout")
+		if l.Published.Value != 400 || l.Decision.Bound != control.BoundMax || !strings.Contains(l.Decision.Reason, "5000") {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
+func TestOrdersOutliveAnUnreadableKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := obedient(t)
+		w.do(t, ordered(actuators.Freeze, 0, time.Hour))
+		pass(period + time.Second)
+		w.kv.mu.Lock()
+		w.kv.unclear = errors.New("orders.concurrency: expires_at: missing")
+		w.kv.mu.Unlock()
+		pass(period)
+		if l := g.loop(t, "checkout"); l.Decision.State != control.Frozen {
+			t.Errorf("an unreadable key has lifted a freeze: %+v", l.Decision)
+		}
+		if ws := strings.Join(g.Status().Warnings, "\n"); !strings.Contains(ws, "expires_at: missing") {
+			t.Errorf("warnings: %q", ws)
+		}
+		w.kv.mu.Lock()
+		w.kv.unclear = nil
+		w.kv.mu.Unlock()
+		pass(period)
+		if ws := g.Status().Warnings; len(ws) != 0 {
+			t.Errorf("warnings: %q", ws)
+		}
+	})
+}
+
+func TestKillSwitchFreezesEveryLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld("checkout", "search")
+		g := w.governor(t, control.Enforce)
+		g.win(1)
+		g.start(t)
+		pass(time.Minute)
+		w.do(t, actuators.Action{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: time.Now()})
+		w.overload()
+		pass(time.Minute)
+		for _, service := range []string{"checkout", "search"} {
+			if l := g.loop(t, service); l.Decision.State != control.Frozen || l.Published.Value != 89 ||
+				!strings.Contains(l.Decision.Reason, "kill switch") {
+				t.Errorf("%s: %+v", service, l)
+			}
+		}
+		if s := g.Status(); s.Freeze == nil || s.Freeze.Actor != "ana" {
+			t.Errorf("status: %+v", s.Freeze)
+		}
+		w.kv.mu.Lock()
+		w.kv.freeze = nil // consul kv delete governor/freeze
+		w.kv.mu.Unlock()
+		pass(time.Minute)
+		if l := g.loop(t, "search"); l.Decision.State == control.Frozen || l.Published.Value > 60 {
+			t.Errorf("after it was lifted: %+v", l)
+		}
+		if audit := g.recorder.Audit("", ""); len(audit) != 2 || audit[1].Kind != actuators.Resume {
+			t.Errorf("audit: %+v", audit)
+		}
+	})
+}
+
+// TestOrderByHand: an order that somebody puts into the KV without an audit is told of like any other.
+func TestOrderByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := obedient(t)
+		operator := func(raw string) {
+			o, err := actuators.DecodeOperator([]byte(raw), "checkout")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.kv.mu.Lock()
+			w.kv.operators["checkout"] = o
+			w.kv.mu.Unlock()
+			pass(period + time.Second)
+		}
+		operator(`{"orders":{"concurrency":{"kind":"freeze","actor":"bob","reason":"by hand",
+			"expires_at":"` + time.Now().Add(time.Hour).Format(time.RFC3339) + `"}}}`)
+		if l := g.loop(t, "checkout"); l.Decision.State != control.Frozen {
+			t.Errorf("%+v", l.Decision)
+		}
+		operator(`{}`)
+		audit := g.recorder.Audit("checkout", "")
+		if len(audit) != 2 || audit[0].Actor != "bob" || audit[1].Kind != actuators.Resume || audit[1].Actor != "unknown" {
+			t.Errorf("audit: %+v", audit)
+		}
+	})
+}
+
+func TestOrdersThroughTheInterface(t *testing.T) {
+	w := newWorld("checkout")
+	g := w.governor(t, control.Enforce)
+	server := httptest.NewServer(g.Handler())
+	defer server.Close()
+	client, err := api.NewClient(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	command := api.Command{Actor: "ana", Reason: "INC-1412", ExpiresInSeconds: 900}
+	order := func(kind actuators.OrderKind, c api.Command) (api.Receipt, error) {
+		return client.Order(t.Context(), "checkout", control.KnobConcurrency, kind, c)
+	}
+
+	r, err := order(actuators.Freeze, command)
+	if err != nil || r.Note != api.NotEnforced || r.Leader != "" || r.Action.ExpiresAt.Sub(r.Action.At) != 15*time.Minute {
+		t.Errorf("without a leader: %+v, %v", r, err)
+	}
+	g.win(1)
+	if r, err = order(actuators.Freeze, command); err != nil || r.Leader != "test:9747" || r.Note == api.NotEnforced {
+		t.Errorf("with a leader: %+v, %v", r, err)
+	}
+	g.workers[0].tick(t.Context(), time.Now())
+	if l, err := client.Loop(t.Context(), "checkout", control.KnobConcurrency); err != nil || l.Order == nil ||
+		l.Order.Reason != "INC-1412" || l.Decision.State != control.Frozen {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if a, err := client.Audit(t.Context()); err != nil || len(a.Actions) != 2 || a.Actions[0].Actor != "ana" {
+		t.Errorf("audit: %+v, %v", a, err)
+	}
+	if _, err := order(actuators.Resume, api.Command{Actor: "bob", Reason: "over"}); err != nil {
+		t.Error(err)
+	}
+	if r, err := client.OrderAll(t.Context(), actuators.Freeze, api.Command{Actor: "ana", Reason: "all"}); err != nil ||
+		r.Action.Kind != actuators.Freeze {
+		t.Errorf("kill switch: %+v, %v", r, err)
+	}
+	if _, err := client.OrderAll(t.Context(), actuators.Resume, api.Command{Actor: "bob", Reason: "over"}); err != nil {
+		t.Error(err)
+	}
+
+	for name, tc := range map[string]struct {
+		kind    actuators.OrderKind
+		command api.Command
+		want    string
+	}{
+		"no reason":        {actuators.Freeze, api.Command{Actor: "ana", ExpiresInSeconds: 900}, "reason"},
+		"no actor":         {actuators.Freeze, api.Command{Reason: "x", ExpiresInSeconds: 900}, "actor"},
+		"no expiry":        {actuators.Freeze, api.Command{Actor: "ana", Reason: "x"}, "expiry"},
+		"for ever":         {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e9}, "168h"},
+		"out of bounds":    {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9, Value: 19}, "20 to 400"},
+		"without a number": {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9}, "20 to 400"},
+	} {
+		if _, err := order(tc.kind, tc.command); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v does not say %q", name, err, tc.want)
+		}
+	}
+	w.kv.mu.Lock()
+	w.kv.down = errDown
+	w.kv.mu.Unlock()
+	if _, err := order(actuators.Freeze, command); err == nil || !strings.Contains(err.Error(), "nothing was recorded") {
+		t.Errorf("without Consul: %v", err)
+	}
+	g.opts.Closed = func() error { return errors.New("governor listens on all addresses and asks for no credentials") }
+	if _, err := order(actuators.Freeze, command); err == nil || !strings.Contains(err.Error(), "asks for no credentials") ||
+		!strings.Contains(err.Error(), "loopback") {
+		t.Errorf("on an open listener: %v", err)
+	}
+
+	// Shadow publishes nothing.
+	shadow := newWorld("checkout").governor(t, control.Shadow)
+	open := httptest.NewServer(shadow.Handler())
+	defer open.Close()
+	other, err := api.NewClient(open.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	command.Value = 50
+	_, err = other.Order(t.Context(), "checkout", control.KnobConcurrency, actuators.Override, command)
+	if err == nil || !strings.Contains(err.Error(), "shadow") {
+		t.Errorf("override in shadow: %v", err)
+	}
+}

@@ -1,0 +1,242 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Operators record what people order, where the leader will find it: a *consul.Operators.
+type Operators interface {
+	Do(ctx context.Context, a actuators.Action) (consul.Done, error)
+}
+
+// orders is what people have ordered of one service, as last read. What is ordered stays in force while the KV cannot
+// be read, or holds something that cannot be understood: the order before is what a person meant for certain.
+type orders struct {
+	operator   actuators.Operator
+	everywhere *actuators.Order // the kill switch
+	err        error            // why the operator key cannot be understood
+	news       bool             // the operator key has changed in this tick
+}
+
+// of returns the order that is in force for a knob, nil where it is automatic. The kill switch outranks a knob's own
+// order: it keeps the value that this one has brought into force.
+func (o *orders) of(now time.Time, knob control.Knob) *actuators.Order {
+	if o.everywhere != nil {
+		return o.everywhere
+	}
+	if own, ok := o.operator.Orders[string(knob)]; ok && own.Active(now) {
+		return &own
+	}
+	return nil
+}
+
+// obey takes in what people have ordered, and tells the loops.
+func (s *service) obey(now time.Time, kv kvState) {
+	s.orders.news = false
+	if kv.err == nil {
+		found := kv.Operators[s.spec.Service]
+		if s.orders.err = found.Err; found.Err == nil {
+			s.orders.news = !reflect.DeepEqual(s.orders.operator, found.Operator)
+			s.orders.operator = found.Operator
+		}
+		s.orders.everywhere = kv.Freeze
+	}
+	for _, knob := range knobsOf(s.spec) {
+		s.loops.Obey(knob, toControl(s.orders.of(now, knob)))
+	}
+}
+
+func toControl(o *actuators.Order) *control.Order {
+	if o == nil {
+		return nil
+	}
+	why := o.Actor + ": " + o.Reason
+	if o.ExpiresAt.IsZero() {
+		why = "kill switch, " + why
+	}
+	state := control.Frozen
+	if o.Kind == actuators.Override {
+		state = control.Override
+	}
+	return &control.Order{State: state, Value: o.Value, Why: why, Expires: o.ExpiresAt}
+}
+
+// auditSpan bounds what the recorder remembers of what people did.
+const auditSpan = 1000
+
+// governorItself is the actor where an order ends because its time is up.
+const governorItself = "governor"
+
+// obeyed takes note of the orders of a service: whatever people did since the last tick goes to the audit, the log and
+// the metrics, in whichever way it was written to the KV. The caller holds r.mu.
+func (r *Recorder) obeyed(now time.Time, s *service) {
+	service := s.spec.Service
+	if s.orders.news {
+		for _, a := range s.orders.operator.Audit {
+			r.acted(a)
+		}
+	}
+	for _, knob := range knobsOf(s.spec) {
+		rec := r.loops[loopID{service, knob}]
+		if rec == nil {
+			continue
+		}
+		before, own := rec.own, (*actuators.Order)(nil)
+		if o, ok := s.orders.operator.Orders[string(knob)]; ok && o.Active(now) {
+			own = &o
+		}
+		switch {
+		case sameOrder(before, own):
+		case own != nil:
+			r.acted(actuators.Action{
+				Service: service, Knob: string(knob), Kind: own.Kind, Value: own.Value, Actor: own.Actor, Reason: own.Reason,
+				At: stampOr(own.At, now), ExpiresAt: own.ExpiresAt,
+			})
+		case !before.Active(now):
+			r.acted(actuators.Action{
+				Service: service, Knob: string(knob), Kind: actuators.Resume, Actor: governorItself,
+				Reason: "expired: " + before.Reason, At: before.ExpiresAt,
+			})
+		case !r.resumed(service, knob, before.At):
+			r.acted(actuators.Action{
+				Service: service, Knob: string(knob), Kind: actuators.Resume, Actor: "unknown",
+				Reason: "the order was removed from the KV", At: now,
+			})
+		}
+		rec.own = own
+		rec.loop.Order = s.orders.of(now, knob)
+		r.metrics.ordered(service, knob, own)
+	}
+}
+
+// resumed says whether the audit has a resume of the loop since the order was given.
+func (r *Recorder) resumed(service string, knob control.Knob, since time.Time) bool {
+	return slices.ContainsFunc(r.audit, func(a actuators.Action) bool {
+		return a.Service == service && a.Knob == string(knob) && a.Kind == actuators.Resume && !a.At.Before(since)
+	})
+}
+
+// Everywhere takes note of the kill switch, nil: it is not pulled.
+func (r *Recorder) Everywhere(now time.Time, order *actuators.Order) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sameOrder(r.everywhere, order) {
+		return
+	}
+	a := actuators.Action{Kind: actuators.Resume, Actor: "unknown", Reason: "the kill switch was lifted", At: now}
+	if order != nil {
+		a = actuators.Action{
+			Kind: actuators.Freeze, Actor: order.Actor, Reason: order.Reason, At: stampOr(order.At, now),
+		}
+	}
+	r.everywhere = order
+	r.metrics.frozen.Set(oneIf(order != nil))
+	// Whoever lifted it through this governor is in the audit already, by name.
+	if !slices.ContainsFunc(r.audit, func(b actuators.Action) bool {
+		return b.Service == "" && b.Kind == a.Kind && (b.At.Equal(a.At) || order == nil && now.Sub(b.At) < liftedWithin)
+	}) {
+		r.acted(a)
+	}
+}
+
+// KillSwitch returns the order that freezes every loop, nil where there is none.
+func (r *Recorder) KillSwitch() *actuators.Order {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.everywhere
+}
+
+// liftedWithin is how long after a lift of the kill switch was recorded a worker may notice that it is gone.
+const liftedWithin = time.Minute
+
+// Acted adds an action to the audit that went through this governor and leaves no trace in the KV.
+func (r *Recorder) Acted(a actuators.Action) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.acted(a)
+}
+
+// acted adds an action to the audit, unless it is there. What happened before this governor started was counted and
+// logged by others.
+func (r *Recorder) acted(a actuators.Action) {
+	if slices.ContainsFunc(r.audit, func(b actuators.Action) bool { return sameAction(a, b) }) {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(r.audit, a, func(b, a actuators.Action) int { return b.At.Compare(a.At) })
+	for i < len(r.audit) && r.audit[i].At.Equal(a.At) {
+		i++
+	}
+	r.audit = slices.Insert(r.audit, i, a)
+	r.audit = r.audit[max(0, len(r.audit)-auditSpan):]
+	if a.At.Before(r.startedAt) {
+		return
+	}
+	r.metrics.actions.WithLabelValues(a.Service, a.Knob, string(a.Kind)).Inc()
+	args := []any{"action", string(a.Kind), "actor", a.Actor, "reason", a.Reason}
+	if a.Service != "" {
+		args = append([]any{"service", a.Service, "knob", a.Knob}, args...)
+	}
+	if a.Kind == actuators.Override {
+		args = append(args, "value", a.Value)
+	}
+	if !a.ExpiresAt.IsZero() {
+		args = append(args, "expires", a.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	r.log.Info("operator", args...)
+}
+
+// Audit returns what people did, oldest first, to the loops of one service and knob ("": all).
+func (r *Recorder) Audit(service string, knob control.Knob) []actuators.Action {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	actions := []actuators.Action{}
+	for _, a := range r.audit {
+		if (service == "" || a.Service == service || a.Service == "") && (knob == "" || a.Knob == string(knob) || a.Knob == "") {
+			actions = append(actions, a)
+		}
+	}
+	return actions
+}
+
+func sameOrder(a, b *actuators.Order) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Kind == b.Kind && a.Value == b.Value && a.Actor == b.Actor && a.Reason == b.Reason &&
+		a.At.Equal(b.At) && a.ExpiresAt.Equal(b.ExpiresAt)
+}
+
+func sameAction(a, b actuators.Action) bool {
+	return a.Service == b.Service && a.Knob == b.Knob && a.Kind == b.Kind && a.Actor == b.Actor && a.Reason == b.Reason &&
+		a.At.Equal(b.At)
+}
+
+func stampOr(at, now time.Time) time.Time {
+	if at.IsZero() {
+		return now
+	}
+	return at
+}
+
+// unreadableOrders warns of an operator key that cannot be understood.
+func unreadableOrders(s *service) string {
+	if s.orders.err == nil {
+		return ""
+	}
+	return fmt.Sprintf("%v: the orders before it stay in force", s.orders.err)
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

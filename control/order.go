@@ -1,0 +1,82 @@
+package control
+
+import (
+	"fmt"
+	"time"
+)
+
+// Order takes a loop out of automatic control until it expires: a person has decided. The law goes on following what is
+// in force, as in a hold, so that the loop continues from there without a bump.
+type Order struct {
+	State State // Frozen: the value in force stays; Override: Value comes into force
+	Value float64
+	// Why says in words who ordered it and for what.
+	Why string
+	// Expires is when the loop goes on by itself; zero: when it is told to.
+	Expires time.Time
+}
+
+func (o *Order) active(now time.Time) bool {
+	return o != nil && (o.Expires.IsZero() || now.Before(o.Expires))
+}
+
+// Obey gives the loop of knob an order in place of the one before; nil: it is automatic.
+func (s *LoopSet) Obey(knob Knob, o *Order) {
+	if l := s.loop(knob); l != nil {
+		l.order = o
+	}
+}
+
+// obey carries out an order: no law, no measurement and no doubt has a say. The lease is renewed even where nothing can
+// be measured, since a guard that drifted to its fallback would break the order.
+func (l *Loop) obey(d *Decision) {
+	l.law.lose()
+	l.fresh = false
+	o := l.order
+	d.State, d.Detail, d.Renew = o.State, o.Why, true
+	if o.State != Override {
+		return
+	}
+	b := l.bounds()
+	value := min(max(o.Value, b.lo), b.hi)
+	if value != o.Value {
+		d.Bound = BoundMin
+		if value < o.Value {
+			d.Bound = BoundMax
+		}
+	}
+	d.Raw, d.Value = Number(o.Value), Number(value)
+	if l.knob == KnobConcurrency {
+		d.Ceiling = Number(value) // whoever sets the limit by hand means the guards' own limit, too
+	}
+	d.Publish = value != l.inForce.Value || float64(d.Ceiling) != l.inForce.Ceiling
+}
+
+// bounds are the hard bounds of the loop's knob.
+func (l *Loop) bounds() (b struct{ lo, hi float64 }) {
+	switch s := l.spec; l.knob {
+	case KnobConcurrency:
+		b.lo, b.hi = s.Concurrency.Min, s.Concurrency.Max
+	case KnobShed:
+		b.lo, b.hi = s.Shed.Min, s.Shed.Max
+	case KnobRate:
+		b.lo, b.hi = s.Rate.Min, s.Rate.Max
+	}
+	return b
+}
+
+// explainOrder says the whole decision of an obedient loop in one line of plain words.
+func explainOrder(d Decision, expires time.Time) string {
+	until := ""
+	if !expires.IsZero() {
+		until = " until " + expires.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	switch {
+	case d.State == Frozen:
+		return fmt.Sprintf("frozen at %s%s: %s", num(float64(d.Value)), until, d.Detail)
+	case d.Bound != "":
+		return fmt.Sprintf("override %s, bound to %s by the configured %s%s: %s",
+			num(float64(d.Raw)), num(float64(d.Value)), d.Bound, until, d.Detail)
+	}
+	return fmt.Sprintf("override %s%s: %s", num(float64(d.Value)), until, d.Detail)
+}
