@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/consul/api"
 
@@ -28,6 +30,8 @@ func NewOperators(client *api.Client, keys actuators.Keys) *Operators {
 type Done struct {
 	Setting *actuators.Setting // published for the service, nil: nothing is
 	Leader  *Holder            // who holds the leader's lock, nil: nobody, so that nobody enforces the order yet
+	// LeaderErr is why it is not known who leads. The action is recorded all the same.
+	LeaderErr error
 }
 
 // ErrRefused marks an action that breaks a rule of its own: nothing was written.
@@ -44,6 +48,7 @@ const (
 func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
+	a.Actor, a.Reason = oneLine(a.Actor), oneLine(a.Reason)
 	if a.Service == "" && a.Knob == "" {
 		return o.everywhere(ctx, a)
 	}
@@ -70,8 +75,8 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 			return done, err
 		}
 		if written {
-			done.Leader, err = o.leader(ctx)
-			return done, err
+			done.Leader, done.LeaderErr = o.leader(ctx)
+			return done, nil
 		}
 	}
 	return done, fmt.Errorf("%s: the operator key is being written by others all the time: %w, try again", what, ErrConflict)
@@ -119,8 +124,9 @@ func (o *Operators) everywhere(ctx context.Context, a actuators.Action) (Done, e
 	if err != nil {
 		return Done{}, explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key))
 	}
-	leader, err := o.leader(ctx)
-	return Done{Leader: leader}, err
+	var done Done
+	done.Leader, done.LeaderErr = o.leader(ctx)
+	return done, nil
 }
 
 // leader returns who holds the lock, nil where nobody does.
@@ -131,7 +137,7 @@ func (o *Operators) leader(ctx context.Context) (*Holder, error) {
 	}
 	holder, err := parseHolder(pair)
 	if err != nil {
-		return nil, fmt.Errorf("the order is recorded; who leads is not known: %s: %w", o.keys.Leader(), err)
+		return nil, fmt.Errorf("read %s: %w", o.keys.Leader(), err)
 	}
 	return &holder, nil
 }
@@ -139,6 +145,16 @@ func (o *Operators) leader(ctx context.Context) (*Holder, error) {
 func (o *Operators) get(ctx context.Context, key string) (*api.KVPair, error) {
 	pair, _, err := o.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
 	return pair, explain(err, "read "+key, fmt.Sprintf(ruleReadKey, key))
+}
+
+// oneLine makes what a person typed safe to show wherever the key is read.
+func oneLine(text string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD")))
 }
 
 // within refuses an override that the published Setting would not carry.

@@ -14,10 +14,12 @@ package consultest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +61,8 @@ var Cases = []Case{
 	{"TransactionOfTooManyOperationsIsRefused", txnLimit},
 	{"PublishedSettingIsWatched", publishAndWatch},
 	{"PublisherTellsConflictFromFence", publisherVerdicts},
+	{"OrdersOfManyAreAllRecorded", ordersBesideOneAnother},
+	{"OrderIsRefusedOrRecordedWhole", ordersRefused},
 	{"OneOfTwoElectorsLeadsAndHandsOver", electorHandOver},
 	{"DeadLeaderIsReplacedAndFenced", electorTakeOver},
 	{"DeletedLockEndsTheLeadership", electorDeletedLock},
@@ -744,6 +748,113 @@ func publisherVerdicts(t *testing.T, client *api.Client) {
 	}
 	if pair, _ := get(t, client, keys.Setting("checkout")); !bytes.Equal(pair.Value, raw) {
 		t.Errorf("the refused writes left %s", pair.Value)
+	}
+}
+
+// order is what ana orders of the service checkout, or of all.
+func order(knob string, kind actuators.OrderKind, value float64) actuators.Action {
+	a := actuators.Action{
+		Knob: knob, Kind: kind, Value: value, Actor: "ana", Reason: "INC-1412", At: time.Now().UTC().Round(time.Microsecond),
+	}
+	if knob != "" {
+		a.Service = "checkout"
+		if kind != actuators.Resume {
+			a.ExpiresAt = a.At.Add(time.Hour)
+		}
+	}
+	return a
+}
+
+func ordersBesideOneAnother(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	operators := consul.NewOperators(client, keys)
+	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
+	var g sync.WaitGroup
+	for _, knob := range []string{"concurrency", "rate", "shed"} {
+		g.Go(func() {
+			if done, err := operators.Do(t.Context(), order(knob, actuators.Freeze, 0)); err != nil || done.Leader != nil ||
+				done.Setting != nil {
+				t.Errorf("freeze %s: %+v, %v; want it recorded, with no leader and no Setting", knob, done, err)
+			}
+		})
+	}
+	g.Wait()
+	raw, _ := json.Marshal(consul.Holder{Instance: "governor-a", Term: 3})
+	fence := fenceOf(t, client, keys, 3)
+	if held, _, err := client.KV().Acquire(
+		&api.KVPair{Key: fence.Key, Value: raw, Session: fence.Session}, nil); err != nil || !held {
+		t.Fatal(held, err)
+	}
+	for _, a := range []actuators.Action{
+		order("rate", actuators.Resume, 0), order("shed", actuators.Override, 0.5), order("", actuators.Freeze, 0),
+	} {
+		if done, err := operators.Do(t.Context(), a); err != nil || done.Leader == nil || done.Leader.Instance != "governor-a" {
+			t.Errorf("%s %s: %+v, %v", a.Kind, a.Knob, done, err)
+		}
+	}
+	all, err := publisher.ReadAll(t.Context())
+	got := all.Operators["checkout"]
+	if err != nil || got.Err != nil || len(got.Orders) != 2 || got.Orders["concurrency"].Kind != actuators.Freeze ||
+		got.Orders["shed"].Value != 0.5 || len(got.Audit) != 5 || all.Freeze == nil || all.Freeze.Actor != "ana" {
+		t.Errorf("read %+v, kill switch %+v, %v", got, all.Freeze, err)
+	}
+	if _, err := operators.Do(t.Context(), order("", actuators.Resume, 0)); err != nil {
+		t.Error(err)
+	}
+	if all, err = publisher.ReadAll(t.Context()); err != nil || all.Freeze != nil {
+		t.Errorf("the kill switch is still %+v, %v", all.Freeze, err)
+	}
+}
+
+func ordersRefused(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	operators := consul.NewOperators(client, keys)
+	setting := Setting("checkout", 40, 1, actuators.Setting{})
+	raw, err := setting.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, keys.Setting("checkout"), string(raw))
+	nowhere := order("concurrency", actuators.Freeze, 0)
+	nowhere.Service = "../x"
+	endless := order("", actuators.Freeze, 0)
+	endless.ExpiresAt = endless.At.Add(time.Hour)
+	for name, a := range map[string]actuators.Action{
+		"a value above max":       order("concurrency", actuators.Override, float64(setting.Concurrency.Max)+1),
+		"half a request":          order("concurrency", actuators.Override, float64(setting.Concurrency.Min)+0.5),
+		"a knob not steered":      order("retry", actuators.Override, 0.5),
+		"no such knob":            order("speed", actuators.Freeze, 0),
+		"a path":                  nowhere,
+		"an override of all":      order("", actuators.Override, 1),
+		"a kill switch that ends": endless,
+	} {
+		if _, err := operators.Do(t.Context(), a); !errors.Is(err, consul.ErrRefused) {
+			t.Errorf("%s: %v, want ErrRefused", name, err)
+		}
+	}
+	if pair, _ := get(t, client, keys.Operator("checkout")); pair != nil {
+		t.Errorf("refused orders left %s", pair.Value)
+	}
+
+	hostile := order("concurrency", actuators.Freeze, 0)
+	hostile.Reason = "red \x1b[31m\nlevel=error \xff"
+	if done, err := operators.Do(t.Context(), hostile); err != nil || done.Setting == nil || done.Setting.Concurrency.Limit != 40 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	pair, _ := get(t, client, keys.Operator("checkout"))
+	o, err := actuators.DecodeOperator(pair.Value, "checkout")
+	if want := "red  [31m level=error \uFFFD"; err != nil || o.Orders["concurrency"].Reason != want {
+		t.Errorf("reason %q, %v; want %q", o.Orders["concurrency"].Reason, err, want)
+	}
+
+	const broken = "{not JSON"
+	put(t, client, keys.Operator("checkout"), broken)
+	if _, err := operators.Do(t.Context(), order("concurrency", actuators.Resume, 0)); err == nil ||
+		!strings.Contains(err.Error(), keys.Operator("checkout")) {
+		t.Errorf("over an unreadable key: %v, want an error that names it", err)
+	}
+	if pair, _ := get(t, client, keys.Operator("checkout")); string(pair.Value) != broken {
+		t.Errorf("the unreadable key was overwritten by %s", pair.Value)
 	}
 }
 
