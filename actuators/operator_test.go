@@ -46,8 +46,8 @@ func TestOrdersOfAKnobReplaceOneAnother(t *testing.T) {
 				t.Fatal(err)
 			}
 			for knob, order := range want {
-				if order.Active(now) != o.Orders[knob].Active(now) || order.Active(now) && o.Orders[knob] != order {
-					t.Fatalf("%s: %+v, want %+v", knob, o.Orders[knob], order)
+				if got, ok := o.Orders[knob]; order.Active(now) && got != order || !order.Active(now) && ok && got.Active(now) {
+					t.Fatalf("%s: %+v, want %+v", knob, got, order)
 				}
 			}
 			if _, ok := o.Orders[a.Knob]; ok != (a.Kind != actuators.Resume) {
