@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -146,14 +145,17 @@ func (j *Journal) record(i int) api.Record {
 func (j *Journal) At(at time.Time) []api.Loop {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	then := map[loopID]api.Loop{}
+	then := map[loopID]*api.Loop{}
 	for i := range j.ring {
 		// Groups tick beside one another, so that entries are in the order of time but for a tick.
 		if l := &j.at(i).loop; !l.Decision.At.After(at) {
-			then[loopID{l.Service, l.Knob}] = *l
+			then[loopID{l.Service, l.Knob}] = l
 		}
 	}
-	loops := slices.Collect(maps.Values(then))
+	loops := make([]api.Loop, 0, len(then))
+	for _, l := range then {
+		loops = append(loops, *l)
+	}
 	sortLoops(loops)
 	return loops
 }

@@ -117,7 +117,10 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 		d.recorder.Acted(a)
 	}
 	receipt := api.Receipt{Action: a, Note: api.NotEnforced}
-	if done.Leader != nil {
+	switch {
+	case done.LeaderErr != nil:
+		receipt.Note = "recorded; who enforces it is not known: " + done.LeaderErr.Error()
+	case done.Leader != nil:
 		receipt.Leader = done.Leader.Instance
 		receipt.Note = "recorded; " + receipt.Leader + " enforces it from its next tick on"
 	}
