@@ -10,6 +10,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
@@ -23,6 +24,7 @@ type form struct {
 	loop    api.Loop
 	fields  []field
 	focus   int
+	blocked string // why there is nothing to order; there are no fields then
 	asked   bool   // enter was pressed: what is missing shows
 	sending bool   // the order is under way
 	refusal string // why the daemon did not take it
@@ -38,6 +40,8 @@ type outcome struct {
 type field struct {
 	label string
 	line  line
+	cells int                     // of the line; 0: all there is room for
+	unit  string                  // after the line
 	hint  string                  // what belongs here
 	check func(text string) error // what is wrong with the text
 }
@@ -50,29 +54,37 @@ const (
 // newForm returns the form for an order about a loop, begun with the actor's name.
 func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 	f := form{kind: kind, loop: l}
+	if kind == actuators.Override && l.Mode != control.Enforce {
+		f.blocked = fmt.Sprintf("%s: nothing is published, so an override would change nothing", l.Mode)
+		return f
+	}
 	if kind == actuators.Override {
 		f.fields = append(f.fields, field{
-			label: "value", hint: bounds(l) + " " + unitWords(l.Knob), check: func(text string) error {
+			label: valueField, cells: 10, unit: unitWords(l.Knob), hint: "expected: " + bounds(l),
+			check: func(text string) error {
 				_, err := parseValue(l, text)
 				return err
 			},
 		})
 	}
-	f.fields = append(f.fields, field{label: "reason", hint: "why, for the next person on call", check: words})
+	f.fields = append(f.fields, field{label: reasonField, hint: "why, for the next person on call", check: words})
 	if kind != actuators.Resume {
 		f.fields = append(f.fields, field{
-			label: "lasts", line: newLine(defaultExpiry), hint: "then the loop goes on by itself: 90s, 15m, 2h30m, at most 7d",
+			label: expiryField, line: newLine(defaultExpiry), cells: 10, unit: "at most 7d",
+			hint: "then the loop goes on by itself; 90s, 2h30m, 1d",
 			check: func(text string) error {
 				_, err := parseExpiry(text)
 				return err
 			},
 		})
 	}
-	f.fields = append(f.fields, field{label: "as", line: newLine(actor), hint: "who orders it, for the audit", check: words})
+	f.fields = append(f.fields, field{
+		label: actorField, line: newLine(actor), hint: "who orders it, for the audit", check: words,
+	})
 	if l.Mode == control.Enforce {
 		f.fields = append(f.fields, field{
-			label: "confirm", hint: "type " + name(l) + ": this loop touches its service", check: func(text string) error {
-				if strings.TrimSpace(text) != name(l) {
+			label: confirmField, hint: "type " + name(l) + ": this loop touches its service", check: func(text string) error {
+				if strings.TrimSpace(text) != strings.TrimSpace(name(l)) {
 					return errors.New("type " + name(l))
 				}
 				return nil
@@ -82,6 +94,15 @@ func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 	f.focus = max(f.missing(), 0)
 	return f
 }
+
+// The labels of the fields.
+const (
+	valueField   = "value"
+	reasonField  = "reason"
+	expiryField  = "lasts"
+	actorField   = "as"
+	confirmField = "confirm"
+)
 
 // missing is the index of the first field that is not right, -1 if there is none.
 func (f form) missing() int {
@@ -93,6 +114,9 @@ func (f form) update(k tea.KeyPressMsg) (form, outcome) {
 	key := k.String()
 	if key == "esc" {
 		return f, outcome{closed: true}
+	}
+	if f.blocked != "" {
+		return f, outcome{closed: key == "enter"}
 	}
 	if f.sending {
 		return f, outcome{}
@@ -119,7 +143,7 @@ func (f form) update(k tea.KeyPressMsg) (form, outcome) {
 
 // paste puts text that was pasted into the field under the cursor.
 func (f form) paste(text string) form {
-	if f.sending {
+	if f.sending || f.blocked != "" {
 		return f
 	}
 	f.refusal = ""
@@ -134,19 +158,23 @@ func (f form) edit(change func(line) line) form {
 
 // refused is the form after the order was sent and not taken: as it was typed, with the reason.
 func (f form) refused(err error) form {
-	f.sending, f.refusal = false, Clean(err.Error())
+	text := err.Error()
+	if a, ok := errors.AsType[*api.AnswerError](err); ok {
+		text = join("; ", a.Message, a.Hint) // where it was asked stands in the header
+	}
+	f.sending, f.refusal = false, Clean(text)
 	return f
 }
 
 // command is the order, which must be complete.
 func (f form) command() *api.Command {
-	c := api.Command{Actor: strings.TrimSpace(f.typed("as")), Reason: strings.TrimSpace(f.typed("reason"))}
+	c := api.Command{Actor: strings.TrimSpace(f.typed(actorField)), Reason: strings.TrimSpace(f.typed(reasonField))}
 	if f.kind != actuators.Resume {
-		d, _ := parseExpiry(f.typed("lasts"))
+		d, _ := parseExpiry(f.typed(expiryField))
 		c.ExpiresInSeconds = d.Seconds()
 	}
 	if f.kind == actuators.Override {
-		c.Value, _ = parseValue(f.loop, f.typed("value"))
+		c.Value, _ = parseValue(f.loop, f.typed(valueField))
 	}
 	return &c
 }
@@ -230,16 +258,204 @@ var errNotADuration = errors.New("not a duration like 90s, 15m, 2h30m or 1d")
 func unitWords(k control.Knob) string {
 	switch k {
 	case control.KnobConcurrency:
-		return "requests in flight per instance"
+		return "in flight per instance"
 	case control.KnobRate:
-		return "requests per second of the service"
+		return "requests/s of the service"
 	case control.KnobShed:
-		return "of the limit in flight, 0 to 1"
+		return "occupancy to shed from"
 	case control.KnobRetry:
 		return "retries per request"
 	}
 	return ""
 }
 
-// render draws the form as a box in the middle of w×h cells. Where lines are few, explanations leave before fields.
-func (f form) render(w, h int) []string { return nil }
+const (
+	formWidth  = 76 // at most: lines as long as a screen is wide are hard to follow
+	labelCells = 11 // marker, label, gap
+)
+
+// render draws the form as a box in the middle of w×h cells, h lines in all. Where lines are few, the room between the
+// parts leaves first, then what explains.
+func (f form) render(w, h int) []string {
+	inner := max(min(w, formWidth)-4, 1)
+	head := f.explanation(inner)
+	fields := f.lines(inner)
+	foot := f.footer(inner, h-len(fields)-3)
+	room := h - 2 - len(fields) - len(foot)
+	if room < len(head)+2 {
+		fields, foot = slices.DeleteFunc(fields, blank), slices.DeleteFunc(foot, blank)
+		room = h - 2 - len(fields) - len(foot)
+	}
+	head = head[:max(0, min(len(head), room))]
+	if len(head) > 0 && room > len(head) {
+		head = append(head, "")
+	}
+
+	title := clip(" "+verbs[f.kind]+" "+name(f.loop)+"  "+modeText(f.loop.Mode)+" ", inner)
+	box := []string{"┌─" + bold.Render(title) + strings.Repeat("─", inner+1-width(title)) + "┐"}
+	for _, line := range slices.Concat(head, fields, foot) {
+		box = append(box, "│ "+left(line, inner)+" │")
+	}
+	box = append(box, "└"+strings.Repeat("─", inner+2)+"┘")
+
+	margin := strings.Repeat(" ", max(0, (w-inner-4)/2))
+	out := make([]string, max(0, (h-len(box))/2))
+	for _, line := range box {
+		out = append(out, clip(margin+line, w))
+	}
+	for len(out) < h {
+		out = append(out, "")
+	}
+	return out[:max(h, 0)]
+}
+
+func blank(line string) bool { return line == "" }
+
+var verbs = map[actuators.OrderKind]string{
+	actuators.Freeze: "Freeze", actuators.Override: "Override", actuators.Resume: "Resume",
+}
+
+// explanation says what the order does, and what else the user should know about the loop.
+func (f form) explanation(w int) []string {
+	does := map[actuators.OrderKind]string{
+		actuators.Freeze:   "Keeps the value that is in force, whatever is measured.",
+		actuators.Override: "Puts a value in force, whatever is measured.",
+		actuators.Resume:   "Ends what was ordered: the loop decides again, from its next tick on.",
+	}[f.kind]
+	var lines []string
+	if f.blocked == "" {
+		lines = wrap(does, w, 2)
+	}
+	for _, note := range f.notes() {
+		for _, line := range wrap(note, w, 3) {
+			lines = append(lines, paint(warning, line))
+		}
+	}
+	return lines
+}
+
+func (f form) notes() (notes []string) {
+	l, o := f.loop, f.loop.Order
+	switch {
+	case f.blocked != "":
+		notes = append(notes, "! "+f.blocked)
+	case l.Mode == control.Shadow && f.kind == actuators.Freeze:
+		notes = append(notes, "! shadow: nothing is published; only what governor would do stands still")
+	case l.Mode == control.Shadow:
+		notes = append(notes, "! shadow: nothing is published; only what governor would do moves again")
+	case l.Mode != control.Enforce:
+		notes = append(notes, fmt.Sprintf("! %s: nothing is published; the order is recorded, and moves nothing", l.Mode))
+	}
+	switch {
+	case o != nil && o.ExpiresAt.IsZero():
+		notes = append(notes, "! the kill switch holds every loop until it is lifted, whatever is ordered here")
+	case f.kind == actuators.Resume && o == nil && l.Decision.State != control.Frozen && l.Decision.State != control.Override:
+		notes = append(notes, "! nobody has frozen or overridden this loop: there is nothing to resume")
+	case f.kind != actuators.Resume && o != nil:
+		notes = append(notes, "! replaces "+standing(*o))
+	}
+	return notes
+}
+
+// standing says which order stands, by whom, and why.
+func standing(o actuators.Order) string {
+	return fmt.Sprintf("the %s by %s: %q", o.Kind, Clean(o.Actor), Clean(o.Reason))
+}
+
+// lines are the value and the fields. Below the field under the cursor stands what belongs into it, or what is wrong.
+func (f form) lines(w int) []string {
+	if f.blocked != "" {
+		return nil
+	}
+	now := setTo(f.loop, float64(f.loop.Decision.Value))
+	var out []string
+	switch f.kind {
+	case actuators.Freeze:
+		out = append(out, left("  "+valueField, labelCells)+now+"  stays")
+	case actuators.Resume:
+		out = append(out, left("  "+valueField, labelCells)+now+"  until the loop moves it")
+		if o := f.loop.Order; o != nil && !o.ExpiresAt.IsZero() {
+			out = append(out, left("  ends", labelCells)+clip(standing(*o), w-labelCells))
+		}
+	}
+	for i, field := range f.fields {
+		problem := field.check(field.line.text())
+		shown := problem != nil && f.shows(field)
+		marker := "  "
+		switch {
+		case i == f.focus:
+			marker = "> "
+		case shown:
+			marker = "! "
+		}
+		label := left(marker+field.label, labelCells)
+		if i == f.focus {
+			label = bold.Render(label)
+		}
+		if field.label == valueField {
+			label += now + " -> "
+		}
+		cells := w - width(label)
+		after := ""
+		if field.cells > 0 {
+			cells = min(field.cells, cells)
+			after = "  " + field.unit
+		}
+		text := field.line.render(cells, i == f.focus && !f.sending)
+		if i != f.focus && field.line.text() == "" {
+			text = paint(dim, left("required", cells))
+		}
+		out = append(out, clip(label+text+paint(dim, after), w))
+		if i != f.focus || f.refusal != "" {
+			continue
+		}
+		below, tone := field.hint, dim
+		if shown {
+			below, tone = "! "+problem.Error(), alarm
+		}
+		for _, line := range hardWrap(below, w-labelCells, 4) { // a name may be long
+			out = append(out, strings.Repeat(" ", labelCells)+paint(tone, line))
+		}
+	}
+	return append(out, "")
+}
+
+// hardWrap breaks s into at most n lines of w cells, words too long for a line in the middle, and not before them.
+func hardWrap(s string, w, n int) []string {
+	lines := wrap(s, w, n)
+	if slices.ContainsFunc(strings.Fields(s), func(word string) bool { return width(word) > w }) {
+		lines = strings.Split(ansi.Hardwrap(s, max(w, 1), false), "\n")
+	}
+	return lines[:min(n, len(lines))]
+}
+
+// shows reports whether the time has come to say that a field is not right: not while it is still empty, nor while a
+// name is being typed.
+func (f form) shows(field field) bool {
+	text := field.line.text()
+	if field.label == confirmField && strings.HasPrefix(name(f.loop), text) {
+		return f.asked
+	}
+	return f.asked || text != ""
+}
+
+// footer tells the keys, and above them in at most lines lines why the daemon did not take the order.
+func (f form) footer(w, lines int) []string {
+	if f.blocked != "" {
+		return []string{paint(dim, "esc back")}
+	}
+	if f.sending {
+		return []string{clip("~ asking the governor ...", w), paint(dim, spread(w, "   ", "esc back, without waiting for the answer"))}
+	}
+	var out []string
+	if f.refusal != "" {
+		for _, line := range wrap("! not recorded: "+f.refusal, w, max(lines, 1)) {
+			out = append(out, paint(alarm, line))
+		}
+	}
+	enter := "enter " + string(f.kind)
+	if f.missing() >= 0 {
+		enter = "enter next field"
+	}
+	return append(out, paint(dim, spread(w, "   ", enter, "up/down, tab move", "esc cancel")))
+}
