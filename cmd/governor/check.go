@@ -10,6 +10,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/checkconfig"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
 func checkCommand(app *kingpin.Application) (string, command) {
@@ -21,13 +22,14 @@ func checkCommand(app *kingpin.Application) (string, command) {
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		stdout, stderr := plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr)
 		failed := false
 		for _, file := range *files {
 			code := 0
 			if *online {
-				code = checkconfig.Online(ctx, os.Stdout, os.Stderr, file)
+				code = checkconfig.Online(ctx, stdout, stderr, file)
 			} else {
-				code = checkconfig.Run(os.Stdout, os.Stderr, file)
+				code = checkconfig.Run(stdout, stderr, file)
 			}
 			failed = code != 0 || failed
 		}

@@ -3,7 +3,8 @@
 //
 // The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the
 // guard library, `governor check-config` reads a configuration as the daemon would, and `governor demo` shows the whole
-// loop at work, in one process.
+// loop at work, in one process. `governor explain` tells a person why a loop does what it does; `governor freeze`,
+// `resume` and `override` let that person step in, straight through Consul.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
 // Exit codes.
@@ -40,6 +42,9 @@ service, or the sidecar in front of it, obeys.
   governor run --config.file=governor.yml
   governor sidecar --service=checkout --slo.latency=300ms --upstream=http://127.0.0.1:8080
 
+  governor explain checkout/concurrency
+  governor freeze checkout/concurrency --reason=INC-1412
+
 A new service starts in shadow: governor shows what it would do, and does
 nothing. govtop shows all loops.`
 
@@ -57,12 +62,13 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("governor"))
 	app.UsageWriter(os.Stdout)
-	logging := &promslog.Config{}
+	logging := &promslog.Config{Writer: plain.NewLogWriter(os.Stderr)}
 	promslogflag.AddFlags(app, logging)
 
 	commands := map[string]command{}
 	for _, register := range []func(*kingpin.Application) (string, command){
 		runCommand, checkCommand, sidecarCommand, demoCommand,
+		freezeCommand, resumeCommand, overrideCommand, explainCommand,
 	} {
 		name, command := register(app)
 		commands[name] = command
@@ -72,10 +78,11 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 }
 
 func governor(args []string) int {
+	stderr := plain.NewWriter(os.Stderr)
 	app, logging, commands := commandLine()
 	name, err := app.Parse(args)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "governor: %v; try governor --help\n", err)
+		fmt.Fprintf(stderr, "governor: %v; try governor --help\n", err)
 		return exitUsage
 	}
 	log := promslog.New(logging)
@@ -85,7 +92,7 @@ func governor(args []string) int {
 	case errors.Is(err, errReported):
 		return exitError
 	default:
-		fmt.Fprintf(os.Stderr, "governor %s: %v\n", name, err)
+		fmt.Fprintf(stderr, "governor %s: %v\n", name, err)
 		return exitError
 	}
 }

@@ -130,6 +130,10 @@ func TestEveryFlagIsExplained(t *testing.T) {
 	checkCommand(app)
 	sidecarCommand(app)
 	demoCommand(app)
+	freezeCommand(app)
+	resumeCommand(app)
+	overrideCommand(app)
+	explainCommand(app)
 	for _, cmd := range app.Model().Commands {
 		if cmd.Help == "" {
 			t.Errorf("%s has no help", cmd.Name)

@@ -30,6 +30,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/daemon"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/configs"
 )
 
@@ -63,7 +64,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("--config.file=%s: no such file: copy configs/minimal.yml there, or pass another --config.file",
 			o.configFile)
 	} else if problems, ok := errors.AsType[configs.Problems](err); ok {
-		fmt.Fprintln(os.Stderr, problems)
+		fmt.Fprintln(plain.NewWriter(os.Stderr), problems)
 		return fmt.Errorf("%s is not valid", o.configFile)
 	} else if err != nil {
 		return err
@@ -154,6 +155,7 @@ func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *s
 	streaming, end := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context {
 			started.Do(func() { _, _ = sd.SdNotify(false, sd.SdNotifyReady) })
 			return streaming

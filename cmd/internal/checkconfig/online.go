@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
@@ -225,7 +226,7 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 	case s.holder != nil:
 		leader = fmt.Sprintf("nobody; the last was %s, term %d", s.holder.Instance, s.holder.Term)
 	}
-	fmt.Fprintf(w, "  leader    %s\n", leader)
+	fmt.Fprintf(w, "  leader    %s\n", oneLine(leader))
 	var foreign []string
 	for name := range s.settings {
 		if c.Services[name] == nil {
@@ -253,16 +254,16 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 			fmt.Fprintf(w, "  advice    %s: %s\n", p.Measurement.Invalid, oneLine(p.Measurement.Detail))
 		}
 	} else {
-		fmt.Fprintf(w, "  instances %s\n", instances(p.Measurement))
-		fmt.Fprintf(w, "  traffic   %s\n", traffic(p, spec.Timing.Window))
+		fmt.Fprintf(w, "  instances %s\n", oneLine(instances(p.Measurement)))
+		fmt.Fprintf(w, "  traffic   %s\n", oneLine(traffic(p, spec.Timing.Window)))
 		if spec.Shed != nil {
 			fmt.Fprintf(w, "  classes   %s\n", classes(p.Measurement))
 		}
 		fmt.Fprintf(w, "  edges     %s\n", edges(p, spec.SLO.Latency))
-		fmt.Fprintf(w, "  scrape    %s\n", scrape(p))
+		fmt.Fprintf(w, "  scrape    %s\n", oneLine(scrape(p)))
 		table(w, p, spec.Timing.Window)
 		for _, a := range p.Advice {
-			fmt.Fprintf(w, "  advice    %s\n", a)
+			fmt.Fprintf(w, "  advice    %s\n", oneLine(a))
 		}
 		missing = l.missing(p, spec)
 	}
@@ -479,4 +480,5 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine makes text from elsewhere fit into a line of the report.
+func oneLine(s string) string { return strings.Join(strings.Fields(plain.Clean(s)), " ") }

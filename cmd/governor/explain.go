@@ -1,0 +1,146 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/explain"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+func explainCommand(app *kingpin.Application) (string, command) {
+	cmd := app.Command("explain", "Say in plain words what a loop last decided and why: what bound it, the measurements "+
+		"behind it with their age, who has ordered what, and what would change it.")
+	var loop loopName
+	cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency.").Required().SetValue(&loop)
+	address := cmd.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
+		String()
+	var client *api.Client
+	cmd.Validate(func(*kingpin.CmdClause) (err error) {
+		if client, err = api.NewClient(*address); err != nil {
+			return fmt.Errorf("--connect: %w", err)
+		}
+		return nil
+	})
+	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		defer client.Close()
+		return explainLoop(ctx, client, loop, os.Stdout)
+	}
+}
+
+// explainLoop asks for one loop and prints what there is to say of it. Ages are by the daemon's clock.
+func explainLoop(ctx context.Context, client *api.Client, loop loopName, out io.Writer) error {
+	l, err := client.Loop(ctx, loop.service, control.Knob(loop.knob))
+	if err != nil {
+		return err
+	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	now := status.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	_, err = io.WriteString(out, explanation(explain.Subject{Loop: l, Status: status, Now: now}))
+	return err
+}
+
+// The layout of an explanation, in cells.
+const (
+	explainWidth  = 80
+	explainIndent = 10
+	inputWidth    = 28
+)
+
+// explanation is the whole text, in lines that fit a terminal of 80 columns.
+func explanation(s explain.Subject) string {
+	var b strings.Builder
+	row := func(key string, texts ...string) {
+		for _, text := range texts {
+			if text != "" {
+				hang(&b, fmt.Sprintf("%-*s", explainIndent, key), text)
+				key = ""
+			}
+		}
+	}
+	hang(&b, "", fmt.Sprintf("%s, mode %s, %s", s.Name(), s.Loop.Mode, leaderText(s.Status)))
+	b.WriteString("\n")
+	row("state", s.State())
+	row("why", s.Reason())
+	row("bound by", s.BoundBy())
+	row("ordered", cmp.Or(s.Order(), "nothing: the loop is automatic"))
+	row("in force", s.InForce()...)
+	b.WriteString("\n")
+	hang(&b, "", "what it measured, and how old that is now")
+	for _, in := range s.Inputs() {
+		value := in.Value
+		switch {
+		case in.Over != "" && in.Age != "":
+			value += fmt.Sprintf(" (over %s, %s old)", in.Over, in.Age)
+		case in.Over != "":
+			value += " (over " + in.Over + ")"
+		case in.Age != "":
+			value += " (" + in.Age + " old)"
+		}
+		hang(&b, fmt.Sprintf("  %-*s", inputWidth, in.Name), value)
+	}
+	b.WriteString("\n")
+	hang(&b, "", "what would change it")
+	for _, text := range s.WouldChange() {
+		hang(&b, "  - ", text)
+	}
+	return b.String()
+}
+
+func leaderText(s api.Status) string {
+	switch by := s.Leader; {
+	case s.Role == api.Leader:
+		return fmt.Sprintf("steered by %s, the leader of term %d", s.Instance, by.Term)
+	case by.Instance != "":
+		return fmt.Sprintf("as seen by the standby %s; %s leads in term %d", s.Instance, by.Instance, by.Term)
+	}
+	return fmt.Sprintf("as seen by the standby %s; nobody leads", s.Instance)
+}
+
+// hang writes text behind head, its further lines indented as far as that. The text is cleaned first, so that its width
+// is what a terminal shows.
+func hang(b *strings.Builder, head, text string) {
+	width := max(explainWidth-len(head), 1)
+	line := ""
+	flush := func() {
+		b.WriteString(strings.TrimRight(head+line, " ") + "\n")
+		head, line = strings.Repeat(" ", len(head)), ""
+	}
+	for word := range strings.FieldsSeq(plain.Clean(text)) {
+		if line != "" && ansi.StringWidth(line)+1+ansi.StringWidth(word) > width {
+			flush()
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+		for ansi.StringWidth(line) > width { // a word longer than a line
+			rest := ansi.TruncateLeft(line, width, "")
+			line = ansi.Truncate(line, width, "")
+			flush()
+			line = rest
+		}
+	}
+	flush()
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	consulapi "github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// operatorOptions is what a person orders, and where it is written.
+type operatorOptions struct {
+	kind    actuators.OrderKind
+	loop    loopName
+	all     bool
+	value   number
+	reason  string
+	actor   string
+	expires time.Duration
+	lasts   bool // expires was given
+	address string
+	prefix  string
+}
+
+func freezeCommand(app *kingpin.Application) (string, command) {
+	cmd := app.Command("freeze", "Keep the value that is in force, whatever governor measures, until the order expires or "+
+		"`governor resume` ends it. With --all: the kill switch, every loop of every service, until it is lifted. The order "+
+		"goes straight into Consul, so it can be given while governor is down.")
+	o := &operatorOptions{kind: actuators.Freeze}
+	return o.register(cmd)
+}
+
+func resumeCommand(app *kingpin.Application) (string, command) {
+	cmd := app.Command("resume", "End a freeze or an override: the loop goes on by itself, from the value in force. "+
+		"With --all: lift the kill switch.")
+	o := &operatorOptions{kind: actuators.Resume}
+	return o.register(cmd)
+}
+
+func overrideCommand(app *kingpin.Application) (string, command) {
+	cmd := app.Command("override", "Set a value by hand, within the configured bounds, until the order expires or "+
+		"`governor resume` ends it.")
+	o := &operatorOptions{kind: actuators.Override}
+	return o.register(cmd)
+}
+
+// register declares what the commands have in common, and checks it before anything is asked of Consul: what is wrong
+// with a command line is a matter of usage.
+func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
+	loop := cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency.")
+	if o.kind == actuators.Override {
+		loop.Required()
+	} else {
+		cmd.Flag("all", "Every loop of every service: the kill switch.").BoolVar(&o.all)
+	}
+	loop.SetValue(&o.loop)
+	if o.kind == actuators.Override {
+		cmd.Arg("value", "The value: requests in flight per instance for concurrency, requests per second of the whole "+
+			"service for rate, a share for shed.").Required().SetValue(&o.value)
+	}
+	cmd.Flag("reason", "Why, for the next person on call.").Required().PlaceHolder("TEXT").StringVar(&o.reason)
+	if o.kind != actuators.Resume {
+		cmd.Flag("expires", "How long the order stands, at most 168h.").Default("15m").PlaceHolder("15m").
+			IsSetByUser(&o.lasts).DurationVar(&o.expires)
+	}
+	cmd.Flag("actor", "Who gives the order.").Envar("USER").Required().PlaceHolder("NAME").StringVar(&o.actor)
+	cmd.Flag("consul.address", "Consul's HTTP address. Without it CONSUL_HTTP_ADDR, else 127.0.0.1:8500; the token is "+
+		"that of CONSUL_HTTP_TOKEN, and so on.").PlaceHolder("HOST:PORT").StringVar(&o.address)
+	cmd.Flag("consul.prefix", "Start of governor's keys, as in its configuration.").Default(actuators.DefaultPrefix).
+		StringVar(&o.prefix)
+	cmd.Validate(func(*kingpin.CmdClause) error { return o.check() })
+	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return o.give(ctx, plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr), time.Now())
+	}
+}
+
+// check says in terms of the command line what the action would be refused for.
+func (o *operatorOptions) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch named := o.loop != (loopName{}); {
+	case !named && !o.all && o.kind != actuators.Override:
+		bad("which loop? name one as SERVICE/KNOB, or --all for every loop of every service")
+	case named && o.all:
+		bad("%s and --all: expected one of them", &o.loop)
+	case o.all && o.lasts:
+		bad("--expires=%s: the kill switch has no expiry, it stands until `governor resume --all`", o.expires)
+	case o.kind != actuators.Resume && (o.expires <= 0 || o.expires > actuators.MaxOrder):
+		bad("--expires=%s: expected more than 0 and at most %s", o.expires, actuators.MaxOrder)
+	}
+	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
+		bad("value %s: expected a number above 0", &o.value)
+	}
+	for flag, text := range map[string]string{"reason": o.reason, "actor": o.actor} {
+		if strings.TrimSpace(text) == "" || len(text) > maxOrderWords {
+			bad("--%s=%q: expected 1 to %d bytes of text", flag, text, maxOrderWords)
+		}
+	}
+	if err := actuators.ValidPrefix(o.prefix); err != nil {
+		bad("--consul.prefix=%s: %w", o.prefix, err)
+	}
+	return errors.Join(errs...)
+}
+
+// maxOrderWords is the most bytes of a reason or an actor that an Action may have.
+const maxOrderWords = 200
+
+// give records the order in Consul and says what has become of it.
+func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now time.Time) error {
+	config := consulapi.DefaultConfig()
+	if o.address != "" {
+		config.Address = o.address
+	}
+	client, err := consulapi.NewClient(config)
+	if err != nil {
+		return fmt.Errorf("the client for Consul at %s: %w", config.Address, err)
+	}
+	a := o.action(now)
+	done, err := consul.NewOperators(client, actuators.Keys{Prefix: o.prefix}).Do(ctx, a)
+	if err != nil {
+		return hintOrder(err, config.Address)
+	}
+	for _, line := range receipt(a, done) {
+		fmt.Fprintln(out, plain.Clean(line))
+	}
+	if warning := doubtOf(a, done.Setting); warning != "" {
+		fmt.Fprintf(warnings, "governor %s: warning: %s\n", o.kind, warning)
+	}
+	return nil
+}
+
+func (o *operatorOptions) action(now time.Time) actuators.Action {
+	now = now.UTC().Round(time.Microsecond)
+	a := actuators.Action{
+		Service: o.loop.service, Knob: o.loop.knob, Kind: o.kind, Value: float64(o.value),
+		Actor: plain.Clean(o.actor), Reason: plain.Clean(o.reason), At: now,
+	}
+	if o.kind != actuators.Resume && !o.all {
+		a.ExpiresAt = now.Add(o.expires)
+	}
+	return a
+}
+
+// receipt says what was ordered, and who sees to it.
+func receipt(a actuators.Action, done consul.Done) []string {
+	var what string
+	until := ""
+	if !a.ExpiresAt.IsZero() {
+		until = " until " + untilText(a.ExpiresAt, a.At)
+	}
+	loop := a.Service + "/" + a.Knob
+	switch {
+	case a.Service == "" && a.Kind == actuators.Freeze:
+		what = fmt.Sprintf("every loop frozen until `governor resume --all` by %s: %s", a.Actor, a.Reason)
+	case a.Service == "":
+		what = fmt.Sprintf("the kill switch lifted by %s: %s", a.Actor, a.Reason)
+	case a.Kind == actuators.Resume:
+		what = fmt.Sprintf("%s resumed by %s: %s", loop, a.Actor, a.Reason)
+	case a.Kind == actuators.Override:
+		what = fmt.Sprintf("%s set to %s%s by %s: %s", loop, trimmed(a.Value), until, a.Actor, a.Reason)
+	default:
+		at := ""
+		if done.Setting != nil {
+			if value, _, _, ok := done.Setting.Knob(a.Knob); ok {
+				at = " at " + trimmed(value)
+			}
+		}
+		what = fmt.Sprintf("%s frozen%s%s by %s: %s", loop, at, until, a.Actor, a.Reason)
+	}
+	who := api.NotEnforced
+	switch {
+	case done.LeaderErr != nil:
+		who = fmt.Sprintf("recorded; whether a leader runs is not known: %v", done.LeaderErr)
+	case done.Leader != nil:
+		who = fmt.Sprintf("%s (leader) enforces it from its next tick", done.Leader.Instance)
+	}
+	return []string{what, who}
+}
+
+// doubtOf is what a person should check because nothing in the KV belongs to the loop, "" where all is well.
+func doubtOf(a actuators.Action, s *actuators.Setting) string {
+	switch {
+	case a.Service == "":
+		return ""
+	case s == nil:
+		return fmt.Sprintf("recorded; no Setting of %s is in the KV: check the name, or the service is in shadow", a.Service)
+	}
+	if _, _, _, ok := s.Knob(a.Knob); !ok {
+		return fmt.Sprintf("recorded; the Setting of %s has no %s: check the name of the knob", a.Service, a.Knob)
+	}
+	return ""
+}
+
+// hintOrder adds what to check to an error of Consul's.
+func hintOrder(err error, address string) error {
+	_, network := errors.AsType[*url.Error](err)
+	switch {
+	case errors.Is(err, consul.ErrDenied):
+		return fmt.Errorf("%w (nothing was recorded; the token is that of CONSUL_HTTP_TOKEN, the policy of an operator is "+
+			"in docs/consul-acl.md)", err)
+	case network && errors.Is(err, context.Canceled):
+		return fmt.Errorf("interrupted: %w", err)
+	case network:
+		return fmt.Errorf("%w (is a Consul agent at %s? --consul.address or CONSUL_HTTP_ADDR says where it is)", err, address)
+	}
+	return err
+}
+
+// untilText is an instant, with its date where it is another day.
+func untilText(at, now time.Time) string {
+	if at.UTC().Format(time.DateOnly) != now.UTC().Format(time.DateOnly) {
+		return at.UTC().Format("2006-01-02 15:04:05 UTC")
+	}
+	return at.UTC().Format("15:04:05 UTC")
+}
+
+func trimmed(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+// loopName is a loop on the command line, SERVICE/KNOB.
+type loopName struct{ service, knob string }
+
+// The knobs that a loop may have.
+var knobNames = []string{
+	string(control.KnobConcurrency), string(control.KnobRate), string(control.KnobShed), string(control.KnobRetry),
+}
+
+// Set implements kingpin.Value.
+func (l *loopName) Set(text string) error {
+	service, knob, found := strings.Cut(text, "/")
+	switch {
+	case !found:
+		return fmt.Errorf("%q: expected SERVICE/KNOB, like checkout/concurrency", text)
+	case actuators.ValidServiceName(service) != nil:
+		return fmt.Errorf("%q: expected SERVICE/KNOB, with %w", text, actuators.ValidServiceName(service))
+	case !slices.Contains(knobNames, knob):
+		return fmt.Errorf("%q: there is no knob %q, expected one of %s", text, knob, strings.Join(knobNames, ", "))
+	}
+	*l = loopName{service, knob}
+	return nil
+}
+
+// String implements kingpin.Value.
+func (l *loopName) String() string {
+	if l.service == "" {
+		return ""
+	}
+	return l.service + "/" + l.knob
+}
+
+// number is a value on the command line.
+type number float64
+
+// Set implements kingpin.Value.
+func (n *number) Set(text string) error {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return fmt.Errorf("value %q: expected a number", text)
+	}
+	*n = number(v)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (n *number) String() string { return trimmed(float64(*n)) }

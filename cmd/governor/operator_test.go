@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode"
+
+	consulapi "github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+)
+
+// plays runs governor as a process of its own.
+func playsGovernor(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd.Env = append(os.Environ(), plays+"=1", "USER=ana", "CONSUL_HTTP_TOKEN=")
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return out.String(), errs.String(), exit.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), 0
+}
+
+// kv is a store behind a listener.
+func kv(t *testing.T) (address string, client *consulapi.Client) {
+	t.Helper()
+	server := httptest.NewServer(memkv.New())
+	t.Cleanup(server.Close)
+	client, err := consulapi.NewClient(&consulapi.Config{Address: server.URL, HttpClient: server.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server.URL, client
+}
+
+func put(t *testing.T, client *consulapi.Client, key string, value any) {
+	t.Helper()
+	raw, err := json.Marshal(value)
+	if err == nil {
+		_, err = client.KV().Put(&consulapi.KVPair{Key: key, Value: raw}, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leads puts the leader's lock into the hands of an instance.
+func leads(t *testing.T, client *consulapi.Client, instance string) {
+	t.Helper()
+	session, _, err := client.Session().CreateNoChecks(&consulapi.SessionEntry{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(consul.Holder{Instance: instance, Term: 41})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := &consulapi.KVPair{Key: actuators.Keys{}.Leader(), Value: raw, Session: session}
+	if ok, _, err := client.KV().Acquire(pair, nil); !ok || err != nil {
+		t.Fatalf("the lock is not free: %v", err)
+	}
+}
+
+func stored(t *testing.T, client *consulapi.Client, service string) actuators.Operator {
+	t.Helper()
+	pair, _, err := client.KV().Get(actuators.Keys{}.Operator(service), nil)
+	if err != nil || pair == nil {
+		t.Fatalf("no operator key of %s: %v", service, err)
+	}
+	o, err := actuators.DecodeOperator(pair.Value, service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
+	address, client := kv(t)
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	put(t, client, actuators.Keys{}.Setting("checkout"), consultest.Setting("checkout", 72, 41, actuators.Setting{}))
+
+	began := time.Now()
+	out, errs, code := playsGovernor(t, env, "freeze", "checkout/concurrency", "--reason=INC-1412", "--expires=20m")
+	order := stored(t, client, "checkout").Orders["concurrency"]
+	want := fmt.Sprintf("checkout/concurrency frozen at 72 until %s by ana: INC-1412\n%s\n",
+		untilText(order.ExpiresAt, order.At), api.NotEnforced)
+	if code != exitOK || out != want || errs != "" {
+		t.Errorf("freeze: exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, errs, out, want)
+	}
+	if order.Kind != actuators.Freeze || order.Actor != "ana" || order.Reason != "INC-1412" ||
+		order.ExpiresAt.Sub(order.At) != 20*time.Minute || order.At.Before(began.Add(-time.Second)) {
+		t.Errorf("the KV holds %+v", order)
+	}
+
+	leads(t, client, "gov-a")
+	out, _, code = playsGovernor(t, nil, "override", "checkout/concurrency", "90", "--reason=retry storm", "--actor=ben",
+		"--consul.address="+address)
+	if order = stored(t, client, "checkout").Orders["concurrency"]; order.Kind != actuators.Override || order.Value != 90 ||
+		order.ExpiresAt.Sub(order.At) != 15*time.Minute {
+		t.Errorf("the KV holds %+v", order)
+	}
+	want = fmt.Sprintf("checkout/concurrency set to 90 until %s by ben: retry storm\n"+
+		"gov-a (leader) enforces it from its next tick\n", untilText(order.ExpiresAt, order.At))
+	if code != exitOK || out != want {
+		t.Errorf("override: exit code %d, stdout\n%s\nwant\n%s", code, out, want)
+	}
+
+	out, _, code = playsGovernor(t, env, "resume", "checkout/concurrency", "--reason=INC-1412 is over")
+	if want := "checkout/concurrency resumed by ana: INC-1412 is over\n"; code != exitOK || !strings.HasPrefix(out, want) {
+		t.Errorf("resume: exit code %d, stdout %q", code, out)
+	}
+	o := stored(t, client, "checkout")
+	var kinds []actuators.OrderKind
+	for _, a := range o.Audit {
+		kinds = append(kinds, a.Kind)
+	}
+	if len(o.Orders) != 0 || fmt.Sprint(kinds) != "[freeze override resume]" {
+		t.Errorf("after all: orders %v, audit %v", o.Orders, kinds)
+	}
+
+	// A name that nothing in the KV bears is recorded, and doubted.
+	for loop, doubt := range map[string]string{
+		"chekcout/concurrency": "no Setting of chekcout is in the KV: check the name, or the service is in shadow",
+		"checkout/rate":        "the Setting of checkout has no rate",
+	} {
+		_, errs, code = playsGovernor(t, env, "freeze", loop, "--reason=x")
+		if code != exitOK || !strings.HasPrefix(errs, "governor freeze: warning: recorded; ") || !strings.Contains(errs, doubt) {
+			t.Errorf("freeze %s: exit code %d, stderr %q", loop, code, errs)
+		}
+	}
+}
+
+func TestKillSwitch(t *testing.T) {
+	address, client := kv(t)
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	key := actuators.Keys{Prefix: "teams/shop/"}.Freeze()
+	all := []string{"--all", "--reason=INC-1412", "--consul.prefix=teams/shop/"}
+	out, errs, code := playsGovernor(t, env, append([]string{"freeze"}, all...)...)
+	if want := "every loop frozen until `governor resume --all` by ana: INC-1412\n" + api.NotEnforced + "\n"; code != exitOK ||
+		out != want || errs != "" {
+		t.Errorf("exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, errs, out, want)
+	}
+	pair, _, err := client.KV().Get(key, nil)
+	if err != nil || pair == nil {
+		t.Fatalf("no kill switch: %v", err)
+	}
+	if o := actuators.DecodeFreeze(pair.Value); o.Actor != "ana" || o.Reason != "INC-1412" || !o.ExpiresAt.IsZero() || o.At.IsZero() {
+		t.Errorf("the kill switch reads %+v", o)
+	}
+	out, _, code = playsGovernor(t, env, append([]string{"resume"}, all...)...)
+	if want := "the kill switch lifted by ana: INC-1412\n"; code != exitOK || !strings.HasPrefix(out, want) {
+		t.Errorf("exit code %d, stdout %q, want %q", code, out, want)
+	}
+	if pair, _, err = client.KV().Get(key, nil); err != nil || pair != nil {
+		t.Errorf("the kill switch stands: %v, %v", pair, err)
+	}
+}
+
+// What is wrong with a command line is said before anything is asked of Consul, which is not there.
+func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"freeze checkout/concurrency", "'--reason' not provided"},
+		{"freeze --reason=x", "which loop? name one as SERVICE/KNOB, or --all"},
+		{"freeze checkout --reason=x", `"checkout": expected SERVICE/KNOB, like checkout/concurrency`},
+		{"freeze check\tout/rate --reason=x", "a service name: 1 to 128 ASCII letters"},
+		{"freeze checkout/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
+		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
+		{"freeze --all --expires=15m --reason=x", "the kill switch has no expiry"},
+		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: expected a duration with its unit"},
+		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: expected more than 0 and at most 168h"},
+		{"freeze checkout/rate --expires=169h --reason=x", "--expires=169h0m0s: expected more than 0 and at most 168h"},
+		{"freeze checkout/rate --reason=", `--reason="": expected 1 to 200 bytes of text`},
+		{"freeze checkout/rate --actor= --reason=x", `--actor="": expected 1 to 200 bytes of text`},
+		{"freeze checkout/rate --reason=x --consul.prefix=//", "--consul.prefix=//: "},
+		{"resume --reason=x", "which loop?"},
+		{"resume checkout/rate --expires=15m --reason=x", "unknown long flag '--expires'"},
+		{"override checkout/rate --reason=x", "'value' not provided"},
+		{"override checkout/rate much --reason=x", `value "much": expected a number`},
+		{"override checkout/rate 0 --reason=x", "value 0: expected a number above 0"},
+		{"override checkout/rate NaN --reason=x", "value NaN: expected a number above 0"},
+		{"override checkout/rate Inf --reason=x", "value +Inf: expected a number above 0"},
+		{"override --all 5 --reason=x", "unknown long flag '--all'"},
+		{"explain", "'loop' not provided"},
+		{"explain checkout", "expected SERVICE/KNOB"},
+		{"explain checkout/rate --connect=ftp://x", "--connect: \"ftp://x\" is not the address of a governor"},
+	} {
+		out, errs, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=127.0.0.1:1"}, strings.Split(tc.args, " ")...)
+		if code != exitUsage || out != "" || !strings.Contains(errs, tc.want) {
+			t.Errorf("governor %s: exit code %d, stdout %q, stderr %q, want it to say %q", tc.args, code, out, errs, tc.want)
+		}
+	}
+}
+
+func TestOrdersThatConsulDoesNotTake(t *testing.T) {
+	address, client := kv(t)
+	keys := actuators.Keys{}
+	put(t, client, keys.Setting("checkout"), consultest.Setting("checkout", 72, 41, actuators.Setting{}))
+	put(t, client, keys.Operator("cart"), "\x1b[2Jnonsense\u009b")
+	denies := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			http.Error(w, "Permission denied: token lacks permission 'key:write'", http.StatusForbidden)
+			return
+		}
+		w.Header().Set("X-Consul-Index", "1")
+		http.NotFound(w, r)
+	}))
+	defer denies.Close()
+	for _, tc := range []struct {
+		address, args string
+		want          []string
+	}{
+		{unused(t), "freeze checkout/concurrency", []string{
+			"connection refused", "is a Consul agent at 127.0.0.1:", "--consul.address or CONSUL_HTTP_ADDR",
+		}},
+		{denies.URL, "freeze checkout/concurrency", []string{
+			`the token lacks the rule key "governor/services/checkout/operator" { policy = "write" }`, "docs/consul-acl.md",
+		}},
+		{denies.URL, "freeze --all", []string{`the token lacks the rule key "governor/freeze" { policy = "write" }`}},
+		{address, "override checkout/concurrency 2000", []string{"value 2000, expected 1 to 1000, the bounds"}},
+		{address, "override checkout/rate 50", []string{"the Setting of checkout has no rate"}},
+		{address, "freeze cart/concurrency", []string{
+			"the operator key of service", "consul kv delete governor/services/cart/operator",
+		}},
+	} {
+		out, errs, code := playsGovernor(t, nil, append(strings.Split(tc.args, " "), "--reason=x", "--consul.address="+tc.address)...)
+		if code != exitError || out != "" || strings.Count(errs, "\n") != 1 || strings.ContainsFunc(strings.TrimSpace(errs), unicode.IsControl) {
+			t.Errorf("governor %s: exit code %d, stdout %q, stderr %q", tc.args, code, out, errs)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(errs, want) {
+				t.Errorf("governor %s: stderr %q, want it to say %q", tc.args, errs, want)
+			}
+		}
+	}
+	if pair, _, err := client.KV().Get(keys.Operator("checkout"), nil); err != nil || pair != nil {
+		t.Errorf("something was recorded: %v, %v", pair, err)
+	}
+}
+
+// An order is recorded, and said to be, where who leads cannot be told.
+func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
+	address, client := kv(t)
+	leads(t, client, "gov-a")
+	pair, _, err := client.KV().Get(actuators.Keys{}.Leader(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair.Value = []byte("nonsense")
+	if ok, _, err := client.KV().Acquire(pair, nil); !ok || err != nil {
+		t.Fatalf("%v, %v", ok, err)
+	}
+	out, _, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "checkout/rate", "--reason=x")
+	if code != exitOK || !strings.Contains(out, "recorded; whether a leader runs is not known: read governor/leader: ") {
+		t.Errorf("exit code %d, stdout %q", code, out)
+	}
+	if o := stored(t, client, "checkout"); len(o.Orders) != 1 {
+		t.Errorf("the KV holds %+v", o)
+	}
+}
+
+// hostile is what Consul, Prometheus or a person may say: a colour, a title, a C1 control, a forged line, a
+// bidirectional override.
+const hostile = "\x1b[31mred\x1b]0;owned\a \u009b2J\x9b \u202e\nlevel=info msg=forged"
+
+// acted says what of a text a terminal would act on, "" if nothing.
+func acted(text string) string {
+	if i := strings.IndexFunc(text, func(r rune) bool {
+		return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028')
+	}); i >= 0 {
+		return fmt.Sprintf("%q", text[max(0, i-10):min(len(text), i+10)])
+	}
+	return ""
+}
+
+// Whatever is told by others reaches neither a terminal nor a log as it came: of orders, of check-config, of the sidecar.
+func TestForeignTextIsCleanedEverywhere(t *testing.T) {
+	address, client := kv(t)
+	leads(t, client, "gov\u009b-"+hostile)
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	rude := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": "execution", "error": hostile})
+	}))
+	defer rude.Close()
+	file := filepath.Join(t.TempDir(), "governor.yml")
+	config := strings.ReplaceAll(goodConfig, "http://localhost:9090", rude.URL)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := write(t, strings.ReplaceAll(goodConfig, "99%", `"\e[31m99\x9b"`))
+
+	// A Setting that says something rude, and one that cannot be read at all.
+	setting := consultest.Setting("checkout", 72, 41, actuators.Setting{})
+	setting.Reason = hostile
+	put(t, client, actuators.Keys{}.Setting("checkout"), setting)
+	put(t, client, actuators.Keys{}.Setting("broken"), hostile)
+
+	for _, tc := range []struct {
+		args []string
+		says string // of what was told
+	}{
+		{[]string{"freeze", "checkout/concurrency", "--reason=" + hostile, "--actor=\x1b]0;x\aana"}, "red"},
+		{[]string{"check-config", bad}, "99"},
+		{[]string{"check-config", "--online", file}, "level=info msg=forged"},
+	} {
+		out, errs, _ := playsGovernor(t, env, tc.args...)
+		if bad := acted(out + errs); bad != "" || !strings.Contains(out+errs, tc.says) {
+			t.Errorf("governor %s prints %s, or does not say %s:\n%s%s", tc.args[0], bad, tc.says, out, errs)
+		}
+		if strings.Contains("\n"+out+errs, "\nlevel=info") {
+			t.Errorf("governor %s prints a forged line:\n%s%s", tc.args[0], out, errs)
+		}
+	}
+}
+
+// A sidecar logs what is wrong with a Setting, and why its upstream does not answer, in one line each.
+func TestSidecarLogsForeignTextQuoted(t *testing.T) {
+	address, client := kv(t)
+	put(t, client, actuators.Keys{}.Setting("checkout"), hostile)
+	for _, format := range []string{"logfmt", "json"} {
+		t.Run(format, func(t *testing.T) {
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			log := &lockedBuffer{}
+			cmd := exec.Command(self, "sidecar", "--service=checkout", "--slo.latency=1s", "--listen=127.0.0.1:0",
+				"--web.listen-address=127.0.0.1:0", "--log.format="+format)
+			cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+address)
+			cmd.Stdout, cmd.Stderr = log, log
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = cmd.Process.Kill() })
+			eventually(t, "the Setting is refused in the log", func() bool { return strings.Contains(log.String(), "setting refused") })
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("the sidecar ends with %v", err)
+			}
+			if bad := acted(log.String()); bad != "" || !strings.Contains(log.String(), "red") ||
+				strings.Contains(log.String(), "\nlevel=info msg=forged") {
+				t.Errorf("the log holds %s, or does not say what it was:\n%s", bad, log)
+			}
+		})
+	}
+}

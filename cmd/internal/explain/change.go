@@ -1,0 +1,288 @@
+package explain
+
+import (
+	"fmt"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// WouldChange says what would change the decision: what the loop waits for, or which measurement would make it act, and
+// what a person can do about it. The most immediate comes first.
+func (s Subject) WouldChange() []string {
+	d := s.Loop.Decision
+	var out []string
+	if age, old := s.outdated(); old {
+		out = append(out, fmt.Sprintf("a new decision: the last one is %s old, so this governor does not tick", span(age)))
+	}
+	out = append(out, s.byOrder()...)
+	switch ordered := d.State == control.Frozen || d.State == control.Override; {
+	case ordered:
+	case d.State == control.Hold:
+		out = append(out, s.afterHold()...)
+	case s.Loop.Mode == control.Observe:
+	default:
+		out = append(out, s.byMeasurement()...)
+	}
+	return append(out, s.byWriting()...)
+}
+
+// byOrder is about orders that stand, have just been given, or have just ended.
+func (s Subject) byOrder() []string {
+	d, o := s.Loop.Decision, s.Loop.Order
+	ordered := d.State == control.Frozen || d.State == control.Override
+	switch {
+	case o == nil && ordered:
+		return []string{"the next tick: no order stands any more, so the loop goes on by itself"}
+	case o == nil:
+		return nil
+	case s.killed() && !ordered:
+		return []string{"the next tick: the kill switch has been pulled"}
+	case s.killed():
+		return []string{"governor resume --all --reason=TEXT: the kill switch has no end of its own"}
+	case !o.Active(s.Now):
+		return []string{fmt.Sprintf("the next tick: the order has ended at %s", clock(o.ExpiresAt, s.Now))}
+	case !ordered:
+		return []string{"the next tick: an order has been given that the loop has not carried out yet"}
+	}
+	return []string{
+		"governor resume " + s.Name() + " --reason=TEXT",
+		fmt.Sprintf("the end of the order at %s, in %s: the loop then goes on from the value in force",
+			clock(o.ExpiresAt, s.Now), span(o.ExpiresAt.Sub(s.Now))),
+	}
+}
+
+// afterHold says what ends a hold, by its reason.
+func (s Subject) afterHold() []string {
+	d := s.Loop.Decision
+	in := d.Inputs
+	if d.Terms.Event == "hang" {
+		return []string{"answers from the service; without them, the next cut once the last one shows in a whole window"}
+	}
+	window := "the window"
+	if known(in.WindowSeconds) && in.WindowSeconds > 0 {
+		window = "a window of " + span(secondsOf(in.WindowSeconds))
+	}
+	switch d.HoldReason {
+	case control.Starting:
+		return []string{"the next tick: after a start, a takeover or a gap a loop holds one period"}
+	case control.Stale:
+		return []string{"a fresh sample: " + s.sample() + "; does Prometheus still scrape the service?"}
+	case control.NoData:
+		return []string{
+			"data: " + s.sample() + "; is the service up, and are its metrics and labels as configured?",
+			"governor check-config --online FILE shows what Prometheus has of each signal",
+		}
+	case control.Idle:
+		return []string{"traffic: no request came within " + window + "; an idle service needs no decision"}
+	case control.TooLittleTraffic:
+		return []string{
+			fmt.Sprintf("more traffic: %s requests within %s are too few to judge", num(in.Requests), window),
+			"a lower tuning.min_requests or a longer timing.window in the configuration",
+		}
+	case control.ManySeries:
+		return []string{"one series an instance where there are several now: narrow the labels or the query"}
+	case control.Partial:
+		return []string{"an answer without warnings: Prometheus says itself that this one is incomplete"}
+	case control.NaN, control.NotFinite:
+		return []string{"a finite reading: the query divides by zero or adds up what is missing (" + d.Detail + ")"}
+	case control.Implausible:
+		return []string{"a plausible reading: after a counter reset or a double scrape once " + window + " has passed, " +
+			"else a query that counts something else"}
+	case control.Timeout:
+		return []string{
+			"an answer in time: " + s.answered(), "a lighter query (recording rules), or a longer timing.period",
+		}
+	case control.QueryError:
+		return []string{"an answer without an error: " + s.answered()}
+	case control.Clock:
+		return []string{"clocks that agree: is NTP at work on this host, on Prometheus's and on the service's?"}
+	case "":
+		return []string{"a measurement that governor may act on"}
+	}
+	return []string{fmt.Sprintf("the end of %q", string(d.HoldReason))} // of a newer governor
+}
+
+// sample says how old the newest usable data is.
+func (s Subject) sample() string {
+	if !known(s.Loop.Decision.Inputs.AgeSeconds) {
+		return "there has been none yet"
+	}
+	return "the last one is " + span(s.sampleAge()) + " old"
+}
+
+// answered says when Prometheus last answered.
+func (s Subject) answered() string {
+	p := s.Status.Prometheus
+	switch {
+	case p.LastOK != nil && !p.OK && p.Error != "":
+		return fmt.Sprintf("Prometheus last answered %s ago (%s)", span(s.Now.Sub(*p.LastOK)), p.Error)
+	case p.LastOK != nil:
+		return fmt.Sprintf("Prometheus last answered %s ago", span(s.Now.Sub(*p.LastOK)))
+	case p.Address != "":
+		return "Prometheus at " + p.Address + " has never answered this governor"
+	}
+	return s.sample()
+}
+
+// byMeasurement says which measurements would move the value, and what to do where a bound or the service itself is in
+// the way.
+func (s Subject) byMeasurement() (out []string) {
+	d := s.Loop.Decision
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	switch d.State {
+	case control.AtMin:
+		say("%s", s.pastMin())
+		say("less load or more capacity: the configured min keeps governor from cutting further")
+	case control.AtMax:
+		say("%s", s.pastMax())
+	case control.Ineffective:
+		say("the service itself: its own mean is %s, and no limit makes it faster; is something that it calls slow?",
+			latency(d.Gates.ServiceTimeSeconds))
+		say("a mean below 80 %% of that, or a while without one: then governor tries again")
+	case control.Infeasible:
+		say("an SLO that leaves room: answers take %s without any queue, the SLO allows %s",
+			latency(d.Gates.OwnLatencySeconds), latency(control.Number(s.Loop.SLO.LatencySeconds)))
+	}
+	if d.HoldReason != "" {
+		say("a complete measurement (%s now): until then the %s may only be tightened", d.HoldReason, s.noun())
+	}
+	if d.Gates.Infeasible && d.State != control.Infeasible {
+		say("the SLO may be out of reach: answers take %s without any queue", latency(d.Gates.OwnLatencySeconds))
+	}
+	switch s.Loop.Knob {
+	case control.KnobConcurrency:
+		out = append(out, s.byLatency()...)
+	case control.KnobRate:
+		out = append(out, s.byBacklog()...)
+	case control.KnobShed:
+		out = append(out, s.byRefusals()...)
+	}
+	if d.Gates.BurnSteps > 0 && s.Loop.Knob != control.KnobShed {
+		say("slower burning of the error budget: it tightens the setpoint now, by 10 %% %d times", d.Gates.BurnSteps)
+	}
+	return out
+}
+
+// pastMin says which bound to move where the configured minimum binds.
+func (s Subject) pastMin() string {
+	least := s.value(control.Number(s.Loop.Min))
+	switch s.Loop.Knob {
+	case control.KnobShed:
+		return "a lower shed.min in the configuration, if the others may be refused even before " + least + " of the limit"
+	case control.KnobRate:
+		return "a lower rate.min in the configuration, if " + least + " is more than the service can carry"
+	}
+	return fmt.Sprintf("a lower %s.min in the configuration, if %s at a time is more than an instance can carry",
+		s.Loop.Knob, least)
+}
+
+// pastMax says which bound to move where the configured maximum binds.
+func (s Subject) pastMax() string {
+	most := s.value(control.Number(s.Loop.Max))
+	switch s.Loop.Knob {
+	case control.KnobShed:
+		return "a higher shed.max in the configuration, if the others may fill more than " + most + " of the limit"
+	case control.KnobRate:
+		return "a higher rate.max in the configuration: at " + most + " the rate is off, and still it is met"
+	}
+	return fmt.Sprintf("a higher %s.max in the configuration, if an instance can carry more than %s at a time",
+		s.Loop.Knob, most)
+}
+
+// byLatency is the concurrency limit's law: it moves only while the limit binds.
+func (s Subject) byLatency() []string {
+	d := s.Loop.Decision
+	setpoint, now := latency(d.Setpoint), latency(d.Measured)
+	switch {
+	case d.Terms.Event == "hang":
+		return []string{"answers from the service: a mean latency to steer by"}
+	case d.Gates.FloorTest == "halved":
+		return []string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"}
+	case !known(d.Measured) || !known(d.Setpoint):
+		return nil
+	case d.State == control.Cutting:
+		return []string{fmt.Sprintf("a mean latency down to %s (%s now) with few refusals ends the cuts", setpoint, now)}
+	case d.State == control.Raising:
+		return []string{fmt.Sprintf("a mean latency above %s (%s now), or a limit that no longer binds, ends the raises",
+			setpoint, now)}
+	case d.State == control.AtMin:
+		return []string{fmt.Sprintf("a mean latency below %s (%s now) with the limit binding would raise", setpoint, now)}
+	case d.State == control.AtMax:
+		return []string{fmt.Sprintf("a mean latency above %s (%s now) with the limit binding would cut", setpoint, now)}
+	case d.State == control.Ineffective:
+		return nil
+	case !d.Gates.Overloaded:
+		return []string{fmt.Sprintf("load that fills the limit (in flight ÷ limit %s now): then a mean latency above %s "+
+			"(%s now) would cut, one below would raise", share(d.Gates.Occupancy), setpoint, now)}
+	}
+	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut, one well below would raise", setpoint, now)}
+}
+
+// byBacklog is the rate's law: it follows what the service completes.
+func (s Subject) byBacklog() []string {
+	d := s.Loop.Decision
+	setpoint, now := latency(d.Setpoint), latency(d.Measured)
+	off := known(d.Value) && float64(d.Value) >= s.Loop.Max
+	switch {
+	case d.Terms.Event == "yields":
+		return []string{"a concurrency limit near its own min: it acts first, and the rate only after it"}
+	case d.Terms.Event == "drains":
+		return []string{"the end of the backlog: while it drains, nothing is cut"}
+	case !known(d.Measured) || !known(d.Setpoint) || d.State == control.Ineffective:
+		return nil
+	case d.State == control.Cutting || d.State == control.AtMin:
+		return []string{fmt.Sprintf("a mean latency below %s (%s now): then the rate grows again", setpoint, now)}
+	case off:
+		return []string{fmt.Sprintf("a mean latency above %s (%s now) while less is answered than comes in would set a rate",
+			setpoint, now)}
+	}
+	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut; else the rate grows until it is off", setpoint, now)}
+}
+
+// byRefusals is the shed threshold's law: it makes room for the protected classes.
+func (s Subject) byRefusals() []string {
+	d := s.Loop.Decision
+	protected := "protected requests"
+	if s.Loop.Protect != "" {
+		protected = "requests of class " + s.Loop.Protect + " and above"
+	}
+	switch {
+	case !known(d.Measured):
+		return []string{"more " + protected + ": there are too few to judge"}
+	case d.State == control.AtMin:
+		return []string{fmt.Sprintf("fewer refusals of %s: below %s (%s now) less is shed", protected,
+			share(d.Setpoint), share(d.Measured))}
+	case d.State == control.AtMax:
+		return []string{fmt.Sprintf("refusals of %s: more than %s (%s now) would shed the others earlier", protected,
+			share(d.Setpoint), share(d.Measured))}
+	}
+	return []string{fmt.Sprintf("more than %s of the %s refused (%s now) would shed the others earlier, fewer later",
+		share(d.Setpoint), protected, share(d.Measured))}
+}
+
+// byWriting is about whether the service hears of the decision at all.
+func (s Subject) byWriting() (out []string) {
+	l := s.Loop
+	switch l.Mode {
+	case control.Enforce:
+	case control.Observe:
+		out = append(out, "mode: shadow in the configuration, to see what governor would do, or enforce, to have it done")
+	default:
+		out = append(out, "mode: enforce in the configuration: only then do services hear of it")
+	}
+	if l.Published != nil && l.Published.Error != "" {
+		out = append(out, "a write that succeeds: the service still has the value before")
+	}
+	if s.Status.Role == api.Standby {
+		leader := "another governor leads"
+		if by := s.Status.Leader; by.Instance != "" {
+			leader = fmt.Sprintf("%s at %s leads", by.Instance, by.API)
+		}
+		if s.Status.Leader.Instance == "" {
+			leader = "nobody leads"
+		}
+		out = append(out, "this governor is a standby and writes nothing: "+leader)
+	}
+	return out
+}

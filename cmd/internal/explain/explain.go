@@ -1,0 +1,213 @@
+// Package explain says in plain words what a loop last did: what bound the decision, what it rests on, and what would
+// change it. Everything is derived from what the HTTP interface tells of the loop, by arithmetic alone; the clock is an
+// argument. Nothing here decides, and nothing is guessed: where the interface does not say why, neither does the text.
+//
+// Names, reasons and errors come out as they came in. Whoever shows them cleans them (package plain).
+package explain
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Subject is what there is to explain: a loop, and what its governor says of itself, at an instant.
+type Subject struct {
+	Loop   api.Loop
+	Status api.Status // zero: not known
+	Now    time.Time
+}
+
+// Name is how the loop is called on the command line.
+func (s Subject) Name() string { return s.Loop.Service + "/" + string(s.Loop.Knob) }
+
+// State is the state in its own word, what moved, and since when.
+func (s Subject) State() string {
+	d := s.Loop.Decision
+	text := strings.ToUpper(strings.ReplaceAll(string(d.State), "_", " "))
+	if (d.State == control.Cutting || d.State == control.Raising) && known(d.From) && known(d.Value) {
+		text += fmt.Sprintf(" from %s to %s", s.value(d.From), s.value(d.Value))
+	}
+	if since := s.Loop.Since; !since.IsZero() {
+		text += fmt.Sprintf(", since %s (%s)", clock(since, s.Now), span(s.Now.Sub(since)))
+	}
+	return text
+}
+
+// Reason is the decision's own line, completed by its reason to hold and its detail where the line leaves them out.
+func (s Subject) Reason() string {
+	d := s.Loop.Decision
+	text := d.Reason
+	if !strings.Contains(text, string(d.HoldReason)) {
+		text = join(": ", string(d.HoldReason), text)
+	}
+	if !strings.Contains(text, d.Detail) {
+		text = join("; ", text, d.Detail)
+	}
+	if text == "" {
+		return "governor gives no reason"
+	}
+	return text
+}
+
+// Order is what a person ordered of the loop, "" where it is automatic.
+func (s Subject) Order() string {
+	o := s.Loop.Order
+	if o == nil {
+		return ""
+	}
+	what := "frozen"
+	switch {
+	case s.killed():
+		what = "the kill switch, every loop frozen,"
+	case o.Kind == actuators.Override:
+		what = "set to " + s.value(control.Number(o.Value))
+	}
+	text := fmt.Sprintf("%s by %s", what, o.Actor)
+	if !o.At.IsZero() {
+		text += fmt.Sprintf(" at %s (%s ago)", clock(o.At, s.Now), span(s.Now.Sub(o.At)))
+	}
+	switch {
+	case o.ExpiresAt.IsZero():
+		text += " until it is lifted"
+	case o.Active(s.Now):
+		text += fmt.Sprintf(" until %s (in %s)", clock(o.ExpiresAt, s.Now), span(o.ExpiresAt.Sub(s.Now)))
+	default:
+		text += " until " + clock(o.ExpiresAt, s.Now) + ", which has passed"
+	}
+	return text + ": " + o.Reason
+}
+
+// killed says whether the loop's order is the kill switch, the only one without an end.
+func (s Subject) killed() bool { return s.Loop.Order != nil && s.Loop.Order.ExpiresAt.IsZero() }
+
+// InForce says which value governs the service now, where it is published, and who has taken it up.
+func (s Subject) InForce() []string {
+	l, d := s.Loop, s.Loop.Decision
+	var out []string
+	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+
+	switch p := l.Published; {
+	case p != nil && p.Revision > 0:
+		text := fmt.Sprintf("%s, published with revision %d of term %d", s.amount(control.Number(p.Value)), p.Revision, p.Epoch)
+		if !p.ChangedAt.IsZero() {
+			text += ", changed " + span(s.Now.Sub(p.ChangedAt)) + " ago"
+		}
+		say("%s", text)
+		say("%s", s.applied())
+	case l.Mode == control.Enforce:
+		say("nothing is published yet: guards run on their own fallback")
+	default:
+		say("nothing is published: the mode is %s", l.Mode)
+	}
+	switch {
+	case l.Mode != control.Enforce && known(d.Value):
+		say("governor would set %s", s.amount(d.Value))
+	case l.Published != nil && known(d.Value) && float64(d.Value) != l.Published.Value:
+		say("governor wants %s", s.amount(d.Value))
+	}
+	if p := l.Published; p != nil && p.Error != "" {
+		say("the last write failed: %s", p.Error)
+	}
+	if l.Knob == control.KnobConcurrency && known(d.Ceiling) && d.Ceiling > d.Value {
+		say("between two decisions a guard's reflex may raise its limit up to %s", s.value(d.Ceiling))
+	}
+	say("bounds %s to %s, fallback %s", s.value(control.Number(l.Min)), s.setTo(l.Max), s.setTo(l.Fallback))
+	return out
+}
+
+func (s Subject) applied() string {
+	switch in := s.Loop.Decision.Inputs; {
+	case in.Applied < 0:
+		return "no instance reports which revision it obeys"
+	case in.Applied >= in.Instances:
+		return fmt.Sprintf("all %d instances report it or a later one", in.Instances)
+	default:
+		return fmt.Sprintf("%d of %d instances report it or a later one", in.Applied, in.Instances)
+	}
+}
+
+// Input is one reading behind the decision.
+type Input struct {
+	Name  string
+	Value string // "unknown" where there is none
+	Over  string // the span that it sums up, "" for one that has none
+	Age   string // how old its oldest sample is now, "" where that is not told
+}
+
+// Inputs are the readings behind the decision, and how old they are by now.
+func (s Subject) Inputs() []Input {
+	l, d := s.Loop, s.Loop.Decision
+	in, g := d.Inputs, d.Gates
+	age, window := "", ""
+	if known(in.AgeSeconds) {
+		age = span(s.sampleAge())
+	}
+	if known(in.WindowSeconds) && in.WindowSeconds > 0 {
+		window = span(secondsOf(in.WindowSeconds))
+	}
+	var out []Input
+	over := func(name, value, span, age string) { out = append(out, Input{name, value, span, age}) }
+	measured := func(name, value string) { over(name, value, window, age) }
+	sampled := func(name, value string) { over(name, value, "", age) }
+
+	if l.MeasuredUnit == api.Share {
+		measured("protected requests refused", share(d.Measured)+", setpoint "+share(d.Setpoint))
+	} else {
+		measured("mean latency", latency(d.Measured)+", setpoint "+latency(d.Setpoint))
+	}
+	quantile := latency(in.Quantile)
+	if in.Censored {
+		quantile = "at least " + quantile + " (top bucket)"
+	}
+	if l.SLO.LatencySeconds > 0 {
+		quantile += ", SLO " + latency(control.Number(l.SLO.LatencySeconds))
+	}
+	measured("p"+strings.TrimSuffix(share(control.Number(l.SLO.Objective)), " %"), quantile)
+	measured("slow requests", share(in.SlowRatio)+", allowed "+share(control.Number(1-l.SLO.Objective)))
+	if l.SLO.Errors > 0 || known(in.FailedRatio) {
+		measured("failed requests", share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))
+	}
+	over("error budget burns", times(in.Burn5m), "5 min", "")
+	over("", times(in.Burn1h), "1 h", "")
+	measured("arrivals", num(in.Requests))
+	measured("completed per instance", rate(in.Throughput))
+	measured("refused by the limit", share(in.RefusedShare))
+	sampled("limit of the instances", num(in.EffectiveLimit))
+	sampled("in flight ÷ limit", share(g.Occupancy))
+	measured("limit nearly full", share(g.Binding)+" of the time")
+	if l.Knob == control.KnobConcurrency {
+		over("Little's-law floor", num(g.Floor), "", "")
+		over("own latency, learned", latency(g.OwnLatencySeconds), "", "")
+	}
+	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
+		over("service's own mean now", latency(g.ServiceTimeSeconds), "", "")
+	}
+	instances := fmt.Sprint(in.Instances)
+	if len(in.Outliers) > 0 {
+		instances += ", left out as outliers: " + strings.Join(in.Outliers, ", ")
+	}
+	sampled("instances", instances)
+	return out
+}
+
+// sampleAge is how old the oldest sample behind the decision is by now.
+func (s Subject) sampleAge() time.Duration {
+	return secondsOf(s.Loop.Decision.Inputs.AgeSeconds) + max(0, s.Now.Sub(s.Loop.Decision.At))
+}
+
+// outdated says whether the loop should have decided again by now, and how old its decision is. A loop decides every
+// period, which its window is always longer than.
+func (s Subject) outdated() (time.Duration, bool) {
+	d := s.Loop.Decision
+	allowed := 15 * time.Second
+	if known(d.Inputs.WindowSeconds) {
+		allowed = max(allowed, 2*secondsOf(d.Inputs.WindowSeconds))
+	}
+	age := s.Now.Sub(d.At)
+	return age, !d.At.IsZero() && age > allowed
+}
