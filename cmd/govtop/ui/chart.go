@@ -65,16 +65,13 @@ func (c chart) render(w, h int, g graph) []string {
 	}
 	c.curve, c.setpoint = drawable(c.curve), drawable(c.setpoint)
 
+	title, rows, axis := c.layout(h)
 	var out []string
-	if c.title != "" && h >= 2 {
+	if title > 0 {
 		out = append(out, clip(c.title, w))
-		h--
 	}
-	axis := max(min(c.axis, h-1), 0)
-	rows := h - axis
-
 	y := c.scale(rows, c.curve)
-	gutter := max(c.gutter, y.width())
+	gutter := max(c.gutter, c.labels(h))
 	if w-gutter-1 < narrowPlot {
 		gutter = -1 // and no line beside the plot
 	}
@@ -101,11 +98,34 @@ func (c chart) render(w, h int, g graph) []string {
 	for i, line := range c.timeAxis(plot, axis) {
 		side := strings.Repeat(" ", gutter+1)
 		if i == 0 {
-			side = paint(dim, right("-"+spanText(c.to.Sub(c.from))+" ", gutter)+s.corner)
+			side = paint(dim, right(c.spanLabel(), gutter)+s.corner)
 		}
 		out = append(out, side+line)
 	}
 	return out
+}
+
+// layout divides h lines into title, plot and time axis.
+func (c chart) layout(h int) (title, rows, axis int) {
+	if c.title != "" && h >= 2 {
+		title = 1
+	}
+	axis = max(min(c.axis, h-title-1), 0)
+	return title, h - title - axis, axis
+}
+
+// spanLabel stands at the left end of the time axis.
+func (c chart) spanLabel() string { return "-" + spanText(c.to.Sub(c.from)) + " " }
+
+// labels is how wide a gutter the labels need in a chart of h lines.
+func (c chart) labels(h int) int {
+	_, rows, axis := c.layout(h)
+	c.curve, c.setpoint = drawable(c.curve), drawable(c.setpoint)
+	w := c.scale(rows, c.curve).width()
+	if axis > 0 {
+		w = max(w, width(c.spanLabel()))
+	}
+	return w
 }
 
 // drawable returns the samples with everything that cannot be drawn as a gap.
@@ -457,11 +477,22 @@ func (c chart) timeAxis(plot *canvas, n int) []string {
 			on.text(x, 0, s.baseTick, dim)
 		}
 		label := t.UTC().Format(format)
-		if left := x - len(label)/2; n > 1 && left >= 0 && left+len(label) <= on.w {
-			on.text(left, 1, label, dim)
+		row := min(n, 2) - 1 // with one line only, the label stands in the axis
+		if left := x - len(label)/2; left >= 0 && left+len(label) <= on.w && (row > 0 || on.plain(left, len(label), s)) {
+			on.text(left, row, label, dim)
 		}
 	}
 	return on.lines()
+}
+
+// plain reports whether the axis shows nothing but itself.
+func (c *canvas) plain(x, n int, s strokes) bool {
+	for i := x; i < x+n; i++ {
+		if glyph := c.at(i, 0).glyph; glyph != s.base && glyph != s.baseTick {
+			return false
+		}
+	}
+	return true
 }
 
 // spanText writes a span as the keys for it step through: 1m, 5m, 1h.

@@ -1,13 +1,18 @@
 package ui
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
 )
 
-// logEntry is one line of what happened: a decision of the governor, or an action of a person.
+// logEntry is one line of what happened: a decision of governor, or an action of a person.
 type logEntry struct {
 	at     time.Time
 	loop   string // service/knob; "": all loops
@@ -16,31 +21,323 @@ type logEntry struct {
 	tone   tone
 	change string // "95->72"; "": nothing moved
 	reason string
-	facts  string // what else there is to know, for the selected entry
-	person bool   // a person did it
-	seq    uint64 // of a decision
+	facts  []item // what else there is to know, for the selected entry
+	seq    uint64 // of a decision; 0: an action
+}
+
+// mostEntries bounds what the log remembers.
+const mostEntries = 1000
+
+// entriesOf merges what governor decided and what people did, newest first. What is told twice counts once.
+func entriesOf(records []api.Record, actions []actuators.Action) []logEntry {
+	var out []logEntry
+	seen := map[uint64]bool{}
+	for _, r := range records {
+		if r.Seq == 0 || !seen[r.Seq] {
+			seen[r.Seq] = true
+			out = append(out, decided(r))
+		}
+	}
+	acted := map[string]bool{}
+	for _, a := range actions {
+		id := fmt.Sprint(a.At.UnixNano(), a.Service, "/", a.Knob, a.Kind, a.Actor)
+		if !acted[id] {
+			acted[id] = true
+			out = append(out, ordered(a))
+		}
+	}
+	// Within an instant the order comes first and its effect after it, so that reading upwards tells what led to what.
+	slices.SortStableFunc(out, func(a, b logEntry) int {
+		return cmp.Or(b.at.Compare(a.at), cmp.Compare(b.seq, a.seq), cmp.Compare(a.loop, b.loop))
+	})
+	return out[:min(len(out), mostEntries)]
+}
+
+// decided is the entry of a decision.
+func decided(r api.Record) logEntry {
+	d := r.Decision
+	w := wordOf(d.State)
+	l := api.Loop{Service: d.Service, Knob: d.Knob, MeasuredUnit: measuredUnit(d.Knob)}
+	e := logEntry{at: d.At, loop: name(l), glyph: w.glyph, word: w.word, tone: w.tone, reason: reason(d), seq: r.Seq}
+	if known(d.From) && known(d.Value) && d.From != d.Value {
+		from := strings.TrimSuffix(value(d.Knob, float64(d.From)), "/s")
+		e.change = from + "->" + value(d.Knob, float64(d.Value))
+	}
+	f := fact{}
+	if r.WriteError != "" {
+		f.warn(alarm, "! not written: "+r.WriteError)
+	}
+	f.say("mode "+string(d.Mode), "measured "+measure(l, d.Measured), "setpoint "+measure(l, d.Setpoint))
+	if known(d.Inputs.BadRatio) {
+		f.say("bad " + times(d.Inputs.BadRatio) + " of what the SLO allows")
+	}
+	if d.Bound != "" {
+		f.say("bound by " + strings.ReplaceAll(d.Bound, "_", " "))
+	}
+	if known(d.Raw) {
+		f.say("asked for " + value(d.Knob, float64(d.Raw)))
+	}
+	f.say("refused "+percent(float64(d.Inputs.RefusedShare)), "age "+seconds(d.Inputs.AgeSeconds))
+	if r.Wrote {
+		f.say("written to the KV")
+	}
+	e.facts = f.items
+	return e
+}
+
+// measuredUnit is the unit of a knob's measurement, where there is no loop to ask.
+func measuredUnit(k control.Knob) api.Unit {
+	if k == control.KnobShed {
+		return api.Share
+	}
+	return api.Seconds
+}
+
+// ordered is the entry of what a person did.
+func ordered(a actuators.Action) logEntry {
+	knob := control.Knob(a.Knob)
+	e := logEntry{at: a.At, tone: manual, reason: "by " + who(a.Actor, a.Reason)}
+	if a.Service != "" {
+		e.loop = name(api.Loop{Service: a.Service, Knob: knob})
+	}
+	switch a.Kind {
+	case actuators.Freeze:
+		e.glyph, e.word = wordOf(control.Frozen).glyph, "freeze"
+	case actuators.Override:
+		e.glyph, e.word = wordOf(control.Override).glyph, "override"
+		e.change = "to " + value(knob, a.Value)
+		e.reason = e.change + " " + e.reason
+	case actuators.Resume:
+		e.glyph, e.word = "R", "resume"
+	default:
+		e.glyph, e.word = "?", string(a.Kind)
+	}
+	switch {
+	case !a.ExpiresAt.IsZero():
+		e.reason += ", for " + remaining(a.ExpiresAt.Sub(a.At))
+		e.facts = []item{{text: "expires " + clock(a.ExpiresAt, a.At)}}
+	case a.Kind == actuators.Freeze && a.Service == "":
+		e.reason += ", until someone lifts it"
+	}
+	return e
 }
 
 // decisionsView is what the decisions screen shows.
 type decisionsView struct {
 	entries  []logEntry // newest first
-	loop     string     // only this loop (and what was ordered of all loops); "": all
+	loop     string     // only this loop, and what was ordered of all loops; "": everything
 	selected int        // of the entries that are shown
-	top      int        // first entry on the screen
+	top      int        // first of them on the screen
 	now      time.Time
 	loaded   bool  // an answer has come
 	err      error // why the last answer did not
 	stale    bool
 }
 
+// shown are the entries that the screen is about.
+func (v decisionsView) shown() []logEntry {
+	if v.loop == "" {
+		return v.entries
+	}
+	return slices.DeleteFunc(slices.Clone(v.entries), func(e logEntry) bool { return e.loop != v.loop && e.loop != "" })
+}
+
+// refresh takes over a newer log. The selection stays with its entry, and at the top it stays at the top.
+func (v *decisionsView) refresh(entries []logEntry) {
+	shown := v.shown()
+	v.entries = entries
+	if v.selected <= 0 || v.selected >= len(shown) {
+		return
+	}
+	was := shown[v.selected]
+	for i, e := range v.shown() {
+		if e.seq == was.seq && e.at.Equal(was.at) && e.loop == was.loop && e.word == was.word {
+			v.top += i - v.selected
+			v.selected = i
+			return
+		}
+	}
+}
+
 // move selects the entry delta further down, and scrolls so that a screen of w×h shows it.
-func (v *decisionsView) move(delta, w, h int) {}
+func (v *decisionsView) move(delta, w, h int) {
+	shown := v.shown()
+	v.selected = min(max(v.selected+delta, 0), max(len(shown)-1, 0))
+	v.top = min(max(v.top, 0), v.selected)
+	if len(shown) > 0 {
+		room := h - 1 - len(v.layout(w).unfolded(shown[v.selected], v.now))
+		v.top = max(v.top, v.selected-max(room, 0))
+	}
+}
 
-// entriesOf merges what the governor decided and what people did, newest first.
-func entriesOf(records []api.Record, actions []actuators.Action) []logEntry { return nil }
+// logLayout is how the columns of the log are set.
+type logLayout struct {
+	w      int
+	loops  int  // width of the column for loops
+	change bool // there is a column for the change
+}
 
-// decisionsScreen draws the log into exactly h lines of at most w cells.
-func decisionsScreen(v decisionsView, w, h int) []string { return fitted(nil, h) }
+const (
+	mostUnfolded    = 8  // lines of the selected entry
+	reasonIndent    = 11 // below the time
+	loopColumnLeast = 12
+	loopColumnMost  = 32
+	changeColumn    = 9
+	wordColumn      = 13  // "! INEFFECTIVE"
+	changeFrom      = 100 // cells; on a narrower screen the reason tells of the change
+)
+
+func (v *decisionsView) layout(w int) logLayout {
+	l := logLayout{w: w, loops: loopColumnLeast, change: w >= changeFrom}
+	for _, e := range v.entries {
+		l.loops = max(l.loops, width(e.about()))
+	}
+	l.loops = min(l.loops, loopColumnMost, max(w/4, loopColumnLeast))
+	return l
+}
+
+// decisionsScreen draws the log into exactly h lines of at most w cells: a line an entry, and the selected one in full.
+func decisionsScreen(v decisionsView, w, h int) []string {
+	if w <= 0 || h <= 0 {
+		return fitted(nil, h)
+	}
+	shown := v.shown()
+	v.move(0, w, h)
+	about := "all loops"
+	if v.loop != "" {
+		about = v.loop
+	}
+	title := []string{bold.Render("Decisions"), about}
+	if len(shown) > 0 {
+		title = append(title, fmt.Sprintf("%d of %d", v.selected+1, len(shown)))
+	}
+	if v.err != nil && v.loaded {
+		title = append(title, paint(alarm, "! not up to date: "+v.err.Error()))
+	}
+	out := []string{rule(spread(w-4, "  ", title...), w)}
+	if len(shown) == 0 {
+		out = append(out, indent(wrap(v.nothing(), w-2, h-1))...)
+	}
+	layout := v.layout(w)
+	for i := v.top; i < len(shown) && len(out) < h; i++ {
+		if i == v.selected {
+			out = append(out, layout.unfolded(shown[i], v.now)...)
+			continue
+		}
+		out = append(out, layout.line(shown[i], v.now))
+	}
+	return greyed(fitted(out, h), v.stale)
+}
+
+func (v decisionsView) nothing() string {
+	switch {
+	case v.err != nil:
+		return "no log: " + v.err.Error()
+	case !v.loaded:
+		return "loading ..."
+	case v.loop != "":
+		return "Nothing moved, and nobody ordered anything of this loop, as far back as the journal reaches."
+	}
+	return "Nothing moved, and nobody ordered anything, as far back as the journal reaches."
+}
+
+// line is an entry in one line.
+func (l logLayout) line(e logEntry, now time.Time) string {
+	why := e.reason
+	if l.change {
+		why = e.because()
+	}
+	return clip(" "+l.head(e, now)+why, l.w)
+}
+
+// unfolded is the selected entry: its line, then everything that is known of it.
+func (l logLayout) unfolded(e logEntry, now time.Time) []string {
+	out := []string{clip(">"+bold.Render(strings.TrimRight(l.head(e, now), " ")), l.w)}
+	room := l.w - reasonIndent - 1
+	more := wrap(e.reason, room, mostUnfolded-2)
+	more = append(more, flow(e.facts, room, mostUnfolded-1-len(more))...)
+	for _, line := range more {
+		out = append(out, clip(strings.Repeat(" ", reasonIndent)+line, l.w))
+	}
+	return out
+}
+
+// head is an entry up to its reason.
+func (l logLayout) head(e logEntry, now time.Time) string {
+	head := left(stamp(e.at, now), 8) + "  " + left(shortLoop(e.about(), l.loops), l.loops) + "  " +
+		paint(e.tone, left(e.glyph+" "+e.word, wordColumn)) + "  "
+	if l.change {
+		head += left(e.change, changeColumn) + "  "
+	}
+	return head
+}
+
+func (e logEntry) about() string {
+	if e.loop == "" {
+		return "all loops"
+	}
+	return e.loop
+}
+
+// because is the reason without what glyph, word and change have said before.
+func (e logEntry) because() string {
+	for _, verb := range []string{"cut ", "raise ", "keep ", "hold "} {
+		if strings.HasPrefix(e.reason, verb) {
+			if _, why, ok := strings.Cut(e.reason, ": "); ok {
+				return why
+			}
+		}
+	}
+	return e.reason
+}
+
+// stamp is a clock time, or a date for what is older than a day.
+func stamp(at, now time.Time) string {
+	if d := now.Sub(at); d > 24*time.Hour || d < -24*time.Hour {
+		return at.UTC().Format("02 Jan")
+	}
+	return at.UTC().Format("15:04:05")
+}
+
+// shortLoop fits a loop's name into w cells, the knob last to go.
+func shortLoop(loop string, w int) string {
+	if service, knob, ok := strings.Cut(loop, "/"); ok {
+		return shortName(api.Loop{Service: service, Knob: control.Knob(knob)}, w)
+	}
+	return clip(loop, w)
+}
 
 // decisionsPanel draws the newest entries into exactly h lines of at most w cells.
-func decisionsPanel(entries []logEntry, w, h int, now time.Time) []string { return fitted(nil, h) }
+func decisionsPanel(entries []logEntry, w, h int, now time.Time) []string {
+	if w <= 0 || h <= 0 {
+		return fitted(nil, h)
+	}
+	out := []string{rule(bold.Render("Decisions"), w)}
+	several := slices.ContainsFunc(entries, func(e logEntry) bool { return e.loop != entries[0].loop })
+	for _, e := range entries {
+		if len(out) >= h {
+			break
+		}
+		head := stamp(e.at, now) + " " + paint(e.tone, e.glyph)
+		about := ""
+		if several {
+			about = e.about()
+		}
+		what := join(" ", about, e.change)
+		if e.change == "" {
+			what = join(" ", about, strings.ToLower(e.word))
+		}
+		hang := width(head) + 1
+		for i, line := range wrap(what+"  "+e.because(), w-hang-1, min(2, h-len(out))) {
+			if i == 0 {
+				out = append(out, clip(" "+head+" "+line, w))
+				continue
+			}
+			out = append(out, clip(strings.Repeat(" ", hang+1)+line, w))
+		}
+	}
+	if len(entries) == 0 {
+		out = append(out, clip(paint(dim, " nothing moved, nobody ordered anything"), w))
+	}
+	return fitted(out, h)
+}

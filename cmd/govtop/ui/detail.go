@@ -2,53 +2,50 @@ package ui
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// detailLines is the height of the detail where the screen has room for all of it.
-const detailLines = 7
+// detailLines is the height of the detail below the table where the screen has room for all of it.
+const detailLines = 9
 
-// detail explains the selected loop: its reason first, then what the reason rests on. It draws at most lines lines.
+// detail explains the selected loop below the table: its reason first, then what the reason rests on. It draws at most
+// lines lines.
 func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	if lines < 2 {
 		return nil
 	}
-	protects := ""
-	if l.Protect != "" {
-		protects = "protects " + l.Protect
+	out := []string{titleOf(l, w, "")}
+	out = append(out, indent(why(l, now, w-2, max(1, min(2, lines-1))))...)
+	for _, f := range facts(l, now) {
+		out = append(out, indent(f.lines(w-2, 1))...)
 	}
-	title := spread(w-4, "  ", bold.Render(name(l)), modeText(l.Mode), protects, objective(l.SLO))
-	out := []string{rule(title, w)}
+	return greyed(out[:min(len(out), lines)], stale)
+}
 
-	d := l.Decision
-	reason := d.Reason
-	if !strings.Contains(reason, string(d.HoldReason)) {
-		reason = join(": ", string(d.HoldReason), reason)
-	}
-	if d.Detail != "" && !strings.Contains(reason, d.Detail) {
-		reason = join("; ", reason, d.Detail)
-	}
-	if reason == "" {
-		reason = "no reason given"
-	}
-	why := wrap(reason, w-2, max(1, min(2, lines-1)))
-	for _, line := range why {
-		out = append(out, " "+line)
-	}
-	for _, line := range []string{inputs(l, w-1), terms(l, w-1), gates(d, w-1), published(l, now, w-1)} {
-		out = append(out, " "+line)
-	}
-	out = out[:min(len(out), lines)]
-	if stale {
-		for i := range out {
-			out[i] = paint(dim, out[i])
-		}
+// why is the reason of a decision in at most n lines, and the order behind it, if there is one, in one more.
+func why(l api.Loop, now time.Time, w, n int) []string {
+	out := wrap(strings.ReplaceAll(reason(l.Decision), " %", "%"), w, n)
+	if order := orderText(l, now); order != "" {
+		out = append(out, paint(manual, clip(order, w)))
 	}
 	return out
+}
+
+// greyed shows that the lines are old.
+func greyed(lines []string, stale bool) []string {
+	if stale {
+		for i := range lines {
+			lines[i] = paint(dim, ansi.Strip(lines[i]))
+		}
+	}
+	return lines
 }
 
 // rule is a horizontal line with a title in it.
@@ -57,113 +54,19 @@ func rule(title string, w int) string {
 	return clip(title+strings.Repeat("─", max(0, w-width(title))), w)
 }
 
-func objective(s api.SLO) string {
-	if s.LatencySeconds == 0 {
-		return ""
+// titleOf is the rule above all that is said of a loop.
+func titleOf(l api.Loop, w int, state string) string {
+	items := []string{bold.Render(name(l)), modeText(l.Mode), state}
+	if s := l.SLO; s.LatencySeconds > 0 {
+		items = append(items, fmt.Sprintf("SLO %s within %s", percent(s.Objective), seconds(control.Number(s.LatencySeconds))))
+		if s.Errors > 0 {
+			items = append(items, "errors "+percent(s.Errors))
+		}
 	}
-	text := fmt.Sprintf("SLO %s within %s", percent(s.Objective), seconds(control.Number(s.LatencySeconds)))
-	if s.Errors > 0 {
-		text += ", errors " + percent(s.Errors)
+	if l.Protect != "" {
+		items = append(items, "protects "+l.Protect)
 	}
-	return text
-}
-
-// inputs are the readings behind the decision: n arrivals in the window, and the age of the oldest sample among them.
-func inputs(l api.Loop, w int) string {
-	in := l.Decision.Inputs
-	quantile := "p" + decimal(l.SLO.Objective*100, 2) + " "
-	if in.Censored {
-		quantile += "> " // above the highest bucket
-	}
-	outliers := ""
-	if len(in.Outliers) > 0 {
-		outliers = paint(warning, "outliers "+strings.Join(in.Outliers, ", "))
-	}
-	return spread(w, "  ",
-		quantile+seconds(in.Quantile),
-		"slow "+percent(float64(in.SlowRatio)),
-		"failed "+percent(float64(in.FailedRatio)),
-		"refused "+percent(float64(in.RefusedShare)),
-		outliers,
-		"n "+number(in.Requests)+" in "+seconds(in.WindowSeconds),
-		"age "+seconds(in.AgeSeconds),
-		fmt.Sprintf("%d %s", in.Instances, plural(in.Instances, "instance")))
-}
-
-// terms are what the controller added up.
-func terms(l api.Loop, w int) string {
-	d := l.Decision
-	t := d.Terms
-	bound := ""
-	if d.Bound != "" {
-		bound = "bound by " + strings.ReplaceAll(d.Bound, "_", " ")
-	}
-	law := t.Law
-	if law == "" {
-		law = "law"
-	}
-	own := ""
-	if known(t.P) || known(t.I) || known(t.D) {
-		own = "P " + signed(t.P) + "  I " + signed(t.I) + "  D " + signed(t.D)
-	}
-	ceiling := ""
-	if known(d.Ceiling) && d.Ceiling > 0 {
-		ceiling = "ceiling " + number(d.Ceiling)
-	}
-	raw := "raw " + value(d.Knob, float64(d.Raw)) + " in " + bounds(l)
-	return spread(w, "  ", law, "error "+signed(t.Error), own, t.Event, raw, bound, ceiling)
-}
-
-// gates are the findings made before the controller was asked.
-func gates(d control.Decision, w int) string {
-	g := d.Gates
-	overloaded := "no"
-	if g.Overloaded {
-		overloaded = "yes"
-	}
-	floor := ""
-	if d.Knob == control.KnobConcurrency {
-		floor = "floor " + number(g.Floor)
-	}
-	if floor != "" && g.FloorTest != "" {
-		floor += " (test " + strings.ReplaceAll(g.FloorTest, "_", " ") + ")"
-	}
-	service := ""
-	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
-		service = "service time " + seconds(g.ServiceTimeSeconds)
-	}
-	return spread(w, "  ", "gates",
-		"overloaded "+overloaded,
-		"occupancy "+percent(float64(g.Occupancy)),
-		floor,
-		"own latency "+seconds(g.OwnLatencySeconds), service)
-}
-
-// published says what readers of the KV see, and how many have taken it up.
-func published(l api.Loop, now time.Time, w int) string {
-	p := l.Published
-	if p == nil && l.Mode == control.Enforce {
-		return "kv nothing published yet"
-	} else if p == nil {
-		return "kv nothing published: the mode is " + string(l.Mode)
-	}
-	if p.Error != "" {
-		return paint(alarm, clip("kv ! not written: "+p.Error, w))
-	}
-	applied := "written"
-	if in := l.Decision.Inputs; in.Applied >= 0 && in.Instances > 0 {
-		applied = fmt.Sprintf("applied %d/%d", in.Applied, in.Instances)
-	}
-	note := ""
-	if l.Mode != control.Enforce {
-		note = "no longer renewed: the mode is " + string(l.Mode)
-	}
-	changed := ""
-	if !p.ChangedAt.IsZero() {
-		changed = "changed " + age(now.Sub(p.ChangedAt)) + " ago"
-	}
-	return spread(w, "  ", "kv "+setTo(l, p.Value), fmt.Sprintf("rev %d", p.Revision), applied, changed,
-		note, p.Key)
+	return rule(spread(w-4, "  ", items...), w)
 }
 
 // detailView is what the detail of one loop shows.
@@ -182,8 +85,232 @@ type detailView struct {
 // zooms are the spans of the charts.
 var zooms = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
 
-// detailScreen explains one loop in exactly h lines of at most w cells.
-func detailScreen(v detailView, w, h int) []string { return fitted(nil, h) }
+// Heights of the charts: below the least they say nothing, and lines go first to the account.
+const (
+	leastMeasured = 4 // title, three rows
+	leastValue    = 4 // title, two rows, axis
+	sideBySide    = 150
+)
+
+// detailScreen explains one loop in exactly h lines of at most w cells. Where there is little room the charts shrink,
+// then the end of the account goes; where there is much, the account stands beside the charts, with the loop's latest
+// decisions below.
+func detailScreen(v detailView, w, h int) []string {
+	if w <= 0 || h <= 0 {
+		return fitted(nil, h)
+	}
+	l := v.loop
+	out := []string{titleOf(l, w, paint(wordOf(l.Decision.State).tone, stateText(l, v.now)))}
+	out = append(out, indent(why(l, v.now, w-2, min(3, max(h/8, 1))))...)
+	out = out[:min(len(out), h)]
+	room := h - len(out)
+	account := facts(l, v.now)
+
+	if w >= sideBySide && room >= 2*len(account) {
+		side := min(max(w*2/5, 60), 90)
+		charts := charts(v, w-side-3, room)
+		var right []string
+		for _, f := range account {
+			right = append(right, f.lines(side, room)...)
+			if room >= 4*len(account) {
+				right = append(right, "")
+			}
+		}
+		if more := room - len(right); more >= 4 && len(v.entries) > 0 {
+			right = append(right, decisionsPanel(v.entries, side, more, v.now)...)
+		}
+		for i, line := range fitted(charts, room) {
+			beside := ""
+			if i < len(right) {
+				beside = right[i]
+			}
+			out = append(out, " "+left(line, w-side-3)+"  "+beside)
+		}
+		return greyed(fitted(out, h), v.stale)
+	}
+
+	least := leastMeasured + leastValue
+	if room < least+3 {
+		least = leastMeasured
+	}
+	if room < least+2 {
+		least = 0
+	}
+	told := tell(account, w-2, room-least)
+	out = append(out, indent(charts(v, w-2, room-len(told)))...)
+	out = append(out, indent(told)...)
+	return greyed(fitted(out, h), v.stale)
+}
+
+// tell gives every fact a line, and those that need more whatever is left of n lines.
+func tell(account []fact, w, n int) []string {
+	lines := make([]int, len(account))
+	spare := n
+	for i := range account {
+		if spare > 0 {
+			lines[i], spare = 1, spare-1
+		}
+	}
+	var out []string
+	for i, f := range account {
+		told := f.lines(w, lines[i])
+		if lines[i] == 1 && spare > 0 {
+			told = f.lines(w, 1+spare)
+			spare -= len(told) - 1
+		}
+		out = append(out, told...)
+	}
+	return out
+}
 
 // chartPanel draws the charts of a loop, and what its controller added up, in exactly h lines of at most w cells.
-func chartPanel(v detailView, w, h int) []string { return fitted(nil, h) }
+func chartPanel(v detailView, w, h int) []string {
+	if w <= 0 || h <= 0 {
+		return fitted(nil, h)
+	}
+	l := v.loop
+	out := []string{titleOf(l, w, "")}
+	out = append(out, indent(why(l, v.now, w-2, min(2, max(h/6, 1))))...)
+	out = out[:min(len(out), h)]
+	room := h - len(out)
+	account := []fact{terms(l), published(l, v.now), gates(l.Decision), inputs(l), predictor(l), constraints(l)}
+	const least = 2 // lines of the account
+	n := room
+	if room >= leastMeasured+least {
+		n = least + max(room-leastMeasured-leastValue-least, 0)/3
+	}
+	told := tell(account, w-2, n)
+	out = append(out, indent(charts(v, w-2, room-len(told)))...)
+	out = append(out, indent(told)...)
+	return greyed(fitted(out, h), v.stale)
+}
+
+// charts draws measurement and value, one below the other over the same time, in exactly h lines.
+func charts(v detailView, w, h int) []string {
+	if h <= 0 {
+		return nil
+	}
+	measured, value := v.measuredChart(), v.valueChart()
+	if h < leastMeasured+leastValue {
+		measured.axis = min(max(h-3, 0), 2)
+		return measured.render(w, h, v.graph)
+	}
+	below := max(h*2/5, leastValue)
+	value.axis = 1
+	if h >= 10 {
+		value.axis = 2
+	}
+	if h >= 24 {
+		measured.axis = 2
+	}
+	gutter := max(measured.labels(h-below), value.labels(below))
+	measured.gutter, value.gutter = gutter, gutter
+	return append(measured.render(w, h-below, v.graph), value.render(w, below, v.graph)...)
+}
+
+// measuredChart is the measurement against its setpoint.
+func (v detailView) measuredChart() chart {
+	l := v.loop
+	d := l.Decision
+	what := "mean latency"
+	if l.MeasuredUnit == api.Share {
+		what = "protected requests refused"
+		if l.Protect != "" {
+			what = l.Protect + " requests refused"
+		}
+	}
+	relation := " "
+	tone := plain
+	switch {
+	case !known(d.Measured) || !known(d.Setpoint):
+	case d.Measured > d.Setpoint:
+		relation, tone = " > ", warning
+	default:
+		relation = " <= "
+	}
+	c := v.chart(bold.Render(what) + " " + paint(tone, measure(l, d.Measured)+relation+"setpoint "+measure(l, d.Setpoint)))
+	c.unit, c.nothing = l.MeasuredUnit, v.nothing("no measurement")
+	for _, p := range v.past() {
+		c.curve = append(c.curve, sample{p.At, float64(p.Measured)})
+		c.setpoint = append(c.setpoint, sample{p.At, float64(p.Setpoint)})
+	}
+	return c
+}
+
+// valueChart is the value of the knob between its bounds.
+func (v detailView) valueChart() chart {
+	l := v.loop
+	d := l.Decision
+	what, of := "value", ""
+	switch l.Knob {
+	case control.KnobConcurrency:
+		what, of = "limit", " in flight per instance"
+	case control.KnobRate:
+		what, of = "rate", " of the whole service"
+	case control.KnobShed:
+		what, of = "shed from occupancy", ""
+	case control.KnobRetry:
+		what, of = "retry ratio", ""
+	}
+	ceiling := ""
+	if known(d.Ceiling) && d.Ceiling > 0 {
+		ceiling = ", ceiling " + number(d.Ceiling)
+	}
+	c := v.chart(bold.Render(what) + " " + setTo(l, float64(d.Value)) + of + ", min..max " + bounds(l) + ceiling)
+	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
+	c.levels = []level{
+		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
+		{float64(d.Ceiling), "ceiling " + number(d.Ceiling)},
+	}
+	for _, p := range v.past() {
+		c.curve = append(c.curve, sample{p.At, float64(p.Value)})
+	}
+	return c
+}
+
+// chart is what the charts of a loop have in common.
+func (v detailView) chart(title string) chart {
+	c := chart{title: title, from: v.now.Add(-v.span), to: v.now}
+	for _, p := range v.past() {
+		m := mark{at: p.At}
+		switch p.State {
+		case control.Hold, control.Frozen, control.Override:
+			m.glyph, m.tone = wordOf(p.State).glyph, wordOf(p.State).tone
+		}
+		c.marks = append(c.marks, m)
+	}
+	return c
+}
+
+// past is what the charts show: the history as far as they reach, and the decision that is newer than it.
+func (v detailView) past() []api.Point {
+	from := v.now.Add(-v.span)
+	first := slices.IndexFunc(v.points, func(p api.Point) bool { return !p.At.Before(from) })
+	if first < 0 {
+		first = len(v.points)
+	}
+	points := v.points[max(first-1, 0):] // the one before leads into the span
+	end := len(points)
+	for end > 0 && points[end-1].At.After(v.now) {
+		end--
+	}
+	points = points[:end:end]
+	d := v.loop.Decision
+	if d.At.IsZero() || d.At.After(v.now) || end > 0 && !d.At.After(points[end-1].At) {
+		return points
+	}
+	return append(points, api.Point{
+		At: d.At, Value: d.Value, Setpoint: d.Setpoint, Measured: d.Measured, State: d.State,
+	})
+}
+
+// nothing says why a chart is empty.
+func (v detailView) nothing(what string) string {
+	switch {
+	case v.err != nil:
+		return "no history: " + v.err.Error()
+	case !v.loaded:
+		return "loading ..."
+	}
+	return what + " in the last " + spanText(v.span)
+}

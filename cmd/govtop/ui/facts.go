@@ -1,0 +1,391 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/little"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// fact is one line of the account of a decision: what it is about, and its items, the most telling first.
+type fact struct {
+	label string
+	items []item
+}
+
+// item is a piece of text that stays together.
+type item struct {
+	text string
+	tone tone
+}
+
+// say adds items to the account; empty ones are left out.
+func (f *fact) say(texts ...string) {
+	for _, t := range filled(texts) {
+		f.items = append(f.items, item{text: t})
+	}
+}
+
+// warn adds an item that a person should see.
+func (f *fact) warn(t tone, text string) { f.items = append(f.items, item{text, t}) }
+
+const factLabel = 10 // cells of the label, with the blank after it
+
+// lines flows the items into at most n lines of at most w cells; an ellipsis stands for what does not fit.
+func (f fact) lines(w, n int) []string {
+	items := f.items
+	room := w - factLabel
+	if room < factLabel { // too narrow for a column of labels
+		room = w
+		items = append([]item{{f.label, dim}}, items...)
+	}
+	out := flow(items, room, n)
+	for i := range out {
+		label := ""
+		if i == 0 {
+			label = f.label
+		}
+		if room < w {
+			out[i] = paint(dim, left(label, factLabel)) + out[i]
+		}
+	}
+	return out
+}
+
+// flow sets items into at most n lines of at most w cells. An item that is wider than a line begins on one of its own.
+func flow(items []item, w, n int) []string {
+	const separator = "  "
+	var out []string
+	for len(items) > 0 && len(out) < n {
+		first := items[0]
+		if len(out) == n-1 {
+			var rest []string
+			for _, i := range items {
+				rest = append(rest, paint(i.tone, i.text))
+			}
+			return append(out, spread(w, separator, rest...))
+		}
+		items = items[1:]
+		if width(first.text) > w {
+			room := n - len(out)
+			if len(items) > 0 {
+				room--
+			}
+			for _, line := range wrap(first.text, w, room) {
+				out = append(out, paint(first.tone, line))
+			}
+			continue
+		}
+		line, taken := paint(first.tone, first.text), width(first.text)
+		for len(items) > 0 && taken+len(separator)+width(items[0].text) <= w {
+			line += separator + paint(items[0].tone, items[0].text)
+			taken += len(separator) + width(items[0].text)
+			items = items[1:]
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+// reason is the decision in one line of plain words, with whatever the decision knows beyond it.
+func reason(d control.Decision) string {
+	why := d.Reason
+	if !strings.Contains(why, string(d.HoldReason)) {
+		why = join(": ", string(d.HoldReason), why)
+	}
+	if d.Detail != "" && !strings.Contains(why, d.Detail) {
+		why = join("; ", why, d.Detail)
+	}
+	if why == "" {
+		why = "no reason given"
+	}
+	return why
+}
+
+// orderText says what a person has ordered, and until when it stands.
+func orderText(l api.Loop, now time.Time) string {
+	o := l.Order
+	if o == nil {
+		return ""
+	}
+	w := wordOf(control.Frozen)
+	if o.Kind == actuators.Override {
+		w = wordOf(control.Override)
+	}
+	text := w.glyph + " " + w.word
+	if o.Kind == actuators.Override {
+		text += " " + value(l.Knob, o.Value)
+	}
+	text += " by " + who(o.Actor, o.Reason)
+	switch {
+	case o.ExpiresAt.IsZero():
+		text += ", all loops, until someone lifts the kill switch"
+	case !o.Active(now):
+		text += ", expired"
+	default:
+		text += ", expires in " + remaining(o.ExpiresAt.Sub(now)) + " (" + clock(o.ExpiresAt, now) + ")"
+	}
+	if s := l.Decision.State; s != control.Frozen && s != control.Override && o.Active(now) {
+		text += "; not in force yet"
+	}
+	return text
+}
+
+func who(actor, reason string) string {
+	if reason == "" {
+		return actor
+	}
+	return actor + `: "` + reason + `"`
+}
+
+// remaining writes a duration to the minute: 42s, 14m, 1h56m, 2d3h.
+func remaining(d time.Duration) string {
+	d = max(d, 0)
+	minutes := int(d.Minutes())
+	switch {
+	case d < time.Minute:
+		return age(d)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", minutes)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", minutes/60, minutes%60)
+	}
+	return fmt.Sprintf("%dd%dh", minutes/60/24, minutes/60%24)
+}
+
+// clock writes an instant, with its date where that is not today's.
+func clock(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
+	if t.YearDay() != now.YearDay() || t.Year() != now.Year() {
+		return t.Format("2006-01-02 15:04 UTC")
+	}
+	return t.Format("15:04:05 UTC")
+}
+
+// facts account for the decision of a loop, from what the law said to what readers of the KV see.
+func facts(l api.Loop, now time.Time) []fact {
+	return []fact{terms(l), predictor(l), gates(l.Decision), constraints(l), inputs(l), published(l, now)}
+}
+
+var events = map[string]string{
+	control.AIMDIncrease: "increase: healthy, a step up",
+	control.AIMDDecrease: "decrease: it falls behind, a share down",
+	control.AIMDCooldown: "cooldown: the last move has yet to show",
+	"yields":             "yields: the concurrency limit acts first",
+	"drains":             "drains: more completes than is admitted",
+	"restore":            "restore: the cut was no help",
+	"hang":               "hang: nothing completes",
+}
+
+// terms are what the controller added up, in ln units of the knob.
+func terms(l api.Loop) fact {
+	d := l.Decision
+	t := d.Terms
+	f := fact{label: strings.ToUpper(t.Law)}
+	if f.label == "" {
+		f.label = "law"
+	}
+	if known(t.Error) {
+		f.say("error " + signed(t.Error))
+	}
+	if known(t.P) || known(t.I) || known(t.D) {
+		f.say("P "+signed(t.P), "I "+signed(t.I), "D "+signed(t.D))
+	}
+	if e, ok := events[t.Event]; ok {
+		f.say(e)
+	} else {
+		f.say(t.Event)
+	}
+	asks := "not asked"
+	if known(d.Raw) {
+		asks = "asks for " + value(d.Knob, float64(d.Raw))
+	}
+	sets := "keeps " + value(d.Knob, float64(d.Value))
+	if known(d.From) && d.From != d.Value {
+		sets = "sets " + value(d.Knob, float64(d.Value)) + ", was " + value(d.Knob, float64(d.From))
+	}
+	f.say(asks, sets)
+	return f
+}
+
+// steersBy says what a knob goes by that has no predictor.
+func steersBy(k control.Knob) string {
+	switch k {
+	case control.KnobRate:
+		return "steps up while healthy, cuts to what completes"
+	case control.KnobShed:
+		return "follows the refusals"
+	}
+	return "not steered"
+}
+
+// predictor is what Little's law says: which limit belongs to the throughput, below which it would be the damage.
+func predictor(l api.Loop) fact {
+	d, g := l.Decision, l.Decision.Gates
+	f := fact{label: "predictor"}
+	service := "service " + unknown // found by a floor test that was no help, and stands for a while
+	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
+		service = "service " + seconds(g.ServiceTimeSeconds)
+	}
+	own := "own latency " + seconds(g.OwnLatencySeconds)
+	if l.Knob != control.KnobConcurrency {
+		f.say("none: "+steersBy(l.Knob), own, service)
+		return f
+	}
+	inFlight := control.Number(float64(d.Inputs.Throughput) * float64(d.Setpoint))
+	f.say("Little "+number(d.Inputs.Throughput)+"/s x "+seconds(d.Setpoint)+" = "+number(inFlight),
+		"floor "+number(g.Floor), own, service)
+	if g.FloorTest != "" && g.FloorTest != string(little.Idle) {
+		f.say("floor test " + strings.ReplaceAll(g.FloorTest, "_", " "))
+	}
+	return f
+}
+
+var holds = map[control.Reason]string{
+	control.NaN:              "not a number",
+	control.NotFinite:        "an infinite number",
+	control.NoData:           "nothing found",
+	control.Idle:             "no requests",
+	control.ManySeries:       "more series than one",
+	control.Partial:          "some instances missing",
+	control.TooLittleTraffic: "too few requests",
+	control.Stale:            "too old",
+	control.Implausible:      "impossible numbers",
+	control.Timeout:          "Prometheus too slow",
+	control.QueryError:       "the query failed",
+	control.Clock:            "clocks differ",
+	control.Starting:         "just started",
+}
+
+// gates are the findings made before the controller was asked.
+func gates(d control.Decision) fact {
+	g, f := d.Gates, fact{label: "gates"}
+	if d.HoldReason == "" {
+		f.say("data ok")
+	} else {
+		means := strings.ReplaceAll(string(d.HoldReason), "_", " ")
+		if m := holds[d.HoldReason]; m != "" && m != means {
+			means += " (" + m + ")"
+		}
+		f.warn(waiting, "data ~ "+means)
+	}
+	overloaded := "overloaded no"
+	if g.Overloaded {
+		overloaded = "overloaded yes"
+	}
+	f.say(overloaded, "occupancy "+percent(float64(g.Occupancy)), "binding "+percent(float64(g.Binding)))
+	if g.Infeasible {
+		f.warn(alarm, "! SLO infeasible")
+	} else {
+		f.say("SLO feasible")
+	}
+	if g.BurnSteps > 0 {
+		f.warn(warning, fmt.Sprintf("setpoint tightened %d x 10%% by fast burn", g.BurnSteps))
+	}
+	return f
+}
+
+var constraintWords = map[string]string{
+	control.BoundDeadband: "deadband: too small a move to write",
+	control.BoundSlew:     "slew: no larger step at once",
+	control.BoundFloor:    "floor: below, the limit is the damage",
+	control.BoundMin:      "min: the configured minimum",
+	control.BoundMax:      "max: the configured maximum",
+	control.BoundTighten:  "tighten only: the data is in doubt",
+	"ceiling":             "ceiling",
+}
+
+// constraints are what an output must pass, and which of them shaped this one.
+func constraints(l api.Loop) fact {
+	d := l.Decision
+	bound := "nothing bound"
+	if d.Bound != "" {
+		words, ok := constraintWords[d.Bound]
+		if !ok {
+			words = strings.ReplaceAll(d.Bound, "_", " ")
+		}
+		bound = "bound by " + words
+	}
+	ceiling := ""
+	if known(d.Ceiling) && d.Ceiling > 0 {
+		ceiling = "ceiling " + number(d.Ceiling)
+	}
+	f := fact{label: "bounds"}
+	f.say(bound, ceiling, "fallback "+value(l.Knob, l.Fallback), "min..max "+bounds(l))
+	return f
+}
+
+// inputs are the readings behind the decision: n arrivals in the window, and the age of the oldest sample among them.
+func inputs(l api.Loop) fact {
+	in := l.Decision.Inputs
+	quantile := "p" + decimal(l.SLO.Objective*100, 2) + " "
+	if in.Censored {
+		quantile += "> " // above the highest bucket
+	}
+	f := fact{label: "inputs"}
+	f.say(quantile+seconds(in.Quantile),
+		"slow "+percent(float64(in.SlowRatio)),
+		"failed "+percent(float64(in.FailedRatio)),
+		"refused "+percent(float64(in.RefusedShare)),
+		"age "+seconds(in.AgeSeconds),
+		"n "+number(in.Requests)+" in "+seconds(in.WindowSeconds),
+		fmt.Sprintf("%d %s", in.Instances, plural(in.Instances, "instance")))
+	if len(in.Outliers) > 0 {
+		f.warn(warning, "! outliers "+strings.Join(in.Outliers, ", "))
+	}
+	if known(in.Burn5m) || known(in.Burn1h) {
+		f.say("burn 5m " + times(in.Burn5m) + " 1h " + times(in.Burn1h))
+	}
+	if known(in.EffectiveLimit) && l.Knob == control.KnobConcurrency {
+		f.say("limit in use " + number(in.EffectiveLimit))
+	}
+	if known(in.TookSeconds) {
+		f.say("query " + seconds(in.TookSeconds))
+	}
+	return f
+}
+
+// times writes a multiple.
+func times(n control.Number) string {
+	if !known(n) {
+		return unknown
+	}
+	return number(n) + "x"
+}
+
+// published says what readers of the KV see, and how many have taken it up.
+func published(l api.Loop, now time.Time) fact {
+	f, p := fact{label: "kv"}, l.Published
+	switch {
+	case p == nil && l.Mode == control.Enforce:
+		f.say("nothing published yet")
+		return f
+	case p == nil:
+		f.say("nothing published: the mode is " + string(l.Mode))
+		return f
+	}
+	if p.Error != "" {
+		f.warn(alarm, "! not written: "+p.Error)
+	}
+	f.say(setTo(l, p.Value), fmt.Sprintf("rev %d", p.Revision))
+	switch in := l.Decision.Inputs; {
+	case in.Applied < 0 || in.Instances == 0:
+		f.say("written")
+	case in.Applied < in.Instances:
+		f.warn(warning, fmt.Sprintf("applied %d/%d", in.Applied, in.Instances))
+	default:
+		f.say(fmt.Sprintf("applied %d/%d", in.Applied, in.Instances))
+	}
+	if !p.ChangedAt.IsZero() {
+		f.say("changed " + age(now.Sub(p.ChangedAt)) + " ago")
+	}
+	if l.Mode != control.Enforce {
+		f.say("no longer renewed: the mode is " + string(l.Mode))
+	}
+	f.say(p.Key)
+	return f
+}
