@@ -36,7 +36,7 @@ const (
 func main() {
 	version.Version = api.Version() // everywhere the same word for a build that was not stamped with one
 	app, o := commandLine()
-	if _, err := app.Parse(os.Args[1:]); err != nil {
+	if _, err := app.Parse(completing(os.Args[1:])); err != nil {
 		os.Exit(usage(os.Stderr, err.Error()+"; try govtop --help"))
 	}
 	os.Exit(run(*o, os.Stdin, os.Stdout, os.Stderr))
@@ -75,6 +75,16 @@ func commandLine() (*kingpin.Application, *options) {
 	choice("theme", "Colours of the screen", ui.Themes, &o.screen.Theme)
 	choice("graph", "What charts are drawn with", ui.Graphs, &o.screen.Graph)
 	return app, o
+}
+
+// completing makes an empty word that a shell wants completed the beginning of a flag, where it is not a flag's value:
+// nothing else can stand there, and kingpin would have no answer.
+func completing(args []string) []string {
+	last := len(args) - 1
+	if last < 1 || args[0] != "--completion-bash" || args[last] != "" || last > 1 && strings.HasPrefix(args[last-1], "--") {
+		return args
+	}
+	return append(slices.Clone(args[:last]), "--")
 }
 
 func run(o options, stdin, stdout, stderr *os.File) int {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestCompletion sources what packaging/ has for a shell, and asks it what it would offer for a line, as a user who
+// presses the tab key does. Bash is there always; the others are asked where they are.
+func TestCompletion(t *testing.T) {
+	programs := t.TempDir()
+	build := exec.Command("go", "build", "-o", programs, ".", "../governor")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	scripts, err := filepath.Abs("../../packaging/completions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shells := map[string]func(line string) *exec.Cmd{
+		"bash": func(line string) *exec.Cmd {
+			const ask = `source "$1"; read -ra COMP_WORDS <<<"${2//=/ = }"; [[ $2 == *[' '=] ]] && COMP_WORDS+=("")
+				COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _governor_completion "${COMP_WORDS[0]}"; printf '%s\n' "${COMPREPLY[@]}"`
+			return exec.Command("bash", "-c", ask, "bash", filepath.Join(scripts, "governor.bash"), line)
+		},
+		"fish": func(line string) *exec.Cmd {
+			return exec.Command("fish", "--no-config", "-c", fmt.Sprintf("source %s/governor.fish; complete -C %q", scripts, line))
+		},
+	}
+	for shell, ask := range shells {
+		for _, c := range []struct {
+			line    string
+			offers  []string // some of what is offered
+			refuses string   // what is not
+		}{
+			{"govtop --th", []string{"--theme"}, "--once"},
+			{"govtop --theme ", []string{"auto", "dark", "light", "mono"}, ""},
+			{"govtop --once --output=j", []string{"json"}, "table"},
+			{"govtop --graph b", []string{"braille", "block"}, "ascii"},
+			{"govtop ", []string{"--connect", "--read-only"}, "--completion-bash"},
+			{"govtop --connect ", nil, "--once"},
+			{"governor r", []string{"run"}, "demo"},
+			{"governor run --conf", []string{"--config.file"}, "--instance"},
+			{"governor run --log.level ", []string{"debug", "warn"}, "--instance"},
+		} {
+			t.Run(shell+" "+c.line, func(t *testing.T) {
+				if _, err := exec.LookPath(shell); err != nil && shell != "bash" {
+					t.Skip(err)
+				}
+				cmd := ask(c.line)
+				cmd.Env = append(os.Environ(), "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"))
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				var offered []string
+				for _, word := range strings.Fields(string(out)) {
+					flag, value, joined := strings.Cut(word, "=") // fish says --output=json whole
+					if joined {
+						flag = value
+					}
+					offered = append(offered, flag)
+				}
+				for _, want := range c.offers {
+					if !slices.Contains(offered, want) {
+						t.Errorf("%s is not offered: %q", want, offered)
+					}
+				}
+				if slices.Contains(offered, c.refuses) {
+					t.Errorf("%s is offered: %q", c.refuses, offered)
+				}
+			})
+		}
+	}
+}
