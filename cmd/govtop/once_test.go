@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,11 +78,23 @@ func TestOnceJSON(t *testing.T) {
 	}
 }
 
+// answers is a server that answers everything in one way.
+func answers(t *testing.T, code int, header map[string]string, body string) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for name, value := range header {
+			w.Header().Set(name, value)
+		}
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
 func TestExitCodes(t *testing.T) {
 	server := httptest.NewServer(&fixture.Server{})
 	defer server.Close()
-	other := httptest.NewServer(http.NotFoundHandler())
-	defer other.Close()
 	calm := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/loops") {
 			w.Header().Set(api.VersionHeader, "0.3.0")
@@ -90,7 +105,6 @@ func TestExitCodes(t *testing.T) {
 		(&fixture.Server{}).ServeHTTP(w, r)
 	}))
 	defer calm.Close()
-	closed := "http://" + unused(t)
 
 	for _, c := range []struct {
 		name string
@@ -98,18 +112,18 @@ func TestExitCodes(t *testing.T) {
 		code int
 		says string
 	}{
-		{"unreachable", []string{"--once", "--connect", closed}, exitUnreachable, "no governor answers at " + closed},
-		{"unreachable check", []string{"--check", "--connect", closed}, exitUnreachable, "connection refused"},
-		{"another program", []string{"--once", "--connect", other.URL}, exitError, "does not come from a governor"},
 		{"violation", []string{"--check", "--connect", server.URL}, exitViolation,
 			"checkout/concurrency: 2.1% of the admitted requests slow, 1% allowed"},
 		{"no violation", []string{"--check", "--connect", calm.URL}, exitOK, ""},
 		{"check with once", []string{"--once", "--check", "--connect", server.URL}, exitViolation, "payments/shed: 8%"},
-		{"unknown flag", []string{"--frobnicate"}, exitUsage, "govtop --help"},
-		{"unknown output", []string{"--once", "--output", "xml"}, exitUsage, "xml"},
-		{"output alone", []string{"--output", "json"}, exitUsage, "--once"},
-		{"bad address", []string{"--once", "--connect", "ftp://x"}, exitUsage, "ftp://x"},
-		{"argument", []string{"--once", "now"}, exitUsage, "now"},
+		{"check of one", []string{"--check", "--filter", "^search/", "--connect", server.URL}, exitOK, ""},
+		{"check of the others", []string{"--check", "--filter", "!checkout|payments|report", "--connect", server.URL},
+			exitOK, ""},
+		{"check of none", []string{"--check", "--filter", "chekcout", "--connect", server.URL}, exitError,
+			"none of the 10 loops matches --filter=chekcout"},
+		{"once of none", []string{"--once", "--filter", "chekcout", "--connect", server.URL}, exitOK, ""},
+		{"flags of the screen", []string{"--once", "--read-only", "--theme=light", "--graph=ascii", "--actor=ana",
+			"--connect", server.URL}, exitOK, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, stderr, code := call(t, c.args...)
@@ -120,6 +134,103 @@ func TestExitCodes(t *testing.T) {
 	}
 	if out, _, code := call(t, "--version"); code != exitOK || !strings.HasPrefix(out, "govtop, version devel") {
 		t.Errorf("--version: exit code %d, %q", code, out)
+	}
+}
+
+// TestErrorsHelp: whatever is wrong, govtop says in one line what it attempted and what to try.
+func TestErrorsHelp(t *testing.T) {
+	closed := "http://" + unused(t)
+	jsonOf := func(version string) map[string]string {
+		return map[string]string{api.VersionHeader: version, "Content-Type": "application/json"}
+	}
+	other := answers(t, http.StatusOK, map[string]string{"Content-Type": "text/html"}, "<html>")
+	login := answers(t, http.StatusUnauthorized, map[string]string{"WWW-Authenticate": "Basic"}, "Unauthorized")
+	proxy := answers(t, http.StatusForbidden, nil, "Forbidden")
+	denied := answers(t, http.StatusForbidden, jsonOf("0.3.0"), `{"error":"not for you\u009b2J","hint":"ask ana"}`)
+	old := answers(t, http.StatusNotFound, map[string]string{api.VersionHeader: "0.1.0"}, "404 page not found")
+	newer := answers(t, http.StatusOK, jsonOf("9.0.0"), `{"version":9}`)
+	secure := httptest.NewTLSServer(&fixture.Server{})
+	defer secure.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+
+	for _, c := range []struct {
+		name string
+		args []string
+		code int
+		says []string
+	}{
+		{"nobody listens", []string{"--once", "--connect", closed}, exitUnreachable,
+			[]string{"no governor answers at " + closed, "connection refused", "is `governor run` up"}},
+		{"nobody to check", []string{"--check", "--connect", closed}, exitUnreachable, []string{"connection refused"}},
+		{"no such host", []string{"--once", "--connect", "governor.invalid:9747"}, exitUnreachable,
+			[]string{"no governor answers at http://governor.invalid:9747"}},
+		{"another program", []string{"--once", "--connect", other}, exitError,
+			[]string{"GET " + other + "/api/v1/status", "does not come from a governor", "--web.listen-address"}},
+		{"a login", []string{"--once", "--connect", login}, exitError,
+			[]string{"401 Unauthorized", "asks for credentials", "https://user:password@host:port"}},
+		{"a proxy that forbids", []string{"--once", "--connect", proxy}, exitError, []string{"403 Forbidden", "credentials"}},
+		{"a governor that forbids", []string{"--once", "--connect", denied}, exitError,
+			[]string{"/api/v1/status: not for you", "(ask ana)"}},
+		{"an older governor", []string{"--once", "--connect", old}, exitError,
+			[]string{"governor 0.1.0 does not have this resource", "this program is version", "that came with the daemon"}},
+		{"a newer governor", []string{"--once", "--output=json", "--connect", newer}, exitError,
+			[]string{"cannot read the answer of governor 9.0.0", "this program is version"}},
+		{"a certificate nobody knows", []string{"--once", "--connect", secure.URL}, exitUnreachable,
+			[]string{"no governor answers at " + secure.URL, "certificate"}},
+		{"https that is http", []string{"--once", "--connect", strings.Replace(other, "http:", "https:", 1)}, exitUnreachable,
+			[]string{"HTTP response to HTTPS client"}},
+		{"a password", []string{"--once", "--connect", strings.Replace(closed, "://", "://ana:secret@", 1)}, exitUnreachable,
+			[]string{"ana:xxxxx@"}},
+		{"bad address", []string{"--once", "--connect", "ftp://x"}, exitUsage,
+			[]string{`--connect: "ftp://x" is not the address of a governor`, "http://127.0.0.1:9747"}},
+		{"no address", []string{"--once", "--connect", ""}, exitUsage, []string{"--connect", "http://127.0.0.1:9747"}},
+		{"bad filter", []string{"--once", "--filter", "a[", "--connect", closed}, exitUsage,
+			[]string{"--filter=a[: missing closing ]", "like checkout or !shadow"}},
+		{"bad filter on the screen", []string{"--filter", "(?P<"}, exitUsage, []string{"--filter=(?P<: ", "like checkout"}},
+		{"unknown flag", []string{"--frobnicate"}, exitUsage, []string{"--frobnicate", "govtop --help"}},
+		{"unknown output", []string{"--once", "--output", "xml"}, exitUsage, []string{"table,json", "xml"}},
+		{"unknown theme", []string{"--theme", "solarized"}, exitUsage, []string{"auto,dark,light,mono", "solarized"}},
+		{"unknown graph", []string{"--graph", "dots"}, exitUsage, []string{"braille,block,ascii", "dots"}},
+		{"output alone", []string{"--output", "json"}, exitUsage, []string{"--output goes with --once"}},
+		{"no terminal", nil, exitUsage, []string{"is not a terminal", "try govtop --once"}},
+		{"argument", []string{"--once", "now"}, exitUsage, []string{"now", "govtop --help"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			stdout, stderr, code := call(t, c.args...)
+			if code != c.code || stdout != "" {
+				t.Errorf("exit code %d, want %d; it prints %q", code, c.code, stdout)
+			}
+			for _, want := range c.says {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("it says %q, want %q", stderr, want)
+				}
+			}
+			if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "govtop: ") || strings.Contains(stderr, "secret") ||
+				strings.ContainsAny(strings.TrimSuffix(stderr, "\n"), "\x00\x1b\u009b") {
+				t.Errorf("not one clean line: %q", stderr)
+			}
+		})
+	}
+}
+
+func TestFilterOfOnce(t *testing.T) {
+	server := httptest.NewServer(&fixture.Server{})
+	defer server.Close()
+	for filter, want := range map[string][]string{
+		"SEARCH": {"search"}, "enforce hold": {}, "hold": {"auth"}, "!ENFORCE": {"cart"}, "^(auth|cart)/": {"auth", "cart"},
+	} {
+		out, stderr, code := call(t, "--once", "--output=json", "--filter", filter, "--connect", server.URL)
+		var got ui.Snapshot
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != exitOK || stderr != "" {
+			t.Fatalf("%q: exit code %d, %s, %v", filter, code, stderr, err)
+		}
+		services := []string{}
+		for _, l := range got.Loops {
+			services = append(services, l.Service)
+		}
+		if !slices.Equal(services, want) {
+			t.Errorf("%q chooses %q, want %q", filter, services, want)
+		}
 	}
 }
 
