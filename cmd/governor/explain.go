@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -84,7 +83,7 @@ func explanation(s explain.Subject) string {
 	row("state", s.State())
 	row("why", s.Reason())
 	row("bound by", s.BoundBy())
-	row("ordered", cmp.Or(s.Order(), "nothing: the loop is automatic"))
+	row("ordered", s.Order())
 	row("in force", s.InForce()...)
 	b.WriteString("\n")
 	hang(&b, "", "what it measured, and how old that is now")

@@ -56,7 +56,7 @@ func (s Subject) boundByHold() string {
 	switch {
 	case d.Terms.Event == "hang":
 		return "the rule for a hang: one cut a settling time, and none since the last took effect"
-	case d.Bound == control.BoundTighten:
+	case d.Bound == control.BoundTighten && d.HoldReason != "":
 		return fmt.Sprintf("the data gate (%s): it may tighten only, and the law asked for more", d.HoldReason)
 	case d.HoldReason == control.Starting:
 		return "the start: a loop holds until it has measured for one period"
@@ -112,7 +112,7 @@ func (s Subject) boundByConstraint() string {
 // boundByGate is left where no constraint bound: either a gate kept the law from moving, or nothing did.
 func (s Subject) boundByGate() string {
 	d := s.Loop.Decision
-	switch moved := d.Value != d.From; {
+	switch moved := known(d.From) && known(d.Value) && d.Value != d.From; {
 	case s.Loop.Knob == control.KnobShed && !known(d.Measured):
 		return "the traffic gate: too few protected requests to judge"
 	case moved:

@@ -54,11 +54,14 @@ func (s Subject) Reason() string {
 	return text
 }
 
-// Order is what a person ordered of the loop, "" where it is automatic.
+// Order is what a person ordered of the loop, or that nothing is.
 func (s Subject) Order() string {
 	o := s.Loop.Order
-	if o == nil {
-		return ""
+	switch d := s.Loop.Decision; {
+	case o == nil && (d.State == control.Frozen || d.State == control.Override):
+		return "no order stands any more"
+	case o == nil:
+		return "nothing: the loop is automatic"
 	}
 	what := "frozen"
 	switch {
@@ -151,14 +154,21 @@ func (s Subject) Inputs() []Input {
 		window = span(secondsOf(in.WindowSeconds))
 	}
 	var out []Input
-	over := func(name, value, span, age string) { out = append(out, Input{name, value, span, age}) }
-	measured := func(name, value string) { over(name, value, window, age) }
-	sampled := func(name, value string) { over(name, value, "", age) }
+	// A reading that is missing has no age; what it is compared with is told all the same.
+	add := func(name string, ok bool, value, over, age string) {
+		if !ok {
+			over, age = "", ""
+		}
+		out = append(out, Input{name, value, over, age})
+	}
+	measured := func(name string, n control.Number, value string) { add(name, known(n), value, window, age) }
+	sampled := func(name string, n control.Number, value string) { add(name, known(n), value, "", age) }
+	learned := func(name string, n control.Number, value string) { add(name, known(n), value, "", "") }
 
 	if l.MeasuredUnit == api.Share {
-		measured("protected requests refused", share(d.Measured)+", setpoint "+share(d.Setpoint))
+		measured("protected requests refused", d.Measured, share(d.Measured)+", setpoint "+share(d.Setpoint))
 	} else {
-		measured("mean latency", latency(d.Measured)+", setpoint "+latency(d.Setpoint))
+		measured("mean latency", d.Measured, latency(d.Measured)+", setpoint "+latency(d.Setpoint))
 	}
 	quantile := latency(in.Quantile)
 	if in.Censored {
@@ -167,31 +177,31 @@ func (s Subject) Inputs() []Input {
 	if l.SLO.LatencySeconds > 0 {
 		quantile += ", SLO " + latency(control.Number(l.SLO.LatencySeconds))
 	}
-	measured("p"+strings.TrimSuffix(share(control.Number(l.SLO.Objective)), " %"), quantile)
-	measured("slow requests", share(in.SlowRatio)+", allowed "+share(control.Number(1-l.SLO.Objective)))
+	measured("p"+strings.TrimSuffix(share(control.Number(l.SLO.Objective)), " %")+" latency", in.Quantile, quantile)
+	measured("slow requests", in.SlowRatio, share(in.SlowRatio)+", allowed "+share(control.Number(1-l.SLO.Objective)))
 	if l.SLO.Errors > 0 || known(in.FailedRatio) {
-		measured("failed requests", share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))
+		measured("failed requests", in.FailedRatio, share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))
 	}
-	over("error budget burns", times(in.Burn5m), "5 min", "")
-	over("", times(in.Burn1h), "1 h", "")
-	measured("arrivals", num(in.Requests))
-	measured("completed per instance", rate(in.Throughput))
-	measured("refused by the limit", share(in.RefusedShare))
-	sampled("limit of the instances", num(in.EffectiveLimit))
-	sampled("in flight ÷ limit", share(g.Occupancy))
-	measured("limit nearly full", share(g.Binding)+" of the time")
+	add("error budget burns", known(in.Burn5m), times(in.Burn5m), "5 min", "")
+	add("error budget burns", known(in.Burn1h), times(in.Burn1h), "1 h", "")
+	measured("arrivals", in.Requests, num(in.Requests))
+	measured("answered, per instance", in.Throughput, rate(in.Throughput))
+	measured("refused by the limit", in.RefusedShare, share(in.RefusedShare))
+	sampled("limit of the instances", in.EffectiveLimit, num(in.EffectiveLimit))
+	sampled("in flight ÷ limit", g.Occupancy, share(g.Occupancy))
+	measured("time with the limit full", g.Binding, share(g.Binding))
 	if l.Knob == control.KnobConcurrency {
-		over("Little's-law floor", num(g.Floor), "", "")
-		over("own latency, learned", latency(g.OwnLatencySeconds), "", "")
+		learned("Little's-law floor", g.Floor, num(g.Floor))
+		learned("own latency, as learned", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))
 	}
 	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
-		over("service's own mean now", latency(g.ServiceTimeSeconds), "", "")
+		learned("the service's own mean", g.ServiceTimeSeconds, latency(g.ServiceTimeSeconds))
 	}
 	instances := fmt.Sprint(in.Instances)
 	if len(in.Outliers) > 0 {
 		instances += ", left out as outliers: " + strings.Join(in.Outliers, ", ")
 	}
-	sampled("instances", instances)
+	add("instances", in.Instances > 0, instances, "", age)
 	return out
 }
 

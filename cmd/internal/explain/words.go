@@ -70,7 +70,7 @@ func times(n control.Number) string {
 	if !known(n) {
 		return unknown
 	}
-	return num(control.Number(math.Round(float64(n)*100)/100)) + " times its budget"
+	return num(control.Number(math.Round(float64(n)*100)/100)) + " × its budget"
 }
 
 // value writes a value of the loop's knob.
