@@ -58,23 +58,47 @@ func commandLine() (*kingpin.Application, *options) {
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("govtop"))
 	o := &options{}
-	choice := func(name, help string, values []string, target *string) {
-		app.Flag(name, help+": "+strings.Join(values[:len(values)-1], ", ")+" or "+values[len(values)-1]+".").
-			PlaceHolder(values[0]).Default(values[0]).EnumVar(target, values...)
+	choose := func(name, help string, values []string, target *string) {
+		app.Flag(name, help+": "+either(values)+".").PlaceHolder(values[0]).Default(values[0]).
+			HintOptions(values...).SetValue(choice{name, values, target})
 	}
 	app.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
 		StringVar(&o.address)
 	app.Flag("once", "Print the loops once and exit.").BoolVar(&o.once)
-	choice("output", "What --once prints", []string{"table", "json"}, &o.output)
+	choose("output", "What --once prints", []string{"table", "json"}, &o.output)
 	app.Flag("check", "Exit with 4 if a loop violates its SLO, naming those that do.").BoolVar(&o.check)
 	app.Flag("filter", "Only the loops whose name, mode or state matches, on the screen, in --once and in --check; "+
 		"!REGEX for those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
 	app.Flag("read-only", "No keys that change anything.").BoolVar(&o.screen.ReadOnly)
 	app.Flag("actor", "Who gives the orders: what their forms begin with.").PlaceHolder("NAME").Envar("USER").
 		StringVar(&o.screen.Actor)
-	choice("theme", "Colours of the screen", ui.Themes, &o.screen.Theme)
-	choice("graph", "What charts are drawn with", ui.Graphs, &o.screen.Graph)
+	choose("theme", "Colours of the screen", ui.Themes, &o.screen.Theme)
+	choose("graph", "What charts are drawn with", ui.Graphs, &o.screen.Graph)
 	return app, o
+}
+
+// choice is the value of a flag that is one of a few words. Unlike kingpin's own, it says which flag it is about.
+type choice struct {
+	flag   string
+	words  []string
+	target *string
+}
+
+// String implements kingpin.Value.
+func (c choice) String() string { return *c.target }
+
+// Set implements kingpin.Value.
+func (c choice) Set(word string) error {
+	if !slices.Contains(c.words, word) {
+		return fmt.Errorf("--%s=%s: expected %s", c.flag, word, either(c.words))
+	}
+	*c.target = word
+	return nil
+}
+
+func either(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // completing makes an empty word that a shell wants completed the beginning of a flag, where it is not a flag's value:

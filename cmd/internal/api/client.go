@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -252,6 +253,8 @@ func read(req *http.Request, resp *http.Response, body []byte, into any) error {
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden && kind != jsonType:
 		return fail(resp.Status+": this governor asks for credentials",
 			"put them into the address, https://user:password@host:port")
+	case served == "" && resp.StatusCode == http.StatusBadRequest && bytes.Contains(body, []byte("HTTPS server")):
+		return fail("the answer does not come from a governor ("+resp.Status+")", "it speaks TLS: try https://")
 	case served == "":
 		return fail("the answer does not come from a governor ("+resp.Status+")",
 			"is that governor's --web.listen-address? The default is "+DefaultAddress)
@@ -295,8 +298,17 @@ type UnreachableError struct {
 
 // Error implements error.
 func (e *UnreachableError) Error() string {
-	return withHint(fmt.Sprintf("no governor answers at %s: %v", e.Address, e.Err),
-		"is `governor run` up, and is that its --web.listen-address?")
+	return withHint(fmt.Sprintf("no governor answers at %s: %v", e.Address, e.Err), e.hint())
+}
+
+func (e *UnreachableError) hint() string {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](e.Err); ok {
+		return "a private authority is trusted with SSL_CERT_FILE=/path/to/ca.pem in the environment"
+	}
+	if errors.Is(e.Err, http.ErrSchemeMismatch) {
+		return "try http://"
+	}
+	return "is `governor run` up, and is that its --web.listen-address?"
 }
 
 // Unwrap returns the network's error.
