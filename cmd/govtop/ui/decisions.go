@@ -122,17 +122,28 @@ func ordered(a actuators.Action) logEntry {
 	return e
 }
 
-// decisionsView is what the decisions screen shows.
+// decisionsView is what the decisions screen shows. The selection is an entry, not a line: it stays with the entry when
+// newer ones come; at the top it stays at the top.
 type decisionsView struct {
 	entries  []logEntry // newest first
 	loop     string     // only this loop, and what was ordered of all loops; "": everything
-	selected int        // of the entries that are shown
-	top      int        // first of them on the screen
+	selected int        // where among the entries that are shown the selected one was last seen
+	chosen   entryID    // the selected entry; zero: the newest
+	top      int        // first entry on the screen, when the selected one was last seen
 	now      time.Time
 	loaded   bool  // an answer has come
 	err      error // why the last answer did not
 	stale    bool
 }
+
+// entryID tells entries apart.
+type entryID struct {
+	seq        uint64
+	at         time.Time
+	loop, word string
+}
+
+func (e logEntry) id() entryID { return entryID{e.seq, e.at, e.loop, e.word} }
 
 // shown are the entries that the screen is about.
 func (v decisionsView) shown() []logEntry {
@@ -142,32 +153,51 @@ func (v decisionsView) shown() []logEntry {
 	return slices.DeleteFunc(slices.Clone(v.entries), func(e logEntry) bool { return e.loop != v.loop && e.loop != "" })
 }
 
-// refresh takes over a newer log. The selection stays with its entry, and at the top it stays at the top.
-func (v *decisionsView) refresh(entries []logEntry) {
+// current returns the selected entry, false where there is none.
+func (v decisionsView) current() (logEntry, bool) {
 	shown := v.shown()
-	v.entries = entries
-	if v.selected <= 0 || v.selected >= len(shown) {
-		return
+	v.settle(shown)
+	if len(shown) == 0 {
+		return logEntry{}, false
 	}
-	was := shown[v.selected]
-	for i, e := range v.shown() {
-		if e.seq == was.seq && e.at.Equal(was.at) && e.loop == was.loop && e.word == was.word {
-			v.top += i - v.selected
-			v.selected = i
-			return
+	return shown[v.selected], true
+}
+
+// settle finds the selected entry again.
+func (v *decisionsView) settle(shown []logEntry) {
+	i := 0
+	if v.chosen != (entryID{}) {
+		if i = slices.IndexFunc(shown, func(e logEntry) bool { return e.id() == v.chosen }); i < 0 {
+			i = v.selected // it was forgotten
 		}
 	}
+	i = min(max(i, 0), max(len(shown)-1, 0))
+	v.top, v.selected = max(v.top+i-v.selected, 0), i
 }
 
 // move selects the entry delta further down, and scrolls so that a screen of w×h shows it.
 func (v *decisionsView) move(delta, w, h int) {
 	shown := v.shown()
-	v.selected = min(max(v.selected+delta, 0), max(len(shown)-1, 0))
-	v.top = min(max(v.top, 0), v.selected)
-	if len(shown) > 0 {
-		room := h - 1 - len(v.layout(w).unfolded(shown[v.selected], v.now))
-		v.top = max(v.top, v.selected-max(room, 0))
+	v.settle(shown)
+	if len(shown) == 0 {
+		return
 	}
+	v.selected = min(max(v.selected+delta, 0), len(shown)-1)
+	v.chosen = entryID{}
+	if v.selected > 0 {
+		v.chosen = shown[v.selected].id()
+	}
+	v.scroll(shown, w, h)
+}
+
+// scroll brings the selected entry onto the screen.
+func (v *decisionsView) scroll(shown []logEntry, w, h int) {
+	if len(shown) == 0 {
+		return
+	}
+	room := h - 1 - len(v.layout(w).unfolded(shown[v.selected], v.now))
+	v.top = min(v.top, v.selected)
+	v.top = max(v.top, v.selected-max(room, 0))
 }
 
 // logLayout is how the columns of the log are set.
@@ -202,7 +232,8 @@ func decisionsScreen(v decisionsView, w, h int) []string {
 		return fitted(nil, h)
 	}
 	shown := v.shown()
-	v.move(0, w, h)
+	v.settle(shown)
+	v.scroll(shown, w, h)
 	about := "all loops"
 	if v.loop != "" {
 		about = v.loop

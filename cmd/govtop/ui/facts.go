@@ -33,13 +33,16 @@ func (f *fact) say(texts ...string) {
 // warn adds an item that a person should see.
 func (f *fact) warn(t tone, text string) { f.items = append(f.items, item{text, t}) }
 
-const factLabel = 10 // cells of the label, with the blank after it
+const factLabel = 10 // cells of a label, with the blank after it
 
 // lines flows the items into at most n lines of at most w cells; an ellipsis stands for what does not fit.
-func (f fact) lines(w, n int) []string {
+func (f fact) lines(w, n int) []string { return f.labelled(factLabel, w, n) }
+
+// labelled sets the label into a column of its own.
+func (f fact) labelled(column, w, n int) []string {
 	items := f.items
-	room := w - factLabel
-	if room < factLabel { // too narrow for a column of labels
+	room := w - column
+	if room < column { // too narrow for a column of labels
 		room = w
 		items = append([]item{{f.label, dim}}, items...)
 	}
@@ -50,7 +53,7 @@ func (f fact) lines(w, n int) []string {
 			label = f.label
 		}
 		if room < w {
-			out[i] = paint(dim, left(label, factLabel)) + out[i]
+			out[i] = paint(dim, left(label, column)) + out[i]
 		}
 	}
 	return out
