@@ -24,10 +24,11 @@ func frozenLoop() api.Loop {
 	at := explainedAt.Add(-2 * time.Second)
 	nan := control.Number(math.NaN())
 	return api.Loop{
-		Service: "checkout", Knob: control.KnobConcurrency, Mode: control.Enforce, Unit: api.Requests, MeasuredUnit: api.Seconds,
+		Service: "checkout", Knob: control.KnobConcurrency, Mode: control.Enforce,
+		Unit: api.Requests, MeasuredUnit: api.Seconds,
 		Min: 20, Max: 400, Fallback: 89, SLO: api.SLO{LatencySeconds: 0.3, Objective: 0.99, Errors: 0.001},
 		Since:     explainedAt.Add(-38 * time.Second),
-		Published: &api.Published{Key: "governor/services/checkout/setting", Value: 72, Epoch: 41, Revision: 881, ChangedAt: at},
+		Published: &api.Published{Key: "k", Value: 72, Epoch: 41, Revision: 881, ChangedAt: at},
 		Order: &actuators.Order{
 			Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: explainedAt.Add(-40 * time.Second),
 			ExpiresAt: explainedAt.Add(14*time.Minute + 20*time.Second),
@@ -132,7 +133,7 @@ func TestExplain(t *testing.T) {
 func TestExplanationFitsAndIsCleaned(t *testing.T) {
 	l := frozenLoop()
 	long := strings.Repeat("https://wiki.example/", 8)
-	l.Order.Actor, l.Order.Reason = hostile, "日本語の理由はとても長いです、日本語の理由はとても長いです "+long
+	l.Order.Actor, l.Order.Reason = hostile, strings.Repeat("日本語の理由はとても長い、", 4)+long
 	l.Decision.Reason, l.Decision.Detail = hostile+long, hostile
 	l.Decision.Inputs.Outliers = []string{hostile, long}
 	l.Published.Error = hostile

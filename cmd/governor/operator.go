@@ -41,9 +41,9 @@ type operatorOptions struct {
 }
 
 func freezeCommand(app *kingpin.Application) (string, command) {
-	cmd := app.Command("freeze", "Keep the value that is in force, whatever governor measures, until the order expires or "+
-		"`governor resume` ends it. With --all: the kill switch, every loop of every service, until it is lifted. The order "+
-		"goes straight into Consul, so it can be given while governor is down.")
+	cmd := app.Command("freeze", "Keep the value that is in force, whatever governor measures, until the order expires "+
+		"or `governor resume` ends it. With --all: the kill switch, every loop of every service, until it is lifted. The "+
+		"order goes straight into Consul, so it can be given while governor is down.")
 	o := &operatorOptions{kind: actuators.Freeze}
 	return o.register(cmd)
 }

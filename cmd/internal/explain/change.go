@@ -237,7 +237,8 @@ func (s Subject) byBacklog() []string {
 		return []string{fmt.Sprintf("a mean latency above %s (%s now) while less is answered than comes in would set a rate",
 			setpoint, now)}
 	}
-	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut; else the rate grows until it is off", setpoint, now)}
+	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut; else the rate grows until it is off",
+		setpoint, now)}
 }
 
 // byRefusals is the shed threshold's law: it makes room for the protected classes.

@@ -96,7 +96,8 @@ func (s Subject) InForce() []string {
 
 	switch p := l.Published; {
 	case p != nil && p.Revision > 0:
-		text := fmt.Sprintf("%s, published with revision %d of term %d", s.amount(control.Number(p.Value)), p.Revision, p.Epoch)
+		text := fmt.Sprintf("%s, published with revision %d of term %d",
+			s.amount(control.Number(p.Value)), p.Revision, p.Epoch)
 		if !p.ChangedAt.IsZero() {
 			text += ", changed " + span(s.Now.Sub(p.ChangedAt)) + " ago"
 		}

@@ -1,6 +1,6 @@
-// Package plain makes text from elsewhere safe to show: what Prometheus, Consul, a key in the KV or another person said.
-// Such text must not be able to move the cursor, to colour what follows, to set a terminal's title, or to make a line
-// read as another one.
+// Package plain makes text from elsewhere safe to show: what Prometheus, Consul, a key in the KV or another person
+// said. Such text must not be able to move the cursor, to colour what follows, to set a terminal's title, or to make a
+// line read as another one.
 package plain
 
 import (
@@ -45,8 +45,8 @@ func Lines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// NewWriter returns a writer to w that cleans every line of what is written. Write it whole lines, or parts of them that
-// end where no foreign text does.
+// NewWriter returns a writer to w that cleans every line of what is written. Write it whole lines, or parts of them
+// that end where no foreign text does.
 func NewWriter(w io.Writer) io.Writer { return writer{w, Lines} }
 
 // NewLogWriter returns a writer to w, for a log, that writes what Clean would drop as an escape, \u009b: a log keeps

@@ -42,7 +42,9 @@ func FuzzCleanLeavesNothingToActOn(f *testing.F) {
 		f.Add(h.text)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if strings.ContainsFunc(Clean(s), func(r rune) bool { return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }) {
+		if strings.ContainsFunc(Clean(s), func(r rune) bool {
+			return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+		}) {
 			t.Errorf("%q: %q keeps a character that is not for the eye", s, Clean(s))
 		}
 		if again := Clean(Clean(s)); again != Clean(s) {
