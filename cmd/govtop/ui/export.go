@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -35,13 +36,23 @@ func exportCmd(save func(name string, content []byte) (string, error), now time.
 		if save == nil {
 			return exportedMsg{err: errors.New("cannot export: this govtop was not told where to")}
 		}
-		document, err := EncodeJSON(e)
+		document, err := EncodeJSON(e.complete())
 		if err != nil {
 			return exportedMsg{err: fmt.Errorf("cannot export: %w", err)}
 		}
 		path, err := save("govtop-"+now.UTC().Format("20060102T150405Z")+".json", document)
 		return exportedMsg{path, err}
 	}
+}
+
+// complete has empty lists where there are none: the schema knows no null there.
+func (e Export) complete() Export {
+	e.Loops = append([]api.Loop{}, e.Loops...)
+	e.History = slices.Clone(e.History)
+	for i := range e.History {
+		e.History[i].Points = append([]api.Point{}, e.History[i].Points...)
+	}
+	return e
 }
 
 // EncodeJSON writes v for scripts and for eyes: characters that JSON lets through, but that a terminal would obey or hide,

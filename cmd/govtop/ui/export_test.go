@@ -2,8 +2,90 @@ package ui
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
 )
+
+// fits says how a document breaks the published schema.
+func fits(t *testing.T, document []byte) error {
+	t.Helper()
+	raw, err := os.ReadFile("../../../docs/govtop.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var value any
+	if err := json.Unmarshal(document, &value); err != nil {
+		t.Fatal(err)
+	}
+	return resolved.Validate(value)
+}
+
+func TestExport(t *testing.T) {
+	at := fixture.Now.Add(-time.Minute)
+	for name, e := range map[string]Export{
+		"the fleet": {Snapshot: Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}},
+		"a loop with its past": {
+			Snapshot: Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}, Past: &at,
+			History: fixture.History().Loops[:1],
+		},
+		"nothing": {
+			Snapshot: Snapshot{Status: fixture.Status()}, History: []api.LoopHistory{{Service: "a", Knob: "rate"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var written []byte
+			save := func(name string, content []byte) (string, error) {
+				written = content
+				return "/home/ana/" + name, nil
+			}
+			got := exportCmd(save, fixture.Now, e)().(exportedMsg)
+			if got.err != nil || got.path != "/home/ana/govtop-20261124T140327Z.json" {
+				t.Errorf("exported to %s, %v", got.path, got.err)
+			}
+			if err := fits(t, written); err != nil {
+				t.Error(err)
+			}
+			var back Export
+			if err := json.Unmarshal(written, &back); err != nil {
+				t.Fatal(err)
+			}
+			if len(back.Loops) != len(e.Loops) || (back.Past == nil) != (e.Past == nil) || len(back.History) != len(e.History) {
+				t.Errorf("something is lost: %d loops, past %v, %d histories", len(back.Loops), back.Past, len(back.History))
+			}
+			for i, h := range e.History {
+				if len(back.History[i].Points) != len(h.Points) {
+					t.Errorf("%d points of %d", len(back.History[i].Points), len(h.Points))
+				}
+			}
+		})
+	}
+}
+
+func TestExportSaysWhyItFailed(t *testing.T) {
+	full := func(string, []byte) (string, error) { return "", errors.New("no space left on device") }
+	for want, save := range map[string]func(string, []byte) (string, error){"no space left": full, "not told where": nil} {
+		got := exportCmd(save, fixture.Now, Export{})().(exportedMsg)
+		if got.err == nil || !strings.Contains(got.err.Error(), want) {
+			t.Errorf("got %v, want %q", got.err, want)
+		}
+	}
+}
 
 func TestJSONEscapesWhatATerminalWouldObey(t *testing.T) {
 	const hostile = "\x1b[2J\u009b2Jé\x7f"

@@ -348,7 +348,7 @@ func (f form) notes() (notes []string) {
 	}
 	switch {
 	case o != nil && o.ExpiresAt.IsZero():
-		notes = append(notes, "! the kill switch holds every loop until it is lifted, whatever is ordered here")
+		notes = append(notes, "! the kill switch holds every loop, whatever is ordered here; governor resume --all lifts it")
 	case f.kind == actuators.Resume && o == nil && l.Decision.State != control.Frozen && l.Decision.State != control.Override:
 		notes = append(notes, "! nobody has frozen or overridden this loop: there is nothing to resume")
 	case f.kind != actuators.Resume && o != nil:
