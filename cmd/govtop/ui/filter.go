@@ -39,10 +39,12 @@ func (f Filter) String() string { return f.text }
 
 // Match reports whether the filter chooses the loop. It sees what the overview says of it in words: name, mode, and
 // state.
-func (f Filter) Match(l api.Loop) bool {
+func (f Filter) Match(l api.Loop) bool { return f.match(name(l), &l) }
+
+func (f Filter) match(name string, l *api.Loop) bool {
 	if f.pattern == nil {
 		return true
 	}
 	w := wordOf(l.Decision.State)
-	return f.pattern.MatchString(name(l)+" "+string(l.Mode)+" "+w.glyph+" "+w.word) != f.inverse
+	return f.pattern.MatchString(name+" "+string(l.Mode)+" "+w.glyph+" "+w.word) != f.inverse
 }

@@ -3,49 +3,95 @@ package ui
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/control"
 )
 
-// header says who answers and whether what it depends on is well. It grows by a line for everything that is not.
+// header says who answers and whether what it depends on is well. It grows by a line for everything that is not, but
+// leaves most of the terminal to the loops.
 func header(m *Model, w int) []string {
 	link, linkTone := m.link.word(m)
-	first := []string{bold.Render("govtop " + m.version), paint(linkTone, link), m.address}
-	if m.data != nil {
-		first = append(first, leadership(m.data.Status))
+	first := []string{bold.Render("govtop " + m.version), paint(linkTone, link)}
+	if m.options.ReadOnly {
+		first = append(first, paint(manual, "read-only"))
+	}
+	first = append(first, m.address)
+	f := m.fleet()
+	if f != nil {
+		first = append(first, leadership(f.Status))
 	}
 	lines := []string{spread(w, "  ", first...)}
-	if m.data == nil {
+	if f == nil {
 		return lines
 	}
 
-	s := m.data.Status
-	if as := asOf(m.data.Loops); !as.IsZero() {
-		clock := as.UTC().Format("15:04:05 UTC")
+	s := f.Status
+	if !f.asOf.IsZero() {
+		clock := f.asOf.UTC().Format("15:04:05 UTC")
 		if room := w - width(lines[0]) - width(clock); room >= 2 {
 			lines[0] += strings.Repeat(" ", room) + paint(dim, clock)
 		}
 	}
 	lines = append(lines,
 		spread(w, "  ", dependency("prom", s.Prometheus), dependency("consul", s.Consul), configured(s), governor(s)),
-		counts(m.data.Loops, w))
-	for _, t := range troubles(s) {
-		for _, line := range wrap(t, w, 2) { // the cause stands at the end of an error
-			lines = append(lines, paint(alarm, line))
-		}
+		counts(f, w))
+	if s.Freeze != nil {
+		lines = append(lines, paint(manual, clip(frozenText(*s.Freeze), w)))
 	}
+	var bad []string
 	if m.link.err != nil {
 		err := m.link.err
 		if u, ok := errors.AsType[*api.UnreachableError](err); ok {
 			err = u.Err // the address stands above
 		}
-		lines = append(lines, paint(alarm, clip("! "+Clean(err.Error()), w)))
+		bad = append(bad, clip("! "+Clean(err.Error()), w))
+	}
+	for _, t := range append(troubles(s), misfit(m.version, s.Version)) {
+		bad = append(bad, wrap(t, w, 2)...) // the cause stands at the end of an error
+	}
+	bad = filled(bad)
+	if room := max(m.height/4, 2); len(bad) > room {
+		more := len(bad) - room + 1
+		bad = append(bad[:room-1], fmt.Sprintf("! %d more lines of trouble: h for health", more))
+	}
+	for _, line := range bad {
+		lines = append(lines, paint(alarm, line))
 	}
 	return lines
+}
+
+// frozenText says who has pulled the kill switch, and why.
+func frozenText(o actuators.Order) string {
+	return join(": ", "* FROZEN everywhere by "+o.Actor, o.Reason)
+}
+
+// misfit warns of a govtop that was not made for the governor: a release of another major or minor version. Builds
+// without a number fit everything.
+func misfit(ours, theirs string) string {
+	a, b := release(ours), release(theirs)
+	if a == "" || b == "" || a == b {
+		return ""
+	}
+	return fmt.Sprintf("! govtop %s does not fit governor %s and may leave things out: use the one that came with it",
+		ours, theirs)
+}
+
+// release returns the major.minor of a version, "" where it has none.
+func release(version string) string {
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	if len(parts) < 2 {
+		return ""
+	}
+	for _, p := range parts[:2] {
+		if _, err := strconv.Atoi(p); err != nil {
+			return ""
+		}
+	}
+	return parts[0] + "." + parts[1]
 }
 
 func leadership(s api.Status) string {
@@ -107,22 +153,12 @@ func governor(s api.Status) string {
 }
 
 // counts says how many loops are in which state, what needs a person first.
-func counts(loops []api.Loop, w int) string {
-	by := map[control.State]int{}
-	for _, l := range loops {
-		by[l.Decision.State]++
-	}
-	order := slices.Clone(states)
-	for _, l := range loops {
-		if !slices.Contains(order, l.Decision.State) {
-			order = append(order, l.Decision.State)
-		}
-	}
-	segments := []string{fmt.Sprintf("%d %s", len(loops), plural(len(loops), "loop"))}
-	for _, s := range order {
-		if by[s] > 0 {
+func counts(f *fleet, w int) string {
+	segments := []string{fmt.Sprintf("%d %s", len(f.Loops), plural(len(f.Loops), "loop"))}
+	for _, s := range append(f.strange(), states...) {
+		if n := f.counts[s]; n > 0 {
 			word := wordOf(s)
-			segments = append(segments, paint(word.tone, fmt.Sprintf("%d %s", by[s], strings.ToLower(word.word))))
+			segments = append(segments, paint(word.tone, fmt.Sprintf("%d %s", n, strings.ToLower(word.word))))
 		}
 	}
 	return spread(w, "  ", segments...)
@@ -133,15 +169,4 @@ func plural(n int, word string) string {
 		return word
 	}
 	return word + "s"
-}
-
-// asOf is when the newest decision was made: it stands still when nothing is decided, and then says so.
-func asOf(loops []api.Loop) time.Time {
-	var newest time.Time
-	for _, l := range loops {
-		if l.Decision.At.After(newest) {
-			newest = l.Decision.At
-		}
-	}
-	return newest
 }

@@ -1,95 +1,288 @@
 package ui
 
 import (
+	"slices"
 	"strings"
 
 	"charm.land/bubbles/v2/key"
 	tea "charm.land/bubbletea/v2"
+
+	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// command is one thing that a key does. The list of commands is the only way from a key to an action, and footer and
-// help screen are printed from it: a key that works is a key that is explained.
+// command is one thing that a key does somewhere. The list of commands is the only way from a key to an action, and
+// footer and help are printed from it: a key that works is a key that is explained.
 type command struct {
 	key.Binding
+	group  string // under which the help tells of it
+	on     place  // where the key works
+	when   when
+	acts   bool   // it reaches outside of the screen: read-only goes without it
 	footer string // how the footer tells of it; "": not at all
+	spare  int    // of a footer that is too long the highest leave first
 	do     func(m *Model) tea.Cmd
 }
 
+// The groups of the help, in their order.
+var groups = []string{"Moving about", "Looking", "Time", "Acting", "While typing", "govtop"}
+
 // commands is the key map.
-func commands() []command {
-	bind := func(keys, footer, does string, do func(m *Model) tea.Cmd) command {
+func (m *Model) commands() []command {
+	var all []command
+	group := ""
+	bind := func(keys string, on place, when when, does string, do func(m *Model) tea.Cmd) *command {
 		names := strings.Fields(keys)
-		return command{key.NewBinding(key.WithKeys(names...), key.WithHelp(strings.Join(names, ", "), does)), footer, do}
-	}
-	move := func(delta func(m *Model) int) func(m *Model) tea.Cmd {
-		return func(m *Model) tea.Cmd {
-			switch {
-			case m.help:
-				m.helpTop = min(max(m.helpTop+delta(m), 0), max(len(help(m.width))-(m.height-1), 0))
-			case m.data != nil:
-				m.overview.move(m.data.Loops, delta(m), m.tableLines())
-			}
-			return nil
+		if keys == " " {
+			names = []string{"space"}
 		}
+		all = append(all, command{
+			Binding: key.NewBinding(key.WithKeys(names...), key.WithHelp(strings.Join(names, ", "), does)),
+			group:   group, on: on, when: when, do: do,
+		})
+		return &all[len(all)-1]
 	}
-	return []command{
-		bind("up k", "", "the loop above", move(func(*Model) int { return -1 })),
-		bind("down j", "up/down", "the loop below", move(func(*Model) int { return 1 })),
-		bind("pgup ctrl+b", "", "a page up", move(func(m *Model) int { return -m.page() })),
-		bind("pgdown ctrl+f", "", "a page down", move(func(m *Model) int { return m.page() })),
-		bind("home g", "", "the first loop", move(func(*Model) int { return -most })),
-		bind("end G", "", "the last loop", move(func(*Model) int { return most })),
-		bind("?", "? help", "this help, and back", func(m *Model) tea.Cmd { m.show(!m.help); return nil }),
-		bind("esc", "", "back to the loops", func(m *Model) tea.Cmd { m.show(false); return nil }),
-		bind("ctrl+z", "", "suspend govtop; fg brings it back", func(*Model) tea.Cmd { return tea.Suspend }),
-		bind("q ctrl+c", "q quit", "quit", func(*Model) tea.Cmd { return tea.Quit }),
+	// A command that only changes what is shown has nothing to return.
+	view := func(do func(m *Model)) func(*Model) tea.Cmd {
+		return func(m *Model) tea.Cmd { do(m); return nil }
 	}
+	move := func(delta func(m *Model) int) func(*Model) tea.Cmd {
+		return view(func(m *Model) { m.move(delta(m)) })
+	}
+	const lists = onData | onHelp
+	const away = inPause | inPast
+
+	group = groups[0]
+	bind("up k", lists, always, "up: a loop, an entry, a line", move(func(*Model) int { return -1 }))
+	bind("down j", lists, always, "down", move(func(*Model) int { return 1 }))
+	bind("pgup ctrl+b", lists, always, "a page up", move(func(m *Model) int { return -m.page() }))
+	bind("pgdown ctrl+f", lists, always, "a page down", move(func(m *Model) int { return m.page() }))
+	bind("home g", lists, always, "to the first", move(func(*Model) int { return -most }))
+	bind("G", lists, always, "to the last", move(func(*Model) int { return most }))
+	bind("end", onData, inPresent, "to the last", move(func(*Model) int { return most }))
+	bind("end", onHelp, always, "to the last", move(func(*Model) int { return most }))
+	bind("enter", onLoops, always, "the loop in detail", view(func(m *Model) { m.open(onLoop) })).foot("enter detail", 2)
+	bind("enter", onDecisions, always, "the loop of the entry", view((*Model).openEntry)).foot("enter loop", 2)
+	bind("a", onLoops, always, "what was decided, for all loops", view(func(m *Model) { m.openDecisions("") })).
+		foot("a decisions", 5)
+	bind("a", onLoop, always, "what was decided, for this loop", view(func(m *Model) { m.openDecisions(m.called()) })).
+		foot("a decisions", 3)
+	bind("a", onDecisions, always, "one loop, or all", view(func(m *Model) {
+		if m.decisions.loop == "" {
+			m.openDecisions(m.called())
+		} else {
+			m.openDecisions("")
+		}
+	})).foot("a one/all", 3)
+	bind("h", onLoops|onLoop|onDecisions, always, "health: the governor, and what it depends on",
+		view(func(m *Model) { m.healthTop = 0; m.open(onHealth) })).foot("h health", 6)
+	bind("h", onHealth, always, "back", view((*Model).back))
+	bind("esc", onLoop|onDecisions|onHealth, inPresent, "back", view((*Model).back)).foot("esc back", 1)
+	bind("esc", onHelp, always, "back", view((*Model).closeHelp)).foot("esc back", 1)
+	bind("esc", onData, away, "back to now", view((*Model).present)).foot("esc now", 0)
+
+	group = groups[1]
+	bind("/", onLoops, always, "filter the loops: a regular expression for name, mode and state; ! for all others",
+		view((*Model).typeFilter)).foot("/ filter", 1)
+	bind("esc", onLoops, inPresent, "clear the filter", view(func(m *Model) { m.filter(Filter{}) }))
+	bind("s", onLoops, always, "sort by the next: burn, name, state, ratio, value", view(func(m *Model) {
+		m.overview.show((m.overview.order+1)%len(orders), false, m.overview.filter)
+	})).foot("s sort", 3)
+	bind("S", onLoops, always, "sort the other way round", view(func(m *Model) {
+		m.overview.show(m.overview.order, !m.overview.reverse, m.overview.filter)
+	}))
+	bind("-", onData, always, "zoom out: charts and steps of 1m, 5m, 15m, 1h", view(func(m *Model) { m.zoomBy(1) }))
+	bind("= +", onData, always, "zoom in", view(func(m *Model) { m.zoomBy(-1) }))
+	bind("/", onHelp, always, "search the help", view((*Model).typeSearch)).foot("/ search", 1)
+
+	group = groups[2]
+	bind(" ", onData, inPresent, "pause: the screen stands, data keeps coming", view((*Model).pause)).
+		foot("space pause", 4)
+	bind(" ", onData, away, "back to now", view((*Model).present))
+	bind("[", onData, always, "rewind, within the hour that the governor remembers",
+		view(func(m *Model) { m.rewind(-1) })).foot("[ ] rewind", 4)
+	bind("]", onData, always, "forward, up to now", view(func(m *Model) { m.rewind(1) }))
+	bind("end", onData, away, "back to now", view((*Model).present))
+
+	group = groups[3]
+	order := func(kind actuators.OrderKind) func(*Model) tea.Cmd {
+		return view(func(m *Model) { m.openForm(kind) })
+	}
+	bind("f", onLoops|onLoop, always, "freeze the loop: its value stays, until you resume it or the time is up",
+		order(actuators.Freeze)).act().foot("f freeze", 2)
+	bind("r", onLoops|onLoop, always, "resume the loop", order(actuators.Resume)).act().foot("r resume", 2)
+	bind("o", onLoops|onLoop, always, "override the loop: set its value yourself", order(actuators.Override)).act().
+		foot("o override", 2)
+	bind("e", onData, always, "export what the screen shows, as JSON", (*Model).export).act().foot("e export", 7)
+
+	group = groups[4]
+	bind("enter", inFilter, always, "keep the filter", view((*Model).keepTyped)).foot("enter keep", 0)
+	bind("esc", inFilter, always, "clear the filter", view((*Model).clearTyped)).foot("esc clear", 0)
+	bind("enter", inSearch, always, "keep the search", view((*Model).keepTyped)).foot("enter keep", 0)
+	bind("esc", inSearch, always, "show all of the help", view((*Model).clearTyped)).foot("esc clear", 0)
+
+	group = groups[5]
+	bind("?", onData, always, "this help", view(func(m *Model) { m.helpTop, m.search = 0, ""; m.open(onHelp) })).
+		foot("? help", 0)
+	bind("?", onHelp, always, "back", view((*Model).closeHelp))
+	bind("ctrl+z", everywhere, always, "suspend govtop; fg brings it back", func(*Model) tea.Cmd { return tea.Suspend })
+	bind("q", lists, always, "quit", func(*Model) tea.Cmd { return tea.Quit }).foot("q quit", 0)
+	bind("ctrl+c", everywhere, always, "quit", func(*Model) tea.Cmd { return tea.Quit })
+
+	if m.options.ReadOnly {
+		all = slices.DeleteFunc(all, func(c command) bool { return c.acts })
+	}
+	return all
 }
+
+func (c *command) foot(text string, spare int) *command { c.footer, c.spare = text, spare; return c }
+
+func (c *command) act() *command { c.acts = true; return c }
 
 // most is further than any list goes.
 const most = 1 << 30
 
-// page is how far a page key moves: in the help a screen of it.
-func (m *Model) page() int {
-	if m.help {
-		return m.height - 1
-	}
-	return m.tableLines()
+// bound returns what keys do here and now.
+func (m *Model) bound() []command {
+	on, when := m.context(), m.when()
+	return slices.DeleteFunc(m.commands(), func(c command) bool { return c.on&on == 0 || c.when&when == 0 })
 }
 
-// show opens the help at its top, or closes it.
-func (m *Model) show(help bool) { m.help, m.helpTop = help, 0 }
-
-// press does what the key map says about a key; other keys do nothing.
+// press does what the key map says about a key. Where text is typed the other keys are text; elsewhere they do nothing.
 func (m *Model) press(k tea.KeyPressMsg) tea.Cmd {
-	for _, c := range commands() {
+	m.notice = notice{}
+	for _, c := range m.bound() {
 		if key.Matches(k, c.Binding) {
 			return c.do(m)
 		}
 	}
+	switch {
+	case m.form != nil:
+		return m.fillIn(k)
+	case m.prompt.in != 0:
+		m.prompt.line, _ = m.prompt.line.update(k)
+		m.typed()
+	}
 	return nil
 }
 
-func footer(w int) string {
-	segments := []string{}
-	for _, c := range commands() {
-		if c.footer != "" {
-			segments = append(segments, c.footer)
-		}
+// paste is text for whatever is being typed. Elsewhere it is dropped: a text is no row of commands.
+func (m *Model) paste(text string) {
+	switch {
+	case m.form != nil:
+		f := m.form.paste(text)
+		m.form = &f
+	case m.prompt.in != 0:
+		m.prompt.line = m.prompt.line.insert(text)
+		m.typed()
 	}
-	return paint(dim, spread(w, "   ", segments...))
 }
 
-// help is the help screen: the key map, then how to read the states.
-func help(w int) []string {
-	lines := []string{bold.Render("Keys")}
-	for _, c := range commands() {
-		lines = append(lines, clip("  "+left(c.Help().Key, 16)+c.Help().Desc, w))
+// move moves the cursor, or what a screen shows.
+func (m *Model) move(delta int) {
+	w, h := m.width, m.height-len(m.top(m.width))-len(m.bottom(m.width))
+	switch m.screen() {
+	case onHelp:
+		m.helpTop = min(max(m.helpTop+delta, 0), max(len(m.help(w))-m.helpRoom(), 0))
+	case onHealth:
+		if m.fleet() != nil {
+			m.healthTop = min(max(m.healthTop+delta, 0), m.healthView().most(w, h))
+		}
+	case onDecisions:
+		if m.fleet() != nil {
+			m.decisions.move(delta, w, h)
+		}
+	default:
+		m.overview.move(delta, m.divide().rows)
 	}
-	lines = append(lines, "", bold.Render("States"))
-	for _, s := range states {
-		word := wordOf(s)
-		lines = append(lines, clip("  "+paint(word.tone, left(word.glyph+" "+word.word, 16))+word.means, w))
+}
+
+// page is how far a page key moves.
+func (m *Model) page() int {
+	switch m.screen() {
+	case onHelp:
+		return m.helpRoom()
+	case onLoops, onLoop:
+		return m.divide().rows
 	}
-	return lines
+	return max(m.height-8, 1)
+}
+
+// called returns the name of the loop under the cursor, "" where there is none.
+func (m *Model) called() string {
+	if l, ok := m.overview.current(); ok {
+		return name(l)
+	}
+	return ""
+}
+
+func (m *Model) openDecisions(loop string) {
+	m.decisions = decisionsView{loop: loop}
+	m.open(onDecisions)
+}
+
+// openEntry goes to the loop that the selected decision is about.
+func (m *Model) openEntry() {
+	e, ok := m.decisions.current()
+	switch {
+	case !ok:
+	case m.overview.find(e.loop):
+		m.open(onLoop)
+	default:
+		m.say(warning, e.about()+": not one of the loops in the overview")
+	}
+}
+
+func (m *Model) zoomBy(n int) { m.zoom = min(max(m.zoom+n, 0), len(zooms)-1) }
+
+// filter changes what the overview shows.
+func (m *Model) filter(f Filter) { m.overview.show(m.overview.order, m.overview.reverse, f) }
+
+func (m *Model) typeFilter() {
+	m.prompt = prompt{in: inFilter, line: newLine(m.overview.filter.String())}
+}
+
+func (m *Model) typeSearch() { m.prompt = prompt{in: inSearch, line: newLine(m.search)} }
+
+// typed applies what has been typed so far. A filter that is not complete yet leaves the last good one in force.
+func (m *Model) typed() {
+	text := m.prompt.line.text()
+	if m.prompt.in == inSearch {
+		m.search, m.helpTop = text, 0
+		return
+	}
+	f, err := ParseFilter(text)
+	if m.prompt.err = err; err == nil {
+		m.filter(f)
+	}
+}
+
+func (m *Model) keepTyped() { m.prompt = prompt{} }
+
+func (m *Model) clearTyped() {
+	m.prompt.line = line{}
+	m.typed()
+	m.prompt = prompt{}
+}
+
+// footer names the keys that work here, as many as fit: those that are easily found elsewhere leave first.
+func (m *Model) footer(w int) string {
+	keys := slices.DeleteFunc(m.bound(), func(c command) bool { return c.footer == "" })
+	for {
+		var segments []string
+		last := 0
+		for _, c := range keys {
+			segments = append(segments, c.footer)
+			last = max(last, c.spare)
+		}
+		text := strings.Join(segments, "  ")
+		if width(text) <= w || last == 0 {
+			return paint(dim, clip(text, w))
+		}
+		for i := len(keys) - 1; i >= 0; i-- {
+			if keys[i].spare == last {
+				keys = slices.Delete(keys, i, i+1)
+				break
+			}
+		}
+	}
 }

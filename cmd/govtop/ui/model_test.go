@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"go/build"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,48 +50,96 @@ func TestFrameFitsEverySize(t *testing.T) {
 	})
 }
 
-func TestEveryKeyIsExplainedOnce(t *testing.T) {
-	onHelp := strings.Join(help(200), "\n")
-	seen := map[string]string{}
-	for _, c := range commands() {
-		if c.Help().Desc == "" || !strings.Contains(onHelp, c.Help().Desc) {
-			t.Errorf("the help screen does not explain %v", c.Keys())
+// contexts are all places where a key can be pressed, at all moments, with and without read-only.
+func contexts(t *testing.T) map[string]Model {
+	t.Helper()
+	all := map[string]Model{}
+	for _, readOnly := range []bool{false, true} {
+		for at, keys := range map[string][]string{"present": {}, "pause": {"space"}, "past": {"["}} {
+			for where, more := range map[string][]string{
+				"loops": {}, "detail": {"enter"}, "decisions": {"a"}, "health": {"h"}, "help": {"?"},
+				"filter": {"/"}, "search": {"?", "/"}, "form": {"f"},
+			} {
+				if readOnly && at != "present" || where == "form" && (readOnly || at != "present") {
+					continue
+				}
+				m := screen(80, 24)
+				m.options.ReadOnly = readOnly
+				m = after(m, append([]tea.Msg{mixed()}, press(append(slices.Clone(keys), more...)...)...)...)
+				want := map[string]place{"loops": onLoops, "detail": onLoop, "decisions": onDecisions, "health": onHealth,
+					"help": onHelp, "filter": inFilter, "search": inSearch, "form": inForm}[where]
+				if m.context() != want {
+					t.Fatalf("%s, %s: the keys lead to %v", where, at, m.context())
+				}
+				all[fmt.Sprintf("%s, %s, read-only %v", where, at, readOnly)] = m
+			}
 		}
-		for _, k := range c.Keys() {
-			if other, ok := seen[k]; ok {
-				t.Errorf("key %s does two things: %s, and %s", k, other, c.Help().Desc)
+	}
+	return all
+}
+
+// TestEveryKeyIsExplainedOnce: in every context a key does one thing, and the help says which.
+func TestEveryKeyIsExplainedOnce(t *testing.T) {
+	used := map[string]bool{}
+	for context, m := range contexts(t) {
+		onHelp := strings.Join(m.help(1000), "\n")
+		seen := map[string]string{}
+		for _, c := range m.bound() {
+			used[c.Help().Key+c.Help().Desc] = true
+			if c.Help().Desc == "" || !strings.Contains(onHelp, c.Help().Desc) {
+				t.Errorf("%s: the help screen does not explain %v", context, c.Keys())
 			}
-			seen[k] = c.Help().Desc
-			if !strings.Contains(c.Help().Key, k) {
-				t.Errorf("the help screen does not name the key %s", k)
+			if !slices.Contains(groups, c.group) {
+				t.Errorf("the help has no heading for %v", c.Keys())
 			}
+			for _, k := range c.Keys() {
+				if other, ok := seen[k]; ok {
+					t.Errorf("%s: key %s does two things: %s, and %s", context, k, other, c.Help().Desc)
+				}
+				seen[k] = c.Help().Desc
+				if !strings.Contains(c.Help().Key, k) {
+					t.Errorf("the help screen does not name the key %s", k)
+				}
+			}
+		}
+	}
+	m := screen(80, 24)
+	for _, c := range m.commands() {
+		if !used[c.Help().Key+c.Help().Desc] {
+			t.Errorf("%v works nowhere", c.Keys())
 		}
 	}
 }
 
-// TestUndocumentedKeysDoNothing presses every printable key and the control keys that the key map does not name.
+// TestUndocumentedKeysDoNothing presses, in every context, every printable key and the control keys that the key map
+// does not name there. Where text is typed, they are text.
 func TestUndocumentedKeysDoNothing(t *testing.T) {
-	documented := map[string]bool{}
-	for _, c := range commands() {
-		for _, k := range c.Keys() {
-			documented[k] = true
-		}
-	}
-	before := screen(80, 24, mixed())
-	var keys []string
-	for r := '!'; r <= '~'; r++ {
-		keys = append(keys, string(r))
-	}
-	for r := 'a'; r <= 'z'; r++ {
-		keys = append(keys, "ctrl+"+string(r))
-	}
-	for _, k := range keys {
-		if documented[k] {
+	for context, before := range contexts(t) {
+		if before.context()&(inFilter|inSearch|inForm) != 0 {
 			continue
 		}
-		next, cmd := before.Update(press(k)[0])
-		if cmd != nil || frame(next.(Model)) != frame(before) {
-			t.Errorf("key %s does something, but the help screen does not say so", k)
+		documented := map[string]bool{}
+		for _, c := range before.bound() {
+			for _, k := range c.Keys() {
+				documented[k] = true
+			}
+		}
+		var keys []string
+		for r := '!'; r <= '~'; r++ {
+			keys = append(keys, string(r))
+		}
+		for r := 'a'; r <= 'z'; r++ {
+			keys = append(keys, "ctrl+"+string(r))
+		}
+		was := frame(before)
+		for _, k := range append(keys, "tab", "space", "end", "enter", "esc") {
+			if documented[k] {
+				continue
+			}
+			next, _ := before.Update(press(k)[0])
+			if frame(next.(Model)) != was {
+				t.Errorf("%s: key %s does something, but the help screen does not say so", context, k)
+			}
 		}
 	}
 }
@@ -109,8 +158,8 @@ func TestQuitKeys(t *testing.T) {
 
 // TestSelectionFollowsItsLoop: the line under the cursor is a loop, not a number; it stays when others come and go.
 func TestSelectionFollowsItsLoop(t *testing.T) {
-	m := screen(80, 24, append([]tea.Msg{mixed()}, press("j", "j", "j", "j")...)...)
-	selected := func() string { return m.data.Loops[m.overview.index].Service }
+	m := screen(80, 24, append([]tea.Msg{mixed()}, press("s", "g", "j", "j", "j", "j")...)...) // sorted by name
+	selected := func() string { return m.overview.of.Loops[m.overview.rows[m.overview.index]].Service }
 	if selected() != "checkout" {
 		t.Fatalf("four down from the top is %s", selected())
 	}
@@ -121,6 +170,9 @@ func TestSelectionFollowsItsLoop(t *testing.T) {
 	gone := changed(func(s *api.Snapshot) { s.Loops = s.Loops[:2] })
 	if m = after(m, gone); selected() != "batch" {
 		t.Errorf("with the selected loop gone the selection went to %s, not to the last loop", selected())
+	}
+	if m = after(m, mixed()); selected() != "checkout" {
+		t.Errorf("the selection does not return with its loop, it is on %s", selected())
 	}
 	empty := changed(func(s *api.Snapshot) { s.Loops = nil })
 	m = after(m, empty)
@@ -146,7 +198,7 @@ func TestLongListsScroll(t *testing.T) {
 		t.Errorf("home does not show the first of 500 loops:\n%s", got)
 	}
 	m = after(m, press("home", "pgdown", "pgdown", "up")...)
-	if got, want := m.overview.index, 2*m.tableLines()-1; got != want {
+	if got, want := m.overview.index, 2*m.divide().rows-1; got != want {
 		t.Errorf("two pages down and one line up is loop %d, want %d", got, want)
 	}
 }
@@ -203,7 +255,7 @@ func TestReconnectGoesOnWhereItWas(t *testing.T) {
 	stray := mixed()
 	stray.feed = &feed{}
 	stray.events[0].Snapshot.Loops = nil
-	if m = after(m, stray, endedMsg{feed: stray.feed, err: errUnreachable}); len(m.data.Loops) != 10 || m.link.err != nil {
+	if m = after(m, stray, endedMsg{feed: stray.feed, err: errUnreachable}); len(m.live.Loops) != 10 || m.link.err != nil {
 		t.Error("a connection that was given up is still listened to")
 	}
 }
@@ -298,7 +350,7 @@ func TestSparkline(t *testing.T) {
 
 func TestLoopWithoutNewDecisionsLooksOld(t *testing.T) {
 	stuck := changed(func(s *api.Snapshot) { s.Loops[3].Decision.At = fixture.Now.Add(-95 * time.Second) })
-	if got := frame(screen(80, 24, stuck)); !strings.Contains(got, "= STEADY 1m old") {
+	if got := frame(screen(80, 24, append([]tea.Msg{stuck}, press("s", "g")...)...)); !strings.Contains(got, "= STEADY 1m old") {
 		t.Errorf("a loop whose last decision is 95s old looks fresh:\n%s", got)
 	}
 }
@@ -500,6 +552,23 @@ func (c *counting) Loops(context.Context) ([]api.Loop, error) { return fixture.L
 func (c *counting) History(context.Context, time.Duration, time.Duration) (api.History, error) {
 	c.asked.Add(1)
 	return fixture.History(), nil
+}
+
+func (c *counting) LoopHistory(
+	context.Context, string, control.Knob, time.Duration, time.Duration,
+) (api.LoopHistory, error) {
+	c.asked.Add(1)
+	return fixture.History().Loops[4], nil
+}
+
+func (c *counting) Decisions(context.Context, api.Query) (api.Decisions, error) {
+	c.asked.Add(1)
+	return api.Decisions{Decisions: fixture.Decisions()}, nil
+}
+
+func (c *counting) Audit(context.Context) (api.Audit, error) {
+	c.asked.Add(1)
+	return fixture.Audit(), nil
 }
 
 func (c *counting) Stream(ctx context.Context, after uint64, deliver func(api.Event) error) error {

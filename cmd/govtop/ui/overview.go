@@ -12,37 +12,82 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// overview is the table of loops. Its selection is a loop, not a line: it stays with the loop when others come and go.
+// overview is the table of loops: those that the filter chooses, sorted. Its selection is a loop, not a line: it stays
+// with the loop when others come and go, and returns with a loop that comes back.
 type overview struct {
-	selected string // name of the selected loop
-	index    int    // where it was last seen
-	top      int    // first line shown
+	order   int // index of orders
+	reverse bool
+	filter  Filter
+
+	of       *fleet // what rows was made of
+	rows     []int  // indices of of.Loops, as they stand on the screen
+	selected string // name of the loop that the user has chosen
+	index    int    // the row under the cursor
+	top      int    // first row on the screen
 }
 
-// settle finds the selected loop again after loops or the height of the table have changed.
-func (o *overview) settle(loops []api.Loop, lines int) {
-	i := slices.IndexFunc(loops, func(l api.Loop) bool { return name(l) == o.selected })
+// settle sorts again where the loops have changed, or how they are to be shown, and finds the selected loop.
+func (o *overview) settle(f *fleet, lines int) {
+	if o.of != f {
+		o.of, o.rows = f, arrange(f, orders[o.order], o.reverse, o.filter)
+	}
+	i := slices.IndexFunc(o.rows, func(row int) bool { return f.names[row] == o.selected })
 	if i < 0 {
-		i = min(o.index, len(loops)-1)
+		i = o.index // another loop has taken its place
 	}
-	o.choose(loops, max(i, 0), lines)
+	o.scroll(i, lines)
+	if o.selected == "" && len(o.rows) > 0 {
+		o.selected = f.names[o.rows[o.index]]
+	}
 }
 
-// move selects the loop delta lines away.
-func (o *overview) move(loops []api.Loop, delta, lines int) {
-	o.choose(loops, min(max(o.index+delta, 0), max(len(loops)-1, 0)), lines)
+// show changes how the loops are shown; settle then sees to it.
+func (o *overview) show(order int, reverse bool, filter Filter) {
+	o.order, o.reverse, o.filter, o.of = order, reverse, filter, nil
 }
 
-func (o *overview) choose(loops []api.Loop, i, lines int) {
-	if len(loops) == 0 {
-		*o = overview{selected: o.selected}
-		return
+// move selects the loop delta rows away.
+func (o *overview) move(delta, lines int) {
+	o.scroll(o.index+delta, lines)
+	if len(o.rows) > 0 {
+		o.selected = o.of.names[o.rows[o.index]]
 	}
-	o.index, o.selected = i, name(loops[i])
+}
+
+// find selects the loop of that name, and says whether it is among those that are shown.
+func (o *overview) find(name string) bool {
+	if o.of == nil || !slices.ContainsFunc(o.rows, func(row int) bool { return o.of.names[row] == name }) {
+		return false
+	}
+	o.selected = name
+	return true
+}
+
+// scroll puts the cursor on row i, or the nearest there is, and the row on the screen.
+func (o *overview) scroll(i, lines int) {
+	o.index = max(min(i, len(o.rows)-1), 0)
 	lines = max(lines, 1)
-	o.top = min(o.top, max(len(loops)-lines, 0))
-	o.top = min(o.top, i)
-	o.top = max(o.top, i-lines+1)
+	o.top = min(o.top, max(len(o.rows)-lines, 0))
+	o.top = min(o.top, o.index)
+	o.top = max(o.top, o.index-lines+1)
+}
+
+// current returns the loop under the cursor.
+func (o *overview) current() (l api.Loop, ok bool) {
+	if o.index >= len(o.rows) {
+		return l, false
+	}
+	return o.of.Loops[o.rows[o.index]], true
+}
+
+// title tells how many loops are shown, and in which order. What it says of the filter is up to the caller.
+func (o *overview) title(filter string) string {
+	by, arrow := orders[o.order], "v"
+	if by.falling == o.reverse {
+		arrow = "^"
+	}
+	return fmt.Sprintf("%s  sort:%s %s  filter:%s  %d/%d",
+		bold.Render("Loops"), by.name, arrow, filter, len(o.rows), len(o.of.Loops))
 }
 
 // column is one column of the table. Columns with a drop rank leave, lowest rank first, where the screen is narrow.
@@ -51,16 +96,17 @@ type column struct {
 	width int
 	right bool
 	drop  int // 0: never
+	means string
 	text  func(l api.Loop, now time.Time) string
 	tone  func(l api.Loop) tone
 	spark bool // the column shows the loop's sparkline
 }
 
 var columns = []column{
-	{title: "LOOP"},
-	{title: "MODE", width: 7, drop: 3,
+	{title: "LOOP", means: "service/knob"},
+	{title: "MODE", means: "observe, shadow, or ENFORCE: only that one touches the service", width: 7, drop: 4,
 		text: func(l api.Loop, _ time.Time) string { return modeText(l.Mode) }},
-	{title: "MEASURED", width: 8, right: true,
+	{title: "MEASURED", means: "mean latency of the admitted requests; of a shed threshold, the share of the protected requests refused", width: 8, right: true,
 		text: func(l api.Loop, _ time.Time) string { return measured(l) },
 		tone: func(l api.Loop) tone {
 			if known(l.Decision.Measured) && l.Decision.Measured > l.Decision.Setpoint {
@@ -68,9 +114,9 @@ var columns = []column{
 			}
 			return plain
 		}},
-	{title: "SETPT", width: 6, right: true,
+	{title: "SETPT", means: "the setpoint that the measurement is held to", width: 6, right: true,
 		text: func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) }},
-	{title: "BAD/SLO", width: 11, right: true, drop: 4,
+	{title: "BAD/SLO", means: "share of slow or failed requests, whichever is worse for its budget, and what the SLO allows", width: 10, right: true, drop: 5,
 		text: func(l api.Loop, _ time.Time) string {
 			bad, budget, _ := badRatio(l)
 			if text := percent(bad); text != unknown {
@@ -84,14 +130,22 @@ var columns = []column{
 			}
 			return plain
 		}},
-	{title: "VALUE", width: 8, right: true,
+	{title: "BURN5m/1h", means: "how fast the error budget burns, over five minutes and an hour: 1 uses it up just in time", width: 9, right: true, drop: 3,
+		text: func(l api.Loop, _ time.Time) string { return burnText(l) },
+		tone: func(l api.Loop) tone {
+			if l.Decision.Inputs.Burn5m > 1 {
+				return warning
+			}
+			return plain
+		}},
+	{title: "VALUE", means: "what governor wants in force: requests in flight per instance, requests per second, a share of the limit", width: 7, right: true,
 		text: func(l api.Loop, _ time.Time) string { return setTo(l, float64(l.Decision.Value)) }},
-	{title: "MIN..MAX", width: 12, drop: 2,
+	{title: "MIN..MAX", means: "the configured bounds of the value", width: 11, drop: 2,
 		text: func(l api.Loop, _ time.Time) string { return bounds(l) }},
-	{title: "STATE", width: 17,
+	{title: "STATE", means: "what the loop does, and for how long or from which value", width: 17,
 		text: stateText,
 		tone: func(l api.Loop) tone { return wordOf(l.Decision.State).tone }},
-	{title: "5m", width: sparkCells, drop: 1, spark: true},
+	{title: "5m", means: "the measurement of five minutes: half height is the setpoint, full height twice as much, a gap no measurement", width: sparkCells, drop: 1, spark: true},
 }
 
 const (
@@ -101,9 +155,9 @@ const (
 )
 
 // layout chooses the columns for a screen of w cells, the width of the first, and the gap between columns.
-func layout(w int, loops []api.Loop, sparks sparks) (chosen []column, gap int) {
+func layout(w int, f *fleet, sparks sparks) (chosen []column, gap int) {
 	chosen = slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return c.spark && sparks == nil })
-	if slices.ContainsFunc(loops, func(l api.Loop) bool { return l.Protect != "" }) {
+	if f.protect {
 		titled(chosen, "MEASURED").width += 2 // "crit 0.04%"
 	}
 	taken := func(gap int) (cells int) {
@@ -112,13 +166,10 @@ func layout(w int, loops []api.Loop, sparks sparks) (chosen []column, gap int) {
 		}
 		return cells + 1 // the marker
 	}
-	for rank := 1; rank <= 4 && w-taken(1) < loopWidthWanted; rank++ {
+	for rank := 1; rank <= 5 && w-taken(1) < loopWidthWanted; rank++ {
 		chosen = slices.DeleteFunc(chosen, func(c column) bool { return c.drop == rank })
 	}
-	longest := loopWidthLeast
-	for _, l := range loops {
-		longest = min(max(longest, width(name(l))), loopWidthMost)
-	}
+	longest := min(max(f.longest, loopWidthLeast), loopWidthMost)
 	gap = 1
 	if w-taken(2) >= longest {
 		gap = 2
@@ -150,31 +201,34 @@ func stateAndMode(l api.Loop, now time.Time) string {
 }
 
 // render draws the head of the table and at most lines loops. Without sparks (nil) there is no column for them.
-func (o *overview) render(loops []api.Loop, sparks sparks, now time.Time, w, lines int, stale bool) []string {
-	chosen, gap := layout(w, loops, sparks)
+func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool) []string {
+	chosen, gap := layout(w, o.of, sparks)
 	space := strings.Repeat(" ", gap)
 
 	row := []string{}
 	for _, c := range chosen {
 		row = append(row, c.cell(c.title))
 	}
-	if len(loops) > lines {
-		row[0] = chosen[0].cell(fmt.Sprintf("LOOP %d-%d/%d", o.top+1, min(o.top+lines, len(loops)), len(loops)))
+	if shown := len(o.rows); shown > lines {
+		row[0] = chosen[0].cell(fmt.Sprintf("LOOP %d-%d/%d", o.top+1, min(o.top+lines, shown), shown))
 	}
 	out := []string{clip(bold.Render(" "+strings.Join(row, space)), w)}
+	if len(o.rows) == 0 && len(o.of.Loops) > 0 {
+		out = append(out, paint(dim, clip("  no loop matches the filter", w)))
+	}
 
-	for i := o.top; i < len(loops) && i < o.top+lines; i++ {
-		l := loops[i]
+	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
+		l, called := o.of.Loops[o.rows[i]], o.of.names[o.rows[i]]
 		_, old := oldLoop(l, now)
 		grey := stale || old
 		marker := " "
-		if name(l) == o.selected {
+		if i == o.index {
 			marker = ">"
 		}
 		row = row[:0]
 		for _, c := range chosen {
 			if c.spark {
-				row = append(row, c.cell(sparks[name(l)].draw(now)))
+				row = append(row, c.cell(sparks[called].draw(now)))
 				continue
 			}
 			if c.text == nil {

@@ -99,3 +99,13 @@ func (s sparks) keep(loops []api.Loop) {
 		}
 	}
 }
+
+// clone returns sparklines that do not go on with these.
+func (s sparks) clone() sparks {
+	c := make(sparks, len(s))
+	for n, line := range s {
+		cells := *line
+		c[n] = &cells
+	}
+	return c
+}

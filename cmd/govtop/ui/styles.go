@@ -1,9 +1,16 @@
 package ui
 
-import "charm.land/lipgloss/v2"
+import (
+	"image/color"
+	"strings"
 
-// palette holds the styles of the screen. It uses the sixteen colours of the terminal's own theme, which its owner has
-// made readable on their background, dark or light; a terminal without colour still shows bold and faint.
+	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/colorprofile"
+)
+
+// palette holds the styles that frames are drawn with. It uses the sixteen colours of the terminal's own theme, which
+// its owner has made readable on their background, dark or light; a theme translates them. A terminal without colour
+// still shows bold, faint and reverse.
 var palette = map[tone]lipgloss.Style{
 	plain:   lipgloss.NewStyle(),
 	calm:    lipgloss.NewStyle().Foreground(lipgloss.Green),
@@ -13,6 +20,7 @@ var palette = map[tone]lipgloss.Style{
 	waiting: lipgloss.NewStyle().Foreground(lipgloss.Yellow),
 	manual:  lipgloss.NewStyle().Foreground(lipgloss.Magenta),
 	dim:     lipgloss.NewStyle().Faint(true),
+	loud:    lipgloss.NewStyle().Foreground(lipgloss.Yellow).Bold(true).Reverse(true),
 }
 
 // bold marks titles and the selected loop, beside the marker that says the same without it.
@@ -23,4 +31,84 @@ func paint(t tone, s string) string {
 		return s
 	}
 	return palette[t].Render(s)
+}
+
+// colours are those of the tones in one theme; a tone that is not there has none. To wait is coloured as a warning.
+type colours map[tone]color.Color
+
+// The colours for a dark and a light background each stand out from it by a contrast of at least 4.5.
+var (
+	onDark = colours{
+		calm: lipgloss.Color("#7ec98f"), moving: lipgloss.Color("#62c8e8"), warning: lipgloss.Color("#e8c15a"),
+		alarm: lipgloss.Color("#ff7b72"), manual: lipgloss.Color("#d2a8ff"), loud: lipgloss.Color("#ffd75f"),
+	}
+	onLight = colours{
+		calm: lipgloss.Color("#116329"), moving: lipgloss.Color("#0550ae"), warning: lipgloss.Color("#8a5300"),
+		alarm: lipgloss.Color("#b3131d"), manual: lipgloss.Color("#7c2fc4"), loud: lipgloss.Color("#8a5300"),
+	}
+	// Of sixteen colours yellow, cyan and often green are too light for a light background.
+	onLight16 = colours{
+		calm: lipgloss.Blue, moving: lipgloss.Blue, warning: lipgloss.Red, alarm: lipgloss.Red, manual: lipgloss.Magenta,
+		loud: lipgloss.Red,
+	}
+)
+
+// background is what is known of the terminal's.
+type background int
+
+const (
+	unasked background = iota
+	dark
+	light
+)
+
+// theme translates a frame from the palette to other colours. nil leaves it as it is.
+type theme struct{ *strings.Replacer }
+
+// newTheme returns the theme of a name on a terminal with that background and so many colours. The automatic one leaves
+// the colours to the terminal until it has told its background.
+func newTheme(name string, b background, profile colorprofile.Profile) theme {
+	switch name {
+	case "mono":
+		return translation(colours{})
+	case "dark":
+		b = dark
+	case "light":
+		b = light
+	}
+	few := profile != colorprofile.Unknown && profile < colorprofile.ANSI256
+	switch {
+	case b == light && few:
+		return translation(onLight16)
+	case b == light:
+		return translation(onLight)
+	case b == dark && !few:
+		return translation(onDark)
+	}
+	return theme{}
+}
+
+func translation(to colours) theme {
+	var pairs []string
+	for _, t := range []tone{calm, moving, warning, alarm, manual, loud} {
+		style := palette[t].UnsetForeground()
+		if c, ok := to[t]; ok {
+			style = style.Foreground(c)
+		}
+		pairs = append(pairs, opening(palette[t]), opening(style))
+	}
+	return theme{strings.NewReplacer(pairs...)}
+}
+
+// opening is the escape sequence that a style begins with.
+func opening(s lipgloss.Style) string {
+	start, _, _ := strings.Cut(s.Render("x"), "x")
+	return start
+}
+
+func (t theme) apply(frame string) string {
+	if t.Replacer == nil {
+		return frame
+	}
+	return t.Replace(frame)
 }

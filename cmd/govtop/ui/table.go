@@ -22,12 +22,15 @@ func WriteTable(w io.Writer, s Snapshot) error {
 	for _, t := range troubles(s.Status) {
 		line(t)
 	}
-	line(counts(s.Loops, wide))
+	f := newFleet(s)
+	line(counts(f, wide))
 	if len(s.Loops) > 0 {
 		line("")
 	}
 	table := overview{}
-	for i, row := range table.render(s.Loops, nil, now, wide, len(s.Loops), false) {
+	table.show(byName, false, Filter{})
+	table.settle(f, len(s.Loops))
+	for i, row := range table.render(nil, now, wide, len(s.Loops), false) {
 		if len(s.Loops) == 0 {
 			break
 		}

@@ -46,7 +46,8 @@ func after(m Model, messages ...tea.Msg) Model {
 
 func press(keys ...string) []tea.Msg {
 	special := map[string]rune{"up": tea.KeyUp, "down": tea.KeyDown, "end": tea.KeyEnd, "home": tea.KeyHome,
-		"pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "esc": tea.KeyEscape}
+		"enter": tea.KeyEnter, "space": tea.KeySpace,
+		"tab": tea.KeyTab, "backspace": tea.KeyBackspace, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "esc": tea.KeyEscape}
 	var messages []tea.Msg
 	for _, k := range keys {
 		if code, ok := special[k]; ok {

@@ -26,6 +26,7 @@ const (
 	waiting // the machine waits
 	manual  // a person did it
 	dim
+	loud // must not be missed: the screen does not show what is
 )
 
 // stateWord is how a state reads: a glyph, a word, and whether its age is worth telling.
@@ -199,6 +200,27 @@ func measured(l api.Loop) string {
 		text = fmt.Sprintf("%.4s %s", l.Protect, text)
 	}
 	return text
+}
+
+// burnText writes how fast the error budget has burnt over five minutes and over an hour, as multiples of what lasts: at
+// 1 the budget is used up just at the end of its period.
+func burnText(l api.Loop) string {
+	multiple := func(n control.Number) string {
+		switch {
+		case !known(n):
+			return unknown
+		case n >= 9999.5:
+			return ">9999"
+		case n >= 99.95:
+			return decimal(float64(n), 0)
+		}
+		return strconv.FormatFloat(float64(n), 'f', 1, 64)
+	}
+	in := l.Decision.Inputs
+	if !known(in.Burn5m) && !known(in.Burn1h) {
+		return unknown
+	}
+	return multiple(in.Burn5m) + "/" + multiple(in.Burn1h)
 }
 
 // setTo writes a value as what it means at the end of its range.

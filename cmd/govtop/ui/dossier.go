@@ -1,0 +1,181 @@
+package ui
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+const (
+	memory    = time.Hour        // as far back as charts and rewinding go; the daemon remembers no more
+	logLength = 200              // decisions in a log
+	askAgain  = 15 * time.Second // after a failure
+)
+
+// dossier is the past of one loop, or the log of all. It is asked for once, when the screen needs it; what is decided
+// afterwards comes with the stream.
+type dossier struct {
+	of      string      // service/knob; "": all loops
+	points  []api.Point // oldest first; none for all loops
+	records []api.Record
+	actions []actuators.Action
+	entries []logEntry // records and actions, newest first
+
+	loaded  bool // an answer has come
+	old     bool // there is more to know than what was asked for
+	busy    bool // a question is under way
+	err     error
+	retryAt time.Time
+}
+
+// toldMsg is the answer to the question for a dossier.
+type toldMsg struct {
+	of      string
+	at      time.Time
+	points  []api.Point
+	records []api.Record
+	actions []actuators.Action
+	err     error
+}
+
+// want says whether the dossier has to be asked for. Of one dossier one question is under way at a time.
+func (d *dossier) want(now time.Time) bool {
+	return !d.busy && (!d.loaded || d.old) && !now.Before(d.retryAt)
+}
+
+// ask asks for the dossier of a loop, or of all where the service is "".
+func (m *Model) ask(d *dossier, service string, knob control.Knob) tea.Cmd {
+	d.busy, d.old = true, false
+	of := d.of
+	ctx, source, clock := m.ctx, m.source, m.clock
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		defer cancel()
+		told := toldMsg{of: of}
+		var decided api.Decisions
+		var audit api.Audit
+		if service != "" {
+			var past api.LoopHistory
+			past, told.err = source.LoopHistory(ctx, service, knob, memory, 0)
+			told.points = past.Points
+		}
+		if told.err == nil {
+			decided, told.err = source.Decisions(ctx, api.Query{Last: logLength, Service: service, Knob: knob, Notable: true})
+			told.records = decided.Decisions
+		}
+		if told.err == nil {
+			audit, told.err = source.Audit(ctx)
+			told.actions = audit.Actions
+		}
+		if service != "" {
+			told.actions = slices.DeleteFunc(told.actions, func(a actuators.Action) bool {
+				return a.Service != "" && (a.Service != service || a.Knob != string(knob))
+			})
+		}
+		told.at = clock()
+		clean(&told.points)
+		clean(&told.records)
+		clean(&told.actions)
+		return told
+	}
+}
+
+// told takes over an answer, and keeps what the stream has told since it was asked for.
+func (d *dossier) told(t toldMsg) {
+	d.busy = false
+	if t.of != d.of {
+		return // another loop is on the screen by now
+	}
+	if d.err = t.err; t.err != nil {
+		d.retryAt, d.old = t.at.Add(askAgain), true
+		return
+	}
+	d.retryAt = time.Time{}
+	newest, seq := time.Time{}, uint64(0)
+	if n := len(t.points); n > 0 {
+		newest = t.points[n-1].At
+	}
+	if n := len(t.records); n > 0 {
+		seq = t.records[n-1].Seq
+	}
+	later := slices.DeleteFunc(slices.Clone(d.points), func(p api.Point) bool { return !p.At.After(newest) })
+	d.points = append(t.points, later...)
+	since := slices.DeleteFunc(slices.Clone(d.records), func(r api.Record) bool { return r.Seq <= seq })
+	d.records = append(t.records, since...)
+	d.actions, d.loaded = t.actions, true
+	d.bound()
+}
+
+// decided takes note of a decision that the stream tells of.
+func (d *dossier) decided(before, l api.Loop, seq uint64) {
+	if d.of != "" && d.of != name(l) {
+		return
+	}
+	if reordered(before.Order, l.Order) {
+		d.old = true // the audit says who did it
+	}
+	if d.of != "" {
+		d.points = append(d.points, api.Point{
+			At: l.Decision.At, Value: l.Decision.Value, Setpoint: l.Decision.Setpoint, Measured: l.Decision.Measured,
+			State: l.Decision.State, BadRatio: l.Decision.Inputs.BadRatio,
+		})
+	}
+	was, is := before.Decision, l.Decision
+	if was.State != is.State || (known(is.Value) && was.Value != is.Value) {
+		d.records = append(d.records, api.Record{Seq: seq, Decision: is})
+	}
+	d.bound()
+}
+
+// bound forgets what is too old, so that the dossier does not grow, and writes the entries anew.
+func (d *dossier) bound() {
+	if n := len(d.points); n > 0 {
+		since := d.points[n-1].At.Add(-memory)
+		d.points = d.points[slices.IndexFunc(d.points, func(p api.Point) bool { return !p.At.Before(since) }):]
+	}
+	d.records = d.records[max(len(d.records)-logLength, 0):]
+	d.entries = entriesOf(d.records, d.actions)
+}
+
+// reordered reports whether a person has ordered something else than before.
+func reordered(before, after *actuators.Order) bool {
+	if before == nil || after == nil {
+		return before != after
+	}
+	return *before != *after
+}
+
+// until returns the entries up to an instant, of entries that begin with the newest.
+func until(entries []logEntry, now time.Time) []logEntry {
+	i := slices.IndexFunc(entries, func(e logEntry) bool { return !e.at.After(now) })
+	if i < 0 {
+		return nil
+	}
+	return entries[i:]
+}
+
+// errands starts the questions that the screen needs an answer to.
+func (m *Model) errands() tea.Cmd {
+	if m.live == nil || m.link.err != nil {
+		return nil
+	}
+	var cmds []tea.Cmd
+	if l, ok := m.overview.current(); ok && m.showsLoop() {
+		if m.file.of != name(l) {
+			m.file = dossier{of: name(l), busy: m.file.busy}
+		}
+		if m.file.want(m.now) {
+			cmds = append(cmds, m.ask(&m.file, l.Service, l.Knob))
+		}
+	}
+	if m.screen() == onDecisions && m.decisions.loop == "" && m.log.want(m.now) {
+		cmds = append(cmds, m.ask(&m.log, "", ""))
+	}
+	return tea.Batch(append(cmds, m.travel())...)
+}

@@ -1,0 +1,64 @@
+package ui
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// fleet is the data of one moment, with what every frame needs of it: it is worked out once, when the data changes, so
+// that a frame costs what it shows, not what there is. It is never changed, only replaced.
+type fleet struct {
+	Snapshot
+	names   []string              // of the loops, in their order
+	counts  map[control.State]int // loops by state
+	asOf    time.Time             // when the newest decision was made: it stands still when nothing is decided
+	longest int                   // width of the longest name
+	protect bool                  // some loop protects a class of requests
+}
+
+func newFleet(s Snapshot) *fleet {
+	f := &fleet{Snapshot: s, names: make([]string, len(s.Loops)), counts: map[control.State]int{}}
+	for i := range s.Loops {
+		l := &s.Loops[i]
+		f.names[i] = name(*l)
+		f.longest = max(f.longest, width(f.names[i]))
+		f.counts[l.Decision.State]++
+		f.protect = f.protect || l.Protect != ""
+		if l.Decision.At.After(f.asOf) {
+			f.asOf = l.Decision.At
+		}
+	}
+	return f
+}
+
+// strange returns the states of loops that this program does not know, in the order of their names.
+func (f *fleet) strange() []control.State {
+	known := func(s control.State) bool { return slices.Contains(states, s) }
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.counts)), known)
+}
+
+// find returns the index of the loop of a service's knob, and whether there is one.
+func (s *Snapshot) find(service string, knob control.Knob) (int, bool) {
+	return slices.BinarySearchFunc(s.Loops, api.Loop{Service: service, Knob: knob}, func(a, b api.Loop) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
+	})
+}
+
+// decided replaces a loop by what it is after a decision, and returns what it was before. A loop that is not there has
+// been removed by a reload.
+func (s *Snapshot) decided(l api.Loop) (before api.Loop, ok bool) {
+	i, ok := s.find(l.Service, l.Knob)
+	if !ok {
+		return before, false
+	}
+	before, s.Loops[i] = s.Loops[i], l
+	if at := l.Decision.At; at.After(s.Status.Now) {
+		s.Status.Now = at // the daemon's clock, as far as is known
+	}
+	return before, true
+}

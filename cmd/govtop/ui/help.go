@@ -1,0 +1,120 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// helpEntry is one line of the help, under a heading.
+type helpEntry struct {
+	heading string
+	term    string
+	tone    tone
+	means   string
+}
+
+// helpEntries are all of them: the key map, then how to read the screen.
+func (m *Model) helpEntries() []helpEntry {
+	var all []helpEntry
+	commands := m.commands()
+	for _, g := range groups {
+		for _, c := range commands {
+			e := helpEntry{heading: g, term: c.Help().Key, means: c.Help().Desc + where(c)}
+			if c.group == g && !slices.Contains(all, e) {
+				all = append(all, e)
+			}
+		}
+	}
+	for _, s := range states {
+		w := wordOf(s)
+		all = append(all, helpEntry{"States", w.glyph + " " + w.word, w.tone, w.means})
+	}
+	for _, c := range columns {
+		all = append(all, helpEntry{heading: "Columns", term: c.title, means: c.means})
+	}
+	for _, o := range orders {
+		all = append(all, helpEntry{heading: "Sorting", term: o.name, means: o.means})
+	}
+	return all
+}
+
+// where says on which screens a key works, where it is not all that show data.
+func where(c command) string {
+	if c.on&inForm != 0 {
+		return ""
+	}
+	var names []string
+	for _, s := range []struct {
+		place
+		name string
+	}{{onLoops, "loops"}, {onLoop, "detail"}, {onDecisions, "decisions"}, {onHealth, "health"}, {onHelp, "help"}} {
+		if c.on&s.place != 0 {
+			names = append(names, s.name)
+		}
+	}
+	if len(names) == 0 || c.on&onData == onData {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
+}
+
+// help is the text of the help screen, of which a search leaves the lines that contain its words.
+func (m *Model) help(w int) []string {
+	var lines []string
+	heading := ""
+	for _, e := range m.helpEntries() {
+		text := strings.ToLower(e.heading + " " + e.term + " " + e.means)
+		if !containsAll(text, strings.Fields(strings.ToLower(m.search))) {
+			continue
+		}
+		if e.heading != heading {
+			if heading = e.heading; len(lines) > 0 {
+				lines = append(lines, "")
+			}
+			lines = append(lines, bold.Render(e.heading))
+		}
+		const termCells = 15
+		for i, line := range wrap(e.means, w-termCells-4, 3) {
+			term := strings.Repeat(" ", termCells)
+			if i == 0 {
+				term = paint(e.tone, left(e.term, termCells))
+			}
+			lines = append(lines, clip("  "+term+" "+line, w))
+		}
+	}
+	if len(lines) == 0 {
+		lines = append(lines, paint(dim, "nothing in the help is about that"))
+	}
+	return lines
+}
+
+func containsAll(text string, words []string) bool {
+	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
+}
+
+// helpRoom is how many lines of the help are on the screen.
+func (m *Model) helpRoom() int { return max(m.height-2, 1) }
+
+// helpScreen takes the whole screen. Where that is too low, the title says what is shown of how much.
+func (m *Model) helpScreen(w, h int) []string {
+	all, room := indent(m.help(w-2)), m.helpRoom()
+	top := min(m.helpTop, max(len(all)-room, 0))
+	title := bold.Render("Help")
+	switch {
+	case m.prompt.in == inSearch:
+		title += "  /" + m.prompt.line.render(min(width(m.prompt.line.text())+1, w/3), true)
+	case m.search != "":
+		title += "  search:" + m.search
+	}
+	if len(all) > room {
+		title += fmt.Sprintf("  lines %d-%d of %d", top+1, min(top+room, len(all)), len(all))
+	}
+	out := append([]string{rule(title, w)}, fitted(slices.Clone(all[top:]), room)...)
+	return append(out, " "+m.footer(w-2))
+}
+
+func (m *Model) closeHelp() {
+	m.search = ""
+	m.back()
+}

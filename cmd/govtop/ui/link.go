@@ -1,0 +1,126 @@
+package ui
+
+import (
+	"slices"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+)
+
+const (
+	backoffMost = 15 * time.Second
+	staleAfter  = 2*api.Heartbeat + time.Second // nothing heard, though the connection stands: a hanging daemon
+)
+
+// link is the connection to the governor.
+type link struct {
+	feed     *feed     // of the connection that stands or is being made; nil: none
+	heard    time.Time // when something last came
+	seq      uint64    // of the last decision that came: where to go on
+	err      error     // why the last connection ended; nil once the next one brings something
+	failures int       // in a row
+	retryAt  time.Time
+}
+
+// hear takes over a batch of events, and waits for the next.
+func (m *Model) hear(h heardMsg) tea.Cmd {
+	if h.feed != m.link.feed {
+		return nil
+	}
+	m.now = h.at
+	m.link.heard, m.link.err, m.link.failures = h.at, nil, 0
+	var past tea.Cmd
+	told := Snapshot{}
+	if m.live != nil {
+		told = Snapshot{Status: m.live.Status, Loops: slices.Clone(m.live.Loops)}
+	}
+	news := false
+	for _, e := range h.events {
+		m.link.seq = max(m.link.seq, e.Seq)
+		switch {
+		case e.Snapshot != nil:
+			news = true
+			told = Snapshot{Status: e.Snapshot.Status, Loops: slices.Clone(e.Snapshot.Loops)}
+			if told.Loops == nil {
+				told.Loops = []api.Loop{}
+			}
+			if !e.Snapshot.Complete {
+				m.link.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
+				m.file.old, m.log.old = true, true
+				past = m.remember()
+			}
+			m.sparks.keep(told.Loops)
+			for _, l := range told.Loops {
+				m.sparks.decided(l)
+			}
+		case e.Status != nil:
+			news = true
+			told.Status = *e.Status
+		case e.Loop != nil:
+			before, ok := told.decided(*e.Loop)
+			if !ok {
+				continue
+			}
+			news = true
+			m.sparks.decided(*e.Loop)
+			m.file.decided(before, *e.Loop, e.Seq)
+			m.log.decided(before, *e.Loop, e.Seq)
+		}
+	}
+	if news && told.Loops != nil {
+		m.live = newFleet(told)
+	}
+	return tea.Batch(h.feed.next(m.ctx, m.clock, m.gap), past)
+}
+
+// end takes note that a connection has ended. What it brought stays and grows old.
+func (m *Model) end(e endedMsg) {
+	if e.feed != m.link.feed {
+		return
+	}
+	m.now = e.at
+	m.link.feed = nil
+	m.link.failures++
+	m.link.err = e.err
+	m.link.retryAt = e.at.Add(backoff(m.link.failures))
+}
+
+// backoff doubles from one second.
+func backoff(failures int) time.Duration {
+	return min(time.Second<<min(failures-1, 10), backoffMost)
+}
+
+// stale reports whether the data is older than it should be, and how old it is.
+func (m *Model) stale() (time.Duration, bool) {
+	if m.live == nil {
+		return 0, false
+	}
+	old := m.now.Sub(m.link.heard)
+	return old, m.link.err != nil || old > staleAfter
+}
+
+// word is how the header calls the state of the connection.
+func (l *link) word(m *Model) (string, tone) {
+	old, stale := m.stale()
+	switch {
+	case m.live == nil && l.err == nil:
+		return "CONNECTING", waiting
+	case l.err != nil && m.live == nil:
+		return "NOT CONNECTED, " + l.retry(m.now), alarm
+	case l.err != nil:
+		return "STALE " + age(old) + ", " + l.retry(m.now), alarm
+	case stale:
+		return "STALE " + age(old) + ", waiting for a sign of life", alarm
+	}
+	return "LIVE", calm
+}
+
+func (l *link) retry(now time.Time) string {
+	if l.feed != nil {
+		return "trying again"
+	}
+	// Rounded up: "in 0s" would stand while nothing happens.
+	return "retry in " + age(max(l.retryAt.Sub(now), 0)+time.Second-1)
+}

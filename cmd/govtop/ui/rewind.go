@@ -1,0 +1,187 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+)
+
+// when says which moment the screen shows. Anything but the present is unmissable, and nothing can be ordered there.
+type when int
+
+const (
+	inPresent when = 1 << iota
+	inPause
+	inPast
+	always = inPresent | inPause | inPast
+)
+
+func (m *Model) when() when {
+	switch {
+	case m.past.shown != nil:
+		return inPast
+	case m.still != nil:
+		return inPause
+	}
+	return inPresent
+}
+
+// rewind is the way into the daemon's hour. Keys move the instant that is wanted; one question is under way at a time,
+// and the next one is for where the user has got by then.
+type rewind struct {
+	shown *fleet    // what the screen shows; nil: the present
+	at    time.Time // the instant of it
+	want  time.Time // where the user has gone
+	busy  bool
+	err   error // why there is no answer for want
+}
+
+// thenMsg is the answer to the question for the loops of an instant.
+type thenMsg struct {
+	at    time.Time
+	loops []api.Loop
+	err   error
+}
+
+// fleet returns what the screen shows; nil: nothing yet.
+func (m *Model) fleet() *fleet {
+	switch m.when() {
+	case inPast:
+		return m.past.shown
+	case inPause:
+		return m.still
+	}
+	return m.live
+}
+
+// rewindSteps is how far a key rewinds at each zoom.
+var rewindSteps = []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute}
+
+// rewind moves by n rewindSteps, into the past or towards the present, and arrives there in the end.
+func (m *Model) rewind(n int) {
+	if m.live == nil {
+		return
+	}
+	now := m.live.Status.Now
+	if m.past.shown == nil {
+		if n > 0 {
+			return
+		}
+		from := m.fleet().Status.Now
+		m.past = rewind{shown: m.fleet(), at: from, want: from, busy: m.past.busy}
+	}
+	m.past.err = nil
+	m.past.want = m.past.want.Add(time.Duration(n) * rewindSteps[m.zoom])
+	if oldest := now.Add(-memory); m.past.want.Before(oldest) {
+		m.past.want = oldest
+	}
+	if !m.past.want.Before(now) {
+		m.present()
+	}
+}
+
+// present shows what is.
+func (m *Model) present() {
+	m.past = rewind{busy: m.past.busy}
+	m.still, m.stillSparks = nil, nil
+}
+
+// pause lets the screen stand while data goes on coming.
+func (m *Model) pause() {
+	if m.live != nil {
+		m.still, m.stillSparks = m.live, m.sparks.clone()
+	}
+}
+
+// travel asks for the instant that the user has gone to.
+func (m *Model) travel() tea.Cmd {
+	p := &m.past
+	if p.shown == nil || p.busy || p.err != nil || p.want.Equal(p.at) {
+		return nil
+	}
+	p.busy = true
+	ctx, source, at := m.ctx, m.source, p.want
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		defer cancel()
+		loops, err := source.LoopsAt(ctx, at)
+		clean(&loops)
+		return thenMsg{at, loops, err}
+	}
+}
+
+// arrive shows the loops of an instant of the past. The status is that of now, but for its clock.
+func (m *Model) arrive(t thenMsg) {
+	m.past.busy = false
+	if m.past.shown == nil || m.live == nil {
+		return // the user is back in the present
+	}
+	if t.err != nil {
+		if t.at.Equal(m.past.want) {
+			m.past.err = t.err
+		}
+		return
+	}
+	if t.loops == nil {
+		t.loops = []api.Loop{}
+	}
+	s := Snapshot{Status: m.live.Status, Loops: t.loops}
+	s.Status.Now = t.at
+	m.past.shown, m.past.at = newFleet(s), t.at
+}
+
+// banner says, across the screen, that the screen does not show what is. In the present there is none.
+func (m *Model) banner(w int) []string {
+	text := ""
+	switch m.when() {
+	case inPast:
+		text = fmt.Sprintf("PAST %s (%s)", instant(m.past.at), ago(m.live.Status.Now.Sub(m.past.at)))
+		switch {
+		case m.past.err != nil:
+			text += "   no answer for " + instant(m.past.want) + ": " + Clean(m.past.err.Error())
+		case !m.past.want.Equal(m.past.at):
+			text += "   going to " + instant(m.past.want)
+		case len(m.past.shown.Loops) == 0:
+			text += "   the governor knows nothing of then"
+		default:
+			text += "   [ earlier   ] later   esc back to now"
+		}
+	case inPause:
+		text = "PAUSED " + instant(m.still.Status.Now) + "   the screen stands, data keeps coming   space back to now"
+	default:
+		return nil
+	}
+	return []string{paint(loud, left(" "+clip(text, w-1), w))}
+}
+
+func instant(t time.Time) string { return t.UTC().Format("15:04:05") }
+
+// ago writes how far back something is: -10s, -4m 10s, -1h 0m.
+func ago(d time.Duration) string {
+	s := int(max(d, 0).Seconds())
+	switch {
+	case s < 60:
+		return fmt.Sprintf("-%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("-%dm %ds", s/60, s%60)
+	}
+	return fmt.Sprintf("-%dh %dm", s/3600, s/60%60)
+}
+
+// refuses says, outside of the present, that nothing can be ordered there.
+func (m *Model) refuses(what string) bool {
+	if m.when() == inPresent {
+		return false
+	}
+	state := "the screen is paused"
+	if m.when() == inPast {
+		state = "this is the past"
+	}
+	m.say(warning, strings.ToUpper(what[:1])+what[1:]+" is for the present, and "+state+": esc goes back to now")
+	return true
+}

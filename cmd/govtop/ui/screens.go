@@ -1,0 +1,294 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+)
+
+// place is a screen: what fills the terminal below the header, and where keys are pressed.
+type place int
+
+const (
+	onLoops place = 1 << iota
+	onLoop
+	onDecisions
+	onHealth
+	onHelp
+	inFilter // a line is being typed
+	inSearch
+	inForm
+
+	onData     = onLoops | onLoop | onDecisions | onHealth
+	everywhere = onData | onHelp | inFilter | inSearch | inForm
+)
+
+// screen is the one that shows.
+func (m *Model) screen() place {
+	if n := len(m.above); n > 0 {
+		return m.above[n-1]
+	}
+	return onLoops
+}
+
+// context is where a key that is pressed now belongs.
+func (m *Model) context() place {
+	switch {
+	case m.form != nil:
+		return inForm
+	case m.prompt.in != 0:
+		return m.prompt.in
+	}
+	return m.screen()
+}
+
+// open goes to a screen, from which back returns.
+func (m *Model) open(s place) {
+	if m.screen() != s {
+		m.above = append(slices.Clip(m.above), s)
+	}
+}
+
+func (m *Model) back() {
+	if n := len(m.above); n > 0 {
+		m.above = m.above[:n-1]
+	}
+}
+
+// showsLoop reports whether the screen needs the past of the loop under the cursor.
+func (m *Model) showsLoop() bool {
+	switch m.screen() {
+	case onLoops:
+		return m.divide().panel > 0
+	case onLoop:
+		return true
+	case onDecisions:
+		return m.decisions.loop != ""
+	}
+	return false
+}
+
+// lines draws the screen: never more than height lines, none wider than width.
+func (m *Model) lines() []string {
+	w, h := m.width, m.height
+	switch {
+	case w <= 0 || h <= 0:
+		return nil
+	case w < minWidth || h < minHeight:
+		lines := wrap(fmt.Sprintf("terminal too small: %d×%d, need %d×%d", w, h, minWidth, minHeight), w, h)
+		return lines
+	}
+	if m.screen() == onHelp {
+		return m.helpScreen(w, h)
+	}
+	top, bottom := m.top(w), m.bottom(w)
+	body := h - len(top) - len(bottom)
+	f := m.fleet()
+	var out []string
+	switch {
+	case f == nil:
+		out = append([]string{""}, indent(m.disconnected(w-2))...)
+	case m.form != nil:
+		out = m.form.render(w, body)
+	case m.screen() == onDecisions:
+		out = decisionsScreen(m.decisionsView(), w, body)
+	case m.screen() == onHealth:
+		out = healthScreen(m.healthView(), w, body)
+	case m.screen() == onLoop:
+		out = m.loopScreen(w, body)
+	case len(f.Loops) == 0:
+		out = append([]string{""}, indent(m.empty(w-2))...)
+	default:
+		out = m.loopsScreen(w)
+	}
+	return slices.Concat(top, fitted(out, body), bottom)
+}
+
+// top is the header, and the banner where the screen does not show what is.
+func (m *Model) top(w int) []string {
+	return append(indent(header(m, w-2)), m.banner(w)...)
+}
+
+// bottom is the line of keys, below what there is to say.
+func (m *Model) bottom(w int) []string {
+	lines := []string{}
+	for _, line := range wrap(m.notice.text, w-2, 3) {
+		if line != "" {
+			lines = append(lines, " "+paint(m.notice.tone, line))
+		}
+	}
+	return append(lines, " "+m.footer(w-2))
+}
+
+// division is how the overview shares out the lines between the table and what it tells of the loop under the cursor.
+type division struct {
+	rows  int // loops in the table
+	about int // lines of the short detail
+	panel int // lines of charts and decisions side by side, where the terminal is large enough for them
+}
+
+const (
+	tableFrame = 2 // title and head
+	panelLeast = 11
+	panelMost  = 24
+	panelWidth = 100
+	rowsLeast  = 4
+)
+
+func (m *Model) divide() division {
+	body := m.height - len(m.top(m.width)) - len(m.bottom(m.width)) - tableFrame
+	loops := 0
+	if f := m.fleet(); f != nil {
+		loops = len(f.Loops) // not those that the filter chooses: nothing shall move while it is typed
+	}
+	if room := body - panelLeast; m.width >= panelWidth && room >= rowsLeast {
+		rows := min(max(loops, rowsLeast), room)
+		return division{rows: rows, panel: min(body-rows, panelMost)}
+	}
+	about := min(detailLines, max(body-rowsLeast, 0))
+	return division{rows: max(body-about, 1), about: about}
+}
+
+// loopsScreen draws the overview: the table above what it tells of the loop under the cursor.
+func (m *Model) loopsScreen(w int) []string {
+	d, f := m.divide(), m.fleet()
+	_, stale := m.stale()
+	sparks := m.sparks
+	if m.when() == inPause {
+		sparks = m.stillSparks
+	}
+	out := []string{m.loopsTitle(w)}
+	out = append(out, m.overview.render(sparks, f.Status.Now, w, d.rows, stale)...)
+	out = fitted(out, tableFrame+d.rows)
+	l, ok := m.overview.current()
+	switch {
+	case !ok:
+		return out
+	case d.panel > 0:
+		return append(out, m.panels(l, w, d.panel)...)
+	}
+	return append(out, detail(l, f.Status.Now, w, d.about, stale)...)
+}
+
+// loopsTitle shows the filter while it is typed, and what is wrong with it.
+func (m *Model) loopsTitle(w int) string {
+	filter := "none"
+	if text := m.overview.filter.String(); text != "" {
+		filter = clip(text, w/2)
+	}
+	if m.prompt.in != inFilter {
+		return rule(m.overview.title(filter), w)
+	}
+	filter = m.prompt.line.render(min(width(m.prompt.line.text())+1, w/3), true)
+	title := m.overview.title(filter)
+	if m.prompt.err != nil {
+		title += "  " + paint(alarm, "! "+Clean(m.prompt.err.Error()))
+	}
+	return rule(title, w)
+}
+
+// panels draws charts and decisions of a loop side by side.
+func (m *Model) panels(l api.Loop, w, h int) []string {
+	v := m.detailView(l)
+	wide := w * 11 / 20
+	out, log := chartPanel(v, wide, h), decisionsPanel(v.entries, w-wide-1, h, v.now)
+	for i := range out {
+		edge := "│"
+		if i == 0 {
+			edge = "┬"
+		}
+		out[i] = left(out[i], wide) + edge + log[i]
+	}
+	return out
+}
+
+// loopScreen draws everything about the loop under the cursor.
+func (m *Model) loopScreen(w, h int) []string {
+	l, ok := m.overview.current()
+	if !ok {
+		return []string{"", " " + paint(dim, "no loop to show")}
+	}
+	return detailScreen(m.detailView(l), w, h)
+}
+
+func (m *Model) detailView(l api.Loop) detailView {
+	_, stale := m.stale()
+	v := detailView{loop: l, now: m.fleet().Status.Now, span: zooms[m.zoom], graph: m.graph, stale: stale}
+	if d := m.file; d.of == name(l) {
+		v.points, v.loaded, v.err = d.points, d.loaded, d.err
+		v.entries = until(d.entries, v.now)
+	}
+	return v
+}
+
+// decisionsView fills the view with what there is to show.
+func (m *Model) decisionsView() decisionsView {
+	v, d := m.decisions, &m.log
+	if v.loop != "" {
+		d = &m.file
+	}
+	v.now = m.fleet().Status.Now
+	_, v.stale = m.stale()
+	if d.of == v.loop {
+		v.entries, v.loaded, v.err = until(d.entries, v.now), d.loaded, d.err
+	}
+	return v
+}
+
+func (m *Model) healthView() healthView {
+	word, tone := m.link.word(m)
+	_, stale := m.stale()
+	f := m.fleet()
+	return healthView{
+		status: f.Status, loops: f.Loops, top: m.healthTop, stale: stale,
+		link: linkView{address: m.address, version: m.version, word: word, tone: tone, err: m.link.err},
+	}
+}
+
+func (m *Model) disconnected(w int) []string {
+	if m.link.err == nil {
+		return []string{"Asking governor at " + m.address + " …"}
+	}
+	out := []string{bold.Render("No data from governor at " + m.address), ""}
+	out = append(out, wrap(Clean(m.link.err.Error()), w, 4)...)
+	return append(out, "", fmt.Sprintf("Attempt %d failed; %s.", m.link.failures, m.link.retry(m.now)),
+		"", "Another address?   govtop --connect http://HOST:9747")
+}
+
+func (m *Model) empty(w int) []string {
+	if m.when() == inPast {
+		return []string{bold.Render("No loops"), "", "This governor knows nothing of that time."}
+	}
+	where, s := "its configuration", m.fleet().Status
+	if s.Config.File != "" {
+		where = s.Config.File
+	}
+	return append([]string{bold.Render("No loops"), ""},
+		wrap("This governor steers nothing: "+where+" names no service with a knob.", w, 4)...)
+}
+
+// indent moves lines one cell away from the edge.
+func indent(lines []string) []string {
+	for i, l := range lines {
+		if l != "" {
+			lines[i] = " " + l
+		}
+	}
+	return lines
+}
+
+// fitted cuts or fills lines to exactly n.
+func fitted(lines []string, n int) []string {
+	for len(lines) < n {
+		lines = append(lines, "")
+	}
+	return lines[:max(n, 0)]
+}
+
+// prompt is a line that is typed where the screen stands.
+type prompt struct {
+	in   place // inFilter or inSearch; 0: there is none
+	line line
+	err  error // what is wrong with it
+}

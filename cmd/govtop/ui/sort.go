@@ -1,0 +1,98 @@
+package ui
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// rank is what a loop is sorted by: the greater, the further up, its first number first. What is not known is NaN, and
+// further down than everything.
+type rank [3]float64
+
+// order is one way to sort the loops. Loops of one rank stand by name, so that rows do not change places for
+// differences that nobody can see.
+type order struct {
+	name    string
+	falling bool // as people think of it: the greatest first
+	of      func(l *api.Loop) rank
+	means   string
+}
+
+// orders in the order that the key goes through them, the default first.
+var orders = []order{
+	{"burn", true, hurt, "who hurts: how fast the error budget burns, a violated SLO, the state"},
+	{"name", false, func(*api.Loop) rank { return rank{} }, "service and knob"},
+	{"state", true, func(l *api.Loop) rank { return rank{severity(l)} }, "what needs a person first"},
+	{"ratio", true, func(l *api.Loop) rank { return rank{rough(l.Decision.Measured / l.Decision.Setpoint)} },
+		"measurement against setpoint"},
+	{"value", true, func(l *api.Loop) rank { return rank{float64(l.Decision.Value)} }, "what the knob is set to"},
+}
+
+// byName is the index of the order of a list that is read, not watched.
+const byName = 1
+
+// hurt ranks a loop by how much the users of its service suffer. Within the budget nobody does, however much of it is
+// used: below 1 the burn rates of two services are alike.
+func hurt(l *api.Loop) rank {
+	in := &l.Decision.Inputs
+	burn := in.Burn5m
+	if !known(burn) {
+		burn = in.Burn1h
+	}
+	violated := known(in.BadRatio) && in.BadRatio > 1
+	if !(burn > 1) && violated { // five minutes are long when something breaks
+		burn = in.BadRatio
+	}
+	if !(burn > 1) { // also where it is not known
+		burn = 0
+	}
+	r := rank{rough(burn), 0, severity(l)}
+	if violated {
+		r[1] = 1
+	}
+	return r
+}
+
+// severity is greater for what needs a person more, greatest for a state that this program does not know.
+func severity(l *api.Loop) float64 {
+	return float64(len(states) - slices.Index(states, l.Decision.State))
+}
+
+// rough is what two digits say of a number.
+func rough(n control.Number) float64 {
+	v := float64(n)
+	if v == 0 || !known(n) {
+		return v
+	}
+	scale := math.Pow(10, math.Floor(math.Log10(math.Abs(v)))-1)
+	return math.Round(v/scale) * scale
+}
+
+// arrange returns the indices of the loops that the filter chooses, in the order, or in the reverse of it.
+func arrange(f *fleet, by order, reverse bool, filter Filter) []int {
+	rows, ranks := make([]int, 0, len(f.Loops)), make([]rank, len(f.Loops))
+	for i := range f.Loops {
+		if filter.match(f.names[i], &f.Loops[i]) {
+			rows, ranks[i] = append(rows, i), by.of(&f.Loops[i])
+		}
+	}
+	slices.SortFunc(rows, func(a, b int) int {
+		c := 0
+		for i := range ranks[a] {
+			c = cmp.Or(c, cmp.Compare(ranks[a][i], ranks[b][i])) // NaN is less than every number
+		}
+		if by.falling {
+			c = -c
+		}
+		c = cmp.Or(c, cmp.Compare(a, b)) // loops come sorted by name
+		if reverse {
+			c = -c
+		}
+		return c
+	})
+	return rows
+}
