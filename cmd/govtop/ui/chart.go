@@ -444,7 +444,11 @@ func (c chart) timeAxis(plot *canvas, n int) []string {
 		if next.Before(until) || i+1 == len(c.marks) && !next.After(until) {
 			until = next
 		}
-		for x := max(c.column(m.at, on.w), 0); x <= min(c.column(until, on.w), on.w-1); x++ {
+		first, end := c.column(m.at, on.w), c.column(until, on.w)
+		if !until.Before(c.to) {
+			end = on.w
+		}
+		for x := max(first, 0); x < min(max(end, first+1), on.w); x++ {
 			switch here := on.at(x, 0); {
 			case m.glyph != "":
 				on.text(x, 0, m.glyph, m.tone)

@@ -260,7 +260,7 @@ func (v detailView) valueChart() chart {
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
-		{float64(d.Ceiling), "ceiling " + number(d.Ceiling)},
+		{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"},
 	}
 	for _, p := range v.past() {
 		c.curve = append(c.curve, sample{p.At, float64(p.Value)})

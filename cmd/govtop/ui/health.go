@@ -251,7 +251,7 @@ func (v healthView) slo() fact {
 	switch {
 	case len(missed) > 0:
 		f.bad(fmt.Sprintf("%d MISSED", len(missed)))
-		f.say(strings.Join(missed, ", "))
+		f.say(missed...)
 	case measured > 0:
 		f.ok("MET")
 	}
@@ -279,7 +279,8 @@ func (v healthView) silence() fact {
 		f.warn(waiting, "~ NONE YET")
 		return f
 	case len(silent) > 0:
-		f.bad("OLD: " + strings.Join(silent, ", "))
+		f.bad("OLD")
+		f.say(silent...)
 	default:
 		f.ok("CURRENT")
 	}
