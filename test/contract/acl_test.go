@@ -33,18 +33,40 @@ const (
 )
 
 // documented returns a policy of docs/consul-acl.md by its name.
-func documented(t *testing.T, name string) string {
+func documented(t *testing.T, name string) string { return shown(t, "consul-acl.md", "hcl "+name) }
+
+// shown returns what a page of the manual shows in a block of that kind.
+func shown(t *testing.T, page, kind string) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/consul-acl.md")
+	text, err := os.ReadFile("../../docs/" + page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(page), "```hcl "+name+"\n")
-	rules, _, closed := strings.Cut(rest, "```")
+	_, rest, found := strings.Cut(string(text), "```"+kind+"\n")
+	block, _, closed := strings.Cut(rest, "```")
 	if !found || !closed {
-		t.Fatalf("docs/consul-acl.md has no policy %s", name)
+		t.Fatalf("docs/%s shows no %s", page, kind)
 	}
-	return rules
+	return block
+}
+
+// entitled returns clients of a Consul that denies what no rule allows, each with a token for the rules it is given.
+func entitled(t *testing.T) func(name, rules string) *api.Client {
+	t.Helper()
+	server := servers.Consul(t, servers.Config(aclConfig))
+	root := connect(t, server.Address(), management)
+	return func(name, rules string) *api.Client {
+		t.Helper()
+		policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, _, err := root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return connect(t, server.Address(), token.SecretID)
+	}
 }
 
 // without returns rules without the line that starts with prefix.
@@ -89,20 +111,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 
 // Item A19: hashicorp/consul-esm#107. The policies of the manual are enough, and nothing in them can be left out.
 func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
-	server := servers.Consul(t, servers.Config(aclConfig))
-	root := connect(t, server.Address(), management)
-	client := func(name, rules string) *api.Client {
-		t.Helper()
-		policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, _, err := root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLLink{{ID: policy.ID}}}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return connect(t, server.Address(), token.SecretID)
-	}
+	client := entitled(t)
 	rules := documented(t, "governor")
 	governor := client("governor", rules)
 	guard := client("guard", documented(t, "guard"))
