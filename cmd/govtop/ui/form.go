@@ -25,7 +25,7 @@ type form struct {
 	fields  []field
 	focus   int
 	blocked string // why there is nothing to order; there are no fields then
-	asked   bool   // enter was pressed: what is missing shows
+	asked   bool   // enter was pressed on a field that is not right: what is missing shows
 	sending bool   // the order is under way
 	refusal string // why the daemon did not take it
 }
@@ -128,8 +128,8 @@ func (f form) update(k tea.KeyPressMsg) (form, outcome) {
 	case "shift+tab", "up":
 		f.focus = (f.focus + len(f.fields) - 1) % len(f.fields)
 	case "enter":
-		f.asked = true
 		if i := f.missing(); i >= 0 {
+			f.asked = f.asked || i == f.focus // to be led to the next field is no mistake
 			f.focus = i
 			break
 		}
