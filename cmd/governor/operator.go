@@ -18,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	consulapi "github.com/hashicorp/consul/api"
+	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
@@ -34,7 +35,7 @@ type operatorOptions struct {
 	value   number
 	reason  string
 	actor   string
-	expires time.Duration
+	expires orderSpan
 	lasts   bool // expires was given
 	address string
 	prefix  string
@@ -78,8 +79,8 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	}
 	cmd.Flag("reason", "Why, for the next person on call.").Required().PlaceHolder("TEXT").StringVar(&o.reason)
 	if o.kind != actuators.Resume {
-		cmd.Flag("expires", "How long the order stands, at most 168h.").Default("15m").PlaceHolder("15m").
-			IsSetByUser(&o.lasts).DurationVar(&o.expires)
+		cmd.Flag("expires", "How long the order stands, at most 7d.").Default("15m").PlaceHolder("15m").
+			IsSetByUser(&o.lasts).SetValue(&o.expires)
 	}
 	cmd.Flag("actor", "Who gives the order.").Envar("USER").Required().PlaceHolder("NAME").StringVar(&o.actor)
 	cmd.Flag("consul.address", "Consul's HTTP address. Without it CONSUL_HTTP_ADDR, else 127.0.0.1:8500; the token is "+
@@ -104,9 +105,9 @@ func (o *operatorOptions) check() error {
 	case named && o.all:
 		bad("%s and --all: expected one of them", &o.loop)
 	case o.all && o.lasts:
-		bad("--expires=%s: the kill switch has no expiry, it stands until `governor resume --all`", o.expires)
-	case o.kind != actuators.Resume && (o.expires <= 0 || o.expires > actuators.MaxOrder):
-		bad("--expires=%s: expected more than 0 and at most %s", o.expires, actuators.MaxOrder)
+		bad("--expires=%s: the kill switch has no expiry, it stands until `governor resume --all`", &o.expires)
+	case o.kind != actuators.Resume && (o.expires <= 0 || time.Duration(o.expires) > actuators.MaxOrder):
+		bad("--expires=%s: expected more than 0 and at most 7d", &o.expires)
 	}
 	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
 		bad("value %s: expected a number above 0", &o.value)
@@ -156,7 +157,7 @@ func (o *operatorOptions) action(now time.Time) actuators.Action {
 		Actor: plain.Clean(o.actor), Reason: plain.Clean(o.reason), At: now,
 	}
 	if o.kind != actuators.Resume && !o.all {
-		a.ExpiresAt = now.Add(o.expires)
+		a.ExpiresAt = now.Add(time.Duration(o.expires))
 	}
 	return a
 }
@@ -266,6 +267,26 @@ func (l *loopName) String() string {
 	}
 	return l.service + "/" + l.knob
 }
+
+// orderSpan is how long an order stands, on the command line: a duration as Go writes it, or with days.
+type orderSpan time.Duration
+
+// Set implements kingpin.Value.
+func (d *orderSpan) Set(text string) error {
+	if v, err := time.ParseDuration(text); err == nil {
+		*d = orderSpan(v)
+		return nil
+	}
+	v, err := model.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("--expires=%s: expected a duration with its unit, like 90s, 15m, 2h30m or 1d", text)
+	}
+	*d = orderSpan(v)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (d *orderSpan) String() string { return time.Duration(*d).String() }
 
 // number is a value on the command line.
 type number float64

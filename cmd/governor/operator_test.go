@@ -105,7 +105,7 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 	put(t, client, actuators.Keys{}.Setting("checkout"), consultest.Setting("checkout", 72, 41, actuators.Setting{}))
 
 	began := time.Now()
-	out, errs, code := playsGovernor(t, env, "freeze", "checkout/concurrency", "--reason=INC-1412", "--expires=20m")
+	out, errs, code := playsGovernor(t, env, "freeze", "checkout/concurrency", "--reason=INC-1412", "--expires=1d")
 	order := stored(t, client, "checkout").Orders["concurrency"]
 	want := fmt.Sprintf("checkout/concurrency frozen at 72 until %s by ana: INC-1412\n%s\n",
 		untilText(order.ExpiresAt, order.At), api.NotEnforced)
@@ -113,7 +113,7 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 		t.Errorf("freeze: exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, errs, out, want)
 	}
 	if order.Kind != actuators.Freeze || order.Actor != "ana" || order.Reason != "INC-1412" ||
-		order.ExpiresAt.Sub(order.At) != 20*time.Minute || order.At.Before(began.Add(-time.Second)) {
+		order.ExpiresAt.Sub(order.At) != 24*time.Hour || order.At.Before(began.Add(-time.Second)) {
 		t.Errorf("the KV holds %+v", order)
 	}
 
@@ -194,8 +194,9 @@ func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
 		{"freeze --all --expires=15m --reason=x", "the kill switch has no expiry"},
 		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: expected a duration with its unit"},
-		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: expected more than 0 and at most 168h"},
-		{"freeze checkout/rate --expires=169h --reason=x", "--expires=169h0m0s: expected more than 0 and at most 168h"},
+		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: expected more than 0 and at most 7d"},
+		{"freeze checkout/rate --expires=8d --reason=x", "--expires=192h0m0s: expected more than 0 and at most 7d"},
+		{"freeze checkout/rate --expires=169h --reason=x", "--expires=169h0m0s: expected more than 0 and at most 7d"},
 		{"freeze checkout/rate --reason=", `--reason="": expected 1 to 200 bytes of text`},
 		{"freeze checkout/rate --actor= --reason=x", `--actor="": expected 1 to 200 bytes of text`},
 		{"freeze checkout/rate --reason=x --consul.prefix=//", "--consul.prefix=//: "},
