@@ -166,6 +166,14 @@ func (f form) refused(err error) form {
 	return f
 }
 
+// follow is the form about its loop as it stands by now, so that the value to be changed is the one in force.
+func (f form) follow(loops []api.Loop) form {
+	if i := slices.IndexFunc(loops, func(l api.Loop) bool { return name(l) == name(f.loop) }); i >= 0 {
+		f.loop = loops[i]
+	}
+	return f
+}
+
 // command is the order, which must be complete.
 func (f form) command() *api.Command {
 	c := api.Command{Actor: strings.TrimSpace(f.typed(actorField)), Reason: strings.TrimSpace(f.typed(reasonField))}

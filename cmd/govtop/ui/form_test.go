@@ -153,6 +153,23 @@ func TestFormWaitsForTheAnswer(t *testing.T) {
 	}
 }
 
+// While a form is open its loop moves on.
+func TestFormFollowsItsLoop(t *testing.T) {
+	loops := fixture.Loops()
+	f, _ := fill(newForm(actuators.Override, loopOf(t, "checkout/concurrency"), "ana"), "40", "tab", "INC-1412")
+	for i := range loops {
+		if name(loops[i]) == "checkout/concurrency" {
+			loops[i].Decision.Value = 55
+		}
+	}
+	if got := formFrame(f.follow(loops), 80, 19); !strings.Contains(got, "55 -> 40") || !strings.Contains(got, "INC-1412") {
+		t.Errorf("the form does not show the value in force:\n%s", got)
+	}
+	if got := formFrame(f.follow(nil), 80, 19); !strings.Contains(got, "72 -> 40") {
+		t.Errorf("a form whose loop is gone:\n%s", got)
+	}
+}
+
 func TestFormWithNothingToOrder(t *testing.T) {
 	for _, end := range []string{"enter", "esc"} {
 		f := newForm(actuators.Override, loopOf(t, "cart/rate"), "ana").paste("x")
