@@ -24,14 +24,13 @@ func ParseFilter(text string) (Filter, error) {
 	if expression == "" {
 		return Filter{}, nil
 	}
-	pattern, err := regexp.Compile("(?i)" + expression)
-	if err != nil {
+	if _, err := regexp.Compile(expression); err != nil {
 		if e, ok := errors.AsType[*syntax.Error](err); ok {
 			err = fmt.Errorf("%s: %q", e.Code, e.Expr)
 		}
 		return Filter{}, err
 	}
-	return Filter{text: text, pattern: pattern, inverse: inverse}, nil
+	return Filter{text: text, pattern: regexp.MustCompile("(?i:" + expression + ")"), inverse: inverse}, nil
 }
 
 // String returns the text that was parsed, "" where all loops are chosen.

@@ -19,11 +19,18 @@ func (m *Model) helpEntries() []helpEntry {
 	var all []helpEntry
 	commands := m.commands()
 	for _, g := range groups {
-		for _, c := range commands {
-			e := helpEntry{heading: g, term: c.Help().Key, means: c.Help().Desc + where(c)}
-			if c.group == g && !slices.Contains(all, e) {
-				all = append(all, e)
+		for i, c := range commands {
+			same := func(o command) bool { return o.group == g && o.Help() == c.Help() }
+			if c.group != g || slices.IndexFunc(commands, same) < i {
+				continue // it has been told
 			}
+			on := c.on
+			for _, o := range commands[i:] {
+				if same(o) {
+					on |= o.on
+				}
+			}
+			all = append(all, helpEntry{heading: g, term: c.Help().Key, means: c.Help().Desc + where(on)})
 		}
 	}
 	for _, s := range states {
@@ -39,9 +46,9 @@ func (m *Model) helpEntries() []helpEntry {
 	return all
 }
 
-// where says on which screens a key works, where it is not all that show data.
-func where(c command) string {
-	if c.on&inForm != 0 {
+// where says on which screens a key works, unless it is all that show data.
+func where(on place) string {
+	if on&onData == onData || on&(inFilter|inSearch) != 0 {
 		return ""
 	}
 	var names []string
@@ -49,12 +56,9 @@ func where(c command) string {
 		place
 		name string
 	}{{onLoops, "loops"}, {onLoop, "detail"}, {onDecisions, "decisions"}, {onHealth, "health"}, {onHelp, "help"}} {
-		if c.on&s.place != 0 {
+		if on&s.place != 0 {
 			names = append(names, s.name)
 		}
-	}
-	if len(names) == 0 || c.on&onData == onData {
-		return ""
 	}
 	return " (" + strings.Join(names, ", ") + ")"
 }
@@ -112,9 +116,4 @@ func (m *Model) helpScreen(w, h int) []string {
 	}
 	out := append([]string{rule(title, w)}, fitted(slices.Clone(all[top:]), room)...)
 	return append(out, " "+m.footer(w-2))
-}
-
-func (m *Model) closeHelp() {
-	m.search = ""
-	m.back()
 }

@@ -58,8 +58,8 @@ func (m *Model) commands() []command {
 	bind("pgdown ctrl+f", lists, always, "a page down", move(func(m *Model) int { return m.page() }))
 	bind("home g", lists, always, "to the first", move(func(*Model) int { return -most }))
 	bind("G", lists, always, "to the last", move(func(*Model) int { return most }))
-	bind("end", onData, inPresent, "to the last", move(func(*Model) int { return most }))
-	bind("end", onHelp, always, "to the last", move(func(*Model) int { return most }))
+	bind("end", lists, inPresent, "to the last", move(func(*Model) int { return most }))
+	bind("end", onHelp, away, "to the last", move(func(*Model) int { return most }))
 	bind("enter", onLoops, always, "the loop in detail", view(func(m *Model) { m.open(onLoop) })).foot("enter detail", 2)
 	bind("enter", onDecisions, always, "the loop of the entry", view((*Model).openEntry)).foot("enter loop", 2)
 	bind("a", onLoops, always, "what was decided, for all loops", view(func(m *Model) { m.openDecisions("") })).
@@ -77,7 +77,7 @@ func (m *Model) commands() []command {
 		view(func(m *Model) { m.healthTop = 0; m.open(onHealth) })).foot("h health", 6)
 	bind("h", onHealth, always, "back", view((*Model).back))
 	bind("esc", onLoop|onDecisions|onHealth, inPresent, "back", view((*Model).back)).foot("esc back", 1)
-	bind("esc", onHelp, always, "back", view((*Model).closeHelp)).foot("esc back", 1)
+	bind("esc", onHelp, always, "back", view((*Model).back)).foot("esc back", 1)
 	bind("esc", onData, away, "back to now", view((*Model).present)).foot("esc now", 0)
 
 	group = groups[1]
@@ -86,7 +86,7 @@ func (m *Model) commands() []command {
 	bind("esc", onLoops, inPresent, "clear the filter", view(func(m *Model) { m.filter(Filter{}) }))
 	bind("s", onLoops, always, "sort by the next: burn, name, state, ratio, value", view(func(m *Model) {
 		m.overview.show((m.overview.order+1)%len(orders), false, m.overview.filter)
-	})).foot("s sort", 3)
+	})).foot("s sort", 4)
 	bind("S", onLoops, always, "sort the other way round", view(func(m *Model) {
 		m.overview.show(m.overview.order, !m.overview.reverse, m.overview.filter)
 	}))
@@ -99,19 +99,18 @@ func (m *Model) commands() []command {
 		foot("space pause", 4)
 	bind(" ", onData, away, "back to now", view((*Model).present))
 	bind("[", onData, always, "rewind, within the hour that the governor remembers",
-		view(func(m *Model) { m.rewind(-1) })).foot("[ ] rewind", 4)
+		view(func(m *Model) { m.rewind(-1) })).foot("[ ] rewind", 3)
 	bind("]", onData, always, "forward, up to now", view(func(m *Model) { m.rewind(1) }))
 	bind("end", onData, away, "back to now", view((*Model).present))
 
 	group = groups[3]
-	order := func(kind actuators.OrderKind) func(*Model) tea.Cmd {
-		return view(func(m *Model) { m.openForm(kind) })
+	order := func(k string, kind actuators.OrderKind, does string) {
+		bind(k, onLoops|onLoop, inPresent, does, view(func(m *Model) { m.openForm(kind) })).act().foot(k+" "+string(kind), 2)
+		bind(k, onLoops|onLoop, away, does, view(func(m *Model) { m.refuse(kind) })).act()
 	}
-	bind("f", onLoops|onLoop, always, "freeze the loop: its value stays, until you resume it or the time is up",
-		order(actuators.Freeze)).act().foot("f freeze", 2)
-	bind("r", onLoops|onLoop, always, "resume the loop", order(actuators.Resume)).act().foot("r resume", 2)
-	bind("o", onLoops|onLoop, always, "override the loop: set its value yourself", order(actuators.Override)).act().
-		foot("o override", 2)
+	order("f", actuators.Freeze, "freeze the loop: its value stays, until you resume it or the time is up")
+	order("r", actuators.Resume, "resume the loop: it decides again")
+	order("o", actuators.Override, "override the loop: set its value yourself")
 	bind("e", onData, always, "export what the screen shows, as JSON", (*Model).export).act().foot("e export", 7)
 
 	group = groups[4]
@@ -123,7 +122,7 @@ func (m *Model) commands() []command {
 	group = groups[5]
 	bind("?", onData, always, "this help", view(func(m *Model) { m.helpTop, m.search = 0, ""; m.open(onHelp) })).
 		foot("? help", 0)
-	bind("?", onHelp, always, "back", view((*Model).closeHelp))
+	bind("?", onHelp, always, "back", view((*Model).back))
 	bind("ctrl+z", everywhere, always, "suspend govtop; fg brings it back", func(*Model) tea.Cmd { return tea.Suspend })
 	bind("q", lists, always, "quit", func(*Model) tea.Cmd { return tea.Quit }).foot("q quit", 0)
 	bind("ctrl+c", everywhere, always, "quit", func(*Model) tea.Cmd { return tea.Quit })

@@ -49,7 +49,8 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 			if !e.Snapshot.Complete {
 				m.link.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
 				m.file.old, m.log.old = true, true
-				past = m.remember()
+				m.deep = false
+				past = m.remember(sparkSpan)
 			}
 			m.sparks.keep(told.Loops)
 			for _, l := range told.Loops {

@@ -32,6 +32,7 @@ type Model struct {
 	link   link
 	live   *fleet // the newest there is; nil: nothing yet
 	sparks sparks
+	deep   bool    // the sparklines reach back an hour
 	file   dossier // of the loop on the screen
 	log    dossier // of all loops
 
@@ -85,8 +86,8 @@ type Options struct {
 	Save func(name string, content []byte) (string, error)
 }
 
-// New returns the screen of the governor behind source. The address and version are for the header. A filter that cannot
-// be parsed chooses every loop.
+// New returns the screen of the governor behind source. The address and version are for the header. A filter that
+// cannot be parsed chooses every loop.
 func New(ctx context.Context, source Source, address, version string, options Options) Model {
 	m := Model{source: source, address: Clean(address), version: Clean(version), options: options, ctx: ctx,
 		clock: time.Now, every: tickEvery, gap: frameGap, sparks: sparks{}, zoom: defaultZoom, graph: graph(options.Graph)}

@@ -3,11 +3,11 @@ package ui
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 )
 
@@ -105,14 +105,19 @@ func (m *Model) travel() tea.Cmd {
 		return nil
 	}
 	p.busy = true
+	var sparks tea.Cmd
+	if !m.deep {
+		m.deep = true
+		sparks = m.remember(memory)
+	}
 	ctx, source, at := m.ctx, m.source, p.want
-	return func() tea.Msg {
+	return tea.Batch(sparks, func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
 		loops, err := source.LoopsAt(ctx, at)
 		clean(&loops)
 		return thenMsg{at, loops, err}
-	}
+	})
 }
 
 // arrive shows the loops of an instant of the past. The status is that of now, but for its clock.
@@ -173,15 +178,11 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("-%dh %dm", s/3600, s/60%60)
 }
 
-// refuses says, outside of the present, that nothing can be ordered there.
-func (m *Model) refuses(what string) bool {
-	if m.when() == inPresent {
-		return false
-	}
+// refuse says, outside of the present, that nothing can be ordered there.
+func (m *Model) refuse(kind actuators.OrderKind) {
 	state := "the screen is paused"
 	if m.when() == inPast {
 		state = "this is the past"
 	}
-	m.say(warning, strings.ToUpper(what[:1])+what[1:]+" is for the present, and "+state+": esc goes back to now")
-	return true
+	m.say(warning, fmt.Sprintf("No %s: %s. esc goes back to now", kind, state))
 }

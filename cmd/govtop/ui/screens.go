@@ -51,6 +51,7 @@ func (m *Model) open(s place) {
 }
 
 func (m *Model) back() {
+	m.search = ""
 	if n := len(m.above); n > 0 {
 		m.above = m.above[:n-1]
 	}
@@ -90,7 +91,7 @@ func (m *Model) lines() []string {
 	case f == nil:
 		out = append([]string{""}, indent(m.disconnected(w-2))...)
 	case m.form != nil:
-		out = m.form.render(w, body)
+		out = m.form.follow(f.Loops).render(w, body)
 	case m.screen() == onDecisions:
 		out = decisionsScreen(m.decisionsView(), w, body)
 	case m.screen() == onHealth:

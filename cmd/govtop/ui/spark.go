@@ -16,14 +16,16 @@ const (
 	sparkCells = 10
 	sparkStep  = 30 * time.Second
 	sparkSpan  = sparkCells * sparkStep
+	sparkKept  = int64(sparkCells + memory/sparkStep) // steps: the screen can be rewound
 )
 
 var sparkLevels = []rune("▁▂▃▄▅▆▇█")
 
-// spark is the past of one loop. For each step of the wall clock it keeps the worst there was.
+// spark is the past of one loop, as far as it has been told. For each step of the wall clock it keeps the worst there
+// was.
 type spark struct {
-	cells [sparkCells]float64 // measured ÷ setpoint, by step number modulo sparkCells; 0: nothing measured
-	last  int64               // newest step
+	cells [sparkKept]float32 // measured ÷ setpoint, by step number modulo sparkKept; 0: nothing measured
+	last  int64              // newest step
 }
 
 func stepOf(t time.Time) int64 { return t.Unix() / int64(sparkStep/time.Second) }
@@ -31,15 +33,15 @@ func stepOf(t time.Time) int64 { return t.Unix() / int64(sparkStep/time.Second) 
 // add takes note of a measurement. What is older than the span, or unknown, leaves no trace.
 func (s *spark) add(at time.Time, measured, setpoint control.Number) {
 	step := stepOf(at)
-	if step <= s.last-sparkCells || !known(measured) || !known(setpoint) || setpoint <= 0 {
+	if step <= s.last-sparkKept || !known(measured) || !known(setpoint) || setpoint <= 0 {
 		return
 	}
 	for s.last < step {
-		s.last = max(s.last+1, step-sparkCells)
-		s.cells[s.last%sparkCells] = 0
+		s.last = max(s.last+1, step-sparkKept)
+		s.cells[s.last%sparkKept] = 0
 	}
-	cell := &s.cells[step%sparkCells]
-	*cell = max(*cell, float64(measured/setpoint), math.SmallestNonzeroFloat64)
+	cell := &s.cells[step%sparkKept]
+	*cell = max(*cell, float32(measured/setpoint), math.SmallestNonzeroFloat32)
 }
 
 // draw draws the span that ends at now.
@@ -50,8 +52,8 @@ func (s *spark) draw(now time.Time) string {
 	var line strings.Builder
 	for step := stepOf(now) - sparkCells + 1; step <= stepOf(now); step++ {
 		ratio := 0.0
-		if step > s.last-sparkCells && step <= s.last && step >= 0 {
-			ratio = s.cells[step%sparkCells]
+		if step > s.last-sparkKept && step <= s.last && step >= 0 {
+			ratio = float64(s.cells[step%sparkKept])
 		}
 		if ratio == 0 {
 			line.WriteByte(' ')

@@ -202,8 +202,8 @@ func measured(l api.Loop) string {
 	return text
 }
 
-// burnText writes how fast the error budget has burnt over five minutes and over an hour, as multiples of what lasts: at
-// 1 the budget is used up just at the end of its period.
+// burnText writes how fast the error budget has burnt over five minutes and over an hour, as multiples of what lasts:
+// at 1 the budget is used up just at the end of its period.
 func burnText(l api.Loop) string {
 	multiple := func(n control.Number) string {
 		switch {
