@@ -287,8 +287,8 @@ func (c chart) gap(samples []sample) time.Duration {
 	for i := 1; i < len(samples); i++ {
 		apart = append(apart, samples[i].at.Sub(samples[i-1].at))
 	}
-	const columns = 40 // shorter gaps than that part of the span are bridged: old samples may be further apart than new ones
-	least := c.to.Sub(c.from) / columns
+	// Shorter gaps than that part of the span are bridged: old samples may be further apart than new ones.
+	least := c.to.Sub(c.from) / 40
 	if len(apart) == 0 {
 		return least
 	}
@@ -300,6 +300,7 @@ func (c chart) gap(samples []sample) time.Duration {
 type scale struct {
 	low, high, step float64
 	unit            unit
+	blank           bool // there is nothing to measure
 }
 
 // scale fits an axis of so many rows to what is to be drawn. It begins at zero unless the curve stays far away from it,
@@ -314,7 +315,7 @@ func (c chart) scale(rows int, curve []sample) scale {
 		}
 	}
 	if low > high {
-		low, high = 0, 1
+		return scale{high: 1, step: 1, blank: true}
 	}
 	if low == 0 && high == 0 {
 		high = 1
@@ -357,6 +358,9 @@ func (s scale) dot(y float64, on *canvas) int {
 }
 
 func (s scale) ticks() []float64 {
+	if s.blank {
+		return nil
+	}
 	var out []float64
 	for i := 0.0; i <= 2*mostTicks && s.low+i*s.step <= s.high+s.step/2; i++ {
 		out = append(out, s.low+i*s.step)

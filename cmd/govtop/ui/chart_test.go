@@ -17,8 +17,8 @@ import (
 
 var graphs = []graph{graphBraille, graphBlock, graphASCII}
 
-// sampled is five minutes of a curve in steps of five seconds, up to fixture.Now. f takes the share of the time that has
-// passed.
+// sampled is five minutes of a curve in steps of five seconds, up to fixture.Now. f takes the share of the time that
+// has passed.
 func sampled(f func(x float64) float64) []sample {
 	var out []sample
 	for i := range 61 {
@@ -238,7 +238,8 @@ func TestPeaksAreKept(t *testing.T) {
 	}
 }
 
-// TestGapsStayGaps: between two measurements with none between there is nothing, in every style; nothing at zero, either.
+// TestGapsStayGaps: between two measurements with none between there is nothing, in every style; nothing at zero,
+// either.
 func TestGapsStayGaps(t *testing.T) {
 	missing := sampled(func(x float64) float64 {
 		if x > 0.3 && x < 0.7 {
@@ -372,8 +373,8 @@ func BenchmarkDetail(b *testing.B) {
 	v := detailView{loop: fixture.Loops()[4], now: fixture.Now, span: time.Hour, loaded: true, graph: graphBraille}
 	for i := range 3600 {
 		v.points = append(v.points, api.Point{
-			At: fixture.Now.Add(time.Duration(i-3600) * time.Second), Measured: control.Number(0.1 + 0.05*math.Sin(float64(i)/99)),
-			Setpoint: 0.112, Value: control.Number(50 + i%50),
+			At: fixture.Now.Add(time.Duration(i-3600) * time.Second), Setpoint: 0.112, Value: control.Number(50 + i%50),
+			Measured: control.Number(0.1 + 0.05*math.Sin(float64(i)/99)),
 		})
 	}
 	for b.Loop() {

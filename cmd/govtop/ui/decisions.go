@@ -344,14 +344,18 @@ func decisionsPanel(entries []logEntry, w, h int, now time.Time) []string {
 		return fitted(nil, h)
 	}
 	out := []string{rule(bold.Render("Decisions"), w)}
-	several := slices.ContainsFunc(entries, func(e logEntry) bool { return e.loop != entries[0].loop })
+	loops := map[string]bool{}
+	for _, e := range entries {
+		loops[e.loop] = e.loop != ""
+	}
+	delete(loops, "")
 	for _, e := range entries {
 		if len(out) >= h {
 			break
 		}
 		head := stamp(e.at, now) + " " + paint(e.tone, e.glyph)
 		about := ""
-		if several {
+		if len(loops) > 1 || e.loop == "" {
 			about = e.about()
 		}
 		what := join(" ", about, e.change)
@@ -368,7 +372,7 @@ func decisionsPanel(entries []logEntry, w, h int, now time.Time) []string {
 		}
 	}
 	if len(entries) == 0 {
-		out = append(out, clip(paint(dim, " nothing moved, nobody ordered anything"), w))
+		out = append(out, clip(paint(dim, " none to show"), w))
 	}
 	return fitted(out, h)
 }

@@ -58,7 +58,8 @@ func rule(title string, w int) string {
 func titleOf(l api.Loop, w int, state string) string {
 	items := []string{bold.Render(name(l)), modeText(l.Mode), state}
 	if s := l.SLO; s.LatencySeconds > 0 {
-		items = append(items, fmt.Sprintf("SLO %s within %s", percent(s.Objective), seconds(control.Number(s.LatencySeconds))))
+		within := seconds(control.Number(s.LatencySeconds))
+		items = append(items, fmt.Sprintf("SLO %s within %s", percent(s.Objective), within))
 		if s.Errors > 0 {
 			items = append(items, "errors "+percent(s.Errors))
 		}
@@ -230,6 +231,9 @@ func (v detailView) measuredChart() chart {
 	}
 	c := v.chart(bold.Render(what) + " " + paint(tone, measure(l, d.Measured)+relation+"setpoint "+measure(l, d.Setpoint)))
 	c.unit, c.nothing = l.MeasuredUnit, v.nothing("no measurement")
+	if v.err != nil {
+		c.title += "  " + paint(alarm, "! no history: "+v.err.Error())
+	}
 	for _, p := range v.past() {
 		c.curve = append(c.curve, sample{p.At, float64(p.Measured)})
 		c.setpoint = append(c.setpoint, sample{p.At, float64(p.Setpoint)})
@@ -284,6 +288,9 @@ func (v detailView) chart(title string) chart {
 
 // past is what the charts show: the history as far as they reach, and the decision that is newer than it.
 func (v detailView) past() []api.Point {
+	if !v.loaded && len(v.points) == 0 {
+		return nil // one decision alone would look like a past in which nothing was measured
+	}
 	from := v.now.Add(-v.span)
 	first := slices.IndexFunc(v.points, func(p api.Point) bool { return !p.At.Before(from) })
 	if first < 0 {
@@ -308,7 +315,7 @@ func (v detailView) past() []api.Point {
 func (v detailView) nothing(what string) string {
 	switch {
 	case v.err != nil:
-		return "no history: " + v.err.Error()
+		return "no history"
 	case !v.loaded:
 		return "loading ..."
 	}

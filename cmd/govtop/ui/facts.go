@@ -60,36 +60,45 @@ func (f fact) labelled(column, w, n int) []string {
 }
 
 // flow sets items into at most n lines of at most w cells. An item that is wider than a line begins on one of its own.
+// An ellipsis stands for what does not fit; of what a person should see at least the beginning shows.
 func flow(items []item, w, n int) []string {
-	const separator = "  "
+	const separator, least = "  ", 12
 	var out []string
 	for len(items) > 0 && len(out) < n {
-		first := items[0]
-		if len(out) == n-1 {
-			var rest []string
-			for _, i := range items {
-				rest = append(rest, paint(i.tone, i.text))
+		last := len(out) == n-1
+		line, taken := "", 0
+		for len(items) > 0 {
+			i, gap := items[0], ""
+			if taken > 0 {
+				gap = separator
 			}
-			return append(out, spread(w, separator, rest...))
-		}
-		items = items[1:]
-		if width(first.text) > w {
-			room := n - len(out)
-			if len(items) > 0 {
-				room--
+			reserve := 0
+			if last && len(items) > 1 {
+				reserve = len(separator) + width(ellipsis)
 			}
-			for _, line := range wrap(first.text, w, room) {
-				out = append(out, paint(first.tone, line))
+			if taken+len(gap)+width(i.text) > w-reserve {
+				break
 			}
-			continue
-		}
-		line, taken := paint(first.tone, first.text), width(first.text)
-		for len(items) > 0 && taken+len(separator)+width(items[0].text) <= w {
-			line += separator + paint(items[0].tone, items[0].text)
-			taken += len(separator) + width(items[0].text)
+			line, taken = line+gap+paint(i.tone, i.text), taken+len(gap)+width(i.text)
 			items = items[1:]
 		}
-		out = append(out, line)
+		switch {
+		case len(items) == 0 || taken > 0 && !last:
+			out = append(out, line)
+		case taken == 0: // too wide for any line
+			room := n - len(out)
+			if len(items) > 1 && room > 1 {
+				room--
+			}
+			for _, part := range wrap(items[0].text, w, room) {
+				out = append(out, paint(items[0].tone, part))
+			}
+			items = items[1:]
+		case items[0].tone != plain && w-taken >= len(separator)+least:
+			out = append(out, line+separator+paint(items[0].tone, clip(items[0].text, w-taken-len(separator))))
+		default:
+			out = append(out, clip(line+separator+ellipsis, w))
+		}
 	}
 	return out
 }
@@ -371,9 +380,6 @@ func published(l api.Loop, now time.Time) fact {
 		f.say("nothing published: the mode is " + string(l.Mode))
 		return f
 	}
-	if p.Error != "" {
-		f.warn(alarm, "! not written: "+p.Error)
-	}
 	f.say(setTo(l, p.Value), fmt.Sprintf("rev %d", p.Revision))
 	switch in := l.Decision.Inputs; {
 	case in.Applied < 0 || in.Instances == 0:
@@ -382,6 +388,9 @@ func published(l api.Loop, now time.Time) fact {
 		f.warn(warning, fmt.Sprintf("applied %d/%d", in.Applied, in.Instances))
 	default:
 		f.say(fmt.Sprintf("applied %d/%d", in.Applied, in.Instances))
+	}
+	if p.Error != "" {
+		f.warn(alarm, "! not written: "+p.Error)
 	}
 	if !p.ChangedAt.IsZero() {
 		f.say("changed " + age(now.Sub(p.ChangedAt)) + " ago")

@@ -65,7 +65,7 @@ func (v healthView) lines(w int) []string {
 		f.warn(alarm, "! "+warning)
 		facts = append(facts, f)
 	}
-	facts = append(facts, v.killSwitch(), v.states(), v.modes(), v.slo(), v.silence())
+	facts = append(facts, v.killSwitch(), v.states(), v.modes(), v.slo(), v.silence(), v.written())
 	room, settings := w-2, w-2
 	if w >= healthColumns {
 		settings = 58
@@ -355,6 +355,26 @@ func (v healthView) settings() []setting {
 	return sorted
 }
 
+// written counts what became of the Settings.
+func (v healthView) written() fact {
+	f := fact{label: "settings"}
+	by := map[string]int{}
+	settings := v.settings()
+	for _, s := range settings {
+		word, _ := s.word()
+		by[word]++
+	}
+	for _, s := range settings {
+		word, t := s.word()
+		if n := by[word]; n > 0 {
+			glyph, rest, _ := strings.Cut(word, " ")
+			f.warn(t, fmt.Sprintf("%s %d %s", glyph, n, rest))
+			by[word] = 0
+		}
+	}
+	return f
+}
+
 // applied is the table of Settings.
 func (v healthView) applied(w int) []string {
 	settings := v.settings()
@@ -368,8 +388,9 @@ func (v healthView) applied(w int) []string {
 	}
 	service = min(service, longestName, max(w/3, len("SERVICE")))
 	row := func(name, word, applied, revision, changed string) string {
-		return left(name, service) + "  " + word + strings.Repeat(" ", max(state-width(word), 0)) + "  " + right(applied, column) + "  " +
-			right(revision, column) + "  " + changed
+		word += strings.Repeat(" ", max(state-width(word), 0))
+		return left(name, service) + "  " + word + "  " + right(applied, column) + "  " + right(revision, column) + "  " +
+			changed
 	}
 	out := []string{bold.Render(clip(row("SETTING", "STATE", "APPLIED", "REVISION", "CHANGED"), w))}
 	for _, s := range settings {
