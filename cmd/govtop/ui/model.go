@@ -53,6 +53,8 @@ type Model struct {
 	stillSparks   sparks
 	past          rewind
 
+	drawn         string // the frame: drawn anew by messages that change what is seen
+
 	// What the user is doing.
 	prompt prompt
 	form   *form // nil: none is open
@@ -116,6 +118,7 @@ func (m Model) Init() tea.Cmd {
 
 // Update implements tea.Model. It does no I/O and reads no clock.
 func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	was, word := m.live, m.linkWord()
 	var cmd tea.Cmd
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
@@ -159,7 +162,21 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			m.decisions = m.decisionsView()
 		}
 	}
-	return m, tea.Batch(cmd, m.errands())
+	cmd = tea.Batch(cmd, m.errands())
+	switch msg.(type) {
+	case tickMsg, heardMsg:
+		// Time by itself shows in the word for the connection only. An idle screen draws no frames.
+		if m.live == was && m.linkWord() == word {
+			return m, cmd
+		}
+	}
+	m.drawn = m.theme.apply(strings.Join(m.lines(), "\n"))
+	return m, cmd
+}
+
+func (m *Model) linkWord() string {
+	word, _ := m.link.word(m)
+	return word
 }
 
 // tick is the only timer of the screen: it makes connections and lets ages grow.
@@ -187,7 +204,7 @@ func (m *Model) paint() { m.theme = newTheme(m.options.Theme, m.background, m.pr
 
 // View implements tea.Model.
 func (m Model) View() tea.View {
-	view := tea.NewView(m.theme.apply(strings.Join(m.lines(), "\n")))
+	view := tea.NewView(m.drawn)
 	view.AltScreen = true
 	return view
 }
