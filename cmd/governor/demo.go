@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/charmbracelet/x/term"
 	"github.com/oklog/run"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/demo"
@@ -17,9 +18,11 @@ import (
 
 func demoCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("demo", "Show what governor does: two services under the same load, one with a limit set by hand, "+
-		"one governed, through overload, a slow dependency, and the loss of Prometheus and of the leader. Everything runs "+
-		"in this process, with an embedded Prometheus and Consul.")
-	headless := cmd.Flag("headless", "Print the scorecard only.").Bool()
+		"one governed, through overload, a slow dependency, and the loss of Prometheus and of the leader. On a terminal it "+
+		"is a live screen; the scorecard stays. Everything runs in this process, with an embedded Prometheus and Consul.")
+	headless := cmd.Flag("headless", "Print the scorecard only. Without a terminal that is so in any case, but for a line an "+
+		"act on standard error.").Bool()
+	until := cmd.Flag("until", "The last act to play.").Hidden().String() // for tests, which have seen the others
 	duration := cmd.Flag("duration", "How long the story takes, at least 50s.").Default(demo.DefaultDuration.String()).
 		PlaceHolder("90s").Duration()
 	seed := cmd.Flag("seed", "Seed of the arrivals and of the service times.").Default("1").Uint64()
@@ -35,13 +38,16 @@ func demoCommand(app *kingpin.Application) (string, command) {
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the demo at once
 		o.Seed = *seed
-		show := demo.Show{Duration: *duration, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stdout}
-		switch {
-		case *headless:
+		show := demo.Show{
+			Duration: *duration, Until: *until, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stderr,
+			Screen: !*headless && *output == string(demo.Text) && hasScreen(os.Stdin, os.Stdout, os.Getenv("TERM")),
+			// Any value but the empty one, as no-color.org has it.
+			Colour: os.Getenv("NO_COLOR") == "",
+		}
+		if *headless {
 			show.Live = io.Discard
-		case show.Format == demo.JSON:
-			show.Live = os.Stderr
 		}
 		err := demo.Run(ctx, o, show)
 		if ctx.Err() != nil {
@@ -49,6 +55,11 @@ func demoCommand(app *kingpin.Application) (string, command) {
 		}
 		return err
 	}
+}
+
+// hasScreen reports whether a live screen can be shown.
+func hasScreen(stdin, stdout *os.File, terminal string) bool {
+	return term.IsTerminal(stdin.Fd()) && term.IsTerminal(stdout.Fd()) && terminal != "" && terminal != "dumb"
 }
 
 // inProcess runs a command line of governor in this process, until it ends or ctx does.

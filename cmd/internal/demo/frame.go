@@ -11,12 +11,13 @@ import (
 
 // Frame is what there is to see of a World at an instant.
 type Frame struct {
-	At         time.Duration // since the load began
-	Load       float64       // requests a second, to each twin
-	Slow       bool          // the dependency is slow
-	Lost       bool          // Prometheus is lost
+	At         time.Time
+	Load       float64 // requests a second, to each twin
+	Slow       bool    // the dependency is slow
+	Lost       bool    // Prometheus is lost
 	Static     Traffic
 	Governed   Traffic
+	Governors  []string // that live, the address of each
 	Leader     string   // the governor that holds the lock, "" where none is known to
 	Loop, Shed api.Loop // as a living governor tells them
 	Err        error    // why none does
@@ -29,16 +30,27 @@ type Traffic struct {
 	Lost    int // given up or failed
 	Refused int // at every attempt
 	Queue   int // requests that wait inside the service, wanted by somebody or not
+
+	// Of the last few seconds, because one of them has few critical requests: the share of these that were answered
+	// before the client gave up, and the latency of admitted attempts, in seconds, where a client that gives up counts
+	// with the time after which it does. NaN where there were none.
+	Critical, P99 float64
 }
+
+// fewSeconds is how far back Traffic looks for them.
+const fewSeconds = 3 * time.Second
 
 // Look returns the Frame of now.
 func (w *World) Look(ctx context.Context) Frame {
 	now := time.Now()
 	w.mu.Lock()
-	f := Frame{At: now.Sub(w.began), Load: w.times * BaseLoad, Slow: w.slow, Lost: w.lost}
+	f := Frame{At: now, Load: w.times * BaseLoad, Slow: w.slow, Lost: w.lost}
 	governors := w.governors
 	w.mu.Unlock()
-	f.Static, f.Governed = w.Static.traffic1s(now), w.Governed.traffic1s(now)
+	f.Static, f.Governed = w.Static.seen(now), w.Governed.seen(now)
+	for _, g := range governors {
+		f.Governors = append(f.Governors, g.client.Address())
+	}
 
 	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()
@@ -59,18 +71,28 @@ func (w *World) Look(ctx context.Context) Frame {
 	return f
 }
 
-func (t *Twin) traffic1s(now time.Time) Traffic {
-	state := t.Plant.State()
-	tr := Traffic{Queue: state.Waiting}
-	from := now.Add(-time.Second)
-	records := t.Load.Records()
+func (t *Twin) seen(now time.Time) Traffic {
+	tr := trafficOf(t.Load.Records(), now)
+	tr.Queue = t.Plant.State().Waiting
+	return tr
+}
+
+// trafficOf sums up what has ended until now.
+func trafficOf(records []load.Record, now time.Time) (tr Traffic) {
+	critical, served := 0, 0
+	var latencies []time.Duration
 	// They are in the order in which they ended, but for microseconds.
-	for i := len(records) - 1; i >= 0; i-- {
+	for i := len(records) - 1; i >= 0 && !records[i].Ended().Before(now.Add(-fewSeconds-time.Second)); i-- {
 		r := records[i]
-		if r.Ended().Before(from.Add(-time.Second)) {
-			break
+		age := now.Sub(r.Ended())
+		if age <= 0 || age > fewSeconds {
+			continue
 		}
-		if r.Ended().Before(from) || !r.Ended().Before(now) {
+		answered := r.Outcome == load.OK || r.Outcome == load.Slow
+		critical += count(r.Class == 0)
+		served += count(r.Class == 0 && answered)
+		latencies = admitted(latencies, r)
+		if age > time.Second {
 			continue
 		}
 		switch r.Outcome {
@@ -84,5 +106,7 @@ func (t *Twin) traffic1s(now time.Time) Traffic {
 			tr.Lost++
 		}
 	}
+	tr.Critical = float64(served) / float64(critical) // of none: NaN
+	tr.P99 = p99(latencies)
 	return tr
 }

@@ -29,11 +29,11 @@ func simulated(acts []Act, seed uint64, limit int) Score {
 	at := time.Duration(0)
 	for _, a := range acts {
 		stage := models.Stage{From: at, Servers: Servers, Slowdown: 1}
-		if a.Name == dependency {
+		if a.Slow {
 			stage.DependencyDelay, stage.DependencyShare = dependencyDelay, dependencyShare
 		}
 		stages = append(stages, stage)
-		spans = append(spans, Span{a.Name, epoch.Add(at), epoch.Add(at + a.Lasts)})
+		spans = append(spans, Span{a, epoch.Add(at), epoch.Add(at + a.Lasts)})
 		at += a.Lasts
 	}
 	end := at

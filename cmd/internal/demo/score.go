@@ -13,7 +13,10 @@ import (
 type Result struct {
 	Seed            uint64  `json:"seed"`
 	DurationSeconds float64 `json:"duration_seconds"`
-	asked           time.Duration
+	// Complete is false where the story was cut short, or somebody at the keys has changed it.
+	Complete bool   `json:"complete"`
+	hand     bool   // somebody has
+	again    string // the command that plays the whole story
 	// Valid is false where the machine was too busy for the figures to count: the 99 % quantile of the delay with which
 	// the load generators sent their requests is above 20 ms.
 	Valid           bool    `json:"valid"`
@@ -37,9 +40,9 @@ type Score struct {
 	// GoodputRatio is Good ÷ what a service of this capacity could have served: the requests of each act, or its
 	// capacity, whichever is less.
 	GoodputRatio control.Number `json:"goodput_ratio"`
-	// AfterRatio is the same for the act after the surge, from its first instant on.
+	// AfterRatio is the same for the act after a surge, from its first instant on.
 	AfterRatio control.Number `json:"after_ratio"`
-	// CriticalRatio is the share of the critical requests of the surge that were served: answered before their clients
+	// CriticalRatio is the share of the critical requests of surges that were served: answered before their clients
 	// gave up. CriticalGoodRatio is the share of them that were good.
 	CriticalRatio     control.Number `json:"critical_ratio"`
 	CriticalGoodRatio control.Number `json:"critical_good_ratio"`
@@ -76,42 +79,60 @@ func score(records []load.Record, spans []Span) Score {
 		s.admitted += int(r.GaveUp) + count(answered || r.Outcome == load.Failed)
 		s.bad += int(r.GaveUp) + count(r.Outcome == load.Failed || answered && r.Last > SLO)
 		s.answered += count(answered)
-		for range r.GaveUp {
-			latencies = append(latencies, ClientTimeout)
-		}
-		if answered {
-			latencies = append(latencies, r.Last)
-		}
+		latencies = admitted(latencies, r)
 	}
 
-	var all Score
+	all := Score{P99Seconds: control.Number(p99(latencies))}
 	servable := 0.0
-	nan := control.Number(math.NaN())
-	all.AfterRatio, all.CriticalRatio, all.CriticalGoodRatio, all.P99Seconds = nan, nan, nan, nan
+	var surged, after tally
+	couldAfter := 0.0
 	for i, t := range tallies {
 		could := min(float64(t.offered), Capacity*spans[i].To.Sub(spans[i].From).Seconds())
 		servable += could
 		all.Offered += t.offered
 		all.Good += t.good
-		switch spans[i].Name {
-		case surge:
-			all.CriticalRatio = control.Number(float64(t.criticalServed) / float64(t.critical))
-			all.CriticalGoodRatio = control.Number(float64(t.criticalGood) / float64(t.critical))
-		case healed:
-			all.AfterRatio = control.Number(float64(t.good) / could)
+		switch {
+		case spans[i].Load > 1:
+			surged.critical += t.critical
+			surged.criticalGood += t.criticalGood
+			surged.criticalServed += t.criticalServed
+		case spans[i].Name == healed:
+			after.good += t.good
+			couldAfter += could
 		}
 	}
+	// Of nothing: NaN.
+	all.CriticalRatio = control.Number(float64(surged.criticalServed) / float64(surged.critical))
+	all.CriticalGoodRatio = control.Number(float64(surged.criticalGood) / float64(surged.critical))
+	all.AfterRatio = control.Number(float64(after.good) / couldAfter)
 	all.GoodputRatio = control.Number(float64(all.Good) / servable)
 	for _, s := range seconds {
 		if float64(s.bad) > (1-Objective)*float64(s.admitted) || s.admitted > 0 && s.answered == 0 {
 			all.SecondsAboveSLO++
 		}
 	}
-	if n := len(latencies); n > 0 {
-		slices.Sort(latencies)
-		all.P99Seconds = control.Number(latencies[int(math.Ceil(0.99*float64(n)))-1].Seconds())
-	}
 	return all
+}
+
+// admitted adds the latencies of the attempts of a request that the service has admitted.
+func admitted(latencies []time.Duration, r load.Record) []time.Duration {
+	for range r.GaveUp {
+		latencies = append(latencies, ClientTimeout)
+	}
+	if r.Outcome == load.OK || r.Outcome == load.Slow {
+		latencies = append(latencies, r.Last)
+	}
+	return latencies
+}
+
+// p99 sorts latencies and returns their 99 % quantile in seconds, NaN of none.
+func p99(latencies []time.Duration) float64 {
+	n := len(latencies)
+	if n == 0 {
+		return math.NaN()
+	}
+	slices.Sort(latencies)
+	return latencies[int(math.Ceil(0.99*float64(n)))-1].Seconds()
 }
 
 func count(b bool) int {

@@ -15,9 +15,9 @@ func TestScoreCountsWhatClientsSaw(t *testing.T) {
 	const ms = time.Millisecond
 	began := time.Unix(1000, 0)
 	spans := []Span{
-		{"calm", began, began.Add(2 * time.Second)},
-		{surge, began.Add(2 * time.Second), began.Add(3 * time.Second)},
-		{healed, began.Add(3 * time.Second), began.Add(4 * time.Second)},
+		{Act{Name: calm, Load: 1}, began, began.Add(2 * time.Second)},
+		{Act{Name: surge, Load: Surge}, began.Add(2 * time.Second), began.Add(3 * time.Second)},
+		{Act{Name: healed, Load: 1}, began.Add(3 * time.Second), began.Add(4 * time.Second)},
 	}
 	at := func(s float64, class uint8, o load.Outcome, latency, last time.Duration, gaveUp uint8) load.Record {
 		return load.Record{
@@ -58,7 +58,7 @@ func TestNobodyIsBlamedForWhatExceedsTheCapacity(t *testing.T) {
 		}
 		records = append(records, load.Record{Due: began.Add(time.Duration(i) * time.Millisecond), Outcome: o, Class: 1})
 	}
-	got := score(records, []Span{{healed, began, began.Add(time.Second)}})
+	got := score(records, []Span{{Act{Name: healed, Load: 1}, began, began.Add(time.Second)}})
 	if got.GoodputRatio != 1 || got.AfterRatio != 1 {
 		t.Errorf("twice the capacity offered, half of it good: %+v", got)
 	}
@@ -66,7 +66,7 @@ func TestNobodyIsBlamedForWhatExceedsTheCapacity(t *testing.T) {
 
 func TestUnknownIsNullInJSON(t *testing.T) {
 	began := time.Unix(1000, 0)
-	s := score([]load.Record{{Due: began, Outcome: load.Refused}}, []Span{{"calm", began, began.Add(time.Second)}})
+	s := score([]load.Record{{Due: began, Outcome: load.Refused}}, []Span{{Act{Name: calm, Load: 1}, began, began.Add(time.Second)}})
 	if !math.IsNaN(float64(s.P99Seconds)) || !math.IsNaN(float64(s.CriticalRatio)) {
 		t.Errorf("nothing admitted, no surge: %+v", s)
 	}

@@ -1,26 +1,43 @@
 package demo
 
 import (
-	"context"
 	"fmt"
 	"time"
 )
 
-// Act is one part of a Story: something happens to the world, and then there is time to watch.
+// Act is one part of a Story: how things are from its first instant on, and what there is to see of it.
 type Act struct {
-	Name  string // of its span in the scorecard
-	Title string
+	Name  string  // of its span in the scorecard
+	Title string  // what happens
+	Watch string  // what to look at
 	Load  float64 // in terms of the base load
+	Slow  bool    // a dependency
+	Lost  bool    // Prometheus
+	Kill  bool    // the leading governor dies as the act begins
 	Lasts time.Duration
-	do    func(ctx context.Context, w *World) error
 }
 
-// The acts that the scorecard looks at.
+// The acts' names.
 const (
+	calm       = "calm"
 	surge      = "surge"
 	healed     = "healed"
 	dependency = "dependency"
+	prometheus = "prometheus"
+	back       = "back"
+	leader     = "leader"
 )
+
+// What to look at in each.
+var watch = map[string]string{
+	calm:       "nothing is refused; governor leaves alone a limit that does not bind",
+	surge:      "static is soon too late for all; governed refuses the least important",
+	healed:     "static stays under: retries alone keep it full. Governed is back",
+	dependency: "limiting cannot help a service that waits for another: governor says so",
+	prometheus: "governor is blind: it holds, says why, and nothing moves",
+	back:       "governor holds on until its samples fill a window again",
+	leader:     "the last values stay in force; Consul takes 17 to 20 s to find it dead",
+}
 
 // DefaultDuration is that of the story as it is written; MinDuration the shortest to which it can be told.
 const (
@@ -42,30 +59,20 @@ func Story(duration time.Duration) ([]Act, error) {
 		return nil, fmt.Errorf("duration %s: expected at least %s, of which Consul takes 20 s to find a leader dead",
 			duration, MinDuration)
 	}
-	nothing := func(context.Context, *World) error { return nil }
 	acts := []Act{
-		{"calm", fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
-			1, settling, nothing},
-		{surge, fmt.Sprintf("three times the load: %.0f requests/s, and who fails tries again, twice",
-			Surge*BaseLoad), Surge, 20 * time.Second, nothing},
-		{healed, fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad), 1, 12 * time.Second, nothing},
-		{dependency, fmt.Sprintf("a dependency is slow: half of the answers take %d ms longer",
-			dependencyDelay.Milliseconds()), 1, 14 * time.Second,
-			func(_ context.Context, w *World) error { return w.SlowDependency(true) }},
-		{"prometheus", "the dependency is well again, and Prometheus is lost: governor is blind", 1, 8 * time.Second,
-			func(_ context.Context, w *World) error {
-				if err := w.SlowDependency(false); err != nil {
-					return err
-				}
-				return w.LosePrometheus(true)
-			}},
-		{"back", "Prometheus is back", 1, 4 * time.Second,
-			func(_ context.Context, w *World) error { return w.LosePrometheus(false) }},
-		{"leader", "the leading governor is killed: values stay until the standby takes over", 1, takeover,
-			func(ctx context.Context, w *World) error {
-				_, err := w.KillLeader(ctx)
-				return err
-			}},
+		{Name: calm, Title: fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
+			Load: 1, Lasts: settling},
+		{Name: surge, Title: fmt.Sprintf("three times the load: %.0f requests/s, and who fails tries again, twice",
+			Surge*BaseLoad), Load: Surge, Lasts: 20 * time.Second},
+		{Name: healed, Title: fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad),
+			Load: 1, Lasts: 12 * time.Second},
+		{Name: dependency, Title: fmt.Sprintf("a dependency is slow: half of the answers take %d ms longer",
+			dependencyDelay.Milliseconds()), Load: 1, Slow: true, Lasts: 14 * time.Second},
+		{Name: prometheus, Title: "the dependency is well again, and Prometheus is killed",
+			Load: 1, Lost: true, Lasts: 8 * time.Second},
+		{Name: back, Title: "Prometheus is back", Load: 1, Lasts: 4 * time.Second},
+		{Name: leader, Title: "the leading governor is killed; the other one stands by",
+			Load: 1, Kill: true, Lasts: takeover},
 	}
 	var written time.Duration
 	scalable := acts[1 : len(acts)-1]
@@ -76,42 +83,24 @@ func Story(duration time.Duration) ([]Act, error) {
 		scaled := float64(a.Lasts) * float64(duration-settling-takeover) / float64(written)
 		scalable[i].Lasts = time.Duration(scaled).Round(100 * time.Millisecond)
 	}
+	for i := range acts {
+		acts[i].Watch = watch[acts[i].Name]
+	}
 	return acts, nil
+}
+
+// Until returns the acts up to the end of the one with the given name.
+func Until(acts []Act, name string) ([]Act, error) {
+	for i, a := range acts {
+		if a.Name == name {
+			return acts[:i+1], nil
+		}
+	}
+	return nil, fmt.Errorf("no act is called %q", name)
 }
 
 // Span is an act as it was played.
 type Span struct {
-	Name     string
+	Act
 	From, To time.Time
-}
-
-// Play makes the acts happen, and calls begin before each one and watch once a second. It returns what was played when.
-func Play(ctx context.Context, w *World, acts []Act, begin func(Act), watch func(Frame)) ([]Span, error) {
-	var spans []Span
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for _, act := range acts {
-		begin(act)
-		if err := act.do(ctx, w); err != nil {
-			return spans, err
-		}
-		w.SetLoad(act.Load)
-		from := time.Now()
-		over := time.After(act.Lasts)
-		for playing := true; playing; {
-			select {
-			case <-ctx.Done():
-				return spans, ctx.Err()
-			case err := <-w.Failed():
-				return spans, err
-			case <-tick.C:
-				watch(w.Look(ctx))
-			case <-over:
-				playing = false
-			}
-		}
-		spans = append(spans, Span{act.Name, from, time.Now()})
-	}
-	w.SetLoad(0)
-	return spans, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -97,7 +98,6 @@ type World struct {
 
 	options    Options
 	log        *slog.Logger
-	began      time.Time
 	consul     string          // host:port
 	prometheus string          // URL, as the governors see it
 	embedded   *embedded.World // nil: real servers
@@ -137,6 +137,10 @@ func Start(ctx context.Context, o Options) (*World, error) {
 		return w, err
 	}
 	w.cleanUp = append(w.cleanUp, func() { file.Close() })
+	// Libraries that log where nobody asked them to would write across the screen.
+	before := log.Writer()
+	log.SetOutput(file)
+	w.cleanUp = append(w.cleanUp, func() { log.SetOutput(before) })
 	w.log = slog.New(slog.NewTextHandler(file, nil))
 	for _, start := range []func(context.Context) error{
 		w.startServers, w.startTwins, w.announceTargets, w.startGovernors,
@@ -425,9 +429,6 @@ func (w *World) SetLoad(times float64) {
 	defer w.mu.Unlock()
 	w.times = times
 	now := time.Now()
-	if w.began.IsZero() {
-		w.began = now
-	}
 	for _, t := range w.Twins() {
 		t.Load.SetRateAt(now, times*BaseLoad)
 	}
@@ -451,10 +452,14 @@ func (w *World) SlowDependency(slow bool) error {
 	return nil
 }
 
-// LosePrometheus kills the embedded Prometheus, or cuts the governors off from a real one; or brings it back.
+// LosePrometheus kills the embedded Prometheus, or cuts the governors off from a real one; or brings it back. It does
+// nothing where that has been done.
 func (w *World) LosePrometheus(lose bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if lose == w.lost {
+		return nil
+	}
 	w.lost = lose
 	switch {
 	case w.embedded != nil && lose:

@@ -1,0 +1,69 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// wrap breaks a text into lines of at most width characters, at spaces.
+func wrap(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
+			lines, line = append(lines, line), ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return append(lines, line)
+}
+
+// write prints the scorecard for people.
+func (r Result) write(out io.Writer) error {
+	var b strings.Builder
+	row := func(name string, of func(Score) string) {
+		fmt.Fprintf(&b, "%-47s%11s%11s%11s\n", name, of(r.Static), of(r.Governed), of(r.Optimum))
+	}
+	percent := func(n control.Number) string {
+		if math.IsNaN(float64(n)) {
+			return "-"
+		}
+		return fmt.Sprintf("%.1f %%", 100*float64(n))
+	}
+	switch {
+	case r.hand:
+		fmt.Fprintf(&b, "\nThis was driven by hand, for %.0f s.\n", r.DurationSeconds)
+	case !r.Complete:
+		fmt.Fprintf(&b, "\nThis was cut short, after %.0f s.\n", r.DurationSeconds)
+	}
+	fmt.Fprintf(&b, "\n%-47s%11s%11s%11s\n", "", "static", "governed", "optimum")
+	fmt.Fprintf(&b, "%-47s%11d%11s%11d\n", "concurrency limit", r.StaticLimit, "governor's", r.OptimumLimit)
+	row("requests offered", func(s Score) string { return fmt.Sprint(s.Offered) })
+	row(fmt.Sprintf("good: answered within %d ms", SLO.Milliseconds()), func(s Score) string { return fmt.Sprint(s.Good) })
+	row("good, of what could have been served", func(s Score) string { return percent(s.GoodputRatio) })
+	row("the same after the load was back", func(s Score) string { return percent(s.AfterRatio) })
+	row("critical ones answered, of three times the load", func(s Score) string { return percent(s.CriticalRatio) })
+	row(fmt.Sprintf("  within %d ms", SLO.Milliseconds()), func(s Score) string { return percent(s.CriticalGoodRatio) })
+	row("seconds above the SLO", func(s Score) string { return fmt.Sprint(s.SecondsAboveSLO) })
+	row("99 % of the admitted within", func(s Score) string {
+		if math.IsNaN(float64(s.P99Seconds)) {
+			return "-"
+		}
+		return fmt.Sprintf("%.0f ms", 1000*float64(s.P99Seconds))
+	})
+	fmt.Fprintf(&b, "The optimum is the best limit that never changes, found in the simulator.\n")
+	if !r.Valid {
+		fmt.Fprintf(&b, "This machine was too busy for the figures to count: requests were sent\n"+
+			"up to %.0f ms late.\n", 1000*r.LatenessSeconds)
+	}
+	again := "Again"
+	if !r.Complete {
+		again = "The whole story"
+	}
+	fmt.Fprintf(&b, "%s: %s\n", again, r.again)
+	_, err := io.WriteString(out, b.String())
+	return err
+}

@@ -1,0 +1,159 @@
+package demo
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
+)
+
+// eighths fill a cell from below and from the left, by n/8.
+var (
+	below = []rune(" ▁▂▃▄▅▆▇█")
+	along = []rune(" ▏▎▍▌▋▊▉█")
+)
+
+// gutter is the width of a chart's labels.
+const gutter = 5
+
+// point is one value of a chart. NaN is a gap.
+type point struct {
+	at    time.Time
+	value float64
+	could float64 // what it might have been
+}
+
+// start is an instant from which something went on, and what it is called.
+type start struct {
+	at   time.Time
+	name string
+}
+
+// column is what a chart shows in one cell's width, in parts of the full height.
+type column struct{ value, could float64 }
+
+// window is the time that a chart shows: n steps of the wall clock, so that a column keeps its points when the chart
+// moves on. It fills from the left, and moves when it is full.
+type window struct {
+	first int64 // step
+	step  time.Duration
+	n     int
+}
+
+// windowOf returns the window of n columns that ends at now or later and shows at least the given span.
+func windowOf(began, now time.Time, span time.Duration, n int) window {
+	const round = 500 * time.Millisecond
+	step := span / time.Duration(max(n, 1))
+	w := window{n: n, step: max((step+round-1)/round*round, round)}
+	w.first = max(w.number(began), w.number(now)-int64(n)+1)
+	return w
+}
+
+func (w window) number(t time.Time) int64 { return t.UnixNano() / int64(w.step) }
+
+// column returns where in the chart an instant is, also beyond its ends.
+func (w window) column(t time.Time) int { return int(w.number(t) - w.first) }
+
+// lasts is how long it is from one end to the other.
+func (w window) lasts() time.Duration { return time.Duration(w.n) * w.step }
+
+// columns sums up points: the mean of what falls into each column.
+func (w window) columns(points []point, most float64) []column {
+	out, counts := make([]column, w.n), make([]float64, w.n)
+	for _, p := range points {
+		i := w.column(p.at)
+		if i < 0 || i >= w.n || math.IsNaN(p.value) {
+			continue
+		}
+		out[i].value += p.value / most
+		out[i].could += p.could / most
+		counts[i]++
+	}
+	for i := range out {
+		out[i].value /= counts[i] // of none: NaN
+		out[i].could /= counts[i]
+	}
+	return out
+}
+
+// chart draws points as columns that stand from 0 to most, in h lines, and what they might have been as a line above
+// them. The colour tells how near that is, which the height tells as well.
+func chart(points []point, win window, most float64, h int) []string {
+	drawn := win.columns(points, most)
+	lines := make([]string, h)
+	for row := range lines {
+		label := ""
+		switch {
+		case row == 0:
+			label = fmt.Sprintf("%.0f", most)
+		case row == h-1:
+			label = "0"
+		case h >= 9 && row == h/2:
+			label = fmt.Sprintf("%.0f", most/2)
+		}
+		var line strings.Builder
+		line.WriteString(faint.Render(fmt.Sprintf("%*s┤", gutter-1, label)))
+		for _, c := range drawn {
+			line.WriteString(c.cell(h-1-row, h))
+		}
+		lines[row] = line.String()
+	}
+	return lines
+}
+
+// cell draws the part of a column that lies in the row from below.
+func (c column) cell(row, rows int) string {
+	if math.IsNaN(c.value) {
+		return " "
+	}
+	fill := int(math.Round((c.value*float64(rows) - float64(row)) * 8))
+	style := good
+	switch {
+	case c.value < c.could/2:
+		style = bad
+	case c.value < 0.75*c.could: // arrivals differ by more than a tenth from one second to the next
+		style = doubtful
+	}
+	switch {
+	case fill > 0:
+		return style.Render(string(below[min(fill, 8)]))
+	case row == 0 && c.could > 0:
+		return style.Render("▁") // none is a value, too
+	case int(math.Ceil(c.could*float64(rows)))-1 == row:
+		return faint.Render("┄")
+	}
+	return " "
+}
+
+// ruler writes under a chart when something began.
+func ruler(starts []start, win window) string {
+	cells := []rune(strings.Repeat(" ", win.n))
+	for _, s := range starts {
+		i := win.column(s.at)
+		if i < 0 || i >= win.n {
+			continue
+		}
+		rest := cells[i:]
+		for j := range rest {
+			rest[j] = ' ' // what began before has no more room
+		}
+		copy(rest, []rune("╵"+s.name))
+	}
+	return strings.Repeat(" ", gutter) + faint.Render(strings.TrimRight(string(cells), " "))
+}
+
+// bar draws value in parts of most, in w cells.
+func bar(value, most float64, w int, style lipgloss.Style) string {
+	fill := min(max(int(math.Round(value/most*float64(w)*8)), 0), 8*w)
+	if fill == 0 && value > 0 {
+		fill = 1
+	}
+	text := strings.Repeat(string(along[8]), fill/8)
+	if rest := fill % 8; rest > 0 {
+		text += string(along[rest])
+	}
+	return style.Render(text) + strings.Repeat(" ", w-ansi.StringWidth(text))
+}

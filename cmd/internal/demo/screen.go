@@ -1,0 +1,222 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/colorprofile"
+)
+
+const (
+	// lookEvery is how often the screen looks at the world, which then sums up a second of traffic and asks governor.
+	lookEvery = 500 * time.Millisecond
+	// framesPerSecond bounds how often the renderer looks for a change; data comes more seldom.
+	framesPerSecond = 20
+)
+
+// screen is the model of the live screen. It does no I/O and reads no clock: its commands look at the world, and pass
+// orders on to the player.
+type screen struct {
+	ctx  context.Context // ends the commands with the program
+	look func(context.Context) Frame
+	tell func(context.Context, order)
+
+	width, height int
+	view          view
+}
+
+type (
+	lookMsg  Frame
+	sceneMsg scene
+	overMsg  struct{} // nothing more will be played
+)
+
+// key is one thing that keys do. The list of them is the only way from a key to an action, and footer and help are
+// printed from it.
+type key struct {
+	names  []string
+	footer string // in the footer; "": not there
+	short  string // the same where the screen is narrow
+	does   string
+	do     func(*screen) tea.Cmd
+}
+
+func keys() []key {
+	tell := func(o order) func(*screen) tea.Cmd {
+		return func(s *screen) tea.Cmd {
+			ctx, tell := s.ctx, s.tell
+			return func() tea.Msg { tell(ctx, o); return nil }
+		}
+	}
+	scroll := func(by int) func(*screen) tea.Cmd {
+		return func(s *screen) tea.Cmd {
+			most := len(s.view.helpLines(s.width-2)) - (s.height - 1)
+			s.view.helpTop = max(min(s.view.helpTop+by, most), 0)
+			return nil
+		}
+	}
+	return []key{
+		{[]string{"1"}, "1 calm", "1 calm", "all is well: the base load, no slow dependency, Prometheus there", tell(orderCalm)},
+		{[]string{"2"}, "2 surge", "2 surge", "three times the load", tell(orderSurge)},
+		{[]string{"3"}, "3 dependency", "3 slow", "a dependency slow, or well again", tell(orderDependency)},
+		{[]string{"4"}, "4 prometheus", "4 prom", "Prometheus killed, or back", tell(orderPrometheus)},
+		{[]string{"5"}, "5 leader", "5 kill", "the leading governor killed; there are two", tell(orderLeader)},
+		{[]string{"a"}, "a auto", "a auto", "the story goes on by itself, or waits", tell(orderAuto)},
+		{[]string{"?", "esc"}, "? help", "? help", "this help, and back", func(s *screen) tea.Cmd {
+			s.view.help, s.view.helpTop = !s.view.help, 0
+			return nil
+		}},
+		{[]string{"down", "j"}, "", "", "further down in the help", scroll(1)},
+		{[]string{"up", "k"}, "", "", "further up in it", scroll(-1)},
+		{[]string{"q", "ctrl+c"}, "q quit", "q quit", "quit, with the scorecard of what was played",
+			func(*screen) tea.Cmd { return tea.Quit }},
+	}
+}
+
+// Init implements tea.Model.
+func (s screen) Init() tea.Cmd { return s.see(0) }
+
+// see looks at the world after a while.
+func (s screen) see(after time.Duration) tea.Cmd {
+	ctx, look := s.ctx, s.look
+	return tea.Tick(after, func(time.Time) tea.Msg { return lookMsg(look(ctx)) })
+}
+
+// Update implements tea.Model.
+func (s screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		s.width, s.height = msg.Width, msg.Height
+	case lookMsg:
+		s.view.saw(Frame(msg))
+		return s, s.see(lookEvery)
+	case sceneMsg:
+		s.view.shift(scene(msg))
+	case overMsg:
+		return s, tea.Quit
+	case tea.KeyPressMsg:
+		for _, k := range keys() {
+			if slices.Contains(k.names, msg.String()) {
+				cmd := k.do(&s)
+				return s, cmd
+			}
+		}
+	}
+	return s, nil
+}
+
+// View implements tea.Model.
+func (s screen) View() tea.View {
+	v := tea.NewView(strings.Join(s.view.render(s.width, s.height), "\n"))
+	v.AltScreen = true
+	return v
+}
+
+// saw takes note of a frame.
+func (v *view) saw(f Frame) {
+	if f.Err != nil && v.frame != nil {
+		f.Loop, f.Shed = v.frame.Loop, v.frame.Shed // the last that was heard
+	}
+	v.frame = &f
+	if len(v.acts) == 0 || f.At.Sub(v.acts[0].at) < time.Second {
+		return // the last second, of which a frame tells, is not one of the story
+	}
+	v.past = append(v.past, moment{f.At, min(f.Load, Capacity), float64(f.Static.Good), float64(f.Governed.Good)})
+	// A chart may round its span up.
+	v.past = slices.DeleteFunc(v.past, func(m moment) bool { return m.at.Before(f.At.Add(-2 * chartSpan)) })
+}
+
+// shift takes note of what is being played.
+func (v *view) shift(s scene) {
+	if !s.from.Equal(v.scene.from) {
+		v.acts = append(v.acts, start{s.from, s.act.Name})
+		v.acts = slices.DeleteFunc(v.acts, func(a start) bool { return a.at.Before(s.from.Add(-2 * chartSpan)) })
+	}
+	v.scene = s
+}
+
+// foot is the footer.
+func (v *view) foot(w int) string {
+	var long, short []string
+	for _, k := range keys() {
+		if k.footer != "" {
+			long, short = append(long, k.footer), append(short, k.short)
+		}
+	}
+	for _, line := range []string{strings.Join(long, "   "), strings.Join(long, "  ")} {
+		if len(line) <= w {
+			return faint.Render(line)
+		}
+	}
+	return faint.Render(clip(strings.Join(short, " "), w))
+}
+
+// helpLines tell of the keys and of what is shown.
+func (v *view) helpLines(w int) []string {
+	lines := []string{strong.Render("Keys")}
+	for _, k := range keys() {
+		lines = append(lines, clip(fmt.Sprintf("  %-10s %s", strings.Join(k.names, ", "), k.does), w))
+	}
+	paragraph := func(title, text string) {
+		lines = append(lines, "", strong.Render(title))
+		lines = append(lines, wrap(text, w)...)
+	}
+	paragraph("What is shown", fmt.Sprintf("Requests that ended within the last second: good, answered within %d ms; "+
+		"late; lost, given up after %s or failed; refused, at every attempt. Queue: what waits inside the service, "+
+		"wanted by somebody or not. Critical: the share of these that was answered. p99: of the attempts let in.",
+		SLO.Milliseconds(), ClientTimeout))
+	paragraph("What runs", "Sidecars and governors are the commands of production, in this process. The services sleep "+
+		"instead of working. "+v.servers)
+	return lines
+}
+
+// helpScreen takes the whole screen. Where even that is too low, the last line says how much is below.
+func (v *view) helpScreen(w, h int) []string {
+	lines, room := v.helpLines(w-2), h-1
+	top := min(v.helpTop, max(len(lines)-room, 0))
+	foot := v.foot(w - 2)
+	if more := len(lines) - top - room; more > 0 {
+		foot = faint.Render(fmt.Sprintf("? back   %d more below, down goes there", more))
+	}
+	return fitted(lines[top:], foot, h)
+}
+
+// playOnScreen plays the story on the live screen until it is over, somebody quits or ctx ends. The terminal is as it
+// was before when it returns.
+func playOnScreen(ctx context.Context, w *World, acts []Act, colour bool) (*player, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond), tea.WithoutSignalHandler()}
+	if !colour {
+		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
+	}
+	var program *tea.Program
+	p := newPlayer(w, acts, func(s scene) { program.Send(sceneMsg(s)) })
+	program = tea.NewProgram(screen{
+		ctx: ctx, look: w.Look, tell: p.tell, view: view{seed: w.options.Seed, servers: w.servers()},
+	}, options...)
+	played := make(chan error, 1)
+	go func() {
+		err := p.run(ctx)
+		program.Send(overMsg{})
+		played <- err
+	}()
+	_, err := program.Run()
+	quit := ctx.Err() == nil
+	cancel()
+	broken := <-played
+	switch {
+	case errors.Is(err, tea.ErrProgramPanic):
+		return p, errors.New("the screen failed on a mistake of its own; the trace above is worth a bug report")
+	case quit && err != nil:
+		return p, err
+	case errors.Is(broken, context.Canceled):
+		return p, nil
+	}
+	return p, broken
+}

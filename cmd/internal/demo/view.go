@@ -1,0 +1,366 @@
+package demo
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+const (
+	minWidth, minHeight = 60, 15 // below, there is no room for two twins
+
+	// chartSpan is what a chart shows: the whole of the story as it is written.
+	chartSpan = DefaultDuration + 2*time.Second
+	// noteLasts is how long the answer to an order that changed nothing stands.
+	noteLasts = 6 * time.Second
+)
+
+// The sixteen colours of the terminal's own theme, dark or light. A terminal without colour still shows bold and faint,
+// and nothing is said by colour alone.
+var (
+	strong   = lipgloss.NewStyle().Bold(true)
+	faint    = lipgloss.NewStyle().Faint(true)
+	good     = lipgloss.NewStyle().Foreground(lipgloss.Green)
+	doubtful = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
+	bad      = lipgloss.NewStyle().Foreground(lipgloss.Red)
+	alarm    = bad.Bold(true)
+	refusal  = lipgloss.NewStyle().Foreground(lipgloss.Magenta)
+)
+
+// states are how the loop's states read here: as in govtop, and in plain words for who sees them for the first time.
+var states = map[control.State]struct {
+	mark, says string
+	style      lipgloss.Style
+}{
+	control.Steady:      {"= STEADY", "The limit is right as it is.", good},
+	control.Raising:     {"^ RAISING", "The service can carry more.", good},
+	control.Cutting:     {"v CUTTING", "The service is overloaded: less is let in.", doubtful},
+	control.AtMin:       {"! AT MIN", "Overloaded at the least that it may let in.", doubtful},
+	control.AtMax:       {"! AT MAX", "More would be let in, but may not.", doubtful},
+	control.Ineffective: {"! INEFFECTIVE", "Slow, but not by its load: limiting cannot help.", alarm},
+	control.Infeasible:  {"! INFEASIBLE", "The SLO is tighter than the service itself is fast.", alarm},
+	control.Hold:        {"~ HOLD", "No measurement to act on, so nothing moves.", doubtful},
+	control.Frozen:      {"* FROZEN", "Somebody has stopped the loop.", refusal},
+	control.Override:    {"M OVERRIDE", "Somebody has set the value.", refusal},
+}
+
+// view is everything that the screen shows.
+type view struct {
+	seed    uint64
+	servers string // what this runs on, and where else it could
+	help    bool
+	helpTop int // first line of the help shown
+
+	scene scene
+	frame *Frame // nil: none yet
+	past  []moment
+	acts  []start
+}
+
+// moment is what charts are drawn from.
+type moment struct {
+	at               time.Time
+	could            float64 // requests a second that either twin could have served
+	static, governed float64 // good answers a second
+}
+
+// render draws the screen: never more than h lines, none wider than w.
+func (v *view) render(w, h int) []string {
+	switch {
+	case w <= 0 || h <= 0:
+		return nil
+	case w < minWidth || h < minHeight:
+		lines := wrap(fmt.Sprintf("terminal too small: %d×%d, need %d×%d; q quits", w, h, minWidth, minHeight), w)
+		for i, l := range lines {
+			lines[i] = clip(l, w)
+		}
+		return lines[:min(len(lines), h)]
+	case v.help:
+		return v.helpScreen(w, h)
+	case v.frame == nil:
+		return fitted(append(v.head(w-2), "", "waiting for the first measurement …"), v.foot(w-2), h)
+	}
+	return v.twins(w, h)
+}
+
+// twins draws the two next to each other. What a low screen has no room for goes, the least important first.
+func (v *view) twins(w, h int) []string {
+	col := (w - 5) / 2
+	head, below := v.head(w-2), v.below(w-2)
+	left, right := panel(&v.frame.Static, col), panel(&v.frame.Governed, col)
+
+	// A chart of five lines, then what stands below, then more of the chart.
+	room := h - len(head) - len(left) - 3 // the rules and the footer
+	shown := min(len(below), max(room-6, 1))
+	rows := max(room-shown-1, 2)
+	win := v.window(col - gutter)
+	left = append(left, v.chart(win, rows, func(m moment) float64 { return m.static })...)
+	right = append(right, v.chart(win, rows, func(m moment) float64 { return m.governed })...)
+	if rows+shown < room {
+		under := ruler(v.acts, win)
+		left, right = append(left, under), append(right, under)
+	}
+
+	rule := func(left, cross, right string) string {
+		line := func(s string, w int) string {
+			return s + faint.Render(strings.Repeat("─", max(w-ansi.StringWidth(s), 0)))
+		}
+		return line(clip(left, col-1)+" ", col) + faint.Render("─"+cross+"─") + line(" "+clip(right, col-2)+" ", w-5-col)
+	}
+	static, governed := v.titles(col-1, col-2)
+	lines := append(head, rule(static, "┬", governed))
+	for i := range left {
+		lines = append(lines, pad(left[i], col)+faint.Render(" │ ")+right[i])
+	}
+	lines = append(lines, rule(faint.Render(fmt.Sprintf("good answers/s, %.0f s", win.lasts().Seconds())), "┴",
+		faint.Render("┄ what could be served")))
+	return fitted(append(lines, below[:shown]...), v.foot(w-2), h)
+}
+
+// window is the time that the charts show in n columns.
+func (v *view) window(n int) window {
+	began := v.frame.At
+	if len(v.acts) > 0 {
+		began = v.acts[0].at
+	}
+	return windowOf(began, v.frame.At, chartSpan, n)
+}
+
+// chart draws one of the twins' good answers.
+func (v *view) chart(win window, rows int, of func(moment) float64) []string {
+	points := make([]point, len(v.past))
+	for i, m := range v.past {
+		points[i] = point{m.at, of(m), m.could}
+	}
+	return chart(points, win, Capacity, rows)
+}
+
+// head says what is being played.
+func (v *view) head(w int) []string {
+	s := v.scene
+	how, number := "BY HAND (a: auto)", "by hand: "
+	switch {
+	case s.act.Name == "":
+		how, number = "", ""
+	case !s.end.IsZero():
+		how = "AUTO, " + v.left(s.end) + " left"
+	case s.number > 0:
+		how = "WAITING (a: auto)"
+	}
+	if s.number > 0 {
+		number = fmt.Sprintf("%d/%d ", s.number, s.of)
+	}
+	lines := []string{
+		spread(w, strong.Render("governor demo")+faint.Render(fmt.Sprintf("  one load, two services, seed %d", v.seed)), how),
+		clip(strong.Render(number+s.act.Title), w),
+		clip(faint.Render(strings.Repeat(" ", len(number))+s.act.Watch), w),
+	}
+	if v.frame != nil {
+		lines = append(lines, v.loadLine(w))
+	}
+	return lines
+}
+
+// left is how long it is to an instant, as far as the last frame tells.
+func (v *view) left(until time.Time) string {
+	now := v.scene.from
+	if v.frame != nil && v.frame.At.After(now) {
+		now = v.frame.At
+	}
+	return max(until.Sub(now), 0).Round(time.Second).String()
+}
+
+// loadLine draws what is asked of either twin against what it can do.
+func (v *view) loadLine(w int) string {
+	const most = Surge * BaseLoad
+	text := fmt.Sprintf("load %3.0f/s ", v.frame.Load)
+	capacity := fmt.Sprintf(" capacity %.0f/s", Capacity)
+	room := w - len(text) - len(capacity)
+	mark := int(Capacity / most * float64(room))
+	style := good
+	if v.frame.Load > Capacity {
+		style = bad
+	}
+	within := bar(min(v.frame.Load, Capacity), Capacity, mark, style)
+	beyond := bar(max(v.frame.Load-Capacity, 0), most-Capacity, room-mark-1, style)
+	return text + within + strong.Render("┃") + beyond + capacity
+}
+
+// titles are those of the twins: the static one's limit, and the other's with what governor makes of it. The state has
+// room in any case.
+func (v *view) titles(left, right int) (string, string) {
+	d := v.frame.Loop.Decision
+	limit := "-"
+	if known(d.Value) && d.Value > 0 {
+		limit = fmt.Sprintf("%.0f", float64(d.Value))
+	}
+	mark := states[d.State].style.Render(states[d.State].mark)
+	switch _, is := states[d.State]; {
+	case v.frame.Err != nil:
+		mark = alarm.Render("! NO ANSWER")
+	case d.State == "":
+		mark = ""
+	case !is:
+		mark = "? " + plain.Clean(strings.ToUpper(string(d.State)))
+	}
+	name := strong.Render("governed")
+	governed := []string{name + "  limit " + limit + "  " + mark, name + " " + limit + " " + mark}
+	if e := d.Inputs.EffectiveLimit; known(e) && math.Round(float64(e)) != math.Round(float64(d.Value)) {
+		governed = append([]string{fmt.Sprintf("%s  guard at %.0f", governed[0], float64(e))}, governed...)
+	}
+	static := fmt.Sprintf("%s  limit %d", strong.Render("static"), StaticLimit)
+	return longest(left, static+", for ever", static), longest(right, governed...)
+}
+
+// longest returns the first of the texts that fits into w cells, or what fits of the last one.
+func longest(w int, texts ...string) string {
+	for _, t := range texts {
+		if ansi.StringWidth(t) <= w {
+			return t
+		}
+	}
+	return clip(texts[len(texts)-1], w)
+}
+
+func known(n control.Number) bool { return !math.IsNaN(float64(n)) }
+
+// panel draws what became of one twin's requests.
+func panel(t *Traffic, w int) []string {
+	line := func(name string, n int, style lipgloss.Style) string {
+		text := fmt.Sprintf("%-8s%4d/s ", name, n)
+		return text + bar(float64(n), Surge*BaseLoad, w-len(text), style)
+	}
+	critical, latency := "-", "-"
+	if !math.IsNaN(t.Critical) {
+		critical = fmt.Sprintf("%.0f%%", 100*t.Critical)
+	}
+	if !math.IsNaN(t.P99) {
+		latency = fmt.Sprintf("%.0fms", 1000*t.P99)
+	}
+	word := "critical"
+	if w >= 50 {
+		word = "critical served"
+	}
+	facts := fmt.Sprintf("queue %-4d  %s %-4s", t.Queue, word, critical)
+	return []string{
+		line("good", t.Good, good),
+		line("late", t.Late, doubtful),
+		line("lost", t.Lost, bad),
+		line("refused", t.Refused, refusal),
+		longest(w, facts+"  p99 "+latency, facts),
+	}
+}
+
+// below is what governor says, and what this runs on, the most important first.
+func (v *view) below(w int) []string {
+	f := v.frame
+	words := wrap(v.governorSays(), w)
+	if note := v.note(); note != "" {
+		words = append([]string{alarm.Render(clip("! "+note, w))}, words...)
+	}
+	if len(words) > 2 {
+		words = append(words[:1], clip(strings.Join(words[1:], " "), w))
+	}
+	for len(words) < 2 {
+		words = append(words, "") // what follows stays where it is
+	}
+	lines := append([]string{v.parts(w)}, words...)
+	connect := "Look closer: govtop --connect ADDRESS"
+	if len(f.Governors) > 0 {
+		connect = "Look closer: govtop --connect " + f.Governors[0]
+	}
+	for _, l := range append(wrap(v.servers, w), connect) {
+		lines = append(lines, faint.Render(clip(l, w)))
+	}
+	return lines
+}
+
+// note is the answer to an order that changed nothing, for a while.
+func (v *view) note() string {
+	if v.scene.note == "" || v.frame.At.Sub(v.scene.noted) > noteLasts {
+		return ""
+	}
+	return v.scene.note
+}
+
+// parts says how everything is that governor needs.
+func (v *view) parts(w int) string {
+	f := v.frame
+	who := f.Leader + " leads"
+	switch {
+	case f.Err != nil:
+		who = alarm.Render("! no governor answers")
+	case f.Leader == "":
+		who = alarm.Render("! no leader")
+	}
+	switch others := len(f.Governors) - count(f.Leader != ""); {
+	case f.Err != nil:
+	case others == 1:
+		who += ", 1 standby"
+	case others > 1:
+		who += fmt.Sprintf(", %d standbys", others)
+	}
+	is := func(name string, wrong bool, word string) string {
+		if wrong {
+			return alarm.Render("! " + name + " " + word)
+		}
+		return name + " ok"
+	}
+	parts := []string{who, is("Prometheus", f.Lost, "LOST"), is("dependency", f.Slow, "SLOW")}
+	if d := f.Shed.Decision; f.Shed.Knob != "" && known(d.Value) {
+		parts = append(parts, fmt.Sprintf("shed %.2f", float64(d.Value)))
+	}
+	for len(parts) > 1 && ansi.StringWidth(strings.Join(parts, "  ")) > w {
+		parts = parts[:len(parts)-1]
+	}
+	return clip(strings.Join(parts, "  "), w)
+}
+
+// governorSays is what governor does, in plain words and then in its own.
+func (v *view) governorSays() string {
+	f := v.frame
+	d := f.Loop.Decision
+	says := states[d.State].says
+	switch {
+	case f.Err != nil:
+		return "The guard keeps the last values. " + plain.Clean(f.Err.Error())
+	case f.Leader == "" && d.State != control.Hold:
+		says = "The last values stay until somebody leads."
+	case f.Governed.Refused > 0 && d.State == control.Steady:
+		says = "The limit is right: whom it has no room for is refused, the least important first."
+	}
+	return says + " " + plain.Clean(d.Reason)
+}
+
+// fitted puts the footer under lines, at the bottom of h lines, and everything one cell away from the edge.
+func fitted(lines []string, foot string, h int) []string {
+	lines = lines[:min(len(lines), h-1)]
+	for len(lines) < h-1 {
+		lines = append(lines, "")
+	}
+	lines = append(lines, foot)
+	for i, l := range lines {
+		if l != "" {
+			lines[i] = " " + l
+		}
+	}
+	return lines
+}
+
+func clip(s string, w int) string { return ansi.Truncate(s, max(w, 0), "…") }
+
+// pad fills s up to w cells.
+func pad(s string, w int) string { return s + strings.Repeat(" ", max(w-ansi.StringWidth(s), 0)) }
+
+// spread puts one text at the left and one at the right of w cells; where both have no room, the left one gives way.
+func spread(w int, left, right string) string {
+	left = clip(left, w-ansi.StringWidth(right)-2)
+	return pad(left, w-ansi.StringWidth(right)) + right
+}
