@@ -95,7 +95,11 @@ func flow(items []item, w, n int) []string {
 			}
 			items = items[1:]
 		case items[0].tone != plain && w-taken >= len(separator)+least:
-			out = append(out, line+separator+paint(items[0].tone, clip(items[0].text, w-taken-len(separator))))
+			text := items[0].text
+			if len(items) > 1 {
+				text += separator + ellipsis
+			}
+			out = append(out, line+separator+paint(items[0].tone, clip(text, w-taken-len(separator))))
 		default:
 			out = append(out, clip(line+separator+ellipsis, w))
 		}

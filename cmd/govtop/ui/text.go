@@ -50,6 +50,9 @@ func wrap(s string, w, n int) []string {
 		lines[n-1] = clip(lines[n-1]+" "+strings.Join(lines[n:], " "), w)
 		lines = lines[:n]
 	}
+	for i := range lines {
+		lines[i] = clip(lines[i], w) // the library lets a wide character stand out
+	}
 	return lines
 }
 
