@@ -1,16 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,13 +17,11 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/x/term"
-	"github.com/charmbracelet/x/vt"
-	"github.com/creack/pty"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
 // The test binary plays other programs when this is set: govtop with a fault in it, and a governor to look at.
@@ -43,7 +40,9 @@ func TestMain(m *testing.M) {
 		fmt.Println(http.ListenAndServe(api.DefaultAddress, &fixture.Server{Moving: true}))
 		os.Exit(1)
 	default:
-		model := clumsy{ui.New(context.Background(), &faulty{fault: r}, "http://faulty", "test", ui.Options{}), r, false}
+		now := make(chan struct{})
+		source := &faulty{fault: r, now: now}
+		model := clumsy{ui.New(context.Background(), source, "http://faulty", "test", ui.Options{}), r, now}
 		if err := ui.Run(context.Background(), model, true); err != nil {
 			os.Exit(failed(os.Stderr, err))
 		}
@@ -51,10 +50,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// faulty is a source that panics, if its fault is "stream", after its first events.
+// faulty is a source whose stream panics, if that is its fault, when it is time.
 type faulty struct {
 	ui.Source // nil: nothing else is asked
 	fault     string
+	now       <-chan struct{}
 }
 
 func (f *faulty) Status(context.Context) (api.Status, error) { return fixture.Status(), nil }
@@ -67,37 +67,56 @@ func (f *faulty) History(context.Context, time.Duration, time.Duration) (api.His
 
 func (f *faulty) Stream(ctx context.Context, _ uint64, deliver func(api.Event) error) error {
 	err := deliver(api.Event{Snapshot: &api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}})
-	if f.fault == "stream" && err == nil {
-		time.Sleep(time.Second) // until the test has seen the screen
-		panic("a fault in a stream")
+	if err != nil {
+		return err
+	}
+	select {
+	case <-f.now:
+		if f.fault == "stream" {
+			panic("a fault in stream")
+		}
+	case <-ctx.Done():
 	}
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-// clumsy is a screen that panics, if its fault is "update" or "view", on the first key.
+// clumsy is a screen that panics on the first key, or at its first frame.
 type clumsy struct {
 	tea.Model
 	fault string
-	hit   bool
+	now   chan struct{} // closed by the first key
 }
 
 func (c clumsy) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
-	if _, ok := msg.(tea.KeyPressMsg); ok {
-		c.hit = true
-		if c.fault == "update" {
-			panic("a fault in Update")
+	var fault tea.Cmd
+	if _, ok := msg.(tea.KeyPressMsg); ok && !c.pressed() {
+		close(c.now)
+		switch c.fault {
+		case "update":
+			panic("a fault in update")
+		case "command":
+			fault = func() tea.Msg { panic("a fault in command") }
 		}
 	}
 	next, cmd := c.Model.Update(msg)
-	return clumsy{next, c.fault, c.hit}, cmd
+	return clumsy{next, c.fault, c.now}, tea.Batch(cmd, fault)
 }
 
 func (c clumsy) View() tea.View {
-	if c.hit && c.fault == "view" {
-		panic("a fault in View")
+	if c.fault == "first frame" || c.fault == "view" && c.pressed() {
+		panic("a fault in " + c.fault)
 	}
 	return c.Model.View()
+}
+
+func (c clumsy) pressed() bool {
+	select {
+	case <-c.now:
+		return true
+	default:
+		return false
+	}
 }
 
 var govtop = sync.OnceValues(func() (string, error) {
@@ -121,221 +140,91 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// terminal is a program on a PTY, with an emulator that shows what a person would see.
-type terminal struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	pty    *os.File
-	before *term.State
-
-	mu     sync.Mutex
-	screen *vt.Emulator
-	cursor bool // visible
-	bytes  int
-	exited chan error
-}
-
-func start(t *testing.T, w, h int, env []string, name string, args ...string) *terminal {
+// start runs a program on a terminal, with variables (NAME=value) besides those of terminal.Env.
+func start(t *testing.T, size terminal.Size, variables []string, name string, args ...string) *terminal.TestTerminal {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "TMUX=")
-	cmd.Env = append(cmd.Env, env...)
-	p, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tty.Close()
-	if err := pty.Setsize(p, &pty.Winsize{Cols: uint16(w), Rows: uint16(h)}); err != nil {
-		t.Fatal(err)
-	}
-	before, err := lineState(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	term := &terminal{
-		t: t, cmd: cmd, pty: p, before: before, screen: vt.NewEmulator(w, h), cursor: true, exited: make(chan error, 1),
-	}
-	term.screen.SetCallbacks(vt.Callbacks{CursorVisibility: func(visible bool) { term.cursor = visible }})
-
-	drained := make(chan struct{})
-	go func() { // what the program prints
-		defer close(drained)
-		buffer := make([]byte, 8192)
-		for {
-			n, err := p.Read(buffer)
-			term.mu.Lock()
-			term.bytes += n
-			_, _ = term.screen.Write(buffer[:n])
-			term.mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	go func() { _, _ = io.Copy(p, term.screen) }() // what the terminal answers
-	go func() {
-		err := cmd.Wait()
-		<-drained
-		term.exited <- err
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = p.Close()
-		// Close of the emulator itself races with its Read; the end of the pipe ends that as well.
-		_ = term.screen.InputPipe().(io.Closer).Close()
-	})
-	return term
+	cmd.Env = terminal.Env(variables...)
+	return terminal.Run(t, cmd, size)
 }
 
-// lineState is the mode of the line: echo, line editing, signals.
-func lineState(p *os.File) (*term.State, error) { return term.GetState(p.Fd()) }
-
-func (term *terminal) text() string {
-	term.mu.Lock()
-	defer term.mu.Unlock()
-	return term.screen.String()
+// serve runs a governor for the test. It ends after the programs that the test starts later.
+func serve(t *testing.T, governor http.Handler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewServer(governor)
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	return server
 }
 
-func (term *terminal) written() int {
-	term.mu.Lock()
-	defer term.mu.Unlock()
-	return term.bytes
-}
-
-func (term *terminal) shows(what string) {
-	term.t.Helper()
-	term.until("the screen shows "+what, func() bool { return strings.Contains(term.text(), what) })
-}
-
-func (term *terminal) until(what string, is func() bool) {
-	term.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			term.t.Fatalf("waited in vain until %s; the screen:\n%s", what, term.text())
-		}
-	}
-}
-
-func (term *terminal) types(keys string) {
-	term.t.Helper()
-	if _, err := io.WriteString(term.pty, keys); err != nil {
-		term.t.Fatal(err)
-	}
-}
-
-// ends waits for the program, and checks its exit code and that it left the terminal as it was.
-func (term *terminal) ends(code int) {
-	term.t.Helper()
-	select {
-	case err := <-term.exited:
-		got := 0
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			got = exit.ExitCode()
-		}
-		if got != code {
-			term.t.Errorf("exit code %d, want %d; the screen:\n%s", got, code, term.text())
-		}
-	case <-time.After(30 * time.Second):
-		term.t.Fatalf("the program does not end; the screen:\n%s", term.text())
-	}
-	term.mu.Lock()
-	defer term.mu.Unlock()
-	if term.screen.IsAltScreen() {
-		term.t.Error("the alternate screen stands")
-	}
-	if !term.cursor {
-		term.t.Error("the cursor is hidden")
-	}
-	if after, err := lineState(term.pty); err != nil || !reflect.DeepEqual(after, term.before) {
-		term.t.Errorf("the line stays in another mode than before: %v", err)
-	}
-}
+var usual = terminal.Size{Width: 80, Height: 24}
 
 func TestQuitRestoresTheTerminal(t *testing.T) {
-	server := httptest.NewServer(&fixture.Server{Moving: true})
-	defer server.Close()
-	for name, end := range map[string]func(*terminal){
-		"q":       func(term *terminal) { term.types("q") },
-		"ctrl+c":  func(term *terminal) { term.types("\x03") },
-		"SIGTERM": func(term *terminal) { _ = term.cmd.Process.Signal(syscall.SIGTERM) },
-		"SIGINT":  func(term *terminal) { _ = term.cmd.Process.Signal(syscall.SIGINT) },
+	server := serve(t, &fixture.Server{Moving: true})
+	for name, end := range map[string]func(*terminal.TestTerminal){
+		"q":       func(term *terminal.TestTerminal) { term.Types("q") },
+		"ctrl+c":  func(term *terminal.TestTerminal) { term.Types("\x03") },
+		"SIGTERM": func(term *terminal.TestTerminal) { _ = term.Process().Signal(syscall.SIGTERM) },
+		"SIGINT":  func(term *terminal.TestTerminal) { _ = term.Process().Signal(syscall.SIGINT) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			term := start(t, 80, 24, nil, binary(t), "--connect", server.URL)
-			term.shows("checkout/concurrency")
-			term.mu.Lock()
-			if !term.screen.IsAltScreen() || term.cursor {
+			term := start(t, usual, nil, binary(t), "--connect", server.URL)
+			term.Shows("checkout/concurrency")
+			if s := term.Screen(); !s.Alt || s.Cursor {
 				t.Error("the live screen does not use the alternate screen, or shows the cursor")
 			}
-			term.mu.Unlock()
-			if now, err := lineState(term.pty); err != nil || reflect.DeepEqual(now, term.before) {
-				t.Errorf("the live screen does not take the line into raw mode: %v", err)
+			if !term.Raw() {
+				t.Error("the live screen does not take the line into raw mode")
 			}
 			end(term)
-			term.ends(exitOK)
+			term.Ends(exitOK)
+			if text := term.Screen().String(); strings.TrimSpace(text) != "" {
+				t.Errorf("it leaves something on the main screen:\n%s", text)
+			}
 		})
 	}
 }
 
-func TestKeysAndResizeOnATerminal(t *testing.T) {
-	server := httptest.NewServer(&fixture.Server{})
-	defer server.Close()
-	term := start(t, 80, 24, nil, binary(t), "--connect", server.URL)
-	term.shows(">auth/concurrency")
-	term.types("j")
-	term.shows(">batch/concurrency")
-	term.types("\x1b[B")
-	term.shows(">billing/concurrency")
-	term.types("?")
-	term.shows("limiting cannot help")
-	term.types("?")
-	term.shows(">billing/concurrency")
-
-	resize := func(w, h int) {
-		term.mu.Lock()
-		term.screen.Resize(w, h)
-		term.mu.Unlock()
-		if err := pty.Setsize(term.pty, &pty.Winsize{Cols: uint16(w), Rows: uint16(h)}); err != nil {
-			t.Fatal(err)
-		}
+// TestSuspendAndForeground suspends govtop under a shell that controls jobs, looks at the terminal as the shell has it,
+// and brings govtop back.
+func TestSuspendAndForeground(t *testing.T) {
+	shell, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("no bash to suspend govtop in")
 	}
-	resize(40, 10)
-	term.shows("terminal too small")
-	resize(120, 30)
-	term.shows("MIN..MAX")
-	term.types("q")
-	term.ends(exitOK)
-}
-
-// TestIdleScreenSendsNothing counts the bytes on the line to the terminal while the daemon answers the same.
-func TestIdleScreenSendsNothing(t *testing.T) {
-	daemon := &fixture.Server{}
-	server := httptest.NewServer(daemon)
-	defer server.Close()
-	term := start(t, 120, 30, nil, binary(t), "--connect", server.URL)
-	term.shows("q quit")
-	term.shows("██")
-	ticks := daemon.Ticks.Load()
-	term.until("a second has passed", func() bool { return daemon.Ticks.Load() > ticks+10 })
-	written := term.written()
-	term.until("the daemon has told the same for two seconds", func() bool { return daemon.Ticks.Load() > ticks+30 })
-	if more := term.written() - written; more != 0 {
-		t.Errorf("%d bytes sent while nothing changed", more)
+	server := serve(t, &fixture.Server{})
+	term := start(t, usual, []string{"PS1=shell> "}, shell, "--norc", "--noprofile", "--noediting", "-i")
+	term.Shows("shell>")
+	term.Types(binary(t) + " --connect " + server.URL + "\n")
+	term.Shows("checkout/concurrency")
+	term.Types("\x1a")
+	term.Shows("Stopped")
+	if err := term.Restored(); err != nil {
+		t.Errorf("suspended: %v", err)
 	}
-	term.types("q")
-	term.ends(exitOK)
+	term.Types("stty -a\n")
+	term.Waits("stty tells of echo and line editing", func(s terminal.Screen) bool {
+		words := strings.Fields(strings.ReplaceAll(s.String(), ";", " "))
+		return slices.Contains(words, "echo") && slices.Contains(words, "icanon")
+	})
+	term.Types("clear; fg\n")
+	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/concurrency") })
+	term.Types("j")
+	term.Shows(">report/concurrency")
+	term.Types("q")
+	term.Waits("the shell is back", func(s terminal.Screen) bool { return !s.Alt && s.Shows("shell>") })
+	if err := term.Restored(); err != nil {
+		t.Errorf("after fg and q: %v", err)
+	}
+	term.Types("exit\n")
+	term.Ends(0)
 }
 
 func TestReconnectsByItself(t *testing.T) {
 	var gone sync.RWMutex
 	daemon := &fixture.Server{}
 	away := false
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		gone.RLock()
 		refuse := away
 		gone.RUnlock()
@@ -344,7 +233,6 @@ func TestReconnectsByItself(t *testing.T) {
 		}
 		daemon.ServeHTTP(w, r)
 	}))
-	defer server.Close()
 	set := func(b bool) {
 		gone.Lock()
 		away = b
@@ -355,82 +243,88 @@ func TestReconnectsByItself(t *testing.T) {
 	}
 
 	set(true)
-	term := start(t, 80, 24, nil, binary(t), "--connect", server.URL)
-	term.shows("No data from governor")
+	term := start(t, usual, nil, binary(t), "--connect", server.URL)
+	term.Shows("No data from governor")
 	set(false)
-	term.shows("LIVE")
+	term.Shows("LIVE")
 	set(true)
-	term.shows("STALE")
-	term.shows("checkout/concurrency")
+	term.Shows("STALE")
+	term.Shows("checkout/concurrency")
 	set(false)
-	term.shows("LIVE")
-	term.types("q")
-	term.ends(exitOK)
+	term.Shows("LIVE")
+	term.Types("q")
+	term.Ends(exitOK)
 }
 
-// TestPanicRestoresTheTerminal (A28): a fault anywhere in the program gives the shell its terminal back.
+// TestNoDaemon: a screen that says so, tries again, and can be left.
+func TestNoDaemon(t *testing.T) {
+	term := start(t, usual, nil, binary(t), "--connect", "http://127.0.0.1:1")
+	term.Shows("No data from governor at http://127.0.0.1:1")
+	term.Shows("connection refused")
+	term.Shows("Attempt 2 failed")
+	term.Types("q")
+	term.Ends(exitOK)
+}
+
+// TestPanicRestoresTheTerminal (A28): a fault anywhere in the program gives the shell its terminal back, and says what
+// happened on the main screen.
 func TestPanicRestoresTheTerminal(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, fault := range []string{"view", "update", "stream"} {
+	for _, fault := range []string{"first frame", "view", "update", "stream", "command"} {
 		t.Run(fault, func(t *testing.T) {
-			term := start(t, 80, 24, []string{role + "=" + fault}, self)
-			term.shows("checkout/concurrency")
-			if fault != "stream" {
-				term.types("j")
+			term := start(t, usual, []string{role + "=" + fault}, self)
+			switch fault {
+			case "first frame":
+			default:
+				term.Shows("checkout/concurrency")
+				term.Types("j")
 			}
-			term.ends(exitError)
-			if got := term.text(); !strings.Contains(got, "govtop failed on a mistake of its own") {
-				t.Errorf("it does not say that it failed:\n%s", got)
-			}
-		})
-	}
-}
-
-func TestNoColor(t *testing.T) {
-	server := httptest.NewServer(&fixture.Server{})
-	defer server.Close()
-	for _, c := range []struct {
-		env      string
-		coloured bool
-	}{{"NO_COLOR=", true}, {"NO_COLOR=1", false}, {"NO_COLOR=yes", false}} {
-		t.Run(c.env, func(t *testing.T) {
-			term := start(t, 80, 24, []string{c.env}, binary(t), "--connect", server.URL)
-			term.shows("q quit")
-			coloured := false
-			term.mu.Lock()
-			for y := range 24 {
-				for x := range 80 {
-					if cell := term.screen.CellAt(x, y); cell != nil && cell.Style.Fg != nil {
-						coloured = true
-					}
+			term.Ends(exitError)
+			text := term.Scrollback() + term.Screen().String()
+			for _, part := range []string{
+				"\ngovtop: govtop failed on a mistake of its own", "a fault in " + fault, "\ngoroutine ",
+			} {
+				if !strings.Contains(text, part) {
+					t.Errorf("the main screen does not say %q at the left:\n%s", part, text)
 				}
 			}
-			term.mu.Unlock()
-			if coloured != c.coloured {
-				t.Errorf("coloured: %v, want %v", coloured, c.coloured)
-			}
-			term.types("q")
-			term.ends(exitOK)
 		})
 	}
 }
 
 func TestWithoutAScreen(t *testing.T) {
-	run := func(cmd *exec.Cmd) (string, int) {
-		out, err := cmd.CombinedOutput()
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return string(out), exit.ExitCode()
+	devNull, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer devNull.Close()
+	check := func(t *testing.T, said string, code int) {
+		t.Helper()
+		if code != exitUsage || !strings.Contains(said, "govtop --once") || strings.Count(strings.TrimSpace(said), "\n") != 0 {
+			t.Errorf("exit code %d, %q; want %d and one line with a hint", code, said, exitUsage)
 		}
-		return string(out), 0
 	}
-	out, code := run(exec.Command(binary(t)))
-	if code != exitUsage || !strings.Contains(out, "govtop --once") || strings.Count(out, "\n") != 1 {
-		t.Errorf("without a terminal: exit code %d, %q", code, out)
+	for name, arrange := range map[string]func(*exec.Cmd){
+		"no stream is a terminal": nil,
+		"output to a pipe":        func(cmd *exec.Cmd) { cmd.Stdout = new(bytes.Buffer) },
+		"input from /dev/null":    func(cmd *exec.Cmd) { cmd.Stdin = devNull },
+		"a dumb terminal":         func(cmd *exec.Cmd) { cmd.Env = terminal.Env("TERM=dumb") },
+		"no TERM":                 func(cmd *exec.Cmd) { cmd.Env = terminal.Env("TERM=") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(binary(t))
+			if arrange == nil {
+				out, _ := cmd.CombinedOutput()
+				check(t, string(out), cmd.ProcessState.ExitCode())
+				return
+			}
+			arrange(cmd)
+			term := terminal.Run(t, cmd, terminal.Size{Width: 120, Height: 30})
+			term.Ends(exitUsage)
+			check(t, term.Screen().String(), cmd.ProcessState.ExitCode())
+		})
 	}
-	term := start(t, 80, 24, []string{"TERM=dumb"}, binary(t))
-	term.shows("govtop --once")
-	term.ends(exitUsage)
 }

@@ -3,6 +3,7 @@ package terminal
 import (
 	"errors"
 	"fmt"
+	"image/color"
 	"io"
 	"os"
 	"os/exec"
@@ -40,8 +41,8 @@ type Terminal struct {
 	modes   map[ansi.Mode]bool
 	titles  int // attempts to set the terminal's title or ring its bell
 	written int64
-	bursts  int
-	last    time.Time     // when something was last printed
+	frames  int
+	last    time.Time     // when something last happened: printed, typed, resized
 	news    chan struct{} // closed and replaced when something has been printed, or the program has ended
 
 	ended chan struct{} // closed when the program has ended and all it printed is on the screen
@@ -58,9 +59,15 @@ func Env(variables ...string) []string {
 	return append(env, variables...)
 }
 
+// Option changes the terminal that a program gets.
+type Option func(*vt.Emulator)
+
+// Background gives the terminal another background than black, for programs that ask.
+func Background(c color.Color) Option { return func(e *vt.Emulator) { e.SetDefaultBackgroundColor(c) } }
+
 // Start starts a command on a new terminal of the given size. Its standard streams are the terminal where they are not
 // set already, its environment is Env() unless it has one.
-func Start(cmd *exec.Cmd, size Size) (*Terminal, error) {
+func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 	p, tty, err := pty.Open()
 	if err != nil {
 		return nil, fmt.Errorf("open a pseudo-terminal: %w", err)
@@ -101,13 +108,31 @@ func Start(cmd *exec.Cmd, size Size) (*Terminal, error) {
 		cmd: cmd, pty: p, before: before, screen: vt.NewEmulator(size.Width, size.Height), size: size, cursor: true,
 		modes: map[ansi.Mode]bool{}, news: make(chan struct{}), ended: make(chan struct{}), last: time.Now(),
 	}
+	for _, set := range options {
+		set(t.screen)
+	}
 	t.screen.SetCallbacks(vt.Callbacks{
 		CursorVisibility: func(visible bool) { t.cursor = visible },
 		EnableMode:       func(m ansi.Mode) { t.modes[m] = true },
-		DisableMode:      func(m ansi.Mode) { t.modes[m] = false },
-		Title:            func(string) { t.titles++ },
-		IconName:         func(string) { t.titles++ },
-		Bell:             func() { t.titles++ },
+		DisableMode: func(m ansi.Mode) {
+			if m == ansi.ModeSynchronizedOutput && t.modes[m] {
+				t.frames++
+			}
+			t.modes[m] = false
+		},
+		Title:    func(string) { t.titles++ },
+		IconName: func(string) { t.titles++ },
+		Bell:     func() { t.titles++ },
+	})
+
+	// Like most terminals of today, and unlike the emulator, this one shows a frame at once if it is told where one ends.
+	t.screen.RegisterCsiHandler(ansi.Command('?', '$', 'p'), func(params ansi.Params) bool {
+		mode, _, _ := params.Param(0, 0)
+		if mode != ansi.ModeSynchronizedOutput.Mode() {
+			return false
+		}
+		_, _ = io.WriteString(t.screen.InputPipe(), ansi.ReportMode(ansi.ModeSynchronizedOutput, ansi.ModeReset))
+		return true
 	})
 
 	chunks := make(chan []byte)
@@ -152,11 +177,13 @@ func (t *Terminal) show(chunks <-chan []byte, shown chan<- struct{}) {
 		}
 		t.mu.Lock()
 		t.written += int64(len(burst))
-		t.bursts++
 		t.last = time.Now()
 		_, _ = t.screen.Write(burst)
+		whole := !t.modes[ansi.ModeSynchronizedOutput]
 		t.mu.Unlock()
-		t.tell()
+		if whole {
+			t.tell()
+		}
 	}
 }
 
@@ -179,6 +206,9 @@ func (t *Terminal) Process() *os.Process { return t.cmd.Process }
 
 // Type sends keys as a keyboard does: "j", "\r", "\x1b[A".
 func (t *Terminal) Type(keys string) error {
+	t.mu.Lock()
+	t.last = time.Now()
+	t.mu.Unlock()
 	_, err := io.WriteString(t.pty, keys)
 	return err
 }
@@ -187,16 +217,16 @@ func (t *Terminal) Type(keys string) error {
 func (t *Terminal) Resize(size Size) error {
 	t.mu.Lock()
 	t.screen.Resize(size.Width, size.Height)
-	t.size = size
+	t.size, t.last = size, time.Now()
 	t.mu.Unlock()
 	return setSize(t.pty, size)
 }
 
-// Written is how many bytes the program has printed, and in how many bursts.
-func (t *Terminal) Written() (bytes int64, bursts int) {
+// Written is how many bytes the program has printed, and how many frames: the synchronized updates that it has ended.
+func (t *Terminal) Written() (bytes int64, frames int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.written, t.bursts
+	return t.written, t.frames
 }
 
 // Screen returns what stands on the terminal now.
@@ -237,9 +267,29 @@ func (t *Terminal) Screen() Screen {
 	return s
 }
 
+// Scrollback returns the lines that have left the main screen at its top, oldest first.
+func (t *Terminal) Scrollback() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var text strings.Builder
+	for y := range t.screen.ScrollbackLen() {
+		var line strings.Builder
+		for x := range t.size.Width {
+			if cell := t.screen.ScrollbackCellAt(x, y); cell != nil {
+				line.WriteString(cell.Content)
+			}
+		}
+		text.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return text.String()
+}
+
 // Until waits until the screen is as it should be. It gives up when the program has ended, or after Patience.
-func (t *Terminal) Until(is func(Screen) bool) error {
-	patience := time.NewTimer(Patience)
+func (t *Terminal) Until(is func(Screen) bool) error { return t.Within(Patience, is) }
+
+// Within is Until with a patience of its own.
+func (t *Terminal) Within(wait time.Duration, is func(Screen) bool) error {
+	patience := time.NewTimer(wait)
 	defer patience.Stop()
 	for {
 		t.mu.Lock()
@@ -257,12 +307,12 @@ func (t *Terminal) Until(is func(Screen) bool) error {
 			}
 			return nil
 		case <-patience.C:
-			return fmt.Errorf("the screen after %s:\n%s", Patience, s)
+			return fmt.Errorf("the screen after %s:\n%s", wait, s)
 		}
 	}
 }
 
-// Settle waits until nothing has been printed for that long, and returns the screen.
+// Settle waits until nothing has been printed, typed or resized for that long, and returns the screen.
 func (t *Terminal) Settle(quiet time.Duration) Screen {
 	for {
 		t.mu.Lock()

@@ -12,9 +12,9 @@ type TestTerminal struct {
 }
 
 // Run starts a command on a terminal for the test t, and ends it with t.
-func Run(t testing.TB, cmd *exec.Cmd, size Size) *TestTerminal {
+func Run(t testing.TB, cmd *exec.Cmd, size Size, options ...Option) *TestTerminal {
 	t.Helper()
-	terminal, err := Start(cmd, size)
+	terminal, err := Start(cmd, size, options...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func Run(ctx context.Context, model tea.Model, colour bool) error {
 	if !colour {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
-	_, err := tea.NewProgram(model, options...).Run()
+	_, err := tea.NewProgram(guarded{model}, options...).Run()
 	switch {
 	case errors.Is(err, tea.ErrProgramPanic):
 		return errors.New("govtop failed on a mistake of its own; the trace above is worth a bug report")
