@@ -21,15 +21,18 @@ func header(m *Model, w int) []string {
 	}
 	first = append(first, m.address)
 	f := m.fleet()
+	var s api.Status
 	if f != nil {
-		first = append(first, leadership(f.Status))
+		if s = f.Status; m.when() == inPast {
+			s = m.live.Status // of the past only the loops are known
+		}
+		first = append(first, leadership(s))
 	}
 	lines := []string{spread(w, "  ", first...)}
 	if f == nil {
 		return lines
 	}
 
-	s := f.Status
 	if !f.asOf.IsZero() {
 		clock := f.asOf.UTC().Format("15:04:05 UTC")
 		if room := w - width(lines[0]) - width(clock); room >= 2 {

@@ -104,12 +104,12 @@ func (m *Model) helpRoom() int { return max(m.height-2, 1) }
 func (m *Model) helpScreen(w, h int) []string {
 	all, room := indent(m.help(w-2)), m.helpRoom()
 	top := min(m.helpTop, max(len(all)-room, 0))
-	title := bold.Render("Help")
+	title := bold.Render("Help") + "  Keys, states, columns, sorting"
 	switch {
 	case m.prompt.in == inSearch:
-		title += "  /" + m.prompt.line.render(min(width(m.prompt.line.text())+1, w/3), true)
+		title = bold.Render("Help") + "  /" + m.prompt.line.render(min(width(m.prompt.line.text())+1, w/3), true)
 	case m.search != "":
-		title += "  search:" + m.search
+		title = bold.Render("Help") + "  search:" + clip(m.search, w/3)
 	}
 	if len(all) > room {
 		title += fmt.Sprintf("  lines %d-%d of %d", top+1, min(top+room, len(all)), len(all))

@@ -83,7 +83,10 @@ func (m *Model) commands() []command {
 	group = groups[1]
 	bind("/", onLoops, always, "filter the loops: a regular expression for name, mode and state; ! for all others",
 		view((*Model).typeFilter)).foot("/ filter", 1)
-	bind("esc", onLoops, inPresent, "clear the filter", view(func(m *Model) { m.filter(Filter{}) }))
+	clear := bind("esc", onLoops, inPresent, "clear the filter", view(func(m *Model) { m.filter(Filter{}) }))
+	if m.overview.filter.String() != "" {
+		clear.foot("esc all", 1)
+	}
 	bind("s", onLoops, always, "sort by the next: burn, name, state, ratio, value", view(func(m *Model) {
 		m.overview.show((m.overview.order+1)%len(orders), false, m.overview.filter)
 	})).foot("s sort", 4)
@@ -104,8 +107,15 @@ func (m *Model) commands() []command {
 	bind("end", onData, away, "back to now", view((*Model).present))
 
 	group = groups[3]
+	ordered := false
+	if l, ok := m.overview.current(); ok {
+		ordered = l.Order != nil
+	}
 	order := func(k string, kind actuators.OrderKind, does string) {
-		bind(k, onLoops|onLoop, inPresent, does, view(func(m *Model) { m.openForm(kind) })).act().foot(k+" "+string(kind), 2)
+		c := bind(k, onLoops|onLoop, inPresent, does, view(func(m *Model) { m.openForm(kind) })).act()
+		if kind != actuators.Resume || ordered {
+			c.foot(k+" "+string(kind), 2)
+		}
 		bind(k, onLoops|onLoop, away, does, view(func(m *Model) { m.refuse(kind) })).act()
 	}
 	order("f", actuators.Freeze, "freeze the loop: its value stays, until you resume it or the time is up")

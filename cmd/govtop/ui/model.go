@@ -53,7 +53,7 @@ type Model struct {
 	stillSparks   sparks
 	past          rewind
 
-	drawn         string // the frame: drawn anew by messages that change what is seen
+	drawn string // the frame: drawn anew by messages that change what is seen
 
 	// What the user is doing.
 	prompt prompt

@@ -470,6 +470,7 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 
 	eventually(t, "the first frame", func() bool { return strings.Contains(screen.String(), "checkout/concurrency") })
 	eventually(t, "the past", func() bool { return strings.Contains(screen.String(), "██") })
+	eventually(t, "the decisions", func() bool { return strings.Contains(screen.String(), "14:03:22") })
 	told, written := source.told.Load(), screen.Len()
 	eventually(t, "a thousand more events", func() bool { return source.told.Load() >= told+1000 })
 	if more := screen.Len() - written; more != 0 {

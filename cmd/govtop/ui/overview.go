@@ -20,6 +20,7 @@ type overview struct {
 	filter  Filter
 
 	of       *fleet // what rows was made of
+	again    bool   // rows has to be made again
 	rows     []int  // indices of of.Loops, as they stand on the screen
 	selected string // name of the loop that the user has chosen
 	index    int    // the row under the cursor
@@ -28,8 +29,8 @@ type overview struct {
 
 // settle sorts again where the loops have changed, or how they are to be shown, and finds the selected loop.
 func (o *overview) settle(f *fleet, lines int) {
-	if o.of != f {
-		o.of, o.rows = f, arrange(f, orders[o.order], o.reverse, o.filter)
+	if o.of != f || o.again {
+		o.of, o.again, o.rows = f, false, arrange(f, orders[o.order], o.reverse, o.filter)
 	}
 	i := slices.IndexFunc(o.rows, func(row int) bool { return f.names[row] == o.selected })
 	if i < 0 {
@@ -43,7 +44,7 @@ func (o *overview) settle(f *fleet, lines int) {
 
 // show changes how the loops are shown; settle then sees to it.
 func (o *overview) show(order int, reverse bool, filter Filter) {
-	o.order, o.reverse, o.filter, o.of = order, reverse, filter, nil
+	o.order, o.reverse, o.filter, o.again = order, reverse, filter, true
 }
 
 // move selects the loop delta rows away.
@@ -255,7 +256,7 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 		case grey:
 			line = paint(dim, line)
 		case marker == ">":
-			line = bold.Render(marker+row[0]) + ansi.Cut(line, 1+width(row[0]), w)
+			line = selected.Render(marker+row[0]) + ansi.Cut(line, 1+width(row[0]), w)
 		}
 		out = append(out, line)
 	}

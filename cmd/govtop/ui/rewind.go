@@ -151,6 +151,8 @@ func (m *Model) banner(w int) []string {
 			text += "   no answer for " + instant(m.past.want) + ": " + Clean(m.past.err.Error())
 		case !m.past.want.Equal(m.past.at):
 			text += "   going to " + instant(m.past.want)
+		case m.screen() == onHealth:
+			text += "   health is that of now"
 		case len(m.past.shown.Loops) == 0:
 			text += "   the governor knows nothing of then"
 		default:

@@ -241,6 +241,9 @@ func (m *Model) healthView() healthView {
 	word, tone := m.link.word(m)
 	_, stale := m.stale()
 	f := m.fleet()
+	if m.when() == inPast {
+		f = m.live // of the past only the loops are known
+	}
 	return healthView{
 		status: f.Status, loops: f.Loops, top: m.healthTop, stale: stale,
 		link: linkView{address: m.address, version: m.version, word: word, tone: tone, err: m.link.err},

@@ -23,8 +23,11 @@ var palette = map[tone]lipgloss.Style{
 	loud:    lipgloss.NewStyle().Foreground(lipgloss.Yellow).Bold(true).Reverse(true),
 }
 
-// bold marks titles and the selected loop, beside the marker that says the same without it.
-var bold = lipgloss.NewStyle().Bold(true)
+// bold marks titles, selected the loop under the cursor, beside the marker that says the same without it.
+var (
+	bold     = lipgloss.NewStyle().Bold(true)
+	selected = bold.Reverse(true)
+)
 
 func paint(t tone, s string) string {
 	if t == plain || s == "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
@@ -104,9 +106,37 @@ func scenes() map[string][]tea.Msg {
 		s.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, the configuration says 5s: " +
 			"set timing.scrape_interval to what is true"}
 	})
+	stopped := changed(func(s *api.Snapshot) {
+		s.Status.Freeze = &actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: fixture.Now}
+		s.Status.Version = "0.5.1"
+	})
+	known := []tea.Msg{mixed(), pastMsg{fixture.History()}}
+	in := func(messages []tea.Msg, more ...any) []tea.Msg {
+		all := slices.Clone(messages)
+		for _, m := range more {
+			if key, ok := m.(string); ok {
+				m = press(key)[0]
+			}
+			all = append(all, m)
+		}
+		return all
+	}
 	return map[string][]tea.Msg{
-		"mixed":       append([]tea.Msg{mixed(), pastMsg{fixture.History()}}, press("down", "down", "down", "down")...),
-		"shed":        append([]tea.Msg{mixed(), pastMsg{fixture.History()}}, press("end", "up", "up")...),
+		"mixed":     in(known, "down", "down", told("checkout", control.KnobConcurrency)),
+		"shed":      in(known, told("payments", control.KnobShed), "S", "S"),
+		"detail":    in(known, "down", "down", "enter", told("checkout", control.KnobConcurrency)),
+		"decisions": in(known, "a", told("", ""), "down"),
+		"health":    in(known, "h"),
+		"filter":    in(known, "/", "p", "a", "y"),
+		"wrong":     in(known, "/", "e", "(", "["),
+		"nothing":   in(known, "/", "z", "z", "enter"),
+		"paused":    in(known, "space", changed(func(s *api.Snapshot) { s.Loops = s.Loops[:3] })),
+		"past":      in(known, "[", thenAt(fixture.Now.Add(-4*time.Minute-10*time.Second)), "f"),
+		"form":      in(known, "down", "down", "o", "5", "0", "tab", "I", "N", "C"),
+		"receipt": in(known, "down", "down", orderedMsg{kind: actuators.Freeze, loop: "checkout/concurrency",
+			receipt: api.Receipt{Note: "recorded; gov-a enforces it"}}),
+		"stopped":     {stopped},
+		"search":      in(known, "?", "/", "b", "u", "r", "n"),
 		"warned":      {warned},
 		"empty":       {empty},
 		"unreachable": {failure(began), tickMsg(began.Add(time.Second)), failure(began.Add(time.Second))},
@@ -115,6 +145,30 @@ func scenes() map[string][]tea.Msg {
 		"connecting":  {},
 		"help":        append([]tea.Msg{mixed()}, press("?")...),
 	}
+}
+
+// told is the answer to the question for the past of a loop, or for the log of all.
+func told(service string, knob control.Knob) toldMsg {
+	msg := toldMsg{actions: fixture.Audit().Actions, at: began}
+	for _, l := range fixture.Loops() {
+		if l.Service == service && l.Knob == knob {
+			msg.of, msg.points = name(l), fixture.Past(l, fixture.Now, time.Hour)
+		}
+	}
+	for _, r := range fixture.Decisions() {
+		if service == "" || r.Decision.Service == service && r.Decision.Knob == knob {
+			msg.records = append(msg.records, r)
+		}
+	}
+	msg.actions = slices.DeleteFunc(msg.actions, func(a actuators.Action) bool {
+		return service != "" && a.Service != service
+	})
+	return msg
+}
+
+// thenAt is the answer to the question for the loops of an instant.
+func thenAt(at time.Time) thenMsg {
+	return thenMsg{at: at, loops: fixture.LoopsAt(fixture.Loops(), fixture.Now, at)}
 }
 
 var none = control.Number(nan())
