@@ -1,5 +1,6 @@
 // Package e2e is the proof that the loop closes: the built binaries, a real Prometheus, a real Consul and real services
-// under a load that they cannot carry (package internal/world draws the picture).
+// under a load that they cannot carry (package internal/world draws the picture). A person steps in at govtop, key by
+// key on a terminal, and at a shell.
 //
 // The test takes about three minutes and needs the machine for itself: it measures latencies of tens of milliseconds
 // while it sends 1800 requests a second. `make test` runs it alone, after everything else. Where the load generator

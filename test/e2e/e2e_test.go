@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,11 +59,13 @@ func TestTheLoopCloses(t *testing.T) {
 		{"calm: settings are published and applied, nothing is refused", (*story).calm},
 		{"three times the capacity: the SLO comes back for the governed, not for the twin", (*story).overload},
 		{"capacity halves and comes back: the outer loop alone follows down and up", (*story).capacity},
+		{"a person at govtop: freeze, in the KV and in the audit; resume", (*story).stepIn},
+		{"a person at a shell: override, explain, resume", (*story).override},
 		{"Prometheus killed: hold, with the reason", (*story).prometheusLost},
 		{"Consul killed and back: one write, no wind-up", (*story).consulLost},
 		{"two governors: one writer; the leader killed: a bumpless takeover", (*story).leaderLost},
 		{"load gone: nothing is refused", (*story).heal},
-		{"SIGTERM: exit 0, the lock is free, the values stay", (*story).stop},
+		{"SIGTERM: exit 0, the lock is free, the values stay, orders are taken", (*story).stop},
 	} {
 		if !t.Run(phase.name, func(t *testing.T) { phase.run(s, t) }) {
 			t.FailNow()
@@ -405,6 +408,10 @@ func (s *story) stop(t *testing.T) {
 		if err != nil || now.Concurrency.Limit != before[service].Concurrency.Limit {
 			t.Errorf("%s: %+v (%v) after the stop, before it %+v", service, now.Concurrency, err, before[service].Concurrency)
 		}
+	}
+	out, err := s.Operate(t.Context(), "freeze", world.Checkout+"/concurrency", "--reason=nobody is there to obey")
+	if want := "recorded, not enforced until a leader runs"; err != nil || !strings.Contains(out, want) {
+		t.Errorf("an order without a governor: %v: %s\nwant it to say %s", err, out, want)
 	}
 }
 

@@ -80,7 +80,7 @@ type World struct {
 	Load       map[string]*load.Generator
 
 	dir       string // logs, data and configuration
-	governor  string // binary
+	bin       Binaries
 	client    *http.Client
 	config    string
 	processes []*servers.Process // of the services and governors, in the order of their start
@@ -90,7 +90,7 @@ type World struct {
 }
 
 // Binaries are the programs under test.
-type Binaries struct{ Governor, Plant string }
+type Binaries struct{ Governor, Govtop, Plant string }
 
 // Build compiles the binaries into dir from the source tree that the working directory lies in.
 func Build(ctx context.Context, dir string) (Binaries, error) {
@@ -99,12 +99,14 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 		return Binaries{}, err
 	}
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator),
-		"./cmd/governor", "./test/e2e/plant")
+		"./cmd/governor", "./cmd/govtop", "./test/e2e/plant")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return Binaries{}, fmt.Errorf("build governor and plant in %s: %w\n%s", root, err, out)
+		return Binaries{}, fmt.Errorf("build governor, govtop and plant in %s: %w\n%s", root, err, out)
 	}
-	return Binaries{Governor: filepath.Join(dir, "governor"), Plant: filepath.Join(dir, "plant")}, nil
+	return Binaries{
+		Governor: filepath.Join(dir, "governor"), Govtop: filepath.Join(dir, "govtop"), Plant: filepath.Join(dir, "plant"),
+	}, nil
 }
 
 // treeRoot finds the directory of the source tree from the working directory upwards.
@@ -120,7 +122,7 @@ func treeRoot() (string, error) {
 // is written goes below dir, the logs to dir/*.log. The caller ends the world by Stop, also after an error.
 func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (*World, error) {
 	w := &World{
-		dir: dir, governor: bin.Governor,
+		dir: dir, bin: bin,
 		client: &http.Client{Timeout: 3 * time.Second},
 		Load:   map[string]*load.Generator{},
 		plants: map[string]string{}, clients: map[string]string{}, metrics: map[string]string{},
@@ -306,12 +308,58 @@ func (w *World) StartGovernor(ctx context.Context, name string) (*Governor, erro
 	if err != nil {
 		return nil, err
 	}
-	p, err := w.start(ctx, name, w.governor, "http://"+address+"/-/healthy",
+	p, err := w.start(ctx, name, w.bin.Governor, "http://"+address+"/-/healthy",
 		"run", "--config.file="+w.config, "--instance="+name, "--web.listen-address="+address)
 	if err != nil {
 		return nil, err
 	}
 	return &Governor{Process: p, Name: name, Address: address, world: w}, nil
+}
+
+// Operate runs governor's command line as a person would, and returns what it prints.
+func (w *World) Operate(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, w.bin.Governor, args...)
+	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+w.Consul.Address(), "USER=ana")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("governor %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+// Govtop returns the command of govtop at the governor g.
+func (w *World) Govtop(ctx context.Context, g *Governor) *exec.Cmd {
+	return exec.CommandContext(ctx, w.bin.Govtop, "--connect=http://"+g.Address, "--actor=ana")
+}
+
+// Action is what a person did to a loop, as the audit and the operator key tell of it.
+type Action struct {
+	Service string  `json:"service"`
+	Knob    string  `json:"knob"`
+	Kind    string  `json:"kind"`
+	Value   float64 `json:"value"`
+	Actor   string  `json:"actor"`
+	Reason  string  `json:"reason"`
+}
+
+// Operator is what Consul holds of people's orders for a service: by knob those that stand, and what was done.
+type Operator struct {
+	Orders map[string]Action `json:"orders"`
+	Audit  []Action          `json:"audit"`
+}
+
+// Operator reads from Consul what people have ordered of service.
+func (w *World) Operator(ctx context.Context, service string) (o Operator, err error) {
+	return o, w.get(ctx, w.Consul.URL()+"/v1/kv/governor/services/"+service+"/operator?raw", &o)
+}
+
+// Audit asks the governor what people did.
+func (g *Governor) Audit(ctx context.Context) ([]Action, error) {
+	var answer struct {
+		Actions []Action `json:"actions"`
+	}
+	err := g.world.get(ctx, "http://"+g.Address+"/api/v1/audit", &answer)
+	return answer.Actions, err
 }
 
 // Loop is what governor says of a knob: those fields of the answer that the tests look at, decoded on their own, so

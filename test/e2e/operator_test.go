@@ -1,0 +1,143 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-de83e32b/governor/test/e2e/internal/world"
+	"github.com/seed-de83e32b/governor/test/terminal"
+)
+
+// stepIn is a session at govtop, key by key, on the service without a reflex: what its limit does is governor's doing
+// alone. Its capacity halves meanwhile, which the limit has just followed in the phase before.
+func (s *story) stepIn(t *testing.T) {
+	const loop, reason = world.Payments + "/concurrency", "INC-1412"
+	screen := terminal.Run(t, s.Govtop(t.Context(), s.first), terminal.Size{Width: 120, Height: 30})
+	screen.Shows(world.Checkout + "/concurrency")
+	screen.Types("/" + world.Payments + "/conc\r")
+	screen.Waits("the filter leaves one loop", func(s terminal.Screen) bool {
+		return s.Shows(loop) && !s.Shows(world.Checkout+"/")
+	})
+	screen.Types("\r")
+	screen.Shows("governor/services/" + world.Payments + "/setting")
+
+	screen.Types("f")
+	screen.Shows("why, for the next person on call")
+	screen.Types(reason + "\r") // what is missing comes next: the loop's name, since it touches its service
+	screen.Shows("type " + loop)
+	screen.Types(loop + "\r")
+	within(t, 10*time.Second, "the order is in the KV", func() error {
+		o, err := s.Operator(t.Context(), world.Payments)
+		if order := o.Orders["concurrency"]; err == nil &&
+			(order.Kind != "freeze" || order.Actor != "ana" || order.Reason != reason) {
+			err = fmt.Errorf("%+v", o)
+		}
+		return err
+	})
+	within(t, 10*world.Period, "the loop is frozen", func() error { return s.obeys(loop, "frozen") })
+	within(t, 10*world.Period, "the freeze is in the audit", func() error { return s.audited("freeze", reason) })
+	stood := s.setting(t, world.Payments).Concurrency.Limit
+	screen.Shows("FROZEN")
+	screen.Shows(fmt.Sprintf("frozen at %d until ", stood))
+	frozen := time.Now()
+
+	if err := s.SetMean(t.Context(), world.Payments, 2*world.Mean); err != nil {
+		t.Fatal(err)
+	}
+	for range 15 {
+		wait(t, world.Period)
+		if err := s.obeys(loop, "frozen"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.SetMean(t.Context(), world.Payments, world.Mean); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, settle)
+	for _, w := range s.tape.since(world.Payments, frozen) {
+		if w.Concurrency.Limit != stood {
+			t.Errorf("frozen at %d, and then written: %d, %s", stood, w.Concurrency.Limit, w.Reason)
+		}
+	}
+
+	screen.Types("r")
+	screen.Shows("why, for the next person on call")
+	screen.Types(reason + " is over\r")
+	screen.Shows("type " + loop)
+	screen.Types(loop + "\r")
+	within(t, 10*time.Second, "no order is in the KV", func() error {
+		o, err := s.Operator(t.Context(), world.Payments)
+		if err == nil && (len(o.Orders) > 0 || len(o.Audit) != 2) {
+			err = fmt.Errorf("%+v", o)
+		}
+		return err
+	})
+	within(t, 10*world.Period, "the loop is automatic again", func() error {
+		if s.obeys(loop, "frozen") == nil {
+			return errors.New("still frozen")
+		}
+		return nil
+	})
+	within(t, 10*world.Period, "the resume is in the audit", func() error { return s.audited("resume", reason+" is over") })
+	screen.Waits("the loop is automatic on the screen", func(s terminal.Screen) bool { return !s.Shows("FROZEN") })
+	screen.Types("q")
+	screen.Ends(0)
+}
+
+// override does the same from a shell, through Consul alone.
+func (s *story) override(t *testing.T) {
+	const loop = world.Payments + "/concurrency"
+	before := s.setting(t, world.Payments).Concurrency.Limit
+	value := before + before/4
+	out, err := s.Operate(t.Context(), "override", loop, fmt.Sprint(value), "--reason=a look at more", "--expires=5m")
+	if want := s.first.Name + " (leader) enforces it from its next tick"; err != nil || !strings.Contains(out, want) {
+		t.Fatalf("%v: %s\nwant it to say %s", err, out, want)
+	}
+	within(t, 10*world.Period, "the value is published", func() error {
+		if c := s.setting(t, world.Payments).Concurrency; c.Limit != value || c.Ceiling != value {
+			return fmt.Errorf("%+v, want %d", c, value)
+		}
+		return s.applied(world.Payments)
+	})
+	explained, err := s.Operate(t.Context(), "explain", loop, "--connect=http://"+s.first.Address)
+	for _, want := range []string{
+		"OVERRIDE", "bound by  the order of ana", "a look at more", "governor resume " + loop, "mean latency",
+	} {
+		if err != nil || !strings.Contains(explained, want) {
+			t.Errorf("%v: explained as\n%s\nwant it to say %s", err, explained, want)
+		}
+	}
+	if _, err := s.Operate(t.Context(), "resume", loop, "--reason=seen enough"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 30*world.Period, "the law takes the limit back", func() error {
+		if l := s.setting(t, world.Payments).Concurrency.Limit; l >= value {
+			return fmt.Errorf("limit %d, before the override %d", l, before)
+		}
+		return nil
+	})
+}
+
+// obeys returns nil if the loop is in a state that an order has brought it into.
+func (s *story) obeys(loop, state string) error {
+	service, _, _ := strings.Cut(loop, "/")
+	l, err := s.first.Loop(s.t.Context(), service)
+	if err == nil && l.Decision.State != state {
+		err = fmt.Errorf("%s is %s: %s", loop, l.Decision.State, l.Decision.Reason)
+	}
+	return err
+}
+
+// audited returns nil if the leader knows that ana did this to the limit of payments.
+func (s *story) audited(kind, reason string) error {
+	actions, err := s.first.Audit(s.t.Context())
+	want := world.Action{Service: world.Payments, Knob: "concurrency", Kind: kind, Actor: "ana", Reason: reason}
+	if err == nil && !slices.Contains(actions, want) {
+		err = fmt.Errorf("%+v, want %+v among them", actions, want)
+	}
+	return err
+}
