@@ -30,8 +30,9 @@ func action(kind actuators.OrderKind, service string) actuators.Action {
 	return a
 }
 
-// The policy of an operator is enough for every order of one service and for the kill switch, and for nothing of another
-// service. A rule left out is named. Governor's own policy lets it record orders, the kill switch's only with its rule.
+// The policy of an operator is enough for every order of one service and for the kill switch, and for nothing of
+// another service. A rule left out is named. Governor's own policy lets it record orders, the kill switch's only with
+// its rule.
 func TestOperatorsPolicyIsEnoughAndTheLeast(t *testing.T) {
 	client := entitled(t)
 	keys := actuators.Keys{}
@@ -65,7 +66,8 @@ func TestOperatorsPolicyIsEnoughAndTheLeast(t *testing.T) {
 		t.Errorf("governor records an order: %v", err)
 	}
 	both := documented(t, "governor") + documented(t, "kill-switch")
-	if _, err := consul.NewOperators(client("both", both), keys).Do(t.Context(), action(actuators.Freeze, "")); err != nil {
+	trusted := consul.NewOperators(client("both", both), keys)
+	if _, err := trusted.Do(t.Context(), action(actuators.Freeze, "")); err != nil {
 		t.Errorf("governor pulls the kill switch with the rule for it: %v", err)
 	}
 
@@ -126,7 +128,8 @@ func TestManualsOrdersAreReal(t *testing.T) {
 	var o actuators.Operator
 	only(text, &o)
 	same(text, o)
-	if o, err := actuators.DecodeOperator([]byte(text), "checkout"); err != nil || len(o.Orders) != 1 || len(o.Audit) != 3 {
+	o, err := actuators.DecodeOperator([]byte(text), "checkout")
+	if err != nil || len(o.Orders) != 1 || len(o.Audit) != 3 {
 		t.Errorf("reads as %+v, %v", o, err)
 	}
 

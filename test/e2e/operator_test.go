@@ -82,7 +82,9 @@ func (s *story) stepIn(t *testing.T) {
 		}
 		return nil
 	})
-	within(t, 10*world.Period, "the resume is in the audit", func() error { return s.audited("resume", reason+" is over") })
+	within(t, 10*world.Period, "the resume is in the audit", func() error {
+		return s.audited("resume", reason+" is over")
+	})
 	screen.Waits("the loop is automatic on the screen", func(s terminal.Screen) bool { return !s.Shows("FROZEN") })
 	screen.Types("q")
 	screen.Ends(0)
