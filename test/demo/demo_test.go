@@ -18,12 +18,11 @@ import (
 // for less.
 const duration = "55s"
 
-var seeds = []int{1, 2, 3, 4, 5}
-
 // scorecard is the demo's JSON, decoded on its own so that a change of it is noticed.
 type scorecard struct {
 	Seed     uint64  `json:"seed"`
 	Duration float64 `json:"duration_seconds"`
+	Complete bool    `json:"complete"`
 	Valid    *bool   `json:"valid"`
 	Static   score   `json:"static"`
 	Governed score   `json:"governed"`
@@ -110,28 +109,42 @@ func play(t *testing.T, binary string, args ...string) scorecard {
 	return scorecard{}
 }
 
+// keeps holds a scorecard to what the demo promises.
+func (card scorecard) keeps(t *testing.T) {
+	t.Helper()
+	if r := *card.Governed.AfterRatio; r < 0.95 {
+		t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
+	}
+	if r := *card.Governed.CriticalRatio; r < 0.99 {
+		t.Errorf("governed: %.3f of the critical requests served at three times the load, want at least 0.99", r)
+	}
+	// The objective is 99 % within the SLO, and governor steers to its edge: a percent or two may miss it at first.
+	if r := *card.Governed.CriticalGood; r < 0.97 {
+		t.Errorf("governed: %.3f of the critical requests in time at three times the load, want at least 0.97", r)
+	}
+	// What the demo tells of the twin has to be true as well.
+	if r := *card.Static.AfterRatio; r > 0.1 {
+		t.Errorf("static: %.3f good after the load was back: it does not stay under, as the story has it", r)
+	}
+}
+
+// TestGovernedServesWhoMattersAndComesBack plays the whole story with one seed. What it promises of the surge and of the
+// time after it does not depend on the acts that follow, so the other seeds leave those out.
 func TestGovernedServesWhoMattersAndComesBack(t *testing.T) {
 	binary := governor(t)
-	for _, seed := range seeds {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			card := play(t, binary, fmt.Sprintf("--seed=%d", seed), "--duration="+duration)
-			if card.Seed != uint64(seed) || card.Duration < 55 || card.Duration > 60 {
-				t.Errorf("seed %d, %.1f s: not the run that was asked for", card.Seed, card.Duration)
+	for _, tc := range []struct {
+		seed    int
+		until   string
+		seconds float64
+	}{
+		{1, "leader", 55}, {2, "healed", 22.7}, {3, "healed", 22.7}, {5, "healed", 22.7},
+	} {
+		t.Run(fmt.Sprintf("seed=%d", tc.seed), func(t *testing.T) {
+			card := play(t, binary, fmt.Sprintf("--seed=%d", tc.seed), "--duration="+duration, "--until="+tc.until)
+			if off := card.Duration - tc.seconds; card.Seed != uint64(tc.seed) || !card.Complete || off < -0.2 || off > 5 {
+				t.Errorf("seed %d, %.1f s, complete %v: not the run that was asked for", card.Seed, card.Duration, card.Complete)
 			}
-			if r := *card.Governed.AfterRatio; r < 0.95 {
-				t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
-			}
-			if r := *card.Governed.CriticalRatio; r < 0.99 {
-				t.Errorf("governed: %.3f of the critical requests served at three times the load, want at least 0.99", r)
-			}
-			// The objective is 99 % within the SLO, and governor steers to its edge: a percent or two may miss it at first.
-			if r := *card.Governed.CriticalGood; r < 0.97 {
-				t.Errorf("governed: %.3f of the critical requests in time at three times the load, want at least 0.97", r)
-			}
-			// What the demo tells of the twin has to be true as well.
-			if r := *card.Static.AfterRatio; r > 0.1 {
-				t.Errorf("static: %.3f good after the load was back: it does not stay under, as the story has it", r)
-			}
+			card.keeps(t)
 		})
 	}
 }
@@ -144,12 +157,7 @@ func TestSameOnRealServers(t *testing.T) {
 	}
 	consul := servers.Consul(t)
 	prometheus := servers.Prometheus(t, servers.Config(Discovery(targets)))
-	card := play(t, binary, "--duration=50s", "--prometheus.url="+prometheus.URL(), "--consul.address="+consul.Address(),
-		"--prometheus.targets-file="+targets)
-	if r := *card.Governed.AfterRatio; r < 0.95 {
-		t.Errorf("governed: %.3f good after the load was back, want at least 0.95", r)
-	}
-	if r := *card.Governed.CriticalRatio; r < 0.99 {
-		t.Errorf("governed: %.3f of the critical requests served at three times the load, want at least 0.99", r)
-	}
+	card := play(t, binary, "--seed=4", "--duration="+duration, "--prometheus.url="+prometheus.URL(),
+		"--consul.address="+consul.Address(), "--prometheus.targets-file="+targets)
+	card.keeps(t)
 }

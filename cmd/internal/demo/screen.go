@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -186,20 +187,33 @@ func (v *view) helpScreen(w, h int) []string {
 	return fitted(lines[top:], foot, h)
 }
 
+// programOf returns the program that shows a model until it quits or ctx ends. Signals are ctx's business.
+func programOf(ctx context.Context, model tea.Model, colour bool) *tea.Program {
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond), tea.WithoutSignalHandler()}
+	if !colour {
+		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
+	}
+	return tea.NewProgram(model, options...)
+}
+
+// ended says what the end of a program means, where ctx has not brought it about.
+func ended(err error) error {
+	if errors.Is(err, tea.ErrProgramPanic) {
+		return errors.New("the screen failed on a mistake of its own; the trace above is worth a bug report")
+	}
+	return err
+}
+
 // playOnScreen plays the story on the live screen until it is over, somebody quits or ctx ends. The terminal is as it
 // was before when it returns.
 func playOnScreen(ctx context.Context, w *World, acts []Act, colour bool) (*player, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond), tea.WithoutSignalHandler()}
-	if !colour {
-		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
-	}
 	var program *tea.Program
 	p := newPlayer(w, acts, func(s scene) { program.Send(sceneMsg(s)) })
-	program = tea.NewProgram(screen{
+	program = programOf(ctx, screen{
 		ctx: ctx, look: w.Look, tell: p.tell, view: view{seed: w.options.Seed, servers: w.servers()},
-	}, options...)
+	}, colour)
 	played := make(chan error, 1)
 	go func() {
 		err := p.run(ctx)
@@ -207,16 +221,9 @@ func playOnScreen(ctx context.Context, w *World, acts []Act, colour bool) (*play
 		played <- err
 	}()
 	_, err := program.Run()
-	quit := ctx.Err() == nil
-	cancel()
-	broken := <-played
-	switch {
-	case errors.Is(err, tea.ErrProgramPanic):
-		return p, errors.New("the screen failed on a mistake of its own; the trace above is worth a bug report")
-	case quit && err != nil:
-		return p, err
-	case errors.Is(broken, context.Canceled):
-		return p, nil
+	if ctx.Err() != nil {
+		err = nil // a signal
 	}
-	return p, broken
+	cancel()
+	return p, cmp.Or(ended(err), <-played)
 }
