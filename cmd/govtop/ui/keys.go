@@ -181,7 +181,7 @@ func (m *Model) paste(text string) {
 		f := m.form.paste(text)
 		m.form = &f
 	case m.prompt.in != 0:
-		m.prompt.line = m.prompt.line.insert(text)
+		m.prompt.line = m.prompt.line.insert(strings.TrimRight(text, "\r\n"))
 		m.typed()
 	}
 }

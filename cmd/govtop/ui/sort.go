@@ -13,6 +13,13 @@ import (
 // further down than everything.
 type rank [3]float64
 
+func (r rank) compare(other rank) (c int) {
+	for i := range r {
+		c = cmp.Or(c, cmp.Compare(r[i], other[i])) // NaN is less than every number
+	}
+	return c
+}
+
 // order is one way to sort the loops. Loops of one rank stand by name, so that rows do not change places for
 // differences that nobody can see.
 type order struct {
@@ -81,10 +88,7 @@ func arrange(f *fleet, by order, reverse bool, filter Filter) []int {
 		}
 	}
 	slices.SortFunc(rows, func(a, b int) int {
-		c := 0
-		for i := range ranks[a] {
-			c = cmp.Or(c, cmp.Compare(ranks[a][i], ranks[b][i])) // NaN is less than every number
-		}
+		c := ranks[a].compare(ranks[b])
 		if by.falling {
 			c = -c
 		}
