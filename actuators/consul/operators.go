@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 	"unicode"
@@ -102,7 +103,7 @@ func (o *Operators) record(ctx context.Context, a actuators.Action) (bool, error
 		return false, err
 	}
 	written, _, err := o.client.KV().CAS(next, (&api.WriteOptions{}).WithContext(ctx))
-	return written, explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key))
+	return written, unsettled(explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key)))
 }
 
 // everywhere pulls or lifts the kill switch.
@@ -122,11 +123,23 @@ func (o *Operators) everywhere(ctx context.Context, a actuators.Action) (Done, e
 		_, err = o.client.KV().Put(&api.KVPair{Key: key, Value: raw}, (&api.WriteOptions{}).WithContext(ctx))
 	}
 	if err != nil {
-		return Done{}, explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key))
+		return Done{}, unsettled(explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key)))
 	}
 	var done Done
 	done.Leader, done.LeaderErr = o.leader(ctx)
 	return done, nil
+}
+
+// unsettled marks an error of a write that was sent and not answered as ErrUnknown: it may have been made, or may still
+// be. To give the same order again does no harm.
+func unsettled(err error) error {
+	dial, _ := errors.AsType[*net.OpError](err)
+	status, _ := errors.AsType[api.StatusError](err)
+	switch {
+	case err == nil, denied(err), dial != nil && dial.Op == "dial", status.Code/100 == 4:
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
 // leader returns who holds the lock, nil where nobody does.

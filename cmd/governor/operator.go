@@ -216,6 +216,8 @@ func doubtOf(a actuators.Action, s *actuators.Setting) string {
 func hintOrder(err error, address string) error {
 	_, network := errors.AsType[*url.Error](err)
 	switch {
+	case errors.Is(err, consul.ErrUnknown):
+		return fmt.Errorf("%w (it may be recorded all the same: giving the order again does no harm)", err)
 	case errors.Is(err, consul.ErrDenied):
 		return fmt.Errorf("%w (nothing was recorded; the token is that of CONSUL_HTTP_TOKEN, the policy of an operator is "+
 			"in docs/consul-acl.md)", err)

@@ -233,10 +233,21 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 		http.NotFound(w, r)
 	}))
 	defer denies.Close()
+	hangsUp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("X-Consul-Index", "1")
+		http.NotFound(w, r)
+	}))
+	defer hangsUp.Close()
 	for _, tc := range []struct {
 		address, args string
 		want          []string
 	}{
+		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may be recorded all the same"}},
+		{hangsUp.URL, "resume --all", []string{"EOF", "it may be recorded all the same"}},
+		{unused(t), "resume --all", []string{"connection refused", "is a Consul agent at 127.0.0.1:"}},
 		{unused(t), "freeze checkout/concurrency", []string{
 			"connection refused", "is a Consul agent at 127.0.0.1:", "--consul.address or CONSUL_HTTP_ADDR",
 		}},

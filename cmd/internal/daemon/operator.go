@@ -109,6 +109,8 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 			code, hint = http.StatusForbidden, "this governor's token may not write it: see docs/consul-acl.md"
 		case errors.Is(err, consul.ErrConflict):
 			code, hint = http.StatusConflict, ""
+		case errors.Is(err, consul.ErrUnknown):
+			hint = "it may be recorded all the same: giving the order again does no harm"
 		}
 		refuse(w, code, err.Error(), hint)
 		return
