@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
@@ -17,10 +18,11 @@ type Frame struct {
 	Lost       bool    // Prometheus is lost
 	Static     Traffic
 	Governed   Traffic
-	Governors  []string // that live, the address of each
-	Leader     string   // the governor that holds the lock, "" where none is known to
-	Loop, Shed api.Loop // as a living governor tells them
-	Err        error    // why none does
+	Lateness   time.Duration // with which requests of the last few seconds were sent, 99 % quantile: the machine's fault
+	Governors  []string      // that live, the address of each
+	Leader     string        // the governor that holds the lock, "" where none is known to
+	Loop, Shed api.Loop      // as a living governor tells them
+	Err        error         // why none does
 }
 
 // Traffic is what became of the requests to a twin that ended within the last second, and what is still queued.
@@ -47,7 +49,10 @@ func (w *World) Look(ctx context.Context) Frame {
 	f := Frame{At: now, Load: w.times * BaseLoad, Slow: w.slow, Lost: w.lost}
 	governors := w.governors
 	w.mu.Unlock()
-	f.Static, f.Governed = w.Static.seen(now), w.Governed.seen(now)
+	var late [2]time.Duration
+	f.Static, late[0] = w.Static.seen(now)
+	f.Governed, late[1] = w.Governed.seen(now)
+	f.Lateness = max(late[0], late[1])
 	for _, g := range governors {
 		f.Governors = append(f.Governors, g.client.Address())
 	}
@@ -71,16 +76,16 @@ func (w *World) Look(ctx context.Context) Frame {
 	return f
 }
 
-func (t *Twin) seen(now time.Time) Traffic {
-	tr := trafficOf(t.Load.Records(), now)
+func (t *Twin) seen(now time.Time) (tr Traffic, lateness time.Duration) {
+	tr, lateness = trafficOf(t.Load.Records(), now)
 	tr.Queue = t.Plant.State().Waiting
-	return tr
+	return tr, lateness
 }
 
-// trafficOf sums up what has ended until now.
-func trafficOf(records []load.Record, now time.Time) (tr Traffic) {
+// trafficOf sums up what has ended until now, and how late it was sent.
+func trafficOf(records []load.Record, now time.Time) (tr Traffic, lateness time.Duration) {
 	critical, served := 0, 0
-	var latencies []time.Duration
+	var latencies, lates []time.Duration
 	// They are in the order in which they ended, but for microseconds.
 	for i := len(records) - 1; i >= 0 && !records[i].Ended().Before(now.Add(-fewSeconds-time.Second)); i-- {
 		r := records[i]
@@ -91,7 +96,7 @@ func trafficOf(records []load.Record, now time.Time) (tr Traffic) {
 		answered := r.Outcome == load.OK || r.Outcome == load.Slow
 		critical += count(r.Class == 0)
 		served += count(r.Class == 0 && answered)
-		latencies = admitted(latencies, r)
+		latencies, lates = admitted(latencies, r), append(lates, r.Lateness)
 		if age > time.Second {
 			continue
 		}
@@ -107,6 +112,9 @@ func trafficOf(records []load.Record, now time.Time) (tr Traffic) {
 		}
 	}
 	tr.Critical = float64(served) / float64(critical) // of none: NaN
-	tr.P99 = p99(latencies)
-	return tr
+	tr.P99 = math.NaN()
+	if len(latencies) > 0 {
+		tr.P99 = p99(latencies).Seconds()
+	}
+	return tr, p99(lates)
 }

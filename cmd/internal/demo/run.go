@@ -52,7 +52,7 @@ func Run(ctx context.Context, o Options, show Show) (err error) {
 		os.RemoveAll(o.Dir)
 	}()
 	say := func(format string, args ...any) { fmt.Fprintf(show.Live, format+"\n", args...) }
-	say("Starting Prometheus and Consul, two services with their sidecars, and two governors.")
+	say("Starting Prometheus, Consul, two services with sidecars, and two governors.")
 	w, err := Start(ctx, o)
 	defer w.Stop()
 	if err != nil {

@@ -82,7 +82,10 @@ func score(records []load.Record, spans []Span) Score {
 		latencies = admitted(latencies, r)
 	}
 
-	all := Score{P99Seconds: control.Number(p99(latencies))}
+	all := Score{P99Seconds: control.Number(math.NaN())}
+	if len(latencies) > 0 {
+		all.P99Seconds = control.Number(p99(latencies).Seconds())
+	}
 	servable := 0.0
 	var surged, after tally
 	couldAfter := 0.0
@@ -125,14 +128,13 @@ func admitted(latencies []time.Duration, r load.Record) []time.Duration {
 	return latencies
 }
 
-// p99 sorts latencies and returns their 99 % quantile in seconds, NaN of none.
-func p99(latencies []time.Duration) float64 {
-	n := len(latencies)
-	if n == 0 {
-		return math.NaN()
+// p99 sorts durations and returns their 99 % quantile, 0 of none.
+func p99(ds []time.Duration) time.Duration {
+	if len(ds) == 0 {
+		return 0
 	}
-	slices.Sort(latencies)
-	return latencies[int(math.Ceil(0.99*float64(n)))-1].Seconds()
+	slices.Sort(ds)
+	return ds[int(math.Ceil(0.99*float64(len(ds))))-1]
 }
 
 func count(b bool) int {

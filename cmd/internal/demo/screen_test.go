@@ -91,7 +91,7 @@ func found(a Act, into float64) Frame {
 		return api.Loop{Service: "governed", Knob: knob, Decision: control.Decision{
 			Knob: knob, State: state, Value: control.Number(value), Reason: reason,
 			Inputs: control.Inputs{EffectiveLimit: control.Number(value)},
-		}}
+		}, Published: &api.Published{Value: value, Revision: 7}}
 	}
 	f := Frame{
 		Load: a.Load * BaseLoad, Slow: a.Slow, Lost: a.Lost,
@@ -127,6 +127,7 @@ func found(a Act, into float64) Frame {
 	case leader:
 		f.Static = under
 		f.Governors, f.Leader = f.Governors[1:], ""
+		f.Loop.Decision.State, f.Loop.Decision.Value = control.Cutting, 16 // the standby's own, which nobody obeys
 	}
 	return f
 }
@@ -150,6 +151,7 @@ func situations(t *testing.T) map[string][]tea.Msg {
 		"refused": append(told(t, 80, nil), sceneMsg{act: acts[6], number: 7, of: 7, from: at(68), end: at(90),
 			note: "kill the leader: no governor stands by", noted: at(79)}),
 		"waiting": append(told(t, 20, nil), sceneMsg{act: acts[1], number: 2, of: 7, from: at(10)}),
+		"busy":    told(t, 15, func(f *Frame) { f.Lateness = 1234 * time.Millisecond }),
 		"help":    append(told(t, 20, nil), pressed("?")),
 	}
 	begins := 0.0

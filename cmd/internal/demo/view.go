@@ -9,8 +9,10 @@ import (
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/models/live/load"
 )
 
 const (
@@ -20,6 +22,8 @@ const (
 	chartSpan = DefaultDuration + 2*time.Second
 	// noteLasts is how long the answer to an order that changed nothing stands.
 	noteLasts = 6 * time.Second
+	// tooLate is where the screen says that the machine does not keep up. The scorecard is stricter, over the whole run.
+	tooLate = 5 * load.MaxLateness
 )
 
 // The sixteen colours of the terminal's own theme, dark or light. A terminal without colour still shows bold and faint,
@@ -198,13 +202,16 @@ func (v *view) loadLine(w int) string {
 func (v *view) titles(left, right int) (string, string) {
 	d := v.frame.Loop.Decision
 	limit := "-"
-	if known(d.Value) && d.Value > 0 {
-		limit = fmt.Sprintf("%.0f", float64(d.Value))
+	value := inForce(v.frame.Loop)
+	if !math.IsNaN(value) {
+		limit = fmt.Sprintf("%.0f", value)
 	}
 	mark := states[d.State].style.Render(states[d.State].mark)
 	switch _, is := states[d.State]; {
 	case v.frame.Err != nil:
 		mark = alarm.Render("! NO ANSWER")
+	case v.frame.Leader == "":
+		mark = alarm.Render("! NO LEADER") // what a standby would decide counts for nothing
 	case d.State == "":
 		mark = ""
 	case !is:
@@ -212,7 +219,7 @@ func (v *view) titles(left, right int) (string, string) {
 	}
 	name := strong.Render("governed")
 	governed := []string{name + "  limit " + limit + "  " + mark, name + " " + limit + " " + mark}
-	if e := d.Inputs.EffectiveLimit; known(e) && math.Round(float64(e)) != math.Round(float64(d.Value)) {
+	if e := d.Inputs.EffectiveLimit; known(e) && math.Round(float64(e)) != math.Round(value) {
 		governed = append([]string{fmt.Sprintf("%s  guard at %.0f", governed[0], float64(e))}, governed...)
 	}
 	static := fmt.Sprintf("%s  limit %d", strong.Render("static"), StaticLimit)
@@ -227,6 +234,17 @@ func longest(w int, texts ...string) string {
 		}
 	}
 	return clip(texts[len(texts)-1], w)
+}
+
+// inForce is the value of a knob in the KV, or else the one that was last decided. NaN: neither.
+func inForce(l api.Loop) float64 {
+	switch {
+	case l.Knob == "":
+		return math.NaN()
+	case l.Published != nil && l.Published.Revision > 0:
+		return l.Published.Value
+	}
+	return float64(l.Decision.Value)
 }
 
 func known(n control.Number) bool { return !math.IsNaN(float64(n)) }
@@ -282,12 +300,15 @@ func (v *view) below(w int) []string {
 	return lines
 }
 
-// note is the answer to an order that changed nothing, for a while.
+// note is the answer to an order that changed nothing, for a while, or what is wrong with the machine.
 func (v *view) note() string {
-	if v.scene.note == "" || v.frame.At.Sub(v.scene.noted) > noteLasts {
-		return ""
+	switch late := v.frame.Lateness; {
+	case v.scene.note != "" && v.frame.At.Sub(v.scene.noted) <= noteLasts:
+		return v.scene.note
+	case late > tooLate:
+		return fmt.Sprintf("This machine is too busy: requests are sent %d ms late, on both sides.", late.Milliseconds())
 	}
-	return v.scene.note
+	return ""
 }
 
 // parts says how everything is that governor needs.
@@ -314,8 +335,8 @@ func (v *view) parts(w int) string {
 		return name + " ok"
 	}
 	parts := []string{who, is("Prometheus", f.Lost, "LOST"), is("dependency", f.Slow, "SLOW")}
-	if d := f.Shed.Decision; f.Shed.Knob != "" && known(d.Value) {
-		parts = append(parts, fmt.Sprintf("shed %.2f", float64(d.Value)))
+	if shed := inForce(f.Shed); !math.IsNaN(shed) {
+		parts = append(parts, fmt.Sprintf("shed %.2f", shed))
 	}
 	for len(parts) > 1 && ansi.StringWidth(strings.Join(parts, "  ")) > w {
 		parts = parts[:len(parts)-1]
@@ -331,8 +352,8 @@ func (v *view) governorSays() string {
 	switch {
 	case f.Err != nil:
 		return "The guard keeps the last values. " + plain.Clean(f.Err.Error())
-	case f.Leader == "" && d.State != control.Hold:
-		says = "The last values stay until somebody leads."
+	case f.Leader == "":
+		return "The last values stay in force until somebody leads. The standby measures, and waits for the lock."
 	case f.Governed.Refused > 0 && d.State == control.Steady:
 		says = "The limit is right: whom it has no room for is refused, the least important first."
 	}
