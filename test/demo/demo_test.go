@@ -128,8 +128,8 @@ func (card scorecard) keeps(t *testing.T) {
 	}
 }
 
-// TestGovernedServesWhoMattersAndComesBack plays the whole story with one seed. What it promises of the surge and of the
-// time after it does not depend on the acts that follow, so the other seeds leave those out.
+// TestGovernedServesWhoMattersAndComesBack plays the whole story with one seed. What it promises of the surge and of
+// the time after it does not depend on the acts that follow, so the other seeds leave those out.
 func TestGovernedServesWhoMattersAndComesBack(t *testing.T) {
 	binary := governor(t)
 	for _, tc := range []struct {

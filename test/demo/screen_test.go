@@ -22,7 +22,8 @@ func onTerminal(t *testing.T, binary, folder string, environment ...string) *ter
 	term := terminal.Run(t, cmd, terminal.Size{Width: 80, Height: 24})
 	term.Shows("governor-1 leads")
 	for _, text := range []string{
-		"1/7", "static  limit 1024", "governed  limit", "capacity 200/s", "KV passes the real one's", "make demo-real", "q quit",
+		"1/7", "static  limit 1024", "governed  limit", "capacity 200/s", "KV passes the real one's", "make demo-real",
+		"q quit",
 	} {
 		term.Shows(text)
 	}

@@ -39,8 +39,8 @@ type Traffic struct {
 	Critical, P99 float64
 }
 
-// fewSeconds is how far back Traffic looks for them.
-const fewSeconds = 3 * time.Second
+// lately is how far back these go.
+const lately = 3 * time.Second
 
 // Look returns the Frame of now.
 func (w *World) Look(ctx context.Context) Frame {
@@ -87,10 +87,10 @@ func trafficOf(records []load.Record, now time.Time) (tr Traffic, lateness time.
 	critical, served := 0, 0
 	var latencies, lates []time.Duration
 	// They are in the order in which they ended, but for microseconds.
-	for i := len(records) - 1; i >= 0 && !records[i].Ended().Before(now.Add(-fewSeconds-time.Second)); i-- {
+	for i := len(records) - 1; i >= 0 && !records[i].Ended().Before(now.Add(-lately-time.Second)); i-- {
 		r := records[i]
 		age := now.Sub(r.Ended())
-		if age <= 0 || age > fewSeconds {
+		if age <= 0 || age > lately {
 			continue
 		}
 		answered := r.Outcome == load.OK || r.Outcome == load.Slow

@@ -144,8 +144,8 @@ func TestKeysTakeOverFromTheStory(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || p.whole || !p.hand {
 			t.Errorf("error %v, whole %v, by hand %v", err, p.whole, p.hand)
 		}
-		same(t, "happened", f.happened, "0 load 1", "4 load 3", "6 slow true", "8 lost true", "10 slow false", "12 lost false",
-			"12 load 1", "40 killed", "50 load 0")
+		same(t, "happened", f.happened, "0 load 1", "4 load 3", "6 slow true", "8 lost true", "10 slow false",
+			"12 lost false", "12 load 1", "40 killed", "50 load 0")
 		same(t, "played", names(p.spans), "calm 3.5", "surge 2.0", "dependency 2.0", "prometheus 2.0", "prometheus 2.0",
 			"healed 29.0", "leader 10.0")
 		last := scenes[len(scenes)-1]

@@ -66,7 +66,8 @@ func TestNobodyIsBlamedForWhatExceedsTheCapacity(t *testing.T) {
 
 func TestUnknownIsNullInJSON(t *testing.T) {
 	began := time.Unix(1000, 0)
-	s := score([]load.Record{{Due: began, Outcome: load.Refused}}, []Span{{Act{Name: calm, Load: 1}, began, began.Add(time.Second)}})
+	span := Span{Act{Name: calm, Load: 1}, began, began.Add(time.Second)}
+	s := score([]load.Record{{Due: began, Outcome: load.Refused}}, []Span{span})
 	if !math.IsNaN(float64(s.P99Seconds)) || !math.IsNaN(float64(s.CriticalRatio)) {
 		t.Errorf("nothing admitted, no surge: %+v", s)
 	}

@@ -62,7 +62,7 @@ func keys() []key {
 		}
 	}
 	return []key{
-		{[]string{"1"}, "1 calm", "1 calm", "all is well: the base load, no slow dependency, Prometheus there", tell(orderCalm)},
+		{[]string{"1"}, "1 calm", "1 calm", "all is well: base load, no slow dependency, Prometheus there", tell(orderCalm)},
 		{[]string{"2"}, "2 surge", "2 surge", "three times the load", tell(orderSurge)},
 		{[]string{"3"}, "3 dependency", "3 slow", "a dependency slow, or well again", tell(orderDependency)},
 		{[]string{"4"}, "4 prometheus", "4 prom", "Prometheus killed, or back", tell(orderPrometheus)},
