@@ -76,6 +76,8 @@ func (c chart) render(w, h int, g graph) []string {
 		gutter = -1 // and no line beside the plot
 	}
 	plot := newCanvas(w-gutter-1, rows, g)
+	span := c.spanLabel()
+	c = c.aligned(plot.w)
 	c.draw(plot, y)
 	if gutter < 0 {
 		return append(append(out, plot.lines()...), c.timeAxis(plot, axis)...)
@@ -98,11 +100,22 @@ func (c chart) render(w, h int, g graph) []string {
 	for i, line := range c.timeAxis(plot, axis) {
 		side := strings.Repeat(" ", gutter+1)
 		if i == 0 {
-			side = paint(dim, right(c.spanLabel(), gutter)+s.corner)
+			side = paint(dim, right(span, gutter)+s.corner)
 		}
 		out = append(out, side+line)
 	}
 	return out
+}
+
+// aligned moves the span on by less than a column, so that columns begin at the same instants in every frame: a curve
+// moves by whole columns and keeps its shape.
+func (c chart) aligned(columns int) chart {
+	column := max(c.to.Sub(c.from)/time.Duration(columns), 1)
+	if late := time.Duration(c.to.UnixNano()) % column; late > 0 {
+		c.to = c.to.Add(column - late)
+	}
+	c.from = c.to.Add(-column * time.Duration(columns))
+	return c
 }
 
 // layout divides h lines into title, plot and time axis.

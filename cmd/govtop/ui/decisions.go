@@ -278,12 +278,12 @@ func (l logLayout) line(e logEntry, now time.Time) string {
 	if l.change {
 		why = e.because()
 	}
-	return clip(" "+l.head(e, now)+why, l.w)
+	return clip(" "+l.head(e, now, strings.Clone)+why, l.w)
 }
 
 // unfolded is the selected entry: its line, then everything that is known of it.
 func (l logLayout) unfolded(e logEntry, now time.Time) []string {
-	out := []string{clip(">"+bold.Render(strings.TrimRight(l.head(e, now), " ")), l.w)}
+	out := []string{clip(">"+strings.TrimRight(l.head(e, now, embolden), " "), l.w)}
 	room := l.w - reasonIndent - 1
 	more := wrap(e.reason, room, mostUnfolded-2)
 	more = append(more, flow(e.facts, room, mostUnfolded-1-len(more))...)
@@ -294,8 +294,8 @@ func (l logLayout) unfolded(e logEntry, now time.Time) []string {
 }
 
 // head is an entry up to its reason.
-func (l logLayout) head(e logEntry, now time.Time) string {
-	head := left(stamp(e.at, now), 8) + "  " + left(shortLoop(e.about(), l.loops), l.loops) + "  " +
+func (l logLayout) head(e logEntry, now time.Time, emphasis func(string) string) string {
+	head := emphasis(left(stamp(e.at, now), 8)+"  "+left(shortLoop(e.about(), l.loops), l.loops)) + "  " +
 		paint(e.tone, left(e.glyph+" "+e.word, wordColumn)) + "  "
 	if l.change {
 		head += left(e.change, changeColumn) + "  "
@@ -376,3 +376,5 @@ func decisionsPanel(entries []logEntry, w, h int, now time.Time) []string {
 	}
 	return fitted(out, h)
 }
+
+func embolden(s string) string { return bold.Render(s) }

@@ -198,7 +198,7 @@ func charts(v detailView, w, h int) []string {
 	}
 	below := max(h*2/5, leastValue)
 	value.axis = 1
-	if h >= 10 {
+	if below > leastValue {
 		value.axis = 2
 	}
 	if h >= 24 {
@@ -234,7 +234,9 @@ func (v detailView) measuredChart() chart {
 	if v.err != nil {
 		c.title += "  " + paint(alarm, "! no history: "+v.err.Error())
 	}
-	for _, p := range v.past() {
+	past := v.past()
+	c.curve, c.setpoint = make([]sample, 0, len(past)), make([]sample, 0, len(past))
+	for _, p := range past {
 		c.curve = append(c.curve, sample{p.At, float64(p.Measured)})
 		c.setpoint = append(c.setpoint, sample{p.At, float64(p.Setpoint)})
 	}
@@ -266,7 +268,9 @@ func (v detailView) valueChart() chart {
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
 		{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"},
 	}
-	for _, p := range v.past() {
+	past := v.past()
+	c.curve = make([]sample, 0, len(past))
+	for _, p := range past {
 		c.curve = append(c.curve, sample{p.At, float64(p.Value)})
 	}
 	return c
@@ -274,8 +278,9 @@ func (v detailView) valueChart() chart {
 
 // chart is what the charts of a loop have in common.
 func (v detailView) chart(title string) chart {
-	c := chart{title: title, from: v.now.Add(-v.span), to: v.now}
-	for _, p := range v.past() {
+	past := v.past()
+	c := chart{title: title, from: v.now.Add(-v.span), to: v.now, marks: make([]mark, 0, len(past))}
+	for _, p := range past {
 		m := mark{at: p.At}
 		switch p.State {
 		case control.Hold, control.Frozen, control.Override:

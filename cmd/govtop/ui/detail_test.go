@@ -114,7 +114,7 @@ func TestDetails(t *testing.T) {
 			})
 		}
 		t.Run(name+"/panel", func(t *testing.T) {
-			golden(t, fmt.Sprintf("detail-%s-panel.txt", name), bare(chartPanel(v, 65, 12)))
+			golden(t, fmt.Sprintf("detail-%s-panel.txt", name), bare(chartPanel(v, 65, 12))+"\n"+bare(chartPanel(v, 110, 17)))
 		})
 	}
 }
