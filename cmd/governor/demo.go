@@ -20,8 +20,8 @@ func demoCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("demo", "Show what governor does: two services under the same load, one with a limit set by hand, "+
 		"one governed, through overload, a slow dependency, and the loss of Prometheus and of the leader. On a terminal it "+
 		"is a live screen; the scorecard stays. Everything runs in this process, with an embedded Prometheus and Consul.")
-	headless := cmd.Flag("headless", "Print the scorecard only. Without a terminal there is no more in any case, but for a "+
-		"line an act on standard error.").Bool()
+	headless := cmd.Flag("headless", "Print the scorecard only. Without a terminal there is no more in any case, but "+
+		"for a line an act on standard error.").Bool()
 	until := cmd.Flag("until", "The last act to play.").Hidden().String() // for tests, which have seen the others
 	duration := cmd.Flag("duration", "How long the story takes, at least 50s.").Default(demo.DefaultDuration.String()).
 		PlaceHolder("90s").Duration()

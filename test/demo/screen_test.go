@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bytes"
 	"net"
 	"os"
 	"os/exec"
@@ -94,4 +95,24 @@ func TestSignalEndsTheScreen(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaves(t, term, address, "cut short", "The whole story: governor demo --seed=7")
+}
+
+// TestWithoutAScreen: standard output is a file, so it gets the scorecard and nothing else.
+func TestWithoutAScreen(t *testing.T) {
+	var out bytes.Buffer
+	cmd := exec.Command(governor(t), "demo", "--seed=7")
+	cmd.Env, cmd.Stdout = terminal.Env("TMPDIR="+t.TempDir()), &out
+	term := terminal.Run(t, cmd, terminal.Size{Width: 80, Height: 24})
+	for _, text := range []string{"KV passes the real one's", "make demo-real", "governor-2: govtop --connect", "1/7 calm"} {
+		term.Shows(text)
+	}
+	if term.Screen().Alt || term.Raw() {
+		t.Error("there is a live screen on standard error")
+	}
+	term.Types("\x03") // the terminal makes a signal of it
+	term.Ends(0)
+	if text := out.String(); !strings.HasPrefix(text, "\nThis was cut short") || strings.Contains(text, "1/7") ||
+		!strings.Contains(text, "optimum") {
+		t.Errorf("standard output is not the scorecard of a story that was cut short:\n%s", text)
+	}
 }
