@@ -3,25 +3,67 @@ package ui
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
 )
 
-// BenchmarkTickOfFiveHundredLoops is what govtop does for one tick of a large fleet: take over a decision of every
-// loop, and draw. At a period of 5 s, 1 % of a core is 50 ms.
-func BenchmarkTickOfFiveHundredLoops(b *testing.B) {
+// large is a screen with 500 loops in all states, and an event for each.
+func large(w, h int) (Model, []api.Event) {
 	var loops []api.Loop
 	var events []api.Event
 	for i := range 500 {
-		l := fixture.Loops()[4]
+		l := fixture.Loops()[i%10]
 		l.Service = fmt.Sprintf("service-%03d", i)
+		l.Decision.Inputs.Burn5m = control.Number(i % 37)
 		loops = append(loops, l)
+		l.Decision.Value++
 		events = append(events, api.Event{Seq: uint64(2000 + i), Loop: &l})
 	}
-	m := screen(120, 30, snapshot(fixture.Status(), loops))
+	return screen(w, h, snapshot(fixture.Status(), loops)), events
+}
+
+// BenchmarkTickOfFiveHundredLoops is what govtop does for one tick of a large fleet: take over a decision of every
+// loop, sort, and draw. At a period of 5 s, 1 % of a core is 50 ms.
+func BenchmarkTickOfFiveHundredLoops(b *testing.B) {
+	m, events := large(120, 30)
 	for b.Loop() {
 		m = after(m, heard(began, events...))
+		_ = m.View()
+	}
+}
+
+// BenchmarkKey is what the move of the cursor takes in a large fleet.
+func BenchmarkKey(b *testing.B) {
+	m, _ := large(120, 30)
+	keys := press("down", "up")
+	for b.Loop() {
+		m = after(m, keys...)
+		_ = m.View()
+	}
+}
+
+// BenchmarkQuietSecond is what a second takes in which nothing is decided.
+func BenchmarkQuietSecond(b *testing.B) {
+	m, _ := large(120, 30)
+	quiet := []tea.Msg{tickMsg(began.Add(time.Second)), heard(began.Add(time.Second), api.Event{})}
+	for b.Loop() {
+		m = after(m, quiet...)
+		_ = m.View()
+	}
+}
+
+// BenchmarkFilter is what a letter of the filter takes in a large fleet.
+func BenchmarkFilter(b *testing.B) {
+	m, _ := large(120, 30)
+	m = after(m, press("/")...)
+	keys := press("7", "backspace")
+	for b.Loop() {
+		m = after(m, keys...)
 		_ = m.View()
 	}
 }

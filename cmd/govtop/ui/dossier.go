@@ -26,6 +26,7 @@ type dossier struct {
 	records []api.Record
 	actions []actuators.Action
 	entries []logEntry // records and actions, newest first
+	changed bool       // records or actions have; the entries have not been written anew
 
 	loaded  bool // an answer has come
 	old     bool // there is more to know than what was asked for
@@ -108,7 +109,7 @@ func (d *dossier) told(t toldMsg) {
 	d.points = append(t.points, later...)
 	since := slices.DeleteFunc(slices.Clone(d.records), func(r api.Record) bool { return r.Seq <= seq })
 	d.records = append(t.records, since...)
-	d.actions, d.loaded = t.actions, true
+	d.actions, d.loaded, d.changed = t.actions, true, true
 	d.bound()
 }
 
@@ -128,19 +129,25 @@ func (d *dossier) decided(before, l api.Loop, seq uint64) {
 	}
 	was, is := before.Decision, l.Decision
 	if was.State != is.State || (known(is.Value) && was.Value != is.Value) {
-		d.records = append(d.records, api.Record{Seq: seq, Decision: is})
+		d.records, d.changed = append(d.records, api.Record{Seq: seq, Decision: is}), true
 	}
 	d.bound()
 }
 
-// bound forgets what is too old, so that the dossier does not grow, and writes the entries anew.
+// bound forgets what is too old, so that the dossier does not grow.
 func (d *dossier) bound() {
 	if n := len(d.points); n > 0 {
 		since := d.points[n-1].At.Add(-memory)
 		d.points = d.points[slices.IndexFunc(d.points, func(p api.Point) bool { return !p.At.Before(since) }):]
 	}
 	d.records = d.records[max(len(d.records)-logLength, 0):]
-	d.entries = entriesOf(d.records, d.actions)
+}
+
+// write writes the entries anew where there is something new in them.
+func (d *dossier) write() {
+	if d.changed {
+		d.entries, d.changed = entriesOf(d.records, d.actions), false
+	}
 }
 
 // reordered reports whether a person has ordered something else than before.
@@ -174,7 +181,7 @@ func (m *Model) errands() tea.Cmd {
 			cmds = append(cmds, m.ask(&m.file, l.Service, l.Knob))
 		}
 	}
-	if m.screen() == onDecisions && m.decisions.loop == "" && m.log.want(m.now) {
+	if m.showsLog() && m.log.want(m.now) {
 		cmds = append(cmds, m.ask(&m.log, "", ""))
 	}
 	return tea.Batch(append(cmds, m.travel())...)

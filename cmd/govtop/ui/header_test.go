@@ -32,7 +32,7 @@ func TestTroublesLeaveRoomForLoops(t *testing.T) {
 				s.Status.Warnings = append(s.Status.Warnings, fmt.Sprintf("warning %d: %s", i, long))
 			}
 		}))
-		if n := len(m.top(80)); n > 3+max(h/4, 2) {
+		if n := len(m.top); n > 3+max(h/4, 2) {
 			t.Errorf("a header of %d lines on a terminal of %d", n, h)
 		}
 		got := frame(m)

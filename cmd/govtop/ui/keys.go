@@ -188,7 +188,7 @@ func (m *Model) paste(text string) {
 
 // move moves the cursor, or what a screen shows.
 func (m *Model) move(delta int) {
-	w, h := m.width, m.height-len(m.top(m.width))-len(m.bottom(m.width))
+	w, h := m.width, m.body()
 	switch m.screen() {
 	case onHelp:
 		m.helpTop = min(max(m.helpTop+delta, 0), max(len(m.help(w))-m.helpRoom(), 0))

@@ -32,16 +32,16 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 	m.now = h.at
 	m.link.heard, m.link.err, m.link.failures = h.at, nil, 0
 	var past tea.Cmd
-	told := Snapshot{}
-	if m.live != nil {
+	told, news := Snapshot{}, slices.ContainsFunc(h.events, func(e api.Event) bool {
+		return e.Snapshot != nil || e.Status != nil || e.Loop != nil // or else it is a heartbeat
+	})
+	if m.live != nil && news {
 		told = Snapshot{Status: m.live.Status, Loops: slices.Clone(m.live.Loops)}
 	}
-	news := false
 	for _, e := range h.events {
 		m.link.seq = max(m.link.seq, e.Seq)
 		switch {
 		case e.Snapshot != nil:
-			news = true
 			told = Snapshot{Status: e.Snapshot.Status, Loops: slices.Clone(e.Snapshot.Loops)}
 			if told.Loops == nil {
 				told.Loops = []api.Loop{}
@@ -57,20 +57,22 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 				m.sparks.decided(l)
 			}
 		case e.Status != nil:
-			news = true
 			told.Status = *e.Status
 		case e.Loop != nil:
 			before, ok := told.decided(*e.Loop)
 			if !ok {
 				continue
 			}
-			news = true
 			m.sparks.decided(*e.Loop)
 			m.file.decided(before, *e.Loop, e.Seq)
-			m.log.decided(before, *e.Loop, e.Seq)
+			if m.showsLog() {
+				m.log.decided(before, *e.Loop, e.Seq)
+			} else {
+				m.log.old = true // it is asked for again when it shows
+			}
 		}
 	}
-	if news && told.Loops != nil {
+	if told.Loops != nil {
 		m.live = newFleet(told)
 	}
 	return tea.Batch(h.feed.next(m.ctx, m.clock, m.gap), past)

@@ -53,7 +53,8 @@ type Model struct {
 	stillSparks   sparks
 	past          rewind
 
-	drawn string // the frame: drawn anew by messages that change what is seen
+	top   []string // the header, and the banner
+	drawn string   // the frame: drawn anew by messages that change what is seen
 
 	// What the user is doing.
 	prompt prompt
@@ -156,20 +157,23 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case exportedMsg:
 		m.exported(msg)
 	}
+	switch msg.(type) {
+	case tickMsg, heardMsg:
+		// Time by itself shows in the word for the connection only. An idle screen draws no frames.
+		if m.live == was && m.linkWord() == word {
+			return m, tea.Batch(cmd, m.errands())
+		}
+	}
+	m.top = m.aboveBody(m.width)
 	if f := m.fleet(); f != nil {
 		m.overview.settle(f, m.divide().rows)
+		m.file.write()
+		m.log.write()
 		if m.screen() == onDecisions {
 			m.decisions = m.decisionsView()
 		}
 	}
 	cmd = tea.Batch(cmd, m.errands())
-	switch msg.(type) {
-	case tickMsg, heardMsg:
-		// Time by itself shows in the word for the connection only. An idle screen draws no frames.
-		if m.live == was && m.linkWord() == word {
-			return m, cmd
-		}
-	}
 	m.drawn = m.theme.apply(strings.Join(m.lines(), "\n"))
 	return m, cmd
 }

@@ -70,6 +70,9 @@ func (m *Model) showsLoop() bool {
 	return false
 }
 
+// showsLog reports whether the screen needs what all loops decided.
+func (m *Model) showsLog() bool { return m.screen() == onDecisions && m.decisions.loop == "" }
+
 // lines draws the screen: never more than height lines, none wider than width.
 func (m *Model) lines() []string {
 	w, h := m.width, m.height
@@ -83,8 +86,8 @@ func (m *Model) lines() []string {
 	if m.screen() == onHelp {
 		return m.helpScreen(w, h)
 	}
-	top, bottom := m.top(w), m.bottom(w)
-	body := h - len(top) - len(bottom)
+	bottom := append(m.noticeLines(), " "+m.footer(w-2))
+	body := m.body()
 	f := m.fleet()
 	var out []string
 	switch {
@@ -103,24 +106,27 @@ func (m *Model) lines() []string {
 	default:
 		out = m.loopsScreen(w)
 	}
-	return slices.Concat(top, fitted(out, body), bottom)
+	return slices.Concat(m.top, fitted(out, body), bottom)
 }
 
-// top is the header, and the banner where the screen does not show what is.
-func (m *Model) top(w int) []string {
+// aboveBody is the header, and the banner where the screen does not show what is.
+func (m *Model) aboveBody(w int) []string {
 	return append(indent(header(m, w-2)), m.banner(w)...)
 }
 
-// bottom is the line of keys, below what there is to say.
-func (m *Model) bottom(w int) []string {
-	lines := []string{}
-	for _, line := range wrap(m.notice.text, w-2, 3) {
-		if line != "" {
-			lines = append(lines, " "+paint(m.notice.tone, line))
-		}
+// noticeLines is what there is to say, above the line of keys.
+func (m *Model) noticeLines() (lines []string) {
+	if m.notice.text == "" {
+		return nil
 	}
-	return append(lines, " "+m.footer(w-2))
+	for _, line := range wrap(m.notice.text, m.width-2, 3) {
+		lines = append(lines, " "+paint(m.notice.tone, line))
+	}
+	return lines
 }
+
+// body is how many lines there are between the header and what there is to say, above the line of keys.
+func (m *Model) body() int { return m.height - len(m.top) - len(m.noticeLines()) - 1 }
 
 // division is how the overview shares out the lines between the table and what it tells of the loop under the cursor.
 type division struct {
@@ -138,7 +144,7 @@ const (
 )
 
 func (m *Model) divide() division {
-	body := m.height - len(m.top(m.width)) - len(m.bottom(m.width)) - tableFrame
+	body := m.body() - tableFrame
 	loops := 0
 	if f := m.fleet(); f != nil {
 		loops = len(f.Loops) // not those that the filter chooses: nothing shall move while it is typed
