@@ -30,6 +30,7 @@ func WriteTable(w io.Writer, s Snapshot) error {
 	table := overview{}
 	table.show(byName, false, Filter{})
 	table.settle(f, len(s.Loops))
+	table.index = -1 // what is printed has no cursor
 	for i, row := range table.render(nil, now, wide, len(s.Loops), false) {
 		if len(s.Loops) == 0 {
 			break
