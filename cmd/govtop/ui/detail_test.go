@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -280,5 +281,17 @@ func TestEveryReasonToHoldHasWords(t *testing.T) {
 		if constraintWords[b] == "" {
 			t.Errorf("the constraint %s has no words", b)
 		}
+	}
+}
+
+// TestManualShowsTheDetail: the frame in the manual is the one that govtop draws.
+func TestManualShowsTheDetail(t *testing.T) {
+	manual, err := os.ReadFile("../../../docs/govtop.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := bare(detailScreen(details()["cutting"], 80, 19))
+	if !strings.Contains(string(manual), "```\n"+frame+"```\n") {
+		t.Errorf("docs/govtop.md shows another detail than\n%s", frame)
 	}
 }
