@@ -27,8 +27,10 @@ func frozenLoop() api.Loop {
 		Service: "checkout", Knob: control.KnobConcurrency, Mode: control.Enforce,
 		Unit: api.Requests, MeasuredUnit: api.Seconds,
 		Min: 20, Max: 400, Fallback: 89, SLO: api.SLO{LatencySeconds: 0.3, Objective: 0.99, Errors: 0.001},
-		Since:     explainedAt.Add(-38 * time.Second),
-		Published: &api.Published{Key: "k", Value: 72, Epoch: 41, Revision: 881, ChangedAt: at},
+		Since: explainedAt.Add(-38 * time.Second),
+		Published: &api.Published{
+			Key: "k", Value: 72, Epoch: 41, Revision: 881, ChangedAt: explainedAt.Add(-38 * time.Second),
+		},
 		Order: &actuators.Order{
 			Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: explainedAt.Add(-40 * time.Second),
 			ExpiresAt: explainedAt.Add(14*time.Minute + 20*time.Second),
@@ -63,7 +65,7 @@ bound by  the order of ana: the value stays, whatever is measured
 ordered   frozen by ana at 14:02:47 UTC (40 s ago) until 14:17:47 UTC (in 14
           min): INC-1412
 in force  72 requests in flight per instance, published with revision 881 of
-          term 41, changed 2 s ago
+          term 41, changed 38 s ago
           all 9 instances report it or a later one
           between two decisions a guard's reflex may raise its limit up to 144
           bounds 20 to 400, fallback 89
@@ -73,8 +75,8 @@ what it measured, and how old that is now
   p99 latency                 284 ms, SLO 300 ms (over 20 s, 3.2 s old)
   slow requests               2.1 %, allowed 1 % (over 20 s, 3.2 s old)
   failed requests             0.01 %, allowed 0.1 % (over 20 s, 3.2 s old)
-  error budget burns          6.1 × its budget (over 5 min)
-  error budget burns          3.9 × its budget (over 1 h)
+  error budget burn, 5 min    6.1 × its budget
+  error budget burn, 1 h      3.9 × its budget
   arrivals                    41820 (over 20 s, 3.2 s old)
   answered, per instance      644/s (over 20 s, 3.2 s old)
   refused by the limit        31 % (over 20 s, 3.2 s old)

@@ -6,6 +6,9 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
+// guardTests is the phase of the floor test where guards have a reflex of their own.
+const guardTests = "guard"
+
 // BoundBy names the gate, rule or constraint that made the decision what it is, from the first that has a say, a
 // person's order, to the last, the configured bounds.
 func (s Subject) BoundBy() string {
@@ -93,6 +96,10 @@ func (s Subject) boundByConstraint() string {
 	case "":
 		return ""
 	case control.BoundDeadband:
+		if d.Gates.FloorTest == guardTests {
+			return "the deadband" + asked + "; beside a reflex of the guards the limit follows that slowly, and is written " +
+				"once it is 20 % off"
+		}
 		return "the deadband" + asked + ", too small a move to be worth making"
 	case control.BoundSlew:
 		return "the slew limit" + asked + ", further than one period may go"

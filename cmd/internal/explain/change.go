@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
@@ -115,7 +116,7 @@ func (s Subject) sample() string {
 func (s Subject) answered() string {
 	p := s.Status.Prometheus
 	switch {
-	case p.LastOK != nil && !p.OK && p.Error != "":
+	case p.LastOK != nil && !p.OK && p.Error != "" && !strings.Contains(s.Reason(), p.Error):
 		return fmt.Sprintf("Prometheus last answered %s ago (%s)", span(s.Now.Sub(*p.LastOK)), p.Error)
 	case p.LastOK != nil:
 		return fmt.Sprintf("Prometheus last answered %s ago", span(s.Now.Sub(*p.LastOK)))
@@ -215,6 +216,10 @@ func (s Subject) byLatency() []string {
 	case !d.Gates.Overloaded:
 		return []string{fmt.Sprintf("load that fills the limit (in flight ÷ limit %s now): then a mean latency above %s "+
 			"(%s now) would cut, one below would raise", share(d.Gates.Occupancy), setpoint, now)}
+	}
+	if d.Measured > d.Setpoint {
+		return []string{fmt.Sprintf("a mean latency that stays above %s (%s now) would cut, unless the load is going away",
+			setpoint, now)}
 	}
 	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut, one well below would raise", setpoint, now)}
 }

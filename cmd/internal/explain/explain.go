@@ -125,9 +125,14 @@ func (s Subject) InForce() []string {
 }
 
 func (s Subject) applied() string {
-	switch in := s.Loop.Decision.Inputs; {
+	d := s.Loop.Decision
+	switch in := d.Inputs; {
+	case !s.Loop.Published.ChangedAt.Before(d.At):
+		return "which instances have taken it up shows in the next decision"
 	case in.Applied < 0:
 		return "no instance reports which revision it obeys"
+	case in.Applied == 1 && in.Instances == 1:
+		return "the one instance reports it or a later one"
 	case in.Applied >= in.Instances:
 		return fmt.Sprintf("all %d instances report it or a later one", in.Instances)
 	default:
@@ -183,8 +188,8 @@ func (s Subject) Inputs() []Input {
 	if l.SLO.Errors > 0 || known(in.FailedRatio) {
 		measured("failed requests", in.FailedRatio, share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))
 	}
-	add("error budget burns", known(in.Burn5m), times(in.Burn5m), "5 min", "")
-	add("error budget burns", known(in.Burn1h), times(in.Burn1h), "1 h", "")
+	add("error budget burn, 5 min", known(in.Burn5m), times(in.Burn5m), "", "")
+	add("error budget burn, 1 h", known(in.Burn1h), times(in.Burn1h), "", "")
 	measured("arrivals", in.Requests, num(in.Requests))
 	measured("answered, per instance", in.Throughput, rate(in.Throughput))
 	measured("refused by the limit", in.RefusedShare, share(in.RefusedShare))
@@ -199,6 +204,9 @@ func (s Subject) Inputs() []Input {
 		learned("the service's own mean", g.ServiceTimeSeconds, latency(g.ServiceTimeSeconds))
 	}
 	instances := fmt.Sprint(in.Instances)
+	if in.Instances == 0 {
+		instances = "none"
+	}
 	if len(in.Outliers) > 0 {
 		instances += ", left out as outliers: " + strings.Join(in.Outliers, ", ")
 	}

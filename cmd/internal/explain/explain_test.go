@@ -118,6 +118,15 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 		{"steady within the deadband", subject(concurrency, in(control.Steady, bound("deadband", 74))),
 			"the deadband: the law asked for 74, too small a move to be worth making",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
+		{"steady beside a reflex", subject(concurrency, in(control.Steady, bound("deadband", 60), func(d *control.Decision) {
+			d.Gates.FloorTest = "guard"
+		})),
+			"the deadband: the law asked for 60; beside a reflex of the guards the limit follows that slowly, and is " +
+				"written once it is 20 % off",
+			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
+		{"steady though slow", subject(concurrency, in(control.Steady, measured(0.15))),
+			"nothing: the law asks for no move",
+			[]string{"a mean latency that stays above 140 ms (150 ms now) would cut, unless the load is going away"}},
 		{"steady shed", subject(shed),
 			"nothing: the law asks for no move",
 			[]string{"more than 0.2 % of the requests of class critical and above refused (0.1 % now) would shed the others " +
@@ -391,6 +400,15 @@ func TestWhatEndsAHold(t *testing.T) {
 		}
 	}
 
+	// What the reason says already is not said again.
+	again := subject(concurrency, in(control.Hold, func(d *control.Decision) {
+		d.HoldReason, d.Reason = control.QueryError, "hold 72: query_error, connection refused"
+	}))
+	again.Status.Prometheus = down
+	if got, want := again.WouldChange()[0], "an answer without an error: Prometheus last answered 31 s ago"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+
 	// Without a status, or with a Prometheus that never answered, less is known and nothing is made up.
 	s := subject(concurrency, in(control.Hold, func(d *control.Decision) {
 		d.HoldReason, d.Inputs.AgeSeconds = control.QueryError, none
@@ -467,6 +485,11 @@ func TestStateOrderAndInForce(t *testing.T) {
 			"frozen by ana at 14:01:27 UTC (2 min ago) until 2026-11-25 16:03:27 UTC (in 26 h): INC-1412"},
 		{subject(concurrency, ordered(actuators.Freeze, 0, 0)).Order(),
 			"the kill switch, every loop frozen, by ana at 14:01:27 UTC (2 min ago) until it is lifted: INC-1412"},
+		{subject(concurrency, func(l *api.Loop, d *control.Decision) { l.Published.ChangedAt = d.At }).InForce()[1],
+			"which instances have taken it up shows in the next decision"},
+		{subject(concurrency, func(_ *api.Loop, d *control.Decision) {
+			d.Inputs.Instances, d.Inputs.Applied = 1, 1
+		}).InForce()[1], "the one instance reports it or a later one"},
 		{subject(concurrency).Order(), "nothing: the loop is automatic"},
 		{strings.Join(subject(rateKnob, func(l *api.Loop, d *control.Decision) {
 			l.Published.Error, d.Value = "conflict: the key has been written by somebody else", 1500
@@ -495,8 +518,8 @@ func TestInputsHaveTheirAge(t *testing.T) {
 p99 latency | at least 284 ms (top bucket), SLO 300 ms | 20 s | 3.2 s
 slow requests | 2.1 %, allowed 1 % | 20 s | 3.2 s
 failed requests | unknown, allowed 0.1 % |  | 
-error budget burns | 6.1 × its budget | 5 min | 
-error budget burns | 3.9 × its budget | 1 h | 
+error budget burn, 5 min | 6.1 × its budget |  | 
+error budget burn, 1 h | 3.9 × its budget |  | 
 arrivals | 41820 | 20 s | 3.2 s
 answered, per instance | 644/s | 20 s | 3.2 s
 refused by the limit | 31 % | 20 s | 3.2 s
@@ -519,7 +542,8 @@ func TestWords(t *testing.T) {
 		{share(0.0213), "2.13 %"}, {share(0.00002), "< 0.01 %"}, {share(0), "0 %"}, {share(1), "100 %"},
 		{span(0), "0 s"}, {span(-time.Second), "0 s"}, {span(3250 * time.Millisecond), "3.3 s"},
 		{span(31 * time.Second), "31 s"},
-		{span(26 * time.Minute), "26 min"}, {span(5 * time.Hour), "5 h"}, {span(50 * time.Hour), "2 days"},
+		{span(14*time.Minute + 59*time.Second), "15 min"}, {span(26 * time.Minute), "26 min"},
+		{span(5 * time.Hour), "5 h"}, {span(50 * time.Hour), "2 days"},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("got %q, want %q", tc.got, tc.want)
