@@ -152,7 +152,11 @@ func situations(t *testing.T) map[string][]tea.Msg {
 			note: "kill the leader: no governor stands by", noted: at(79)}),
 		"waiting": append(told(t, 20, nil), sceneMsg{act: acts[1], number: 2, of: 7, from: at(10)}),
 		"busy":    told(t, 15, func(f *Frame) { f.Lateness = 1234 * time.Millisecond }),
-		"help":    append(told(t, 20, nil), pressed("?")),
+		"unfilled": told(t, 50, func(f *Frame) {
+			f.Loop.Decision.State, f.Loop.Decision.Measured, f.Loop.Decision.Setpoint = control.Steady, 0.161, 0.12
+			f.Loop.Decision.Reason = "keep 32: mean 161 ms > setpoint 120 ms; the limit does not bind (occupancy 40.9 %)"
+		}),
+		"help": append(told(t, 20, nil), pressed("?")),
 	}
 	begins := 0.0
 	for _, a := range acts {

@@ -36,7 +36,7 @@ var watch = map[string]string{
 	dependency: "limiting cannot help a service that waits for another: governor says so",
 	prometheus: "governor is blind: it holds, says why, and nothing moves",
 	back:       "governor holds on until its samples fill a window again",
-	leader:     "the last values stay in force; Consul takes 17 to 20 s to find it dead",
+	leader:     "the last values stand; Consul takes 17 to 20 s to find the leader dead",
 }
 
 // DefaultDuration is that of the story as it is written; MinDuration the shortest to which it can be told.

@@ -353,7 +353,10 @@ func (v *view) governorSays() string {
 	case f.Err != nil:
 		return "The guard keeps the last values. " + plain.Clean(f.Err.Error())
 	case f.Leader == "":
-		return "The last values stay in force until somebody leads. The standby measures, and waits for the lock."
+		return "The last values stand until somebody leads, and the guard goes on from them by itself. The standby " +
+			"measures, and waits for the lock."
+	case d.State == control.Steady && d.Measured > d.Setpoint && !d.Gates.Overloaded:
+		says = "Slow, but not full: limiting cannot help, so the limit stays."
 	case f.Governed.Refused > 0 && d.State == control.Steady:
 		says = "The limit is right: whom it has no room for is refused, the least important first."
 	}
