@@ -252,6 +252,7 @@ func predictor(l api.Loop) fact {
 		f.say("none: "+steersBy(l.Knob), own, service)
 		return f
 	}
+	// The product is for whoever reads it and would multiply; what governor made of it stands in Raw.
 	inFlight := control.Number(float64(d.Inputs.Throughput) * float64(d.Setpoint))
 	f.say("Little "+number(d.Inputs.Throughput)+"/s x "+seconds(d.Setpoint)+" = "+number(inFlight),
 		"floor "+number(g.Floor), own, service)
