@@ -162,6 +162,7 @@ const (
 	loopWidthWanted = 20 // a column leaves rather than let names get narrower
 	loopWidthLeast  = 16
 	loopWidthMost   = 40
+	stateWidthMost  = 28
 )
 
 // layout chooses the columns for a screen of w cells, the width of the first, and the gap between columns.
@@ -189,7 +190,7 @@ func layout(w int, f *fleet, sparks sparks) (chosen []column, gap int) {
 	if titled(chosen, "MODE") == nil {
 		state.text = stateAndMode
 	}
-	state.width = max(state.width, w-taken(gap)-chosen[0].width+state.width)
+	state.width = max(state.width, min(w-taken(gap)-chosen[0].width+state.width, stateWidthMost))
 	return chosen, gap
 }
 

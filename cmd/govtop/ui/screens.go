@@ -138,7 +138,7 @@ type division struct {
 const (
 	tableFrame = 2 // title and head
 	panelLeast = 11
-	panelMost  = 24
+	panelMost  = 40
 	panelWidth = 100
 	rowsLeast  = 4
 )
