@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +28,8 @@ func TestCompletion(t *testing.T) {
 			return exec.Command("bash", "-c", ask, "bash", filepath.Join(scripts, "governor.bash"), line)
 		},
 		"fish": func(line string) *exec.Cmd {
-			return exec.Command("fish", "--no-config", "-c", fmt.Sprintf("source %s/governor.fish; complete -C %q", scripts, line))
+			const ask = "source $argv[1]; complete -C $argv[2]"
+			return exec.Command("fish", "--no-config", "-c", ask, filepath.Join(scripts, "governor.fish"), line)
 		},
 	}
 	for shell, ask := range shells {

@@ -1,8 +1,8 @@
 // Command govtop shows governor's loops: what each one measures, what it decides, and why.
 //
-// On a terminal it is a live screen, on which a person may also freeze, resume and override a loop; with --once it prints
-// one table, or one JSON document for scripts; with --check it answers by its exit code whether any service misses its
-// SLO. It speaks governor's HTTP interface, and decides nothing itself.
+// On a terminal it is a live screen, on which a person may also freeze, resume and override a loop; with --once it
+// prints one table, or one JSON document for scripts; with --check it answers by its exit code whether any service
+// misses its SLO. It speaks governor's HTTP interface, and decides nothing itself.
 package main
 
 import (
@@ -105,7 +105,10 @@ func either(words []string) string {
 // nothing else can stand there, and kingpin would have no answer.
 func completing(args []string) []string {
 	last := len(args) - 1
-	if last < 1 || args[0] != "--completion-bash" || args[last] != "" || last > 1 && strings.HasPrefix(args[last-1], "--") {
+	if last < 1 || args[0] != "--completion-bash" || args[last] != "" {
+		return args
+	}
+	if last > 1 && strings.HasPrefix(args[last-1], "--") {
 		return args
 	}
 	return append(slices.Clone(args[:last]), "--")

@@ -14,8 +14,8 @@ import (
 	safe "github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
-// Export is what govtop writes for other programs: of --once --output json the Snapshot alone, of the key e also the past
-// that the screen shows. docs/govtop.schema.json describes it.
+// Export is what govtop writes for other programs: of --once --output json the Snapshot alone, of the key e also the
+// past that the screen shows. docs/govtop.schema.json describes it.
 type Export struct {
 	Snapshot
 	// Past is the instant of the loops, where the screen was rewound; the status is that of now.
@@ -55,8 +55,8 @@ func (e Export) complete() Export {
 	return e
 }
 
-// EncodeJSON writes v for scripts and for eyes: characters that JSON lets through, but that a terminal would obey or hide,
-// are escaped, which changes nothing for a JSON reader.
+// EncodeJSON writes v for scripts and for eyes: characters that JSON lets through, but that a terminal would obey or
+// hide, are escaped, which changes nothing for a JSON reader.
 func EncodeJSON(v any) ([]byte, error) {
 	var document bytes.Buffer
 	encoder := json.NewEncoder(safe.NewLogWriter(&document))

@@ -357,12 +357,17 @@ func (f form) notes() (notes []string) {
 	switch {
 	case o != nil && o.ExpiresAt.IsZero():
 		notes = append(notes, "! the kill switch holds every loop, whatever is ordered here; governor resume --all lifts it")
-	case f.kind == actuators.Resume && o == nil && l.Decision.State != control.Frozen && l.Decision.State != control.Override:
+	case f.kind == actuators.Resume && o == nil && !byHand(l):
 		notes = append(notes, "! nobody has frozen or overridden this loop: there is nothing to resume")
 	case f.kind != actuators.Resume && o != nil:
 		notes = append(notes, "! replaces "+standing(*o))
 	}
 	return notes
+}
+
+// byHand says whether the loop is in a state that a person has put it into.
+func byHand(l api.Loop) bool {
+	return l.Decision.State == control.Frozen || l.Decision.State == control.Override
 }
 
 // standing says which order stands, by whom, and why.
@@ -453,7 +458,7 @@ func (f form) footer(w, lines int) []string {
 		return []string{paint(dim, "esc back")}
 	}
 	if f.sending {
-		return []string{clip("~ asking the governor ...", w), paint(dim, spread(w, "   ", "esc back, without waiting for the answer"))}
+		return []string{clip("~ asking the governor ...", w), paint(dim, clip("esc back, without waiting for the answer", w))}
 	}
 	var out []string
 	if f.refusal != "" {

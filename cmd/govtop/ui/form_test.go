@@ -162,10 +162,11 @@ func TestFormFollowsItsLoop(t *testing.T) {
 			loops[i].Decision.Value = 55
 		}
 	}
-	if got := formFrame(f.follow(loops), 80, 19); !strings.Contains(got, "55 -> 40") || !strings.Contains(got, "INC-1412") {
+	got := formFrame(f.follow(loops), 80, 19)
+	if !strings.Contains(got, "55 -> 40") || !strings.Contains(got, "INC-1412") {
 		t.Errorf("the form does not show the value in force:\n%s", got)
 	}
-	if got := formFrame(f.follow(nil), 80, 19); !strings.Contains(got, "72 -> 40") {
+	if got = formFrame(f.follow(nil), 80, 19); !strings.Contains(got, "72 -> 40") {
 		t.Errorf("a form whose loop is gone:\n%s", got)
 	}
 }
@@ -241,8 +242,9 @@ func TestParseExpiry(t *testing.T) {
 		"": "required", "15": errNotADuration.Error(), "m": errNotADuration.Error(), "d": errNotADuration.Error(),
 		"-1d": errNotADuration.Error(), "1.5d": errNotADuration.Error(), "1d-2h": errNotADuration.Error(),
 		"1h1d": errNotADuration.Error(), "1d1d": errNotADuration.Error(), "-5m": errNotADuration.Error(),
-		"0s": "must be more than 0", "0d": "must be more than 0", "7d1s": "at most 7d", "99999999999h": errNotADuration.Error(),
-		"65535d": "at most 7d", "99999d": errNotADuration.Error(), "1week": errNotADuration.Error(),
+		"0s": "must be more than 0", "0d": "must be more than 0", "7d1s": "at most 7d",
+		"99999999999h": errNotADuration.Error(), "65535d": "at most 7d", "99999d": errNotADuration.Error(),
+		"1week": errNotADuration.Error(),
 	} {
 		if got, err := parseExpiry(text); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, %v; want %q", text, got, err, want)
@@ -301,26 +303,30 @@ func formScenes(t *testing.T) map[string]form {
 		f, _ := fill(newForm(kind, l, "ana"), keys...)
 		return f
 	}
-	incident := actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", ExpiresAt: fixture.Now.Add(time.Hour)}
+	incident := actuators.Order{
+		Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", ExpiresAt: fixture.Now.Add(time.Hour),
+	}
 	pulled := actuators.Order{Kind: actuators.Freeze, Actor: "ben", Reason: "INC-1500"}
 	long := loopOf(t, "search/concurrency")
 	long.Service = strings.Repeat("search-", 18) + "ü"
 	named, _ := fill(newForm(actuators.Freeze, long, "ana"), "x", "enter")
 	sent := about(actuators.Override, "checkout/concurrency", "40", "enter", "x", "enter", "checkout/concurrency", "enter")
 	return map[string]form{
-		"freeze":            about(actuators.Freeze, "checkout/concurrency"),
-		"freeze-missing":    about(actuators.Freeze, "checkout/concurrency", "enter"),
-		"freeze-confirm":    about(actuators.Freeze, "checkout/concurrency", "INC-1412 日本 queue", "enter", "checkout/c"),
-		"freeze-shadow":     about(actuators.Freeze, "cart/rate", "INC-1412"),
-		"freeze-killed":     ordered(actuators.Freeze, "feed/concurrency", pulled),
-		"freeze-long":       newForm(actuators.Freeze, long, "ana").paste(strings.Repeat("long ", 30)),
-		"freeze-name":       named,
-		"override":          about(actuators.Override, "checkout/concurrency"),
-		"override-outside":  about(actuators.Override, "checkout/concurrency", "4000"),
-		"override-complete": about(actuators.Override, "payments/shed", "0.55", "enter", "INC-1412", "enter", "payments/shed"),
-		"override-shadow":   about(actuators.Override, "cart/rate"),
-		"override-replaces": ordered(actuators.Override, "feed/concurrency", incident, "200", "tab", "x", "tab", "ctrl+u", "1y"),
-		"override-sending":  sent,
+		"freeze":           about(actuators.Freeze, "checkout/concurrency"),
+		"freeze-missing":   about(actuators.Freeze, "checkout/concurrency", "enter"),
+		"freeze-confirm":   about(actuators.Freeze, "checkout/concurrency", "INC-1412 日本 queue", "enter", "checkout/c"),
+		"freeze-shadow":    about(actuators.Freeze, "cart/rate", "INC-1412"),
+		"freeze-killed":    ordered(actuators.Freeze, "feed/concurrency", pulled),
+		"freeze-long":      newForm(actuators.Freeze, long, "ana").paste(strings.Repeat("long ", 30)),
+		"freeze-name":      named,
+		"override":         about(actuators.Override, "checkout/concurrency"),
+		"override-outside": about(actuators.Override, "checkout/concurrency", "4000"),
+		"override-complete": about(actuators.Override, "payments/shed",
+			"0.55", "enter", "INC-1412", "enter", "payments/shed"),
+		"override-shadow": about(actuators.Override, "cart/rate"),
+		"override-replaces": ordered(actuators.Override, "feed/concurrency", incident,
+			"200", "tab", "x", "tab", "ctrl+u", "1y"),
+		"override-sending": sent,
 		"override-refused": sent.refused(&api.AnswerError{
 			Method: "POST", URL: "http://127.0.0.1:9747/api/v1/loops/checkout/concurrency/override", Code: 403,
 			Message: "write governor/services/checkout/operator: Permission denied: token with AccessorID " +

@@ -65,7 +65,8 @@ func TestLineDraws(t *testing.T) {
 				t.Errorf("%q drawn in %d cells: focused %v, and the cursor is not as that wants: %q", l, w, focused, drawn)
 			}
 		}
-		if whole := l.text(); width(whole) < w && strings.TrimRight(ansi.Strip(l.render(w, true)), " ") != strings.TrimRight(whole, " ") {
+		whole, drawn := l.text(), ansi.Strip(l.render(w, true))
+		if width(whole) < w && strings.TrimRight(drawn, " ") != strings.TrimRight(whole, " ") {
 			t.Errorf("%q does not show whole in %d cells", whole, w)
 		}
 	})
