@@ -78,7 +78,7 @@ func (m *Model) commands() []command {
 	bind("h", onHealth, always, "back", view((*Model).back))
 	bind("esc", onLoop|onDecisions|onHealth, inPresent, "back", view((*Model).back)).foot("esc back", 1)
 	bind("esc", onHelp, always, "back", view((*Model).back)).foot("esc back", 1)
-	bind("esc", onData, away, "back to now", view((*Model).present)).foot("esc now", 0)
+	bind("esc", onData, away, "from the past, or a pause, back to now", view((*Model).present)).foot("esc now", 0)
 
 	group = groups[1]
 	bind("/", onLoops, always, "filter the loops: a regular expression for name, mode and state; ! for all others",
@@ -100,11 +100,11 @@ func (m *Model) commands() []command {
 	group = groups[2]
 	bind(" ", onData, inPresent, "pause: the screen stands, data keeps coming", view((*Model).pause)).
 		foot("space pause", 4)
-	bind(" ", onData, away, "back to now", view((*Model).present))
+	bind(" ", onData, away, "from the past, or a pause, back to now", view((*Model).present))
 	bind("[", onData, always, "rewind, within the hour that the governor remembers",
 		view(func(m *Model) { m.rewind(-1) })).foot("[ ] rewind", 3)
 	bind("]", onData, always, "forward, up to now", view(func(m *Model) { m.rewind(1) }))
-	bind("end", onData, away, "back to now", view((*Model).present))
+	bind("end", onData, away, "from the past, or a pause, back to now", view((*Model).present))
 
 	group = groups[3]
 	ordered := false
