@@ -8,7 +8,14 @@
 //	  commands)          worth each)      │               detail     why the selected loop does what it does
 //	                                      │               decisions  what governor decided and what people ordered
 //	                                      │               health     the daemon, its servers, its writes
+//	                                      │               form       what an order needs to be told
 //	                                      └─ keys ◄────── footer     the key map, which is also the help screen
+//
+// The screen shows one moment. In the present that is the newest fleet; in a pause the fleet that stood there when the key
+// was pressed; in the past what the daemon answered for an instant. Each is a value of its own: events go on changing the
+// newest one alone, and whatever else is drawn, charts, decisions, ages, is drawn up to the moment's own clock. What
+// the stream does not tell, the past of the loop on the screen, the log of all loops, is asked for when a screen needs it,
+// one question at a time (dossier), and goes on with the stream.
 //
 // What the daemon says about a loop passes through fact: a label and short items, the most telling first, which are laid
 // out last, when it is known how much room there is. A chart goes the same way: samples and a span of time, drawn onto a

@@ -39,9 +39,14 @@ func TestDossierGoesOnWithTheStream(t *testing.T) {
 	if len(m.file.entries) != 4 {
 		t.Errorf("%d entries: a value that moved does not count", len(m.file.entries))
 	}
+	var hours []api.Event
 	for i := range 2000 {
-		decide(uint64(2000+i), -time.Minute-time.Duration(i)*5*time.Second, control.Number(50+i%2))
+		l := fixture.Loops()[4]
+		l.Decision.At = fixture.Now.Add(time.Minute + time.Duration(i)*5*time.Second)
+		l.Decision.Value = control.Number(50 + i%2)
+		hours = append(hours, api.Event{Seq: uint64(2000 + i), Loop: &l})
 	}
+	m = after(m, heard(began, hours...))
 	if len(m.file.points) > 721 || len(m.file.records) > logLength {
 		t.Errorf("%d points, %d decisions: they grow for ever", len(m.file.points), len(m.file.records))
 	}
