@@ -43,7 +43,7 @@ var states = map[control.State]struct {
 	mark, says string
 	style      lipgloss.Style
 }{
-	control.Steady:      {"= STEADY", "The limit is right as it is.", good},
+	control.Steady:      {"= STEADY", "The limit stays as it is.", good},
 	control.Raising:     {"^ RAISING", "The service can carry more.", good},
 	control.Cutting:     {"v CUTTING", "The service is overloaded: less is let in.", doubtful},
 	control.AtMin:       {"! AT MIN", "Overloaded at the least that it may let in.", doubtful},
@@ -164,7 +164,7 @@ func (v *view) head(w int) []string {
 	lines := []string{
 		spread(w, strong.Render("governor demo")+faint.Render(fmt.Sprintf("  one load, two services, seed %d", v.seed)), how),
 		clip(strong.Render(number+s.act.Title), w),
-		clip(faint.Render(strings.Repeat(" ", len(number))+s.act.Watch), w),
+		clip(faint.Render("    "+s.act.Watch), w),
 	}
 	if v.frame != nil {
 		lines = append(lines, v.loadLine(w))
@@ -358,7 +358,7 @@ func (v *view) governorSays() string {
 	case d.State == control.Steady && d.Measured > d.Setpoint && !d.Gates.Overloaded:
 		says = "Slow, but not full: limiting cannot help, so the limit stays."
 	case f.Governed.Refused > 0 && d.State == control.Steady:
-		says = "The limit is right: whom it has no room for is refused, the least important first."
+		says = "The limit stays: whom it has no room for is refused, the least important first."
 	}
 	return says + " " + plain.Clean(d.Reason)
 }
