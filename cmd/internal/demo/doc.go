@@ -12,6 +12,7 @@
 // models/live/plant), which sleeps instead of working, and its clients (package models/live/load), who give up after a
 // second and try again.
 //
-// A World is everything that runs, with one method for each thing that can happen to it. A Story makes them happen in
-// time. Watch turns a World into one Frame a second, for whoever draws it, and Result is the scorecard at the end.
+// A World is everything that runs, with one method for each thing that can happen to it. A player makes them happen in
+// time: a Story by itself, or what somebody at the keys wants. The screen looks at the World twice a second, for a Frame,
+// and draws it; without a terminal nobody looks. Result is the scorecard of what was played.
 package demo
