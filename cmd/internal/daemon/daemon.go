@@ -122,9 +122,9 @@ func (d *Daemon) install(setup Setup, workers []*worker) {
 		}
 	}
 	d.workers = workers
-	d.setup.Store(&setup)
 	d.recorder.journal.Resize(int(math.Ceil(perHour)))
 	d.recorder.configure(specs, time.Now())
+	d.setup.Store(&setup) // last: who sees it finds all of it
 	d.recorder.metrics.reloaded.Set(1)
 	d.recorder.metrics.reloadedAt.Set(float64(setup.Config.LoadedAt.UnixMilli()) / 1000)
 }
