@@ -52,10 +52,10 @@ func TestExport(t *testing.T) {
 			var written []byte
 			save := func(name string, content []byte) (string, error) {
 				written = content
-				return "/home/ana/" + name, nil
+				return "/srv/ana/" + name, nil
 			}
 			got := exportCmd(save, fixture.Now, e)().(exportedMsg)
-			if got.err != nil || got.path != "/home/ana/govtop-20261124T140327Z.json" {
+			if got.err != nil || got.path != "/srv/ana/govtop-20261124T140327Z.json" {
 				t.Errorf("exported to %s, %v", got.path, got.err)
 			}
 			if err := fits(t, written); err != nil {
