@@ -19,7 +19,9 @@ const (
 
 	learnWindow = 2 * time.Second // of throughput and own latency
 	calm        = 0.1             // share of a window at a binding limit below which it teaches the own latency
-	bound       = 0.5             // share of a window at a binding limit from which it counts as overloaded
+	bound       = 0.5             // share of a window at a binding limit from which the limit counts
+	boundLong   = 0.25            // the same of two seconds: a short excursion is no overload
+	refusing    = 0.01            // share refused in two seconds from which the limit counts: a rare burst is no overload
 
 	testDwell  = 2 * time.Second // floor test, see little.FloorTest
 	testWait   = 500 * time.Millisecond
@@ -42,7 +44,7 @@ type window struct {
 	span     time.Duration
 	finished uint64
 	mean     float64 // seconds; NaN where nothing finished
-	refusing bool
+	refused  float64 // share of what finished or was refused, 0..1
 	binding  float64 // share of the span, 0..1
 }
 
@@ -51,7 +53,9 @@ func (t tally) since(from tally) window {
 		span:     t.at.Sub(from.at),
 		finished: t.finished - from.finished,
 		mean:     math.NaN(),
-		refusing: t.refused > from.refused,
+	}
+	if n := t.refused - from.refused; n > 0 {
+		w.refused = float64(n) / float64(n+w.finished)
 	}
 	if w.finished > 0 {
 		w.mean = max(0, t.seconds-from.seconds) / float64(w.finished)
@@ -62,7 +66,6 @@ func (t tally) since(from tally) window {
 	return w
 }
 
-func (w window) overloaded() bool    { return w.refusing || w.binding >= bound }
 func (w window) enough() bool        { return w.finished >= reflexSamples }
 func (w window) throughput() float64 { return float64(w.finished) / w.span.Seconds() }
 
@@ -72,8 +75,8 @@ func (w window) throughput() float64 { return float64(w.finished) / w.span.Secon
 //
 // and only while the limit binds, because a limit that does not bind is neither the cause of a high latency nor the
 // cure. The root makes it converge where the plant's gain is as high as it gets (above the knee, the mean is
-// proportional to L). Below X̂max·m₀, Little's law says that the service could not do what it has already done, so
-// there the floor test asks whether limiting helps at all.
+// proportional to L). Two tests ask whether limiting helps at all: before the first cut the raise test, and below
+// X̂max·m₀, where Little's law says that the service could not do what it has already done, the floor test.
 //
 // It is a plain calculation: the guard hands it tallies and keeps the limit it returns.
 type reflex struct {
@@ -91,6 +94,7 @@ type reflex struct {
 	test       little.FloorTest
 	finding    little.Finding
 	found      time.Time // when the floor test last spoke
+	raise      raiseTest
 }
 
 func newReflex(slo time.Duration, limit float64, off bool) reflex {
@@ -100,10 +104,11 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 		test: little.FloorTest{
 			Dwell: testDwell, Window: learnWindow, MinWait: testWait, WaitFactor: testFactor, Hold: testHold,
 		},
+		raise: raiseTest{slo: slo.Seconds()},
 	}
 }
 
-// target is τ in force: never so low that it would cut a service for being as slow as the floor test found it to be.
+// target is τ in force: never so low that it would cut a service for being as slow as a test found it to be.
 func (r *reflex) target(b bounds) float64 {
 	return max(b.target, little.ServiceTimeMargin*r.finding.ServiceTime)
 }
@@ -134,29 +139,31 @@ func (r *reflex) step(t tally, b bounds) {
 		return
 	}
 	r.learn(t)
-	w := t.since(r.from)
-	if b.drift > 0 && !w.overloaded() { // a limit that somebody needs does not drift
+	w, long := t.since(r.from), t.since(r.oldest(t))
+	over := w.refused > 0 && long.refused >= refusing || w.binding >= bound && long.binding >= boundLong
+	if b.drift > 0 && !over { // a limit that somebody needs does not drift
 		r.limit = approach(r.limit, b.fallback, b.drift)
 	}
 	switch {
-	case w.enough():
+	case w.enough() || r.testing() && w.finished > 0 && w.span >= reflexPatience:
 		r.from, r.blind = t, false
-		r.move(w, b)
+		r.move(t, w, long, over, b)
 	case w.span >= reflexPatience:
 		r.from, r.blind = t, true
-		r.grope(t.at, w, b)
+		r.grope(t.at, over, b)
 	}
 	r.limit = min(max(r.limit, b.min), b.ceiling)
 }
 
-// move takes one step on a window with enough data.
-func (r *reflex) move(w window, b bounds) {
-	// The floor test needs two full seconds, the step only its own window.
-	t := r.past[len(r.past)-1]
-	if long := t.since(r.oldest(t)); long.span >= learnWindow && long.enough() {
+// testing says whether a floor test has cut the limit. That few requests finish then is what it wants to know.
+func (r *reflex) testing() bool { return r.finding.Limit > 0 }
+
+// move takes one step on the window w with enough data; the floor test needs the two seconds of long.
+func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
+	if long.span >= learnWindow && (long.enough() || r.testing() && long.finished > 0) && !r.raise.running() {
 		r.found = t.at
 		r.finding = r.test.Step(t.at, little.Sample{
-			Throughput: long.throughput(), Mean: long.mean, Refusing: long.refusing,
+			Throughput: long.throughput(), Mean: long.mean, Refusing: long.refused >= refusing,
 			Limit: r.limit, Floor: min(r.carried.PerSecond(t.at)*r.ownSeconds, b.ceiling), Min: b.min,
 			Setpoint: b.target,
 		})
@@ -169,17 +176,39 @@ func (r *reflex) move(w window, b bounds) {
 		r.limit, r.finding.Ended = f.Restore, false
 		return
 	}
-	floor := max(b.min, r.finding.Floor)
-	e := math.Log(r.target(b) / w.mean)
-	if w.overloaded() && math.Abs(e) > reflexBand {
+	if w.enough() {
+		r.follow(t, w, over, b)
+	}
+	r.limit = max(r.limit, b.min, r.finding.Floor)
+}
+
+// follow moves the limit by the law, or has the raise test move it.
+func (r *reflex) follow(t tally, w window, over bool, b bounds) {
+	target := r.target(b)
+	e := math.Log(target / w.mean)
+	trying := r.raise.running()
+	limit, service := r.raise.step(t, w, plight{
+		over: over, slow: over && e < -reflexBand, limit: r.limit, target: target, ceiling: b.ceiling,
+	})
+	switch {
+	case limit > 0:
+		r.limit = limit
+		if !trying {
+			r.test.Abort() // a dwell at the floor must not run on meanwhile
+		}
+		if service > 0 {
+			r.test.Found(t.at, service)
+			r.finding.ServiceTime, r.found = service, t.at
+		}
+	case over && math.Abs(e) > reflexBand:
 		r.limit *= min(max(math.Exp(e/2), reflexCut), reflexRaise)
 	}
-	r.limit = max(r.limit, floor)
 }
 
 // grope takes the limit from the regime where there is too little data to judge. A limit that binds is not raised by
 // that: with requests in flight and hardly any finishing, the service may be hanging.
-func (r *reflex) grope(now time.Time, w window, b bounds) {
+func (r *reflex) grope(now time.Time, over bool, b bounds) {
+	r.raise.abort()
 	if restore := r.test.Abort(); restore > 0 {
 		r.limit = restore
 	}
@@ -187,7 +216,7 @@ func (r *reflex) grope(now time.Time, w window, b bounds) {
 	if now.Sub(r.found) >= testHold {
 		r.finding.ServiceTime = 0
 	}
-	if b.base <= r.limit || !w.overloaded() {
+	if b.base <= r.limit || !over {
 		r.limit = b.base
 	}
 }
@@ -203,7 +232,7 @@ func (r *reflex) learn(t tally) {
 		return
 	}
 	r.carried.Observe(t.at, w.throughput())
-	r.own.Observe(t.at, w.mean, !w.refusing && w.binding < calm)
+	r.own.Observe(t.at, w.mean, w.refused == 0 && w.binding < calm)
 	r.ownSeconds = r.own.Seconds()
 }
 

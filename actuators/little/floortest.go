@@ -147,6 +147,9 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 	return f
 }
 
+// Found tells the test what another one has found: ŝ in seconds. It stands as if it were its own.
+func (t *FloorTest) Found(now time.Time, serviceTime float64) { t.s, t.sT = serviceTime, now }
+
 // Abort ends a running test without a finding, and says which limit to return to (0: none was running). Use it when the
 // loop is frozen or restarted, or the measurement is lost in mid-test for longer than a settling time.
 func (t *FloorTest) Abort() (restore float64) {

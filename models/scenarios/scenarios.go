@@ -125,6 +125,7 @@ func All() []Scenario {
 		s.Limit = limit
 		all = append(all, s)
 	}
+	all = append(all, healed())
 	return append(all, idle(), atMax(), lowStart(), halved(), degrading(), longCrisis())
 }
 
@@ -218,6 +219,35 @@ func metastable(name string, load float64) Scenario {
 		{Name: After, From: faultAt + trigger, To: faultAt + trigger + 2*time.Minute},
 	}
 	return s
+}
+
+// healed is a small service that has got over an overload when its dependency becomes slow. The overload has left a limit
+// near what the capacity allows, and the delay needs 16.5 requests in flight on average, at times twice as many.
+func healed() Scenario {
+	const (
+		servers       = Servers / 4
+		base          = 0.5 * Capacity * servers / Servers
+		surge, calmed = 60 * time.Second, 120 * time.Second
+		begin, heal   = 240 * time.Second, 270 * time.Second
+	)
+	return Scenario{
+		Name: "healed", Title: "8 servers, offered ×3 for 60 s, two minutes of calm, then a dependency adds 250 ms to half of the calls",
+		Intent: "few are refused and the service is slow: that is no overload, and cutting cannot help",
+		Limit:  32, Min: 4, Max: 1024,
+		Phases: []models.Phase{
+			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal}, {Name: After, From: heal, To: heal + 2*time.Minute},
+		},
+		Plant: func(seed uint64) models.Config {
+			cfg := service(seed)
+			cfg.Load = models.Pulse(base, 3*base, surge, calmed)
+			cfg.Stages = []models.Stage{
+				{Servers: servers, Slowdown: 1},
+				{From: begin, Servers: servers, Slowdown: 1, DependencyDelay: 250 * time.Millisecond, DependencyShare: 0.5},
+				{From: heal, Servers: servers, Slowdown: 1},
+			}
+			return cfg
+		},
+	}
 }
 
 // idle is a service that hardly anybody calls.

@@ -48,6 +48,11 @@ var goals = []goal{
 	{"dep200", simulate.Outer, simulate.Usual, 99.9, 99.9},
 	{"dep200", simulate.Outer, simulate.Fast, 99.9, 99.9},
 	{"dep200", simulate.Cascade, simulate.Usual, 99.9, 99.9},
+	{"healed", simulate.Reflex, simulate.Usual, 98, 95},
+	{"healed", simulate.Cascade, simulate.Fast, 98, 95},
+	{"healed", simulate.Cascade, simulate.Usual, 98, 95},
+	{"healed", simulate.Shed, simulate.Fast, 98, 95},
+	{"healed", simulate.Shed, simulate.Usual, 98, 95},
 }
 
 // afterGoals are the same for the aftermath: what a controller has learned in the fault must not lock the service up.
@@ -202,6 +207,8 @@ func lineup(scenario string) (entries []entry) {
 		add(both, simulate.Rate)
 	case "half", "dep128":
 		add(both, simulate.Rate)
+	case "healed":
+		add(both, simulate.Shed)
 	}
 	return entries
 }

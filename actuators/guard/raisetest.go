@@ -1,0 +1,169 @@
+package guard
+
+import (
+	"math"
+	"time"
+)
+
+// raiseTest asks, before the first cut of an overload, whether the limit is to blame for the latency at all. A service
+// that is short of capacity and one that waits for a slow dependency look alike: slow, and some requests are refused. With
+// more in flight they part ways. In front of a full service the queue grows, the mean with it, and as many are refused as
+// before; a delay that is no queue stays what it is, and what was refused gets through.
+//
+//	idle ──slow, and it binds──► before ──a clean window──► raised by half ──a clean window──► ŝ is the mean,
+//	                                │                            │                             the limit stays raised
+//	                                └─ too late, or too many ────┴─ the mean grew, or as many are refused
+//	                                   are refused                    │
+//	                                                                  ▼
+//	                                             queue: the limit as before; cuts, until five seconds without overload
+//
+// Raising costs little where it is done: the mean must be so low that it would still keep the SLO if it did grow in
+// proportion, and no more than half of the requests may be refused. Anything worse is cut at once. (A cut would answer
+// the same question, and costs a service that waits for others as much goodput as it takes off the limit.)
+type raiseTest struct {
+	slo   float64 // seconds
+	phase raisePhase
+	from  tally // start of the phase, once clean the start of the window that counts
+	clean bool  // what the phase began with has finished
+
+	limit, raised float64
+	mean, refused float64   // before the raise: seconds, share
+	over          time.Time // in raiseQueue: when the service was last overloaded
+}
+
+type raisePhase uint8
+
+const (
+	raiseIdle raisePhase = iota
+	raiseBefore
+	raiseAfter
+	raiseQueue // the last verdict
+)
+
+const (
+	raiseBy      = 1.5
+	raiseLeast   = 1.25 // below this, noise would decide
+	raiseRefused = 0.5  // share refused above which nothing is tried
+
+	// A window: a second with two hundred requests, whose mean has a noise of a sixth of what a queue would add, or two
+	// seconds.
+	raiseSpan    = time.Second
+	raiseSamples = 200
+
+	raiseFill   = 3 * time.Second // the longest wait for a queue to fill the raised limit
+	raiseForget = 5 * time.Second
+)
+
+// plight is what the reflex makes of its last window.
+type plight struct {
+	over    bool // the limit binds
+	slow    bool // and the mean is above the target
+	limit   float64
+	target  float64 // seconds
+	ceiling float64
+}
+
+func (x *raiseTest) running() bool { return x.phase == raiseBefore || x.phase == raiseAfter }
+
+func (x *raiseTest) abort() {
+	if x.running() {
+		x.phase = raiseIdle
+	}
+}
+
+// step takes the window w that ended at t. It returns the limit that the test imposes, 0 where none runs, and ŝ in
+// seconds where one has just found that the limit is not to blame.
+func (x *raiseTest) step(t tally, w window, p plight) (limit, service float64) {
+	switch x.phase {
+	case raiseIdle:
+		if p.slow {
+			return x.begin(t, w, p), 0
+		}
+		return 0, 0
+	case raiseQueue:
+		if p.over {
+			x.over = t.at
+		} else if t.at.Sub(x.over) >= raiseForget {
+			x.phase = raiseIdle
+		}
+		return 0, 0
+	}
+	if x.hopeless(w) {
+		return x.blame(t), 0
+	}
+	seen, ok := x.window(t, w)
+	switch {
+	case x.phase == raiseBefore && !ok:
+		return x.limit, 0
+	case x.phase == raiseBefore:
+		return x.raise(t, seen, p), 0
+	case !ok:
+		return x.raised, 0
+	case seen.mean < p.target: // the trouble has gone by itself
+		x.phase = raiseIdle
+		return x.limit, 0
+	case x.queued(seen):
+		return x.blame(t), 0
+	}
+	x.phase = raiseIdle
+	return x.raised, max(seen.mean, x.mean)
+}
+
+func (x *raiseTest) hopeless(w window) bool { return w.mean > x.slo || w.refused > raiseRefused }
+
+// blame ends the test with the verdict that there is a queue.
+func (x *raiseTest) blame(t tally) float64 {
+	x.phase, x.over = raiseQueue, t.at
+	return x.limit
+}
+
+func (x *raiseTest) begin(t tally, w window, p plight) float64 {
+	x.limit = p.limit
+	if x.hopeless(w) || p.ceiling < raiseLeast*p.limit {
+		x.blame(t)
+		return 0
+	}
+	x.phase, x.from, x.clean = raiseBefore, t, false
+	return x.limit
+}
+
+// window returns what has happened since the phase settled, and whether that is enough to judge by. Nothing is settled
+// while requests of before are in flight, nor while there is still room under the raised limit: a queue that fills it
+// slowly would not show yet.
+func (x *raiseTest) window(t tally, w window) (seen window, ok bool) {
+	seen = t.since(x.from)
+	if x.clean {
+		return seen, seen.finished >= raiseSamples && seen.span >= raiseSpan || seen.span >= learnWindow
+	}
+	settle := max(testWait, time.Duration(testFactor*w.mean*float64(time.Second)))
+	if x.phase == raiseAfter && w.refused < refusing {
+		settle = max(settle, raiseFill)
+	}
+	if seen.span >= settle {
+		x.from, x.clean = t, true
+	}
+	return seen, false
+}
+
+// raise begins the second half of the test, seen being the first.
+func (x *raiseTest) raise(t tally, seen window, p plight) float64 {
+	switch {
+	case seen.mean*raiseBy > x.slo:
+		return x.blame(t)
+	case seen.mean < p.target*math.Exp(reflexBand):
+		x.phase = raiseIdle
+		return x.limit
+	}
+	x.phase, x.from, x.clean = raiseAfter, t, false
+	x.raised, x.mean, x.refused = min(raiseBy*x.limit, p.ceiling), seen.mean, seen.refused
+	return x.raised
+}
+
+// queued says whether the raised limit has only made the queue longer. Either sign that lies more than half way from
+// what a mere delay shows will do: the mean, from as before to in proportion to the limit; the share refused, from what
+// the larger limit leaves over to as before.
+func (x *raiseTest) queued(seen window) bool {
+	growth := x.raised / x.limit
+	left := max(0, 1-growth*(1-x.refused))
+	return seen.mean > x.mean*math.Sqrt(growth) || seen.refused > (x.refused+left)/2+refusing
+}
