@@ -124,6 +124,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
+		m.overview.top = 0 // where the table is scrolled to shall not tell of sizes that were
 	case tea.BackgroundColorMsg:
 		m.background = light
 		if msg.IsDark() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"go/build"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,19 +25,29 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// TestFrameFitsEverySize draws every scene at random sizes, after random keys: no frame is larger than its terminal.
+// TestFrameFitsEverySize draws every scene at random sizes, after random keys and messages: no frame is larger than its
+// terminal, and nothing that a user or a governor does breaks the program.
 func TestFrameFitsEverySize(t *testing.T) {
 	all := scenes()
-	var names []string
-	for name := range all {
-		names = append(names, name)
-	}
+	names := slices.Sorted(maps.Keys(all))
+	keys := rapid.SampledFrom([]string{"j", "k", "?", "g", "G", "pgup", "pgdown", "home", "end", "esc", "enter", "tab",
+		"space", "backspace", "s", "S", "/", "(", "a", "h", "[", "]", "-", "=", "f", "r", "o", "e", "1", "x"})
+	none := changed(func(s *api.Snapshot) { s.Loops = nil })
+	less := changed(func(s *api.Snapshot) { s.Loops = s.Loops[3:4] })
 	rapid.Check(t, func(t *rapid.T) {
 		m := screen(1, 1, all[rapid.SampledFrom(names).Draw(t, "scene")]...)
+		m.source = &counting{}
 		for range 3 {
 			w, h := rapid.IntRange(1, 300).Draw(t, "width"), rapid.IntRange(1, 100).Draw(t, "height")
-			keys := rapid.SliceOfN(rapid.SampledFrom([]string{"j", "k", "?", "g", "G", "pgup", "pgdown", "esc"}), 0, 5)
-			m = after(m, append([]tea.Msg{tea.WindowSizeMsg{Width: w, Height: h}}, press(keys.Draw(t, "keys")...)...)...)
+			m = after(m, tea.WindowSizeMsg{Width: w, Height: h})
+			for _, k := range rapid.SliceOfN(keys, 0, 8).Draw(t, "keys") {
+				m = after(m, press(k)...)
+			}
+			m = after(m, rapid.SampledFrom([]tea.Msg{
+				tickMsg(began), mixed(), less, none, failure(began), told("", ""), told("checkout", control.KnobConcurrency),
+				thenAt(fixture.Now.Add(-time.Hour)), thenMsg{at: fixture.Now, err: errUnreachable},
+				orderedMsg{err: errUnreachable}, pasted("one two\n"),
+			}).Draw(t, "message"))
 			lines := strings.Split(m.View().Content, "\n")
 			if len(lines) > h {
 				t.Fatalf("%d lines on a terminal of %d", len(lines), h)
