@@ -106,13 +106,14 @@ func (f *feed) next(ctx context.Context, clock func() time.Time, gap time.Durati
 	}
 }
 
-// remember asks for what the sparklines begin with, as far back as the span. Without it they begin empty.
-func (m *Model) remember(span time.Duration) tea.Cmd {
+// remember asks for what the sparklines begin with, as far back as the span. Without it they begin empty. The governor
+// tells of one decision a step; the finer the step, the surer it is that the worst is among them.
+func (m *Model) remember(span, step time.Duration) tea.Cmd {
 	ctx, source := m.ctx, m.source
 	return func() tea.Msg {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
-		history, err := source.History(ctx, span, sparkStep)
+		history, err := source.History(ctx, span, step)
 		if err != nil {
 			return nil
 		}

@@ -50,7 +50,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 				m.link.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
 				m.file.old, m.log.old = true, true
 				m.deep = false
-				past = m.remember(sparkSpan)
+				past = m.remember(sparkSpan, sparkStep/3)
 			}
 			m.sparks.keep(told.Loops)
 			for _, l := range told.Loops {

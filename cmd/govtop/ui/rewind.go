@@ -108,7 +108,7 @@ func (m *Model) travel() tea.Cmd {
 	var sparks tea.Cmd
 	if !m.deep {
 		m.deep = true
-		sparks = m.remember(memory)
+		sparks = m.remember(memory, sparkStep)
 	}
 	ctx, source, at := m.ctx, m.source, p.want
 	return tea.Batch(sparks, func() tea.Msg {
