@@ -135,6 +135,16 @@ func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 		return true
 	})
 
+	// A region that was meant for a larger screen ends at the last line, as it does elsewhere. The emulator fails on it.
+	t.screen.RegisterCsiHandler('r', func(params ansi.Params) bool {
+		top, _, _ := params.Param(0, 1)
+		if height := t.screen.Height(); len(params) > 1 && params[1].Param(0) > height {
+			params[1] = ansi.Param(height)
+			return top >= height
+		}
+		return false
+	})
+
 	chunks := make(chan []byte)
 	go func() {
 		defer close(chunks)

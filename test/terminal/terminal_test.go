@@ -34,6 +34,13 @@ func TestScreen(t *testing.T) {
 	term.Ends(0)
 }
 
+// TestRegionBeyondTheScreen: what a program still prints for a screen that has become smaller.
+func TestRegionBeyondTheScreen(t *testing.T) {
+	term := printing(t, `\033[2;90r\033[2;1H\033[5T\033[80;90r\033[1;1Hend`)
+	term.Types("\n")
+	term.Ends(0)
+}
+
 // TestWhatIsLeftBehindIsNoticed: a check that cannot fail would prove nothing about the programs that pass it.
 func TestWhatIsLeftBehindIsNoticed(t *testing.T) {
 	for text, want := range map[string]string{

@@ -1,0 +1,175 @@
+package frames
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// daemon answers as a governor whose clock stands still. Once it serves, only what is below mu changes.
+type daemon struct {
+	api.Snapshot
+	history api.History
+	mute    bool                          // it never answers
+	every   time.Duration                 // between rounds in which the stream tells of every loop
+	round   func(n int, loops []api.Loop) // changes the loops for the n-th round; nil: nothing changes
+
+	mu   sync.Mutex
+	told int // rounds
+}
+
+// beat is how often the stream says something.
+const beat = 100 * time.Millisecond
+
+// fleet is the fixture's, with a change.
+func fleet(change func(*daemon)) *daemon {
+	d := &daemon{
+		Snapshot: api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}, history: fixture.History(), every: beat,
+	}
+	if change != nil {
+		change(d)
+	}
+	slices.SortFunc(d.Loops, func(a, b api.Loop) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
+	})
+	return d
+}
+
+// serve starts the daemon and returns the arguments and the variables with which govtop finds it.
+func (d *daemon) serve(t testing.TB) (args, variables []string) {
+	server := httptest.NewServer(d)
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	return []string{"--connect", "http://governor.test:9747"}, []string{"HTTP_PROXY=" + server.URL}
+}
+
+func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if d.mute {
+		<-r.Context().Done()
+		return
+	}
+	w.Header().Set(api.VersionHeader, "0.3.0")
+	w.Header().Set("Content-Type", "application/json")
+	q := r.URL.Query()
+	var answer any
+	path := strings.TrimPrefix(r.URL.Path, api.Prefix)
+	switch part := strings.Split(strings.TrimPrefix(path, "/"), "/"); {
+	case path == "/status":
+		answer = d.Status
+	case path == "/loops":
+		answer = d.loopsAt(q.Get("at"))
+	case path == "/history":
+		answer = d.history
+	case len(part) == 4 && part[3] == "history":
+		answer = api.History{Loops: []api.LoopHistory{d.past(part[1], part[2], q.Get("since"))}}
+	case path == "/decisions":
+		answer = d.decisions(q.Get("service"), q.Get("knob"))
+	case path == "/audit":
+		answer = fixture.Audit()
+	case r.Method == http.MethodPost:
+		answer = api.Receipt{Leader: "gov-a", Note: "recorded; gov-a enforces it"}
+	case path == "/stream":
+		d.stream(w, r)
+		return
+	default:
+		w.WriteHeader(http.StatusNotFound)
+		answer = api.Error{Error: "no such resource"}
+	}
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// past is the history of one loop.
+func (d *daemon) past(service, knob, since string) api.LoopHistory {
+	long, err := time.ParseDuration(since)
+	if err != nil {
+		long = time.Hour
+	}
+	past := api.LoopHistory{Service: service, Knob: control.Knob(knob)}
+	for _, l := range d.Loops {
+		if l.Service == service && string(l.Knob) == knob {
+			past.Points = fixture.Past(l, fixture.Now, min(long, time.Hour))
+		}
+	}
+	return past
+}
+
+// loopsAt is the fleet as it stood at an instant, "" for now.
+func (d *daemon) loopsAt(instant string) []api.Loop {
+	at, err := time.Parse(time.RFC3339Nano, instant)
+	if err != nil {
+		return d.Loops
+	}
+	return fixture.LoopsAt(d.Loops, fixture.Now, at)
+}
+
+// decisions is the journal: how each loop came into the state that it is in.
+func (d *daemon) decisions(service, knob string) api.Decisions {
+	all := api.Decisions{Decisions: []api.Record{}}
+	for i, l := range d.Loops {
+		if service != "" && service != l.Service || knob != "" && knob != string(l.Knob) {
+			continue
+		}
+		calm, now := l.Decision, l.Decision
+		calm.State, calm.Bound, calm.HoldReason, calm.Detail, calm.From = control.Steady, "", "", "", none
+		calm.Reason, calm.At = "steady: healthy and not binding", l.Since.Add(-time.Minute)
+		now.At = l.Since
+		all.Decisions = append(all.Decisions,
+			api.Record{Seq: uint64(900 + 2*i), Decision: calm}, api.Record{Seq: uint64(901 + 2*i), Decision: now, Wrote: true})
+	}
+	return all
+}
+
+func (d *daemon) stream(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	seq := uint64(1000)
+	say := func(kind string, what any) {
+		seq++
+		body, _ := json.Marshal(what)
+		fmt.Fprintf(w, "event: %s\nid: %d\ndata: %s\n\n", kind, seq, body)
+	}
+	say(api.EventSnapshot, d.Snapshot)
+	w.(http.Flusher).Flush()
+	loops := append([]api.Loop(nil), d.Loops...)
+	next := time.NewTicker(d.every)
+	defer next.Stop()
+	alive := time.NewTicker(beat)
+	defer alive.Stop()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-alive.C:
+			fmt.Fprint(w, "event: heartbeat\n\n")
+		case <-next.C:
+			d.mu.Lock()
+			d.told++
+			n := d.told
+			d.mu.Unlock()
+			if d.round != nil {
+				d.round(n, loops)
+			}
+			for _, l := range loops {
+				say(api.EventLoop, l)
+			}
+		}
+		w.(http.Flusher).Flush()
+	}
+}
+
+// rounds is how often the stream has told of every loop.
+func (d *daemon) rounds() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told
+}

@@ -1,0 +1,187 @@
+package frames
+
+import (
+	"math"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// party is a fleet with the scenes that show it.
+type party struct {
+	name   string
+	daemon func() *daemon // nil: there is none
+	words  []string       // that the first scene says on a screen of 30 lines or more, in any theme
+	scenes []scene        // the first one is what stands there at the beginning
+}
+
+// scene is a screen, and how to come there.
+type scene struct {
+	name  string
+	keys  string // from the first scene of the fleet
+	shows string // what stands there, at the latest, when it is complete
+	back  string // keys that lead back to the first scene
+	// typing says that text is typed there, so that a cursor may show.
+	typing bool
+}
+
+// Keys as a terminal sends them. Escape is spelled out, as terminals do that can: the short form, a byte of its own, is
+// told from the beginning of another key by the time that passes after it, and on a busy machine it passes unnoticed.
+const (
+	escape = "\x1b[27u"
+	enter  = "\r"
+)
+
+var none = control.Number(math.NaN())
+
+func fleets() []party {
+	return []party{
+		{
+			name: "mixed", daemon: func() *daemon { return fleet(nil) },
+			words: []string{
+				"v CUTTING", "^ RAISING", "= STEADY", "! AT MIN", "! AT MAX", "! INEFFECTIVE", "! INFEASIBLE", "~ HOLD",
+				"* FROZEN", "M OVERRIDE", "ENFORCE", "shadow", "LIVE",
+			},
+			scenes: []scene{
+				{shows: "10 loops"},
+				{name: "last", keys: "G", shows: "10 loops", back: "g"},
+				{name: "sorted", keys: "sS", shows: "sort:name", back: "Sssssg"},
+				{name: "filtering", keys: "/conc", shows: "conc", back: escape + "g", typing: true},
+				{name: "filtered", keys: "/!ENFORCE" + enter, shows: "1/10", back: escape + "g"},
+				{name: "filtered-out", keys: "/nothing" + enter, shows: "0/10", back: escape + "g"},
+				{name: "detail-concurrency", keys: "/checkout" + enter + enter, shows: "setpoint", back: escape + escape + "g"},
+				{name: "detail-rate", keys: "/cart" + enter + enter, shows: "cart/rate", back: escape + escape + "g"},
+				{name: "detail-shed", keys: "/payments" + enter + enter, shows: "payments/shed", back: escape + escape + "g"},
+				{name: "detail-retry", keys: "/ledger" + enter + enter, shows: "ledger/retry", back: escape + escape + "g"},
+				{name: "detail-hold", keys: "/auth" + enter + enter, shows: "auth/conc", back: escape + escape + "g"},
+				{name: "detail-hour", keys: enter + "--", shows: "payments/shed", back: "==" + escape},
+				{name: "decisions", keys: "a", shows: "ecisions", back: escape},
+				{name: "decisions-one", keys: enter + "a", shows: "ecisions", back: escape + escape},
+				{name: "health", keys: "h", shows: "ealth", back: escape},
+				{name: "help", keys: "?", shows: "Moving about", back: escape},
+				{name: "help-searched", keys: "?/rewind" + enter, shows: "rewind", back: escape},
+				{name: "paused", keys: " ", shows: "PAUSED", back: " "},
+				{name: "past", keys: "[[[", shows: "PAST", back: escape},
+				{name: "past-detail", keys: enter + "[", shows: "PAST", back: escape + escape},
+				{name: "freeze", keys: "f", shows: "reason", back: escape, typing: true},
+				{name: "override", keys: "o", shows: "value", back: escape, typing: true},
+				{name: "override-wrong", keys: "o7" + enter, shows: "value", back: escape, typing: true},
+				{name: "resume", keys: "/feed" + enter + "r", shows: "reason", back: escape + escape + "g", typing: true},
+			},
+		},
+		{
+			name: "steady", daemon: func() *daemon { return fleet(calm) }, words: []string{"= STEADY", "LIVE"},
+			scenes: []scene{{shows: "10 loops"}},
+		},
+		{
+			name: "empty", daemon: func() *daemon { return fleet(many(0)) }, words: []string{"No loops"},
+			scenes: []scene{{shows: "No loops"}},
+		},
+		{
+			name: "blind", daemon: func() *daemon { return fleet(blind) }, words: []string{"~ HOLD", "DOWN"},
+			scenes: []scene{{shows: "10 loops"}},
+		},
+		{
+			name: "stopped", daemon: func() *daemon { return fleet(stopped) }, words: []string{"* FROZEN"},
+			scenes: []scene{{shows: "10 loops"}},
+		},
+		{
+			name: "warned", daemon: func() *daemon { return fleet(warned) },
+			scenes: []scene{{shows: "10 loops"}},
+		},
+		{
+			name: "foreign", daemon: func() *daemon { return fleet(foreign) },
+			scenes: []scene{{shows: "10 loops"}},
+		},
+		{
+			name: "connecting", daemon: func() *daemon { return fleet(func(d *daemon) { d.mute = true }) },
+			words: []string{"CONNECTING"}, scenes: []scene{{shows: "CONNECTING"}},
+		},
+		{
+			name: "unreachable", words: []string{"connection refused", "govtop --connect"},
+			scenes: []scene{{shows: "Attempt 1 failed; retry in 1s"}},
+		},
+	}
+}
+
+// calm leaves nothing to look at.
+func calm(d *daemon) {
+	for i := range d.Loops {
+		l := &d.Loops[i]
+		in := &l.Decision.Inputs
+		in.SlowRatio, in.BadRatio, in.FailedRatio, in.Burn5m, in.Burn1h = 0.001, 0.1, 0.0001, 0.1, 0.1
+		l.Decision.State, l.Decision.Bound, l.Decision.From = control.Steady, "deadband", none
+		l.Decision.Reason = "steady: inside the deadband"
+		if l.Decision.Measured = l.Decision.Setpoint; l.MeasuredUnit == api.Share {
+			l.Decision.Measured = 0
+		}
+		l.Order = nil
+	}
+}
+
+// blind has lost Prometheus and the leader: every loop holds.
+func blind(d *daemon) {
+	lost := fixture.Now.Add(-95 * time.Second)
+	d.Status.Prometheus = api.Dependency{
+		Address: "http://localhost:9090", Error: "connect: connection refused", Latency: none, LastOK: &lost,
+	}
+	d.Status.Leader = api.LeaderInfo{}
+	for i := range d.Loops {
+		l := &d.Loops[i]
+		l.Decision.State, l.Decision.HoldReason = control.Hold, "unavailable"
+		l.Decision.Measured, l.Decision.From = none, none
+		l.Decision.Reason = "hold: Prometheus does not answer: connection refused"
+		l.Decision.Inputs = control.Inputs{
+			AgeSeconds: none, TookSeconds: 0.001, WindowSeconds: 20, Requests: none, Throughput: none, RefusedShare: none,
+			Quantile: none, SlowRatio: none, FailedRatio: none, BadRatio: none, EffectiveLimit: none, Applied: -1,
+		}
+		l.Order, l.Since = nil, lost
+	}
+}
+
+// stopped is a fleet whose kill switch somebody has pulled.
+func stopped(d *daemon) {
+	order := &actuators.Order{
+		Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412: the limiter itself is under suspicion",
+		At: fixture.Now.Add(-6 * time.Minute),
+	}
+	d.Status.Freeze = order
+	for i := range d.Loops {
+		l := &d.Loops[i]
+		l.Order, l.Since = order, order.At
+		l.Decision.State, l.Decision.From = control.Frozen, none
+		l.Decision.Reason = "frozen by ana, all loops: " + order.Reason
+	}
+}
+
+// warned has a configuration that does not load, and something that a person should put right.
+func warned(d *daemon) {
+	d.Status.Role, d.Status.Instance = api.Standby, "gov-b"
+	d.Status.Config.Error = "governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%\n" +
+		"governor.yml:6:5: services.checkout.concurency: unknown key; did you mean \"concurrency\"?"
+	d.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, the configuration says 5s: " +
+		"set timing.scrape_interval to what is true"}
+}
+
+// foreign has names and reasons that would like to drive the terminal, or take more room than they have letters.
+func foreign(d *daemon) {
+	calm(d)
+	for i, name := range []string{
+		"a-service-with-a-very-long-name-that-somebody-generated-from-the-path-of-its-repository",
+		"結帳サービス決済基盤", "cafe\u0301-re\u0301servation\u0308s", "🛒-warenkorb-🧾",
+		"kontó\u200bzero\u200dwidth",
+		"esc\x1b[31mred\x1b]0;owned\x07", "right\u202eot-left\u202c", "tab\tand\nnewline", "مدفوعات",
+		"c1\u009b2J-🇩🇪-👨\u200d👩\u200d👧",
+	} {
+		l := &d.Loops[i]
+		l.Service, l.Decision.Service = name, name
+		l.Decision.Reason = "reason of " + name + ": steady"
+		if l.Published != nil {
+			l.Published.Key = "governor/services/" + name + "/setting"
+		}
+	}
+	d.Status.Instance, d.Status.Leader.Instance = "gov\x1b[5m-a", "gov\x1b[5m-a"
+}
