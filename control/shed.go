@@ -51,19 +51,23 @@ func (c *shed) describe(_ *Loop, t *tick, d *Decision) {
 
 func (c *shed) decide(l *Loop, t *tick, d *Decision) {
 	share := t.v.protectedRefused(c.spec.Protect)
+	d.Gates.Overloaded = t.v.overloaded(t.v.limit.Or(math.NaN()), l.spec.Tuning.OverloadAt)
 	switch why, detail := share.Why(); why {
 	case "":
 	case TooLittleTraffic:
-		// The service is measured well, there is only nothing to protect: the threshold stays, and so does the lease.
-		c.lose()
-		d.State, d.Detail = Steady, detail
-		return
+		// The service is measured well, there are only too few to judge by. While it is overloaded the threshold stays;
+		// else nobody needs it, and it goes back. The lease is renewed either way.
+		d.Detail = detail
+		if d.Gates.Overloaded {
+			c.lose()
+			d.State = Steady
+			return
+		}
 	default:
 		l.hold(d, why, detail)
 		return
 	}
 	r := share.Or(0)
-	d.Gates.Overloaded = t.v.overloaded(t.v.limit.Or(math.NaN()), l.spec.Tuning.OverloadAt)
 	from := l.inForce.Value
 	if math.IsNaN(c.phi) {
 		c.phi = from

@@ -76,7 +76,7 @@ func TestThresholdSettles(t *testing.T) {
 }
 
 // TestThresholdNeedsProtectedTraffic: without the classes this knob holds and no other; with hardly any request of theirs it
-// stays, and lets the lease of the whole Setting be renewed.
+// stays while the service is overloaded, and lets the lease of the whole Setting be renewed.
 func TestThresholdNeedsProtectedTraffic(t *testing.T) {
 	blind := protected(0)
 	blind.Instances[0].Classes = [Criticalities]Class{}
@@ -95,6 +95,24 @@ func TestThresholdNeedsProtectedTraffic(t *testing.T) {
 		if d := ds[KnobConcurrency]; d.State == Hold || !d.Renew {
 			t.Errorf("the concurrency limit holds, too: %s", d.Reason)
 		}
+	}
+}
+
+// TestThresholdGoesBackWhereNobodyNeedsIt: too few protected requests to judge by, and the limit does not bind. What an
+// overload has left goes, rather than stay until enough of them come.
+func TestThresholdGoesBackWhereNobodyNeedsIt(t *testing.T) {
+	quiet := load{rate: 10, mean: 0.04, inFlight: 1, limit: 96}.measurement()
+	quiet.Quantile = Missing(NoData, "")
+	quiet.Instances[0].Classes = [Criticalities]Class{
+		Critical: {Read(40), Read(0)}, Default: {Read(100), Read(0)}, Sheddable: {Read(60), Read(0)}, Background: {Read(0), Read(0)},
+	}
+	quiet.Instances[0].ShedThreshold = Read(0.4)
+	k := newKnobs(t, shedding(), map[Knob]float64{KnobConcurrency: 96, KnobShed: 0.4})
+	for range 20 {
+		k.step(quiet)
+	}
+	if phi := k.value(KnobShed); phi != 0.6 {
+		t.Errorf("φ = %v, want the maximum", phi)
 	}
 }
 
