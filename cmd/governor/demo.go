@@ -24,7 +24,7 @@ func demoCommand(app *kingpin.Application) (string, command) {
 		"for a line an act on standard error.").Bool()
 	until := cmd.Flag("until", "The last act to play.").Hidden().String() // for tests, which have seen the others
 	duration := cmd.Flag("duration", "How long the story takes, at least 50s.").Default(demo.DefaultDuration.String()).
-		PlaceHolder("90s").Duration()
+		PlaceHolder("65s").Duration()
 	seed := cmd.Flag("seed", "Seed of the arrivals and of the service times.").Default("1").Uint64()
 	output := cmd.Flag("output", "Form of the scorecard: text or json.").Default(string(demo.Text)).
 		Enum(string(demo.Text), string(demo.JSON))
