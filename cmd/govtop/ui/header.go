@@ -164,7 +164,10 @@ func counts(f *fleet, w int) string {
 			segments = append(segments, paint(word.tone, fmt.Sprintf("%d %s", n, strings.ToLower(word.word))))
 		}
 	}
-	return spread(w, "  ", segments...)
+	if line := strings.Join(segments, "  "); width(line) <= w {
+		return line
+	}
+	return spread(w, " ", segments...)
 }
 
 func plural(n int, word string) string {

@@ -156,7 +156,7 @@ func (m *Model) banner(w int) []string {
 		case len(m.past.shown.Loops) == 0:
 			text += "   the governor knows nothing of then"
 		default:
-			text += "   [ earlier   ] later   esc back to now"
+			text += "   [ ] earlier, later by " + age(rewindSteps[m.zoom]) + "   esc back to now"
 		}
 	case inPause:
 		text = "PAUSED " + instant(m.still.Status.Now) + "   the screen stands, data keeps coming   space back to now"
