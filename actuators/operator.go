@@ -17,7 +17,7 @@ const OperatorSchema = 1
 const (
 	MaxOrder = 7 * 24 * time.Hour // how long an order may stand
 	MaxAudit = 50                 // actions that an Operator document remembers
-	maxWords = 200                // bytes of an actor or a reason
+	MaxWords = 200                // bytes of an actor or a reason
 )
 
 // Operator is the value of governor/services/<service>/operator: what people have ordered of the loops of a service,
@@ -104,8 +104,8 @@ func (a Action) ValidateEverywhere() error {
 var knobs = []string{"concurrency", "rate", "shed", "retry"}
 
 func (v *validator) words(field, text string) {
-	v.check(strings.TrimSpace(text) != "" && len(text) <= maxWords, field, quote(text),
-		fmt.Sprintf("1 to %d bytes of text", maxWords))
+	v.check(strings.TrimSpace(text) != "" && len(text) <= MaxWords, field, quote(text),
+		fmt.Sprintf("1 to %d bytes of text", MaxWords))
 }
 
 // Apply returns the document after a, which must be valid: the order of its knob replaced or removed, those that have
@@ -131,8 +131,8 @@ func (a Action) Order() Order {
 	return Order{Kind: a.Kind, Value: a.Value, Actor: a.Actor, Reason: a.Reason, At: a.At, ExpiresAt: a.ExpiresAt}
 }
 
-// DecodeOperator reads the operator key of service. Unknown fields are ignored; an order that is incomplete is an error,
-// and so is the whole document: half of what a person meant is not what they meant.
+// DecodeOperator reads the operator key of service. Unknown fields are ignored; where an order is incomplete the whole
+// document is an error: half of what a person meant is not what they meant.
 func DecodeOperator(raw []byte, service string) (Operator, error) {
 	fail := func(err error) (Operator, error) {
 		return Operator{}, fmt.Errorf("the operator key of service %s: %w", quote(service), err)
@@ -164,7 +164,9 @@ func DecodeOperator(raw []byte, service string) (Operator, error) {
 
 // validate judges an order by itself: when it was given may be unknown, when it ends may not.
 func (o Order) validate(knob string) error {
-	a := Action{Knob: knob, Kind: o.Kind, Value: o.Value, Actor: o.Actor, Reason: o.Reason, At: o.At, ExpiresAt: o.ExpiresAt}
+	a := Action{
+		Knob: knob, Kind: o.Kind, Value: o.Value, Actor: o.Actor, Reason: o.Reason, At: o.At, ExpiresAt: o.ExpiresAt,
+	}
 	if o.Kind == Resume {
 		return fmt.Errorf("kind: %s, expected freeze or override", quote(string(o.Kind)))
 	}
@@ -177,9 +179,14 @@ func (o Order) validate(knob string) error {
 	return a.Validate()
 }
 
-// Encode returns the JSON of o.
+// Encode returns the JSON of o. Where that is too large, its oldest actions are left out: nobody must be kept from
+// ending an order because the past is long.
 func (o Operator) Encode() ([]byte, error) {
 	raw, err := json.Marshal(o)
+	for err == nil && len(raw) > MaxBytes && len(o.Audit) > 0 {
+		o.Audit = o.Audit[1:]
+		raw, err = json.Marshal(o)
+	}
 	if err == nil && len(raw) > MaxBytes {
 		err = fmt.Errorf("%d bytes, expected at most %d", len(raw), MaxBytes)
 	}
@@ -194,11 +201,17 @@ func (o Operator) Encode() ([]byte, error) {
 func DecodeFreeze(raw []byte) Order {
 	var o Order
 	if json.Unmarshal(raw, &o) != nil || o.Reason == "" {
-		o = Order{Reason: strings.TrimSpace(string(raw[:min(len(raw), maxWords)]))}
+		o = Order{Reason: strings.TrimSpace(string(raw))}
 	}
 	o.Kind, o.Value, o.ExpiresAt = Freeze, 0, time.Time{}
 	if o.Actor == "" {
 		o.Actor = "unknown"
 	}
+	o.Actor, o.Reason = clip(o.Actor), clip(o.Reason) // every decision of every loop repeats them
 	return o
+}
+
+// clip returns the start of text, at most MaxWords bytes of whole characters.
+func clip(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), MaxWords)], "")
 }

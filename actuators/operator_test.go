@@ -85,13 +85,36 @@ func TestOperatorKeysThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestLongPastKeepsNobodyFromOrdering: JSON writes some bytes as six.
+func TestLongPastKeepsNobodyFromOrdering(t *testing.T) {
+	var o actuators.Operator
+	a := actuators.Action{
+		Service: "checkout", Knob: "rate", Kind: actuators.Freeze, At: noon, ExpiresAt: noon.Add(time.Hour),
+		Actor: strings.Repeat("<", actuators.MaxWords), Reason: strings.Repeat("&", actuators.MaxWords),
+	}
+	for range actuators.MaxAudit {
+		o = o.Apply(a)
+	}
+	a.Kind, a.ExpiresAt = actuators.Resume, time.Time{}
+	raw, err := o.Apply(a).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err = actuators.DecodeOperator(raw, "checkout")
+	if n := len(o.Audit); err != nil || len(o.Orders) != 0 || n < 20 || o.Audit[n-1] != a {
+		t.Errorf("orders %v, %d actions, %v", o.Orders, n, err)
+	}
+}
+
 func TestKillSwitchFreezesWhateverItSays(t *testing.T) {
 	for raw, want := range map[string][2]string{
 		"":         {"unknown", ""},
 		"INC-1412": {"unknown", "INC-1412"},
 		`{"kind":"freeze","actor":"ana","reason":"INC-1412","expires_at":"2020-01-01T00:00:00Z"}`: {"ana", "INC-1412"},
-		`{"reason":1}`: {"unknown", `{"reason":1}`},
-		"null":         {"unknown", "null"},
+		`{"reason":1}`:           {"unknown", `{"reason":1}`},
+		"null":                   {"unknown", "null"},
+		strings.Repeat("é", 150): {"unknown", strings.Repeat("é", 100)},
+		`{"reason":"INC-1412 ` + strings.Repeat("é", 1e5) + `"}`: {"unknown", "INC-1412 " + strings.Repeat("é", 95)},
 	} {
 		o := actuators.DecodeFreeze([]byte(raw))
 		if o.Kind != actuators.Freeze || !o.Active(noon) || o.Actor != want[0] || o.Reason != want[1] {
@@ -101,7 +124,8 @@ func TestKillSwitchFreezesWhateverItSays(t *testing.T) {
 }
 
 func FuzzDecodeOperator(f *testing.F) {
-	f.Add([]byte(`{"orders":{"shed":{"kind":"override","value":0.5,"actor":"a","reason":"b","expires_at":"2026-11-25T13:00:00Z"}}}`))
+	f.Add([]byte(`{"orders":{"shed":{"kind":"override","value":0.5,"actor":"a","reason":"b",
+		"expires_at":"2026-11-25T13:00:00Z"}}}`))
 	f.Add([]byte(`{"audit":[null]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		actuators.DecodeFreeze(raw)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -28,22 +29,27 @@ func (s *LoopSet) Obey(knob Knob, o *Order) {
 }
 
 // obey carries out an order: no law, no measurement and no doubt has a say. The lease is renewed even where nothing can
-// be measured, since a guard that drifted to its fallback would break the order.
+// be measured, since a guard that drifted to its fallback would break the order. A freeze of what was never published
+// publishes nothing: guards stand at a value of their own.
 func (l *Loop) obey(d *Decision) {
 	l.law.lose()
 	l.fresh = false
 	o := l.order
-	d.State, d.Detail, d.Renew = o.State, o.Why, true
+	d.State, d.Detail = o.State, o.Why
+	d.Renew = o.State == Override || l.published()
 	if o.State != Override {
 		return
 	}
 	b := l.bounds()
 	value := min(max(o.Value, b.lo), b.hi)
-	if value != o.Value {
+	switch {
+	case value > o.Value:
 		d.Bound = BoundMin
-		if value < o.Value {
-			d.Bound = BoundMax
-		}
+	case value < o.Value:
+		d.Bound = BoundMax
+	}
+	if l.knob == KnobConcurrency {
+		value = math.Round(value) // as it will be in force, or it would be asked for in every period
 	}
 	d.Raw, d.Value = Number(o.Value), Number(value)
 	if l.knob == KnobConcurrency {

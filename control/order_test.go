@@ -15,7 +15,9 @@ func TestResumeIsBumpless(t *testing.T) {
 		spec.Concurrency.Law = law
 		r := newRig(t, spec, 96)
 		slow := load{rate: 1200, refused: 1100, mean: 0.4, p99: 0.5, inFlight: 40, binding: 1, limit: 40} // 100/s
-		r.s.Obey(KnobConcurrency, &Order{State: Override, Value: 40, Why: "ana: INC-1412", Expires: r.now.Add(30 * time.Minute)})
+		r.s.Obey(KnobConcurrency, &Order{
+			State: Override, Value: 40, Why: "ana: INC-1412", Expires: r.now.Add(30 * time.Minute),
+		})
 		for range 359 {
 			if d := r.step(slow.measurement()); d.State != Override || d.Value != 40 || !d.Renew ||
 				!strings.Contains(d.Reason, "ana: INC-1412") {
@@ -57,11 +59,26 @@ func TestFreezeHeedsNothing(t *testing.T) {
 	}
 }
 
+// TestFreezePublishesNothingNew: before the first Setting the guards stand at a value that governor does not know.
+func TestFreezePublishesNothingNew(t *testing.T) {
+	s, err := NewLoopSet(checkout())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Obey(KnobConcurrency, &Order{State: Frozen, Why: "kill switch, ana: all"})
+	for i := range 3 {
+		d := s.Step(t0.Add(time.Duration(i)*checkout().Timing.Period), traffic(96).measurement())[0]
+		if d.State != Frozen || d.Publish || d.Renew {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
 func TestOverrideStaysInTheBounds(t *testing.T) {
 	for value, want := range map[float64]struct {
 		value float64
 		bound string
-	}{5: {20, BoundMin}, 20: {20, ""}, 200: {200, ""}, 1e9: {400, BoundMax}} {
+	}{5: {20, BoundMin}, 20: {20, ""}, 90.5: {91, ""}, 200: {200, ""}, 1e9: {400, BoundMax}} {
 		r := newRig(t, checkout(), 96)
 		r.s.Obey(KnobConcurrency, &Order{State: Override, Value: value, Expires: r.now.Add(time.Hour)})
 		d := r.step(traffic(96).measurement())

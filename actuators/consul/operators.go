@@ -29,6 +29,7 @@ func NewOperators(client *api.Client, keys actuators.Keys) *Operators {
 
 // Done tells what an action met.
 type Done struct {
+	Action  actuators.Action   // as it was recorded: text on one line
 	Setting *actuators.Setting // published for the service, nil: nothing is
 	Leader  *Holder            // who holds the leader's lock, nil: nobody, so that nobody enforces the order yet
 	// LeaderErr is why it is not known who leads. The action is recorded all the same.
@@ -61,7 +62,7 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 	if err != nil {
 		return Done{}, err
 	}
-	var done Done
+	done := Done{Action: a}
 	if setting != nil {
 		if s := stored(a.Service, setting); s.Err == nil {
 			done.Setting = &s.Setting
@@ -80,7 +81,7 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 			return done, nil
 		}
 	}
-	return done, fmt.Errorf("%s: the operator key is being written by others all the time: %w, try again", what, ErrConflict)
+	return done, fmt.Errorf("%s: others write the operator key all the time: %w, try again", what, ErrConflict)
 }
 
 // record tries once to add a to the operator key of its service; false where somebody else was faster.
@@ -125,7 +126,7 @@ func (o *Operators) everywhere(ctx context.Context, a actuators.Action) (Done, e
 	if err != nil {
 		return Done{}, unsettled(explain(err, "write "+key, fmt.Sprintf(ruleWriteKey, key)))
 	}
-	var done Done
+	done := Done{Action: a}
 	done.Leader, done.LeaderErr = o.leader(ctx)
 	return done, nil
 }

@@ -112,9 +112,9 @@ func (o *operatorOptions) check() error {
 	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
 		bad("value %s: expected a number above 0", &o.value)
 	}
-	for flag, text := range map[string]string{"reason": o.reason, "actor": o.actor} {
-		if strings.TrimSpace(text) == "" || len(text) > maxOrderWords {
-			bad("--%s=%q: expected 1 to %d bytes of text", flag, text, maxOrderWords)
+	for _, flag := range []struct{ name, text string }{{"reason", o.reason}, {"actor", o.actor}} {
+		if strings.TrimSpace(flag.text) == "" || len(flag.text) > actuators.MaxWords {
+			bad("--%s=%q: expected 1 to %d bytes of text", flag.name, flag.text, actuators.MaxWords)
 		}
 	}
 	if err := actuators.ValidPrefix(o.prefix); err != nil {
@@ -122,9 +122,6 @@ func (o *operatorOptions) check() error {
 	}
 	return errors.Join(errs...)
 }
-
-// maxOrderWords is the most bytes of a reason or an actor that an Action may have.
-const maxOrderWords = 200
 
 // give records the order in Consul and says what has become of it.
 func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now time.Time) error {

@@ -92,6 +92,9 @@ func addReloads(g *run.Group, d *daemon.Daemon) {
 // closed says why calls that change something are refused: because the network can make them and nobody asks who it is.
 // The file is read anew each time, as the server does.
 func (o runOptions) closed() error {
+	if *o.web.WebSystemdSocket && !authenticates(*o.web.WebConfigFile) {
+		return errors.New("governor listens where systemd does, which may not be loopback, and asks for no credentials")
+	}
 	for _, listen := range *o.web.WebListenAddresses {
 		if !isLoopback(listen) && !authenticates(*o.web.WebConfigFile) {
 			return fmt.Errorf("governor listens on %s, which is not loopback, and asks for no credentials", listen)

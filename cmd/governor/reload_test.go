@@ -200,10 +200,15 @@ func TestOnlyAnOpenDoorIsClosed(t *testing.T) {
 		{":9747", filepath.Join(dir, "absent.yml"), false},
 	} {
 		o := runOptions{web: &web.FlagConfig{
-			WebListenAddresses: &[]string{"127.0.0.1:1", tc.listen}, WebConfigFile: &tc.file,
+			WebListenAddresses: &[]string{"127.0.0.1:1", tc.listen}, WebConfigFile: &tc.file, WebSystemdSocket: new(bool),
 		}}
 		if err := o.closed(); (err == nil) != tc.open {
 			t.Errorf("%s with %q: %v", tc.listen, filepath.Base(tc.file), err)
+		}
+		// Where systemd listens only systemd knows.
+		*o.web.WebSystemdSocket = true
+		if err := o.closed(); (err == nil) != (tc.file == users || tc.file == certificates) {
+			t.Errorf("on a socket of systemd with %q: %v", filepath.Base(tc.file), err)
 		}
 	}
 }

@@ -788,7 +788,8 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 	for _, a := range []actuators.Action{
 		order("rate", actuators.Resume, 0), order("shed", actuators.Override, 0.5), order("", actuators.Freeze, 0),
 	} {
-		if done, err := operators.Do(t.Context(), a); err != nil || done.Leader == nil || done.Leader.Instance != "governor-a" {
+		done, err := operators.Do(t.Context(), a)
+		if err != nil || done.Leader == nil || done.Leader.Instance != "governor-a" || done.Action != a {
 			t.Errorf("%s %s: %+v, %v", a.Kind, a.Knob, done, err)
 		}
 	}
@@ -838,12 +839,14 @@ func ordersRefused(t *testing.T, client *api.Client) {
 
 	hostile := order("concurrency", actuators.Freeze, 0)
 	hostile.Reason = "red \x1b[31m\nlevel=error \xff"
-	if done, err := operators.Do(t.Context(), hostile); err != nil || done.Setting == nil || done.Setting.Concurrency.Limit != 40 {
+	done, err := operators.Do(t.Context(), hostile)
+	if err != nil || done.Setting == nil || done.Setting.Concurrency.Limit != 40 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	pair, _ := get(t, client, keys.Operator("checkout"))
 	o, err := actuators.DecodeOperator(pair.Value, "checkout")
-	if want := "red  [31m level=error \uFFFD"; err != nil || o.Orders["concurrency"].Reason != want {
+	want := "red  [31m level=error \uFFFD"
+	if err != nil || o.Orders["concurrency"].Reason != want || done.Action.Reason != want {
 		t.Errorf("reason %q, %v; want %q", o.Orders["concurrency"].Reason, err, want)
 	}
 

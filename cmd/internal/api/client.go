@@ -86,8 +86,8 @@ func (c *Client) Loop(ctx context.Context, service string, knob control.Knob) (L
 	return l, err
 }
 
-// LoopsAt returns every loop as it stood at an instant of the daemon's hour, sorted by service and knob. A loop of which
-// nothing that old is known is absent.
+// LoopsAt returns every loop as it stood at an instant of the daemon's hour, sorted by service and knob. A loop that had
+// not decided by then is absent.
 func (c *Client) LoopsAt(ctx context.Context, at time.Time) ([]Loop, error) {
 	var l []Loop
 	err := c.get(ctx, &l, url.Values{"at": {at.UTC().Format(time.RFC3339Nano)}}, "loops")

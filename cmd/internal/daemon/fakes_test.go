@@ -159,7 +159,10 @@ type memoryKV struct {
 }
 
 func newKV() *memoryKV {
-	return &memoryKV{operators: map[string]actuators.Operator{}, settled: map[string]consul.Stored{}, refuse: map[string]error{}, hang: map[string]time.Duration{}}
+	return &memoryKV{
+		operators: map[string]actuators.Operator{}, settled: map[string]consul.Stored{}, refuse: map[string]error{},
+		hang: map[string]time.Duration{},
+	}
 }
 
 func (kv *memoryKV) ReadAll(context.Context) (consul.Snapshot, error) {
@@ -180,7 +183,7 @@ func (kv *memoryKV) ReadAll(context.Context) (consul.Snapshot, error) {
 func (kv *memoryKV) Do(_ context.Context, a actuators.Action) (consul.Done, error) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
-	var done consul.Done
+	done := consul.Done{Action: a}
 	if kv.holder != (consul.Fence{}) {
 		done.Leader = &consul.Holder{Instance: "test:9747"}
 	}

@@ -157,8 +157,9 @@ func (m *metrics) forget(id loopID) {
 	} {
 		g.DeletePartialMatch(labels)
 	}
-	m.decisions.DeletePartialMatch(labels)
-	m.holds.DeletePartialMatch(labels)
+	for _, c := range []*prometheus.CounterVec{m.decisions, m.holds, m.actions} {
+		c.DeletePartialMatch(labels)
+	}
 }
 
 func (m *metrics) wrote(service string, w Write) {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,7 +75,8 @@ func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
 	}
 }
 
-// commandOf reads a Command. Who has logged in is the actor, whatever the body says.
+// commandOf reads a Command. Who has logged in is the actor, whatever the body says: the owner of a verified certificate,
+// else the user. A listener that asks for certificates alone lets any user name through.
 func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommandBytes))
 	if err == nil {
@@ -85,12 +87,27 @@ func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) 
 			`send JSON like {"actor": "ana", "reason": "INC-1412", "expires_in_seconds": 900}`)
 		return c, false
 	}
-	if user, _, ok := r.BasicAuth(); ok {
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+		c.Actor = ownerOf(r.TLS.VerifiedChains[0][0])
+	} else if user, _, ok := r.BasicAuth(); ok {
 		c.Actor = user
-	} else if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
-		c.Actor = r.TLS.PeerCertificates[0].Subject.CommonName
 	}
 	return c, true
+}
+
+// ownerOf names whose certificate it is. Those of workloads often have no common name.
+func ownerOf(c *x509.Certificate) string {
+	switch {
+	case c.Subject.CommonName != "":
+		return c.Subject.CommonName
+	case len(c.URIs) > 0:
+		return c.URIs[0].String()
+	case len(c.EmailAddresses) > 0:
+		return c.EmailAddresses[0]
+	case len(c.DNSNames) > 0:
+		return c.DNSNames[0]
+	}
+	return "serial " + c.SerialNumber.String()
 }
 
 // order records an action in the KV, and tells who will see to it.
@@ -116,9 +133,9 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 		return
 	}
 	if a.Service == "" {
-		d.recorder.Acted(a)
+		d.recorder.ActedEverywhere(done.Action)
 	}
-	receipt := api.Receipt{Action: a, Note: api.NotEnforced}
+	receipt := api.Receipt{Action: done.Action, Note: api.NotEnforced}
 	switch {
 	case done.LeaderErr != nil:
 		receipt.Note = "recorded; who enforces it is not known: " + done.LeaderErr.Error()

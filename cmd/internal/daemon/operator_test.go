@@ -1,8 +1,15 @@
 package daemon
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -60,8 +67,9 @@ func TestFreezeHoldsUntilItExpires(t *testing.T) {
 			!strings.Contains(l.Decision.Reason, "ana: INC-1412") {
 			t.Errorf("while frozen: %+v", l)
 		}
-		if got := testutil.ToFloat64(g.recorder.metrics.expiry.WithLabelValues("checkout", "concurrency", "freeze")); got == 0 {
-			t.Error("the expiry has no metric")
+		expiry := g.recorder.metrics.expiry.WithLabelValues("checkout", "concurrency", "freeze")
+		if got := testutil.ToFloat64(expiry); got != float64(l.Order.ExpiresAt.UnixMilli())/1000 {
+			t.Errorf("the metric says that it expires at %v", got)
 		}
 		w.sensor.set(func(p *plants) { p.fail = control.NoData })
 		pass(50 * time.Second)
@@ -147,6 +155,10 @@ func TestOrdersOutliveAnUnreadableKey(t *testing.T) {
 		}
 		if ws := strings.Join(g.Status().Warnings, "\n"); !strings.Contains(ws, "expires_at: missing") {
 			t.Errorf("warnings: %q", ws)
+		}
+		pass(3 * period)
+		if n := strings.Count(w.log.String(), "expires_at: missing"); n != 1 {
+			t.Errorf("logged %d times, want once", n)
 		}
 		w.kv.mu.Lock()
 		w.kv.unclear = nil
@@ -268,8 +280,10 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 		"no actor":         {actuators.Freeze, api.Command{Reason: "x", ExpiresInSeconds: 900}, "actor"},
 		"no expiry":        {actuators.Freeze, api.Command{Actor: "ana", Reason: "x"}, "expiry"},
 		"for ever":         {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e9}, "168h"},
-		"out of bounds":    {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9, Value: 19}, "20 to 400"},
 		"without a number": {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9}, "20 to 400"},
+		"out of bounds": {
+			actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9, Value: 19}, "20 to 400",
+		},
 	} {
 		if _, err := order(tc.kind, tc.command); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v does not say %q", name, err, tc.want)
@@ -282,8 +296,8 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 		t.Errorf("without Consul: %v", err)
 	}
 	g.opts.Closed = func() error { return errors.New("governor listens on all addresses and asks for no credentials") }
-	if _, err := order(actuators.Freeze, command); err == nil || !strings.Contains(err.Error(), "asks for no credentials") ||
-		!strings.Contains(err.Error(), "loopback") {
+	_, err = order(actuators.Freeze, command)
+	if err == nil || !strings.Contains(err.Error(), "asks for no credentials (listen on loopback") {
 		t.Errorf("on an open listener: %v", err)
 	}
 
@@ -300,5 +314,180 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 	_, err = other.Order(t.Context(), "checkout", control.KnobConcurrency, actuators.Override, command)
 	if err == nil || !strings.Contains(err.Error(), "shadow") {
 		t.Errorf("override in shadow: %v", err)
+	}
+}
+
+// TestLiftsAreToldOnce: who lifts the kill switch through this governor is told of by name, who lifts it by hand right
+// after is not taken for the same.
+func TestLiftsAreToldOnce(t *testing.T) {
+	w := newWorld("checkout")
+	g := w.governor(t, control.Enforce)
+	server := httptest.NewServer(g.Handler())
+	defer server.Close()
+	client, err := api.NewClient(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	tick := func() { g.workers[0].tick(t.Context(), time.Now()) }
+	through := func(kind actuators.OrderKind) {
+		if _, err := client.OrderAll(t.Context(), kind, api.Command{Actor: "ana", Reason: "\x1b[31mred"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	byHand := func(order *actuators.Order) { w.kv.set(func(kv *memoryKV) { kv.freeze = order }) }
+
+	through(actuators.Freeze)
+	tick()
+	through(actuators.Resume)
+	tick()
+	byHand(&actuators.Order{Kind: actuators.Freeze, Actor: "bob", Reason: "by hand"})
+	tick()
+	tick()
+	byHand(nil)
+	tick()
+	through(actuators.Freeze) // and lifted before anybody saw it
+	through(actuators.Resume)
+	tick()
+	byHand(&actuators.Order{Kind: actuators.Freeze, Actor: "bob", Reason: "again"})
+	tick()
+	byHand(nil)
+	tick()
+	var told []string
+	for _, a := range g.recorder.Audit("", "") {
+		told = append(told, string(a.Kind)+" "+a.Actor)
+	}
+	want := "freeze ana, resume ana, freeze bob, resume unknown, freeze ana, resume ana, freeze bob, resume unknown"
+	if got := strings.Join(told, ", "); got != want {
+		t.Errorf("audit: %s\nwant: %s", got, want)
+	}
+	if n := testutil.ToFloat64(g.recorder.metrics.actions.WithLabelValues("", "", "resume")); n != 4 {
+		t.Errorf("%v lifts counted", n)
+	}
+}
+
+// TestOrdersOutliveAReloadWhileConsulIsDown: what was ordered is known, whatever the new configuration says.
+func TestOrdersOutliveAReloadWhileConsulIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g := obedient(t)
+		w.do(t, ordered(actuators.Freeze, 0, time.Hour))
+		pass(period + time.Second)
+		w.kv.set(func(kv *memoryKV) { kv.down = errDown })
+		wider := threeKnobs("checkout")
+		wider.Concurrency.Max = 500
+		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{wider}})
+		if err := g.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * period)
+		l := g.loopOf(t, "checkout", control.KnobConcurrency)
+		if l.Decision.State != control.Frozen || l.Order == nil || l.Max != 500 {
+			t.Errorf("%+v", l)
+		}
+		if l = g.loopOf(t, "checkout", control.KnobRate); l.Decision.State == control.Frozen || l.Order != nil {
+			t.Errorf("a knob that the reload has added: %+v", l)
+		}
+		if audit := g.recorder.Audit("", ""); len(audit) != 1 {
+			t.Errorf("audit: %+v", audit)
+		}
+	})
+}
+
+// TestOrderWithoutALeader: a standby tells of an order as a leader does, and obeys it from its first tick as leader.
+func TestOrderWithoutALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, first := obedient(t)
+		stood := first.loop(t, "checkout").Published.Value
+		w.do(t, ordered(actuators.Freeze, 0, 10*time.Minute))
+		w.do(t, ordered(actuators.Resume, 0, 0))
+		pass(time.Second)
+		w.do(t, ordered(actuators.Freeze, 0, 10*time.Minute))
+		first.lose()
+		pass(time.Second)
+		second := w.governor(t, control.Enforce)
+		second.start(t)
+		w.sensor.set(func(p *plants) { p.services["checkout"].capacity = 100 })
+		pass(time.Minute)
+		second.win(2)
+		pass(time.Minute)
+		if l := second.loop(t, "checkout"); l.Decision.State != control.Frozen || l.Published.Value != stood ||
+			l.Published.Epoch != 2 {
+			t.Errorf("after the takeover: %+v", l)
+		}
+		pass(10 * time.Minute)
+		for name, tc := range map[string]struct {
+			g     *governor
+			count float64
+		}{"before": {first, 2}, "after the orders were given": {second, 0}} {
+			var told []string
+			for _, a := range tc.g.recorder.Audit("checkout", "") {
+				told = append(told, string(a.Kind)+" "+a.Actor)
+			}
+			if got := strings.Join(told, ", "); got != "freeze ana, resume ana, freeze ana, resume governor" {
+				t.Errorf("audit of the governor that started %s: %s", name, got)
+			}
+			counted := testutil.ToFloat64(tc.g.recorder.metrics.actions.WithLabelValues("checkout", "concurrency", "freeze"))
+			if counted != tc.count {
+				t.Errorf("freezes counted by the governor that started %s: %v", name, counted)
+			}
+		}
+	})
+}
+
+// TestFullAuditForgets: what has fallen out of the audit is not told again with the next action of its service.
+func TestFullAuditForgets(t *testing.T) {
+	w := newWorld("checkout")
+	g := w.governor(t, control.Enforce)
+	old := ordered(actuators.Resume, 0, 0)
+	r := g.recorder
+	r.acted(old)
+	for i := range auditSpan + 5 {
+		a := old
+		a.At, a.Reason = old.At.Add(time.Duration(i+1)*time.Second), fmt.Sprint(i)
+		r.acted(a)
+	}
+	r.acted(old)
+	if n := testutil.ToFloat64(r.metrics.actions.WithLabelValues("checkout", "concurrency", "resume")); n != auditSpan+6 {
+		t.Errorf("%v actions counted", n)
+	}
+	if n := len(r.Audit("", "")); n != auditSpan {
+		t.Errorf("%d actions kept", n)
+	}
+}
+
+// TestActorIsWhoHasLoggedIn: a body, or a user name that nobody asked for, names nobody else.
+func TestActorIsWhoHasLoggedIn(t *testing.T) {
+	workload := &url.URL{Scheme: "spiffe", Host: "shop", Path: "/ops"}
+	verified := func(c x509.Certificate) *tls.ConnectionState {
+		c.SerialNumber = big.NewInt(7)
+		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{&c}, VerifiedChains: [][]*x509.Certificate{{&c}}}
+	}
+	cert := x509.Certificate{Subject: pkix.Name{CommonName: "cid"}}
+	claimed := verified(cert)
+	claimed.VerifiedChains = nil
+	for name, tc := range map[string]struct {
+		tls  *tls.ConnectionState
+		user string
+		want string
+	}{
+		"nobody":                          {nil, "", "ana"},
+		"a user":                          {nil, "ben", "ben"},
+		"a user over TLS":                 {&tls.ConnectionState{}, "ben", "ben"},
+		"a certificate":                   {verified(cert), "", "cid"},
+		"a certificate, and a name":       {verified(cert), "ben", "cid"},
+		"a certificate of a workload":     {verified(x509.Certificate{URIs: []*url.URL{workload}}), "", "spiffe://shop/ops"},
+		"a certificate of a host":         {verified(x509.Certificate{DNSNames: []string{"ops1"}}), "", "ops1"},
+		"a certificate by mail":           {verified(x509.Certificate{EmailAddresses: []string{"c@x"}}), "", "c@x"},
+		"a certificate without a name":    {verified(x509.Certificate{}), "", "serial 7"},
+		"a certificate that nobody asked": {claimed, "", "ana"},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"actor": "ana"}`))
+		r.TLS = tc.tls
+		if tc.user != "" {
+			r.SetBasicAuth(tc.user, "x")
+		}
+		if c, ok := commandOf(httptest.NewRecorder(), r); !ok || c.Actor != tc.want {
+			t.Errorf("%s: the actor is %q, want %q", name, c.Actor, tc.want)
+		}
 	}
 }

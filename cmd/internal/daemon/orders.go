@@ -23,6 +23,7 @@ type orders struct {
 	operator   actuators.Operator
 	everywhere *actuators.Order // the kill switch
 	err        error            // why the operator key cannot be understood
+	worse      bool             // err is new in this tick
 	news       bool             // the operator key has changed in this tick
 }
 
@@ -40,9 +41,10 @@ func (o *orders) of(now time.Time, knob control.Knob) *actuators.Order {
 
 // obey takes in what people have ordered, and tells the loops.
 func (s *service) obey(now time.Time, kv kvState) {
-	s.orders.news = false
+	s.orders.news, s.orders.worse = false, false
 	if kv.err == nil {
 		found := kv.Operators[s.spec.Service]
+		s.orders.worse = found.Err != nil && (s.orders.err == nil || found.Err.Error() != s.orders.err.Error())
 		if s.orders.err = found.Err; found.Err == nil {
 			s.orders.news = !reflect.DeepEqual(s.orders.operator, found.Operator)
 			s.orders.operator = found.Operator
@@ -139,12 +141,10 @@ func (r *Recorder) Everywhere(now time.Time, order *actuators.Order) {
 	}
 	r.everywhere = order
 	r.metrics.frozen.Set(oneIf(order != nil))
-	// Whoever lifted it through this governor is in the audit already, by name.
-	if !slices.ContainsFunc(r.audit, func(b actuators.Action) bool {
-		return b.Service == "" && b.Kind == a.Kind && (b.At.Equal(a.At) || order == nil && now.Sub(b.At) < liftedWithin)
-	}) {
+	if named := order == nil && r.lifted; !named {
 		r.acted(a)
 	}
+	r.lifted = false
 }
 
 // KillSwitch returns the order that freezes every loop, nil where there is none.
@@ -154,18 +154,16 @@ func (r *Recorder) KillSwitch() *actuators.Order {
 	return r.everywhere
 }
 
-// liftedWithin is how long after a lift of the kill switch was recorded a worker may notice that it is gone.
-const liftedWithin = time.Minute
-
-// Acted adds an action to the audit that went through this governor and leaves no trace in the KV.
-func (r *Recorder) Acted(a actuators.Action) {
+// ActedEverywhere adds what was done to the kill switch through this governor: a lift leaves no trace in the KV.
+func (r *Recorder) ActedEverywhere(a actuators.Action) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.lifted = a.Kind == actuators.Resume
 	r.acted(a)
 }
 
-// acted adds an action to the audit, unless it is there. What happened before this governor started was counted and
-// logged by others.
+// acted adds an action to the audit, unless it is there. What happened before this governor started is for those who
+// ran then to count and log.
 func (r *Recorder) acted(a actuators.Action) {
 	if slices.ContainsFunc(r.audit, func(b actuators.Action) bool { return sameAction(a, b) }) {
 		return
@@ -173,6 +171,9 @@ func (r *Recorder) acted(a actuators.Action) {
 	i, _ := slices.BinarySearchFunc(r.audit, a, func(b, a actuators.Action) int { return b.At.Compare(a.At) })
 	for i < len(r.audit) && r.audit[i].At.Equal(a.At) {
 		i++
+	}
+	if i == 0 && len(r.audit) == auditSpan {
+		return // older than all that is remembered, and told when it was not
 	}
 	r.audit = slices.Insert(r.audit, i, a)
 	r.audit = r.audit[max(0, len(r.audit)-auditSpan):]
@@ -199,7 +200,8 @@ func (r *Recorder) Audit(service string, knob control.Knob) []actuators.Action {
 	defer r.mu.Unlock()
 	actions := []actuators.Action{}
 	for _, a := range r.audit {
-		if (service == "" || a.Service == service || a.Service == "") && (knob == "" || a.Knob == string(knob) || a.Knob == "") {
+		ofService := service == "" || a.Service == service || a.Service == ""
+		if ofService && (knob == "" || a.Knob == string(knob) || a.Knob == "") {
 			actions = append(actions, a)
 		}
 	}

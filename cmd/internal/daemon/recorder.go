@@ -28,6 +28,7 @@ type Recorder struct {
 	subscribers map[*subscriber]bool
 	warnings    map[string]string
 	everywhere  *actuators.Order   // the kill switch
+	lifted      bool               // through this governor, which a tick has yet to see
 	audit       []actuators.Action // oldest first
 	startedAt   time.Time
 }
@@ -159,7 +160,7 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 	if done.Kind == Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
 		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.setting.Reason)
 	}
-	r.Warn("the orders of "+s.spec.Service, unreadableOrders(s), false)
+	r.Warn("the orders of "+s.spec.Service, unreadableOrders(s), s.orders.worse)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.obeyed(now, s)
