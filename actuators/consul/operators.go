@@ -32,7 +32,10 @@ type Done struct {
 	Action  actuators.Action   // as it was recorded: text on one line
 	Setting *actuators.Setting // published for the service, nil: nothing is
 	Leader  *Holder            // who holds the leader's lock, nil: nobody, so that nobody enforces the order yet
-	// LeaderErr is why it is not known who leads. The action is recorded all the same.
+	// KillSwitch outranks the order of a loop until it is lifted; nil: nobody has pulled it.
+	KillSwitch *actuators.Order
+	// LeaderErr is why it is not known who leads, or whether the kill switch is pulled. The action is recorded all the
+	// same.
 	LeaderErr error
 }
 
@@ -78,6 +81,12 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 		}
 		if written {
 			done.Leader, done.LeaderErr = o.leader(ctx)
+			if pair, err := o.get(ctx, o.keys.Freeze()); err != nil {
+				done.LeaderErr = err
+			} else if pair != nil {
+				order := actuators.DecodeFreeze(pair.Value)
+				done.KillSwitch = &order
+			}
 			return done, nil
 		}
 	}

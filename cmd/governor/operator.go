@@ -189,6 +189,9 @@ func receipt(a actuators.Action, done consul.Done) []string {
 	switch {
 	case done.LeaderErr != nil:
 		who = fmt.Sprintf("recorded; whether a leader runs is not known: %v", done.LeaderErr)
+	case done.KillSwitch != nil:
+		who = fmt.Sprintf("recorded; the kill switch outranks it until `governor resume --all`, by %s: %s",
+			done.KillSwitch.Actor, done.KillSwitch.Reason)
 	case done.Leader != nil:
 		who = fmt.Sprintf("%s (leader) enforces it from its next tick", done.Leader.Instance)
 	}

@@ -174,6 +174,11 @@ func TestKillSwitch(t *testing.T) {
 	if o.Actor != "ana" || o.Reason != "INC-1412" || !o.ExpiresAt.IsZero() || o.At.IsZero() {
 		t.Errorf("the kill switch reads %+v", o)
 	}
+	out, _, code = playsGovernor(t, env, "freeze", "checkout/rate", "--reason=x", "--consul.prefix=teams/shop/")
+	if want = "recorded; the kill switch outranks it until `governor resume --all`, by ana: INC-1412\n"; code != exitOK ||
+		!strings.HasSuffix(out, want) {
+		t.Errorf("an order under the kill switch: exit code %d, stdout\n%s\nwant\n%s", code, out, want)
+	}
 	out, _, code = playsGovernor(t, env, append([]string{"resume"}, all...)...)
 	if want = "the kill switch lifted by ana: INC-1412\n"; code != exitOK || !strings.HasPrefix(out, want) {
 		t.Errorf("exit code %d, stdout %q, want %q", code, out, want)

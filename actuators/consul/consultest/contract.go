@@ -789,7 +789,8 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 		order("rate", actuators.Resume, 0), order("shed", actuators.Override, 0.5), order("", actuators.Freeze, 0),
 	} {
 		done, err := operators.Do(t.Context(), a)
-		if err != nil || done.Leader == nil || done.Leader.Instance != "governor-a" || done.Action != a {
+		if err != nil || done.Leader == nil || done.Leader.Instance != "governor-a" || done.Action != a ||
+			done.KillSwitch != nil {
 			t.Errorf("%s %s: %+v, %v", a.Kind, a.Knob, done, err)
 		}
 	}
@@ -798,6 +799,10 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 	if err != nil || got.Err != nil || len(got.Orders) != 2 || got.Orders["concurrency"].Kind != actuators.Freeze ||
 		got.Orders["shed"].Value != 0.5 || len(got.Audit) != 5 || all.Freeze == nil || all.Freeze.Actor != "ana" {
 		t.Errorf("read %+v, kill switch %+v, %v", got, all.Freeze, err)
+	}
+	done, err := operators.Do(t.Context(), order("rate", actuators.Resume, 0))
+	if err != nil || done.KillSwitch == nil || done.KillSwitch.Actor != "ana" {
+		t.Errorf("a resume under the kill switch: %+v, %v", done, err)
 	}
 	if _, err := operators.Do(t.Context(), order("", actuators.Resume, 0)); err != nil {
 		t.Error(err)

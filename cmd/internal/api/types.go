@@ -202,7 +202,7 @@ type Command struct {
 // Receipt answers a Command: what was recorded in the KV, and who will see to it.
 type Receipt struct {
 	Action actuators.Action `json:"action"`
-	Leader string           `json:"leader"` // the governor that enforces it from its next tick on, "" where none leads
+	Leader string           `json:"leader"` // the governor that enforces it from its next tick on, "" where none does
 	Note   string           `json:"note"`   // the same in words: "recorded, not enforced until a leader runs"
 }
 

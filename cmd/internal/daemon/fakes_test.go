@@ -187,6 +187,9 @@ func (kv *memoryKV) Do(_ context.Context, a actuators.Action) (consul.Done, erro
 	if kv.holder != (consul.Fence{}) {
 		done.Leader = &consul.Holder{Instance: "test:9747"}
 	}
+	if a.Service != "" {
+		done.KillSwitch = kv.freeze
+	}
 	err := kv.down
 	switch {
 	case err != nil:

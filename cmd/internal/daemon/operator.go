@@ -75,8 +75,8 @@ func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
 	}
 }
 
-// commandOf reads a Command. Who has logged in is the actor, whatever the body says: the owner of a verified certificate,
-// else the user. A listener that asks for certificates alone lets any user name through.
+// commandOf reads a Command. Who has logged in is the actor, whatever the body says: the owner of a verified
+// certificate, else the user. A listener that asks for certificates alone lets any user name through.
 func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommandBytes))
 	if err == nil {
@@ -139,6 +139,8 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 	switch {
 	case done.LeaderErr != nil:
 		receipt.Note = "recorded; who enforces it is not known: " + done.LeaderErr.Error()
+	case done.KillSwitch != nil:
+		receipt.Note = "recorded; the kill switch outranks it until it is lifted"
 	case done.Leader != nil:
 		receipt.Leader = done.Leader.Instance
 		receipt.Note = "recorded; " + receipt.Leader + " enforces it from its next tick on"

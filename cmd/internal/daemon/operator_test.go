@@ -267,6 +267,10 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 		r.Action.Kind != actuators.Freeze {
 		t.Errorf("kill switch: %+v, %v", r, err)
 	}
+	r, err = order(actuators.Freeze, command)
+	if err != nil || r.Leader != "" || !strings.Contains(r.Note, "kill switch") {
+		t.Errorf("under the kill switch: %+v, %v", r, err)
+	}
 	if _, err := client.OrderAll(t.Context(), actuators.Resume, api.Command{Actor: "bob", Reason: "over"}); err != nil {
 		t.Error(err)
 	}
