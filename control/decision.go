@@ -49,7 +49,8 @@ type Decision struct {
 	Mode    Mode      `json:"mode"`
 	At      time.Time `json:"at"`
 	State   State     `json:"state"`
-	// HoldReason is set where State is Hold, and where a partial or missing signal limited the step to tightening.
+	// HoldReason is set where State is Hold, where a partial or missing signal limited the step to tightening, and where
+	// one would have but for a person's order.
 	HoldReason Reason `json:"hold_reason,omitempty"`
 	Detail     string `json:"detail,omitempty"`
 	// Reason is the whole decision in one line of plain words.
@@ -72,8 +73,8 @@ type Decision struct {
 	Value Number `json:"value"` // what governor wants in force now
 
 	Ceiling Number `json:"ceiling"` // how far the guard's reflex may go
-	// Publish says that Value, Ceiling or Setpoint moved enough to be written; Renew that the lease may be renewed
-	// (the measurements were valid). Both are false in a hold.
+	// Publish says that Value, Ceiling or Setpoint moved enough to be written; Renew that the lease may be renewed (the
+	// measurements were valid, or a person's order stands). Both are false in a hold.
 	Publish bool `json:"publish"`
 	Renew   bool `json:"renew"`
 }

@@ -72,7 +72,7 @@ func (l *Loop) step(t *tick) Decision {
 	d := l.report(t)
 	l.law.describe(l, t, &d)
 	if l.order.active(t.now) {
-		l.obey(&d)
+		l.obey(t, &d)
 		d.Reason = explainOrder(d, l.order.Expires)
 		return d
 	}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -30,12 +31,12 @@ func (s *LoopSet) Obey(knob Knob, o *Order) {
 
 // obey carries out an order: no law, no measurement and no doubt has a say. The lease is renewed even where nothing can
 // be measured, since a guard that drifted to its fallback would break the order. A freeze of what was never published
-// publishes nothing: guards stand at a value of their own.
-func (l *Loop) obey(d *Decision) {
+// publishes nothing: guards stand at a value of their own. What is wrong with the measurement is told all the same.
+func (l *Loop) obey(t *tick, d *Decision) {
 	l.law.lose()
 	l.fresh = false
 	o := l.order
-	d.State, d.Detail = o.State, o.Why
+	d.State, d.HoldReason, d.Detail = o.State, cmp.Or(t.v.hold, t.v.unsure), o.Why
 	d.Renew = o.State == Override || l.published()
 	if o.State != Override {
 		return

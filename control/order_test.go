@@ -45,10 +45,16 @@ func TestFreezeHeedsNothing(t *testing.T) {
 	r.s.Obey(KnobConcurrency, &Order{State: Frozen, Why: "kill switch, ana: all"})
 	poisoned := traffic(96)
 	poisoned.mean = math.NaN()
-	for _, m := range []Measurement{
-		traffic(96).measurement(), poisoned.measurement(), {Service: "checkout", Invalid: NoData}, {},
+	partial := traffic(96).measurement()
+	partial.Partial = "one of two servers answered"
+	for _, tc := range []struct {
+		Measurement
+		trouble Reason
+	}{
+		{traffic(96).measurement(), ""}, {partial, Partial}, {poisoned.measurement(), NaN},
+		{Measurement{Service: "checkout", Invalid: NoData}, NoData},
 	} {
-		if d := r.step(m); d.State != Frozen || d.Value != 96 || d.Publish || !d.Renew || d.Bound != "" ||
+		if d := r.step(tc.Measurement); d.HoldReason != tc.trouble || d.State != Frozen || d.Value != 96 || d.Publish || !d.Renew || d.Bound != "" ||
 			!strings.HasPrefix(d.Reason, "frozen at 96: kill switch, ana") {
 			t.Errorf("%+v", d)
 		}

@@ -67,11 +67,16 @@ func overridable(l api.Loop, value float64) error {
 // serveOrderAll pulls or lifts the kill switch.
 func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := commandOf(w, r); ok {
-			d.order(r.Context(), w, actuators.Action{
-				Kind: kind, Actor: c.Actor, Reason: c.Reason, At: time.Now().UTC().Round(time.Microsecond),
-			})
+		c, ok := commandOf(w, r)
+		if !ok {
+			return
 		}
+		now := time.Now().UTC().Round(time.Microsecond)
+		a := actuators.Action{Kind: kind, Actor: c.Actor, Reason: c.Reason, At: now}
+		if c.ExpiresInSeconds != 0 {
+			a.ExpiresAt = now.Add(time.Second) // to be refused: who asks for an end must not get a freeze without one
+		}
+		d.order(r.Context(), w, a)
 	}
 }
 

@@ -293,6 +293,10 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 			t.Errorf("%s: %v does not say %q", name, err, tc.want)
 		}
 	}
+	_, err = client.OrderAll(t.Context(), actuators.Freeze, command)
+	if err == nil || !strings.Contains(err.Error(), "stands until it is lifted") {
+		t.Errorf("a kill switch for a quarter of an hour: %v", err)
+	}
 	w.kv.mu.Lock()
 	w.kv.down = errDown
 	w.kv.mu.Unlock()
@@ -493,5 +497,35 @@ func TestActorIsWhoHasLoggedIn(t *testing.T) {
 		if c, ok := commandOf(httptest.NewRecorder(), r); !ok || c.Actor != tc.want {
 			t.Errorf("%s: the actor is %q, want %q", name, c.Actor, tc.want)
 		}
+	}
+}
+
+// TestOrderOverAPartialMeasurementKeepsTheShares: instances that were not heard of still take theirs.
+func TestOrderOverAPartialMeasurementKeepsTheShares(t *testing.T) {
+	last := &actuators.Setting{Rate: &actuators.Rate{PerSecond: 400, Instances: 4, Max: 5000}}
+	d := control.Decision{Knob: control.KnobRate, State: control.Frozen, Renew: true, Inputs: control.Inputs{Instances: 2}}
+	if n := instances(last, d); n != 2 {
+		t.Errorf("%d instances after a complete measurement of 2", n)
+	}
+	d.HoldReason = control.Partial
+	if n := instances(last, d); n != 4 || resized(last, d) {
+		t.Errorf("%d instances after a partial measurement of 2 of 4", n)
+	}
+}
+
+// TestEarlierTickLiftsNothing: a group whose tick began before the kill switch was seen may end after it.
+func TestEarlierTickLiftsNothing(t *testing.T) {
+	w := newWorld("checkout")
+	g := w.governor(t, control.Enforce)
+	now := time.Now()
+	order := &actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412"}
+	g.recorder.Everywhere(now, order)
+	g.recorder.Everywhere(now.Add(-time.Second), nil)
+	if audit := g.recorder.Audit("", ""); g.recorder.KillSwitch() == nil || len(audit) != 1 {
+		t.Errorf("audit: %+v", audit)
+	}
+	g.recorder.Everywhere(now.Add(time.Second), nil)
+	if audit := g.recorder.Audit("", ""); g.recorder.KillSwitch() != nil || len(audit) != 2 {
+		t.Errorf("audit: %+v", audit)
 	}
 }

@@ -126,10 +126,15 @@ func (r *Recorder) resumed(service string, knob control.Knob, since time.Time) b
 	})
 }
 
-// Everywhere takes note of the kill switch, nil: it is not pulled.
+// Everywhere takes note of the kill switch as a tick that began at now has read it, nil: it is not pulled. What a later
+// tick has read already counts for more.
 func (r *Recorder) Everywhere(now time.Time, order *actuators.Order) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now.Before(r.looked) {
+		return
+	}
+	r.looked = now
 	if sameOrder(r.everywhere, order) {
 		return
 	}

@@ -28,6 +28,7 @@ type Recorder struct {
 	subscribers map[*subscriber]bool
 	warnings    map[string]string
 	everywhere  *actuators.Order   // the kill switch
+	looked      time.Time          // when the tick began that last saw whether it is pulled
 	lifted      bool               // through this governor, which a tick has yet to see
 	audit       []actuators.Action // oldest first
 	startedAt   time.Time

@@ -121,7 +121,7 @@ func instances(last *actuators.Setting, d control.Decision) int {
 	if last != nil && last.Rate != nil {
 		known = last.Rate.Instances
 	}
-	if seen := d.Inputs.Instances; d.Renew && seen > 0 {
+	if seen := d.Inputs.Instances; d.Renew && d.HoldReason == "" && seen > 0 {
 		return seen
 	}
 	return known

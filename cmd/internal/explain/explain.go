@@ -183,7 +183,7 @@ func (s Subject) Inputs() []Input {
 	if l.SLO.LatencySeconds > 0 {
 		quantile += ", SLO " + latency(control.Number(l.SLO.LatencySeconds))
 	}
-	measured("p"+strings.TrimSuffix(share(control.Number(l.SLO.Objective)), " %")+" latency", in.Quantile, quantile)
+	measured(quantileOf(l.SLO.Objective)+" latency", in.Quantile, quantile)
 	measured("slow requests", in.SlowRatio, share(in.SlowRatio)+", allowed "+share(control.Number(1-l.SLO.Objective)))
 	if l.SLO.Errors > 0 || known(in.FailedRatio) {
 		measured("failed requests", in.FailedRatio, share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))

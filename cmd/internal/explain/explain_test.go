@@ -535,6 +535,11 @@ instances | 9, left out as outliers: 10.0.0.9:8080 |  | 3.2 s`
 }
 
 func TestWords(t *testing.T) {
+	for objective, want := range map[float64]string{0.5: "p50", 0.99: "p99", 0.9995: "p99.95", 0.99999: "p99.999"} {
+		if got := quantileOf(objective); got != want {
+			t.Errorf("the quantile of %v is called %s, want %s", objective, got, want)
+		}
+	}
 	for _, tc := range []struct{ got, want string }{
 		{num(72), "72"}, {num(0), "0"}, {num(14.25), "14.2"}, {num(0.0412), "0.0412"},
 		{num(41820.4), "41820"}, {num(none), "unknown"},

@@ -65,6 +65,11 @@ func rate(n control.Number) string {
 	return num(n) + "/s"
 }
 
+// quantileOf names the quantile of an objective with all its digits: p99.95 is not p100.
+func quantileOf(objective float64) string {
+	return "p" + strconv.FormatFloat(math.Round(objective*1e8)/1e6, 'f', -1, 64)
+}
+
 // times writes a burn rate.
 func times(n control.Number) string {
 	if !known(n) {
