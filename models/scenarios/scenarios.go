@@ -231,11 +231,12 @@ func healed() Scenario {
 		begin, heal   = 240 * time.Second, 270 * time.Second
 	)
 	return Scenario{
-		Name: "healed", Title: "8 servers, offered ×3 for 60 s, two minutes of calm, then a dependency adds 250 ms to half of the calls",
+		Name: "healed", Title: "8 servers, offered ×3 for 60 s, then calm, then a dependency adds 250 ms to half of the calls",
 		Intent: "few are refused and the service is slow: that is no overload, and cutting cannot help",
 		Limit:  32, Min: 4, Max: 1024,
 		Phases: []models.Phase{
-			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal}, {Name: After, From: heal, To: heal + 2*time.Minute},
+			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal},
+			{Name: After, From: heal, To: heal + 2*time.Minute},
 		},
 		Plant: func(seed uint64) models.Config {
 			cfg := service(seed)

@@ -39,8 +39,8 @@ var goals = []goal{
 	{"slow2", simulate.Outer, simulate.Usual, 98, 95.4},
 	{"slow5", simulate.Cascade, simulate.Usual, 90, 85.8},
 	{"slow5", simulate.Outer, simulate.Usual, 85, 79},
-	{dependency, simulate.Cascade, simulate.Usual, 98, 95.5},
-	{dependency, simulate.Cascade, simulate.Fast, 98, 95.5},
+	{dependency, simulate.Cascade, simulate.Usual, 99.5, 98.5},
+	{dependency, simulate.Cascade, simulate.Fast, 99.5, 98.5},
 	{dependency, simulate.Outer, simulate.Usual, 90, 84},
 	{dependency, simulate.Outer, simulate.Fast, 97, 94},
 	{"dep128", simulate.Outer, simulate.Usual, 99.9, 99.9}, // does not bind: nothing to lose
@@ -48,11 +48,11 @@ var goals = []goal{
 	{"dep200", simulate.Outer, simulate.Usual, 99.9, 99.9},
 	{"dep200", simulate.Outer, simulate.Fast, 99.9, 99.9},
 	{"dep200", simulate.Cascade, simulate.Usual, 99.9, 99.9},
-	{"healed", simulate.Reflex, simulate.Usual, 98, 95},
-	{"healed", simulate.Cascade, simulate.Fast, 98, 95},
-	{"healed", simulate.Cascade, simulate.Usual, 98, 95},
-	{"healed", simulate.Shed, simulate.Fast, 98, 95},
-	{"healed", simulate.Shed, simulate.Usual, 98, 95},
+	{"healed", simulate.Reflex, simulate.Usual, 99, 97.5},
+	{"healed", simulate.Cascade, simulate.Fast, 99, 97.5},
+	{"healed", simulate.Cascade, simulate.Usual, 99, 97.5},
+	{"healed", simulate.Shed, simulate.Fast, 99, 97.5},
+	{"healed", simulate.Shed, simulate.Usual, 99, 97.5},
 }
 
 // afterGoals are the same for the aftermath: what a controller has learned in the fault must not lock the service up.
