@@ -25,10 +25,10 @@ each = failed=; for module in $(MODULES); do \
 # never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
 
-.PHONY: help build test race lint demo demo-real bench fmt clean servers
+.PHONY: help build test race lint demo demo-real screenshots bench fmt clean servers
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/governor and bin/govtop
 	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/governor ./cmd/govtop
@@ -57,6 +57,10 @@ demo: ## two services under one load, one of them governed; everything embedded 
 
 demo-real: build ## the same on a real Prometheus and a real Consul, found or built
 	go run ./test/demo/real bin/governor demo $(DEMO)
+
+screenshots: build ## take the pictures of docs/pictures anew, from a real run of the demo (a minute)
+	mkdir -p docs/pictures
+	go run ./test/screenshots bin/governor bin/govtop docs/pictures
 
 bench: ## run the benchmarks of all modules
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)

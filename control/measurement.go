@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"math"
+	"strconv"
 	"time"
 )
 
@@ -95,6 +96,11 @@ func (n Number) MarshalJSON() ([]byte, error) {
 func (n *Number) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		*n = Number(math.NaN())
+		return nil
+	}
+	// A screen reads some forty of them for every decision. What is no number gets its error from the usual way.
+	if f, err := strconv.ParseFloat(string(b), 64); err == nil {
+		*n = Number(f)
 		return nil
 	}
 	return json.Unmarshal(b, (*float64)(n))

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -154,6 +155,9 @@ func noScreen(stdin, stdout *os.File, terminal string) string {
 func live(source ui.Source, address string, screen ui.Options, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	// Each round of decisions of a large fleet is megabytes of JSON to read and forget. A few more of them in memory spare
+	// most collections.
+	debug.SetGCPercent(400)
 	// Any value but the empty one, as no-color.org has it; the terminal library would ask for a boolean.
 	colour := os.Getenv("NO_COLOR") == ""
 	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), screen), colour); err != nil {

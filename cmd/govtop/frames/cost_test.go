@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,7 +107,7 @@ func BenchmarkIdle(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			d := fleet(func(d *daemon) {
 				many(500)(d)
-				d.every, d.round = 5*time.Second, round
+				d.every, d.beat, d.round = 5*time.Second, api.Heartbeat, round
 			})
 			term := show(b, d, size{Width: 120, Height: 30}, themes[0])
 			term.Waits("the first frame", func(s terminal.Screen) bool { return s.Shows("500 loops") })
@@ -128,25 +128,24 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-// cpuTime is how long a program has run on a processor, as Linux tells it.
+// cpuTime is how long the threads of a program have run on a processor, as Linux tells it.
 func cpuTime(b *testing.B, term *terminal.TestTerminal) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", term.Process().Pid))
-	if err != nil {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", term.Process().Pid))
+	if len(threads) == 0 {
 		b.Skip("no /proc to read the program's CPU time from")
 	}
-	// The name of the program, in parentheses, may hold anything; user and system time are the 14th and 15th field.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	var ticks int
-	for _, field := range fields[11:13] {
-		n, err := strconv.Atoi(field)
-		if err != nil {
+	var all time.Duration
+	for _, path := range threads {
+		var ran, waited, slices int64
+		if stat, err := os.ReadFile(path); err != nil {
+			b.Fatal(err)
+		} else if _, err := fmt.Sscan(string(stat), &ran, &waited, &slices); err != nil {
 			b.Fatal(err)
 		}
-		ticks += n
+		all += time.Duration(ran)
 	}
-	const perSecond = 100 // USER_HZ, the same everywhere
-	return time.Duration(ticks) * time.Second / perSecond
+	return all
 }
 
 // TestMemoryIsFlatOverHours runs the screen's model through six hours of twenty loops that are decided every five

@@ -23,19 +23,21 @@ type daemon struct {
 	history api.History
 	mute    bool                          // it never answers
 	every   time.Duration                 // between rounds in which the stream tells of every loop
+	beat    time.Duration                 // between heartbeats
 	round   func(n int, loops []api.Loop) // changes the loops for the n-th round; nil: nothing changes
 
 	mu   sync.Mutex
 	told int // rounds
 }
 
-// beat is how often the stream says something.
-const beat = 100 * time.Millisecond
+// often is how often a daemon of these tests says something.
+const often = 100 * time.Millisecond
 
 // fleet is the fixture's, with a change.
 func fleet(change func(*daemon)) *daemon {
 	d := &daemon{
-		Snapshot: api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}, history: fixture.History(), every: beat,
+		Snapshot: api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}, history: fixture.History(),
+		every: often, beat: often,
 	}
 	if change != nil {
 		change(d)
@@ -143,7 +145,7 @@ func (d *daemon) stream(w http.ResponseWriter, r *http.Request) {
 	loops := append([]api.Loop(nil), d.Loops...)
 	next := time.NewTicker(d.every)
 	defer next.Stop()
-	alive := time.NewTicker(beat)
+	alive := time.NewTicker(d.beat)
 	defer alive.Stop()
 	for {
 		select {

@@ -8,9 +8,9 @@ import (
 	"github.com/charmbracelet/colorprofile"
 )
 
-// framesPerSecond bounds how often the renderer looks for a change. Data comes at most four times a second; this is for
-// keys.
-const framesPerSecond = 20
+// framesPerSecond is how often the renderer looks for a change, which costs a fiftieth of a percent of a core each.
+// Data comes at most four times a second; this is for keys.
+const framesPerSecond = 10
 
 // Run shows the model until the user quits or the context ends, and restores the terminal, also after a panic in the
 // model or in a command. Without colour it still uses bold and faint.
