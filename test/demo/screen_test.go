@@ -79,7 +79,7 @@ func TestDemoOnATerminal(t *testing.T) {
 	term.Shows("load 300/s")
 	term.Types("q")
 	leaves(t, term, address, "driven by hand", "optimum", "critical ones answered, of three times the load",
-		"The whole story: governor demo --seed=7 --duration=1m30s")
+		"The whole story: governor demo --seed=7 --duration=1m5s")
 	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
