@@ -84,9 +84,12 @@ func (r Reading) MarshalJSON() ([]byte, error) { return Number(r.Or(math.NaN()))
 // Number is a float64 whose JSON form is null where it is NaN or infinite: encoding/json refuses those values.
 type Number float64
 
+// Known reports whether n is a number at all: neither NaN nor infinite.
+func (n Number) Known() bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
+
 // MarshalJSON implements json.Marshaler.
 func (n Number) MarshalJSON() ([]byte, error) {
-	if f := float64(n); math.IsNaN(f) || math.IsInf(f, 0) {
+	if !n.Known() {
 		return []byte("null"), nil
 	}
 	return json.Marshal(float64(n))

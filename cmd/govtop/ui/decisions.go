@@ -59,7 +59,7 @@ func decided(r api.Record) logEntry {
 	w := wordOf(d.State)
 	l := api.Loop{Service: d.Service, Knob: d.Knob, MeasuredUnit: measuredUnit(d.Knob)}
 	e := logEntry{at: d.At, loop: name(l), glyph: w.glyph, word: w.word, tone: w.tone, reason: reason(d), seq: r.Seq}
-	if known(d.From) && known(d.Value) && d.From != d.Value {
+	if d.From.Known() && d.Value.Known() && d.From != d.Value {
 		from := strings.TrimSuffix(value(d.Knob, float64(d.From)), "/s")
 		e.change = from + "->" + value(d.Knob, float64(d.Value))
 	}
@@ -68,13 +68,13 @@ func decided(r api.Record) logEntry {
 		f.warn(alarm, "! not written: "+r.WriteError)
 	}
 	f.say("mode "+string(d.Mode), "measured "+measure(l, d.Measured), "setpoint "+measure(l, d.Setpoint))
-	if known(d.Inputs.BadRatio) {
+	if d.Inputs.BadRatio.Known() {
 		f.say("bad " + times(d.Inputs.BadRatio) + " of what the SLO allows")
 	}
 	if d.Bound != "" {
 		f.say("bound by " + strings.ReplaceAll(d.Bound, "_", " "))
 	}
-	if known(d.Raw) {
+	if d.Raw.Known() {
 		f.say("asked for " + value(d.Knob, float64(d.Raw)))
 	}
 	f.say("refused "+percent(float64(d.Inputs.RefusedShare)), "age "+seconds(d.Inputs.AgeSeconds))

@@ -22,7 +22,7 @@ func happened() (records []api.Record, actions []actuators.Action) {
 		for i, l := range fixture.Loops() {
 			d := l.Decision
 			d.At = fixture.Now.Add(-ago - time.Duration(10-i)*time.Second)
-			r := api.Record{Seq: uint64(len(records) + 1), Decision: d, Wrote: known(d.From)}
+			r := api.Record{Seq: uint64(len(records) + 1), Decision: d, Wrote: d.From.Known()}
 			if l.Service == "search" {
 				r.Wrote, r.WriteError = false, "consul: 500 Internal Server Error: rpc error making call: No cluster leader"
 			}

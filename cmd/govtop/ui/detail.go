@@ -223,7 +223,7 @@ func (v detailView) measuredChart() chart {
 	relation := " "
 	tone := plain
 	switch {
-	case !known(d.Measured) || !known(d.Setpoint):
+	case !d.Measured.Known() || !d.Setpoint.Known():
 	case d.Measured > d.Setpoint:
 		relation, tone = " > ", warning
 	default:
@@ -259,7 +259,7 @@ func (v detailView) valueChart() chart {
 		what, of = "retry ratio", ""
 	}
 	ceiling := ""
-	if known(d.Ceiling) && d.Ceiling > 0 {
+	if d.Ceiling.Known() && d.Ceiling > 0 {
 		ceiling = ", ceiling " + number(d.Ceiling)
 	}
 	c := v.chart(bold.Render(what) + " " + setTo(l, float64(d.Value)) + of + ", min..max " + bounds(l) + ceiling)

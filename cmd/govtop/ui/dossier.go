@@ -128,7 +128,7 @@ func (d *dossier) decided(before, l api.Loop, seq uint64) {
 		})
 	}
 	was, is := before.Decision, l.Decision
-	if was.State != is.State || (known(is.Value) && was.Value != is.Value) {
+	if was.State != is.State || (is.Value.Known() && was.Value != is.Value) {
 		d.records, d.changed = append(d.records, api.Record{Seq: seq, Decision: is}), true
 	}
 	d.bound()

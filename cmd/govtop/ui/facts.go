@@ -205,10 +205,10 @@ func terms(l api.Loop) fact {
 	if f.label == "" {
 		f.label = "law"
 	}
-	if known(t.Error) {
+	if t.Error.Known() {
 		f.say("error " + signed(t.Error))
 	}
-	if known(t.P) || known(t.I) || known(t.D) {
+	if t.P.Known() || t.I.Known() || t.D.Known() {
 		f.say("P "+signed(t.P), "I "+signed(t.I), "D "+signed(t.D))
 	}
 	if e, ok := events[t.Event]; ok {
@@ -217,11 +217,11 @@ func terms(l api.Loop) fact {
 		f.say(t.Event)
 	}
 	asks := "not asked"
-	if known(d.Raw) {
+	if d.Raw.Known() {
 		asks = "asks for " + value(d.Knob, float64(d.Raw))
 	}
 	sets := "keeps " + value(d.Knob, float64(d.Value))
-	if known(d.From) && d.From != d.Value {
+	if d.From.Known() && d.From != d.Value {
 		sets = "sets " + value(d.Knob, float64(d.Value)) + ", was " + value(d.Knob, float64(d.From))
 	}
 	f.say(asks, sets)
@@ -244,7 +244,7 @@ func predictor(l api.Loop) fact {
 	d, g := l.Decision, l.Decision.Gates
 	f := fact{label: "predictor"}
 	service := "service " + unknown // found by a floor test that was no help, and stands for a while
-	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
+	if g.ServiceTimeSeconds.Known() && g.ServiceTimeSeconds > 0 {
 		service = "service " + seconds(g.ServiceTimeSeconds)
 	}
 	own := "own latency " + seconds(g.OwnLatencySeconds)
@@ -328,7 +328,7 @@ func constraints(l api.Loop) fact {
 		bound = "bound by " + words
 	}
 	ceiling := ""
-	if known(d.Ceiling) && d.Ceiling > 0 {
+	if d.Ceiling.Known() && d.Ceiling > 0 {
 		ceiling = "ceiling " + number(d.Ceiling)
 	}
 	f := fact{label: "bounds"}
@@ -354,13 +354,13 @@ func inputs(l api.Loop) fact {
 	if len(in.Outliers) > 0 {
 		f.warn(warning, "! outliers "+strings.Join(in.Outliers, ", "))
 	}
-	if known(in.Burn5m) || known(in.Burn1h) {
+	if in.Burn5m.Known() || in.Burn1h.Known() {
 		f.say("burn 5m " + times(in.Burn5m) + " 1h " + times(in.Burn1h))
 	}
-	if known(in.EffectiveLimit) && l.Knob == control.KnobConcurrency {
+	if in.EffectiveLimit.Known() && l.Knob == control.KnobConcurrency {
 		f.say("limit in use " + number(in.EffectiveLimit))
 	}
-	if known(in.TookSeconds) {
+	if in.TookSeconds.Known() {
 		f.say("query " + seconds(in.TookSeconds))
 	}
 	return f
@@ -368,7 +368,7 @@ func inputs(l api.Loop) fact {
 
 // times writes a multiple.
 func times(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	return number(n) + "x"

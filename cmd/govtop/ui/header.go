@@ -111,7 +111,7 @@ func dependency(name string, d api.Dependency) string {
 	if !d.OK {
 		return paint(alarm, name+" DOWN")
 	}
-	if !known(d.Latency) {
+	if !d.Latency.Known() {
 		return name + " ok"
 	}
 	return name + " ok " + seconds(d.Latency)

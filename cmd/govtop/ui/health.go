@@ -143,7 +143,7 @@ func server(name string, d api.Dependency, now time.Time) fact {
 	f := fact{label: name}
 	if d.OK {
 		f.ok("OK")
-		if known(d.Latency) {
+		if d.Latency.Known() {
 			f.say("in " + seconds(d.Latency))
 		}
 	} else {
@@ -241,7 +241,7 @@ func (v healthView) slo() fact {
 	var missed []string
 	measured := 0
 	for _, l := range v.loops {
-		if known(l.Decision.Inputs.BadRatio) {
+		if l.Decision.Inputs.BadRatio.Known() {
 			measured++
 		}
 		if Violates(l) {

@@ -112,7 +112,7 @@ var columns = []column{
 		means: "mean latency of the admitted requests; of a shed threshold, the share of the protected requests refused",
 		text:  func(l api.Loop, _ time.Time) string { return measured(l) },
 		tone: func(l api.Loop) tone {
-			if known(l.Decision.Measured) && l.Decision.Measured > l.Decision.Setpoint {
+			if l.Decision.Measured.Known() && l.Decision.Measured > l.Decision.Setpoint {
 				return warning
 			}
 			return plain
@@ -285,7 +285,7 @@ func shortName(l api.Loop, w int) string {
 // seconds to a minute; the window is always longer than that.
 func oldLoop(l api.Loop, now time.Time) (time.Duration, bool) {
 	allowed := 15 * time.Second
-	if w := l.Decision.Inputs.WindowSeconds; known(w) {
+	if w := l.Decision.Inputs.WindowSeconds; w.Known() {
 		allowed = max(allowed, 2*time.Duration(float64(w)*float64(time.Second)))
 	}
 	old := now.Sub(l.Decision.At)

@@ -47,10 +47,10 @@ const byName = 1
 func hurt(l *api.Loop) rank {
 	in := &l.Decision.Inputs
 	burn := in.Burn5m
-	if !known(burn) {
+	if !burn.Known() {
 		burn = in.Burn1h
 	}
-	violated := known(in.BadRatio) && in.BadRatio > 1
+	violated := in.BadRatio.Known() && in.BadRatio > 1
 	if !(burn > 1) && violated { // five minutes are long when something breaks
 		burn = in.BadRatio
 	}
@@ -72,7 +72,7 @@ func severity(l *api.Loop) float64 {
 // rough is what two digits say of a number.
 func rough(n control.Number) float64 {
 	v := float64(n)
-	if v == 0 || !known(n) {
+	if v == 0 || !n.Known() {
 		return v
 	}
 	scale := math.Pow(10, math.Floor(math.Log10(math.Abs(v)))-1)

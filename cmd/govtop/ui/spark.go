@@ -33,7 +33,7 @@ func stepOf(t time.Time) int64 { return t.Unix() / int64(sparkStep/time.Second) 
 // add takes note of a measurement. What is older than the span, or unknown, leaves no trace.
 func (s *spark) add(at time.Time, measured, setpoint control.Number) {
 	step := stepOf(at)
-	if step <= s.last-sparkKept || !known(measured) || !known(setpoint) || setpoint <= 0 {
+	if step <= s.last-sparkKept || !measured.Known() || !setpoint.Known() || setpoint <= 0 {
 		return
 	}
 	for s.last < step {

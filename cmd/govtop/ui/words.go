@@ -72,7 +72,7 @@ func stateText(l api.Loop, now time.Time) string {
 		return text + " " + age(old) + " old"
 	}
 	switch s := l.Decision.State; {
-	case (s == control.Cutting || s == control.Raising) && known(l.Decision.From):
+	case (s == control.Cutting || s == control.Raising) && l.Decision.From.Known():
 		text += " from " + strings.TrimSuffix(value(l.Knob, float64(l.Decision.From)), "/s")
 	case w.aged && !l.Since.IsZero():
 		text += " " + age(now.Sub(l.Since))
@@ -88,13 +88,9 @@ func modeText(m control.Mode) string {
 	return string(m)
 }
 
-func known(n control.Number) bool {
-	return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0)
-}
-
 // seconds writes a duration with at most three significant digits: 0.4ms, 61ms, 148ms, 1.23s, 12.3s, 20s, 123s.
 func seconds(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	s := float64(n)
@@ -145,7 +141,7 @@ func percent(ratio float64) string {
 
 // number writes a plain quantity with at most three significant digits, never in exponent form.
 func number(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	v := float64(n)
@@ -160,7 +156,7 @@ func number(n control.Number) string {
 
 // signed writes a controller's term.
 func signed(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	text := fmt.Sprintf("%+.2f", float64(n))
@@ -207,7 +203,7 @@ func measured(l api.Loop) string {
 func burnText(l api.Loop) string {
 	multiple := func(n control.Number) string {
 		switch {
-		case !known(n):
+		case !n.Known():
 			return unknown
 		case n >= 9999.5:
 			return ">9999"
@@ -217,7 +213,7 @@ func burnText(l api.Loop) string {
 		return strconv.FormatFloat(float64(n), 'f', 1, 64)
 	}
 	in := l.Decision.Inputs
-	if !known(in.Burn5m) && !known(in.Burn1h) {
+	if !in.Burn5m.Known() && !in.Burn1h.Known() {
 		return unknown
 	}
 	return multiple(in.Burn5m) + "/" + multiple(in.Burn1h)
@@ -258,11 +254,11 @@ func age(d time.Duration) string {
 func badRatio(l api.Loop) (bad, budget float64, what string) {
 	in := l.Decision.Inputs
 	bad, budget, what = float64(in.SlowRatio), 1-l.SLO.Objective, "slow"
-	if !known(in.FailedRatio) {
+	if !in.FailedRatio.Known() {
 		return bad, budget, what
 	}
 	failed := float64(in.FailedRatio)
-	if !known(in.SlowRatio) || failed*budget > bad*l.SLO.Errors {
+	if !in.SlowRatio.Known() || failed*budget > bad*l.SLO.Errors {
 		return failed, l.SLO.Errors, "failed"
 	}
 	return bad, budget, what
@@ -270,7 +266,7 @@ func badRatio(l api.Loop) (bad, budget float64, what string) {
 
 // Violates reports whether the loop's service is measured to miss its SLO. What is not known is not a violation.
 func Violates(l api.Loop) bool {
-	return known(l.Decision.Inputs.BadRatio) && l.Decision.Inputs.BadRatio > 1
+	return l.Decision.Inputs.BadRatio.Known() && l.Decision.Inputs.BadRatio > 1
 }
 
 // Violation says in one line by how much the loop's service misses its SLO.

@@ -107,7 +107,7 @@ func (m *metrics) decided(l api.Loop) {
 	d := l.Decision
 	labels := []string{l.Service, string(l.Knob)}
 	show := func(g *prometheus.GaugeVec, n control.Number) {
-		if finite(n) {
+		if n.Known() {
 			g.WithLabelValues(labels...).Set(float64(n))
 		} else {
 			g.DeleteLabelValues(labels...)

@@ -81,17 +81,17 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 	if f, ok := inForce(d.Knob, last); ok && !d.Publish {
 		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.Setpoint)
 	}
-	if !finite(value) {
+	if !value.Known() {
 		return fmt.Errorf("the decision has no finite value (%v)", float64(value))
 	}
 	bounded := min(max(float64(value), b.Min), b.Max)
 
 	switch d.Knob {
 	case control.KnobConcurrency:
-		if !finite(target) {
+		if !target.Known() {
 			return fmt.Errorf("the decision has no finite latency target (%v)", float64(target))
 		}
-		if !finite(ceiling) {
+		if !ceiling.Known() {
 			ceiling = value
 		}
 		c := actuators.Concurrency{Min: int(math.Ceil(b.Min)), Max: int(math.Floor(b.Max))}
@@ -150,8 +150,6 @@ func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 		spec.Shed != nil && h != nil && differs(control.KnobShed, h.Min, h.Max, h.Fallback) ||
 		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback)
 }
-
-func finite(n control.Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
 
 // sameValues reports whether two Settings ask the same of a service.
 func sameValues(a, b actuators.Setting) bool {

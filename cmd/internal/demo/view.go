@@ -219,7 +219,7 @@ func (v *view) titles(left, right int) (string, string) {
 	}
 	name := strong.Render("governed")
 	governed := []string{name + "  limit " + limit + "  " + mark, name + " " + limit + " " + mark}
-	if e := d.Inputs.EffectiveLimit; known(e) && math.Round(float64(e)) != math.Round(value) {
+	if e := d.Inputs.EffectiveLimit; e.Known() && math.Round(float64(e)) != math.Round(value) {
 		governed = append([]string{fmt.Sprintf("%s  guard at %.0f", governed[0], float64(e))}, governed...)
 	}
 	static := fmt.Sprintf("%s  limit %d", strong.Render("static"), StaticLimit)
@@ -246,8 +246,6 @@ func inForce(l api.Loop) float64 {
 	}
 	return float64(l.Decision.Value)
 }
-
-func known(n control.Number) bool { return !math.IsNaN(float64(n)) }
 
 // panel draws what became of one twin's requests.
 func panel(t *Traffic, w int) []string {

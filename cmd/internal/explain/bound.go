@@ -48,7 +48,7 @@ func (s Subject) boundByOrder() string {
 	switch {
 	case d.State == control.Frozen:
 		return by + ": the value stays, whatever is measured"
-	case d.Bound != "" && known(d.Raw):
+	case d.Bound != "" && d.Raw.Known():
 		return fmt.Sprintf("%s, and the configured %s: %s was ordered", by, d.Bound, s.value(d.Raw))
 	}
 	return by + ": the value is set, whatever is measured"
@@ -89,7 +89,7 @@ func (s Subject) boundByEvent() string {
 // boundByConstraint names the last constraint that the law's value met; "" where it passed them all.
 func (s Subject) boundByConstraint() string {
 	d, asked := s.Loop.Decision, ""
-	if known(d.Raw) {
+	if d.Raw.Known() {
 		asked = fmt.Sprintf(": the law asked for %s", s.value(d.Raw))
 	}
 	switch d.Bound {
@@ -119,8 +119,8 @@ func (s Subject) boundByConstraint() string {
 // boundByGate is left where no constraint bound: either a gate kept the law from moving, or nothing did.
 func (s Subject) boundByGate() string {
 	d := s.Loop.Decision
-	switch moved := known(d.From) && known(d.Value) && d.Value != d.From; {
-	case s.Loop.Knob == control.KnobShed && !known(d.Measured):
+	switch moved := d.From.Known() && d.Value.Known() && d.Value != d.From; {
+	case s.Loop.Knob == control.KnobShed && !d.Measured.Known():
 		return "the traffic gate: too few protected requests to judge"
 	case moved:
 		return "nothing: the law's value went through as it was asked for"

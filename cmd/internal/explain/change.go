@@ -61,7 +61,7 @@ func (s Subject) afterHold() []string {
 		return []string{"answers from the service; without them, the next cut once the last one shows in a whole window"}
 	}
 	window := "the window"
-	if known(in.WindowSeconds) && in.WindowSeconds > 0 {
+	if in.WindowSeconds.Known() && in.WindowSeconds > 0 {
 		window = "a window of " + span(secondsOf(in.WindowSeconds))
 	}
 	switch d.HoldReason {
@@ -106,7 +106,7 @@ func (s Subject) afterHold() []string {
 
 // sample says how old the newest usable data is.
 func (s Subject) sample() string {
-	if !known(s.Loop.Decision.Inputs.AgeSeconds) {
+	if !s.Loop.Decision.Inputs.AgeSeconds.Known() {
 		return "there has been none yet"
 	}
 	return "the last one is " + span(s.sampleAge()) + " old"
@@ -200,7 +200,7 @@ func (s Subject) byLatency() []string {
 		return []string{"answers from the service: a mean latency to steer by"}
 	case d.Gates.FloorTest == "halved":
 		return []string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"}
-	case !known(d.Measured) || !known(d.Setpoint):
+	case !d.Measured.Known() || !d.Setpoint.Known():
 		return nil
 	case d.State == control.Cutting:
 		return []string{fmt.Sprintf("a mean latency down to %s (%s now) with few refusals ends the cuts", setpoint, now)}
@@ -228,13 +228,13 @@ func (s Subject) byLatency() []string {
 func (s Subject) byBacklog() []string {
 	d := s.Loop.Decision
 	setpoint, now := latency(d.Setpoint), latency(d.Measured)
-	off := known(d.Value) && float64(d.Value) >= s.Loop.Max
+	off := d.Value.Known() && float64(d.Value) >= s.Loop.Max
 	switch {
 	case d.Terms.Event == "yields":
 		return []string{"a concurrency limit near its own min: it acts first, and the rate only after it"}
 	case d.Terms.Event == "drains":
 		return []string{"the end of the backlog: while it drains, nothing is cut"}
-	case !known(d.Measured) || !known(d.Setpoint) || d.State == control.Ineffective:
+	case !d.Measured.Known() || !d.Setpoint.Known() || d.State == control.Ineffective:
 		return nil
 	case d.State == control.Cutting || d.State == control.AtMin:
 		return []string{fmt.Sprintf("a mean latency below %s (%s now): then the rate grows again", setpoint, now)}
@@ -254,7 +254,7 @@ func (s Subject) byRefusals() []string {
 		protected = "requests of class " + s.Loop.Protect + " and above"
 	}
 	switch {
-	case !known(d.Measured):
+	case !d.Measured.Known():
 		return []string{"more " + protected + ": there are too few to judge"}
 	case d.State == control.AtMin:
 		return []string{fmt.Sprintf("fewer refusals of %s: below %s (%s now) less is shed", protected,

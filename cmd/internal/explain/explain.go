@@ -29,7 +29,7 @@ func (s Subject) Name() string { return s.Loop.Service + "/" + string(s.Loop.Kno
 func (s Subject) State() string {
 	d := s.Loop.Decision
 	text := strings.ToUpper(strings.ReplaceAll(string(d.State), "_", " "))
-	if (d.State == control.Cutting || d.State == control.Raising) && known(d.From) && known(d.Value) {
+	if (d.State == control.Cutting || d.State == control.Raising) && d.From.Known() && d.Value.Known() {
 		text += fmt.Sprintf(" from %s to %s", s.value(d.From), s.value(d.Value))
 	}
 	if since := s.Loop.Since; !since.IsZero() {
@@ -109,15 +109,15 @@ func (s Subject) InForce() []string {
 		say("nothing is published: the mode is %s", l.Mode)
 	}
 	switch {
-	case l.Mode != control.Enforce && known(d.Value):
+	case l.Mode != control.Enforce && d.Value.Known():
 		say("governor would set %s", s.amount(d.Value))
-	case l.Published != nil && known(d.Value) && float64(d.Value) != l.Published.Value:
+	case l.Published != nil && d.Value.Known() && float64(d.Value) != l.Published.Value:
 		say("governor wants %s", s.amount(d.Value))
 	}
 	if p := l.Published; p != nil && p.Error != "" {
 		say("the last write failed: %s", p.Error)
 	}
-	if l.Knob == control.KnobConcurrency && known(d.Ceiling) && d.Ceiling > d.Value {
+	if l.Knob == control.KnobConcurrency && d.Ceiling.Known() && d.Ceiling > d.Value {
 		say("between two decisions a guard's reflex may raise its limit up to %s", s.value(d.Ceiling))
 	}
 	say("bounds %s to %s, fallback %s", s.value(control.Number(l.Min)), s.setTo(l.Max), s.setTo(l.Fallback))
@@ -153,10 +153,10 @@ func (s Subject) Inputs() []Input {
 	l, d := s.Loop, s.Loop.Decision
 	in, g := d.Inputs, d.Gates
 	age, window := "", ""
-	if known(in.AgeSeconds) {
+	if in.AgeSeconds.Known() {
 		age = span(s.sampleAge())
 	}
-	if known(in.WindowSeconds) && in.WindowSeconds > 0 {
+	if in.WindowSeconds.Known() && in.WindowSeconds > 0 {
 		window = span(secondsOf(in.WindowSeconds))
 	}
 	var out []Input
@@ -167,9 +167,9 @@ func (s Subject) Inputs() []Input {
 		}
 		out = append(out, Input{name, value, over, age})
 	}
-	measured := func(name string, n control.Number, value string) { add(name, known(n), value, window, age) }
-	sampled := func(name string, n control.Number, value string) { add(name, known(n), value, "", age) }
-	learned := func(name string, n control.Number, value string) { add(name, known(n), value, "", "") }
+	measured := func(name string, n control.Number, value string) { add(name, n.Known(), value, window, age) }
+	sampled := func(name string, n control.Number, value string) { add(name, n.Known(), value, "", age) }
+	learned := func(name string, n control.Number, value string) { add(name, n.Known(), value, "", "") }
 
 	if l.MeasuredUnit == api.Share {
 		measured("protected requests refused", d.Measured, share(d.Measured)+", setpoint "+share(d.Setpoint))
@@ -185,11 +185,11 @@ func (s Subject) Inputs() []Input {
 	}
 	measured(quantileOf(l.SLO.Objective)+" latency", in.Quantile, quantile)
 	measured("slow requests", in.SlowRatio, share(in.SlowRatio)+", allowed "+share(control.Number(1-l.SLO.Objective)))
-	if l.SLO.Errors > 0 || known(in.FailedRatio) {
+	if l.SLO.Errors > 0 || in.FailedRatio.Known() {
 		measured("failed requests", in.FailedRatio, share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))
 	}
-	add("error budget burn, 5 min", known(in.Burn5m), times(in.Burn5m), "", "")
-	add("error budget burn, 1 h", known(in.Burn1h), times(in.Burn1h), "", "")
+	add("error budget burn, 5 min", in.Burn5m.Known(), times(in.Burn5m), "", "")
+	add("error budget burn, 1 h", in.Burn1h.Known(), times(in.Burn1h), "", "")
 	measured("arrivals", in.Requests, num(in.Requests))
 	measured("answered, per instance", in.Throughput, rate(in.Throughput))
 	measured("refused by the limit", in.RefusedShare, share(in.RefusedShare))
@@ -200,7 +200,7 @@ func (s Subject) Inputs() []Input {
 		learned("Little's-law floor", g.Floor, num(g.Floor))
 		learned("own latency, as learned", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))
 	}
-	if known(g.ServiceTimeSeconds) && g.ServiceTimeSeconds > 0 {
+	if g.ServiceTimeSeconds.Known() && g.ServiceTimeSeconds > 0 {
 		learned("the service's own mean", g.ServiceTimeSeconds, latency(g.ServiceTimeSeconds))
 	}
 	instances := fmt.Sprint(in.Instances)
@@ -224,7 +224,7 @@ func (s Subject) sampleAge() time.Duration {
 func (s Subject) outdated() (time.Duration, bool) {
 	d := s.Loop.Decision
 	allowed := 15 * time.Second
-	if known(d.Inputs.WindowSeconds) {
+	if d.Inputs.WindowSeconds.Known() {
 		allowed = max(allowed, 2*secondsOf(d.Inputs.WindowSeconds))
 	}
 	age := s.Now.Sub(d.At)

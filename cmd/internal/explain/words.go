@@ -14,11 +14,9 @@ import (
 // unknown stands where there is no number. It is never a zero.
 const unknown = "unknown"
 
-func known(n control.Number) bool { return !math.IsNaN(float64(n)) && !math.IsInf(float64(n), 0) }
-
 // num writes a quantity with at most three significant digits, whole ones whole.
 func num(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	v := float64(n)
@@ -40,7 +38,7 @@ func digits(v float64) string {
 
 func latency(seconds control.Number) string {
 	switch {
-	case !known(seconds):
+	case !seconds.Known():
 		return unknown
 	case math.Abs(float64(seconds)) < 1:
 		return num(control.Number(math.Round(float64(seconds)*1e4)/10)) + " ms"
@@ -50,7 +48,7 @@ func latency(seconds control.Number) string {
 
 func share(n control.Number) string {
 	switch {
-	case !known(n):
+	case !n.Known():
 		return unknown
 	case n > 0 && n < 0.0001:
 		return "< 0.01 %" // something is not nothing
@@ -59,7 +57,7 @@ func share(n control.Number) string {
 }
 
 func rate(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	return num(n) + "/s"
@@ -72,7 +70,7 @@ func quantileOf(objective float64) string {
 
 // times writes a burn rate.
 func times(n control.Number) string {
-	if !known(n) {
+	if !n.Known() {
 		return unknown
 	}
 	return num(control.Number(math.Round(float64(n)*100)/100)) + " × its budget"
@@ -81,7 +79,7 @@ func times(n control.Number) string {
 // value writes a value of the loop's knob.
 func (s Subject) value(n control.Number) string {
 	switch {
-	case !known(n):
+	case !n.Known():
 		return unknown
 	case s.Loop.Knob == control.KnobRate:
 		return rate(n)
