@@ -41,8 +41,8 @@ func (l *Loop) obey(t *tick, d *Decision) {
 	if o.State != Override {
 		return
 	}
-	b := l.bounds()
-	value := min(max(o.Value, b.lo), b.hi)
+	b := l.spec.Bounds(l.knob)
+	value := min(max(o.Value, b.Min), b.Max)
 	switch {
 	case value > o.Value:
 		d.Bound = BoundMin
@@ -57,19 +57,6 @@ func (l *Loop) obey(t *tick, d *Decision) {
 		d.Ceiling = Number(value) // whoever sets the limit by hand means the guards' own limit, too
 	}
 	d.Publish = value != l.inForce.Value || float64(d.Ceiling) != l.inForce.Ceiling
-}
-
-// bounds are the hard bounds of the loop's knob.
-func (l *Loop) bounds() (b struct{ lo, hi float64 }) {
-	switch s := l.spec; l.knob {
-	case KnobConcurrency:
-		b.lo, b.hi = s.Concurrency.Min, s.Concurrency.Max
-	case KnobShed:
-		b.lo, b.hi = s.Shed.Min, s.Shed.Max
-	case KnobRate:
-		b.lo, b.hi = s.Rate.Min, s.Rate.Max
-	}
-	return b
 }
 
 // explainOrder says the whole decision of an obedient loop in one line of plain words.

@@ -55,6 +55,22 @@ type ShedSpec struct {
 	Fallback float64     // in [Min, Max]; 0: Max
 }
 
+// Bounds are the hard bounds of a knob, and where its readers go without a live lease.
+type Bounds struct{ Min, Max, Fallback float64 }
+
+// Bounds returns those of a knob of a complete spec, zero where it is not steered.
+func (s Spec) Bounds(knob Knob) Bounds {
+	switch c, h, r := s.Concurrency, s.Shed, s.Rate; {
+	case knob == KnobConcurrency && c != nil:
+		return Bounds{c.Min, c.Max, c.Fallback}
+	case knob == KnobShed && h != nil:
+		return Bounds{h.Min, h.Max, h.Fallback}
+	case knob == KnobRate && r != nil:
+		return Bounds{r.Min, r.Max, r.Fallback}
+	}
+	return Bounds{}
+}
+
 // Tuning holds every gain, window and gate. A zero field takes its default, derived from Timing by Tuning.WithDefaults;
 // a field that may legitimately be zero is a pointer.
 type Tuning struct {

@@ -85,7 +85,7 @@ func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 
 // describe fills in what the configuration says of a loop.
 func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
-	b := boundsOf(spec, knob)
+	b := spec.Bounds(knob)
 	l.Service, l.Knob, l.Mode = spec.Service, knob, spec.Mode
 	l.Unit, l.MeasuredUnit = unitsOf(knob)
 	l.Min, l.Max, l.Fallback = b.Min, b.Max, b.Fallback

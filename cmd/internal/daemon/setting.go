@@ -11,9 +11,6 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Bounds of one knob, as configured.
-type Bounds struct{ Min, Max, Fallback float64 }
-
 // knobsOf lists the knobs of a service that governor steers, in the order in which they act.
 func knobsOf(spec control.Spec) []control.Knob {
 	var knobs []control.Knob
@@ -27,22 +24,6 @@ func knobsOf(spec control.Spec) []control.Knob {
 		knobs = append(knobs, control.KnobRate)
 	}
 	return knobs
-}
-
-// boundsOf returns the bounds of a knob of a complete spec.
-func boundsOf(spec control.Spec, knob control.Knob) Bounds {
-	switch knob {
-	case control.KnobConcurrency:
-		c := spec.Concurrency
-		return Bounds{Min: c.Min, Max: c.Max, Fallback: c.Fallback}
-	case control.KnobShed:
-		h := spec.Shed
-		return Bounds{Min: h.Min, Max: h.Max, Fallback: h.Fallback}
-	case control.KnobRate:
-		r := spec.Rate
-		return Bounds{Min: r.Min, Max: r.Max, Fallback: r.Fallback}
-	}
-	return Bounds{}
 }
 
 // unitsOf returns what the value of a knob counts, and what its measurement and setpoint are in.
@@ -76,7 +57,7 @@ func inForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 // put writes the decision on one knob into next: the values it wants published, and for the rest those of the Setting
 // last in force (nil: none, then the decision's). The hard bounds are enforced here once more.
 func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d control.Decision) error {
-	b := boundsOf(spec, d.Knob)
+	b := spec.Bounds(d.Knob)
 	value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
 	if f, ok := inForce(d.Knob, last); ok && !d.Publish {
 		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.Setpoint)
@@ -141,8 +122,7 @@ func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 		return false
 	}
 	differs := func(knob control.Knob, lo, hi, fallback float64) bool {
-		b := boundsOf(spec, knob)
-		return lo != b.Min || hi != b.Max || fallback != b.Fallback
+		return spec.Bounds(knob) != control.Bounds{Min: lo, Max: hi, Fallback: fallback}
 	}
 	c, h, r := last.Concurrency, last.Shed, last.Rate
 	return spec.Concurrency != nil && c != nil &&
