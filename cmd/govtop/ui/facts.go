@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -108,19 +110,7 @@ func flow(items []item, w, n int) []string {
 }
 
 // reason is the decision in one line of plain words, with whatever the decision knows beyond it.
-func reason(d control.Decision) string {
-	why := d.Reason
-	if !strings.Contains(why, string(d.HoldReason)) {
-		why = join(": ", string(d.HoldReason), why)
-	}
-	if d.Detail != "" && !strings.Contains(why, d.Detail) {
-		why = join("; ", why, d.Detail)
-	}
-	if why == "" {
-		why = "no reason given"
-	}
-	return why
-}
+func reason(d control.Decision) string { return cmp.Or(explain.Reason(d), "no reason given") }
 
 // orderText says what a person has ordered, and until when it stands.
 func orderText(l api.Loop, now time.Time) string {

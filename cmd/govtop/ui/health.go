@@ -270,7 +270,7 @@ func (v healthView) silence() fact {
 		if l.Decision.At.After(newest) {
 			newest = l.Decision.At
 		}
-		if old, is := oldLoop(l, v.status.Now); is {
+		if old, is := l.Overdue(v.status.Now); is {
 			silent = append(silent, name(l)+" "+age(old))
 		}
 	}

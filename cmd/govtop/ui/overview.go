@@ -204,7 +204,7 @@ func titled(columns []column, title string) *column {
 // stateAndMode is the STATE column where there is none for the mode: a move of a loop that publishes nothing must not
 // read like one that is felt.
 func stateAndMode(l api.Loop, now time.Time) string {
-	if _, old := oldLoop(l, now); old || l.Mode == control.Enforce {
+	if _, old := l.Overdue(now); old || l.Mode == control.Enforce {
 		return stateText(l, now)
 	}
 	w := wordOf(l.Decision.State)
@@ -230,7 +230,7 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 
 	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
 		l, called := o.of.Loops[o.rows[i]], o.of.names[o.rows[i]]
-		_, old := oldLoop(l, now)
+		_, old := l.Overdue(now)
 		grey := stale || old
 		marker := " "
 		if i == o.index {
@@ -279,15 +279,4 @@ func shortName(l api.Loop, w int) string {
 		return clip(l.Service, room) + knob
 	}
 	return clip(full, w)
-}
-
-// oldLoop is how long a loop may go without a decision before its line says so. A loop decides every period, a few
-// seconds to a minute; the window is always longer than that.
-func oldLoop(l api.Loop, now time.Time) (time.Duration, bool) {
-	allowed := 15 * time.Second
-	if w := l.Decision.Inputs.WindowSeconds; w.Known() {
-		allowed = max(allowed, 2*time.Duration(float64(w)*float64(time.Second)))
-	}
-	old := now.Sub(l.Decision.At)
-	return old, !l.Decision.At.IsZero() && old > allowed
 }

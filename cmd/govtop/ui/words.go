@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -43,32 +44,35 @@ var states = []control.State{
 	control.Override, control.Frozen, control.Cutting, control.Raising, control.Steady,
 }
 
-var stateWords = map[control.State]stateWord{
-	control.Steady:      {"=", "STEADY", calm, false, "inside the deadband"},
-	control.Raising:     {"^", "RAISING", moving, false, "more is admitted than before"},
-	control.Cutting:     {"v", "CUTTING", moving, false, "less is admitted than before"},
-	control.AtMin:       {"!", "AT MIN", warning, true, "the configured minimum binds"},
-	control.AtMax:       {"!", "AT MAX", warning, true, "the configured maximum binds"},
-	control.Ineffective: {"!", "INEFFECTIVE", alarm, true, "limiting cannot help: a slow dependency, a slower service"},
-	control.Infeasible:  {"!", "INFEASIBLE", alarm, true, "the SLO is tighter than the service's own latency"},
-	control.Hold:        {"~", "HOLD", waiting, true, "the machine waits: no measurement it may act on"},
-	control.Frozen:      {"*", "FROZEN", manual, true, "a person stopped the loop"},
-	control.Override:    {"M", "OVERRIDE", manual, true, "a person set the value"},
+// stateTraits are what a state reads like beside glyph and word.
+var stateTraits = map[control.State]stateWord{
+	control.Steady:      {tone: calm, means: "inside the deadband"},
+	control.Raising:     {tone: moving, means: "more is admitted than before"},
+	control.Cutting:     {tone: moving, means: "less is admitted than before"},
+	control.AtMin:       {tone: warning, aged: true, means: "the configured minimum binds"},
+	control.AtMax:       {tone: warning, aged: true, means: "the configured maximum binds"},
+	control.Ineffective: {tone: alarm, aged: true, means: "limiting cannot help: a slow dependency, a slower service"},
+	control.Infeasible:  {tone: alarm, aged: true, means: "the SLO is tighter than the service's own latency"},
+	control.Hold:        {tone: waiting, aged: true, means: "the machine waits: no measurement it may act on"},
+	control.Frozen:      {tone: manual, aged: true, means: "a person stopped the loop"},
+	control.Override:    {tone: manual, aged: true, means: "a person set the value"},
 }
 
 // wordOf also answers for the states of a newer daemon.
 func wordOf(s control.State) stateWord {
-	if w, ok := stateWords[s]; ok {
-		return w
+	w, ok := stateTraits[s]
+	if !ok {
+		w.tone = warning
 	}
-	return stateWord{glyph: "?", word: strings.ToUpper(strings.ReplaceAll(string(s), "_", " ")), tone: warning}
+	w.glyph, w.word = explain.StateWord(s)
+	return w
 }
 
 // stateText is the STATE column: glyph and word, with the value that a move started from or the age of the state.
 func stateText(l api.Loop, now time.Time) string {
 	w := wordOf(l.Decision.State)
 	text := w.glyph + " " + w.word
-	if old, is := oldLoop(l, now); is {
+	if old, is := l.Overdue(now); is {
 		return text + " " + age(old) + " old"
 	}
 	switch s := l.Decision.State; {

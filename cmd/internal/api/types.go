@@ -102,6 +102,17 @@ type Loop struct {
 	Order *actuators.Order `json:"order,omitempty"`
 }
 
+// Overdue returns how old the loop's decision is at now, and whether it should have decided again by then: it decides
+// every period, a few seconds to a minute, and its window is always longer than that.
+func (l Loop) Overdue(now time.Time) (time.Duration, bool) {
+	allowed := 15 * time.Second
+	if w := l.Decision.Inputs.WindowSeconds; w.Known() {
+		allowed = max(allowed, 2*time.Duration(float64(w)*float64(time.Second)))
+	}
+	old := now.Sub(l.Decision.At)
+	return old, !l.Decision.At.IsZero() && old > allowed
+}
+
 // SLO is the service's objective.
 type SLO struct {
 	LatencySeconds float64 `json:"latency_seconds"`

@@ -10,6 +10,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models/live/load"
@@ -38,21 +39,21 @@ var (
 	refusal  = lipgloss.NewStyle().Foreground(lipgloss.Magenta)
 )
 
-// states are how the loop's states read here: as in govtop, and in plain words for who sees them for the first time.
+// states are the loop's states in plain words, for who sees them for the first time; their own words are govtop's.
 var states = map[control.State]struct {
-	mark, says string
-	style      lipgloss.Style
+	says  string
+	style lipgloss.Style
 }{
-	control.Steady:      {"= STEADY", "The limit stays as it is.", good},
-	control.Raising:     {"^ RAISING", "The service can carry more.", good},
-	control.Cutting:     {"v CUTTING", "The service is overloaded: less is let in.", doubtful},
-	control.AtMin:       {"! AT MIN", "Overloaded at the least that it may let in.", doubtful},
-	control.AtMax:       {"! AT MAX", "More would be let in, but may not.", doubtful},
-	control.Ineffective: {"! INEFFECTIVE", "Slow, but not by its load: limiting cannot help.", alarm},
-	control.Infeasible:  {"! INFEASIBLE", "The SLO is tighter than the service itself is fast.", alarm},
-	control.Hold:        {"~ HOLD", "No measurement to act on, so nothing moves.", doubtful},
-	control.Frozen:      {"* FROZEN", "Somebody has stopped the loop.", refusal},
-	control.Override:    {"M OVERRIDE", "Somebody has set the value.", refusal},
+	control.Steady:      {"The limit stays as it is.", good},
+	control.Raising:     {"The service can carry more.", good},
+	control.Cutting:     {"The service is overloaded: less is let in.", doubtful},
+	control.AtMin:       {"Overloaded at the least that it may let in.", doubtful},
+	control.AtMax:       {"More would be let in, but may not.", doubtful},
+	control.Ineffective: {"Slow, but not by its load: limiting cannot help.", alarm},
+	control.Infeasible:  {"The SLO is tighter than the service itself is fast.", alarm},
+	control.Hold:        {"No measurement to act on, so nothing moves.", doubtful},
+	control.Frozen:      {"Somebody has stopped the loop.", refusal},
+	control.Override:    {"Somebody has set the value.", refusal},
 }
 
 // view is everything that the screen shows.
@@ -206,7 +207,8 @@ func (v *view) titles(left, right int) (string, string) {
 	if !math.IsNaN(value) {
 		limit = fmt.Sprintf("%.0f", value)
 	}
-	mark := states[d.State].style.Render(states[d.State].mark)
+	glyph, word := explain.StateWord(d.State)
+	mark := states[d.State].style.Render(glyph + " " + word)
 	switch _, is := states[d.State]; {
 	case v.frame.Err != nil:
 		mark = alarm.Render("! NO ANSWER")
@@ -215,7 +217,7 @@ func (v *view) titles(left, right int) (string, string) {
 	case d.State == "":
 		mark = ""
 	case !is:
-		mark = "? " + plain.Clean(strings.ToUpper(string(d.State)))
+		mark = plain.Clean(mark)
 	}
 	name := strong.Render("governed")
 	governed := []string{name + "  limit " + limit + "  " + mark, name + " " + limit + " " + mark}

@@ -13,7 +13,7 @@ import (
 func (s Subject) WouldChange() []string {
 	d := s.Loop.Decision
 	var out []string
-	if age, old := s.outdated(); old {
+	if age, old := s.Loop.Overdue(s.Now); old {
 		out = append(out, fmt.Sprintf("a new decision: the last one is %s old, so this governor does not tick", span(age)))
 	}
 	out = append(out, s.byOrder()...)

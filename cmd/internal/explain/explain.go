@@ -6,6 +6,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ func (s Subject) Name() string { return s.Loop.Service + "/" + string(s.Loop.Kno
 // State is the state in its own word, what moved, and since when.
 func (s Subject) State() string {
 	d := s.Loop.Decision
-	text := strings.ToUpper(strings.ReplaceAll(string(d.State), "_", " "))
+	_, text := StateWord(d.State)
 	if (d.State == control.Cutting || d.State == control.Raising) && d.From.Known() && d.Value.Known() {
 		text += fmt.Sprintf(" from %s to %s", s.value(d.From), s.value(d.Value))
 	}
@@ -38,9 +39,14 @@ func (s Subject) State() string {
 	return text
 }
 
-// Reason is the decision's own line, completed by its reason to hold and its detail where the line leaves them out.
+// Reason is the decision's own line.
 func (s Subject) Reason() string {
-	d := s.Loop.Decision
+	return cmp.Or(Reason(s.Loop.Decision), "governor gives no reason")
+}
+
+// Reason is a decision in one line of plain words: its own, completed by its reason to hold and its detail where that
+// leaves them out. "" where it gives none.
+func Reason(d control.Decision) string {
 	text := d.Reason
 	if !strings.Contains(text, string(d.HoldReason)) {
 		text = join(": ", string(d.HoldReason), text)
@@ -48,10 +54,19 @@ func (s Subject) Reason() string {
 	if !strings.Contains(text, d.Detail) {
 		text = join("; ", text, d.Detail)
 	}
-	if text == "" {
-		return "governor gives no reason"
-	}
 	return text
+}
+
+// StateWord is how a state reads wherever it is shown, never by colour alone: a glyph and a word. A state of a newer
+// governor has the glyph "?".
+func StateWord(s control.State) (glyph, word string) {
+	return cmp.Or(glyphs[s], "?"), strings.ToUpper(strings.ReplaceAll(string(s), "_", " "))
+}
+
+var glyphs = map[control.State]string{
+	control.Steady: "=", control.Raising: "^", control.Cutting: "v", control.Hold: "~",
+	control.AtMin: "!", control.AtMax: "!", control.Ineffective: "!", control.Infeasible: "!",
+	control.Frozen: "*", control.Override: "M",
 }
 
 // Order is what a person ordered of the loop, or that nothing is.
@@ -217,16 +232,4 @@ func (s Subject) Inputs() []Input {
 // sampleAge is how old the oldest sample behind the decision is by now.
 func (s Subject) sampleAge() time.Duration {
 	return secondsOf(s.Loop.Decision.Inputs.AgeSeconds) + max(0, s.Now.Sub(s.Loop.Decision.At))
-}
-
-// outdated says whether the loop should have decided again by now, and how old its decision is. A loop decides every
-// period, which its window is always longer than.
-func (s Subject) outdated() (time.Duration, bool) {
-	d := s.Loop.Decision
-	allowed := 15 * time.Second
-	if d.Inputs.WindowSeconds.Known() {
-		allowed = max(allowed, 2*secondsOf(d.Inputs.WindowSeconds))
-	}
-	age := s.Now.Sub(d.At)
-	return age, !d.At.IsZero() && age > allowed
 }
