@@ -55,6 +55,15 @@ type Order struct {
 // Active says whether the order stands at now.
 func (o Order) Active(now time.Time) bool { return o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt) }
 
+// SameOrder reports whether a and b are one order; nil is none.
+func SameOrder(a, b *Order) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Kind == b.Kind && a.Value == b.Value && a.Actor == b.Actor && a.Reason == b.Reason &&
+		a.At.Equal(b.At) && a.ExpiresAt.Equal(b.ExpiresAt)
+}
+
 // Action is one thing that a person did, as the audit keeps it.
 type Action struct {
 	Service string    `json:"service,omitempty"` // "" for the kill switch
@@ -73,7 +82,7 @@ type Action struct {
 // bounds only its Setting knows.
 func (a Action) Validate() error {
 	var v validator
-	v.check(slices.Contains(knobs, a.Knob), "knob", quote(a.Knob), "one of "+strings.Join(knobs, ", "))
+	v.check(slices.Contains(Knobs[:], a.Knob), "knob", quote(a.Knob), "one of "+strings.Join(Knobs[:], ", "))
 	v.words("actor", a.Actor)
 	v.words("reason", a.Reason)
 	switch a.Kind {
@@ -100,8 +109,6 @@ func (a Action) ValidateEverywhere() error {
 	v.check(a.ExpiresAt.IsZero(), "expiry", a.ExpiresAt.String(), "none: the kill switch stands until it is lifted")
 	return v.err()
 }
-
-var knobs = []string{"concurrency", "rate", "shed", "retry"}
 
 func (v *validator) words(field, text string) {
 	v.check(strings.TrimSpace(text) != "" && len(text) <= MaxWords, field, quote(text),

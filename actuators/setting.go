@@ -75,6 +75,9 @@ type Retry struct {
 	Max         float64 `json:"max"`          // hard upper bound, 0..1
 }
 
+// Knobs are the names of all knobs that a Setting may have.
+var Knobs = [...]string{"concurrency", "rate", "shed", "retry"}
+
 // Knob returns the value and the hard bounds of a knob by its name, false where the Setting has none.
 func (s Setting) Knob(name string) (value, lo, hi float64, ok bool) {
 	switch c, r, h, b := s.Concurrency, s.Rate, s.Shed, s.Retry; {

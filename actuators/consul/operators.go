@@ -81,12 +81,11 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 		}
 		if written {
 			done.Leader, done.LeaderErr = o.leader(ctx)
-			if pair, err := o.get(ctx, o.keys.Freeze()); err != nil {
+			pair, err := o.get(ctx, o.keys.Freeze())
+			if err != nil {
 				done.LeaderErr = err
-			} else if pair != nil {
-				order := actuators.DecodeFreeze(pair.Value)
-				done.KillSwitch = &order
 			}
+			done.KillSwitch = killSwitch(pair)
 			return done, nil
 		}
 	}
@@ -168,6 +167,15 @@ func (o *Operators) leader(ctx context.Context) (*Holder, error) {
 func (o *Operators) get(ctx context.Context, key string) (*api.KVPair, error) {
 	pair, _, err := o.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
 	return pair, explain(err, "read "+key, fmt.Sprintf(ruleReadKey, key))
+}
+
+// killSwitch is what the key of the kill switch orders, nil where there is none.
+func killSwitch(pair *api.KVPair) *actuators.Order {
+	if pair == nil {
+		return nil
+	}
+	order := actuators.DecodeFreeze(pair.Value)
+	return &order
 }
 
 // oneLine makes what a person typed safe to show wherever the key is read.

@@ -141,10 +141,7 @@ func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	var unread error
 	reading.Go(func() {
 		pair, _, err := p.client.KV().Get(p.keys.Freeze(), options)
-		if pair != nil {
-			order := actuators.DecodeFreeze(pair.Value)
-			all.Freeze = &order
-		}
+		all.Freeze = killSwitch(pair)
 		unread = explain(err, "read the kill switch "+p.keys.Freeze(), fmt.Sprintf(ruleReadKey, p.keys.Freeze()))
 	})
 	pairs, _, err := p.client.KV().List(p.keys.Services(), options)

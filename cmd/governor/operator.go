@@ -24,7 +24,6 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
-	"github.com/seed-de83e32b/governor/control"
 )
 
 // operatorOptions is what a person orders, and where it is written.
@@ -242,11 +241,6 @@ func trimmed(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 // loopName is a loop on the command line, SERVICE/KNOB.
 type loopName struct{ service, knob string }
 
-// The knobs that a loop may have.
-var knobNames = []string{
-	string(control.KnobConcurrency), string(control.KnobRate), string(control.KnobShed), string(control.KnobRetry),
-}
-
 // Set implements kingpin.Value.
 func (l *loopName) Set(text string) error {
 	service, knob, found := strings.Cut(text, "/")
@@ -255,8 +249,8 @@ func (l *loopName) Set(text string) error {
 		return fmt.Errorf("%q: expected SERVICE/KNOB, like checkout/concurrency", text)
 	case actuators.ValidServiceName(service) != nil:
 		return fmt.Errorf("%q: expected SERVICE/KNOB, with %w", text, actuators.ValidServiceName(service))
-	case !slices.Contains(knobNames, knob):
-		return fmt.Errorf("%q: there is no knob %q, expected one of %s", text, knob, strings.Join(knobNames, ", "))
+	case !slices.Contains(actuators.Knobs[:], knob):
+		return fmt.Errorf("%q: there is no knob %q, expected one of %s", text, knob, strings.Join(actuators.Knobs[:], ", "))
 	}
 	*l = loopName{service, knob}
 	return nil

@@ -118,7 +118,7 @@ func (d *dossier) decided(before, l api.Loop, seq uint64) {
 	if d.of != "" && d.of != name(l) {
 		return
 	}
-	if reordered(before.Order, l.Order) {
+	if !actuators.SameOrder(before.Order, l.Order) {
 		d.old = true // the audit says who did it
 	}
 	if d.of != "" {
@@ -148,14 +148,6 @@ func (d *dossier) write() {
 	if d.changed {
 		d.entries, d.changed = entriesOf(d.records, d.actions), false
 	}
-}
-
-// reordered reports whether a person has ordered something else than before.
-func reordered(before, after *actuators.Order) bool {
-	if before == nil || after == nil {
-		return before != after
-	}
-	return *before != *after
 }
 
 // until returns the entries up to an instant, of entries that begin with the newest.

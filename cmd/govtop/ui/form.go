@@ -46,10 +46,7 @@ type field struct {
 	check func(text string) error // what is wrong with the text
 }
 
-const (
-	defaultExpiry = "15m"
-	maxWords      = 200 // bytes of a reason or an actor, as package actuators has it
-)
+const defaultExpiry = "15m"
 
 // newForm returns the form for an order about a loop, begun with the actor's name.
 func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
@@ -200,8 +197,8 @@ func words(text string) error {
 	switch {
 	case strings.TrimSpace(text) == "":
 		return errors.New("required")
-	case len(text) > maxWords:
-		return fmt.Errorf("%d bytes, at most %d", len(text), maxWords)
+	case len(text) > actuators.MaxWords:
+		return fmt.Errorf("%d bytes, at most %d", len(text), actuators.MaxWords)
 	}
 	return nil
 }

@@ -33,6 +33,11 @@ func (o *orders) of(now time.Time, knob control.Knob) *actuators.Order {
 	if o.everywhere != nil {
 		return o.everywhere
 	}
+	return o.own(now, knob)
+}
+
+// own returns the order of the knob itself.
+func (o *orders) own(now time.Time, knob control.Knob) *actuators.Order {
 	if own, ok := o.operator.Orders[string(knob)]; ok && own.Active(now) {
 		return &own
 	}
@@ -91,12 +96,14 @@ func (r *Recorder) obeyed(now time.Time, s *service) {
 		if rec == nil {
 			continue
 		}
-		before, own := rec.own, (*actuators.Order)(nil)
-		if o, ok := s.orders.operator.Orders[string(knob)]; ok && o.Active(now) {
-			own = &o
+		rec.loop.Order = s.orders.of(now, knob)
+		before, own := rec.own, s.orders.own(now, knob)
+		if actuators.SameOrder(before, own) {
+			continue
 		}
+		rec.own = own
+		r.metrics.ordered(service, knob, own)
 		switch {
-		case sameOrder(before, own):
 		case own != nil:
 			r.acted(actuators.Action{
 				Service: service, Knob: string(knob), Kind: own.Kind, Value: own.Value, Actor: own.Actor, Reason: own.Reason,
@@ -113,9 +120,6 @@ func (r *Recorder) obeyed(now time.Time, s *service) {
 				Reason: "the order was removed from the KV", At: now,
 			})
 		}
-		rec.own = own
-		rec.loop.Order = s.orders.of(now, knob)
-		r.metrics.ordered(service, knob, own)
 	}
 }
 
@@ -135,7 +139,7 @@ func (r *Recorder) Everywhere(now time.Time, order *actuators.Order) {
 		return
 	}
 	r.looked = now
-	if sameOrder(r.everywhere, order) {
+	if actuators.SameOrder(r.everywhere, order) {
 		return
 	}
 	a := actuators.Action{Kind: actuators.Resume, Actor: "unknown", Reason: "the kill switch was lifted", At: now}
@@ -211,14 +215,6 @@ func (r *Recorder) Audit(service string, knob control.Knob) []actuators.Action {
 		}
 	}
 	return actions
-}
-
-func sameOrder(a, b *actuators.Order) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.Kind == b.Kind && a.Value == b.Value && a.Actor == b.Actor && a.Reason == b.Reason &&
-		a.At.Equal(b.At) && a.ExpiresAt.Equal(b.ExpiresAt)
 }
 
 func sameAction(a, b actuators.Action) bool {
