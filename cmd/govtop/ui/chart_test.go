@@ -355,7 +355,7 @@ func TestHoldsAreMarked(t *testing.T) {
 	for i, s := range constant(0.1) {
 		v.points = append(v.points, api.Point{At: s.at, Measured: 0.1, Setpoint: 0.2, Value: 10, State: states[min(i/12, 4)]})
 	}
-	c := v.measuredChart()
+	c := v.measuredChart(v.past())
 	c.title, c.axis = "", 1
 	axis := ansi.Strip(c.render(106, 4, graphASCII)[3])
 	at := func(x float64) byte { return axis[len(axis)-100+int(x*100)] }

@@ -191,7 +191,8 @@ func charts(v detailView, w, h int) []string {
 	if h <= 0 {
 		return nil
 	}
-	measured, value := v.measuredChart(), v.valueChart()
+	past := v.past()
+	measured, value := v.measuredChart(past), v.valueChart(past)
 	if h < leastMeasured+leastValue {
 		measured.axis = min(max(h-3, 0), 2)
 		return measured.render(w, h, v.graph)
@@ -209,8 +210,8 @@ func charts(v detailView, w, h int) []string {
 	return append(measured.render(w, h-below, v.graph), value.render(w, below, v.graph)...)
 }
 
-// measuredChart is the measurement against its setpoint.
-func (v detailView) measuredChart() chart {
+// measuredChart is the measurement against its setpoint, as it was in the past.
+func (v detailView) measuredChart(past []api.Point) chart {
 	l := v.loop
 	d := l.Decision
 	what := "mean latency"
@@ -229,12 +230,12 @@ func (v detailView) measuredChart() chart {
 	default:
 		relation = " <= "
 	}
-	c := v.chart(bold.Render(what) + " " + paint(tone, measure(l, d.Measured)+relation+"setpoint "+measure(l, d.Setpoint)))
+	against := paint(tone, measure(l, d.Measured)+relation+"setpoint "+measure(l, d.Setpoint))
+	c := v.chart(bold.Render(what)+" "+against, past)
 	c.unit, c.nothing = l.MeasuredUnit, v.nothing("no measurement")
 	if v.err != nil {
 		c.title += "  " + paint(alarm, "! no history: "+v.err.Error())
 	}
-	past := v.past()
 	c.curve, c.setpoint = make([]sample, 0, len(past)), make([]sample, 0, len(past))
 	for _, p := range past {
 		c.curve = append(c.curve, sample{p.At, float64(p.Measured)})
@@ -244,7 +245,7 @@ func (v detailView) measuredChart() chart {
 }
 
 // valueChart is the value of the knob between its bounds.
-func (v detailView) valueChart() chart {
+func (v detailView) valueChart(past []api.Point) chart {
 	l := v.loop
 	d := l.Decision
 	what, of := "value", ""
@@ -262,13 +263,12 @@ func (v detailView) valueChart() chart {
 	if d.Ceiling.Known() && d.Ceiling > 0 {
 		ceiling = ", ceiling " + number(d.Ceiling)
 	}
-	c := v.chart(bold.Render(what) + " " + setTo(l, float64(d.Value)) + of + ", min..max " + bounds(l) + ceiling)
+	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
 		{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"},
 	}
-	past := v.past()
 	c.curve = make([]sample, 0, len(past))
 	for _, p := range past {
 		c.curve = append(c.curve, sample{p.At, float64(p.Value)})
@@ -277,8 +277,7 @@ func (v detailView) valueChart() chart {
 }
 
 // chart is what the charts of a loop have in common.
-func (v detailView) chart(title string) chart {
-	past := v.past()
+func (v detailView) chart(title string, past []api.Point) chart {
 	c := chart{title: title, from: v.now.Add(-v.span), to: v.now, marks: make([]mark, 0, len(past))}
 	for _, p := range past {
 		m := mark{at: p.At}

@@ -44,7 +44,7 @@ func healthScreen(v healthView, w, h int) []string {
 		return fitted(nil, h)
 	}
 	lines := v.lines(w)
-	top := min(max(v.top, 0), v.most(w, h))
+	top := min(max(v.top, 0), max(len(lines)-(h-1), 0))
 	title := bold.Render("Health")
 	if len(lines) > h-1 {
 		title += fmt.Sprintf("  lines %d-%d of %d", top+1, min(top+h-1, len(lines)), len(lines))
@@ -65,7 +65,8 @@ func (v healthView) lines(w int) []string {
 		f.warn(alarm, "! "+warning)
 		facts = append(facts, f)
 	}
-	facts = append(facts, v.killSwitch(), v.states(), v.modes(), v.slo(), v.silence(), v.written())
+	all := v.settings()
+	facts = append(facts, v.killSwitch(), v.states(), v.modes(), v.slo(), v.silence(), written(all))
 	room, settings := w-2, w-2
 	if w >= healthColumns {
 		settings = 58
@@ -75,7 +76,7 @@ func (v healthView) lines(w int) []string {
 	for _, f := range facts {
 		system = append(system, f.labelled(healthLabel, room, 2+mostErrorLines)...)
 	}
-	applied := v.applied(settings)
+	applied := v.applied(all, settings)
 	if w < healthColumns {
 		return indent(append(append(system, ""), applied...))
 	}
@@ -356,10 +357,9 @@ func (v healthView) settings() []setting {
 }
 
 // written counts what became of the Settings.
-func (v healthView) written() fact {
+func written(settings []setting) fact {
 	f := fact{label: "settings"}
 	by := map[string]int{}
-	settings := v.settings()
 	for _, s := range settings {
 		word, _ := s.word()
 		by[word]++
@@ -376,8 +376,7 @@ func (v healthView) written() fact {
 }
 
 // applied is the table of Settings.
-func (v healthView) applied(w int) []string {
-	settings := v.settings()
+func (v healthView) applied(settings []setting, w int) []string {
 	if len(settings) == 0 {
 		return nil
 	}

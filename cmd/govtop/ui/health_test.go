@@ -126,7 +126,7 @@ func TestHealthSaysItInWords(t *testing.T) {
 	for name, v := range healths() {
 		for _, f := range []fact{
 			v.govtop(), v.governor(), v.leader(), server("Prometheus", v.status.Prometheus, v.status.Now), v.config(),
-			v.killSwitch(), v.states(), v.slo(), v.silence(), v.written(),
+			v.killSwitch(), v.states(), v.slo(), v.silence(), written(v.settings()),
 		} {
 			for n, i := range f.items {
 				if i.tone != plain && n == 0 && !strings.ContainsAny(i.text[:1], "=!~*vM^.R?") {

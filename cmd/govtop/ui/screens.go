@@ -96,7 +96,7 @@ func (m *Model) lines() []string {
 	case m.form != nil:
 		out = m.form.follow(f.Loops).render(w, body)
 	case m.screen() == onDecisions:
-		out = decisionsScreen(m.decisionsView(), w, body)
+		out = decisionsScreen(m.decisions, w, body)
 	case m.screen() == onHealth:
 		out = healthScreen(m.healthView(), w, body)
 	case m.screen() == onLoop:
