@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -390,6 +391,19 @@ func (g *governor) start(t *testing.T) (stop func()) {
 	stop = func() { cancel(); <-done }
 	t.Cleanup(stop)
 	return stop
+}
+
+// client talks to the governor as programs do, until the test ends.
+func (g *governor) client(t *testing.T) *api.Client {
+	t.Helper()
+	server := httptest.NewServer(g.Handler())
+	t.Cleanup(server.Close)
+	client, err := api.NewClient(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
 }
 
 func (g *governor) loop(t *testing.T, service string) api.Loop {

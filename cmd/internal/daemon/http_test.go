@@ -192,13 +192,7 @@ func TestClientReadsWhatTheDaemonServes(t *testing.T) {
 	for i := range 3 {
 		g.workers[0].tick(t.Context(), time.Now().Add(time.Duration(i)*period))
 	}
-	server := httptest.NewServer(g.Handler())
-	defer server.Close()
-	client, err := api.NewClient(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := g.client(t)
 
 	status, err := client.Status(t.Context())
 	if err != nil || status.Role != api.Leader || status.Leader.Term != 3 || status.Instance != "test:9747" {

@@ -232,13 +232,7 @@ func TestOrderByHand(t *testing.T) {
 func TestOrdersThroughTheInterface(t *testing.T) {
 	w := newWorld("checkout")
 	g := w.governor(t, control.Enforce)
-	server := httptest.NewServer(g.Handler())
-	defer server.Close()
-	client, err := api.NewClient(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := g.client(t)
 	command := api.Command{Actor: "ana", Reason: "INC-1412", ExpiresInSeconds: 900}
 	order := func(kind actuators.OrderKind, c api.Command) (api.Receipt, error) {
 		return client.Order(t.Context(), "checkout", control.KnobConcurrency, kind, c)
@@ -311,13 +305,7 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 
 	// Shadow publishes nothing.
 	shadow := newWorld("checkout").governor(t, control.Shadow)
-	open := httptest.NewServer(shadow.Handler())
-	defer open.Close()
-	other, err := api.NewClient(open.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer other.Close()
+	other := shadow.client(t)
 	command.Value = 50
 	_, err = other.Order(t.Context(), "checkout", control.KnobConcurrency, actuators.Override, command)
 	if err == nil || !strings.Contains(err.Error(), "shadow") {
@@ -330,13 +318,7 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 func TestLiftsAreToldOnce(t *testing.T) {
 	w := newWorld("checkout")
 	g := w.governor(t, control.Enforce)
-	server := httptest.NewServer(g.Handler())
-	defer server.Close()
-	client, err := api.NewClient(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := g.client(t)
 	tick := func() { g.workers[0].tick(t.Context(), time.Now()) }
 	through := func(kind actuators.OrderKind) {
 		if _, err := client.OrderAll(t.Context(), kind, api.Command{Actor: "ana", Reason: "\x1b[31mred"}); err != nil {

@@ -205,16 +205,10 @@ func TestClientFollowsTheDaemon(t *testing.T) {
 	w := newWorld("checkout")
 	g := w.governor(t, control.Enforce)
 	g.win(1)
-	server := httptest.NewServer(g.Handler())
-	defer server.Close()
-	client, err := api.NewClient(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	client := g.client(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ticks := 0
-	err = client.Stream(ctx, 0, func(e api.Event) error {
+	err := client.Stream(ctx, 0, func(e api.Event) error {
 		switch {
 		case e.Snapshot != nil && (e.Snapshot.Status.Instance != "test:9747" || len(e.Snapshot.Loops) != 1):
 			t.Errorf("snapshot %+v", e.Snapshot)
