@@ -3,13 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -19,9 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden output")
 
 // call runs the built binary without a terminal.
 func call(t *testing.T, args ...string) (stdout, stderr string, code int) {
@@ -42,19 +39,7 @@ func TestOnceTable(t *testing.T) {
 	if code != exitOK || stderr != "" {
 		t.Fatalf("exit code %d, %s", code, stderr)
 	}
-	path := filepath.Join("testdata", "once.txt")
-	if *update {
-		if err := os.WriteFile(path, []byte(out), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out != string(want) {
-		t.Errorf("%s has changed; go test -update rewrites it\ngot:\n%s", path, out)
-	}
+	golden.File(t, filepath.Join("testdata", "once.txt"), out)
 }
 
 // TestOnceJSON: what is printed reads back as the API's own types.

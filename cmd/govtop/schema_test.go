@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	validator "github.com/google/jsonschema-go/jsonschema"
 	"github.com/invopop/jsonschema"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -20,6 +19,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 //go:generate go test -run TestPublishedSchemaIsThatOfTheTypes -update-schema .
@@ -105,28 +105,6 @@ func TestPublishedSchemaIsThatOfTheTypes(t *testing.T) {
 	}
 }
 
-// validate holds a document against the published schema.
-func validate(t *testing.T, document []byte) error {
-	t.Helper()
-	raw, err := os.ReadFile(schemaFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s validator.Schema
-	if err := json.Unmarshal(raw, &s); err != nil {
-		t.Fatal(err)
-	}
-	resolved, err := s.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var value any
-	if err := json.Unmarshal(document, &value); err != nil {
-		t.Fatal(err)
-	}
-	return resolved.Validate(value)
-}
-
 func TestOnceJSONIsAsTheSchemaSays(t *testing.T) {
 	server := httptest.NewServer(&fixture.Server{})
 	defer server.Close()
@@ -135,7 +113,7 @@ func TestOnceJSONIsAsTheSchemaSays(t *testing.T) {
 		if code != exitOK {
 			t.Fatalf("exit code %d", code)
 		}
-		if err := validate(t, []byte(out)); err != nil {
+		if err := golden.Fits(t, schemaFile, []byte(out)); err != nil {
 			t.Errorf("%v: %v", args, err)
 		}
 	}
@@ -157,11 +135,11 @@ func TestSchemaRefuses(t *testing.T) {
 		if bad == string(good) {
 			t.Fatalf("%s: the document has no %s", c.name, c.old)
 		}
-		if validate(t, []byte(bad)) == nil {
+		if golden.Fits(t, schemaFile, []byte(bad)) == nil {
 			t.Errorf("%s is valid", c.name)
 		}
 	}
-	if err := validate(t, []byte(strings.Replace(string(good), "{", `{"newer": {"x": 1},`, 1))); err != nil {
+	if err := golden.Fits(t, schemaFile, []byte(strings.Replace(string(good), "{", `{"newer": {"x": 1},`, 1))); err != nil {
 		t.Errorf("a member of a later version is not valid: %v", err)
 	}
 }

@@ -3,21 +3,18 @@ package contract
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 
-	validator "github.com/google/jsonschema-go/jsonschema"
 	"github.com/invopop/jsonschema"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 //go:generate go test -run TestPublishedSchemaIsThatOfTheTypes -update .
-
-var update = flag.Bool("update", false, "rewrite docs/setting.schema.json from the types of package actuators")
 
 const schemaFile = "docs/setting.schema.json"
 
@@ -119,7 +116,7 @@ func generate(t *testing.T) []byte {
 
 func TestPublishedSchemaIsThatOfTheTypes(t *testing.T) {
 	want := generate(t)
-	if *update {
+	if *golden.Update {
 		if err := os.WriteFile(schemaFile, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -133,23 +130,6 @@ func TestPublishedSchemaIsThatOfTheTypes(t *testing.T) {
 	}
 }
 
-func published(t *testing.T) *validator.Resolved {
-	t.Helper()
-	raw, err := os.ReadFile("../../" + schemaFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s validator.Schema
-	if err := json.Unmarshal(raw, &s); err != nil {
-		t.Fatal(err)
-	}
-	resolved, err := s.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resolved
-}
-
 const complete = `{"schema":1,"service":"checkout","epoch":42,"revision":7,"issued_at":"2025-11-25T09:30:00Z",` +
 	`"changed_at":"2025-11-25T09:29:00.5+01:00","lease_seconds":180,"reason":"mean 140 ms",` +
 	`"concurrency":{"limit":40,"ceiling":80,"latency_target_seconds":0.12,"fallback":60,"min":20,"max":400},` +
@@ -160,7 +140,7 @@ const complete = `{"schema":1,"service":"checkout","epoch":42,"revision":7,"issu
 // Readers that are not written in Go know the contract by its schema. It must say what Decode does, as far as a schema
 // can: each field of a complete document is replaced by every kind of value, and left out.
 func TestSchemaAndDecodeAgree(t *testing.T) {
-	schema := published(t)
+	schema := golden.Schema(t, "../../"+schemaFile)
 	agree := func(name, raw string) {
 		t.Helper()
 		var document any
@@ -225,7 +205,7 @@ func TestManualsExampleIsValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := published(t)
+	schema := golden.Schema(t, "../../"+schemaFile)
 	examples := 0
 	for rest := string(page); ; examples++ {
 		_, after, found := strings.Cut(rest, "```json\n")

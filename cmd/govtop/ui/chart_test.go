@@ -13,6 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 var graphs = []graph{graphBraille, graphBlock, graphASCII}
@@ -112,7 +113,7 @@ func TestCharts(t *testing.T) {
 						text.WriteString(strings.TrimRight(ansi.Strip(line), " ") + "\n")
 					}
 				}
-				golden(t, "chart-"+strings.ReplaceAll(name, " ", "-")+"-"+string(g)+".txt", text.String())
+				golden.File(t, "testdata/"+"chart-"+strings.ReplaceAll(name, " ", "-")+"-"+string(g)+".txt", text.String())
 			})
 		}
 	}

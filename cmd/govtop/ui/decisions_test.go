@@ -14,6 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 // happened is a quarter of an hour of the fixture: a decision of every loop every half minute, and what people did.
@@ -63,12 +64,12 @@ func TestDecisionScreens(t *testing.T) {
 				v := v
 				v.move(5, size[0], size[1])
 				got := bare(decisionsScreen(v, size[0], size[1]))
-				golden(t, fmt.Sprintf("decisions-%s-%dx%d.txt", name, size[0], size[1]), got)
+				golden.File(t, fmt.Sprintf("testdata/decisions-%s-%dx%d.txt", name, size[0], size[1]), got)
 			})
 		}
 	}
 	t.Run("panel", func(t *testing.T) {
-		golden(t, "decisions-panel.txt", bare(decisionsPanel(entries, 54, 12, fixture.Now)))
+		golden.File(t, "testdata/"+"decisions-panel.txt", bare(decisionsPanel(entries, 54, 12, fixture.Now)))
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 // serviceLoop returns the fixture's loop of a service.
@@ -111,11 +112,13 @@ func TestDetails(t *testing.T) {
 	for name, v := range details() {
 		for _, size := range [][2]int{{60, 11}, {80, 19}, {120, 25}, {200, 44}} {
 			t.Run(fmt.Sprintf("%s/%d×%d", name, size[0], size[1]), func(t *testing.T) {
-				golden(t, fmt.Sprintf("detail-%s-%dx%d.txt", name, size[0], size[1]), bare(detailScreen(v, size[0], size[1])))
+				w, h := size[0], size[1]
+				golden.File(t, fmt.Sprintf("testdata/detail-%s-%dx%d.txt", name, w, h), bare(detailScreen(v, w, h)))
 			})
 		}
 		t.Run(name+"/panel", func(t *testing.T) {
-			golden(t, fmt.Sprintf("detail-%s-panel.txt", name), bare(chartPanel(v, 65, 12))+"\n"+bare(chartPanel(v, 110, 17)))
+			panels := bare(chartPanel(v, 65, 12)) + "\n" + bare(chartPanel(v, 110, 17))
+			golden.File(t, fmt.Sprintf("testdata/detail-%s-panel.txt", name), panels)
 		})
 	}
 }

@@ -3,38 +3,17 @@ package ui
 import (
 	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/jsonschema-go/jsonschema"
-
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
-// fits says how a document breaks the published schema.
-func fits(t *testing.T, document []byte) error {
-	t.Helper()
-	raw, err := os.ReadFile("../../../docs/govtop.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var s jsonschema.Schema
-	if err := json.Unmarshal(raw, &s); err != nil {
-		t.Fatal(err)
-	}
-	resolved, err := s.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var value any
-	if err := json.Unmarshal(document, &value); err != nil {
-		t.Fatal(err)
-	}
-	return resolved.Validate(value)
-}
+// schemaFile describes what is exported.
+const schemaFile = "../../../docs/govtop.schema.json"
 
 func TestExport(t *testing.T) {
 	at := fixture.Now.Add(-time.Minute)
@@ -58,7 +37,7 @@ func TestExport(t *testing.T) {
 			if got.err != nil || got.path != "/srv/ana/govtop-20261124T140327Z.json" {
 				t.Errorf("exported to %s, %v", got.path, got.err)
 			}
-			if err := fits(t, written); err != nil {
+			if err := golden.Fits(t, schemaFile, written); err != nil {
 				t.Error(err)
 			}
 			var back Export

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 // loopOf returns a loop of the fixture.
@@ -343,7 +344,7 @@ func TestFormFrames(t *testing.T) {
 	for scene, f := range formScenes(t) {
 		for _, size := range [][2]int{{60, 15}, {80, 19}, {120, 25}} {
 			name := fmt.Sprintf("form-%s-%dx%d", scene, size[0], size[1])
-			t.Run(name, func(t *testing.T) { golden(t, name+".txt", formFrame(f, size[0], size[1])) })
+			t.Run(name, func(t *testing.T) { golden.File(t, "testdata/"+name+".txt", formFrame(f, size[0], size[1])) })
 		}
 	}
 }

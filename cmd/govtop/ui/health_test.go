@@ -14,6 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 func healths() map[string]healthView {
@@ -62,7 +63,7 @@ func TestHealthScreens(t *testing.T) {
 		for _, size := range [][2]int{{60, 11}, {80, 19}, {120, 25}} {
 			t.Run(fmt.Sprintf("%s/%d×%d", name, size[0], size[1]), func(t *testing.T) {
 				file := fmt.Sprintf("health-%s-%dx%d.txt", strings.ReplaceAll(name, " ", "-"), size[0], size[1])
-				golden(t, file, bare(healthScreen(v, size[0], size[1])))
+				golden.File(t, "testdata/"+file, bare(healthScreen(v, size[0], size[1])))
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
 
 const manualPath = "../../../docs/govtop.md"
@@ -39,7 +40,7 @@ func TestManual(t *testing.T) {
 	}
 	switch {
 	case text == was:
-	case *update:
+	case *golden.Update:
 		if err := os.WriteFile(manualPath, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

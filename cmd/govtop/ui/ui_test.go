@@ -3,25 +3,20 @@ package ui
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
-	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden frames")
 
 var began = time.Date(2026, time.November, 24, 14, 3, 28, 0, time.UTC)
 
@@ -181,35 +176,11 @@ func TestFrames(t *testing.T) {
 			name := fmt.Sprintf("%s-%dx%d", scene, size[0], size[1])
 			t.Run(name, func(t *testing.T) {
 				m := screen(size[0], size[1], messages...)
-				golden(t, name+".txt", frame(m))
+				golden.File(t, "testdata/"+name+".txt", frame(m))
 			})
 		}
 	}
 }
 
 // frame returns the screen without its colours, and without the blanks at the end of its lines.
-func frame(m Model) string {
-	var text strings.Builder
-	for line := range strings.SplitSeq(ansi.Strip(m.View().Content), "\n") {
-		text.WriteString(strings.TrimRight(line, " ") + "\n")
-	}
-	return text.String()
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s has changed; go test -update rewrites it\ngot:\n%s\nwant:\n%s", path, got, want)
-	}
-}
+func frame(m Model) string { return golden.Frame(m.View().Content) }

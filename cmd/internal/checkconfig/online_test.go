@@ -3,7 +3,6 @@ package checkconfig
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,10 +22,9 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
 	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/test/golden"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden report")
 
 // exporter shows the metrics of one instance of checkout, which has a guard, and of one of cart, which has a histogram
 // by code. Counters are a function of the time since it began.
@@ -207,16 +205,7 @@ func TestOnlineReport(t *testing.T) {
 		if code != 1 {
 			t.Errorf("exit code %d", code)
 		}
-		const golden = "testdata/online.txt"
-		if *update {
-			if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(golden)
-		if err != nil || text != string(want) {
-			t.Errorf("%s has changed (%v); go test -update rewrites it\ngot:\n%s\nwant:\n%s", golden, err, text, want)
-		}
+		golden.File(t, "testdata/online.txt", text)
 	})
 }
 

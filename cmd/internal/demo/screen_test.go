@@ -3,11 +3,8 @@ package demo
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,9 +16,8 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden frames")
 
 var epoch = time.Date(2026, time.November, 24, 14, 3, 0, 0, time.UTC)
 
@@ -171,38 +167,14 @@ func TestFrames(t *testing.T) {
 		for _, size := range [][2]int{{120, 30}, {80, 24}, {60, 15}, {59, 15}} {
 			name := fmt.Sprintf("%s-%dx%d", name, size[0], size[1])
 			t.Run(name, func(t *testing.T) {
-				golden(t, name+".txt", after(sized(size[0], size[1]), messages...).text())
+				golden.File(t, "testdata/"+name+".txt", after(sized(size[0], size[1]), messages...).text())
 			})
 		}
 	}
 }
 
 // text is the screen without its colours, and without the blanks at the end of its lines.
-func (s screen) text() string {
-	var text strings.Builder
-	for line := range strings.SplitSeq(ansi.Strip(s.View().Content), "\n") {
-		text.WriteString(strings.TrimRight(line, " ") + "\n")
-	}
-	return text.String()
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s has changed; go test -update rewrites it\ngot:\n%s\nwant:\n%s", path, got, want)
-	}
-}
+func (s screen) text() string { return golden.Frame(s.View().Content) }
 
 func TestFrameFitsEverySize(t *testing.T) {
 	for name, messages := range situations(t) {

@@ -1,0 +1,74 @@
+// Package golden holds what programs write against what is on file: expected texts, which one flag rewrites so that git
+// shows what has changed, and published JSON schemas.
+//
+//	go test ./cmd/govtop/ui -update
+package golden
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/charmbracelet/x/ansi"
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// Update says whether files are to be rewritten rather than compared.
+var Update = flag.Bool("update", false, "rewrite the files that tests compare with")
+
+// File holds got against the file at path, or writes it there.
+func File(t testing.TB, path, got string) {
+	t.Helper()
+	if *Update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s has changed; go test -update rewrites it\ngot:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+// Frame returns what a screen says, without its colours and without the blanks at the end of its lines.
+func Frame(screen string) string {
+	var text strings.Builder
+	for line := range strings.SplitSeq(ansi.Strip(screen), "\n") {
+		text.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	return text.String()
+}
+
+// Schema returns the JSON schema at path.
+func Schema(t testing.TB, path string) *jsonschema.Resolved {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	resolved, err := s.Resolve(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resolved
+}
+
+// Fits says how a document breaks the JSON schema at path.
+func Fits(t testing.TB, path string, document []byte) error {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal(document, &value); err != nil {
+		t.Fatal(err)
+	}
+	return Schema(t, path).Validate(value)
+}
