@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"image/color"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
@@ -138,6 +139,25 @@ func (s Screen) Styles() string {
 		}
 	}
 	return text.String()
+}
+
+// LooksLike reports whether a person could not tell the two screens apart: every cell has the same text and style, but
+// for styles of blanks that show nothing, since a program may clear a cell or write a faint blank into it.
+func (s Screen) LooksLike(other Screen) bool {
+	return slices.EqualFunc(s.Rows, other.Rows, func(a, b []Cell) bool {
+		return slices.EqualFunc(a, b, func(a, b Cell) bool { return a.seen() == b.seen() })
+	})
+}
+
+// seen is the cell as a person sees it.
+func (c Cell) seen() Cell {
+	if c.Text == "" && c.Width == 1 {
+		c.Text = " "
+	}
+	if s := c.Style; c.Text == " " && s.Background == nil && !s.Reverse && !s.Underline {
+		c.Style = Style{}
+	}
+	return c
 }
 
 // Coloured reports whether any cell has a colour of its own.

@@ -4,6 +4,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/charmbracelet/x/ansi"
 )
 
 // printing starts a shell that prints what printf makes of the text, and waits for a key.
@@ -68,5 +70,25 @@ func TestWhatIsLeftBehindIsNoticed(t *testing.T) {
 	}
 	if term.Meddled() != 1 {
 		t.Error("the bell goes unnoticed")
+	}
+}
+
+func TestLooksLikeSeesWhatAPersonSees(t *testing.T) {
+	faint, under, on := Style{Faint: true}, Style{Underline: true}, Style{Background: ansi.Red}
+	screen := func(style Style, text string) Screen { return Screen{Rows: [][]Cell{{{text, 1, style}}}} }
+	for _, tc := range []struct {
+		a, b Screen
+		want bool
+	}{
+		{screen(faint, " "), screen(Style{}, " "), true},
+		{screen(faint, "x"), screen(Style{}, "x"), false},
+		{screen(Style{}, "x"), screen(Style{}, "y"), false},
+		{screen(under, " "), screen(Style{}, " "), false},
+		{screen(on, " "), screen(Style{}, " "), false},
+		{screen(Style{}, " "), Screen{}, false},
+	} {
+		if got := tc.a.LooksLike(tc.b); got != tc.want {
+			t.Errorf("%+v and %+v: %v", tc.a, tc.b, got)
+		}
 	}
 }
