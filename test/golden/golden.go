@@ -36,6 +36,30 @@ func File(t testing.TB, path, got string) {
 	}
 }
 
+// Section holds the part of the file at path that lies between the markers <!-- name --> and <!-- /name --> against got,
+// or writes it there: what a program knows better than the page about it.
+func Section(t testing.TB, path, name, got string) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->"
+	before, rest, found := strings.Cut(string(raw), begin)
+	part, after, closed := strings.Cut(rest, end)
+	switch {
+	case !found || !closed:
+		t.Fatalf("%s has no part %s: it begins with %q and ends with %q", path, name, begin, end)
+	case part == got:
+	case *Update:
+		if err := os.WriteFile(path, []byte(before+begin+got+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("the part %s of %s has changed; go test -update rewrites it\ngot:\n%s\nwant:\n%s", name, path, got, part)
+	}
+}
+
 // Frame returns what a screen says, without its colours and without the blanks at the end of its lines.
 func Frame(screen string) string {
 	var text strings.Builder

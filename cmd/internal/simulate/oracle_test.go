@@ -11,7 +11,6 @@ package simulate_test
 
 import (
 	"encoding/csv"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -22,9 +21,8 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 	"github.com/seed-de83e32b/governor/models/scenarios"
+	"github.com/seed-de83e32b/governor/test/golden"
 )
-
-var update = flag.Bool("update", false, "search the oracle anew and rewrite testdata/oracle.tsv")
 
 const oracleFile = "testdata/oracle.tsv"
 
@@ -77,7 +75,7 @@ func ofOracle(r simulate.Run, result simulate.Result, phase int) float64 {
 
 // TestOracle checks the file against a fresh search for one scenario, or rewrites it.
 func TestOracle(t *testing.T) {
-	if *update {
+	if *golden.Update {
 		rewriteOracle(t)
 		return
 	}
