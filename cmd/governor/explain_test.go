@@ -12,9 +12,9 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/explain"
 )
 
 var explainedAt = time.Date(2026, time.November, 24, 14, 3, 27, 0, time.UTC)

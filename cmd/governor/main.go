@@ -20,8 +20,8 @@ import (
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // Exit codes.

@@ -22,8 +22,8 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // operatorOptions is what a person orders, and where it is written.

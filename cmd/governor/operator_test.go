@@ -22,7 +22,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // plays runs governor as a process of its own.

@@ -16,10 +16,10 @@ import (
 	"github.com/oklog/run"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/cmd/internal/daemon"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon"
+	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/signals"
 )
 

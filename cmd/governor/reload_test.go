@@ -17,8 +17,8 @@ import (
 
 	"github.com/prometheus/exporter-toolkit/web"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/checkconfig"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // unused returns an address where nobody listens.

@@ -28,10 +28,10 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/cmd/internal/daemon"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/daemon"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // shutdownTimeout bounds how long answers under way may take to end.

@@ -22,7 +22,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // The exit codes are part of the interface.

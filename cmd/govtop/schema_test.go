@@ -17,8 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 
@@ -65,7 +65,7 @@ func generate(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	t.Chdir(root)
-	for _, dir := range []string{"./actuators", "./control", "./cmd/internal/api", "./cmd/govtop/ui"} {
+	for _, dir := range []string{"./actuators", "./control", "./daemon/api", "./cmd/govtop/ui"} {
 		if err := r.AddGoComments("github.com/seed-de83e32b/governor", dir); err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // daemon answers as a governor whose clock stands still. Once it serves, only what is below mu changes.

@@ -11,8 +11,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 

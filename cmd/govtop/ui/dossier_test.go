@@ -9,8 +9,8 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // TestDossierGoesOnWithTheStream: asked for once, it grows with what is decided, and forgets what is older than an

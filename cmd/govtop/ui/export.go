@@ -10,8 +10,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	safe "github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // Export is what govtop writes for other programs: of --once --output json the Snapshot alone, of the key e also the

@@ -8,9 +8,9 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/little"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/explain"
 )
 
 // fact is one line of the account of a decision: what it is about, and its items, the most telling first.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // header says who answers and whether what it depends on is well. It grows by a line for everything that is not, but

@@ -21,8 +21,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // TestFrameFitsEverySize draws every scene at random sizes, after random keys and messages: no frame is larger than its

@@ -8,8 +8,8 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // overview is the table of loops: those that the filter chooses, sorted. Its selection is a loop, not a line: it stays

@@ -5,8 +5,8 @@ import (
 	"math"
 	"slices"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // rank is what a loop is sorted by: the greater, the further up, its first number first. What is not known is NaN, and

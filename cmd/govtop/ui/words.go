@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/explain"
 )
 
 // unknown stands where there is no number. It is never a zero.

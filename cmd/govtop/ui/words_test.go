@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 func TestUnits(t *testing.T) {

@@ -9,10 +9,10 @@ import (
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
-	"github.com/seed-de83e32b/governor/cmd/internal/explain"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/explain"
 	"github.com/seed-de83e32b/governor/models/live/load"
 )
 

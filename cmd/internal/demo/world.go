@@ -22,9 +22,9 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
+	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/models/live/plant"
 )

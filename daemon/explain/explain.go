@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // Subject is what there is to explain: a loop, and what its governor says of itself, at an instant.

@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // Records in one answer of /api/v1/decisions.

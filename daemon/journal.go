@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // Bounds of the journal. A record takes about a kilobyte, so a full journal of the largest size some 200 MB; an hour of

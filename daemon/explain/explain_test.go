@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 var (

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // The stream tells every decision as it is made. A reader that does not keep up is cut off rather than waited for: the

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // Recorder turns the decisions of every tick into what people and programs can see: the journal, the table of loops,

@@ -7,8 +7,8 @@ import (
 	"reflect"
 
 	"github.com/seed-de83e32b/governor/actuators"
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // knobsOf lists the knobs of a service that governor steers, in the order in which they act.

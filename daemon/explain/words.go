@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-de83e32b/governor/cmd/internal/api"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 // unknown stands where there is no number. It is never a zero.
