@@ -21,28 +21,22 @@ type AIMD struct {
 	proposed float64 // the decrease that Step asked for last, NaN or 0: none
 }
 
-// The events of an AIMD step.
-const (
-	AIMDIncrease = "increase"
-	AIMDDecrease = "decrease"
-	AIMDCooldown = "cooldown"
-)
-
 // Step returns the next value. Congestion decreases to decreaseTo (never above the present value), otherwise grow
-// allows the increase. The event is one of the constants, or "" where nothing moved.
+// allows the increase. The event is EventIncrease,
+// EventDecrease or EventCooldown, or "" where nothing moved.
 func (a *AIMD) Step(now time.Time, value float64, congested, grow bool, decreaseTo float64) (next float64, event string) {
 	a.proposed = 0
 	switch {
 	case congested && !a.lastCut.IsZero() && now.Sub(a.lastCut) < a.Cooldown:
-		return value, AIMDCooldown
+		return value, EventCooldown
 	case congested:
 		if math.IsNaN(decreaseTo) || decreaseTo >= value {
 			return value, ""
 		}
 		a.proposed = decreaseTo
-		return decreaseTo, AIMDDecrease
+		return decreaseTo, EventDecrease
 	case grow:
-		return value + max(a.Add, a.AddShare*value), AIMDIncrease
+		return value + max(a.Add, a.AddShare*value), EventIncrease
 	}
 	return value, ""
 }

@@ -14,7 +14,7 @@ func TestAIMDOneDecreasePerCooldown(t *testing.T) {
 	for i := range 30 { // congested for 450 s, one sample every 15 s
 		now := t0.Add(time.Duration(i) * 15 * time.Second)
 		next, event := a.Step(now, value, true, false, value/2)
-		if event == AIMDDecrease {
+		if event == EventDecrease {
 			cuts++
 		}
 		a.Track(now, value, next)
@@ -30,15 +30,15 @@ func TestAIMDLostDecreaseCostsNoCooldown(t *testing.T) {
 	a := AIMD{Cooldown: time.Minute}
 	for i := range 3 {
 		now := t0.Add(time.Duration(i) * time.Second)
-		if _, event := a.Step(now, 100, true, false, 50); event != AIMDDecrease {
-			t.Fatalf("step %d: event %q, want %q: the one before was never in force", i, event, AIMDDecrease)
+		if _, event := a.Step(now, 100, true, false, 50); event != EventDecrease {
+			t.Fatalf("step %d: event %q, want %q: the one before was never in force", i, event, EventDecrease)
 		}
 		a.Track(now, 100, 100)
 	}
 	a.Step(t0.Add(4*time.Second), 100, true, false, 50)
 	a.Track(t0.Add(4*time.Second), 100, 50)
-	if _, event := a.Step(t0.Add(5*time.Second), 50, true, false, 25); event != AIMDCooldown {
-		t.Errorf("event %q after a decrease in force, want %q", event, AIMDCooldown)
+	if _, event := a.Step(t0.Add(5*time.Second), 50, true, false, 25); event != EventCooldown {
+		t.Errorf("event %q after a decrease in force, want %q", event, EventCooldown)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestAIMDProperties(t *testing.T) {
 		switch {
 		case math.IsNaN(next):
 			t.Fatal("NaN")
-		case event == AIMDDecrease && next >= value, event == AIMDIncrease && next <= value, event == "" && next != value:
+		case event == EventDecrease && next >= value, event == EventIncrease && next <= value, event == "" && next != value:
 			t.Fatalf("%q moved %v to %v", event, value, next)
 		}
 	})

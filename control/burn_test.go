@@ -25,7 +25,7 @@ func TestBurnRatesTightenTheSetpoint(t *testing.T) {
 		if d.Gates.BurnSteps > len(BurnRates) {
 			t.Fatalf("%d steps", d.Gates.BurnSteps)
 		}
-		return float64(d.LatencyTarget) / r.s.setpoint.inForce
+		return float64(d.LatencyTarget) / r.s.target.inForce
 	}
 	for _, c := range []struct {
 		name string

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"fmt"
 	"math"
 	"time"
 
@@ -60,157 +59,141 @@ func (c *concurrency) restart() {
 	c.runaway, c.contained = time.Time{}, time.Time{}
 }
 
-func (c *concurrency) describe(l *Loop, t *tick, d *Decision) {
-	d.Terms.Law = string(c.spec.Law)
-	d.Setpoint = Number(max(t.sp.target(), little.ServiceTimeMargin*t.v.service))
-	d.Measured = Number(t.v.mean)
-	d.Gates.Occupancy = Number(t.v.occupancy(c.present(l, t)))
+func (c *concurrency) rest(s step) outcome {
+	o := s.rest(c.spec.Law)
+	o.setpoint, o.measured = s.target.setpoint(s.v.serviceTime), s.v.mean
+	o.gates.occupancy = s.v.occupancy(c.present(s))
+	return o
 }
 
 // present is the value that the plant obeys as far as anybody knows. Where a reflex lives it is the effective limit that
 // the guards report. Elsewhere it is what was published last, unless the instances still report another one long
 // after (they cannot read the KV, or nothing was ever published): then theirs is true.
-func (c *concurrency) present(l *Loop, t *tick) float64 {
-	reported, ok := t.v.limit.Value()
-	if !ok || reported <= 0 {
-		return l.inForce.Value
-	}
-	if t.v.reflex || !l.published() || l.spec.Mode != Enforce {
+func (c *concurrency) present(s step) float64 {
+	published := s.inForce.Value
+	reported := s.v.limit.Or(0)
+	switch {
+	case reported <= 0:
+		return published
+	case s.v.reflex, !s.inForce.published(), s.spec.Mode != Enforce,
+		s.now.Sub(s.changed) > c.settle && math.Abs(reported-published) >= 1:
 		return reported
 	}
-	if t.now.Sub(l.changed) > c.settle && math.Abs(reported-l.inForce.Value) >= 1 {
-		return reported
-	}
-	return l.inForce.Value
+	return published
 }
 
 // decide runs gates, law and constraints on a good view.
-func (c *concurrency) decide(l *Loop, t *tick, d *Decision) {
-	v, tuning := t.v, l.spec.Tuning
-	from := c.present(l, t)
-	d.From = Number(from)
-	if v.hang {
-		c.decideHang(l, t, d, from)
-		return
+func (c *concurrency) decide(s step) outcome {
+	o := c.rest(s)
+	o.from = c.present(s)
+	if s.v.hang != "" {
+		return c.decideHang(s, o)
 	}
+	c.observeArrivals(s.v.offered.value)
+	test := c.testFloor(s, o.from)
+	o.setpoint = s.target.setpoint(test.ServiceTime)
+	o.gates.binds = s.v.binds(o.from, s.spec.Tuning.OverloadAt)
+	o.gates.floor, o.gates.floorTest, o.gates.serviceTime = test.Floor, string(test.Phase), test.ServiceTime
 
-	c.observeArrivals(v.offered)
-	test := c.testFloor(t, from)
-	tau := max(t.sp.target(), little.ServiceTimeMargin*test.ServiceTime)
-	over := v.overloaded(from, tuning.OverloadAt)
-	d.Setpoint = Number(tau)
-	d.Gates.Overloaded = over
-	d.Gates.Floor, d.Gates.FloorTest = Number(test.Floor), string(test.Phase)
-	d.Gates.ServiceTimeSeconds = Number(test.ServiceTime)
+	raw := c.ask(s, &o, test)
+	o.raw = Read(raw)
+	o.value, o.bound = c.constraint(s, test).Apply(o.from, raw)
+	if s.v.reflex {
+		c.follow(s, &o)
+	}
+	o.ceiling = c.ceiling(s, o)
+	if o.publish = c.news(s, o); !o.publish && s.v.reflex {
+		if o.value != o.from {
+			o.bound = BoundDeadband // too small a difference to be written
+		}
+		o.value, o.ceiling = o.from, s.inForce.Ceiling
+	}
+	o.state = c.state(s, o)
+	return o
+}
 
-	raw := from
+// ask returns the limit that the floor test imposes, or else the one that the law asks for, whose terms it adds to o.
+func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 	switch {
 	case test.Phase == little.Halved:
-		raw = test.Limit
+		return test.Limit
 	case test.Ended && test.Restore > 0:
-		raw = test.Restore
+		return test.Restore
 	case c.spec.Law == AIMDLaw:
-		raw = c.aimdStep(l, t, d, from)
-	default:
-		raw = c.pidStep(l, t, d, from)
+		return c.askAIMD(s, o)
 	}
-	d.Raw = Number(raw)
-
-	value, bound := c.constraint(l, v, test).Apply(from, raw)
-	d.Value, d.Bound = Number(value), bound
-	if v.reflex {
-		c.follow(l, d)
-	}
-	d.Ceiling = Number(c.ceiling(l, t, float64(d.Value), tau, over))
-	if d.Publish = c.news(l, d, v); !d.Publish && v.reflex {
-		if d.Value != d.From {
-			d.Bound = BoundDeadband // too small a difference to be written
-		}
-		d.Value, d.Ceiling = d.From, Number(l.inForce.Ceiling)
-	}
-	d.State = c.state(d, test)
+	return c.askPID(s, o)
 }
 
 // follow replaces the law's next value, which starts from a reflex's wandering limit, by a smooth one that starts from
 // what is published, with a time constant of two dead times: the reflex is there for everything faster, and its noise of
 // 10 to 25 % would be written to the KV several times a minute.
-func (c *concurrency) follow(l *Loop, d *Decision) {
-	next := math.Log(float64(d.Value))
-	d.Bound = ""
-	switch {
-	case l.published():
-		d.From = Number(l.inForce.Value)
+func (c *concurrency) follow(s step, o *outcome) {
+	next := math.Log(o.value)
+	o.bound = ""
+	if s.inForce.published() {
+		o.from = s.inForce.Value
 		if math.IsNaN(c.smooth) {
-			c.smooth = math.Log(l.inForce.Value)
+			c.smooth = math.Log(o.from)
 		}
-	default:
-		d.Terms.Event = "first setting"
+	} else {
+		o.event = EventFirstSetting
 		if math.IsNaN(c.smooth) {
 			c.smooth = next
 		}
 	}
-	weight := min(1, 0.5*l.spec.Timing.Period.Seconds()/l.spec.Timing.DeadTime().Seconds())
+	weight := min(1, 0.5*s.spec.Timing.Period.Seconds()/s.spec.Timing.DeadTime().Seconds())
 	c.smooth += weight * (next - c.smooth)
-	d.Value = Number(math.Round(math.Exp(c.smooth)))
+	o.value = math.Round(math.Exp(c.smooth))
 }
 
 // decideHang cuts once a settling time while requests arrive, the limit is full and hardly anything finishes: that is
 // no lack of traffic. There is no latency to steer by, so each cut is the largest that is allowed.
-func (c *concurrency) decideHang(l *Loop, t *tick, d *Decision, from float64) {
-	d.Gates.Overloaded = true
-	d.Detail = t.v.detail
-	raw := from
-	if t.now.Sub(c.hangCut) >= c.settle {
-		raw = from * math.Exp(-l.spec.Tuning.CutMax)
+func (c *concurrency) decideHang(s step, o outcome) outcome {
+	raw := o.from
+	if s.now.Sub(c.hangCut) >= c.settle {
+		raw *= math.Exp(-s.spec.Tuning.CutMax)
 	}
-	constraint := c.constraint(l, t.v, little.Finding{Floor: c.spec.Min})
+	constraint := c.constraint(s, little.Finding{Floor: c.spec.Min})
 	constraint.Deadband = 0
-	value, bound := constraint.Apply(from, raw)
-	d.Raw, d.Value, d.Bound = Number(raw), Number(value), bound
-	d.Terms.Event = "hang"
-	d.Ceiling = Number(min(max(l.inForce.Ceiling, value), c.spec.Max))
-	d.Publish = value < from
-	d.State = Hold
-	d.HoldReason = NoData
-	if d.Publish {
-		c.hangCut = t.now
-		d.State, d.HoldReason = Cutting, ""
+	o.raw = Read(raw)
+	o.value, o.bound = constraint.Apply(o.from, raw)
+	o.ceiling = min(max(s.inForce.Ceiling, o.value), c.spec.Max)
+	o.gates.binds, o.event = true, EventHang
+	if o.publish = o.value < o.from; !o.publish {
+		return o.held(NoData, s.v.hang)
 	}
+	c.hangCut = s.now
+	o.state, o.detail = Cutting, s.v.hang
+	return o
 }
 
-// guardTests is the phase of a floor test that is the guards' own.
-const guardTests = "guard"
-
 // testFloor runs the floor test where no guard runs its own, and takes theirs where one does.
-func (c *concurrency) testFloor(t *tick, from float64) little.Finding {
-	v, floor := t.v, t.sp.floor(t.now)
+func (c *concurrency) testFloor(s step, from float64) little.Finding {
+	v, floor := s.v, s.target.floor(s.now)
 	if v.reflex {
-		return little.Finding{Phase: guardTests, Floor: max(c.spec.Min, floor), ServiceTime: v.service}
+		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
-	return c.floorTest.Step(t.now, little.Sample{
-		Throughput: v.throughput, Mean: v.mean, Refusing: v.refusing,
-		Limit: from, Floor: floor, Min: c.spec.Min, Setpoint: t.sp.target(),
+	return c.floorTest.Step(s.now, little.Sample{
+		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refusing,
+		Limit: from, Floor: floor, Min: c.spec.Min, Setpoint: s.target.seconds(),
 	})
 }
 
-// pidStep is the default law. It moves ln L by the gain times the predicted error, down only where the mean is above
+// askPID is the default law. It moves ln L by the gain times the predicted error, down only where the mean is above
 // the setpoint or much is refused, up only where the limit binds.
-func (c *concurrency) pidStep(l *Loop, t *tick, d *Decision, from float64) float64 {
-	v, tau := t.v, float64(d.Setpoint)
-	e := c.predictedError(l, t, from, tau, float64(d.Gates.ServiceTimeSeconds))
-	c.pid.Track(math.Log(from))
-	terms, ok := c.pid.Step(l.spec.Timing.Period, e)
+func (c *concurrency) askPID(s step, o *outcome) float64 {
+	level, e := math.Log(o.from), c.predictedError(s, o)
+	c.pid.Track(level)
+	terms, ok := c.pid.Step(s.spec.Timing.Period, e)
 	if !ok {
-		return from
+		return o.from
 	}
-	d.Terms.Error, d.Terms.P, d.Terms.D = Number(e), Number(terms.P), Number(terms.D+0) // + 0: no negative zero
-	d.Terms.I = Number(terms.I - math.Log(from))                                        // the integral's move this period: its level is ln L itself
+	o.terms = pidTerms(e, terms, level)
 	raw := math.Exp(terms.Output)
-	switch {
-	case !d.Gates.Overloaded:
-		return from
-	case raw < from && (c.easing || !(v.mean > tau || v.refused > l.spec.Tuning.RefusedCut)):
-		return from
+	mayCut := !c.easing && (s.v.mean.Above(o.setpoint.value) || s.v.refused.Above(s.spec.Tuning.RefusedCut))
+	if !o.gates.binds || raw < o.from && !mayCut {
+		return o.from
 	}
 	return raw
 }
@@ -230,41 +213,41 @@ const easingShare = 0.9
 // limit counts as L·(φ + (1 − φ)·refused share). While the service is fast and refuses all the same, the throughput says
 // only what the limit let through, so the latency's own margin drives the way up: slowly, or, while ŝ stands and the
 // limit was cut for nothing, all of it.
-func (c *concurrency) predictedError(l *Loop, t *tick, from, tau, service float64) float64 {
-	v := t.v
-	effective := from * (v.threshold + (1-v.threshold)*v.refused)
-	e := math.Log(v.throughput * tau / effective)
-	if v.mean > tau {
+func (c *concurrency) predictedError(s step, o *outcome) float64 {
+	v, tau, mean := s.v, o.setpoint.value, s.v.mean.value
+	effective := o.from * (v.threshold + (1-v.threshold)*v.refused.value)
+	e := math.Log(v.throughput.value * tau / effective)
+	if mean > tau {
 		return e
 	}
-	margin := math.Log(tau / v.mean)
+	margin := math.Log(tau / mean)
 	if v.refusing {
-		half := 0.5 * l.spec.Timing.Period.Seconds() / l.spec.Timing.DeadTime().Seconds()
+		half := 0.5 * s.spec.Timing.Period.Seconds() / s.spec.Timing.DeadTime().Seconds()
 		e = max(e, half*margin)
 	}
-	if service > 0 {
+	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
 	return e
 }
 
-// aimdStep is the alternative law: additive increase while binding and healthy, one decrease per settling time, sized
+// askAIMD is the alternative law: additive increase while binding and healthy, one decrease per settling time, sized
 // by Little's law.
-func (c *concurrency) aimdStep(l *Loop, t *tick, d *Decision, from float64) float64 {
-	tau, over := float64(d.Setpoint), d.Gates.Overloaded
-	d.Terms.Error = Number(c.predictedError(l, t, from, tau, float64(d.Gates.ServiceTimeSeconds)))
-	raw, event := c.aimd.Step(t.now, from, over && t.v.mean > tau, over && t.v.mean <= tau, t.v.throughput*tau)
-	d.Terms.Event = event
+func (c *concurrency) askAIMD(s step, o *outcome) float64 {
+	tau, slow := o.setpoint.value, s.v.mean.Above(o.setpoint.value)
+	o.terms.Error = Number(c.predictedError(s, o))
+	raw, event := c.aimd.Step(s.now, o.from, o.gates.binds && slow, o.gates.binds && !slow, s.v.throughput.value*tau)
+	o.event = event
 	return raw
 }
 
 // constraint is what the output passes. A floor test's move is exact: it needs no deadband, and its floor is its own.
-func (c *concurrency) constraint(l *Loop, v *view, test little.Finding) Constraint {
-	tuning := l.spec.Tuning
+func (c *concurrency) constraint(s step, test little.Finding) Constraint {
+	tuning := s.spec.Tuning
 	k := Constraint{
-		Deadband: max(tuning.Deadband, 4/math.Sqrt(max(v.completed, 1))),
+		Deadband: max(tuning.Deadband, 4/math.Sqrt(max(s.v.completed.Or(1), 1))),
 		RaiseMax: tuning.RaiseMax, CutMax: tuning.CutMax,
-		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NeverRise: v.unsure != "",
+		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NeverRise: s.v.unsure != "",
 	}
 	if test.Phase == little.Halved || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
@@ -275,20 +258,19 @@ func (c *concurrency) constraint(l *Loop, v *view, test little.Finding) Constrai
 	return k
 }
 
-func (c *concurrency) state(d *Decision, test little.Finding) State {
-	over := d.Gates.Overloaded
-	switch {
-	case test.ServiceTime > 0:
+func (c *concurrency) state(s step, o outcome) State {
+	switch raw := o.raw.value; {
+	case o.gates.serviceTime > 0:
 		return Ineffective
-	case d.Value < d.From:
+	case o.value < o.from:
 		return Cutting
-	case d.Value > d.From:
+	case o.value > o.from:
 		return Raising
-	case d.Gates.Infeasible:
+	case s.target.infeasible():
 		return Infeasible
-	case over && float64(d.Value) <= c.spec.Min && d.Raw <= d.From:
+	case o.gates.binds && o.value <= c.spec.Min && raw <= o.from:
 		return AtMin
-	case over && float64(d.Value) >= c.spec.Max && d.Raw >= d.From:
+	case o.gates.binds && o.value >= c.spec.Max && raw >= o.from:
 		return AtMax
 	}
 	return Steady
@@ -297,30 +279,30 @@ func (c *concurrency) state(d *Decision, test little.Finding) State {
 // ceiling contains a reflex that misbehaves and otherwise costs nothing: twice the limit, and never less than three
 // times what the service has carried. A reflex that runs against it while the service stays slow is not doing its job:
 // the ceiling comes down to the limit and stays there for the hold time.
-func (c *concurrency) ceiling(l *Loop, t *tick, limit, tau float64, over bool) float64 {
-	v := t.v
+func (c *concurrency) ceiling(s step, o outcome) float64 {
+	v, limit, present := s.v, o.value, s.inForce.Ceiling
 	if !v.reflex {
 		return limit
 	}
-	present := l.inForce.Ceiling
 	if !c.contained.IsZero() {
-		if t.now.Sub(c.contained) < c.hold {
+		if s.now.Sub(c.contained) < c.hold {
 			return min(limit, present)
 		}
 		c.contained = time.Time{}
 	}
-	if present > 0 && over && v.mean > tau && v.limit.Or(0) >= 0.85*present {
+	slow := v.mean.Above(o.setpoint.value)
+	if present > 0 && o.gates.binds && slow && v.limit.AtLeast(nearlyFull*present) {
 		if c.runaway.IsZero() {
-			c.runaway = t.now
-		} else if t.now.Sub(c.runaway) >= c.settle {
-			c.runaway, c.contained = time.Time{}, t.now
+			c.runaway = s.now
+		} else if s.now.Sub(c.runaway) >= c.settle {
+			c.runaway, c.contained = time.Time{}, s.now
 			return limit
 		}
 	} else {
 		c.runaway = time.Time{}
 	}
-	ceiling := math.Round(min(c.spec.Max, max(2*limit, 3*t.sp.floor(t.now))))
-	if present > 0 && ceiling > present && (v.mean > tau || v.unsure != "") {
+	ceiling := math.Round(min(c.spec.Max, max(2*limit, 3*s.target.floor(s.now))))
+	if present > 0 && ceiling > present && (slow || v.unsure != "") {
 		return max(present, limit)
 	}
 	return ceiling
@@ -328,41 +310,19 @@ func (c *concurrency) ceiling(l *Loop, t *tick, limit, tau float64, over bool) f
 
 // news decides whether anything moved enough to be written. Where a reflex lives, the effective limit moves by itself
 // all the time, and only a large difference to what is published is news.
-func (c *concurrency) news(l *Loop, d *Decision, v *view) bool {
-	if v.unsure != "" {
-		return d.Value < d.From
-	}
-	if !l.published() {
+func (c *concurrency) news(s step, o outcome) bool {
+	switch f := s.inForce; {
+	case s.v.unsure != "":
+		return o.value < o.from
+	case !f.published():
 		return true
+	case !s.v.reflex:
+		return moved(o.value, f.Value, 0)
+	default:
+		return moved(o.value, f.Value, newsStep) || moved(o.ceiling, f.Ceiling, newsStep) ||
+			moved(s.target.seconds(), f.LatencyTarget, targetStep)
 	}
-	if !v.reflex {
-		return moved(float64(d.Value), l.inForce.Value, 0)
-	}
-	return moved(float64(d.Value), l.inForce.Value, newsStep) || moved(float64(d.Ceiling), l.inForce.Ceiling, newsStep) ||
-		moved(float64(d.LatencyTarget), l.inForce.Setpoint, setpointStep)
 }
 
 // newsStep is how far, in ln units, a limit that a reflex moves anyway must be off before it is worth a write.
 var newsStep = math.Log(1.2)
-
-// implausible checks throughput against Little's law: X̂·mean requests were in flight on average, and there cannot have
-// been many more than the limits allow, nor ten times as many as a few samples of them have shown. A counter reset seen
-// through two replicas reads as a hundredfold rate.
-func implausible(v *view, most float64) string {
-	limit, ok := v.limit.Value()
-	if !ok || v.hold != "" {
-		return ""
-	}
-	bound := 3 * max(most, limit)
-	if v.sampled > 0 {
-		bound = min(bound, 10*max(v.sampled, fewInFlight))
-	}
-	if inFlight := v.throughput * v.mean; inFlight > bound {
-		return fmt.Sprintf("completions x mean latency = %s requests in flight, where %s were seen and the limit is %s",
-			num(inFlight), num(v.sampled), num(limit))
-	}
-	return ""
-}
-
-// fewInFlight is a number that a handful of samples can miss altogether.
-const fewInFlight = 5

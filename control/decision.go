@@ -1,6 +1,11 @@
 package control
 
-import "time"
+import (
+	"math"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
+)
 
 // State is what a loop is doing, in the words of the API, the journal and govtop.
 type State string
@@ -69,7 +74,7 @@ type Decision struct {
 
 	From  Number `json:"from"`  // the value in force before
 	Raw   Number `json:"raw"`   // what the law asked for, before any constraint
-	Bound string `json:"bound"` // the constraint that shaped the result: "", deadband, slew, min, max, floor, ceiling, tighten_only
+	Bound string `json:"bound"` // the constraint that shaped the result: one of the bounds, or ""
 	Value Number `json:"value"` // what governor wants in force now
 
 	Ceiling Number `json:"ceiling"` // how far the guard's reflex may go
@@ -77,6 +82,25 @@ type Decision struct {
 	// measurements were valid, or a person's order stands). Both are false in a hold.
 	Publish bool `json:"publish"`
 	Renew   bool `json:"renew"`
+}
+
+// NewDecision returns a decision in which every quantity is unknown and nothing has been decided.
+func NewDecision(service string, knob Knob) Decision {
+	nan := Number(math.NaN())
+	return Decision{
+		Service: service, Knob: knob,
+		Setpoint: nan, Measured: nan, LatencyTarget: nan, From: nan, Raw: nan, Value: nan, Ceiling: nan,
+		Inputs: Inputs{
+			AgeSeconds: nan, TookSeconds: nan, WindowSeconds: nan, Requests: nan, Throughput: nan, RefusedShare: nan,
+			Quantile: nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
+			Applied: -1,
+		},
+		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
+		Gates: Gates{
+			Occupancy: nan, Binding: nan, Floor: nan, FloorTest: string(little.Idle), OwnLatencySeconds: nan,
+			ServiceTimeSeconds: nan,
+		},
+	}
 }
 
 // Inputs are the readings the law used, aggregated over the instances that the decision is about.
@@ -103,23 +127,38 @@ type Inputs struct {
 
 // Terms are the controller's contributions, in ln units of the knob for the log-form laws.
 type Terms struct {
-	Law   string `json:"law"` // pid | aimd
+	Law   Law    `json:"law"`
 	Error Number `json:"error"`
 	P     Number `json:"p"`
 	I     Number `json:"i"`
 	D     Number `json:"d"`
-	Event string `json:"event,omitempty"` // increase, decrease, cooldown; hang; yields, drains, restore
+	Event string `json:"event,omitempty"` // what the law did besides its arithmetic: one of the events
 }
+
+// The events.
+const (
+	EventIncrease     = "increase"      // AIMD: healthy, a step up
+	EventDecrease     = "decrease"      // AIMD: congested, a share down
+	EventCooldown     = "cooldown"      // AIMD: the last decrease has yet to show
+	EventHang         = "hang"          // hardly anything finishes: the largest cut, there is no latency to steer by
+	EventFirstSetting = "first setting" // nothing was published before
+	EventYields       = "yields"        // the rate leaves it to the concurrency limit
+	EventDrains       = "drains"        // the service works off a backlog: cutting the rate would not speed it up
+	EventRestore      = "restore"       // cutting the rate did not help: it goes back
+)
 
 // Gates are the findings that were made before any law ran.
 type Gates struct {
 	Overloaded         bool   `json:"overloaded"`
-	Occupancy          Number `json:"occupancy"` // in flight ÷ limit
-	Binding            Number `json:"binding"`   // share of the window at ≥ 85 % of the limit
-	Floor              Number `json:"floor"`     // Little's-law floor X̂max·m₀
-	FloorTest          string `json:"floor_test"`
+	Occupancy          Number `json:"occupancy"`            // in flight ÷ limit
+	Binding            Number `json:"binding"`              // share of the window at ≥ 85 % of the limit
+	Floor              Number `json:"floor"`                // Little's-law floor X̂max·m₀
+	FloorTest          string `json:"floor_test"`           // a little.Phase, or FloorTestGuard
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
 	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ, 0 when none stands
 	Infeasible         bool   `json:"infeasible"`
 	BurnSteps          int    `json:"burn_steps"` // how often fast burning of the error budget has tightened the setpoint by 10 %
 }
+
+// FloorTestGuard is Gates.FloorTest where the guards run their own test.
+const FloorTestGuard = "guard"

@@ -5,11 +5,16 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // explain says the whole decision in one line of plain words.
-func explain(d Decision, slo SLO) string {
-	if d.State == Hold {
+func explain(d Decision, slo SLO, order *Order) string {
+	switch d.State {
+	case Frozen, Override:
+		return explainOrder(d, order.Expires)
+	case Hold:
 		return "hold " + num(float64(d.Value)) + ": " + whyHeld(d)
 	}
 	from, value := float64(d.From), float64(d.Value)
@@ -38,7 +43,7 @@ func explain(d Decision, slo SLO) string {
 		}
 	default:
 		explainConcurrency(&b, d)
-		if value != from && d.Gates.FloorTest == guardTests {
+		if value != from && d.Gates.FloorTest == FloorTestGuard {
 			fmt.Fprintf(&b, "; the guards' own limit runs at %s", num(float64(d.Inputs.EffectiveLimit)))
 		}
 	}
@@ -86,13 +91,13 @@ func whyHeld(d Decision) string {
 }
 
 func explainConcurrency(b *strings.Builder, d Decision) {
-	if d.Terms.Event != "hang" {
+	if d.Terms.Event != EventHang {
 		fmt.Fprintf(b, "mean %s", against(d.Measured, d.Setpoint, millis))
 	}
 	switch {
-	case d.Terms.Event == "hang":
+	case d.Terms.Event == EventHang:
 		b.WriteString("nothing to steer by")
-	case d.Gates.FloorTest == "halved":
+	case d.Gates.FloorTest == string(little.Halved):
 		b.WriteString("; floor test: limit cut on purpose to see whether throughput follows")
 	case !d.Gates.Overloaded:
 		fmt.Fprintf(b, "; the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))

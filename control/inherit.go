@@ -13,21 +13,21 @@ func (s *LoopSet) Inherit(old *LoopSet) {
 	same := s.spec.SLO == old.spec.SLO && s.spec.Timing == old.spec.Timing &&
 		reflect.DeepEqual(s.spec.Tuning, old.spec.Tuning)
 	if same {
-		s.setpoint, s.last = old.setpoint, old.last
+		s.target, s.last = old.target, old.last
 	}
 	for _, l := range s.loops {
 		before := old.loop(l.knob)
-		if before == nil || !before.published() && !same {
+		if before == nil || !before.inForce.published() && !same {
 			continue
 		}
-		if before.published() {
+		if before.inForce.published() {
 			l.inForce, l.changed = before.inForce, before.changed
 		}
 		if same {
 			l.fresh = before.fresh
 			inherit(l.law, before.law)
 		} else {
-			s.setpoint.restore(l.inForce.Setpoint)
+			s.target.restore(l.inForce.LatencyTarget)
 		}
 	}
 }

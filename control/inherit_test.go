@@ -34,15 +34,15 @@ func TestInheritKeepsWhatWasLearned(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Inherit(old.s)
-		own := s.setpoint.own.Seconds()
+		own := s.target.own.Seconds()
 		ds := s.Step(m.At, m)
 		for _, d := range ds {
 			if held := d.State == Hold && d.HoldReason == Starting; held == tc.learned {
 				t.Errorf("%s: %s %s", tc.name, d.Knob, d.Reason)
 			}
 		}
-		if learned := own == old.s.setpoint.own.Seconds(); learned != tc.learned {
-			t.Errorf("%s: own latency %v, the old loops knew %v", tc.name, own, old.s.setpoint.own.Seconds())
+		if learned := own == old.s.target.own.Seconds(); learned != tc.learned {
+			t.Errorf("%s: own latency %v, the old loops knew %v", tc.name, own, old.s.target.own.Seconds())
 		}
 		if got := float64(ds[0].Value); got != tc.value {
 			t.Errorf("%s: the limit is %v, want %v", tc.name, got, tc.value)

@@ -20,12 +20,12 @@ type Loop struct {
 	order   *Order    // of a person; nil: none
 }
 
-// law turns a good snapshot into the next value of one knob.
+// law is the arithmetic of one knob. It knows neither orders nor modes nor how a decision is told.
 type law interface {
-	// decide completes d: what was in force, what the law asked for, what became of it, and whether it is to be written.
-	decide(l *Loop, t *tick, d *Decision)
-	// describe fills in the setpoint and the measurement of this knob, as far as they are known.
-	describe(l *Loop, t *tick, d *Decision)
+	// rest returns the outcome of a step that moves nothing: what the law aims at and what it finds, as far as that is known.
+	rest(s step) outcome
+	// decide returns the outcome of a step on a good view.
+	decide(s step) outcome
 	// track learns that the value in force went from before to after.
 	track(now time.Time, before, after float64)
 	// lose forgets the last error: a sample is missing, and the jump over the gap must be no kick.
@@ -34,15 +34,87 @@ type law interface {
 	restart()
 }
 
-// tick is one period of one service as its loops see it, in their order: concurrency acts first, shed decides which
-// requests it refuses, rate follows sustained capacity. One signal never drives two knobs at once.
+// tick is one period of one service as all its loops see it.
 type tick struct {
-	now time.Time
-	v   *view
-	sp  *Setpoint
+	now    time.Time
+	v      *view
+	target *latencyTarget
 
-	// concurrency is the decision of the concurrency loop, nil where that knob is not steered.
-	concurrency *Decision
+	// concurrency is the limit that the concurrency loop wants in force, missing where that knob is not steered. The knobs
+	// act in order: concurrency first, shed decides which requests it refuses, rate follows sustained capacity. One signal
+	// never drives two knobs at once.
+	concurrency Reading
+}
+
+// step is a tick as the law of one knob sees it.
+type step struct {
+	*tick
+	spec    *Spec
+	inForce InForce
+	changed time.Time // when the value in force last changed
+}
+
+// outcome is what comes of a step. A Decision is assembled from it, once.
+type outcome struct {
+	state  State
+	hold   Reason // why nothing was decided, or what limited the step to tightening
+	detail string
+	event  string
+
+	setpoint, measured Reading
+	gates              found
+	terms              Terms
+
+	from    float64 // the value that the step starts from
+	raw     Reading // what the law asked for, before any constraint
+	bound   string  // the constraint that shaped the value
+	value   float64
+	ceiling float64
+	publish bool // value, ceiling or target moved enough to be written
+	renew   bool // the lease may be renewed
+}
+
+// found is what a law's gates found.
+type found struct {
+	binds       bool
+	occupancy   Reading
+	floor       float64 // requests in flight, 0: none
+	floorTest   string
+	serviceTime float64 // ŝ in seconds, 0: none stands
+}
+
+// rest is the outcome of a step that moves nothing, before its law adds what it knows.
+func (s step) rest(law Law) outcome {
+	v := s.v
+	return outcome{
+		terms: termsOf(law),
+		gates: found{
+			occupancy: v.occupancy(v.limit.Float()), floor: s.target.floor(s.now), floorTest: string(little.Idle),
+			serviceTime: v.serviceTime,
+		},
+		from: s.inForce.Value, value: s.inForce.Value, ceiling: s.inForce.Ceiling,
+	}
+}
+
+// held returns the outcome o of a step that moves nothing as a hold.
+func (o outcome) held(why Reason, detail string) outcome {
+	o.state, o.hold, o.detail = Hold, why, detail
+	return o
+}
+
+// termsOf are the terms of a law that has not run.
+func termsOf(law Law) Terms {
+	t := NewDecision("", "").Terms
+	t.Law = law
+	return t
+}
+
+// pidTerms are the terms of a PID step whose integral stood at level before it: its level is the knob itself, and what
+// it contributes is its move.
+func pidTerms(e float64, t PIDTerms, level float64) Terms {
+	return Terms{
+		Law: PIDLaw, Error: Number(e), P: Number(t.P), I: Number(t.I - level), D: Number(t.D + 0), // + 0: no negative zero
+	}
 }
 
 func newLoop(s *Spec, knob Knob, fallback float64, law law) *Loop {
@@ -50,7 +122,7 @@ func newLoop(s *Spec, knob Knob, fallback float64, law law) *Loop {
 }
 
 // published says whether the value in force came from a Setting.
-func (l *Loop) published() bool { return l.inForce.Revision > 0 }
+func (f InForce) published() bool { return f.Revision > 0 }
 
 // restart begins anew from f: bumpless, with one period of holding.
 func (l *Loop) restart(now time.Time, f InForce) {
@@ -69,96 +141,85 @@ func (l *Loop) track(now time.Time, f InForce) {
 
 // step decides.
 func (l *Loop) step(t *tick) Decision {
-	d := l.report(t)
-	l.law.describe(l, t, &d)
+	s := step{tick: t, spec: l.spec, inForce: l.inForce, changed: l.changed}
 	if l.order.active(t.now) {
-		l.obey(t, &d)
-		d.Reason = explainOrder(d, l.order.Expires)
-		return d
+		return l.decision(s, l.obey(s))
 	}
+	return l.decision(s, l.act(s))
+}
+
+// act is a step of a loop that is automatic.
+func (l *Loop) act(s step) outcome {
 	switch {
-	case t.v.hold != "":
-		l.hold(&d, t.v.hold, t.v.detail)
+	case s.v.hold != "":
+		l.law.lose()
+		return l.law.rest(s).held(s.v.hold, s.v.detail)
 	case l.fresh:
 		l.fresh = false
-		l.hold(&d, Starting, "holding one period from the value in force")
+		l.law.lose()
+		return l.law.rest(s).held(Starting, "holding one period from the value in force")
 	case l.spec.Mode == Observe:
-		d.State = Steady
-	default:
-		l.law.decide(l, t, &d)
-		l.doubt(t, &d)
+		o := l.law.rest(s)
+		o.state = Steady
+		return o
 	}
-	d.Reason = explain(d, l.spec.SLO)
-	return d
-}
-
-// doubt marks a decision that was made while something was unknown. It renews no lease.
-func (l *Loop) doubt(t *tick, d *Decision) {
-	if d.State == Hold {
-		return
-	}
-	d.Renew = t.v.unsure == ""
-	if t.v.unsure != "" {
-		d.HoldReason, d.Detail = t.v.unsure, t.v.unsureDetail
-		if d.Bound == BoundTighten {
-			d.State = Hold
+	o := l.law.decide(s)
+	switch {
+	case o.state == Hold:
+	case s.v.unsure == "":
+		o.renew = true
+	default: // decided while something was unknown: it renews no lease
+		o.hold, o.detail = s.v.unsure, s.v.unsureDetail
+		if o.bound == BoundTighten {
+			o.state = Hold
 		}
 	}
+	return o
 }
 
-// report is the part of a Decision that holds whatever comes of it.
-func (l *Loop) report(t *tick) Decision {
-	v, sp := t.v, t.sp
-	nan := Number(math.NaN())
-	value := Number(l.inForce.Value)
-	d := Decision{
-		Service: l.spec.Service, Knob: l.knob, Mode: l.spec.Mode, At: t.now,
-		Setpoint: nan, Measured: nan, LatencyTarget: Number(sp.target()),
-		From: value, Raw: nan, Value: value, Ceiling: Number(l.inForce.Ceiling),
-		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
-		Gates: Gates{
-			Occupancy: Number(v.occupancy(v.limit.Or(math.NaN()))), Binding: Number(v.binding),
-			Floor: Number(sp.floor(t.now)), FloorTest: string(little.Idle), OwnLatencySeconds: Number(sp.own.Seconds()),
-			ServiceTimeSeconds: Number(v.service), Infeasible: sp.infeasible(), BurnSteps: sp.burnSteps(),
-		},
-		Inputs: Inputs{
-			AgeSeconds: nan, TookSeconds: Number(v.took.Seconds()), WindowSeconds: Number(v.window.Seconds()),
-			Requests: Number(v.offered), Throughput: Number(v.throughput), RefusedShare: Number(v.refused),
-			Quantile: Number(v.quantile.Or(math.NaN())), Censored: v.censored,
-			SlowRatio: Number(v.slow.Or(math.NaN())), FailedRatio: Number(v.failed.Or(math.NaN())),
-			BadRatio: Number(v.badRatio(l.spec.SLO)),
-			Burn5m:   Number(v.burn[0].Short.Or(math.NaN())), Burn1h: Number(v.burn[0].Long.Or(math.NaN())),
-			EffectiveLimit: Number(v.limit.Or(math.NaN())),
-			Instances:      v.total, Applied: l.applied(v), Outliers: v.outliers,
-		},
+// decision tells what came of a step, and what it was made on.
+func (l *Loop) decision(s step, o outcome) Decision {
+	v, target := s.v, s.target
+	d := NewDecision(l.spec.Service, l.knob)
+	d.Mode, d.At = l.spec.Mode, s.now
+	d.State, d.HoldReason, d.Detail = o.state, o.hold, o.detail
+	d.Setpoint, d.Measured, d.LatencyTarget = o.setpoint.Number(), o.measured.Number(), Number(target.seconds())
+	d.From, d.Raw, d.Value, d.Ceiling = Number(o.from), o.raw.Number(), Number(o.value), Number(o.ceiling)
+	d.Bound, d.Publish, d.Renew = o.bound, o.publish, o.renew
+	d.Terms = o.terms
+	d.Terms.Event = o.event
+	d.Inputs = Inputs{
+		AgeSeconds: v.age.Number(), TookSeconds: Number(v.took.Seconds()), WindowSeconds: Number(v.window.Seconds()),
+		Requests: v.offered.Number(), Throughput: v.throughput.Number(), RefusedShare: v.refused.Number(),
+		Quantile: v.quantile.Number(), Censored: v.censored,
+		SlowRatio: v.slow.Number(), FailedRatio: v.failed.Number(), BadRatio: v.badRatio(l.spec.SLO).Number(),
+		Burn5m: v.burn[0].Short.Number(), Burn1h: v.burn[0].Long.Number(),
+		EffectiveLimit: v.limit.Number(), Instances: v.total, Applied: v.applied(s.inForce.Revision), Outliers: v.outliers,
 	}
-	if d.Gates.Floor == 0 {
-		d.Gates.Floor = nan // nothing was carried yet
+	d.Gates = Gates{
+		Overloaded: o.gates.binds, Occupancy: o.gates.occupancy.Number(), Binding: v.binding.Number(),
+		Floor: d.Gates.Floor, FloorTest: o.gates.floorTest, OwnLatencySeconds: Number(target.own.Seconds()),
+		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: target.infeasible(), BurnSteps: target.burnSteps(),
 	}
-	if v.age >= 0 {
-		d.Inputs.AgeSeconds = Number(v.age.Seconds())
+	if o.gates.floor > 0 { // else nothing was carried yet
+		d.Gates.Floor = Number(o.gates.floor)
 	}
+	d.Reason = explain(d, l.spec.SLO, l.order)
 	return d
 }
 
-// applied counts the instances that report the published revision or a later one; -1 where none reports any.
-func (l *Loop) applied(v *view) int {
-	if len(v.revisions) == 0 || l.inForce.Revision == 0 {
+// applied counts the instances that report the revision or a later one; -1 where none reports any.
+func (f *flow) applied(revision uint64) int {
+	if len(f.revisions) == 0 || revision == 0 {
 		return -1
 	}
 	n := 0
-	for _, r := range v.revisions {
-		if r >= float64(l.inForce.Revision) {
+	for _, r := range f.revisions {
+		if r >= float64(revision) {
 			n++
 		}
 	}
 	return n
-}
-
-// hold changes nothing, and says why.
-func (l *Loop) hold(d *Decision, why Reason, detail string) {
-	l.law.lose()
-	d.State, d.HoldReason, d.Detail = Hold, why, detail
 }
 
 // moved says whether a and b differ by more than step in ln units.

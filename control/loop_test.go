@@ -52,7 +52,7 @@ func (r *rig) step(m Measurement) Decision {
 	r.t.Helper()
 	d := r.stepRefused(m)
 	if d.Publish && r.spec.Mode == Enforce {
-		r.in = InForce{Value: float64(d.Value), Ceiling: float64(d.Ceiling), Setpoint: float64(d.LatencyTarget), Revision: r.in.Revision + 1}
+		r.in = InForce{Value: float64(d.Value), Ceiling: float64(d.Ceiling), LatencyTarget: float64(d.LatencyTarget), Revision: r.in.Revision + 1}
 	}
 	r.s.Track(r.now, KnobConcurrency, r.in)
 	return d
@@ -218,13 +218,13 @@ func TestPartialMayOnlyTighten(t *testing.T) {
 	}
 	low.Partial = "No StoreAPIs matched for this query"
 	r := r2(t)
-	carried := r.s.setpoint.carried
+	carried := r.s.target.carried
 	d := r.step(low)
 	wantHold(t, d, Partial)
 	if d.Bound != BoundTighten || !strings.Contains(d.Detail, "StoreAPIs") {
 		t.Errorf("bound %q, detail %q", d.Bound, d.Detail)
 	}
-	if r.s.setpoint.carried != carried {
+	if r.s.target.carried != carried {
 		t.Error("a partial answer fed the capacity estimate")
 	}
 	bad := overload(96).measurement()
@@ -244,11 +244,11 @@ func TestTooFewRequestsToJudge(t *testing.T) {
 	}
 	enough := load{rate: 30, mean: 2, p99: 2, inFlight: 96, binding: 1, limit: 96, slow: 1}.measurement()
 	r := r2(t)
-	before := r.s.setpoint.distance
+	before := r.s.target.distance
 	if d := r.step(enough); d.State != Cutting || !(d.Inputs.BadRatio > 1) {
 		t.Errorf("state %s, bad ratio %v with 600 requests, want a cut on the mean", d.State, d.Inputs.BadRatio)
 	}
-	if r.s.setpoint.distance != before {
+	if r.s.target.distance != before {
 		t.Error("a p99 of 600 requests (needs 1000) moved the setpoint")
 	}
 }
@@ -428,7 +428,7 @@ func TestImplausibleThroughputHolds(t *testing.T) {
 	for range 4 {
 		wantHold(t, r.step(spike.measurement()), Implausible)
 	}
-	if x := r.s.setpoint.carried.PerSecond(r.now); x > 1.05*400 {
+	if x := r.s.target.carried.PerSecond(r.now); x > 1.05*400 {
 		t.Errorf("the capacity estimate reads %v after the outlier, want 400", x)
 	}
 }
@@ -577,7 +577,7 @@ func TestAnyMeasurementsAnyOrder(t *testing.T) {
 			m := anyMeasurement(rt)
 			d := s.Step(now, m)[0]
 			v, from := float64(d.Value), float64(d.From)
-			if l := float64(d.Inputs.EffectiveLimit); d.Gates.FloorTest == guardTests && !math.IsNaN(l) {
+			if l := float64(d.Inputs.EffectiveLimit); d.Gates.FloorTest == FloorTestGuard && !math.IsNaN(l) {
 				from = max(from, l) // a reflex has moved the limit itself: governor's step starts there
 			}
 			switch {
@@ -585,7 +585,7 @@ func TestAnyMeasurementsAnyOrder(t *testing.T) {
 				rt.Fatalf("value %v outside 20..400: %s", v, d.Reason)
 			case v > from && v > max(from*math.Exp(max(raiseMax, math.Ln2))+1e-9, from+1, 20):
 				rt.Fatalf("raised %v to %v, beyond the slew limit: %s", from, v, d.Reason)
-			case v < from && v < min(from*math.Exp(-cutMax)-1e-9, from-1) && d.Gates.FloorTest != guardTests && from <= 400:
+			case v < from && v < min(from*math.Exp(-cutMax)-1e-9, from-1) && d.Gates.FloorTest != FloorTestGuard && from <= 400:
 				rt.Fatalf("cut %v to %v, beyond the slew limit: %s", from, v, d.Reason)
 			case d.HoldReason != "" && d.Publish && v > max(from, 20):
 				rt.Fatalf("loosened %v to %v on doubt: %s", from, v, d.Reason)
@@ -598,7 +598,7 @@ func TestAnyMeasurementsAnyOrder(t *testing.T) {
 				rt.Fatal(err)
 			}
 			if d.Publish && rapid.Bool().Draw(rt, "written") {
-				in = InForce{Value: v, Ceiling: float64(d.Ceiling), Setpoint: float64(d.LatencyTarget), Revision: in.Revision + 1}
+				in = InForce{Value: v, Ceiling: float64(d.Ceiling), LatencyTarget: float64(d.LatencyTarget), Revision: in.Revision + 1}
 			}
 			s.Track(now, KnobConcurrency, in)
 		}

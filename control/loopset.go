@@ -9,20 +9,20 @@ import (
 // LoopSet holds the loops of one service, one per knob, and the estimates they share. It is not safe for concurrent
 // use: one goroutine owns it.
 type LoopSet struct {
-	spec     Spec
-	gate     gate
-	setpoint *Setpoint
-	loops    []*Loop // in the order in which they act
-	last     time.Time
-	sampled  time.Time // of the last good sample
+	spec    Spec
+	gate    gate
+	target  *latencyTarget
+	loops   []*Loop // in the order in which they act
+	last    time.Time
+	sampled time.Time // of the last good sample
 }
 
 // InForce is the value of a knob that is really in force: published and accepted, tracked from the KV at start and
 // after a takeover, or (where governor publishes nothing) the fallback.
 type InForce struct {
-	Value    float64
-	Ceiling  float64 // 0: none
-	Setpoint float64 // the published latency target in seconds, 0: none
+	Value         float64
+	Ceiling       float64 // 0: none
+	LatencyTarget float64 // τ* as published, in seconds; 0: none
 	// Revision is that of the Setting which carries the value; 0 where nothing is published. Measured revisions are
 	// compared with it to count the instances that have applied it.
 	Revision uint64
@@ -40,7 +40,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 			slo: spec.SLO, staleAfter: spec.Tuning.StaleAfter,
 			minRequests: spec.Tuning.MinRequests, refusingAt: spec.Tuning.RefusingAt, refusedCut: spec.Tuning.RefusedCut,
 		},
-		setpoint: newSetpoint(spec.SLO.Latency, spec.Timing.Window, spec.Tuning.TargetWeight),
+		target: newLatencyTarget(spec.SLO.Latency, spec.Timing.Window, spec.Tuning.TargetWeight),
 	}
 	if c := spec.Concurrency; c != nil {
 		s.loops = append(s.loops, newLoop(&s.spec, KnobConcurrency, c.Fallback, newConcurrency(&s.spec)))
@@ -57,43 +57,48 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate. Instants must grow; one that does not changes nothing and is reported as a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	t := &tick{now: now, v: s.gate.pass(m, s.setpoint.target()), sp: s.setpoint}
-	gap := now.Sub(s.last)
-	switch first := s.last.IsZero(); {
-	case !first && gap <= 0:
-		t.v.reject(Clock, "the clock did not advance since the last decision")
-	case !first && gap > max(5*s.spec.Timing.Period, s.spec.Timing.Settle()):
-		for _, l := range s.loops {
-			l.restart(now, l.inForce)
-		}
-		fallthrough
-	default:
-		s.last = now
-		s.learn(t)
-	}
-	switch {
-	case t.v.hold == "":
-		s.sampled = now.Add(-t.v.age)
-	case t.v.age < 0 && !s.sampled.IsZero():
-		t.v.age = now.Sub(s.sampled) // nothing was found: how long there has been nothing
-	}
+	t := &tick{now: now, v: s.gate.pass(m, s.target.seconds()), target: s.target}
+	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
 		ds[i] = l.step(t)
 		if l.knob == KnobConcurrency {
-			t.concurrency = &ds[i]
+			t.concurrency = Read(float64(ds[i].Value))
 		}
 	}
 	return ds
 }
 
+// arrive places a tick in time, and learns from it. After a long gap the loops start again.
+func (s *LoopSet) arrive(t *tick) {
+	gap := t.now.Sub(s.last)
+	first := s.last.IsZero()
+	if !first && gap <= 0 {
+		t.v.reject(Clock, "the clock did not advance since the last decision")
+	} else {
+		if !first && gap > max(5*s.spec.Timing.Period, s.spec.Timing.Settle()) {
+			for _, l := range s.loops {
+				l.restart(t.now, l.inForce)
+			}
+		}
+		s.last = t.now
+		s.learn(t)
+	}
+	switch age, found := t.v.age.Value(); {
+	case t.v.hold == "":
+		s.sampled = t.now.Add(-time.Duration(age * float64(time.Second)))
+	case !found && !s.sampled.IsZero(): // how long there has been nothing
+		t.v.age = Read(t.now.Sub(s.sampled).Seconds())
+	}
+}
+
 // learn feeds the estimates with a snapshot that is plausible and complete.
 func (s *LoopSet) learn(t *tick) {
-	if why := implausible(t.v, s.largestLimit()); why != "" {
+	if why := t.v.implausible(s.largestLimit()); why != "" {
 		t.v.reject(Implausible, why)
 	}
-	if t.v.hold == "" && t.v.unsure == "" && !t.v.hang {
-		s.setpoint.observe(t.now, t.v)
+	if t.v.hold == "" && t.v.unsure == "" && t.v.hang == "" {
+		s.target.observe(t.now, t.v)
 	}
 }
 
@@ -117,7 +122,7 @@ func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 // period with the reason Starting.
 func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
-		s.setpoint.restore(f.Setpoint)
+		s.target.restore(f.LatencyTarget)
 		l.restart(now, f)
 	}
 }

@@ -32,31 +32,29 @@ func (s *LoopSet) Obey(knob Knob, o *Order) {
 // obey carries out an order: no law, no measurement and no doubt has a say. The lease is renewed even where nothing can
 // be measured, since a guard that drifted to its fallback would break the order. A freeze of what was never published
 // publishes nothing: guards stand at a value of their own. What is wrong with the measurement is told all the same.
-func (l *Loop) obey(t *tick, d *Decision) {
+func (l *Loop) obey(s step) outcome {
 	l.law.lose()
 	l.fresh = false
-	o := l.order
-	d.State, d.HoldReason, d.Detail = o.State, cmp.Or(t.v.hold, t.v.unsure), o.Why
-	d.Renew = o.State == Override || l.published()
-	if o.State != Override {
-		return
+	o, order := l.law.rest(s), l.order
+	o.state, o.hold, o.detail = order.State, cmp.Or(s.v.hold, s.v.unsure), order.Why
+	o.renew = order.State == Override || s.inForce.published()
+	if order.State != Override {
+		return o
 	}
 	b := l.spec.Bounds(l.knob)
-	value := min(max(o.Value, b.Min), b.Max)
+	o.raw, o.value = Read(order.Value), min(max(order.Value, b.Min), b.Max)
 	switch {
-	case value > o.Value:
-		d.Bound = BoundMin
-	case value < o.Value:
-		d.Bound = BoundMax
+	case o.value > order.Value:
+		o.bound = BoundMin
+	case o.value < order.Value:
+		o.bound = BoundMax
 	}
 	if l.knob == KnobConcurrency {
-		value = math.Round(value) // as it will be in force, or it would be asked for in every period
+		o.value = math.Round(o.value) // as it will be in force, or it would be asked for in every period
+		o.ceiling = o.value           // whoever sets the limit by hand means the guards' own limit, too
 	}
-	d.Raw, d.Value = Number(o.Value), Number(value)
-	if l.knob == KnobConcurrency {
-		d.Ceiling = Number(value) // whoever sets the limit by hand means the guards' own limit, too
-	}
-	d.Publish = value != l.inForce.Value || float64(d.Ceiling) != l.inForce.Ceiling
+	o.publish = o.value != s.inForce.Value || o.ceiling != s.inForce.Ceiling
+	return o
 }
 
 // explainOrder says the whole decision of an obedient loop in one line of plain words.

@@ -2,9 +2,8 @@ package control
 
 import (
 	"math"
+	"slices"
 	"time"
-
-	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // rate is the law of the admission rate of a whole service: AIMD on what the service completes. At its maximum the rate
@@ -41,8 +40,8 @@ type rate struct {
 	crossed time.Time // when the rate came near the last cut again
 	busy    time.Time // when it was last fast, cut or draining: windows up to one settling time later show that, too
 
-	service   float64 // ŝ: the service's own mean latency where limiting did not help, 0: none
-	serviceAt time.Time
+	serviceTime float64 // ŝ: the service's own mean latency where limiting did not help, 0: none
+	serviceAt   time.Time
 }
 
 // rateCut is the situation in which a cut was made.
@@ -92,85 +91,88 @@ func (c *rate) track(now time.Time, before, after float64) {
 }
 
 func (c *rate) lose() {}
+
 func (c *rate) restart() {
 	*c = rate{
 		spec: c.spec, period: c.period, settle: c.settle, hold: c.hold, want: math.NaN(), best: c.best, bestAt: c.bestAt,
 	}
 }
 
-func (c *rate) describe(_ *Loop, t *tick, d *Decision) {
-	d.Terms.Law = string(AIMDLaw)
-	d.Setpoint = Number(max(t.sp.target(), little.ServiceTimeMargin*c.service))
-	d.Measured = Number(t.v.mean)
-	d.Gates.ServiceTimeSeconds = Number(c.service)
+func (c *rate) rest(s step) outcome {
+	o := s.rest(AIMDLaw)
+	o.setpoint, o.measured = s.target.setpoint(c.serviceTime), s.v.mean
+	o.gates.serviceTime = c.serviceTime
+	return o
 }
 
-func (c *rate) decide(l *Loop, t *tick, d *Decision) {
-	v, from := t.v, l.inForce.Value
+func (c *rate) decide(s step) outcome {
 	if math.IsNaN(c.want) {
-		c.want = from
+		c.want = s.inForce.Value
 	}
-	c.learn(t)
-	c.describe(l, t, d)
-	binding := v.rateRefused >= l.spec.Tuning.RefusingAt
-	d.Gates.Overloaded = binding
-	yields := c.arbitrate(l, t, d)
+	c.learn(s)
+	o := c.rest(s)
+	o.gates.binds = s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt)
+	yields := false
+	yields, o.detail = c.arbitrate(s)
 
-	slow := v.hang || v.mean > float64(d.Setpoint)
-	cut := slow && !yields && c.mayCut(t, d)
+	slow := s.v.hang != "" || s.v.mean.Above(o.setpoint.value)
+	cut := false
+	if slow && !yields {
+		cut, o.event = c.mayCut(s)
+	}
 	switch {
 	case !slow && c.cut.from == 0:
-		c.busy = t.now // it may be slow for a while before it is taken for overload
+		c.busy = s.now // it may be slow for a while before it is taken for overload
 	case yields:
-		d.Terms.Event = "yields"
+		o.event = EventYields
 	}
-	if cut && from <= c.cut.to && c.useless(v) {
-		c.service, c.serviceAt = v.mean, t.now
+	if cut && o.from <= c.cut.to && c.useless(s.v) {
+		c.serviceTime, c.serviceAt = s.v.mean.value, s.now
 		c.want, c.cut = c.cut.top, rateCut{}
-		d.Terms.Event = "restore"
+		o.gates.serviceTime, o.event = c.serviceTime, EventRestore
 	} else {
-		c.aimd.AddShare = math.Expm1(c.growth(l, t))
-		next, event := c.aimd.Step(t.now, c.want, cut, !slow && c.want < c.spec.Max, c.decreaseTo(v, from))
+		c.aimd.AddShare = math.Expm1(c.growth(s))
+		next, event := c.aimd.Step(s.now, c.want, cut, !slow && c.want < c.spec.Max, c.decreaseTo(s.v, o.from))
 		if event != "" {
-			c.want, d.Terms.Event = next, event
+			c.want, o.event = next, event
 		}
 	}
-	d.Raw = Number(c.want)
-	if most := rateOff * c.sustained(t.now); most > 0 && c.want > most && !slow {
-		if c.want = most; !binding {
+	o.raw = Read(c.want)
+	if most := rateOff * c.sustained(s.now); most > 0 && c.want > most && !slow {
+		if c.want = most; !o.gates.binds {
 			c.want = c.spec.Max
 		}
 	}
-	c.constrain(l, t, d)
-	if d.Terms.Event == AIMDDecrease && d.Publish {
-		c.asked = rateCut{from: from, to: float64(d.Value), carried: c.carried(v), good: v.good(), mean: v.mean}
-		if c.asked.top, c.asked.most = from, c.asked.carried; from <= c.cut.to {
+	o.value, o.bound = c.constrain(s)
+	o.publish = o.value != o.from || !s.inForce.published()
+	if o.event == EventDecrease && o.publish {
+		c.asked = rateCut{
+			from: o.from, to: o.value, carried: c.carried(s.v), good: s.v.goodput(), mean: s.v.mean.Float(),
+		}
+		if c.asked.top, c.asked.most = o.from, c.asked.carried; o.from <= c.cut.to {
 			c.asked.top, c.asked.most = c.cut.top, c.cut.most
 		}
 	}
-	d.State = c.state(d, binding, slow)
+	o.state = c.state(o, slow)
+	return o
 }
 
 // learn feeds x̂ and lets go of ŝ. x̂ takes what was sustained: a counter that is reset in one of two replicas reads
 // seventyfold for as long as the window, and not for a settling time.
-func (c *rate) learn(t *tick) {
-	if c.service > 0 && (t.now.Sub(c.serviceAt) >= c.hold || t.v.mean < serviceFades*c.service) {
-		c.service = 0
+func (c *rate) learn(s step) {
+	if c.serviceTime > 0 && (s.now.Sub(c.serviceAt) >= c.hold || s.v.mean.Below(serviceFades*c.serviceTime)) {
+		c.serviceTime = 0
 	}
-	if t.v.unsure != "" || t.v.hang {
+	if s.v.unsure != "" || s.v.hang != "" {
 		return
 	}
 	n := max(1, int(c.settle/c.period))
-	if c.good = append(c.good, t.v.good()); len(c.good) <= n {
+	if c.good = append(c.good, s.v.goodput()); len(c.good) <= n {
 		return
 	}
 	c.good = c.good[len(c.good)-n-1:]
-	least := c.good[0]
-	for _, g := range c.good {
-		least = min(least, g)
-	}
-	if least >= c.sustained(t.now) {
-		c.best, c.bestAt = least, t.now
+	if least := slices.Min(c.good); least >= c.sustained(s.now) {
+		c.best, c.bestAt = least, s.now
 	}
 }
 
@@ -179,51 +181,45 @@ func (c *rate) sustained(now time.Time) float64 {
 	return c.best * math.Exp(-max(now.Sub(c.bestAt), 0).Seconds()/rateMemory.Seconds())
 }
 
-// arbitrate says whether the rate yields to the concurrency limit, and names in d who acts.
-func (c *rate) arbitrate(l *Loop, t *tick, d *Decision) bool {
-	switch k := t.concurrency; {
-	case k == nil:
-		return false
-	case float64(k.Value) >= rateLast*l.spec.Concurrency.Min:
-		d.Detail = "the concurrency limit acts first"
-		return true
+// arbitrate says whether the rate yields to the concurrency limit, and in words who acts.
+func (c *rate) arbitrate(s step) (yields bool, detail string) {
+	switch limit, steered := s.concurrency.Value(); {
+	case !steered:
+		return false, ""
+	case limit >= rateLast*s.spec.Concurrency.Min:
+		return true, "the concurrency limit acts first"
 	}
-	d.Detail = "the concurrency limit is near its minimum, the rate may act"
-	return false
+	return false, "the concurrency limit is near its minimum, the rate may act"
 }
 
-// mayCut says whether a slow service may be cut now.
-func (c *rate) mayCut(t *tick, d *Decision) bool {
-	v := t.v
-	completed, admitted := v.completedRate(), v.admittedRate
-	switch {
-	case v.hang:
+// mayCut says whether a slow service may be cut now, and if not, what it waits for.
+func (c *rate) mayCut(s step) (may bool, event string) {
+	switch completed, admitted := s.v.completedRate(), s.v.admittedRate.value; {
+	case s.v.hang != "":
 	case completed < (1-rateBalance)*admitted:
-		return true // it falls behind
+		return true, "" // it falls behind
 	case completed > (1+rateBalance)*admitted:
-		c.busy = t.now
-		d.Terms.Event = "drains"
-		return false
+		c.busy = s.now
+		return false, EventDrains
 	}
-	if t.now.Sub(c.busy) < c.settle {
-		d.Terms.Event = AIMDCooldown
-		return false
+	if s.now.Sub(c.busy) < c.settle {
+		return false, EventCooldown
 	}
-	return true
+	return true, ""
 }
 
 // carried is what the service can do as far as a slow window tells.
 func (c *rate) carried(v *view) float64 {
-	if v.hang {
-		return v.admittedRate
+	if v.hang != "" {
+		return v.admittedRate.value
 	}
-	return min(v.completedRate(), v.admittedRate)
+	return min(v.completedRate(), v.admittedRate.value)
 }
 
 // decreaseTo sizes a cut. A hang says nothing of what is carried, so that one halves the rate.
 func (c *rate) decreaseTo(v *view, from float64) float64 {
-	base, good := c.carried(v), v.good()
-	if v.hang {
+	base, good := c.carried(v), v.goodput()
+	if v.hang != "" {
 		base, good = min(from, base), 0
 	}
 	return max(min(max(rateAim*good, rateDeepest*base), rateShallow*base), c.spec.Min)
@@ -233,60 +229,58 @@ func (c *rate) decreaseTo(v *view, from float64) float64 {
 // it is as slow as before and no larger part of what it does is in time. Then the mean is its own. Of a service that does
 // hardly anything in time that takes a run of cuts down to a fifth: its queue may just be so long that clients give up.
 func (c *rate) useless(v *view) bool {
-	admitted, slower := v.admittedRate, v.mean/c.cut.mean
+	admitted, slower := v.admittedRate.value, v.mean.Float()/c.cut.mean
 	switch {
-	case v.hang, v.completedRate() < (1-rateBalance)*admitted, admitted >= (1-rateBalance)*c.cut.carried,
+	case v.hang != "", v.completedRate() < (1-rateBalance)*admitted, admitted >= (1-rateBalance)*c.cut.carried,
 		slower < rateHelped, slower > 1/rateHelped:
 		return false
 	case admitted < c.cut.most/5:
 		return true
 	}
-	inTime := v.good() / v.completedRate()
+	inTime := v.goodput() / v.completedRate()
 	return inTime > 0.1 && inTime < c.cut.good/c.cut.carried/rateHelped
 }
 
 // growth is the raise a period in ln units.
-func (c *rate) growth(l *Loop, t *tick) float64 {
-	u := l.spec.Tuning.RaiseMax
+func (c *rate) growth(s step) float64 {
+	u := s.spec.Tuning.RaiseMax
 	if c.cut.from == 0 || c.want < rateNear*c.cut.carried {
 		return u
 	}
 	if c.crossed.IsZero() {
-		c.crossed = t.now
+		c.crossed = s.now
 	}
-	return u * min(1, rateProbe*math.Exp2(t.now.Sub(c.crossed).Seconds()/c.settle.Seconds()))
+	return u * min(1, rateProbe*math.Exp2(s.now.Sub(c.crossed).Seconds()/c.settle.Seconds()))
 }
 
-// constrain turns what the law wants into what is published.
-func (c *rate) constrain(l *Loop, t *tick, d *Decision) {
-	from := l.inForce.Value
-	next := c.want
+// constrain turns what the law wants into what is published, and names the constraint that shaped it.
+func (c *rate) constrain(s step) (value float64, bound string) {
+	from, next := s.inForce.Value, c.want
 	switch {
-	case next > from && t.v.unsure != "":
-		next, c.want, d.Bound = from, from, BoundTighten
+	case next > from && s.v.unsure != "":
+		next, c.want, bound = from, from, BoundTighten
 	case next <= c.spec.Min:
-		next, d.Bound = c.spec.Min, BoundMin
+		next, bound = c.spec.Min, BoundMin
 	case next >= c.spec.Max:
-		next, d.Bound = c.spec.Max, BoundMax
+		next, bound = c.spec.Max, BoundMax
 	case next > from && !moved(next, from, rateStep):
-		next, d.Bound = from, BoundDeadband
+		next, bound = from, BoundDeadband
 	}
 	c.want = min(max(c.want, c.spec.Min), c.spec.Max)
-	d.Value = Number(next)
-	d.Publish = next != from || !l.published()
+	return next, bound
 }
 
-func (c *rate) state(d *Decision, binding, slow bool) State {
+func (c *rate) state(o outcome, slow bool) State {
 	switch {
-	case c.service > 0:
+	case c.serviceTime > 0:
 		return Ineffective
-	case d.Value < d.From:
+	case o.value < o.from:
 		return Cutting
-	case d.Value > d.From:
+	case o.value > o.from:
 		return Raising
-	case float64(d.Value) <= c.spec.Min && (slow || binding):
+	case o.value <= c.spec.Min && (slow || o.gates.binds):
 		return AtMin
-	case binding && float64(d.Value) >= c.spec.Max:
+	case o.gates.binds && o.value >= c.spec.Max:
 		return AtMax
 	}
 	return Steady

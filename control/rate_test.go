@@ -49,7 +49,7 @@ func (k *knobs) step(m Measurement) map[Knob]Decision {
 		ds[d.Knob] = d
 		if d.Publish && !k.down {
 			k.in[d.Knob] = InForce{
-				Value: float64(d.Value), Ceiling: float64(d.Ceiling), Setpoint: float64(d.LatencyTarget),
+				Value: float64(d.Value), Ceiling: float64(d.Ceiling), LatencyTarget: float64(d.LatencyTarget),
 				Revision: k.in[d.Knob].Revision + 1,
 			}
 		}
@@ -60,10 +60,10 @@ func (k *knobs) step(m Measurement) map[Knob]Decision {
 
 func (k *knobs) value(knob Knob) float64 { return k.in[knob].Value }
 
-// flow is a window of a gateway: arrivals, admissions and completions per second.
-type flow struct{ offered, admitted, completed, mean, late float64 }
+// admissions is a window of a gateway: arrivals, admissions and completions per second.
+type admissions struct{ offered, admitted, completed, mean, late float64 }
 
-func (f flow) measurement() Measurement {
+func (f admissions) measurement() Measurement {
 	m := load{rate: f.offered, refused: f.offered - f.admitted, mean: f.mean, slow: f.late}.measurement()
 	in := &m.Instances[0]
 	in.Completed, in.Slow = Read(20*f.completed), Read(20*f.completed*f.late)
@@ -73,17 +73,17 @@ func (f flow) measurement() Measurement {
 	return m
 }
 
-var calm = flow{offered: 400, admitted: 400, completed: 400, mean: 0.04}
+var calm = admissions{offered: 400, admitted: 400, completed: 400, mean: 0.04}
 
 // behind is a service of 150/s that admits more: everything it completes is late.
-func behind(admitted float64) flow {
-	return flow{offered: 560, admitted: admitted, completed: 150, mean: 5, late: 1}
+func behind(admitted float64) admissions {
+	return admissions{offered: 560, admitted: admitted, completed: 150, mean: 5, late: 1}
 }
 
 // TestCounterResetMovesNoRate: A8 (thanos-io/thanos#1326). 400/s read as 28 000 for four ticks: the rate goes the way it
 // would have gone, stays inside its bounds, and the estimate of what is sustained is 400 afterwards.
 func TestCounterResetMovesNoRate(t *testing.T) {
-	reset := flow{offered: 28000, admitted: 28000, completed: 28000, mean: 0.04}
+	reset := admissions{offered: 28000, admitted: 28000, completed: 28000, mean: 0.04}
 	for _, from := range []float64{5000, 420} {
 		struck := newKnobs(t, gateway(), map[Knob]float64{KnobRate: from})
 		spared := newKnobs(t, gateway(), map[Knob]float64{KnobRate: from})
@@ -142,7 +142,7 @@ func TestRateThatCannotHelpIsPutBack(t *testing.T) {
 	least := math.Inf(1)
 	for range 40 {
 		admitted := min(400, k.value(KnobRate))
-		slow := flow{offered: 400, admitted: admitted, completed: admitted, mean: 0.2, late: 0.3}
+		slow := admissions{offered: 400, admitted: admitted, completed: admitted, mean: 0.2, late: 0.3}
 		d := k.step(slow.measurement())[KnobRate]
 		said = said || d.State == Ineffective
 		least = min(least, k.value(KnobRate))
@@ -194,11 +194,11 @@ func TestFailedCutWindsNothingUp(t *testing.T) {
 	k = newKnobs(t, gateway(), map[Knob]float64{KnobRate: 100})
 	k.down = true
 	for range 360 {
-		k.step(flow{offered: 400, admitted: 100, completed: 100, mean: 0.04}.measurement())
+		k.step(admissions{offered: 400, admitted: 100, completed: 100, mean: 0.04}.measurement())
 	}
 	k.down = false
 	raise := gateway().withDefaults().Tuning.RaiseMax
-	k.step(flow{offered: 400, admitted: 100, completed: 100, mean: 0.04}.measurement())
+	k.step(admissions{offered: 400, admitted: 100, completed: 100, mean: 0.04}.measurement())
 	if got := k.value(KnobRate); got <= 100 || got > 100*math.Exp(raise+rateStep)+1e-9 {
 		t.Errorf("rate %v after half an hour of refused raises, want one move from 100", got)
 	}
@@ -215,7 +215,7 @@ func TestRateProbesFasterAndFaster(t *testing.T) {
 	var near, off time.Time
 	for range 120 {
 		admitted := min(400, k.value(KnobRate))
-		k.step(flow{offered: 400, admitted: admitted, completed: admitted, mean: 0.04}.measurement())
+		k.step(admissions{offered: 400, admitted: admitted, completed: admitted, mean: 0.04}.measurement())
 		if v := k.value(KnobRate); near.IsZero() && v >= 0.9*150 {
 			near = k.now
 		} else if off.IsZero() && v >= 5000 {
@@ -249,7 +249,7 @@ func TestHangHalvesTheRate(t *testing.T) {
 	}
 	low := k.value(KnobRate)
 	for range 6 {
-		k.step(flow{offered: 400, admitted: low, completed: low, mean: 0.04}.measurement())
+		k.step(admissions{offered: 400, admitted: low, completed: low, mean: 0.04}.measurement())
 	}
 	if k.value(KnobRate) <= low {
 		t.Errorf("rate %v after the hang, it was %v", k.value(KnobRate), low)
@@ -303,7 +303,7 @@ func TestRateAndShedAnyMeasurements(t *testing.T) {
 				}
 				if d.Publish && rapid.Bool().Draw(rt, "written") {
 					in[d.Knob] = InForce{
-						Value: v, Ceiling: float64(d.Ceiling), Setpoint: float64(d.LatencyTarget),
+						Value: v, Ceiling: float64(d.Ceiling), LatencyTarget: float64(d.LatencyTarget),
 						Revision: in[d.Knob].Revision + 1,
 					}
 				}

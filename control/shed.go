@@ -15,7 +15,7 @@ import (
 type shed struct {
 	spec ShedSpec
 	pid  PID
-	phi  float64 // as the law has it; what is published follows in steps of shedStep
+	phi  float64 // as the law has it; what is published follows in steps of shedStep. NaN: what is in force
 }
 
 const (
@@ -40,76 +40,81 @@ func (c *shed) track(_ time.Time, _, after float64) {
 func (c *shed) lose()    { c.pid.Lose() }
 func (c *shed) restart() { c.pid.Lose(); c.phi = math.NaN() }
 
-func (c *shed) describe(_ *Loop, t *tick, d *Decision) {
-	d.Terms.Law = string(PIDLaw)
-	d.Setpoint = shedSetpoint
-	d.Detail = "decides whom the concurrency limit refuses"
-	if r, ok := t.v.protectedRefused(c.spec.Protect).Value(); ok {
-		d.Measured = Number(r)
-	}
+func (c *shed) rest(s step) outcome {
+	o := s.rest(PIDLaw)
+	o.setpoint, o.measured = Read(shedSetpoint), s.v.protectedRefused(c.spec.Protect)
+	o.detail = "decides whom the concurrency limit refuses"
+	return o
 }
 
-func (c *shed) decide(l *Loop, t *tick, d *Decision) {
-	share := t.v.protectedRefused(c.spec.Protect)
-	d.Gates.Overloaded = t.v.overloaded(t.v.limit.Or(math.NaN()), l.spec.Tuning.OverloadAt)
-	switch why, detail := share.Why(); why {
+func (c *shed) decide(s step) outcome {
+	o := c.rest(s)
+	o.gates.binds = s.v.binds(s.v.limit.Float(), s.spec.Tuning.OverloadAt)
+	switch why, detail := o.measured.Why(); why {
 	case "":
 	case TooLittleTraffic:
 		// The service is measured well, there are only too few to judge by. While it is overloaded the threshold stays;
 		// else nobody needs it, and it goes back. The lease is renewed either way.
-		d.Detail = detail
-		if d.Gates.Overloaded {
+		o.detail = detail
+		if o.gates.binds {
 			c.lose()
-			d.State = Steady
-			return
+			o.state = Steady
+			return o
 		}
 	default:
-		l.hold(d, why, detail)
-		return
+		c.lose()
+		return o.held(why, detail)
 	}
-	r := share.Or(0)
-	from := l.inForce.Value
 	if math.IsNaN(c.phi) {
-		c.phi = from
+		c.phi = o.from
 	}
 	e := -1.0
-	if r > 0 {
-		e = min(max(math.Log((r+shedSetpoint)/(2*shedSetpoint)), -1), 2)
+	if o.measured.Above(0) {
+		e = min(max(math.Log((o.measured.value+shedSetpoint)/(2*shedSetpoint)), -1), 2)
 	}
 	c.pid.Track(c.phi)
-	terms, _ := c.pid.Step(l.spec.Timing.Period, e)
-	d.Terms.Error, d.Terms.P, d.Terms.D = Number(e), Number(terms.P), Number(terms.D)
-	d.Terms.I = Number(terms.I - c.phi)
-	d.Raw = Number(terms.Output)
+	terms, _ := c.pid.Step(s.spec.Timing.Period, e)
+	o.terms, o.raw = pidTerms(e, terms, c.phi), Read(terms.Output)
+	c.phi, o.bound = c.constrain(o.from, terms.Output, s.v.unsure != "")
+	if c.worthAWrite(s, c.phi) {
+		o.value, o.publish = math.Round(c.phi*1000)/1000, true
+	} else if o.bound == "" && c.phi != o.from {
+		o.bound = BoundDeadband
+	}
+	o.state = c.state(o, e)
+	return o
+}
 
-	next := terms.Output
-	if next > from && t.v.unsure != "" {
-		next, d.Bound = from, BoundTighten
+// constrain returns what φ may become where the law asks for next.
+func (c *shed) constrain(from, next float64, neverRise bool) (phi float64, bound string) {
+	if next > from && neverRise {
+		next, bound = from, BoundTighten
 	}
 	switch {
 	case next <= c.spec.Min:
-		next, d.Bound = c.spec.Min, BoundMin
+		return c.spec.Min, BoundMin
 	case next >= c.spec.Max:
-		next, d.Bound = c.spec.Max, BoundMax
+		return c.spec.Max, BoundMax
 	}
-	c.phi = next
-	if !l.published() || math.Abs(next-from) >= shedStep || next != from && (next == c.spec.Min || next == c.spec.Max) {
-		d.Value, d.Publish = Number(math.Round(next*1000)/1000), true
-	} else if d.Bound == "" && next != from {
-		d.Bound = BoundDeadband
-	}
-	d.State = c.state(d, e)
+	return next, bound
 }
 
-func (c *shed) state(d *Decision, e float64) State {
+// worthAWrite says whether φ is far enough from what is in force, or has come to a bound, or was never published.
+func (c *shed) worthAWrite(s step, phi float64) bool {
+	from := s.inForce.Value
+	return !s.inForce.published() || math.Abs(phi-from) >= shedStep ||
+		phi != from && (phi == c.spec.Min || phi == c.spec.Max)
+}
+
+func (c *shed) state(o outcome, e float64) State {
 	switch {
-	case d.Value < d.From:
+	case o.value < o.from:
 		return Cutting
-	case d.Value > d.From:
+	case o.value > o.from:
 		return Raising
-	case float64(d.Value) <= c.spec.Min && e > 0:
+	case o.value <= c.spec.Min && e > 0:
 		return AtMin
-	case float64(d.Value) >= c.spec.Max && d.Gates.Overloaded:
+	case o.value >= c.spec.Max && o.gates.binds:
 		return AtMax
 	}
 	return Steady

@@ -44,7 +44,7 @@ func inForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	case knob == control.KnobConcurrency && s.Concurrency != nil:
 		c := s.Concurrency
 		return control.InForce{
-			Value: float64(c.Limit), Ceiling: float64(c.Ceiling), Setpoint: c.LatencyTargetSeconds, Revision: s.Revision,
+			Value: float64(c.Limit), Ceiling: float64(c.Ceiling), LatencyTarget: c.LatencyTargetSeconds, Revision: s.Revision,
 		}, true
 	case knob == control.KnobShed && s.Shed != nil:
 		return control.InForce{Value: s.Shed.Threshold, Revision: s.Revision}, true
@@ -60,7 +60,7 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 	b := spec.Bounds(d.Knob)
 	value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
 	if f, ok := inForce(d.Knob, last); ok && !d.Publish {
-		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.Setpoint)
+		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.LatencyTarget)
 	}
 	if !value.Known() {
 		return fmt.Errorf("the decision has no finite value (%v)", float64(value))

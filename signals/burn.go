@@ -131,17 +131,19 @@ const youngest = 3
 // them is missing, the other counts only if it exceeds the multiple by itself: the truth can only be worse.
 func (r reply) burnRate(s subject, window time.Duration, multiple float64) control.Reading {
 	total := s.read(sigCompleted, r.service(burnSignal(sigCompleted, window), s.Name))
-	n, ok := total.Value()
-	switch {
+	switch n, ok := total.Value(); {
 	case !ok:
 		return total
 	case n < burnRequests:
 		return control.Missing(control.TooLittleTraffic,
 			fmt.Sprintf("%.0f requests in %s, needs %d", n, promDuration(window), burnRequests))
 	}
-	ratios := []control.Reading{share(r.burnSlow(s, window, total), n, 1-s.SLO.Objective)}
+	of := func(bad control.Reading, budget float64) control.Reading {
+		return bad.ShareOf(total).Over(control.Read(budget), "no budget")
+	}
+	ratios := []control.Reading{of(r.burnSlow(s, window, total), 1-s.SLO.Objective)}
 	if s.SLO.Errors > 0 {
-		ratios = append(ratios, share(r.burnFailed(s, window), n, s.SLO.Errors))
+		ratios = append(ratios, of(r.burnFailed(s, window), s.SLO.Errors))
 	}
 	worst, missing := math.Inf(-1), control.Reading{}
 	unknown := false
@@ -158,15 +160,6 @@ func (r reply) burnRate(s subject, window time.Duration, multiple float64) contr
 	return control.Read(worst)
 }
 
-// share is bad/n as a multiple of the budget.
-func share(bad control.Reading, n, budget float64) control.Reading {
-	v, ok := bad.Value()
-	if !ok {
-		return bad
-	}
-	return control.Read(min(v/n, 1) / budget)
-}
-
 func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) control.Reading {
 	if s.Queries[Slow] != "" {
 		return s.read(string(Slow), r.service(burnSignal(string(Slow), window), s.Name))
@@ -175,7 +168,7 @@ func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) 
 	if !ok {
 		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s", s.SLO.Latency))
 	}
-	return difference(total, fast)
+	return total.Less(fast)
 }
 
 func (r reply) burnFailed(s subject, window time.Duration) control.Reading {

@@ -91,9 +91,7 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 		return
 	}
 	for _, in := range m.Instances {
-		_, arrivals := in.Offered.Value()
-		_, completions := in.Completed.Value()
-		if arrivals || completions {
+		if in.Offered.Known() || in.Completed.Known() {
 			return
 		}
 	}
@@ -254,14 +252,11 @@ func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 	if s.Histogram.InFlight != "" {
 		in.InFlight = s.read(sigInFlight, r[sigInFlight][k])
 	}
-	sum := s.read(sigLatencySum, r[sigLatencySum][k])
-	if total, ok := sum.Value(); ok {
-		sum = control.Read(total * s.Histogram.unit())
-	}
+	sum := s.read(sigLatencySum, r[sigLatencySum][k]).Times(control.Read(s.Histogram.unit()))
 	in.Mean = mean(in.Completed, in.Completed, sum, s.Timing.Window)
 	switch {
 	case s.from[sigTotal].metric != "": // refused is what is not admitted
-		in.Refused = difference(s.read(sigTotal, r[sigTotal][k]), in.Completed)
+		in.Refused = s.read(sigTotal, r[sigTotal][k]).Less(in.Completed)
 	case s.Histogram.Refused != "":
 		in.Refused = r.outcome(s, sigRefused, k)
 	default:
@@ -292,7 +287,7 @@ func derive(in *control.Instance, s subject) {
 			in.Refused = none(in.Offered)
 		}
 		if !queried(Admitted) {
-			in.Admitted = difference(in.Offered, in.Refused)
+			in.Admitted = in.Offered.Less(in.Refused)
 		}
 		if !queried(Completed) {
 			in.Completed = in.Admitted
@@ -302,7 +297,7 @@ func derive(in *control.Instance, s subject) {
 			in.Admitted = in.Completed
 		}
 		if !queried(Offered) {
-			in.Offered = total(in.Admitted, in.Refused)
+			in.Offered = in.Admitted.Plus(in.Refused)
 		}
 	}
 	arrivals, known := in.Offered.Value()
@@ -319,33 +314,7 @@ func derive(in *control.Instance, s subject) {
 }
 
 // none is a known zero where the reading it belongs to is known.
-func none(of control.Reading) control.Reading {
-	if _, ok := of.Value(); !ok {
-		return of
-	}
-	return control.Read(0)
-}
-
-// difference is a − b, at least 0: both are extrapolated.
-func difference(a, b control.Reading) control.Reading {
-	if _, ok := a.Value(); !ok {
-		return a
-	}
-	if _, ok := b.Value(); !ok {
-		return b
-	}
-	return control.Read(max(0, a.Or(0)-b.Or(0)))
-}
-
-func total(a, b control.Reading) control.Reading {
-	if _, ok := a.Value(); !ok {
-		return a
-	}
-	if _, ok := b.Value(); !ok {
-		return b
-	}
-	return control.Read(a.Or(0) + b.Or(0))
-}
+func none(of control.Reading) control.Reading { return of.Times(control.Read(0)) }
 
 // current and windowed are the readings of an instance that a missing instance lacks: those of now, and those that
 // cover the window and are wrong until the instance has existed for all of it.
@@ -391,7 +360,7 @@ func (s subject) read(signal string, found []sample) control.Reading {
 // slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges it would be
 // a guess about where requests lie inside a bucket.
 func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.Reading {
-	if count, ok := completed.Value(); !ok || count == 0 {
+	if !completed.Above(0) {
 		return completed
 	}
 	fast, ok := r.within(s, r[sigBucket][k])
@@ -403,7 +372,7 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.R
 		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
 			s.SLO.Latency, s.from[sigBucket].metric, strings.Join(r.edges(s.Name), ", "), try))
 	}
-	return difference(completed, fast)
+	return completed.Less(fast)
 }
 
 // within counts the requests in the buckets up to the SLO, and says whether there is an edge exactly there. While an
@@ -418,27 +387,20 @@ func (r reply) within(s subject, buckets []sample) (control.Reading, bool) {
 	sum := control.Read(0)
 	by := groupByLabel(at, model.BucketLabel)
 	for _, spelling := range slices.Sorted(maps.Keys(by)) {
-		sum = total(sum, s.read(sigBucket, by[spelling]))
+		sum = sum.Plus(s.read(sigBucket, by[spelling]))
 	}
 	return sum, len(at) > 0
 }
 
 // mean divides the sum of latencies by their number, both over the window, so that extrapolation cancels.
 func mean(offered, completed, sum control.Reading, window time.Duration) control.Reading {
-	n, counted := completed.Value()
-	total, summed := sum.Value()
 	switch {
-	case !counted:
+	case !completed.Known():
 		return completed
-	case !summed:
-		return sum
-	case n > 0:
-		return control.Read(total / n)
-	}
-	if arrivals, ok := offered.Value(); ok && arrivals == 0 {
+	case completed.AtMost(0) && sum.Known() && offered.AtMost(0):
 		return control.Missing(control.Idle, fmt.Sprintf("no request in %s", window))
 	}
-	return control.Missing(control.NoData, fmt.Sprintf("no admitted request finished in %s", window))
+	return sum.Over(completed, fmt.Sprintf("no admitted request finished in %s", window))
 }
 
 // quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest
@@ -455,8 +417,7 @@ func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, b
 		return control.Missing(control.Idle, fmt.Sprintf("no request finished in %s", s.Timing.Window)), false
 	}
 	q := s.read(sigQuantile, found)
-	v, ok := q.Value()
-	if !ok {
+	if !q.Known() {
 		return q, false
 	}
 	top := math.Inf(-1)
@@ -465,7 +426,7 @@ func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, b
 			top = max(top, e)
 		}
 	}
-	return control.Read(v * s.Histogram.unit()), v >= top
+	return q.Times(control.Read(s.Histogram.unit())), q.AtLeast(top)
 }
 
 // service returns the samples of a signal that has no instance.

@@ -78,7 +78,7 @@ func (s Subject) boundByEvent() string {
 		return "the order of the knobs: the concurrency limit can still be cut and acts first"
 	case "drains":
 		return "the backlog: more is answered than let in, so the service catches up and the rate waits"
-	case control.AIMDCooldown:
+	case control.EventCooldown:
 		return "the settling time: the last change does not show in a whole window yet"
 	case "restore":
 		return "the last cuts: they did not help, so they are taken back"

@@ -178,9 +178,9 @@ func facts(l api.Loop, now time.Time) []fact {
 }
 
 var events = map[string]string{
-	control.AIMDIncrease: "increase: healthy, a step up",
-	control.AIMDDecrease: "decrease: it falls behind, a share down",
-	control.AIMDCooldown: "cooldown: the last move has yet to show",
+	control.EventIncrease: "increase: healthy, a step up",
+	control.EventDecrease: "decrease: it falls behind, a share down",
+	control.EventCooldown: "cooldown: the last move has yet to show",
 	"yields":             "yields: the concurrency limit acts first",
 	"drains":             "drains: more completes than is admitted",
 	"restore":            "restore: the cut was no help",
@@ -191,7 +191,7 @@ var events = map[string]string{
 func terms(l api.Loop) fact {
 	d := l.Decision
 	t := d.Terms
-	f := fact{label: strings.ToUpper(t.Law)}
+	f := fact{label: strings.ToUpper(string(t.Law))}
 	if f.label == "" {
 		f.label = "law"
 	}

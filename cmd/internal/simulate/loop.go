@@ -80,7 +80,7 @@ func (l *loop) inForce() iter.Seq2[control.Knob, control.InForce] {
 	return func(yield func(control.Knob, control.InForce) bool) {
 		s := l.setting
 		if c := s.Concurrency; c != nil && !yield(control.KnobConcurrency, control.InForce{
-			Value: float64(c.Limit), Ceiling: float64(c.Ceiling), Setpoint: c.LatencyTargetSeconds, Revision: s.Revision,
+			Value: float64(c.Limit), Ceiling: float64(c.Ceiling), LatencyTarget: c.LatencyTargetSeconds, Revision: s.Revision,
 		}) {
 			return
 		}

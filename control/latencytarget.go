@@ -1,0 +1,129 @@
+package control
+
+import (
+	"math"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
+)
+
+// latencyTarget turns the SLO, a promise about a high quantile, into the latency target τ* for the mean, which is what
+// the laws drive and what is published for the guards' reflex. The distance D̂ = quantile − mean hardly depends on the
+// queue in front of a service, so it can be learned at any time and then
+//
+//	τ* = clip(0.9·SLO − D̂, max(1.3·m₀, 0.3·SLO), 0.6·SLO)
+//
+// Example: SLO 300 ms, the p99 runs 150 ms above the mean, m₀ = 40 ms: τ* = 270 − 150 = 120 ms. Nothing here integrates, so
+// nothing can wind up, and the SLO, not the measurement, anchors it: a service that slowly degrades does not move it
+// beyond the clip. It also keeps the estimates that the floor needs.
+type latencyTarget struct {
+	slo    time.Duration
+	weight float64 // of a new sample in D̂
+
+	distance Reading                   // D̂ in seconds, missing before the first sample
+	inForce  float64                   // τ* in seconds, moved when it would change by more than 5 %
+	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: not
+	own      *little.OwnLatency
+	carried  little.Carried
+}
+
+const (
+	targetUnknown   = 0.4 // of the SLO, before D̂ is known
+	targetHeadroom  = 0.9
+	targetLow       = 0.3
+	targetHigh      = 0.6
+	targetOwnMargin = 1.3 // × m₀: a target nearer to the service's own latency would cut useful work
+	targetStep      = 0.05
+	burnTightens    = 0.9
+	quantileSure    = 8 // × what a quantile needs at least: fewer requests than this and it counts for less
+)
+
+func newLatencyTarget(slo, window time.Duration, weight float64) *latencyTarget {
+	return &latencyTarget{
+		slo: slo, weight: weight,
+		inForce: targetUnknown * slo.Seconds(), own: little.NewOwnLatency(slo, window),
+	}
+}
+
+// observe learns from a snapshot that passed the data gate and is not partial.
+func (t *latencyTarget) observe(now time.Time, v *view) {
+	t.own.Observe(now, v.mean.Float(), v.healthy())
+	t.carried.Observe(now, v.throughput.Float())
+	t.observeBurn(now, v.burn)
+	if q, ok := v.quantile.Value(); ok && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
+		t.observeDistance(q-v.mean.Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
+	}
+	if tau := t.ideal(); math.Abs(math.Log(tau/t.inForce)) > targetStep {
+		t.inForce = tau
+	}
+}
+
+// observeDistance learns D̂ from a sample, as far as that is sure.
+func (t *latencyTarget) observeDistance(seconds, sure float64) {
+	before := t.distance.Or(seconds)
+	t.distance = Read(before + t.weight*min(1, sure)*(seconds-before))
+}
+
+// observeBurn notes which pairs of windows burn too fast. Each holds the target down until it has not for one long
+// window. What is unknown neither tightens nor releases.
+func (t *latencyTarget) observeBurn(now time.Time, burn [len(BurnRates)]Burn) {
+	for i, b := range burn {
+		switch rate := BurnRates[i]; {
+		case b.Long.Above(rate.Multiple) && b.Short.Above(rate.Multiple):
+			t.burning[i] = now
+		case now.Sub(t.burning[i]) >= rate.Long:
+			t.burning[i] = time.Time{}
+		}
+	}
+}
+
+// burnSteps is how many pairs of windows hold the target down.
+func (t *latencyTarget) burnSteps() int {
+	n := 0
+	for _, since := range t.burning {
+		if !since.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// seconds is τ* in force, tightened by a tenth for each burn rate that is too high.
+func (t *latencyTarget) seconds() float64 {
+	return t.inForce * math.Pow(burnTightens, float64(t.burnSteps()))
+}
+
+// setpoint is what a law aims at, in seconds of mean latency: τ*, or as much above ŝ as a limit has to leave while ŝ
+// stands (0: none does). Nearer to it a limit would cut useful work.
+func (t *latencyTarget) setpoint(serviceTime float64) Reading {
+	return Read(max(t.seconds(), little.ServiceTimeMargin*serviceTime))
+}
+
+// restore starts from a published τ*, so that a new leader does not learn D̂ from nothing.
+func (t *latencyTarget) restore(tau float64) {
+	if slo := t.slo.Seconds(); tau > targetLow*slo && tau < targetHigh*slo {
+		t.inForce, t.distance = tau, Read(targetHeadroom*slo-tau)
+	}
+}
+
+// ideal is τ* by the formula.
+func (t *latencyTarget) ideal() float64 {
+	slo := t.slo.Seconds()
+	low := max(targetOwnMargin*t.own.Seconds(), targetLow*slo)
+	tau := targetUnknown * slo
+	if d, ok := t.distance.Value(); ok {
+		tau = targetHeadroom*slo - d
+	}
+	return max(min(tau, targetHigh*slo), low)
+}
+
+// infeasible says that the SLO leaves no room above the service's own latency: a status, never a hold, because a plain
+// slow-down looks the same.
+func (t *latencyTarget) infeasible() bool {
+	return t.distance.Above(targetHeadroom*t.slo.Seconds() - targetOwnMargin*t.own.Seconds())
+}
+
+// floor is X̂max·m₀: the requests in flight, per instance, of a service that carries what it has carried before.
+func (t *latencyTarget) floor(now time.Time) float64 {
+	return t.carried.PerSecond(now) * t.own.Seconds()
+}

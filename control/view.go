@@ -1,0 +1,259 @@
+package control
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// view is a Measurement that has passed the data gate, aggregated over the instances that a decision is about; or the
+// reason why nothing can be decided.
+type view struct {
+	hold   Reason // != "": nothing can be judged
+	detail string
+
+	// unsure is set where something is known but not everything: such a view may tighten, never loosen.
+	unsure       Reason
+	unsureDetail string
+
+	age          Reading // of the oldest sample used, in seconds
+	took, window time.Duration
+	total        int      // instances that reported at all
+	outliers     []string // instances in trouble that the decision is not about
+
+	flow
+	refusing bool // the limit refuses a share that counts
+
+	quantile      Reading // of the objective, in seconds
+	censored      bool
+	quantileNeeds float64 // completions that the quantile needs
+	burn          [len(BurnRates)]Burn
+}
+
+// percentileSamples is how many samples must lie beyond a quantile before it says anything: a percentile needs
+// 10/(1 − q) requests.
+const percentileSamples = 10
+
+func (v *view) reject(why Reason, detail string) *view {
+	v.hold, v.detail = why, detail
+	return v
+}
+
+// doubt takes note of the first reason not to be sure.
+func (v *view) doubt(why Reason, detail string) {
+	if v.unsure == "" {
+		v.unsure, v.unsureDetail = why, detail
+	}
+}
+
+// take makes f what the view is about.
+func (v *view) take(f flow) {
+	v.flow = f
+	if f.unjudged != "" {
+		v.reject(f.unjudged, f.unjudgedDetail)
+	}
+}
+
+// flow is what some instances did in the window, taken together. Where its unit is an instance's it is a mean over them,
+// because a limit counts requests in flight per instance. A reading that one instance lacks is missing altogether.
+type flow struct {
+	// unjudged says why nothing can be said about these instances, "" where something can.
+	unjudged       Reason
+	unjudgedDetail string
+	// hang says that requests arrive, the limit is full and hardly anything finishes; "" where it is not so.
+	hang string
+
+	offered      Reading // arrivals in the window, all instances together
+	completed    Reading // likewise
+	admittedRate Reading // admissions per second, all instances together
+	throughput   Reading // completions per second and instance, X̂
+	mean         Reading // mean latency of the completed, in seconds
+	refused      Reading // share of the offered that the concurrency limit refused, or shedding under it
+	rateRefused  Reading // share of the offered that the rate limit refused
+	slow         Reading // share of the completed
+	failed       Reading // share of the admitted
+
+	inFlight Reading // per instance; by Little's law where it is not reported, or reported too low
+	sampled  Reading // per instance, as reported
+	binding  Reading // share of the window spent near the limit
+	limit    Reading // effective, per instance
+
+	reflex      bool    // guards with a reflex of their own are in force
+	serviceTime float64 // ŝ as the guards report it, in seconds, 0: none
+	threshold   float64 // φ in force, 1 where nothing is shed
+	classes     [Criticalities]Class
+	revisions   []float64 // applied revisions as far as reported, one an instance
+}
+
+// aggregate takes instances together.
+func aggregate(ins []Instance, window time.Duration) flow {
+	f := flow{threshold: 1}
+	zero := Read(0)
+	offered, refused, byRate, admitted, completed := zero, zero, zero, zero, zero
+	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
+	for i := range f.classes {
+		f.classes[i] = Class{zero, zero}
+	}
+	for _, in := range ins {
+		offered = offered.Plus(in.Offered)
+		refused = refused.Plus(in.Refused)
+		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
+		admitted = admitted.Plus(in.Admitted)
+		completed = completed.Plus(in.Completed)
+		failed = failed.Plus(in.Failed)
+		slow = slow.Plus(in.Slow)
+		inFlight = inFlight.Plus(in.InFlight)
+		binding = binding.Plus(in.Binding)
+		limit = limit.Plus(in.Limit)
+		if !in.Completed.AtMost(0) {
+			busy = busy.Plus(in.Mean.Times(in.Completed))
+		}
+		if s, ok := in.ServiceTime.Value(); ok {
+			f.reflex, f.serviceTime = true, max(f.serviceTime, s)
+		}
+		for i, c := range in.Classes {
+			f.classes[i].Offered = f.classes[i].Offered.Plus(c.Offered)
+			f.classes[i].Refused = f.classes[i].Refused.Plus(c.Refused)
+		}
+		if phi, ok := in.ShedThreshold.Value(); ok && phi > 0 && phi <= 1 {
+			f.threshold = min(f.threshold, phi)
+		}
+		if r, ok := in.Revision.Value(); ok {
+			f.revisions = append(f.revisions, r)
+		}
+	}
+	n, seconds := Read(float64(len(ins))), Read(window.Seconds())
+	f.offered, f.completed = offered, completed
+	f.limit = limit.Over(n, "")
+	f.admittedRate = offered.Less(refused).Over(seconds, "")
+
+	if why, detail := offered.Why(); why != "" {
+		return f.without("arrivals", why, detail)
+	}
+	if f.idle() {
+		return f // ratios of nothing are not a fault of the data
+	}
+	f.sampled, f.binding = inFlight.Over(n, ""), binding.Over(n, "")
+	f.inFlight = f.sampled
+	if why, detail := refused.Why(); why != "" {
+		return f.without("refusals", why, detail)
+	}
+	f.rateRefused = byRate.ShareOf(offered)
+	f.refused = refused.Less(byRate).ShareOf(offered)
+	if f.hangs() {
+		f.hang = fmt.Sprintf("hang: %.0f arrivals, %.0f completions, the limit is full", offered.value, completed.value)
+		return f
+	}
+	const none = "nothing completed in the window"
+	f.mean = busy.Over(completed, none)
+	if why, detail := f.mean.Why(); why != "" {
+		return f.without("mean latency", why, detail)
+	}
+	f.throughput = completed.Over(seconds, "").Over(n, "")
+	if occupied := f.throughput.Times(f.mean); !f.inFlight.AtLeast(occupied.Float()) {
+		f.inFlight = occupied // by Little's law
+	}
+	f.slow, f.failed = slow.Over(completed, none), failed.Over(admitted, none)
+	return f
+}
+
+// without returns the flow of instances that cannot be judged for want of a quantity.
+func (f flow) without(quantity string, why Reason, detail string) flow {
+	f.unjudged, f.unjudgedDetail = why, quantity+": "+detail
+	return f
+}
+
+// idle says whether nothing arrived.
+func (f *flow) idle() bool { return f.offered.AtMost(0) }
+
+// nearlyFull is the occupancy from which a limit counts as binding.
+const nearlyFull = 0.85
+
+// hangs says whether hardly anything finishes of what arrives at a full limit.
+func (f *flow) hangs() bool {
+	full := f.inFlight.AtLeast(nearlyFull*f.limit.Float()) || f.binding.AtLeast(nearlyFull)
+	return full && f.completed.known && f.completed.value < hangShare*f.offered.value
+}
+
+// hangShare of the arrivals finishes at least where a service does not hang, however deep the overload.
+const hangShare = 0.005
+
+// protectedRefused is the share of the arrivals of the classes up to least that were refused, for whatever reason but the
+// rate. It needs a hundred of them.
+func (f *flow) protectedRefused(least Criticality) Reading {
+	offered, refused := Read(0), Read(0)
+	for _, c := range f.classes[:least+1] {
+		offered, refused = offered.Plus(c.Offered), refused.Plus(c.Refused)
+	}
+	if offered.known && offered.value < protectedRequests {
+		return Missing(TooLittleTraffic,
+			fmt.Sprintf("%.0f protected requests in the window, needs %d", offered.value, protectedRequests))
+	}
+	return refused.Over(offered, "")
+}
+
+const protectedRequests = 100
+
+// completedRate is how many requests the service finishes per second, all instances.
+func (v *view) completedRate() float64 { return v.completed.Float() / v.window.Seconds() }
+
+// goodput is what the service completes within the SLO without failing, in requests per second, all instances.
+func (v *view) goodput() float64 {
+	bad := min(v.slow.Or(0)+v.failed.Or(0), 1)
+	return v.completed.Float() * (1 - bad) / v.window.Seconds()
+}
+
+// occupancy is in flight ÷ limit, for the limit in force now.
+func (v *view) occupancy(limit float64) Reading { return v.inFlight.Over(Read(limit), "") }
+
+// binds says whether the limit matters at all: it refuses, or it is nearly full. Only then may a law move it.
+func (v *view) binds(limit, at float64) bool {
+	return v.refusing || v.occupancy(limit).AtLeast(at) || v.binding.AtLeast(0.5)
+}
+
+// healthy says whether nothing was refused and the limit had room: only such windows tell the service's own latency.
+// Where no limit is known, the service must have kept up with what came in.
+func (v *view) healthy() bool {
+	if v.refused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(0.5) {
+		return false
+	}
+	if limit, ok := v.limit.Value(); ok {
+		return v.occupancy(limit).Below(nearlyFull)
+	}
+	admitted := v.admittedRate.Float()
+	return math.Abs(v.completedRate()-admitted) <= rateBalance*admitted
+}
+
+// badRatio is the worse of the two SLO ratios, each as a multiple of its budget: above 1 the SLO is violated. It is
+// unknown where neither is known.
+func (v *view) badRatio(slo SLO) Reading {
+	bad := v.slow.Over(Read(1-slo.Objective), "")
+	if slo.Errors > 0 {
+		if failed := v.failed.Over(Read(slo.Errors), ""); !bad.AtLeast(failed.Or(math.Inf(-1))) {
+			bad = failed
+		}
+	}
+	return bad
+}
+
+// implausible checks throughput against Little's law: X̂·mean requests were in flight on average, and there cannot have
+// been many more than the limits allow, nor ten times as many as a few samples of them have shown. A counter reset seen
+// through two replicas reads as a hundredfold rate.
+func (v *view) implausible(most float64) string {
+	limit, ok := v.limit.Value()
+	if !ok || v.hold != "" {
+		return ""
+	}
+	bound := 3 * max(most, limit)
+	if v.sampled.Above(0) {
+		bound = min(bound, 10*max(v.sampled.value, fewInFlight))
+	}
+	if inFlight := v.throughput.Times(v.mean); inFlight.Above(bound) {
+		return fmt.Sprintf("completions x mean latency = %s requests in flight, where %s were seen and the limit is %s",
+			num(inFlight.value), num(v.sampled.Float()), num(limit))
+	}
+	return ""
+}
+
+// fewInFlight is a number that a handful of samples can miss altogether.
+const fewInFlight = 5
