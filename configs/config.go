@@ -246,12 +246,10 @@ type Tuning struct {
 	RaiseMax float64 `yaml:"raise_max" range:"(0, 1]"`
 	// Smallest move, in ln units. Unset: the larger of 0.05 and 4/√n.
 	Deadband float64 `yaml:"deadband" range:"(0, 1]"`
-	// Refused share from which the service counts as refusing, and so as overloaded. Unset: 1%.
+	// Refused share from which the limit counts as binding, however empty it looks. Unset: 1%.
 	RefusingAt Percent `yaml:"refusing_at" range:"(0%, 100%]"`
 	// Refused share above which the limit may be cut though the mean latency is fine. Unset: 5%.
 	RefusedCut Percent `yaml:"refused_cut" range:"(0%, 100%]"`
-	// Occupancy (in flight ÷ limit) from which the service counts as overloaded. Unset: 85%.
-	OverloadAt Percent `yaml:"overload_at" range:"[10%, 100%]"`
 	// Arrivals in a window below which nothing is judged. Unset: 100.
 	MinRequests int `yaml:"min_requests" range:"[1, 1000000]"`
 	// Age from which the oldest sample no longer counts as fresh. Unset: 2 × scrape_interval + 1s.

@@ -117,12 +117,12 @@ func TestEveryTuningReachesControl(t *testing.T) {
 	c := parse(t, `
     tuning:
       {gain: 0.5, proportional_gain: 0.1, derivative_gain: 0.2, cut_max: 0.3, raise_max: 0.4, deadband: 0.06, refusing_at: 2%, refused_cut: 7%,
-       overload_at: 80%, min_requests: 9, stale_after: 10s, target_weight: 0.11, floor_test_hold: 12s, aimd_increase: 13%}`)
+       min_requests: 9, stale_after: 10s, target_weight: 0.11, floor_test_hold: 12s, aimd_increase: 13%}`)
 	p, d := 0.1, 0.2
 	want := control.Tuning{
 		Gain: 0.5, ProportionalGain: &p, DerivativeGain: &d, CutMax: 0.3, RaiseMax: 0.4,
 		Deadband: 0.06, RefusingAt: 0.02, RefusedCut: 0.07,
-		OverloadAt: 0.8, MinRequests: 9, StaleAfter: 10 * time.Second, TargetWeight: 0.11, FloorTestHold: 12 * time.Second,
+		MinRequests: 9, StaleAfter: 10 * time.Second, TargetWeight: 0.11, FloorTestHold: 12 * time.Second,
 		AIMDIncrease: 0.13,
 	}
 	if got := c.Specs()[0].Tuning; !reflect.DeepEqual(got, want) {

@@ -75,7 +75,6 @@ func (t Tuning) control() control.Tuning {
 		Deadband:         t.Deadband,
 		RefusingAt:       float64(t.RefusingAt),
 		RefusedCut:       float64(t.RefusedCut),
-		OverloadAt:       float64(t.OverloadAt),
 		MinRequests:      float64(t.MinRequests),
 		StaleAfter:       time.Duration(t.StaleAfter),
 		TargetWeight:     t.TargetWeight,

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
 	commonconfig "github.com/prometheus/common/config"
 
+	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/configs/internal/httpconfig"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
@@ -59,7 +61,9 @@ func Parse(file string, data []byte) (*Config, Problems, error) {
 	c := &Config{File: file, Hash: hex.EncodeToString(sum[:])[:12]}
 	c.Prometheus.HTTPClientConfig = commonconfig.DefaultHTTPClientConfig
 
-	doc := strict.Decode(data, c, httpconfig.Types)
+	types := httpconfig.Types
+	types.Removed = removed
+	doc := strict.Decode(data, c, types)
 	check := checker{doc: doc}
 	check.config(c)
 	if len(doc.Problems) > 0 {
@@ -82,4 +86,12 @@ func problems(file string, ps []strict.Problem) Problems {
 		out = append(out, Problem{File: file, Line: p.Line, Column: p.Column, Path: p.Path, Text: p.Text})
 	}
 	return out
+}
+
+// removed are the keys of earlier versions.
+var removed = map[reflect.Type]map[string]string{
+	reflect.TypeFor[Tuning](): {
+		"overload_at": fmt.Sprintf("guard and governor both count a limit as binding from %.0f%% on, so that they cannot "+
+			"disagree; remove the line", 100*little.BindingAt),
+	},
 }

@@ -92,7 +92,7 @@ func (c *concurrency) decide(s step) outcome {
 	c.observeArrivals(s.v.offered.value)
 	test := c.testFloor(s, o.from)
 	o.setpoint = s.target.setpoint(test.ServiceTime)
-	o.gates.binds = s.v.binds(o.from, s.spec.Tuning.OverloadAt)
+	o.gates.binds = s.v.binds(o.from)
 	o.gates.floor, o.gates.floorTest, o.gates.serviceTime = test.Floor, string(test.Phase), test.ServiceTime
 
 	raw := c.ask(s, &o, test)
@@ -191,7 +191,7 @@ func (c *concurrency) askPID(s step, o *outcome) float64 {
 	}
 	o.terms = pidTerms(e, terms, level)
 	raw := math.Exp(terms.Output)
-	mayCut := !c.easing && (s.v.mean.Above(o.setpoint.value) || s.v.refused.Above(s.spec.Tuning.RefusedCut))
+	mayCut := !c.easing && (s.v.mean.Above(o.setpoint.value) || s.v.limitRefused.Above(s.spec.Tuning.RefusedCut))
 	if !o.gates.binds || raw < o.from && !mayCut {
 		return o.from
 	}
@@ -215,7 +215,7 @@ const easingShare = 0.9
 // limit was cut for nothing, all of it.
 func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	v, tau, mean := s.v, o.setpoint.value, s.v.mean.value
-	effective := o.from * (v.threshold + (1-v.threshold)*v.refused.value)
+	effective := o.from * (v.threshold + (1-v.threshold)*v.limitRefused.value)
 	e := math.Log(v.throughput.value * tau / effective)
 	if mean > tau {
 		return e
@@ -291,7 +291,7 @@ func (c *concurrency) ceiling(s step, o outcome) float64 {
 		c.contained = time.Time{}
 	}
 	slow := v.mean.Above(o.setpoint.value)
-	if present > 0 && o.gates.binds && slow && v.limit.AtLeast(nearlyFull*present) {
+	if present > 0 && o.gates.binds && slow && v.limit.AtLeast(little.BindingAt*present) {
 		if c.runaway.IsZero() {
 			c.runaway = s.now
 		} else if s.now.Sub(c.runaway) >= c.settle {

@@ -92,12 +92,13 @@ func NewDecision(service string, knob Knob) Decision {
 		Setpoint: nan, Measured: nan, LatencyTarget: nan, From: nan, Raw: nan, Value: nan, Ceiling: nan,
 		Inputs: Inputs{
 			AgeSeconds: nan, TookSeconds: nan, WindowSeconds: nan, Requests: nan, Throughput: nan, RefusedShare: nan,
-			Quantile: nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
+			RefusedBy: RefusedBy{Concurrency: nan, Shed: nan, Rate: nan},
+			Quantile:  nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
 			Applied: -1,
 		},
 		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
 		Gates: Gates{
-			Occupancy: nan, Binding: nan, Floor: nan, FloorTest: string(little.Idle), OwnLatencySeconds: nan,
+			Occupancy: nan, BindingShare: nan, Floor: nan, FloorTest: string(little.Idle), OwnLatencySeconds: nan,
 			ServiceTimeSeconds: nan,
 		},
 	}
@@ -105,17 +106,18 @@ func NewDecision(service string, knob Knob) Decision {
 
 // Inputs are the readings the law used, aggregated over the instances that the decision is about.
 type Inputs struct {
-	AgeSeconds    Number `json:"age_seconds"`    // of the oldest sample used; where nothing is found, of the last good one
-	TookSeconds   Number `json:"took_seconds"`   // duration of the slowest query
-	WindowSeconds Number `json:"window_seconds"` // W
-	Requests      Number `json:"requests"`       // arrivals in the window, all instances
-	Throughput    Number `json:"throughput"`     // X̂: completions per second and instance
-	RefusedShare  Number `json:"refused_share"`  // refused ÷ offered
-	Quantile      Number `json:"quantile"`       // the objective's quantile, seconds
-	Censored      bool   `json:"censored"`       // Quantile is a lower bound (top bucket)
-	SlowRatio     Number `json:"slow_ratio"`     // admitted requests slower than the SLO
-	FailedRatio   Number `json:"failed_ratio"`   // admitted requests that failed
-	BadRatio      Number `json:"bad_ratio"`      // the worse of both, each as a multiple of its objective's budget (> 1: SLO violated)
+	AgeSeconds    Number    `json:"age_seconds"`    // of the oldest sample used; where nothing is found, of the last good one
+	TookSeconds   Number    `json:"took_seconds"`   // duration of the slowest query
+	WindowSeconds Number    `json:"window_seconds"` // W
+	Requests      Number    `json:"requests"`       // arrivals in the window, all instances
+	Throughput    Number    `json:"throughput"`     // X̂: completions per second and instance
+	RefusedShare  Number    `json:"refused_share"`  // of the offered, by any policy
+	RefusedBy     RefusedBy `json:"refused_by"`     // the same, policy by policy
+	Quantile      Number    `json:"quantile"`       // the objective's quantile, seconds
+	Censored      bool      `json:"censored"`       // Quantile is a lower bound (top bucket)
+	SlowRatio     Number    `json:"slow_ratio"`     // admitted requests slower than the SLO
+	FailedRatio   Number    `json:"failed_ratio"`   // admitted requests that failed
+	BadRatio      Number    `json:"bad_ratio"`      // the worse of both, each as a multiple of its objective's budget (> 1: SLO violated)
 	// Burn5m and Burn1h are the bad-request ratio over these windows as a multiple of its budget (BadRatio's unit).
 	Burn5m         Number   `json:"burn_5m"`
 	Burn1h         Number   `json:"burn_1h"`
@@ -123,6 +125,13 @@ type Inputs struct {
 	Instances      int      `json:"instances"`
 	Applied        int      `json:"applied"`            // instances that report the published revision; -1 where it is not reported
 	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision is not about
+}
+
+// RefusedBy are the shares of the offered requests that each policy refused.
+type RefusedBy struct {
+	Concurrency Number `json:"concurrency"` // the limit is reached
+	Shed        Number `json:"shed"`        // nearly so, and others are more important
+	Rate        Number `json:"rate"`
 }
 
 // Terms are the controller's contributions, in ln units of the knob for the log-form laws.
@@ -149,9 +158,9 @@ const (
 
 // Gates are the findings that were made before any law ran.
 type Gates struct {
-	Overloaded         bool   `json:"overloaded"`
+	Binds              bool   `json:"binds"`                // the knob's value holds traffic back: a law may move it
 	Occupancy          Number `json:"occupancy"`            // in flight ÷ limit
-	Binding            Number `json:"binding"`              // share of the window at ≥ 85 % of the limit
+	BindingShare       Number `json:"binding_share"`        // of the window, in which the limit was nearly full (little.BindingAt)
 	Floor              Number `json:"floor"`                // Little's-law floor X̂max·m₀
 	FloorTest          string `json:"floor_test"`           // a little.Phase, or FloorTestGuard
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀

@@ -36,7 +36,7 @@ func explain(d Decision, slo SLO, order *Order) string {
 		fmt.Fprintf(&b, "%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))
 	case KnobRate:
 		fmt.Fprintf(&b, "mean %s; ", against(d.Measured, d.Setpoint, millis))
-		if d.Gates.Overloaded {
+		if d.Gates.Binds {
 			b.WriteString("the rate binds")
 		} else {
 			b.WriteString("the rate does not bind")
@@ -99,12 +99,20 @@ func explainConcurrency(b *strings.Builder, d Decision) {
 		b.WriteString("nothing to steer by")
 	case d.Gates.FloorTest == string(little.Halved):
 		b.WriteString("; floor test: limit cut on purpose to see whether throughput follows")
-	case !d.Gates.Overloaded:
+	case !d.Gates.Binds:
 		fmt.Fprintf(b, "; the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
 	default:
 		x := float64(d.Inputs.Throughput)
 		fmt.Fprintf(b, "; Little %s/s x %s = %s", num(x), millis(d.Setpoint), num(x*float64(d.Setpoint)))
-		fmt.Fprintf(b, "; refused %s", percent(d.Inputs.RefusedShare))
+		refused(b, d.Inputs)
+	}
+}
+
+// refused tells the share that the concurrency limit refused, shedding included, and beside it the rate's, if any.
+func refused(b *strings.Builder, in Inputs) {
+	fmt.Fprintf(b, "; refused %s", percent(in.RefusedBy.Concurrency+in.RefusedBy.Shed))
+	if in.RefusedBy.Rate > 0 {
+		fmt.Fprintf(b, ", and %s by the rate", percent(in.RefusedBy.Rate))
 	}
 }
 

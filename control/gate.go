@@ -52,7 +52,7 @@ func (g gate) pass(m Measurement, tau float64) *view {
 		v.doubt(why, "failed requests: "+detail)
 	}
 	g.majority(v, fresh, tau)
-	v.refusing = v.refused.AtLeast(g.refusingAt)
+	v.refusing = v.limitRefused.AtLeast(g.refusingAt)
 	return v
 }
 

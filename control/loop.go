@@ -191,13 +191,17 @@ func (l *Loop) decision(s step, o outcome) Decision {
 	d.Inputs = Inputs{
 		AgeSeconds: v.age.Number(), TookSeconds: Number(v.took.Seconds()), WindowSeconds: Number(v.window.Seconds()),
 		Requests: v.offered.Number(), Throughput: v.throughput.Number(), RefusedShare: v.refused.Number(),
+		RefusedBy: RefusedBy{
+			Concurrency: v.limitRefused.Less(v.shedRefused).Number(), Shed: v.shedRefused.Number(),
+			Rate: v.rateRefused.Number(),
+		},
 		Quantile: v.quantile.Number(), Censored: v.censored,
 		SlowRatio: v.slow.Number(), FailedRatio: v.failed.Number(), BadRatio: v.badRatio(l.spec.SLO).Number(),
 		Burn5m: v.burn[0].Short.Number(), Burn1h: v.burn[0].Long.Number(),
 		EffectiveLimit: v.limit.Number(), Instances: v.total, Applied: v.applied(s.inForce.Revision), Outliers: v.outliers,
 	}
 	d.Gates = Gates{
-		Overloaded: o.gates.binds, Occupancy: o.gates.occupancy.Number(), Binding: v.binding.Number(),
+		Binds: o.gates.binds, Occupancy: o.gates.occupancy.Number(), BindingShare: v.binding.Number(),
 		Floor: d.Gates.Floor, FloorTest: o.gates.floorTest, OwnLatencySeconds: Number(target.own.Seconds()),
 		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: target.infeasible(), BurnSteps: target.burnSteps(),
 	}

@@ -40,7 +40,9 @@ type Instance struct {
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
-	// RefusedByRate are those of Refused that the rate limit refused; missing counts as none.
+	// RefusedByShed and RefusedByRate are those of Refused that were shed and that the rate limit refused; missing counts
+	// as none, so that they are the concurrency limit's.
+	RefusedByShed Reading
 	RefusedByRate Reading
 	Completed     Reading // admitted requests that finished (count of the latency histogram)
 	Failed        Reading // admitted requests that failed

@@ -49,7 +49,7 @@ func (c *shed) rest(s step) outcome {
 
 func (c *shed) decide(s step) outcome {
 	o := c.rest(s)
-	o.gates.binds = s.v.binds(s.v.limit.Float(), s.spec.Tuning.OverloadAt)
+	o.gates.binds = s.v.binds(s.v.limit.Float())
 	switch why, detail := o.measured.Why(); why {
 	case "":
 	case TooLittleTraffic:

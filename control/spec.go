@@ -82,7 +82,6 @@ type Tuning struct {
 	Deadband         float64  // smallest move, ln units; default max(0.05, 4/√n), n the completions in the window
 	RefusingAt       float64  // refused share from which the service counts as refusing; default 0.01
 	RefusedCut       float64  // refused share above which a cut is allowed though the mean is fine; default 0.05
-	OverloadAt       float64  // occupancy at which the service counts as overloaded; default 0.85
 	MinRequests      float64  // arrivals in the window below which nothing is judged; default 100
 	StaleAfter       time.Duration
 	TargetWeight     float64       // EWMA weight of D̂ a period; default 0.5·T/θ
@@ -193,7 +192,6 @@ func (t Tuning) WithDefaults(timing Timing) Tuning {
 	def(&t.Deadband, 0.05)
 	def(&t.RefusingAt, 0.01) // a rare burst against a roomy limit is no overload
 	def(&t.RefusedCut, 0.05)
-	def(&t.OverloadAt, 0.85)
 	def(&t.MinRequests, 100)
 	def(&t.TargetWeight, min(0.5*perDeadTime, 1))
 	def(&t.AIMDIncrease, 0.02)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // view is a Measurement that has passed the data gate, aggregated over the instances that a decision is about; or the
@@ -68,8 +70,10 @@ type flow struct {
 	admittedRate Reading // admissions per second, all instances together
 	throughput   Reading // completions per second and instance, X̂
 	mean         Reading // mean latency of the completed, in seconds
-	refused      Reading // share of the offered that the concurrency limit refused, or shedding under it
-	rateRefused  Reading // share of the offered that the rate limit refused
+	refused      Reading // share of the offered, by any policy
+	limitRefused Reading // by the concurrency limit, or shedding under it
+	shedRefused  Reading // by shedding
+	rateRefused  Reading // by the rate limit
 	slow         Reading // share of the completed
 	failed       Reading // share of the admitted
 
@@ -89,7 +93,8 @@ type flow struct {
 func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1}
 	zero := Read(0)
-	offered, refused, byRate, admitted, completed := zero, zero, zero, zero, zero
+	offered, refused, byRate, byShed := zero, zero, zero, zero
+	admitted, completed := zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
 	for i := range f.classes {
 		f.classes[i] = Class{zero, zero}
@@ -98,6 +103,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		offered = offered.Plus(in.Offered)
 		refused = refused.Plus(in.Refused)
 		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
+		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
 		failed = failed.Plus(in.Failed)
@@ -138,8 +144,8 @@ func aggregate(ins []Instance, window time.Duration) flow {
 	if why, detail := refused.Why(); why != "" {
 		return f.without("refusals", why, detail)
 	}
-	f.rateRefused = byRate.ShareOf(offered)
-	f.refused = refused.Less(byRate).ShareOf(offered)
+	f.refused, f.rateRefused, f.shedRefused = refused.ShareOf(offered), byRate.ShareOf(offered), byShed.ShareOf(offered)
+	f.limitRefused = refused.Less(byRate).ShareOf(offered)
 	if f.hangs() {
 		f.hang = fmt.Sprintf("hang: %.0f arrivals, %.0f completions, the limit is full", offered.value, completed.value)
 		return f
@@ -166,12 +172,9 @@ func (f flow) without(quantity string, why Reason, detail string) flow {
 // idle says whether nothing arrived.
 func (f *flow) idle() bool { return f.offered.AtMost(0) }
 
-// nearlyFull is the occupancy from which a limit counts as binding.
-const nearlyFull = 0.85
-
 // hangs says whether hardly anything finishes of what arrives at a full limit.
 func (f *flow) hangs() bool {
-	full := f.inFlight.AtLeast(nearlyFull*f.limit.Float()) || f.binding.AtLeast(nearlyFull)
+	full := f.inFlight.AtLeast(little.BindingAt*f.limit.Float()) || f.binding.AtLeast(little.BindingAt)
 	return full && f.completed.known && f.completed.value < hangShare*f.offered.value
 }
 
@@ -207,18 +210,18 @@ func (v *view) goodput() float64 {
 func (v *view) occupancy(limit float64) Reading { return v.inFlight.Over(Read(limit), "") }
 
 // binds says whether the limit matters at all: it refuses, or it is nearly full. Only then may a law move it.
-func (v *view) binds(limit, at float64) bool {
-	return v.refusing || v.occupancy(limit).AtLeast(at) || v.binding.AtLeast(0.5)
+func (v *view) binds(limit float64) bool {
+	return v.refusing || v.occupancy(limit).AtLeast(little.BindingAt) || v.binding.AtLeast(0.5)
 }
 
 // healthy says whether nothing was refused and the limit had room: only such windows tell the service's own latency.
 // Where no limit is known, the service must have kept up with what came in.
 func (v *view) healthy() bool {
-	if v.refused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(0.5) {
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(0.5) {
 		return false
 	}
 	if limit, ok := v.limit.Value(); ok {
-		return v.occupancy(limit).Below(nearlyFull)
+		return v.occupancy(limit).Below(little.BindingAt)
 	}
 	admitted := v.admittedRate.Float()
 	return math.Abs(v.completedRate()-admitted) <= rateBalance*admitted

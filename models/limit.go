@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// BindingAt is the share of its limit at which a service counts as bound by it.
+// BindingAt is the share of its limit at which a service counts as bound by it: little.BindingAt, which this package
+// cannot import.
 const BindingAt = 0.85
 
 // Limiter is the plain concurrency limiter: it admits while fewer than its limit are in flight, and knows no latency,

@@ -34,6 +34,7 @@ const (
 	sigOffered       = "offered"
 	sigAdmitted      = "admitted"
 	sigRefused       = "refused"
+	sigRefusedByShed = "refused_by_shed"
 	sigRefusedByRate = "refused_by_rate"
 	sigClassOffered  = "class_offered" // by criticality
 	sigClassRefused  = "class_refused" // by criticality, the rate limit's left out
@@ -75,6 +76,7 @@ var guardSources = func() map[string]source {
 	} {
 		m[signal] = source{metric: metric}
 	}
+	m[sigRefusedByShed] = source{metric: "guard_refused_total", matchers: `reason="shed"`}
 	m[sigRefusedByRate] = source{metric: "guard_refused_total", matchers: `reason="rate"`}
 	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!="rate"`}
 	return m
@@ -212,7 +214,7 @@ func (b *builder) measurement() string {
 			b.add(g.signal, b.each(g.template, g.signal))
 		}
 		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
-		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByRate, sigFailed, sigBinding} {
+		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigFailed, sigBinding} {
 			counter(signal)
 		}
 		for _, signal := range []string{sigClassOffered, sigClassRefused} {

@@ -221,6 +221,7 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.Offered = counter(sigOffered)
 	in.Admitted = counter(sigAdmitted)
 	in.Refused = counter(sigRefused)
+	in.RefusedByShed = counter(sigRefusedByShed)
 	in.RefusedByRate = counter(sigRefusedByRate)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
@@ -324,7 +325,7 @@ func current(in *control.Instance) []*control.Reading {
 
 func windowed(in *control.Instance) []*control.Reading {
 	all := []*control.Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
 		&in.Binding,
 	}
 	for i := range in.Classes {

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // gate counts the requests in flight against the limit. Both live in one word, so that an admission is one
@@ -76,8 +78,8 @@ func (g *gate) setLimit(now time.Duration, limit uint64) {
 	}
 }
 
-// bindingAt is the number in flight from which the limit counts as binding: 85 % of it, rounded up.
-func bindingAt(limit uint64) uint64 { return (limit*85 + 99) / 100 }
+// bindingAt is the number in flight from which the limit counts as binding: its share little.BindingAt, rounded up.
+func bindingAt(limit uint64) uint64 { return (limit*(100*little.BindingAt) + 99) / 100 }
 
 // watch brings the stopwatch in line with the gate. It looks at the gate's present state rather than at the crossing
 // that called it: whoever crosses last also looks last, so overtaking calls cannot leave it running or stopped wrongly.

@@ -146,9 +146,9 @@ func tuning(row func(key, format string, args ...any), spec control.Spec) {
 	row("  gains", "integral %g, proportional %g, derivative %g", in.Gain, *in.ProportionalGain, *in.DerivativeGain)
 	row("  steps", "per period at most %s down and %s up, at least %s; aimd adds %s",
 		change(-in.CutMax), change(in.RaiseMax), change(in.Deadband), share(in.AIMDIncrease))
-	row("  gates", "overloaded from %s occupancy or %s refused, cut from %s refused, "+
+	row("  gates", "a limit binds from %s occupancy or %s refused, cut from %s refused, "+
 		"judged from %g requests a window, stale after %s",
-		share(in.OverloadAt), share(in.RefusingAt), share(in.RefusedCut), in.MinRequests, configs.Duration(in.StaleAfter))
+		share(little.BindingAt), share(in.RefusingAt), share(in.RefusedCut), in.MinRequests, configs.Duration(in.StaleAfter))
 	row("  target", "weight of a period %.3g; a floor test stands for %s",
 		in.TargetWeight, in.FloorTestHold.Round(time.Second))
 }

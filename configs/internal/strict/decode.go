@@ -323,12 +323,16 @@ func (d *decoder) section(path string, n *yaml.Node, v reflect.Value) {
 		case rest.IsValid():
 			d.item(path, e, rest)
 		default:
+			d.doc.misspelt[path] = true
+			if advice, was := d.types.Removed[v.Type()][e.name]; was {
+				d.fail(e.key, Join(path, e.name), "no longer a setting: %s", advice)
+				continue
+			}
 			hint := didYouMean(e.name, names)
 			if hint == "" {
 				hint = "; expected one of " + strings.Join(names, ", ")
 			}
 			d.fail(e.key, Join(path, e.name), "unknown key%s", hint)
-			d.doc.misspelt[path] = true
 		}
 	}
 	for _, f := range fields {

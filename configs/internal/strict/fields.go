@@ -29,6 +29,8 @@ type Types struct {
 	// Keys lists, per struct type, the keys that may be set, with the text that documents each. A key that is not listed
 	// is unknown. Struct types that are not in Keys accept all of their fields.
 	Keys map[reflect.Type]map[string]string
+	// Removed lists, per struct type, the keys that earlier versions had, with what to do about them.
+	Removed map[reflect.Type]map[string]string
 	// Scalars reads values of types that are written as text.
 	Scalars map[reflect.Type]Scalar
 }
