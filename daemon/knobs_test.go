@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // threeKnobs steers everything there is.
@@ -38,7 +39,7 @@ func (g *governor) followsTheKV(t *testing.T, w *world, service string) {
 	t.Helper()
 	stored := w.kv.stored(service)
 	for _, knob := range []control.Knob{control.KnobConcurrency, control.KnobShed, control.KnobRate} {
-		f, ok := inForce(knob, &stored)
+		f, ok := publish.InForce(knob, &stored)
 		if !ok {
 			t.Errorf("the Setting has no %s: %+v", knob, stored)
 			continue
@@ -162,7 +163,7 @@ func TestTakeoverIsBumplessForEveryKnob(t *testing.T) {
 		pass(period)
 		for _, knob := range []control.Knob{control.KnobConcurrency, control.KnobShed, control.KnobRate} {
 			d := standby.loopOf(t, "checkout", knob).Decision
-			f, _ := inForce(knob, &before)
+			f, _ := publish.InForce(knob, &before)
 			if d.State != control.Hold || d.HoldReason != control.Starting || float64(d.Value) != f.Value {
 				t.Errorf("%s, first tick as leader: %s", knob, d.Reason)
 			}

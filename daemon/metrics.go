@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // states is the one-hot alphabet of governor_loop_state.
@@ -163,7 +164,7 @@ func (m *metrics) forget(id loopID) {
 }
 
 func (m *metrics) wrote(service string, w Write) {
-	if w.Kind != NoWrite {
+	if w.Kind != publish.None {
 		m.writes.WithLabelValues(service, string(w.Kind)).Inc()
 	}
 	if w.Err != nil {

@@ -482,19 +482,6 @@ func TestActorIsWhoHasLoggedIn(t *testing.T) {
 	}
 }
 
-// TestOrderOverAPartialMeasurementKeepsTheShares: instances that were not heard of still take theirs.
-func TestOrderOverAPartialMeasurementKeepsTheShares(t *testing.T) {
-	last := &actuators.Setting{Rate: &actuators.Rate{PerSecond: 400, Instances: 4, Max: 5000}}
-	d := control.Decision{Knob: control.KnobRate, State: control.Frozen, Renew: true, Inputs: control.Inputs{Instances: 2}}
-	if n := instances(last, d); n != 2 {
-		t.Errorf("%d instances after a complete measurement of 2", n)
-	}
-	d.HoldReason = control.Partial
-	if n := instances(last, d); n != 4 || resized(last, d) {
-		t.Errorf("%d instances after a partial measurement of 2 of 4", n)
-	}
-}
-
 // TestEarlierTickLiftsNothing: a group whose tick began before the kill switch was seen may end after it.
 func TestEarlierTickLiftsNothing(t *testing.T) {
 	w := newWorld("checkout")

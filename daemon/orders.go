@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // Operators record what people order, where the leader will find it: a *consul.Operators.
@@ -56,7 +57,7 @@ func (s *service) obey(now time.Time, kv kvState) {
 		}
 		s.orders.everywhere = kv.Freeze
 	}
-	for _, knob := range knobsOf(s.spec) {
+	for _, knob := range publish.Knobs(s.spec) {
 		s.loops.Obey(knob, toControl(s.orders.of(now, knob)))
 	}
 }
@@ -91,7 +92,7 @@ func (r *Recorder) obeyed(now time.Time, s *service) {
 			r.acted(a)
 		}
 	}
-	for _, knob := range knobsOf(s.spec) {
+	for _, knob := range publish.Knobs(s.spec) {
 		rec := r.loops[loopID{service, knob}]
 		if rec == nil {
 			continue

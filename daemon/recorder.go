@@ -14,6 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // Recorder turns the decisions of every tick into what people and programs can see: the journal, the table of loops,
@@ -65,7 +66,7 @@ func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 	before := r.loops
 	r.loops = map[loopID]*loopRecord{}
 	for _, spec := range specs {
-		for _, knob := range knobsOf(spec) {
+		for _, knob := range publish.Knobs(spec) {
 			id := loopID{spec.Service, knob}
 			rec := before[id]
 			if rec == nil {
@@ -95,6 +96,17 @@ func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
 	if l.Protect = ""; knob == control.KnobShed {
 		l.Protect = spec.Shed.Protect.String()
 	}
+}
+
+// unitsOf returns what the value of a knob counts, and what its measurement and setpoint are in.
+func unitsOf(knob control.Knob) (value, measured api.Unit) {
+	switch knob {
+	case control.KnobShed:
+		return api.Occupancy, api.Share
+	case control.KnobRate:
+		return api.PerSecond, api.Seconds
+	}
+	return api.Requests, api.Seconds
 }
 
 // waiting is shown of a loop before its first decision.
@@ -158,8 +170,8 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 	if done.Err != nil {
 		failure = done.Err.Error()
 	}
-	if done.Kind == Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
-		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.setting.Reason)
+	if done.Kind == publish.Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
+		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.last.Setting.Reason)
 	}
 	r.Warn("the orders of "+s.spec.Service, unreadableOrders(s), s.orders.worse)
 	r.mu.Lock()
@@ -176,12 +188,12 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 		if state {
 			rec.loop.Since = now
 		}
-		notable := state || d.Value != d.From && (d.Publish || done.Kind == Change)
+		notable := state || d.Value != d.From && (d.Publish || done.Kind == publish.Change)
 		rec.loop.Decision, rec.decided = d, true
 		rec.loop.Published = published(s, d.Knob, failure)
 		r.metrics.decided(rec.loop)
 		seq := r.journal.Append(entry{
-			loop: rec.loop, wrote: done.Kind != NoWrite, writeError: failure, notable: notable,
+			loop: rec.loop, wrote: done.Kind != publish.None, writeError: failure, notable: notable,
 		})
 		r.tell(newFrame(api.EventLoop, seq, rec.loop))
 	}
@@ -224,20 +236,20 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 	switch {
 	case failure != rec.writeErr && failure != "":
 		log.Error("the Setting was not written", "err", failure, "value", float64(d.From), "wanted", float64(d.Value))
-	case failure != rec.writeErr && done.Kind != NoWrite:
+	case failure != rec.writeErr && done.Kind != publish.None:
 		log.Info("the Setting is written again")
 	}
-	if failure != "" || done.Kind != NoWrite {
+	if failure != "" || done.Kind != publish.None {
 		rec.writeErr = failure
 	}
 
 	switch {
-	case done.Kind == Change && !d.Publish:
+	case done.Kind == publish.Change && !d.Publish:
 		// Written for another knob, or for bounds that changed.
-	case done.Kind == Change:
+	case done.Kind == publish.Change:
 		log.Info("decision", "state", d.State, "from", float64(d.From), "value", float64(d.Value), "reason", d.Reason)
 		rec.wanted = control.Number(math.NaN())
-	case done.Kind == Renewal:
+	case done.Kind == publish.Renewal:
 		log.Debug("lease renewed")
 	case d.Publish && failure == "" && notable(float64(d.Value), float64(rec.wanted)):
 		level := slog.LevelInfo
@@ -254,7 +266,7 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 func notable(v, logged float64) bool { return math.IsNaN(logged) || math.Abs(math.Log(v/logged)) > 0.2 }
 
 func published(s *service, knob control.Knob, failure string) *api.Published {
-	f, ok := inForce(knob, s.setting)
+	f, ok := publish.InForce(knob, s.last.Setting)
 	if !ok {
 		if failure == "" {
 			return nil
@@ -262,8 +274,8 @@ func published(s *service, knob control.Knob, failure string) *api.Published {
 		return &api.Published{Key: s.key, Error: failure}
 	}
 	return &api.Published{
-		Key: s.key, Value: f.Value, Epoch: s.setting.Epoch, Revision: s.setting.Revision,
-		ChangedAt: s.setting.ChangedAt, Error: failure,
+		Key: s.key, Value: f.Value, Epoch: s.last.Setting.Epoch, Revision: s.last.Setting.Revision,
+		ChangedAt: s.last.Setting.ChangedAt, Error: failure,
 	}
 }
 
