@@ -45,6 +45,14 @@ func (o *orders) own(now time.Time, knob control.Knob) *actuators.Order {
 	return nil
 }
 
+// warning says that the operator key cannot be understood, "" if it can.
+func (o *orders) warning() string {
+	if o.err == nil {
+		return ""
+	}
+	return fmt.Sprintf("%v: the orders before it stay in force", o.err)
+}
+
 // obey takes in what people have ordered, and tells the loops.
 func (s *service) obey(now time.Time, kv kvState) {
 	s.orders.news, s.orders.worse = false, false
@@ -85,20 +93,20 @@ const governorItself = "governor"
 
 // obeyed takes note of the orders of a service: whatever people did since the last tick goes to the audit, the log and
 // the metrics, in whichever way it was written to the KV. The caller holds r.mu.
-func (r *Recorder) obeyed(now time.Time, s *service) {
-	service := s.spec.Service
-	if s.orders.news {
-		for _, a := range s.orders.operator.Audit {
+func (r *Recorder) obeyed(now time.Time, spec control.Spec, o orders) {
+	service := spec.Service
+	if o.news {
+		for _, a := range o.operator.Audit {
 			r.acted(a)
 		}
 	}
-	for _, knob := range publish.Knobs(s.spec) {
+	for _, knob := range publish.Knobs(spec) {
 		rec := r.loops[loopID{service, knob}]
 		if rec == nil {
 			continue
 		}
-		rec.loop.Order = s.orders.of(now, knob)
-		before, own := rec.own, s.orders.own(now, knob)
+		rec.loop.Order = o.of(now, knob)
+		before, own := rec.own, o.own(now, knob)
 		if actuators.SameOrder(before, own) {
 			continue
 		}
@@ -228,14 +236,6 @@ func stampOr(at, now time.Time) time.Time {
 		return now
 	}
 	return at
-}
-
-// unreadableOrders warns of an operator key that cannot be understood.
-func unreadableOrders(s *service) string {
-	if s.orders.err == nil {
-		return ""
-	}
-	return fmt.Sprintf("%v: the orders before it stay in force", s.orders.err)
 }
 
 func oneIf(b bool) float64 {

@@ -159,25 +159,40 @@ func (r *Recorder) Warnings() []string {
 	return slices.Sorted(maps.Values(r.warnings))
 }
 
+// report is what one tick of one service has to tell. It is a value: the service may go on to its next tick while the
+// report is read.
+type report struct {
+	at        time.Time
+	spec      control.Spec
+	decisions []control.Decision
+	write     Write
+	setting   *actuators.Setting // in force after the tick, nil: none
+	key       string             // of the Setting
+	index     uint64             // of the key
+	orders    orders
+}
+
 // Record records the decisions of one service in one tick and what was written of them.
-func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done Write) {
-	r.metrics.wrote(s.spec.Service, done)
+func (r *Recorder) Record(t report) {
+	service, done := t.spec.Service, t.write
+	r.metrics.wrote(service, done)
 	if done.Drift != NoDrift {
 		r.log.Warn("the Setting in the KV is not what this leader wrote: "+driftPolicy[done.Drift],
-			"service", s.spec.Service, "drift", string(done.Drift), "index", s.index)
+			"service", service, "drift", string(done.Drift), "index", t.index)
 	}
 	failure := ""
 	if done.Err != nil {
 		failure = done.Err.Error()
 	}
-	if done.Kind == publish.Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
-		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.last.Setting.Reason)
+	asked := slices.ContainsFunc(t.decisions, func(d control.Decision) bool { return d.Publish })
+	if done.Kind == publish.Change && !asked {
+		r.log.Info("Setting written", "service", service, "reason", t.setting.Reason)
 	}
-	r.Warn("the orders of "+s.spec.Service, unreadableOrders(s), s.orders.worse)
+	r.Warn("the orders of "+service, t.orders.warning(), t.orders.worse)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.obeyed(now, s)
-	for _, d := range ds {
+	r.obeyed(t.at, t.spec, t.orders)
+	for _, d := range t.decisions {
 		id := loopID{d.Service, d.Knob}
 		rec := r.loops[id]
 		if rec == nil {
@@ -186,11 +201,11 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 		r.logDecision(rec, d, done, failure)
 		state := !rec.decided || d.State != rec.loop.Decision.State
 		if state {
-			rec.loop.Since = now
+			rec.loop.Since = t.at
 		}
 		notable := state || d.Value != d.From && (d.Publish || done.Kind == publish.Change)
 		rec.loop.Decision, rec.decided = d, true
-		rec.loop.Published = published(s, d.Knob, failure)
+		rec.loop.Published = t.published(d.Knob, failure)
 		r.metrics.decided(rec.loop)
 		seq := r.journal.Append(entry{
 			loop: rec.loop, wrote: done.Kind != publish.None, writeError: failure, notable: notable,
@@ -265,17 +280,18 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 // notable says whether a value that is not written differs enough from the last one that was logged.
 func notable(v, logged float64) bool { return math.IsNaN(logged) || math.Abs(math.Log(v/logged)) > 0.2 }
 
-func published(s *service, knob control.Knob, failure string) *api.Published {
-	f, ok := publish.InForce(knob, s.last.Setting)
+// published is what is shown of a knob's value in the KV, nil before there is any.
+func (t report) published(knob control.Knob, failure string) *api.Published {
+	f, ok := publish.InForce(knob, t.setting)
 	if !ok {
 		if failure == "" {
 			return nil
 		}
-		return &api.Published{Key: s.key, Error: failure}
+		return &api.Published{Key: t.key, Error: failure}
 	}
 	return &api.Published{
-		Key: s.key, Value: f.Value, Epoch: s.last.Setting.Epoch, Revision: s.last.Setting.Revision,
-		ChangedAt: s.last.Setting.ChangedAt, Error: failure,
+		Key: t.key, Value: f.Value, Epoch: t.setting.Epoch, Revision: t.setting.Revision,
+		ChangedAt: t.setting.ChangedAt, Error: failure,
 	}
 }
 

@@ -161,6 +161,14 @@ func (s *service) eachInForce(f func(control.Knob, control.InForce)) {
 	}
 }
 
+// report is what the tick at now has to tell.
+func (s *service) report(now time.Time, ds []control.Decision, done Write) report {
+	return report{
+		at: now, spec: s.spec, decisions: ds, write: done,
+		setting: s.last.Setting, key: s.key, index: s.index, orders: s.orders,
+	}
+}
+
 // sameWrite reports whether found is the write that was attempted.
 func sameWrite(found, attempt actuators.Setting) bool {
 	return found.Epoch == attempt.Epoch && found.Revision == attempt.Revision && found.IssuedAt.Equal(attempt.IssuedAt)
