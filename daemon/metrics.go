@@ -224,3 +224,10 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(prometheusDesc, oneIf(s.Prometheus.OK))
 	gauge(consulDesc, oneIf(s.Consul.OK))
 }
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
