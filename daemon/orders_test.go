@@ -33,10 +33,7 @@ func (w *world) do(t *testing.T, a actuators.Action) {
 
 // obedient starts a leader with a service in steady state at the limit that it has found in the KV.
 func obedient(t *testing.T) (*world, *governor) {
-	w := newWorld("checkout")
-	g := w.governor(t, control.Enforce)
-	g.win(1)
-	g.start(t)
+	w, g := lead(t, "checkout")
 	w.overload()
 	pass(4 * time.Minute)
 	if l := g.loop(t, "checkout"); l.Decision.State == control.Hold || l.Order != nil || l.Published.Value > 60 {
@@ -159,10 +156,7 @@ func TestOverrideKeepsTheHardBounds(t *testing.T) {
 
 func TestKillSwitchFreezesEveryLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld("checkout", "search")
-		g := w.governor(t, control.Enforce)
-		g.win(1)
-		g.start(t)
+		w, g := lead(t, "checkout", "search")
 		pass(time.Minute)
 		w.do(t, actuators.Action{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: time.Now()})
 		w.overload()
@@ -227,7 +221,7 @@ func TestOrdersOutliveAReloadWhileConsulIsDown(t *testing.T) {
 		w.kv.set(func(kv *memoryKV) { kv.down = errDown })
 		wider := threeKnobs("checkout")
 		wider.Concurrency.Max = 500
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{wider}})
+		g.load(w, nil, w.group(wider))
 		if err := g.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
