@@ -10,8 +10,8 @@
 //
 //   - A service has one Setting, and all its knobs are written together. A knob whose decision does not ask to be
 //     published keeps the values in force.
-//   - The hard bounds of the configuration are enforced here once more, whatever a decision asks for. If a value is not
-//     finite, nothing is written.
+//   - The hard bounds of the configuration are enforced here once more, whatever a decision asks for. If a value or a
+//     latency target is not finite, nothing is written.
 //   - A limit counts requests. It is rounded to the nearest one, and a move that rounds to nothing is no write. A
 //     ceiling is rounded up.
 //   - The first Setting is written as soon as the service is measured, even if no value has moved: readers then have a
