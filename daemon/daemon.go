@@ -13,6 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // Options wire a Daemon to its surroundings.
@@ -118,7 +119,7 @@ func (d *Daemon) install(setup Setup, workers []*worker) {
 	for _, w := range workers {
 		for _, s := range w.services {
 			specs = append(specs, s.spec)
-			perHour += journalSpan.Seconds() / w.period.Seconds() * float64(len(knobsOf(s.spec)))
+			perHour += journalSpan.Seconds() / w.period.Seconds() * float64(len(publish.Knobs(s.spec)))
 		}
 	}
 	d.workers = workers

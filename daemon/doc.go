@@ -17,6 +17,9 @@
 // decision as leader continues where the other stopped. The KV: what is in there is in force; a Setting that somebody
 // edited is adopted, never fought over, and a write that failed is told to the loop as not applied.
 //
+// How the decisions of a tick become one Setting, and when its lease is renewed, is package publish: rules without a
+// clock or a network, which the simulator obeys too.
+//
 // A reload replaces the workers between two ticks, and hands each service's state to its successor. Whoever watches, a
 // scrape, a page, a stream, is a reader of the Recorder: none can hold up a tick.
 //

@@ -320,6 +320,16 @@ func (w *world) overload() {
 	})
 }
 
+// lead is how most tests begin: one governor, which leads and steers the concurrency of the services.
+func lead(t *testing.T, services ...string) (*world, *governor) {
+	t.Helper()
+	w := newWorld(services...)
+	g := w.governor(t, control.Enforce)
+	g.win(1)
+	g.start(t)
+	return w, g
+}
+
 type governor struct {
 	*Daemon
 	*election
@@ -333,8 +343,11 @@ func (w *world) governor(t *testing.T, mode control.Mode) *governor {
 	for _, s := range slices.Sorted(maps.Keys(w.sensor.services)) {
 		specs = append(specs, specOf(s, mode))
 	}
-	return w.governorOf(t, Group{Sensor: w.sensor, Specs: specs})
+	return w.governorOf(t, w.group(specs...))
 }
+
+// group has the sensor of the world measure the services of specs.
+func (w *world) group(specs ...control.Spec) Group { return Group{Sensor: w.sensor, Specs: specs} }
 
 func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	t.Helper()

@@ -35,10 +35,7 @@ func get(t *testing.T, g *governor, method, path string) (int, string) {
 // number all the way to the screen.
 func TestNaNIsShownAsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld("checkout")
-		g := w.governor(t, control.Enforce)
-		g.win(1)
-		g.start(t)
+		w, g := lead(t, "checkout")
 		w.overload()
 		pass(2 * time.Minute)
 		limit := w.kv.stored("checkout").Concurrency.Limit

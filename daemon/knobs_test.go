@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // threeKnobs steers everything there is.
@@ -38,7 +39,7 @@ func (g *governor) followsTheKV(t *testing.T, w *world, service string) {
 	t.Helper()
 	stored := w.kv.stored(service)
 	for _, knob := range []control.Knob{control.KnobConcurrency, control.KnobShed, control.KnobRate} {
-		f, ok := inForce(knob, &stored)
+		f, ok := publish.InForce(knob, &stored)
 		if !ok {
 			t.Errorf("the Setting has no %s: %+v", knob, stored)
 			continue
@@ -53,7 +54,7 @@ func (g *governor) followsTheKV(t *testing.T, w *world, service string) {
 func TestAllKnobsShareOneSetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
-		g := w.governorOf(t, Group{Sensor: w.sensor, Specs: []control.Spec{threeKnobs("checkout")}})
+		g := w.governorOf(t, w.group(threeKnobs("checkout")))
 		g.win(1)
 		g.start(t)
 		pass(time.Minute)
@@ -94,7 +95,7 @@ func TestRefusedWriteIsTrackedForEveryKnob(t *testing.T) {
 		w := newWorld("checkout", "gateway")
 		gateway := specOf("gateway", control.Enforce)
 		gateway.Concurrency, gateway.Rate = nil, &control.RateSpec{Min: 50, Max: 5000}
-		g := w.governorOf(t, Group{Sensor: w.sensor, Specs: []control.Spec{threeKnobs("checkout"), gateway}})
+		g := w.governorOf(t, w.group(threeKnobs("checkout"), gateway))
 		g.win(1)
 		g.start(t)
 		pass(2 * time.Minute)
@@ -141,7 +142,7 @@ func TestTakeoverIsBumplessForEveryKnob(t *testing.T) {
 		w := newWorld("checkout", "gateway")
 		gateway := specOf("gateway", control.Enforce)
 		gateway.Concurrency, gateway.Rate = nil, &control.RateSpec{Min: 50, Max: 5000}
-		group := Group{Sensor: w.sensor, Specs: []control.Spec{threeKnobs("checkout"), gateway}}
+		group := w.group(threeKnobs("checkout"), gateway)
 		leader, standby := w.governorOf(t, group), w.governorOf(t, group)
 		leader.win(1)
 		killed := leader.start(t)
@@ -162,7 +163,7 @@ func TestTakeoverIsBumplessForEveryKnob(t *testing.T) {
 		pass(period)
 		for _, knob := range []control.Knob{control.KnobConcurrency, control.KnobShed, control.KnobRate} {
 			d := standby.loopOf(t, "checkout", knob).Decision
-			f, _ := inForce(knob, &before)
+			f, _ := publish.InForce(knob, &before)
 			if d.State != control.Hold || d.HoldReason != control.Starting || float64(d.Value) != f.Value {
 				t.Errorf("%s, first tick as leader: %s", knob, d.Reason)
 			}
@@ -207,7 +208,7 @@ func TestKnobThatIsNewJoinsTheSetting(t *testing.T) {
 		if before.Shed != nil || before.Rate != nil {
 			t.Fatalf("knobs that are not configured: %+v", before)
 		}
-		again := w.governorOf(t, Group{Sensor: w.sensor, Specs: []control.Spec{threeKnobs("checkout")}})
+		again := w.governorOf(t, w.group(threeKnobs("checkout")))
 		again.win(2)
 		again.start(t)
 		pass(3 * period)

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // states is the one-hot alphabet of governor_loop_state.
@@ -24,7 +25,8 @@ type metrics struct {
 	value, published              *prometheus.GaugeVec
 	setpoint, measured            *prometheus.GaugeVec // seconds
 	setpointShare, measuredShare  *prometheus.GaugeVec
-	state, age, badRatio, refused *prometheus.GaugeVec
+	state, age, badRatio          *prometheus.GaugeVec
+	refused, refusedBy            *prometheus.GaugeVec
 	decisions, holds              *prometheus.CounterVec
 	writes, writeFailures, drifts *prometheus.CounterVec
 
@@ -59,7 +61,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		badRatio: gauge("governor_slo_bad_ratio",
 			"Slow or failed share of the admitted requests, in multiples of the SLO's budget: above 1 it is violated.",
 			loop...),
-		refused:   gauge("governor_refused_ratio", "Refused share of the offered requests.", loop...),
+		refused: gauge("governor_refused_ratio", "Share of the offered requests that any policy refused.", loop...),
+		refusedBy: gauge("governor_refused_by_policy_ratio",
+			"Share of the offered requests that each policy refused: concurrency, shed, rate.", "service", "knob", "policy"),
 		decisions: counter("governor_decisions_total", "Decisions, holds included.", loop...),
 		holds:     counter("governor_holds_total", "Decisions that were a hold.", "service", "knob", "reason"),
 		writes: counter("governor_setting_writes_total",
@@ -106,11 +110,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) decided(l api.Loop) {
 	d := l.Decision
 	labels := []string{l.Service, string(l.Knob)}
-	show := func(g *prometheus.GaugeVec, n control.Number) {
-		if n.Known() {
-			g.WithLabelValues(labels...).Set(float64(n))
+	show := func(g *prometheus.GaugeVec, n control.Number, more ...string) {
+		if all := append(labels, more...); n.Known() {
+			g.WithLabelValues(all...).Set(float64(n))
 		} else {
-			g.DeleteLabelValues(labels...)
+			g.DeleteLabelValues(all...)
 		}
 	}
 	show(m.value, d.Value)
@@ -124,6 +128,9 @@ func (m *metrics) decided(l api.Loop) {
 	show(m.age, d.Inputs.AgeSeconds)
 	show(m.badRatio, d.Inputs.BadRatio)
 	show(m.refused, d.Inputs.RefusedShare)
+	show(m.refusedBy, d.Inputs.RefusedBy.Concurrency, "concurrency")
+	show(m.refusedBy, d.Inputs.RefusedBy.Shed, "shed")
+	show(m.refusedBy, d.Inputs.RefusedBy.Rate, "rate")
 	if p := l.Published; p != nil && p.Revision > 0 {
 		m.published.WithLabelValues(labels...).Set(p.Value)
 	}
@@ -153,7 +160,7 @@ func (m *metrics) forget(id loopID) {
 	labels := prometheus.Labels{"service": id.service, "knob": string(id.knob)}
 	for _, g := range []*prometheus.GaugeVec{
 		m.value, m.published, m.setpoint, m.measured, m.setpointShare, m.measuredShare,
-		m.state, m.age, m.badRatio, m.refused, m.expiry,
+		m.state, m.age, m.badRatio, m.refused, m.refusedBy, m.expiry,
 	} {
 		g.DeletePartialMatch(labels)
 	}
@@ -163,7 +170,7 @@ func (m *metrics) forget(id loopID) {
 }
 
 func (m *metrics) wrote(service string, w Write) {
-	if w.Kind != NoWrite {
+	if w.Kind != publish.None {
 		m.writes.WithLabelValues(service, string(w.Kind)).Inc()
 	}
 	if w.Err != nil {
@@ -222,4 +229,11 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(termDesc, float64(s.Leader.Term))
 	gauge(prometheusDesc, oneIf(s.Prometheus.OK))
 	gauge(consulDesc, oneIf(s.Consul.OK))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -2,18 +2,17 @@ package daemon
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // Recorder turns the decisions of every tick into what people and programs can see: the journal, the table of loops,
@@ -65,7 +64,7 @@ func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 	before := r.loops
 	r.loops = map[loopID]*loopRecord{}
 	for _, spec := range specs {
-		for _, knob := range knobsOf(spec) {
+		for _, knob := range publish.Knobs(spec) {
 			id := loopID{spec.Service, knob}
 			rec := before[id]
 			if rec == nil {
@@ -97,75 +96,59 @@ func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
 	}
 }
 
+// unitsOf returns what the value of a knob counts, and what its measurement and setpoint are in.
+func unitsOf(knob control.Knob) (value, measured api.Unit) {
+	switch knob {
+	case control.KnobShed:
+		return api.Occupancy, api.Share
+	case control.KnobRate:
+		return api.PerSecond, api.Seconds
+	}
+	return api.Requests, api.Seconds
+}
+
 // waiting is shown of a loop before its first decision.
 func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decision {
-	unknown := control.Number(math.NaN())
-	return control.Decision{
-		Service: spec.Service, Knob: knob, Mode: spec.Mode, At: now,
-		State: control.Hold, HoldReason: control.Starting, Reason: "starting, waiting for the first tick",
-		Setpoint: unknown, Measured: unknown, LatencyTarget: unknown,
-		From: unknown, Raw: unknown, Value: unknown, Ceiling: unknown,
-		Terms: control.Terms{Error: unknown, P: unknown, I: unknown, D: unknown},
-		Gates: control.Gates{
-			Occupancy: unknown, Binding: unknown, Floor: unknown, OwnLatencySeconds: unknown, ServiceTimeSeconds: unknown,
-		},
-		Inputs: control.Inputs{
-			AgeSeconds: unknown, TookSeconds: unknown, WindowSeconds: unknown, Requests: unknown, Throughput: unknown,
-			RefusedShare: unknown, Quantile: unknown, SlowRatio: unknown, FailedRatio: unknown, BadRatio: unknown,
-			Burn5m: unknown, Burn1h: unknown, EffectiveLimit: unknown, Applied: -1,
-		},
-	}
+	d := control.NewDecision(spec.Service, knob)
+	d.Mode, d.At = spec.Mode, now
+	d.State, d.HoldReason, d.Reason = control.Hold, control.Starting, "starting, waiting for the first tick"
+	return d
 }
 
-// Measured records how long the slowest query of a tick took.
-func (r *Recorder) Measured(took time.Duration) { r.metrics.measureDuration.Observe(took.Seconds()) }
-
-// Woke records how late a worker woke up.
-func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(max(0, late.Seconds())) }
-
-// Skipped records the grid points that passed during a tick.
-func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(max(0, n))) }
-
-// Warn keeps what there is to warn of about something, "" for nothing, in place of what was said about it before.
-func (r *Recorder) Warn(about, warning string, news bool) {
-	if news {
-		r.log.Warn(warning)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if warning == "" {
-		delete(r.warnings, about)
-	} else {
-		r.warnings[about] = warning
-	}
-}
-
-// Warnings returns what there is to warn of.
-func (r *Recorder) Warnings() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Sorted(maps.Values(r.warnings))
+// report is what one tick of one service has to tell. It is a value: the service may go on to its next tick while the
+// report is read.
+type report struct {
+	at        time.Time
+	spec      control.Spec
+	decisions []control.Decision
+	write     Write
+	setting   *actuators.Setting // in force after the tick, nil: none
+	key       string             // of the Setting
+	index     uint64             // of the key
+	orders    orders
 }
 
 // Record records the decisions of one service in one tick and what was written of them.
-func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done Write) {
-	r.metrics.wrote(s.spec.Service, done)
+func (r *Recorder) Record(t report) {
+	service, done := t.spec.Service, t.write
+	r.metrics.wrote(service, done)
 	if done.Drift != NoDrift {
 		r.log.Warn("the Setting in the KV is not what this leader wrote: "+driftPolicy[done.Drift],
-			"service", s.spec.Service, "drift", string(done.Drift), "index", s.index)
+			"service", service, "drift", string(done.Drift), "index", t.index)
 	}
 	failure := ""
 	if done.Err != nil {
 		failure = done.Err.Error()
 	}
-	if done.Kind == Change && !slices.ContainsFunc(ds, func(d control.Decision) bool { return d.Publish }) {
-		r.log.Info("Setting written", "service", s.spec.Service, "reason", s.setting.Reason)
+	asked := slices.ContainsFunc(t.decisions, func(d control.Decision) bool { return d.Publish })
+	if done.Kind == publish.Change && !asked {
+		r.log.Info("Setting written", "service", service, "reason", t.setting.Reason)
 	}
-	r.Warn("the orders of "+s.spec.Service, unreadableOrders(s), s.orders.worse)
+	r.Warn("the orders of "+service, t.orders.warning(), t.orders.worse)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.obeyed(now, s)
-	for _, d := range ds {
+	r.obeyed(t.at, t.spec, t.orders)
+	for _, d := range t.decisions {
 		id := loopID{d.Service, d.Knob}
 		rec := r.loops[id]
 		if rec == nil {
@@ -174,96 +157,31 @@ func (r *Recorder) Record(now time.Time, s *service, ds []control.Decision, done
 		r.logDecision(rec, d, done, failure)
 		state := !rec.decided || d.State != rec.loop.Decision.State
 		if state {
-			rec.loop.Since = now
+			rec.loop.Since = t.at
 		}
-		notable := state || d.Value != d.From && (d.Publish || done.Kind == Change)
+		notable := state || d.Value != d.From && (d.Publish || done.Kind == publish.Change)
 		rec.loop.Decision, rec.decided = d, true
-		rec.loop.Published = published(s, d.Knob, failure)
+		rec.loop.Published = t.published(d.Knob, failure)
 		r.metrics.decided(rec.loop)
 		seq := r.journal.Append(entry{
-			loop: rec.loop, wrote: done.Kind != NoWrite, writeError: failure, notable: notable,
+			loop: rec.loop, wrote: done.Kind != publish.None, writeError: failure, notable: notable,
 		})
 		r.tell(newFrame(api.EventLoop, seq, rec.loop))
 	}
 }
 
-var driftPolicy = map[Drift]string{
-	Edited:     "adopted, the loop goes on from there",
-	Deleted:    "the value last in force is written again at the next valid measurement",
-	Unreadable: "the value last in force is written again at the next valid measurement",
-}
-
-// ordinary are the reasons to hold that are nobody's fault.
-var ordinary = map[control.Reason]bool{control.Idle: true, control.TooLittleTraffic: true, control.Starting: true}
-
-// logDecision writes one line for a decision that changes something. A hold, a failing write and a value that may not
-// be written are told when they begin and when they end, not every tick.
-func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, failure string) {
-	log := r.log.With("service", d.Service, "knob", d.Knob, "unit", rec.loop.Unit)
-
-	holding := control.Reason("")
-	if d.State == control.Hold {
-		holding = cmp.Or(d.HoldReason, control.NoData)
-	}
-	switch {
-	case holding != rec.holding && holding != "":
-		level := slog.LevelWarn
-		if ordinary[holding] {
-			level = slog.LevelInfo
-		}
-		args := []any{"value", float64(d.From), "reason", holding}
-		if detail := strings.TrimPrefix(d.Detail, string(holding)+" "); detail != "" {
-			args = append(args, "detail", detail)
-		}
-		log.Log(context.Background(), level, "hold", args...)
-	case holding != rec.holding:
-		log.Info("hold is over", "was", rec.holding)
-	}
-	rec.holding = holding
-
-	switch {
-	case failure != rec.writeErr && failure != "":
-		log.Error("the Setting was not written", "err", failure, "value", float64(d.From), "wanted", float64(d.Value))
-	case failure != rec.writeErr && done.Kind != NoWrite:
-		log.Info("the Setting is written again")
-	}
-	if failure != "" || done.Kind != NoWrite {
-		rec.writeErr = failure
-	}
-
-	switch {
-	case done.Kind == Change && !d.Publish:
-		// Written for another knob, or for bounds that changed.
-	case done.Kind == Change:
-		log.Info("decision", "state", d.State, "from", float64(d.From), "value", float64(d.Value), "reason", d.Reason)
-		rec.wanted = control.Number(math.NaN())
-	case done.Kind == Renewal:
-		log.Debug("lease renewed")
-	case d.Publish && failure == "" && notable(float64(d.Value), float64(rec.wanted)):
-		level := slog.LevelInfo
-		if d.Mode == control.Enforce {
-			level = slog.LevelDebug // a standby: the leader's log has it
-		}
-		log.Log(context.Background(), level, "decision, not written", "mode", d.Mode, "state", d.State,
-			"from", float64(d.From), "value", float64(d.Value), "reason", d.Reason)
-		rec.wanted = d.Value
-	}
-}
-
-// notable says whether a value that is not written differs enough from the last one that was logged.
-func notable(v, logged float64) bool { return math.IsNaN(logged) || math.Abs(math.Log(v/logged)) > 0.2 }
-
-func published(s *service, knob control.Knob, failure string) *api.Published {
-	f, ok := inForce(knob, s.setting)
+// published is what is shown of a knob's value in the KV, nil before there is any.
+func (t report) published(knob control.Knob, failure string) *api.Published {
+	f, ok := publish.InForce(knob, t.setting)
 	if !ok {
 		if failure == "" {
 			return nil
 		}
-		return &api.Published{Key: s.key, Error: failure}
+		return &api.Published{Key: t.key, Error: failure}
 	}
 	return &api.Published{
-		Key: s.key, Value: f.Value, Epoch: s.setting.Epoch, Revision: s.setting.Revision,
-		ChangedAt: s.setting.ChangedAt, Error: failure,
+		Key: t.key, Value: f.Value, Epoch: t.setting.Epoch, Revision: t.setting.Revision,
+		ChangedAt: t.setting.ChangedAt, Error: failure,
 	}
 }
 
@@ -304,3 +222,33 @@ func (r *Recorder) States() map[control.State]int {
 	}
 	return states
 }
+
+// Warn keeps what there is to warn of about something, "" for nothing, in place of what was said about it before.
+func (r *Recorder) Warn(about, warning string, news bool) {
+	if news {
+		r.log.Warn(warning)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if warning == "" {
+		delete(r.warnings, about)
+	} else {
+		r.warnings[about] = warning
+	}
+}
+
+// Warnings returns what there is to warn of.
+func (r *Recorder) Warnings() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Values(r.warnings))
+}
+
+// Measured records how long the slowest query of a tick took.
+func (r *Recorder) Measured(took time.Duration) { r.metrics.measureDuration.Observe(took.Seconds()) }
+
+// Woke records how late a worker woke up.
+func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(max(0, late.Seconds())) }
+
+// Skipped records the grid points that passed during a tick.
+func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(max(0, n))) }

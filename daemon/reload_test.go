@@ -27,9 +27,9 @@ func (g *governor) load(w *world, err error, groups ...Group) {
 func TestReloadKeepsTheStateOfUnchangedServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout", "payments", "search")
-		g := w.governorOf(t, Group{Sensor: w.sensor, Specs: []control.Spec{
+		g := w.governorOf(t, w.group(
 			threeKnobs("checkout"), specOf("payments", control.Enforce), specOf("search", control.Enforce),
-		}})
+		))
 		g.win(1)
 		g.start(t)
 		w.overload()
@@ -44,9 +44,9 @@ func TestReloadKeepsTheStateOfUnchangedServices(t *testing.T) {
 		w.sensor.set(func(p *plants) { p.services["find"] = p.services["search"]; delete(p.services, "search") })
 		payments := specOf("payments", control.Enforce)
 		payments.Concurrency.Min = 80
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{
+		g.load(w, nil, w.group(
 			threeKnobs("checkout"), specOf("find", control.Enforce), payments,
-		}})
+		))
 		if err := g.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func TestReloadKeepsTheStateOfUnchangedServices(t *testing.T) {
 func TestReloadedBoundsHoldWithoutAMeasurement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
-		g := w.governorOf(t, Group{Sensor: w.sensor, Specs: []control.Spec{threeKnobs("checkout")}})
+		g := w.governorOf(t, w.group(threeKnobs("checkout")))
 		g.win(1)
 		g.start(t)
 		pass(time.Minute)
@@ -110,7 +110,7 @@ func TestReloadedBoundsHoldWithoutAMeasurement(t *testing.T) {
 		spec := threeKnobs("checkout")
 		spec.Concurrency.Max, spec.Concurrency.Fallback = 50, 30
 		spec.Shed.Max = 0.5
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{spec}})
+		g.load(w, nil, w.group(spec))
 		if err := g.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestModeChangesWithoutForgettingWhatWasLearned(t *testing.T) {
 		g.start(t)
 		pass(5 * time.Minute)
 		learned := g.loop(t, "checkout").Decision.Gates
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{specOf("checkout", control.Enforce)}})
+		g.load(w, nil, w.group(specOf("checkout", control.Enforce)))
 		if err := g.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -156,10 +156,7 @@ func TestModeChangesWithoutForgettingWhatWasLearned(t *testing.T) {
 
 func TestRefusedReloadChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld("checkout")
-		g := w.governor(t, control.Enforce)
-		g.win(1)
-		g.start(t)
+		w, g := lead(t, "checkout")
 		pass(time.Minute)
 		failed := func() bool { return testutil.ToFloat64(g.recorder.metrics.reloaded) == 0 }
 		at := testutil.ToFloat64(g.recorder.metrics.reloadedAt)
@@ -181,7 +178,7 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 		odd := specOf("checkout", control.Enforce)
 		odd.Concurrency.Min = 0
 		closed := false
-		setup := w.setup(Group{Sensor: w.sensor, Specs: []control.Spec{odd}})
+		setup := w.setup(w.group(odd))
 		setup.Close = func() { closed = true }
 		g.opts.Load = func() (Setup, error) { return setup, nil }
 		if err := g.Reload(t.Context()); err == nil || !closed {
@@ -193,7 +190,7 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 			t.Errorf("%d decisions in the minute after, want 12", more)
 		}
 
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{specOf("checkout", control.Enforce)}})
+		g.load(w, nil, w.group(specOf("checkout", control.Enforce)))
 		if code, body := get(t, g, "POST", "/-/reload"); code != 200 || failed() || g.Status().Config.Error != "" {
 			t.Errorf("a good one after that: %d %s", code, body)
 		}
@@ -205,7 +202,7 @@ func TestReloadIsForThoseWhoMay(t *testing.T) {
 		w := newWorld("checkout")
 		g := w.governor(t, control.Shadow)
 		loads := 0
-		good := w.setup(Group{Sensor: w.sensor, Specs: []control.Spec{specOf("checkout", control.Shadow)}})
+		good := w.setup(w.group(specOf("checkout", control.Shadow)))
 		g.opts.Load = func() (Setup, error) { loads++; return good, nil }
 		g.start(t)
 		if code, body := get(t, g, "GET", "/-/reload"); code != 405 || !strings.Contains(body, "POST") {
@@ -238,9 +235,9 @@ func TestReloadsUnderLoad(t *testing.T) {
 		w.sensor.delay = 3 * time.Second // a reload most likely comes in the middle of a query
 		g := w.governor(t, control.Enforce)
 		g.win(1)
-		g.load(w, nil, Group{Sensor: w.sensor, Specs: []control.Spec{
+		g.load(w, nil, w.group(
 			threeKnobs("checkout"), specOf("search", control.Enforce),
-		}})
+		))
 		stop := g.start(t)
 		g.listen(t, "")
 		var callers sync.WaitGroup

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
 // service is one governed service: its loops, and the daemon's view of its Setting. One goroutine at a time owns it.
@@ -34,12 +34,9 @@ type service struct {
 	// outranked: the key holds an epoch above our own, so that readers would refuse whatever we write.
 	outranked bool
 
-	setting   *actuators.Setting // in force, as last known; nil: nothing was ever published
-	present   bool               // setting is what the key holds, rather than what it held before it was lost
-	index     uint64             // of the key, for the compare-and-set; 0: the key does not exist
-	highest   uint64             // revision ever seen here: a hand edit may carry an old one, readers refuse to go back
-	attempt   *actuators.Setting // a write that failed, but may have arrived
-	renewedAt time.Time          // when the lease last began, on our clock; zero: renew at the next valid measurement
+	last    publish.Last       // the Setting in force, as last known
+	index   uint64             // of the key, for the compare-and-set; 0: the key does not exist
+	attempt *actuators.Setting // a write that failed, but may have arrived
 }
 
 // Drift says how the KV came to hold something that this leader did not write.
@@ -62,20 +59,10 @@ var errOutranked = errors.New("not written, the key holds a higher epoch: compet
 
 // Write is what a tick did about a service's Setting.
 type Write struct {
-	Kind  WriteKind
+	Kind  publish.Kind
 	Err   error // why it was not written although it should have been
 	Drift Drift
 }
-
-// WriteKind tells a new value from a renewed lease.
-type WriteKind string
-
-// The kinds of write.
-const (
-	NoWrite WriteKind = ""
-	Change  WriteKind = "change"
-	Renewal WriteKind = "renewal"
-)
 
 // adopt takes in what the KV holds. At start and on a takeover the loops are restored from it, without a bump.
 func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
@@ -110,14 +97,14 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 		s.resign()
 	}
 	if takeover || s.drift != NoDrift {
-		s.renewedAt = time.Time{} // readers should hear from this leader soon
+		s.last.RenewedAt = time.Time{} // readers should hear from this leader soon
 	}
 
 	s.index, s.attempt = found.Index, nil
-	s.present = ok && found.Err == nil
-	if s.present {
-		s.setting = &found.Setting
-		s.highest = max(s.highest, found.Setting.Revision)
+	s.last.Present = ok && found.Err == nil
+	if s.last.Present {
+		s.last.Setting = &found.Setting
+		s.last.Highest = max(s.last.Highest, found.Setting.Revision)
 	}
 	s.restored = true
 	if takeover {
@@ -133,12 +120,13 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
 		return done
 	}
-	next, kind, err := s.compose(now, ds)
+	writer := publish.Writer{Spec: s.spec, Epoch: s.fence.Epoch, Lease: s.lease}
+	next, kind, err := s.last.Next(now, writer, ds)
 	switch {
 	case err != nil:
 		done.Err = err
 		return done
-	case kind == NoWrite:
+	case kind == publish.None:
 		return done
 	case s.outranked:
 		done.Err = errOutranked
@@ -153,8 +141,7 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 		done.Err = err
 		return done
 	}
-	s.setting, s.present, s.index, s.attempt, s.renewedAt = &next, true, index, nil, now
-	s.highest = next.Revision
+	s.last, s.index, s.attempt = publish.Written(now, next), index, nil
 	done.Kind = kind
 	return done
 }
@@ -167,70 +154,22 @@ func (s *service) track(now time.Time) {
 // eachInForce calls f with what the Setting says of every knob. Before anything was published it says nothing, and the
 // loops know best where they start.
 func (s *service) eachInForce(f func(control.Knob, control.InForce)) {
-	for _, knob := range knobsOf(s.spec) {
-		if v, ok := inForce(knob, s.setting); ok {
+	for _, knob := range publish.Knobs(s.spec) {
+		if v, ok := publish.InForce(knob, s.last.Setting); ok {
 			f(knob, v)
 		}
 	}
 }
 
-// compose returns the Setting that the decisions ask for, and whether it has to be written: because a value changed, or
-// because a third of the lease has passed.
-func (s *service) compose(now time.Time, ds []control.Decision) (actuators.Setting, WriteKind, error) {
-	// One loop that holds alone, for want of protected traffic say, is no reason to let the lease of the others lapse: the
-	// service is measured.
-	publish, renew := reconfigured(s.setting, s.spec), false
-	for _, d := range ds {
-		publish = publish || d.Publish || resized(s.setting, d)
-		renew = renew || d.Renew
+// report is what the tick at now has to tell.
+func (s *service) report(now time.Time, ds []control.Decision, done Write) report {
+	return report{
+		at: now, spec: s.spec, decisions: ds, write: done,
+		setting: s.last.Setting, key: s.key, index: s.index, orders: s.orders,
 	}
-	due := renew && (!s.present || now.Sub(s.renewedAt) >= s.lease/3)
-	if !publish && !due {
-		return actuators.Setting{}, NoWrite, nil
-	}
-
-	next := actuators.Setting{
-		Schema: actuators.Schema, Service: s.spec.Service, Epoch: s.fence.Epoch, Revision: s.highest + 1,
-		IssuedAt: now.UTC().Round(0), ChangedAt: now.UTC().Round(0), LeaseSeconds: s.lease.Seconds(),
-	}
-	var errs []error
-	for _, d := range ds {
-		if err := put(&next, s.spec, s.setting, d); err != nil {
-			errs = append(errs, fmt.Errorf("%s/%s: %w", d.Service, d.Knob, err))
-		}
-	}
-	next.Reason = s.reason(ds)
-	if err := errors.Join(errs...); err != nil {
-		return next, NoWrite, err
-	}
-	if err := next.Validate(); err != nil {
-		return next, NoWrite, fmt.Errorf("the Setting of %s would be refused by its readers: %w", s.spec.Service, err)
-	}
-	switch {
-	case !s.present || !sameValues(next, *s.setting):
-		return next, Change, nil
-	case due:
-		next.ChangedAt, next.Reason = s.setting.ChangedAt, s.setting.Reason
-		return next, Renewal, nil
-	}
-	return next, NoWrite, nil // the move was smaller than one request
 }
 
-// reason is why the values are what they are: the decisions that changed something, else what was said before.
-func (s *service) reason(ds []control.Decision) string {
-	var why []string
-	for _, d := range ds {
-		if d.Publish {
-			why = append(why, string(d.Knob)+" "+d.Reason)
-		}
-	}
-	switch {
-	case len(why) > 0:
-		return strings.Join(why, "; ")
-	case reconfigured(s.setting, s.spec):
-		return "the configuration changed the bounds"
-	case s.setting != nil && s.setting.Reason != "":
-		return s.setting.Reason
-	}
-	return ds[0].Reason
+// sameWrite reports whether found is the write that was attempted.
+func sameWrite(found, attempt actuators.Setting) bool {
+	return found.Epoch == attempt.Epoch && found.Revision == attempt.Revision && found.IssuedAt.Equal(attempt.IssuedAt)
 }

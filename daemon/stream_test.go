@@ -69,10 +69,7 @@ func ids(text, kind string) []string {
 
 func TestStreamTellsEveryDecision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld("checkout", "search")
-		g := w.governor(t, control.Enforce)
-		g.win(1)
-		g.start(t)
+		w, g := lead(t, "checkout", "search")
 		pass(time.Minute)
 		r, end := g.listen(t, "")
 		synctest.Wait()
@@ -228,10 +225,7 @@ func TestClientFollowsTheDaemon(t *testing.T) {
 
 func TestHistoryIsTheJournalInShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld("checkout", "search")
-		g := w.governor(t, control.Enforce)
-		g.win(1)
-		g.start(t)
+		w, g := lead(t, "checkout", "search")
 		w.overload()
 		pass(10 * time.Minute)
 		for _, tc := range []struct {

@@ -67,7 +67,7 @@ func (w *worker) tick(ctx context.Context, now time.Time) {
 		ds := s.loops.Step(now, ms[s.spec.Service])
 		done := s.apply(ctx, now, ds)
 		s.track(now)
-		w.recorder.Record(now, s, ds, done)
+		w.recorder.Record(s.report(now, ds, done))
 	})
 }
 

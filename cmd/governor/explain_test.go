@@ -41,7 +41,7 @@ func frozenLoop() api.Loop {
 			Setpoint: 0.112, Measured: 0.148, From: 72, Raw: nan, Value: 72, Ceiling: 144,
 			Terms: control.Terms{Law: "pid", Error: nan, P: nan, I: nan, D: nan},
 			Gates: control.Gates{
-				Overloaded: true, Occupancy: 0.97, Binding: 0.91, Floor: 26, FloorTest: "idle", OwnLatencySeconds: 0.0398,
+				Binds: true, Occupancy: 0.97, BindingShare: 0.91, Floor: 26, FloorTest: "idle", OwnLatencySeconds: 0.0398,
 			},
 			Inputs: control.Inputs{
 				AgeSeconds: 1.2, WindowSeconds: 20, Requests: 41820, Throughput: 644, RefusedShare: 0.31, Quantile: 0.284,

@@ -124,7 +124,7 @@ func (s Subject) boundByGate() string {
 		return "the traffic gate: too few protected requests to judge"
 	case moved:
 		return "nothing: the law's value went through as it was asked for"
-	case s.Loop.Knob == control.KnobConcurrency && !d.Gates.Overloaded:
+	case s.Loop.Knob == control.KnobConcurrency && !d.Gates.Binds:
 		return fmt.Sprintf("the overload gate: the limit does not bind (in flight ÷ limit %s), so the law may not move it",
 			share(d.Gates.Occupancy))
 	case d.State == control.Ineffective:

@@ -213,7 +213,7 @@ func (s Subject) byLatency() []string {
 		return []string{fmt.Sprintf("a mean latency above %s (%s now) with the limit binding would cut", setpoint, now)}
 	case d.State == control.Ineffective:
 		return nil
-	case !d.Gates.Overloaded:
+	case !d.Gates.Binds:
 		return []string{fmt.Sprintf("load that fills the limit (in flight ÷ limit %s now): then a mean latency above %s "+
 			"(%s now) would cut, one below would raise", share(d.Gates.Occupancy), setpoint, now)}
 	}

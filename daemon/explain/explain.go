@@ -207,10 +207,19 @@ func (s Subject) Inputs() []Input {
 	add("error budget burn, 1 h", in.Burn1h.Known(), times(in.Burn1h), "", "")
 	measured("arrivals", in.Requests, num(in.Requests))
 	measured("answered, per instance", in.Throughput, rate(in.Throughput))
-	measured("refused by the limit", in.RefusedShare, share(in.RefusedShare))
+	measured("refused", in.RefusedShare, share(in.RefusedShare))
+	by := in.RefusedBy
+	for _, policy := range []struct {
+		name  string
+		share control.Number
+	}{{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate}} {
+		if policy.share > 0 {
+			measured("refused by "+policy.name, policy.share, share(policy.share))
+		}
+	}
 	sampled("limit of the instances", in.EffectiveLimit, num(in.EffectiveLimit))
 	sampled("in flight ÷ limit", g.Occupancy, share(g.Occupancy))
-	measured("time with the limit full", g.Binding, share(g.Binding))
+	measured("time with the limit full", g.BindingShare, share(g.BindingShare))
 	if l.Knob == control.KnobConcurrency {
 		learned("Little's-law floor", g.Floor, num(g.Floor))
 		learned("own latency, as learned", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))

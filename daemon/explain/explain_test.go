@@ -28,7 +28,7 @@ func subject(knob control.Knob, fill ...func(*api.Loop, *control.Decision)) Subj
 		Decision: control.Decision{
 			Service: "checkout", Knob: knob, At: at, State: control.Steady, Setpoint: 0.14, Measured: 0.12,
 			From: 72, Raw: 72, Value: 72, Ceiling: none, Reason: "keep 72: mean 120 ms <= setpoint 140 ms",
-			Terms: control.Terms{Law: "pid"}, Gates: control.Gates{Overloaded: true, Occupancy: 0.9, Binding: 0.6, Floor: 26,
+			Terms: control.Terms{Law: "pid"}, Gates: control.Gates{Binds: true, Occupancy: 0.9, BindingShare: 0.6, Floor: 26,
 				FloorTest: "idle", OwnLatencySeconds: 0.04},
 			Inputs: control.Inputs{
 				AgeSeconds: 1.2, WindowSeconds: 20, Requests: 41820, Throughput: 644, RefusedShare: 0.31, Quantile: 0.284,
@@ -110,7 +110,7 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"nothing: the law asks for no move",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
 		{"steady, the limit does not bind", subject(concurrency, in(control.Steady, func(d *control.Decision) {
-			d.Gates.Overloaded, d.Gates.Occupancy = false, 0.42
+			d.Gates.Binds, d.Gates.Occupancy = false, 0.42
 		})),
 			"the overload gate: the limit does not bind (in flight ÷ limit 42 %), so the law may not move it",
 			[]string{"load that fills the limit (in flight ÷ limit 42 % now): then a mean latency above 140 ms (120 ms now) " +
@@ -442,7 +442,7 @@ func TestNothingReadsLikeAMistake(t *testing.T) {
 						if unknownToo {
 							d := &s.Loop.Decision
 							d.Measured, d.Setpoint, d.From, d.Raw, d.Value = none, none, none, none, none
-							d.Gates = control.Gates{Occupancy: none, Binding: none, Floor: none, OwnLatencySeconds: none,
+							d.Gates = control.Gates{Occupancy: none, BindingShare: none, Floor: none, OwnLatencySeconds: none,
 								ServiceTimeSeconds: none}
 							d.Inputs = control.Inputs{AgeSeconds: none, WindowSeconds: none, Requests: none, Throughput: none,
 								RefusedShare: none, Quantile: none, SlowRatio: none, FailedRatio: none, Burn5m: none, Burn1h: none,

@@ -118,6 +118,58 @@ func TestTableIsStrict(t *testing.T) {
 	}
 }
 
+// TestSimulatorKeepsNoCopy holds the simulator to the publishing of the daemon. A Setting that the simulator composed
+// itself would be a second set of rules, and what it says of the control laws would be true of the simulator only.
+func TestSimulatorKeepsNoCopy(t *testing.T) {
+	for _, p := range list(t, ".", "./cmd/internal/simulate") {
+		if !slices.Contains(p.Imports, ourPrefix+"/daemon/publish") {
+			t.Errorf("%s does not import daemon/publish", short(p.ImportPath))
+		}
+		for _, name := range p.GoFiles {
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, at := range composed(file) {
+				t.Errorf("%s/%s:%d: composes a Setting of its own", short(p.ImportPath), name, fset.Position(at).Line)
+			}
+		}
+	}
+}
+
+// composed returns where a file writes a Setting, or a knob of one, as a literal.
+func composed(file *ast.File) (found []token.Pos) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		literal, ok := n.(*ast.CompositeLit)
+		if !ok {
+			return true
+		}
+		if of, ok := literal.Type.(*ast.SelectorExpr); ok {
+			x, ok := of.X.(*ast.Ident)
+			if ok && x.Name == "actuators" && slices.Contains([]string{"Setting", "Concurrency", "Rate", "Shed"}, of.Sel.Name) {
+				found = append(found, literal.Pos())
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// TestCompositionIsFound proves that the test above can fail.
+func TestCompositionIsFound(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "x.go", `package x
+		var none *actuators.Setting
+		var knob = &actuators.Rate{PerSecond: 20}
+		var all = actuators.Setting{Rate: knob}`, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := composed(file); len(found) != 2 {
+		t.Errorf("found %d, want 2", len(found))
+	}
+}
+
 // forbidden are packages that none of ours may link, directly or not. A name that ends in a slash stands for everything
 // below it too.
 var forbidden = []struct{ path, why string }{
@@ -200,12 +252,13 @@ var impure = map[string][]string{
 	"log/slog":     {"*"},
 }
 
-// TestCalculationsArePure holds control and models (and the estimates both layers share) to arithmetic on their
+// TestCalculationsArePure holds control, models, publish and the estimates that both layers share to arithmetic on their
 // arguments: no clock, no goroutine, no input or output. A run can then be replayed exactly.
 func TestCalculationsArePure(t *testing.T) {
 	for _, p := range ourPackages(t) {
 		path := short(p.ImportPath)
-		if !under(path, "control") && path != "models" && path != "actuators" && !under(path, "actuators/little") {
+		if !under(path, "control") && path != "models" && path != "actuators" && !under(path, "actuators/little") &&
+			path != "daemon/publish" {
 			continue
 		}
 		for _, name := range p.GoFiles {

@@ -7,6 +7,7 @@ package golden
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func File(t testing.TB, path, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s has changed; go test -update rewrites it\ngot:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s has changed; go test -update rewrites it\n%s", path, differences(got, string(want)))
 	}
 }
 
@@ -56,8 +57,34 @@ func Section(t testing.TB, path, name, got string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("the part %s of %s has changed; go test -update rewrites it\ngot:\n%s\nwant:\n%s", name, path, got, part)
+		t.Errorf("the part %s of %s has changed; go test -update rewrites it\n%s", name, path, differences(got, part))
 	}
+}
+
+// differences lists the first lines in which two texts differ, by their number.
+func differences(got, want string) string {
+	const most = 10
+	a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
+	line := func(lines []string, i int) string {
+		if i < len(lines) {
+			return lines[i]
+		}
+		return "(nothing)"
+	}
+	var text strings.Builder
+	found := 0
+	for i := range max(len(a), len(b)) {
+		if line(a, i) == line(b, i) {
+			continue
+		}
+		if found++; found <= most {
+			fmt.Fprintf(&text, "line %d\n  got  %s\n  want %s\n", i+1, line(a, i), line(b, i))
+		}
+	}
+	if found > most {
+		fmt.Fprintf(&text, "and %d more lines\n", found-most)
+	}
+	return text.String()
 }
 
 // Frame returns what a screen says, without its colours and without the blanks at the end of its lines.

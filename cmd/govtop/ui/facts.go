@@ -181,10 +181,10 @@ var events = map[string]string{
 	control.EventIncrease: "increase: healthy, a step up",
 	control.EventDecrease: "decrease: it falls behind, a share down",
 	control.EventCooldown: "cooldown: the last move has yet to show",
-	"yields":             "yields: the concurrency limit acts first",
-	"drains":             "drains: more completes than is admitted",
-	"restore":            "restore: the cut was no help",
-	"hang":               "hang: nothing completes",
+	"yields":              "yields: the concurrency limit acts first",
+	"drains":              "drains: more completes than is admitted",
+	"restore":             "restore: the cut was no help",
+	"hang":                "hang: nothing completes",
 }
 
 // terms are what the controller added up, in ln units of the knob.
@@ -280,11 +280,11 @@ func gates(d control.Decision) fact {
 		}
 		f.warn(waiting, "data ~ "+means)
 	}
-	overloaded := "overloaded no"
-	if g.Overloaded {
-		overloaded = "overloaded yes"
+	binds := "binds no"
+	if g.Binds {
+		binds = "binds yes"
 	}
-	f.say(overloaded, "occupancy "+percent(float64(g.Occupancy)), "binding "+percent(float64(g.Binding)))
+	f.say(binds, "occupancy "+percent(float64(g.Occupancy)), "binding for "+percent(float64(g.BindingShare)))
 	if g.Infeasible {
 		f.warn(alarm, "! SLO infeasible")
 	} else {

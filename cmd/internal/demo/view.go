@@ -355,7 +355,7 @@ func (v *view) governorSays() string {
 	case f.Leader == "":
 		return "The last values stand until somebody leads, and the guard goes on from them by itself. The standby " +
 			"measures, and waits for the lock."
-	case d.State == control.Steady && d.Measured > d.Setpoint && !d.Gates.Overloaded:
+	case d.State == control.Steady && d.Measured > d.Setpoint && !d.Gates.Binds:
 		says = "Slow, but not full: limiting cannot help, so the limit stays."
 	case f.Governed.Refused > 0 && d.State == control.Steady:
 		says = "The limit stays: whom it has no room for is refused, the least important first."

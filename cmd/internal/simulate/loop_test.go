@@ -221,7 +221,7 @@ func TestHalfAnHourAtTheMinimumWindsNothingUp(t *testing.T) {
 		previous := math.NaN()
 		for _, p := range during(r, after.From, after.To) {
 			d := p.Decision
-			if d.State != control.Hold && d.Gates.Overloaded && d.Measured <= 0.6*d.Setpoint {
+			if d.State != control.Hold && d.Gates.Binds && d.Measured <= 0.6*d.Setpoint {
 				if p.Limit <= float64(d.From) {
 					t.Fatalf("at %v, %v after the end of the crisis, the limit stays at %v: %s",
 						p.At, p.At-after.From, p.Limit, d.Reason)

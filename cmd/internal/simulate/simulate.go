@@ -1,6 +1,7 @@
 // Package simulate puts a contender in charge of a scenario: the plant of package models, the telemetry that Prometheus
 // would have of it, and in between the real loops of package control and the real guard, with time handed in. Nothing
-// of the controllers is re-implemented here; what is wired is what the daemon wires, in the order of its tick.
+// of the controllers is re-implemented here; what is wired is what the daemon wires, in the order of its tick, and what is
+// published is composed by package publish, as the daemon does it.
 //
 //	plant ──scrape S──► window W ──period T──► LoopSet.Step ──publish delay d──► limiter or guard ──► plant
 //
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 	"github.com/seed-de83e32b/governor/models"
 	"github.com/seed-de83e32b/governor/models/scenarios"
 )
@@ -106,8 +108,8 @@ func (r Run) Do() Result {
 		if loop != nil {
 			p.Decisions = loop.tick(now)
 			p.Decision = p.Decisions[0]
-			if c := loop.setting.Concurrency; c != nil {
-				p.Limit = float64(c.Limit)
+			if f, ok := publish.InForce(control.KnobConcurrency, loop.last.Setting); ok {
+				p.Limit = f.Value
 			}
 		}
 		result.Points = append(result.Points, p)

@@ -1,4 +1,4 @@
-package daemon
+package publish
 
 import (
 	"errors"
@@ -8,11 +8,10 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// knobsOf lists the knobs of a service that governor steers, in the order in which they act.
-func knobsOf(spec control.Spec) []control.Knob {
+// Knobs lists the knobs of a service that governor steers, in the order in which they act.
+func Knobs(spec control.Spec) []control.Knob {
 	var knobs []control.Knob
 	if spec.Concurrency != nil {
 		knobs = append(knobs, control.KnobConcurrency)
@@ -26,19 +25,9 @@ func knobsOf(spec control.Spec) []control.Knob {
 	return knobs
 }
 
-// unitsOf returns what the value of a knob counts, and what its measurement and setpoint are in.
-func unitsOf(knob control.Knob) (value, measured api.Unit) {
-	switch knob {
-	case control.KnobShed:
-		return api.Occupancy, api.Share
-	case control.KnobRate:
-		return api.PerSecond, api.Seconds
-	}
-	return api.Requests, api.Seconds
-}
-
-// inForce reads the value of a knob out of a Setting, false where it has none.
-func inForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
+// InForce reads what a Setting has in force for a knob. It returns false if there is no Setting, or none of the knob;
+// the loop then knows best where it starts.
+func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	switch {
 	case s == nil:
 	case knob == control.KnobConcurrency && s.Concurrency != nil:
@@ -54,12 +43,12 @@ func inForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	return control.InForce{}, false
 }
 
-// put writes the decision on one knob into next: the values it wants published, and for the rest those of the Setting
-// last in force (nil: none, then the decision's). The hard bounds are enforced here once more.
+// put writes one knob into next: the values of the decision if it asks for that, else the values last in force. A knob
+// that is not in force yet starts with the values of its decision in either case.
 func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d control.Decision) error {
 	b := spec.Bounds(d.Knob)
 	value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
-	if f, ok := inForce(d.Knob, last); ok && !d.Publish {
+	if f, ok := InForce(d.Knob, last); ok && !d.Publish {
 		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.LatencyTarget)
 	}
 	if !value.Known() {
@@ -115,8 +104,8 @@ func resized(last *actuators.Setting, d control.Decision) bool {
 		last.Rate.PerSecond < last.Rate.Max && instances(last, d) != last.Rate.Instances
 }
 
-// reconfigured says whether a Setting carries other bounds of a knob than the configuration. That is a person's
-// decision, so that it is written though nothing may be measured just now.
+// reconfigured says whether a Setting carries other bounds of a knob than the configuration. A person decided on the
+// new ones, so they are written even though nothing may be measured just now.
 func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 	if last == nil {
 		return false
@@ -131,13 +120,8 @@ func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback)
 }
 
-// sameValues reports whether two Settings ask the same of a service.
+// sameValues says whether two Settings ask the same of a service.
 func sameValues(a, b actuators.Setting) bool {
 	values := func(s actuators.Setting) []any { return []any{s.LeaseSeconds, s.Concurrency, s.Rate, s.Shed, s.Retry} }
 	return reflect.DeepEqual(values(a), values(b))
-}
-
-// sameWrite reports whether found is the write that was attempted.
-func sameWrite(found, attempt actuators.Setting) bool {
-	return found.Epoch == attempt.Epoch && found.Revision == attempt.Revision && found.IssuedAt.Equal(attempt.IssuedAt)
 }

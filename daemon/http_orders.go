@@ -16,6 +16,11 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
+// Operators record what people order, where the leader will find it: a *consul.Operators.
+type Operators interface {
+	Do(ctx context.Context, a actuators.Action) (consul.Done, error)
+}
+
 // maxCommandBytes is far more than any Command takes.
 const maxCommandBytes = 16 << 10
 

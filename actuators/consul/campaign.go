@@ -1,0 +1,145 @@
+package consul
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// campaign waits until the lock is free and acquires it.
+func (e *Elector) campaign(ctx context.Context) (tenure, error) {
+	f := follower{kv: e.client.KV(), key: e.options.Keys.Leader(), wait: 10 * time.Second}
+	for {
+		pair, _, err := f.next(ctx)
+		if err != nil {
+			return tenure{}, explain(err, "read "+f.key, fmt.Sprintf(ruleReadPrefix, e.options.Keys.Root()))
+		}
+		if pair == nil || pair.Session == "" {
+			e.see(Holder{})
+			return e.acquire(ctx)
+		}
+		holder, _ := parseHolder(pair)
+		e.see(holder)
+		if e.orphans[pair.Session] {
+			if err := e.destroy(ctx, pair.Session); err != nil {
+				return tenure{}, err
+			}
+			continue
+		}
+		if !e.probed {
+			// A token without the right to lead should be noticed today, not in the night when it is needed.
+			session, _, err := e.createSession(ctx)
+			if err != nil {
+				return tenure{}, err
+			}
+			if err := e.destroy(ctx, session); err != nil {
+				return tenure{}, err
+			}
+		}
+		e.standBy()
+	}
+}
+
+// acquire creates a session and takes the free lock with it. It tries for as long as the lock delay may last, since
+// nothing tells when it is over, and gives the session back where somebody else was faster.
+func (e *Elector) acquire(ctx context.Context) (tenure, error) {
+	session, alive, err := e.createSession(ctx)
+	if err != nil {
+		return tenure{}, err
+	}
+	term, err := e.tryLock(ctx, session)
+	for errors.Is(err, errNotYet) && time.Since(alive) < e.options.TTL/3 {
+		if sleep(ctx, 100*time.Millisecond+jitter(200*time.Millisecond)) != nil {
+			break
+		}
+		term, err = e.tryLock(ctx, session)
+	}
+	if err != nil {
+		_ = e.destroy(context.WithoutCancel(ctx), session)
+		return tenure{}, err
+	}
+	return tenure{session: session, term: term, alive: alive}, nil
+}
+
+var (
+	errNotYet = errors.New("the lock is free but cannot be had yet")
+	errTaken  = errors.New("another governor has taken the lock")
+)
+
+// tryLock takes the lock, and writes the new term with it, in one transaction that holds only if the key has not
+// changed since it was read. Every leader writes its term there before it writes a Setting; so between the look at the
+// terms and the lock no higher one can come into being.
+func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, e.timeout())
+	defer cancel()
+	key := e.options.Keys.Leader()
+	pair, _, err := e.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return 0, explain(err, "read "+key, fmt.Sprintf(ruleReadPrefix, e.options.Keys.Root()))
+	}
+	if pair != nil && pair.Session != "" {
+		return 0, errTaken
+	}
+	term, err = e.nextTerm(ctx, pair)
+	if err != nil {
+		return 0, err
+	}
+	value, err := json.Marshal(Holder{Instance: e.options.Instance, API: e.options.API, Term: term})
+	if err != nil {
+		return 0, fmt.Errorf("encode the leader's key: %w", err)
+	}
+	unchanged := &api.KVTxnOp{Verb: api.KVCheckNotExists, Key: key}
+	if pair != nil {
+		unchanged = &api.KVTxnOp{Verb: api.KVCheckIndex, Key: key, Index: pair.ModifyIndex}
+	}
+	ok, answer, _, err := e.client.Txn().Txn(api.TxnOps{
+		{KV: unchanged},
+		{KV: &api.KVTxnOp{Verb: api.KVLock, Key: key, Value: value, Session: session}},
+	}, (&api.QueryOptions{}).WithContext(ctx))
+	switch {
+	case err != nil:
+		return 0, explain(err, "acquire "+key, fmt.Sprintf(ruleWriteKey, key))
+	case !ok:
+		for _, failed := range answer.Errors {
+			if deniedText(failed.What) {
+				return 0, explain(errors.New(failed.What), "acquire "+key, fmt.Sprintf(ruleWriteKey, key))
+			}
+		}
+		return 0, errNotYet
+	}
+	return term, nil
+}
+
+// nextTerm returns a term above the last leader's, above every epoch in the store, whoever wrote it there, and above
+// all that this process has seen, should the store have been wiped or restored from an old snapshot.
+func (e *Elector) nextTerm(ctx context.Context, leader *api.KVPair) (uint64, error) {
+	highest := e.lastTerm
+	if leader != nil {
+		if holder, err := parseHolder(leader); err == nil {
+			highest = max(highest, holder.Term)
+		}
+	}
+	services := e.options.Keys.Services()
+	pairs, _, err := e.client.KV().List(services, (&api.QueryOptions{}).WithContext(ctx))
+	if err != nil {
+		return 0, explain(err, "read the settings under "+services, fmt.Sprintf(ruleReadPrefix, services))
+	}
+	for _, pair := range pairs {
+		// Only the epoch matters here, also of a Setting that is otherwise broken.
+		var setting struct {
+			Epoch uint64 `json:"epoch"`
+		}
+		if _, ok := e.options.Keys.ServiceOf(pair.Key); ok && json.Unmarshal(pair.Value, &setting) == nil &&
+			setting.Epoch < actuators.MaxOrdinal {
+			highest = max(highest, setting.Epoch)
+		}
+	}
+	e.lastTerm = highest
+	return highest + 1, nil
+}

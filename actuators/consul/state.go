@@ -1,0 +1,132 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// State is what an Elector knows.
+type State struct {
+	Leading bool
+	Fence   Fence     // of the leadership; zero unless Leading
+	Holder  Holder    // of the lock, this instance or another; zero where nobody holds it, or none has been read
+	Since   time.Time // of the last change of Leading
+	// Err is why this instance cannot take part just now; nil where it leads, or waits for the lock in good order.
+	Err error
+}
+
+// State returns what the Elector knows now.
+func (e *Elector) State() State {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	state := e.state
+	// A process that was paused may be asked before Run has seen that its time is up.
+	if state.Leading && !time.Now().Before(e.deadline) {
+		state.Leading, state.Fence, state.Since = false, Fence{}, e.deadline
+	}
+	return state
+}
+
+// Fence returns what a write needs, and false while this instance does not lead.
+func (e *Elector) Fence() (Fence, bool) {
+	state := e.State()
+	return state.Fence, state.Leading
+}
+
+func (e *Elector) lead(fence Fence, deadline time.Time) {
+	e.update(func(s *State) {
+		e.deadline = deadline
+		*s = State{
+			Leading: true,
+			Fence:   fence,
+			Holder:  Holder{Instance: e.options.Instance, API: e.options.API, Term: fence.Epoch},
+			Since:   time.Now(),
+		}
+	})
+	e.worked()
+	e.log.Info("Leading", "epoch", fence.Epoch)
+}
+
+func (e *Elector) extend(deadline time.Time) { e.update(func(*State) { e.deadline = deadline }) }
+
+func (e *Elector) stepDown(ctx context.Context, why error) {
+	stopping := ctx.Err() != nil
+	e.update(func(s *State) {
+		*s = State{Since: time.Now()}
+		if !stopping {
+			s.Err = fmt.Errorf("stepped down: %w", why)
+		}
+	})
+	if stopping {
+		e.log.Info("Giving up the lead: stopping")
+	} else {
+		e.log.Warn("Stepped down; competing again", "err", why)
+	}
+}
+
+func (e *Elector) see(holder Holder) {
+	before, _ := e.update(func(s *State) { s.Holder = holder })
+	if before.Holder != holder && holder != (Holder{}) {
+		e.log.Info("Another governor leads", "leader", holder.Instance, "epoch", holder.Term)
+	}
+}
+
+// standBy notes that this instance could lead if the lock were free.
+func (e *Elector) standBy() {
+	e.update(func(s *State) { s.Err = nil })
+	e.worked()
+}
+
+func (e *Elector) cannot(err error, pause time.Duration) {
+	if errors.Is(err, errTaken) || errors.Is(err, errNotYet) { // an ordinary race
+		e.standBy()
+		e.log.Debug("Lock not acquired", "err", err)
+		return
+	}
+	e.update(func(s *State) { s.Err = err })
+	e.failed("Cannot compete for the leader's lock; standing by", err, pause)
+}
+
+// update changes the state. Log lines are written outside of it: a slow log must not make State block.
+func (e *Elector) update(change func(*State)) (before, after State) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before = e.state
+	change(&e.state)
+	return before, e.state
+}
+
+// failed logs what Consul did not do. An outage is one story, however many requests it costs: each reason is a warning
+// once until something works again; what repeats it is for those who debug.
+func (e *Elector) failed(what string, err error, pause time.Duration) {
+	why := cause(err)
+	e.mu.Lock()
+	level := slog.LevelWarn
+	if e.troubles[why] {
+		level = slog.LevelDebug
+	}
+	if len(e.troubles) == 0 {
+		e.troubled = time.Now()
+	}
+	e.troubles[why] = true
+	e.mu.Unlock()
+	args := []any{"err", err}
+	if pause > 0 {
+		args = append(args, "retry_in", pause.Round(time.Millisecond))
+	}
+	e.log.Log(context.Background(), level, what, args...)
+}
+
+// worked ends what failed began.
+func (e *Elector) worked() {
+	e.mu.Lock()
+	over, lasted := len(e.troubles) > 0, time.Since(e.troubled)
+	clear(e.troubles)
+	e.mu.Unlock()
+	if over {
+		e.log.Info("Consul works again", "after", lasted.Round(time.Millisecond))
+	}
+}

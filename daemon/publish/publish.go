@@ -1,0 +1,130 @@
+// Package publish turns the decisions of one tick into the Setting of a service. It is pure: time is an argument, and
+// whoever calls it does the reading and the writing. The daemon and the simulator both publish through it, so a
+// simulated run puts into force what the daemon would.
+//
+//	decisions of the tick ──┐
+//	Last: what is in force ─┼─▶ Next ─▶ a Setting, and whether it is a Change, a Renewal or not worth a write
+//	Writer of the leader ────┘
+//
+// These are the rules:
+//
+//   - A service has one Setting, and all its knobs are written together. A knob whose decision does not ask to be
+//     published keeps the values in force.
+//   - The hard bounds of the configuration are enforced here once more, whatever a decision asks for. If a value or a
+//     latency target is not finite, nothing is written.
+//   - A limit counts requests. It is rounded to the nearest one, and a move that rounds to nothing is no write. A
+//     ceiling is rounded up.
+//   - The first Setting is written as soon as the service is measured, even if no value has moved: readers then have a
+//     fallback and a lease.
+//   - The lease is renewed when a third of it has passed, so that a reader may miss two renewals in a row. A renewal
+//     keeps the reason and the time of the last change.
+//   - A hold renews nothing. The lease belongs to the service, though: if one loop holds by itself, for lack of
+//     protected traffic for example, the others still renew it.
+//   - Two changes are written without any loop asking for them: other bounds in the configuration, even while nothing
+//     can be measured, and another number of instances that share a rate.
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// Last is what is known of the Setting of a service before the next one is composed. The zero value belongs to a
+// service for which nothing was ever published.
+type Last struct {
+	// Setting is what was last in force, nil if there never was one.
+	Setting *actuators.Setting
+	// Present says that the store still holds Setting; it is false if the key has been lost since.
+	Present bool
+	// Highest is the highest revision ever seen. A Setting edited by hand may carry a lower one, and readers refuse to
+	// go back.
+	Highest uint64
+	// RenewedAt is when the lease last began. The zero value asks for a renewal at the next valid measurement.
+	RenewedAt time.Time
+}
+
+// Writer are what a Setting is written under: the configuration of the service, and the leadership that writes.
+type Writer struct {
+	Spec  control.Spec // with all defaults derived, as LoopSet.Spec returns it
+	Epoch uint64
+	Lease time.Duration
+}
+
+// Kind tells a Setting with new values from one that only renews the lease.
+type Kind string
+
+// The kinds.
+const (
+	None    Kind = "" // nothing to write
+	Change  Kind = "change"
+	Renewal Kind = "renewal"
+)
+
+// Next returns the Setting that the decisions of a tick ask for, and of which kind the write is. An error says why a
+// Setting that is due cannot be written. The Setting is only meaningful if the kind is not None.
+func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuators.Setting, Kind, error) {
+	wanted, renew := reconfigured(l.Setting, writer.Spec), false
+	for _, d := range ds {
+		wanted = wanted || d.Publish || resized(l.Setting, d)
+		renew = renew || d.Renew
+	}
+	due := renew && (!l.Present || now.Sub(l.RenewedAt) >= writer.Lease/3)
+	if !wanted && !due {
+		return actuators.Setting{}, None, nil
+	}
+
+	at := now.UTC().Round(0)
+	next := actuators.Setting{
+		Schema: actuators.Schema, Service: writer.Spec.Service, Epoch: writer.Epoch, Revision: l.Highest + 1,
+		IssuedAt: at, ChangedAt: at, LeaseSeconds: writer.Lease.Seconds(), Reason: reason(writer.Spec, l.Setting, ds),
+	}
+	var errs []error
+	for _, d := range ds {
+		if err := put(&next, writer.Spec, l.Setting, d); err != nil {
+			errs = append(errs, fmt.Errorf("%s/%s: %w", d.Service, d.Knob, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return next, None, err
+	}
+	if err := next.Validate(); err != nil {
+		return next, None, fmt.Errorf("the Setting of %s would be refused by its readers: %w", next.Service, err)
+	}
+	switch {
+	case !l.Present || !sameValues(next, *l.Setting):
+		return next, Change, nil
+	case due:
+		next.ChangedAt, next.Reason = l.Setting.ChangedAt, l.Setting.Reason
+		return next, Renewal, nil
+	}
+	return next, None, nil // the move was smaller than one request
+}
+
+// Written returns what is known once s has reached the store.
+func Written(now time.Time, s actuators.Setting) Last {
+	return Last{Setting: &s, Present: true, Highest: s.Revision, RenewedAt: now}
+}
+
+// reason says why the values are what they are: the decisions that changed something, else what was said before.
+func reason(spec control.Spec, last *actuators.Setting, ds []control.Decision) string {
+	var why []string
+	for _, d := range ds {
+		if d.Publish {
+			why = append(why, string(d.Knob)+" "+d.Reason)
+		}
+	}
+	switch {
+	case len(why) > 0:
+		return strings.Join(why, "; ")
+	case reconfigured(last, spec):
+		return "the configuration changed the bounds"
+	case last != nil && last.Reason != "":
+		return last.Reason
+	}
+	return ds[0].Reason
+}
