@@ -26,7 +26,7 @@ const DefaultLeaseSeconds = 180
 type Setting struct {
 	Schema       int       `json:"schema"`        // version of this document
 	Service      string    `json:"service"`       // the service that it is for, as in its key
-	Epoch        uint64    `json:"epoch"`         // the leader's term: grows with every change of leader
+	Epoch        uint64    `json:"epoch"`         // grows with every change of leader
 	Revision     uint64    `json:"revision"`      // grows with every write, renewals included
 	IssuedAt     time.Time `json:"issued_at"`     // of this write; for people, never for control
 	ChangedAt    time.Time `json:"changed_at"`    // of the last write that changed a value; for people

@@ -3,79 +3,131 @@ package control
 import (
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
-// explain says the whole decision in one line of plain words.
+// explain writes a decision as one sentence. It has one grammar, whatever the knob:
+//
+//	keep VALUE: FINDING; CLAUSE; CLAUSE …
+//	raise VALUE->VALUE: …        cut VALUE->VALUE: …
+//	hold VALUE: REASON, DETAIL
+//	frozen at VALUE until TIME: WHO, WHY        override VALUE until TIME: …
+//
+// The finding compares what was measured with the setpoint. Each clause names one more thing that shaped the decision or
+// that a person should know.
 func explain(d Decision, slo SLO, order *Order) string {
 	switch d.State {
 	case Frozen, Override:
 		return explainOrder(d, order.Expires)
 	case Hold:
-		return "hold " + num(float64(d.Value)) + ": " + whyHeld(d)
+		return "hold " + d.value(d.Value) + ": " + whyHeld(d)
 	}
-	from, value := float64(d.From), float64(d.Value)
-	var b strings.Builder
+	return explainMove(d) + ": " + strings.Join(explainClauses(d, slo), "; ")
+}
+
+// value writes a value of the decision's knob.
+func (d *Decision) value(n Number) string { return d.Knob.Format(float64(n)) }
+
+// Format writes a value of the knob: requests in flight, requests per second, or a ratio.
+func (k Knob) Format(v float64) string {
+	switch k {
+	case KnobRate:
+		return format.Rate(v)
+	case KnobShed, KnobRetry:
+		return format.Ratio(v)
+	}
+	return format.Number(v)
+}
+
+func explainMove(d Decision) string {
 	switch {
-	case value < from:
-		fmt.Fprintf(&b, "cut %s->%s: ", num(from), num(value))
-	case value > from:
-		fmt.Fprintf(&b, "raise %s->%s: ", num(from), num(value))
-	default:
-		fmt.Fprintf(&b, "keep %s: ", num(value))
+	case d.Value < d.From:
+		return "cut " + d.value(d.From) + "->" + d.value(d.Value)
+	case d.Value > d.From:
+		return "raise " + d.value(d.From) + "->" + d.value(d.Value)
 	}
+	return "keep " + d.value(d.Value)
+}
+
+func explainClauses(d Decision, slo SLO) []string {
+	var clauses []string
+	say := func(format string, args ...any) { clauses = append(clauses, fmt.Sprintf(format, args...)) }
+
 	switch d.Knob {
 	case KnobShed:
-		if math.IsNaN(float64(d.Measured)) {
-			b.WriteString(d.Detail)
-			break
-		}
-		fmt.Fprintf(&b, "%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))
-	case KnobRate:
-		fmt.Fprintf(&b, "mean %s; ", against(d.Measured, d.Setpoint, millis))
-		if d.Gates.Binds {
-			b.WriteString("the rate binds")
+		if d.Measured.Known() {
+			say("%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))
 		} else {
-			b.WriteString("the rate does not bind")
+			say("%s", d.Detail)
+		}
+	case KnobRate:
+		say("mean %s", against(d.Measured, d.Setpoint))
+		if d.Gates.Binds {
+			say("the rate binds")
+		} else {
+			say("the rate does not bind")
 		}
 	default:
-		explainConcurrency(&b, d)
-		if value != from && d.Gates.FloorTest == FloorTestGuard {
-			fmt.Fprintf(&b, "; the guards' own limit runs at %s", num(float64(d.Inputs.EffectiveLimit)))
+		explainConcurrency(d, say)
+		if d.Value != d.From && d.Gates.FloorTest == FloorTestGuard {
+			say("the guards' own limit runs at %s", d.value(d.Inputs.EffectiveLimit))
 		}
 	}
-	if d.Terms.Event != "" {
-		b.WriteString("; " + d.Terms.Event)
-		if d.Detail != "" && d.HoldReason == "" {
-			b.WriteString(": " + d.Detail)
-		}
+	switch {
+	case d.Terms.Event != "" && d.Detail != "" && d.HoldReason == "":
+		say("%s: %s", d.Terms.Event, d.Detail)
+	case d.Terms.Event != "":
+		say("%s", d.Terms.Event)
 	}
 	if d.Bound != "" {
-		b.WriteString("; bound by " + d.Bound)
+		say("bound by %s", d.Bound)
 	}
 	if d.HoldReason != "" {
-		fmt.Fprintf(&b, "; %s: may tighten only", whyHeld(d))
+		say("%s: may tighten only", whyHeld(d))
 	}
 	if d.Inputs.Censored {
-		fmt.Fprintf(&b, "; p%s is censored (>= %s, top bucket)", num(100*slo.Objective), millis(d.Inputs.Quantile))
+		say("%s is censored (>= %s, top bucket)", format.Quantile(slo.Objective), latency(d.Inputs.Quantile))
 	}
-	if d.Gates.BurnSteps > 0 && d.Knob != KnobShed {
-		fmt.Fprintf(&b, "; setpoint tightened %d x 10 %%: the error budget burns fast", d.Gates.BurnSteps)
+	if steps := d.Gates.BurnSteps; steps > 0 && d.Knob != KnobShed {
+		say("setpoint lowered by %s: the error budget burns fast", format.Percent(1-math.Pow(burnTightens, float64(steps))))
 	}
 	if d.State == Ineffective {
-		fmt.Fprintf(&b, "; limiting cannot help: the service itself needs %s", millis(d.Gates.ServiceTimeSeconds))
+		say("limiting cannot help: the service itself needs %s", latency(d.Gates.ServiceTimeSeconds))
 	}
 	if d.Gates.Infeasible {
-		fmt.Fprintf(&b, "; SLO infeasible: own latency %s leaves no room below %s",
-			millis(d.Gates.OwnLatencySeconds), millis(Number(slo.Latency.Seconds())))
+		say("SLO infeasible: own latency %s leaves no room below %s",
+			latency(d.Gates.OwnLatencySeconds), format.Latency(slo.Latency.Seconds()))
 	}
 	if len(d.Inputs.Outliers) > 0 {
-		b.WriteString("; outliers: " + strings.Join(d.Inputs.Outliers, ", "))
+		say("outliers: %s", strings.Join(d.Inputs.Outliers, ", "))
 	}
-	return b.String()
+	return clauses
+}
+
+func explainConcurrency(d Decision, say func(format string, args ...any)) {
+	if d.Terms.Event == EventHang {
+		say("nothing to steer by")
+		return
+	}
+	say("mean %s", against(d.Measured, d.Setpoint))
+	switch {
+	case d.Gates.FloorTest == string(little.Halved):
+		say("floor test: limit cut on purpose to see whether throughput follows")
+	case !d.Gates.Binds:
+		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
+	default:
+		say("Little %s x %s = %s", format.Rate(float64(d.Inputs.Throughput)), latency(d.Setpoint),
+			format.Number(float64(d.Inputs.Throughput*d.Setpoint)))
+		refused := percent(d.Inputs.RefusedBy.Concurrency + d.Inputs.RefusedBy.Shed)
+		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
+			refused += ", and " + percent(byRate) + " by the rate"
+		}
+		say("refused %s", refused)
+	}
 }
 
 // whyHeld is the reason to hold with its detail, which may begin with the same word.
@@ -90,62 +142,31 @@ func whyHeld(d Decision) string {
 	return why + ", " + d.Detail
 }
 
-func explainConcurrency(b *strings.Builder, d Decision) {
-	if d.Terms.Event != EventHang {
-		fmt.Fprintf(b, "mean %s", against(d.Measured, d.Setpoint, millis))
+// explainOrder is the sentence of a loop that obeys a person.
+func explainOrder(d Decision, expires time.Time) string {
+	until := ""
+	if !expires.IsZero() {
+		until = " until " + format.Instant(expires)
 	}
 	switch {
-	case d.Terms.Event == EventHang:
-		b.WriteString("nothing to steer by")
-	case d.Gates.FloorTest == string(little.Halved):
-		b.WriteString("; floor test: limit cut on purpose to see whether throughput follows")
-	case !d.Gates.Binds:
-		fmt.Fprintf(b, "; the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
-	default:
-		x := float64(d.Inputs.Throughput)
-		fmt.Fprintf(b, "; Little %s/s x %s = %s", num(x), millis(d.Setpoint), num(x*float64(d.Setpoint)))
-		refused(b, d.Inputs)
+	case d.State == Frozen:
+		return fmt.Sprintf("frozen at %s%s: %s", d.value(d.Value), until, d.Detail)
+	case d.Bound != "":
+		return fmt.Sprintf("override %s, bound to %s by the configured %s%s: %s",
+			d.value(d.Raw), d.value(d.Value), d.Bound, until, d.Detail)
 	}
+	return fmt.Sprintf("override %s%s: %s", d.value(d.Value), until, d.Detail)
 }
 
-// refused tells the share that the concurrency limit refused, shedding included, and beside it the rate's, if any.
-func refused(b *strings.Builder, in Inputs) {
-	fmt.Fprintf(b, "; refused %s", percent(in.RefusedBy.Concurrency+in.RefusedBy.Shed))
-	if in.RefusedBy.Rate > 0 {
-		fmt.Fprintf(b, ", and %s by the rate", percent(in.RefusedBy.Rate))
-	}
-}
-
-// against compares a measurement with its setpoint.
-func against(measured, setpoint Number, print func(Number) string) string {
+// against compares a mean latency with its setpoint.
+func against(measured, setpoint Number) string {
 	relation := "<="
 	if measured > setpoint {
 		relation = ">"
 	}
-	return print(measured) + " " + relation + " setpoint " + print(setpoint)
+	return latency(measured) + " " + relation + " setpoint " + latency(setpoint)
 }
 
-// num prints a quantity with at most three significant digits, and whole numbers whole.
-func num(v float64) string {
-	switch {
-	case math.IsNaN(v):
-		return "--"
-	case math.Abs(v) >= 100 || v == math.Trunc(v):
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
-}
+func latency(seconds Number) string { return format.Latency(float64(seconds)) }
 
-func millis(seconds Number) string {
-	if math.IsNaN(float64(seconds)) {
-		return "--"
-	}
-	return num(math.Round(float64(seconds)*1000)) + " ms"
-}
-
-func percent(share Number) string {
-	if math.IsNaN(float64(share)) {
-		return "--"
-	}
-	return num(math.Round(float64(share)*1000)/10) + " %"
-}
+func percent(share Number) string { return format.Percent(float64(share)) }

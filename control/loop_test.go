@@ -174,7 +174,7 @@ func TestTopBucketIsCensored(t *testing.T) {
 	if d.LatencyTarget != before.LatencyTarget || d.Value != 96 {
 		t.Errorf("setpoint %v → %v, value %v: a censored quantile must change nothing", before.LatencyTarget, d.LatencyTarget, d.Value)
 	}
-	if !strings.Contains(d.Reason, "censored (>= 10000 ms, top bucket)") {
+	if !strings.Contains(d.Reason, "censored (>= 10 s, top bucket)") {
 		t.Errorf("explanation %q does not say that the quantile is censored", d.Reason)
 	}
 	inf := traffic(96).measurement()

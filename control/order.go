@@ -2,7 +2,6 @@ package control
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"time"
 )
@@ -55,20 +54,4 @@ func (l *Loop) obey(s step) outcome {
 	}
 	o.publish = o.value != s.inForce.Value || o.ceiling != s.inForce.Ceiling
 	return o
-}
-
-// explainOrder says the whole decision of an obedient loop in one line of plain words.
-func explainOrder(d Decision, expires time.Time) string {
-	until := ""
-	if !expires.IsZero() {
-		until = " until " + expires.UTC().Format("2006-01-02 15:04:05 UTC")
-	}
-	switch {
-	case d.State == Frozen:
-		return fmt.Sprintf("frozen at %s%s: %s", num(float64(d.Value)), until, d.Detail)
-	case d.Bound != "":
-		return fmt.Sprintf("override %s, bound to %s by the configured %s%s: %s",
-			num(float64(d.Raw)), num(float64(d.Value)), d.Bound, until, d.Detail)
-	}
-	return fmt.Sprintf("override %s%s: %s", num(float64(d.Value)), until, d.Detail)
 }

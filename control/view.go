@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // view is a Measurement that has passed the data gate, aggregated over the instances that a decision is about; or the
@@ -165,7 +166,10 @@ func aggregate(ins []Instance, window time.Duration) flow {
 
 // without returns the flow of instances that cannot be judged for want of a quantity.
 func (f flow) without(quantity string, why Reason, detail string) flow {
-	f.unjudged, f.unjudgedDetail = why, quantity+": "+detail
+	f.unjudged, f.unjudgedDetail = why, quantity
+	if detail != "" {
+		f.unjudgedDetail += ": " + detail
+	}
 	return f
 }
 
@@ -253,7 +257,7 @@ func (v *view) implausible(most float64) string {
 	}
 	if inFlight := v.throughput.Times(v.mean); inFlight.Above(bound) {
 		return fmt.Sprintf("completions x mean latency = %s requests in flight, where %s were seen and the limit is %s",
-			num(inFlight.value), num(v.sampled.Float()), num(limit))
+			format.Number(inFlight.value), format.Number(v.sampled.Float()), format.Number(limit))
 	}
 	return ""
 }

@@ -356,7 +356,7 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 		Setup: w.setup(groups...), Store: w.kv, Leadership: g.election, Operators: w.kv,
 		Election: func() (api.LeaderInfo, error) {
 			fence, _ := g.Fence()
-			return api.LeaderInfo{Instance: "test:9747", Term: fence.Epoch}, nil
+			return api.LeaderInfo{Instance: "test:9747", Epoch: fence.Epoch}, nil
 		},
 		Instance: "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
 		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&w.log, nil)),

@@ -116,7 +116,7 @@ func TestMetricsKeepTheConventions(t *testing.T) {
 			"governor_loop_state",
 			"governor_decisions_total", "governor_holds_total", "governor_setting_writes_total",
 			"governor_setting_write_failures_total", "governor_setting_drifts_total",
-			"governor_leader", "governor_leader_term", "governor_prometheus_up", "governor_consul_up",
+			"governor_leader", "governor_leader_epoch", "governor_prometheus_up", "governor_consul_up",
 			"governor_measure_duration_seconds", "governor_tick_lateness_seconds",
 		} {
 			if !got[name] {
@@ -192,7 +192,7 @@ func TestClientReadsWhatTheDaemonServes(t *testing.T) {
 	client := g.client(t)
 
 	status, err := client.Status(t.Context())
-	if err != nil || status.Role != api.Leader || status.Leader.Term != 3 || status.Instance != "test:9747" {
+	if err != nil || status.Role != api.Leader || status.Leader.Epoch != 3 || status.Instance != "test:9747" {
 		t.Errorf("status %+v, %v", status, err)
 	}
 	loops, err := client.Loops(t.Context())

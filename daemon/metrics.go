@@ -207,14 +207,14 @@ type statusCollector struct{ d *Daemon }
 
 var (
 	leaderDesc     = prometheus.NewDesc("governor_leader", "1 while this governor holds the lock and writes.", nil, nil)
-	termDesc       = prometheus.NewDesc("governor_leader_term", "Term of the leader that is known, 0: none.", nil, nil)
+	epochDesc      = prometheus.NewDesc("governor_leader_epoch", "Epoch of the leader that is known, 0: none.", nil, nil)
 	prometheusDesc = prometheus.NewDesc("governor_prometheus_up", "1 if Prometheus answered last.", nil, nil)
 	consulDesc     = prometheus.NewDesc("governor_consul_up", "1 if Consul answered last.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, termDesc, prometheusDesc, consulDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, epochDesc, prometheusDesc, consulDesc} {
 		ch <- d
 	}
 }
@@ -226,7 +226,7 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v)
 	}
 	gauge(leaderDesc, oneIf(s.Role == api.Leader))
-	gauge(termDesc, float64(s.Leader.Term))
+	gauge(epochDesc, float64(s.Leader.Epoch))
 	gauge(prometheusDesc, oneIf(s.Prometheus.OK))
 	gauge(consulDesc, oneIf(s.Consul.OK))
 }

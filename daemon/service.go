@@ -69,7 +69,7 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	s.obey(now, kv)
 	s.drift, s.unread = NoDrift, kv.err
 	if kv.err != nil {
-		// Nothing new is known: what was in force last still is. A new term has to read before it writes.
+		// Nothing new is known: what was in force last still is. A new epoch has to read before it writes.
 		if fence != s.fence {
 			s.fence = consul.Fence{}
 		}

@@ -53,18 +53,18 @@ func (e *Elector) acquire(ctx context.Context) (tenure, error) {
 	if err != nil {
 		return tenure{}, err
 	}
-	term, err := e.tryLock(ctx, session)
+	epoch, err := e.tryLock(ctx, session)
 	for errors.Is(err, errNotYet) && time.Since(alive) < e.options.TTL/3 {
 		if sleep(ctx, 100*time.Millisecond+jitter(200*time.Millisecond)) != nil {
 			break
 		}
-		term, err = e.tryLock(ctx, session)
+		epoch, err = e.tryLock(ctx, session)
 	}
 	if err != nil {
 		_ = e.destroy(context.WithoutCancel(ctx), session)
 		return tenure{}, err
 	}
-	return tenure{session: session, term: term, alive: alive}, nil
+	return tenure{session: session, epoch: epoch, alive: alive}, nil
 }
 
 var (
@@ -72,10 +72,10 @@ var (
 	errTaken  = errors.New("another governor has taken the lock")
 )
 
-// tryLock takes the lock, and writes the new term with it, in one transaction that holds only if the key has not
-// changed since it was read. Every leader writes its term there before it writes a Setting; so between the look at the
+// tryLock takes the lock, and writes the new epoch with it, in one transaction that holds only if the key has not
+// changed since it was read. Every leader writes its epoch there before it writes a Setting; so between the look at the
 // terms and the lock no higher one can come into being.
-func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err error) {
+func (e *Elector) tryLock(ctx context.Context, session string) (epoch uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	key := e.options.Keys.Leader()
@@ -86,11 +86,11 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 	if pair != nil && pair.Session != "" {
 		return 0, errTaken
 	}
-	term, err = e.nextTerm(ctx, pair)
+	epoch, err = e.nextEpoch(ctx, pair)
 	if err != nil {
 		return 0, err
 	}
-	value, err := json.Marshal(Holder{Instance: e.options.Instance, API: e.options.API, Term: term})
+	value, err := json.Marshal(Holder{Instance: e.options.Instance, API: e.options.API, Epoch: epoch})
 	if err != nil {
 		return 0, fmt.Errorf("encode the leader's key: %w", err)
 	}
@@ -113,16 +113,16 @@ func (e *Elector) tryLock(ctx context.Context, session string) (term uint64, err
 		}
 		return 0, errNotYet
 	}
-	return term, nil
+	return epoch, nil
 }
 
-// nextTerm returns a term above the last leader's, above every epoch in the store, whoever wrote it there, and above
+// nextEpoch returns an epoch above the last leader's, above every epoch in the store, whoever wrote it there, and above
 // all that this process has seen, should the store have been wiped or restored from an old snapshot.
-func (e *Elector) nextTerm(ctx context.Context, leader *api.KVPair) (uint64, error) {
-	highest := e.lastTerm
+func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, error) {
+	highest := e.lastEpoch
 	if leader != nil {
 		if holder, err := parseHolder(leader); err == nil {
-			highest = max(highest, holder.Term)
+			highest = max(highest, holder.Epoch)
 		}
 	}
 	services := e.options.Keys.Services()
@@ -140,6 +140,6 @@ func (e *Elector) nextTerm(ctx context.Context, leader *api.KVPair) (uint64, err
 			highest = max(highest, setting.Epoch)
 		}
 	}
-	e.lastTerm = highest
+	e.lastEpoch = highest
 	return highest + 1, nil
 }

@@ -30,13 +30,13 @@ type ElectorOptions struct {
 // no session at all, so a lock can never be held by one that does not lead: a session is created to acquire the lock
 // and is destroyed, not renewed and forgotten about whenever that fails or ends.
 type Elector struct {
-	client   *api.Client
-	options  ElectorOptions
-	log      *slog.Logger
-	resign   chan struct{}
-	orphans  map[string]bool // sessions that could not be destroyed; used by Run only
-	probed   bool            // that this token can create sessions; used by Run only
-	lastTerm uint64          // highest ever seen by this process; used by Run only
+	client    *api.Client
+	options   ElectorOptions
+	log       *slog.Logger
+	resign    chan struct{}
+	orphans   map[string]bool // sessions that could not be destroyed; used by Run only
+	probed    bool            // that this token can create sessions; used by Run only
+	lastEpoch uint64          // highest ever seen by this process; used by Run only
 
 	mu       sync.Mutex
 	state    State

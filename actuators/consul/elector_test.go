@@ -475,7 +475,7 @@ func TestReleasedLockEndsTheLead(t *testing.T) {
 			t.Error("still leading without the lock")
 		}
 		advance(5*time.Second, func(time.Duration) {})
-		// The value has gone with the release; the term is remembered.
+		// The value has gone with the release; the epoch is remembered.
 		if fence, ok := a.Fence(); !ok || fence.Epoch <= before.Epoch {
 			t.Errorf("then %+v, want to lead again with an epoch above %d", a.State(), before.Epoch)
 		}
@@ -483,7 +483,7 @@ func TestReleasedLockEndsTheLead(t *testing.T) {
 }
 
 // An epoch above the leader's own, written by hand or left by a restored snapshot, would make readers refuse everything
-// the leader writes. Resigning leads to a term above it.
+// the leader writes. Resigning leads to an epoch above it.
 func TestResigningGetsAnEpochAboveAllInTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()

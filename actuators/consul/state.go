@@ -42,7 +42,7 @@ func (e *Elector) lead(fence Fence, deadline time.Time) {
 		*s = State{
 			Leading: true,
 			Fence:   fence,
-			Holder:  Holder{Instance: e.options.Instance, API: e.options.API, Term: fence.Epoch},
+			Holder:  Holder{Instance: e.options.Instance, API: e.options.API, Epoch: fence.Epoch},
 			Since:   time.Now(),
 		}
 	})
@@ -70,7 +70,7 @@ func (e *Elector) stepDown(ctx context.Context, why error) {
 func (e *Elector) see(holder Holder) {
 	before, _ := e.update(func(s *State) { s.Holder = holder })
 	if before.Holder != holder && holder != (Holder{}) {
-		e.log.Info("Another governor leads", "leader", holder.Instance, "epoch", holder.Term)
+		e.log.Info("Another governor leads", "leader", holder.Instance, "epoch", holder.Epoch)
 	}
 }
 

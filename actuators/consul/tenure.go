@@ -14,20 +14,20 @@ import (
 // tenure is one session that holds the lock.
 type tenure struct {
 	session string
-	term    uint64
+	epoch   uint64
 	alive   time.Time // when the last successful creation or renewal of the session was sent
 }
 
 // hold keeps the lock until the leadership ends.
 func (e *Elector) hold(ctx context.Context, t tenure, lead func(context.Context, Fence)) {
-	fence := Fence{Key: e.options.Keys.Leader(), Session: t.session, Epoch: t.term}
+	fence := Fence{Key: e.options.Keys.Leader(), Session: t.session, Epoch: t.epoch}
 	leading, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	select {
 	case <-e.resign: // meant for an earlier leadership
 	default:
 	}
-	e.lastTerm = t.term
+	e.lastEpoch = t.epoch
 	e.lead(fence, e.deadlineOf(t.alive))
 
 	renewed := make(chan time.Time)
@@ -139,7 +139,7 @@ func (e *Elector) giveUp(ctx context.Context, t tenure) {
 	ctx = context.WithoutCancel(ctx)
 	request, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
-	value, err := json.Marshal(Holder{Instance: e.options.Instance, API: e.options.API, Term: t.term})
+	value, err := json.Marshal(Holder{Instance: e.options.Instance, API: e.options.API, Epoch: t.epoch})
 	if err == nil {
 		_, _, err = e.client.KV().Release(&api.KVPair{Key: e.options.Keys.Leader(), Value: value, Session: t.session},
 			(&api.WriteOptions{}).WithContext(request))

@@ -35,24 +35,24 @@ type regime struct {
 
 // lease counts how long a knob's values speak for their governor, and the drift after that.
 type lease struct {
-	term  time.Duration // 0: never granted
+	length  time.Duration // 0: never granted
 	ends  time.Duration
 	spent float64       // how much of the further lease has been spent healthy, 0..1
 	seen  time.Duration // when spent was last brought up to date
 }
 
-func newLease(now, term time.Duration) lease { return lease{term: term, ends: now + term, seen: now} }
+func newLease(now, length time.Duration) lease { return lease{length: length, ends: now + length, seen: now} }
 
-func (l lease) running(now time.Duration) bool { return l.term > 0 && now < l.ends }
+func (l lease) running(now time.Duration) bool { return l.length > 0 && now < l.ends }
 
 // advance brings the drift up to now and returns the share of the remaining way to the fallback that is to be covered.
 func (l *lease) advance(now time.Duration, healthy bool) float64 {
 	from := max(l.seen, l.ends)
 	l.seen = max(l.seen, now)
-	if l.term == 0 || now <= from || !healthy || l.spent >= 1 {
+	if l.length == 0 || now <= from || !healthy || l.spent >= 1 {
 		return 0
 	}
-	step := (now - from).Seconds() / l.term.Seconds()
+	step := (now - from).Seconds() / l.length.Seconds()
 	share := min(1, step/(1-l.spent))
 	l.spent = min(1, l.spent+step)
 	return share
@@ -86,7 +86,7 @@ func (r *regime) predecessor(now time.Duration) actuators.Setting {
 // adopt takes an accepted Setting into force from now on.
 func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	granted := newLease(now, time.Duration(s.LeaseSeconds*float64(time.Second)))
-	r.last, r.heard = s, now+2*granted.term
+	r.last, r.heard = s, now+2*granted.length
 	if s.Concurrency != nil {
 		knob := *s.Concurrency
 		r.knob, r.base, r.knobLease = &knob, float64(knob.Limit), granted

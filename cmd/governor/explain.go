@@ -110,9 +110,9 @@ func explanation(s explain.Subject) string {
 func leaderText(s api.Status) string {
 	switch by := s.Leader; {
 	case s.Role == api.Leader:
-		return fmt.Sprintf("steered by %s, the leader of term %d", s.Instance, by.Term)
+		return fmt.Sprintf("steered by %s, the leader of epoch %d", s.Instance, by.Epoch)
 	case by.Instance != "":
-		return fmt.Sprintf("as seen by the standby %s; %s leads in term %d", s.Instance, by.Instance, by.Term)
+		return fmt.Sprintf("as seen by the standby %s; %s leads in epoch %d", s.Instance, by.Instance, by.Epoch)
 	}
 	return fmt.Sprintf("as seen by the standby %s; nobody leads", s.Instance)
 }

@@ -53,11 +53,11 @@ func frozenLoop() api.Loop {
 
 func statusOf(instance string) api.Status {
 	return api.Status{
-		Instance: instance, Role: api.Leader, Now: explainedAt, Leader: api.LeaderInfo{Instance: instance, Term: 41},
+		Instance: instance, Role: api.Leader, Now: explainedAt, Leader: api.LeaderInfo{Instance: instance, Epoch: 41},
 	}
 }
 
-const frozenExplained = `checkout/concurrency, mode enforce, steered by gov-a, the leader of term 41
+const frozenExplained = `checkout/concurrency, mode enforce, steered by gov-a, the leader of epoch 41
 
 state     FROZEN, since 14:02:49 UTC (38 s)
 why       frozen at 72 until 2026-11-24 14:17:47 UTC: ana: INC-1412
@@ -65,7 +65,7 @@ bound by  the order of ana: the value stays, whatever is measured
 ordered   frozen by ana at 14:02:47 UTC (40 s ago) until 14:17:47 UTC (in 14
           min): INC-1412
 in force  72 requests in flight per instance, published with revision 881 of
-          term 41, changed 38 s ago
+          epoch 41, changed 38 s ago
           all 9 instances report it or a later one
           between two decisions a guard's reflex may raise its limit up to 144
           bounds 20 to 400, fallback 89

@@ -76,7 +76,7 @@ func leads(t *testing.T, client *consulapi.Client, instance string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := json.Marshal(consul.Holder{Instance: instance, Term: 41})
+	raw, err := json.Marshal(consul.Holder{Instance: instance, Epoch: 41})
 	if err != nil {
 		t.Fatal(err)
 	}

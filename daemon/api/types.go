@@ -44,8 +44,8 @@ type Status struct {
 // value of the key governor/leader.
 type LeaderInfo struct {
 	Instance string `json:"instance"`
-	API      string `json:"api"`  // base URL of the leader's HTTP interface
-	Term     uint64 `json:"term"` // = the epoch of the Settings it writes
+	API      string `json:"api"`   // base URL of the leader's HTTP interface
+	Epoch    uint64 `json:"epoch"` // of the Settings it writes
 }
 
 // Dependency is how a server that governor needs has last answered.

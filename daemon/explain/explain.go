@@ -111,7 +111,7 @@ func (s Subject) InForce() []string {
 
 	switch p := l.Published; {
 	case p != nil && p.Revision > 0:
-		text := fmt.Sprintf("%s, published with revision %d of term %d",
+		text := fmt.Sprintf("%s, published with revision %d of epoch %d",
 			s.amount(control.Number(p.Value)), p.Revision, p.Epoch)
 		if !p.ChangedAt.IsZero() {
 			text += ", changed " + span(s.Now.Sub(p.ChangedAt)) + " ago"

@@ -49,7 +49,7 @@ func subject(knob control.Knob, fill ...func(*api.Loop, *control.Decision)) Subj
 	}
 	ok := now.Add(-time.Second)
 	s := Subject{Loop: l, Now: now, Status: api.Status{
-		Instance: "gov-a", Role: api.Leader, Leader: api.LeaderInfo{Instance: "gov-a", API: "http://10.0.0.7:9747", Term: 41},
+		Instance: "gov-a", Role: api.Leader, Leader: api.LeaderInfo{Instance: "gov-a", API: "http://10.0.0.7:9747", Epoch: 41},
 		Prometheus: api.Dependency{Address: "http://prom:9090", OK: true, LastOK: &ok},
 	}}
 	for _, f := range fill {
@@ -336,7 +336,7 @@ func TestStandbyNamesWhoLeads(t *testing.T) {
 		leader api.LeaderInfo
 		want   string
 	}{
-		{api.LeaderInfo{Instance: "gov-b", API: "http://10.0.0.8:9747", Term: 41},
+		{api.LeaderInfo{Instance: "gov-b", API: "http://10.0.0.8:9747", Epoch: 41},
 			"this governor is a standby and writes nothing: gov-b at http://10.0.0.8:9747 leads"},
 		{api.LeaderInfo{}, "this governor is a standby and writes nothing: nobody leads"},
 	} {
@@ -478,7 +478,7 @@ func TestStateOrderAndInForce(t *testing.T) {
 	for _, tc := range []struct{ got, want string }{
 		{s.State(), "CUTTING from 95 to 72, since 14:02:25 UTC (62 s)"},
 		{s.Order(), "set to 90 by ana at 14:01:27 UTC (2 min ago) until 14:18:27 UTC (in 15 min): INC-1412"},
-		{strings.Join(s.InForce(), "\n"), "72 requests in flight per instance, published with revision 881 of term 41, " +
+		{strings.Join(s.InForce(), "\n"), "72 requests in flight per instance, published with revision 881 of epoch 41, " +
 			"changed 40 s ago\n8 of 9 instances report it or a later one\n" +
 			"between two decisions a guard's reflex may raise its limit up to 144\nbounds 20 to 400, fallback 89"},
 		{subject(concurrency, ordered(actuators.Freeze, 0, 26*time.Hour)).Order(),
@@ -493,7 +493,7 @@ func TestStateOrderAndInForce(t *testing.T) {
 		{subject(concurrency).Order(), "nothing: the loop is automatic"},
 		{strings.Join(subject(rateKnob, func(l *api.Loop, d *control.Decision) {
 			l.Published.Error, d.Value = "conflict: the key has been written by somebody else", 1500
-		}).InForce(), "\n"), "1800/s for the whole service, published with revision 881 of term 41, changed 40 s ago\n" +
+		}).InForce(), "\n"), "1800/s for the whole service, published with revision 881 of epoch 41, changed 40 s ago\n" +
 			"8 of 9 instances report it or a later one\ngovernor wants 1500/s for the whole service\n" +
 			"the last write failed: conflict: the key has been written by somebody else\n" +
 			"bounds 100/s to 5000/s (off), fallback 5000/s (off)"},

@@ -779,7 +779,7 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 		})
 	}
 	g.Wait()
-	raw, _ := json.Marshal(consul.Holder{Instance: "governor-a", Term: 3})
+	raw, _ := json.Marshal(consul.Holder{Instance: "governor-a", Epoch: 3})
 	fence := fenceOf(t, client, keys, 3)
 	if held, _, err := client.KV().Acquire(
 		&api.KVPair{Key: fence.Key, Value: raw, Session: fence.Session}, nil); err != nil || !held {
@@ -924,7 +924,7 @@ func electorHandOver(t *testing.T, client *api.Client) {
 		t.Errorf("the new leader's write: %v", err)
 	}
 	b.stop()
-	if pair, _ := get(t, client, keys.Leader()); pair.Session != "" || !strings.Contains(string(pair.Value), `"term":`) {
+	if pair, _ := get(t, client, keys.Leader()); pair.Session != "" || !strings.Contains(string(pair.Value), `"epoch":`) {
 		t.Errorf("after both have stopped the lock is %+v", pair)
 	}
 }
@@ -934,7 +934,7 @@ func electorHandOver(t *testing.T, client *api.Client) {
 func electorTakeOver(t *testing.T, client *api.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	dead := consul.Fence{Key: keys.Leader(), Session: session(t, client, 10*time.Second, time.Second), Epoch: 41}
-	value := []byte(`{"instance":"dead","api":"","term":41}`)
+	value := []byte(`{"instance":"dead","api":"","epoch":41}`)
 	lock := &api.KVPair{Key: dead.Key, Value: value, Session: dead.Session}
 	if ok, _, err := client.KV().Acquire(lock, nil); !ok || err != nil {
 		t.Fatal(ok, err)

@@ -102,9 +102,9 @@ func leadership(s api.Status) string {
 	case s.Leader.Instance == "":
 		return paint(alarm, "no leader")
 	case s.Role == api.Leader:
-		return fmt.Sprintf("leader %s (term %d)", s.Leader.Instance, s.Leader.Term)
+		return fmt.Sprintf("leader %s (epoch %d)", s.Leader.Instance, s.Leader.Epoch)
 	}
-	return fmt.Sprintf("%s of leader %s (term %d)", s.Role, s.Leader.Instance, s.Leader.Term)
+	return fmt.Sprintf("%s of leader %s (epoch %d)", s.Role, s.Leader.Instance, s.Leader.Epoch)
 }
 
 func dependency(name string, d api.Dependency) string {

@@ -135,7 +135,7 @@ func (v healthView) leader() fact {
 		return f
 	}
 	f.ok("ELECTED")
-	f.say(l.Instance, fmt.Sprintf("term %d", l.Term), l.API)
+	f.say(l.Instance, fmt.Sprintf("epoch %d", l.Epoch), l.API)
 	return f
 }
 

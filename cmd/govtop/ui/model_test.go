@@ -312,12 +312,12 @@ func TestEventsChangeWhatTheyTellOf(t *testing.T) {
 	stranger := l
 	stranger.Service = "removed by a reload"
 	status := fixture.Status()
-	status.Leader.Term = 42
+	status.Leader.Epoch = 42
 	before := screen(120, 30, mixed())
 	was := frame(before)
 	got := frame(after(before, heard(began, api.Event{Status: &status}, api.Event{Seq: 1001, Loop: &l},
 		api.Event{Seq: 1002, Loop: &stranger})))
-	for _, part := range []string{" 55 ", "(term 42)", "14:03:32 UTC", "~ HOLD 36s"} {
+	for _, part := range []string{" 55 ", "(epoch 42)", "14:03:32 UTC", "~ HOLD 36s"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("the screen does not show %q:\n%s", part, got)
 		}

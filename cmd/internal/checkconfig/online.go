@@ -220,11 +220,11 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 	leader := "none has ever been elected"
 	switch {
 	case s.holder != nil && s.held:
-		leader = fmt.Sprintf("%s at %s, term %d", s.holder.Instance, s.holder.API, s.holder.Term)
+		leader = fmt.Sprintf("%s at %s, epoch %d", s.holder.Instance, s.holder.API, s.holder.Epoch)
 	case s.held:
 		leader = "somebody holds the lock, and its key does not say who"
 	case s.holder != nil:
-		leader = fmt.Sprintf("nobody; the last was %s, term %d", s.holder.Instance, s.holder.Term)
+		leader = fmt.Sprintf("nobody; the last was %s, epoch %d", s.holder.Instance, s.holder.Epoch)
 	}
 	fmt.Fprintf(w, "  leader    %s\n", oneLine(leader))
 	var foreign []string

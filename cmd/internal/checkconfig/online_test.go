@@ -168,7 +168,7 @@ func elect(t *testing.T, client *api.Client) (session string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	holder, err := json.Marshal(consul.Holder{Instance: "gov-1:9747", API: "http://gov-1:9747", Term: 3})
+	holder, err := json.Marshal(consul.Holder{Instance: "gov-1:9747", API: "http://gov-1:9747", Epoch: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
 			{"lock released", func() error {
 				_, err := client.Session().Destroy(session, nil)
 				return err
-			}, "leader    nobody; the last was gov-1:9747, term 3"},
+			}, "leader    nobody; the last was gov-1:9747, epoch 3"},
 			{"written by hand", func() error {
 				_, err := client.KV().Put(&api.KVPair{Key: "governor/services/checkout/setting", Value: []byte("64")}, nil)
 				return err
@@ -391,7 +391,7 @@ func TestOnlineOnRealServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := []string{
-		"answers   POST", "leader    gov-1:9747 at http://gov-1:9747, term 3", "every 500ms, configured 500ms",
+		"answers   POST", "leader    gov-1:9747 at http://gov-1:9747, epoch 3", "every 500ms, configured 500ms",
 		"3, around the SLO of 300ms: 100ms, 300ms (the SLO), 1s", "concurrency 64, shed 60%; epoch 3, revision 7",
 		`http_request_duration_seconds_count{code!="429", job="shop"}`, "Ready: ",
 	}
