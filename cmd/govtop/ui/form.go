@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
@@ -70,7 +69,7 @@ func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 			label: expiryField, line: newLine(defaultExpiry), cells: 10, unit: "at most 7d",
 			hint: "then the loop goes on by itself; 90s, 2h30m, 1d",
 			check: func(text string) error {
-				_, err := parseExpiry(text)
+				_, err := api.ParseExpiry(text)
 				return err
 			},
 		})
@@ -175,7 +174,7 @@ func (f form) follow(loops []api.Loop) form {
 func (f form) command() *api.Command {
 	c := api.Command{Actor: strings.TrimSpace(f.typed(actorField)), Reason: strings.TrimSpace(f.typed(reasonField))}
 	if f.kind != actuators.Resume {
-		d, _ := parseExpiry(f.typed(expiryField))
+		d, _ := api.ParseExpiry(f.typed(expiryField))
 		c.ExpiresInSeconds = d.Seconds()
 	}
 	if f.kind == actuators.Override {
@@ -225,39 +224,6 @@ func parseValue(l api.Loop, text string) (float64, error) {
 	}
 	return v, nil
 }
-
-// parseExpiry reads how long an order stands: a Go duration that may begin with days, as 1d or 1d12h.
-func parseExpiry(text string) (time.Duration, error) {
-	text = strings.TrimSpace(text)
-	if text == "" {
-		return 0, errors.New("required")
-	}
-	var whole time.Duration
-	rest := text
-	if days, after, found := strings.Cut(text, "d"); found {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return 0, errNotADuration
-		}
-		whole, rest = time.Duration(n)*24*time.Hour, after
-	}
-	if rest != "" {
-		d, err := time.ParseDuration(rest)
-		if err != nil || d < 0 {
-			return 0, errNotADuration
-		}
-		whole += d
-	}
-	switch {
-	case whole <= 0:
-		return 0, errors.New("must be more than 0")
-	case whole > actuators.MaxOrder:
-		return 0, errors.New("at most 7d")
-	}
-	return whole, nil
-}
-
-var errNotADuration = errors.New("not a duration like 90s, 15m, 2h30m or 1d")
 
 // unitWords is the unit of a knob's value.
 func unitWords(k control.Knob) string {
