@@ -115,8 +115,7 @@ func (m *Model) travel() tea.Cmd {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
 		loops, err := source.LoopsAt(ctx, at)
-		clean(&loops)
-		return thenMsg{at, loops, err}
+		return thenMsg{at, clean(loops), err}
 	})
 }
 
