@@ -12,6 +12,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -262,17 +263,17 @@ func (f form) render(w, h int) []string {
 		head = append(head, "")
 	}
 
-	title := clip(" "+verbs[f.kind]+" "+name(f.loop)+"  "+modeText(f.loop.Mode)+" ", inner)
-	box := []string{"┌─" + bold.Render(title) + strings.Repeat("─", inner+1-width(title)) + "┐"}
+	title := fit.Clip(" "+verbs[f.kind]+" "+name(f.loop)+"  "+modeText(f.loop.Mode)+" ", inner)
+	box := []string{"┌─" + bold.Render(title) + strings.Repeat("─", inner+1-fit.Width(title)) + "┐"}
 	for _, line := range slices.Concat(head, fields, foot) {
-		box = append(box, "│ "+left(line, inner)+" │")
+		box = append(box, "│ "+fit.Left(line, inner)+" │")
 	}
 	box = append(box, "└"+strings.Repeat("─", inner+2)+"┘")
 
 	margin := strings.Repeat(" ", max(0, (w-inner-4)/2))
 	out := make([]string, max(0, (h-len(box))/2))
 	for _, line := range box {
-		out = append(out, clip(margin+line, w))
+		out = append(out, fit.Clip(margin+line, w))
 	}
 	for len(out) < h {
 		out = append(out, "")
@@ -295,10 +296,10 @@ func (f form) explanation(w int) []string {
 	}[f.kind]
 	var lines []string
 	if f.blocked == "" {
-		lines = wrap(does, w, 2)
+		lines = fit.WrapTo(does, w, 2)
 	}
 	for _, note := range f.notes() {
-		for _, line := range wrap(note, w, 3) {
+		for _, line := range fit.WrapTo(note, w, 3) {
 			lines = append(lines, paint(warning, line))
 		}
 	}
@@ -347,11 +348,11 @@ func (f form) lines(w int) []string {
 	var out []string
 	switch f.kind {
 	case actuators.Freeze:
-		out = append(out, left("  "+valueField, labelCells)+now+"  stays")
+		out = append(out, fit.Left("  "+valueField, labelCells)+now+"  stays")
 	case actuators.Resume:
-		out = append(out, left("  "+valueField, labelCells)+now+"  until the loop moves it")
+		out = append(out, fit.Left("  "+valueField, labelCells)+now+"  until the loop moves it")
 		if o := f.loop.Order; o != nil && !o.ExpiresAt.IsZero() {
-			out = append(out, left("  ends", labelCells)+clip(standing(*o), w-labelCells))
+			out = append(out, fit.Left("  ends", labelCells)+fit.Clip(standing(*o), w-labelCells))
 		}
 	}
 	for i, field := range f.fields {
@@ -364,14 +365,14 @@ func (f form) lines(w int) []string {
 		case shown:
 			marker = "! "
 		}
-		label := left(marker+field.label, labelCells)
+		label := fit.Left(marker+field.label, labelCells)
 		if i == f.focus {
 			label = bold.Render(label)
 		}
 		if field.label == valueField {
 			label += now + " -> "
 		}
-		cells := w - width(label)
+		cells := w - fit.Width(label)
 		after := ""
 		if field.cells > 0 {
 			cells = min(field.cells, cells)
@@ -379,9 +380,9 @@ func (f form) lines(w int) []string {
 		}
 		text := field.line.render(cells, i == f.focus && !f.sending)
 		if i != f.focus && field.line.text() == "" {
-			text = paint(dim, left("required", cells))
+			text = paint(dim, fit.Left("required", cells))
 		}
-		out = append(out, clip(label+text+paint(dim, after), w))
+		out = append(out, fit.Clip(label+text+paint(dim, after), w))
 		if i != f.focus || f.refusal != "" {
 			continue
 		}
@@ -398,8 +399,8 @@ func (f form) lines(w int) []string {
 
 // hardWrap breaks s into at most n lines of w cells, words too long for a line in the middle, and not before them.
 func hardWrap(s string, w, n int) []string {
-	lines := wrap(s, w, n)
-	if slices.ContainsFunc(strings.Fields(s), func(word string) bool { return width(word) > w }) {
+	lines := fit.WrapTo(s, w, n)
+	if slices.ContainsFunc(strings.Fields(s), func(word string) bool { return fit.Width(word) > w }) {
 		lines = strings.Split(ansi.Hardwrap(s, max(w, 1), false), "\n")
 	}
 	return lines[:min(n, len(lines))]
@@ -421,11 +422,13 @@ func (f form) footer(w, lines int) []string {
 		return []string{paint(dim, "esc back")}
 	}
 	if f.sending {
-		return []string{clip("~ asking the governor ...", w), paint(dim, clip("esc back, without waiting for the answer", w))}
+		return []string{
+			fit.Clip("~ asking the governor ...", w), paint(dim, fit.Clip("esc back, without waiting for the answer", w)),
+		}
 	}
 	var out []string
 	if f.refusal != "" {
-		for _, line := range wrap("! not recorded: "+f.refusal, w, max(lines, 1)) {
+		for _, line := range fit.WrapTo("! not recorded: "+f.refusal, w, max(lines, 1)) {
 			out = append(out, paint(alarm, line))
 		}
 	}

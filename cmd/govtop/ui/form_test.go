@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
@@ -345,8 +346,8 @@ func TestFormFits(t *testing.T) {
 					t.Fatalf("%s at %dx%d: %d lines", scene, w, h, len(lines))
 				}
 				for _, line := range lines {
-					if width(line) > w {
-						t.Fatalf("%s at %dx%d: a line of %d cells: %s", scene, w, h, width(line), line)
+					if fit.Width(line) > w {
+						t.Fatalf("%s at %dx%d: a line of %d cells: %s", scene, w, h, fit.Width(line), line)
 					}
 				}
 				all := ansi.Strip(strings.Join(lines, "\n"))
