@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -299,7 +299,7 @@ func (e *election) lose() {
 type world struct {
 	kv     *memoryKV
 	sensor *plants
-	log    lockedBuffer
+	log    waittest.Buffer // of all its daemons
 }
 
 func newWorld(services ...string) *world {
@@ -375,24 +375,6 @@ func (w *world) setup(groups ...Group) Setup {
 		Prometheus: func() api.Dependency { return api.Dependency{Address: "http://prometheus", OK: true} },
 		Config:     api.ConfigInfo{File: "governor.yml", Hash: "3f9ac1d20b77", LoadedAt: time.Now()},
 	}
-}
-
-// lockedBuffer takes the log of several daemons.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start runs the daemon until the test ends or stop is called.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -318,10 +319,10 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 func TestClocksApart(t *testing.T) {
 	body := healthy(t).body()
 	synctest.Test(t, func(t *testing.T) {
-		var ahead time.Duration
+		var ahead atomic.Int64 // the query of the burn rates runs in the background
 		w := wire(func(*http.Request) (*http.Response, error) {
 			r := ok(body)
-			r.Header.Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
+			r.Header.Set("Date", time.Now().Add(time.Duration(ahead.Load())).UTC().Format(http.TimeFormat))
 			return r, nil
 		})
 		s := sensor(t, Options{URL: "http://prometheus", RoundTripper: w}, checkout())
@@ -336,7 +337,7 @@ func TestClocksApart(t *testing.T) {
 			{65 * time.Second, 65 * time.Second, control.Clock, "1m5s ahead of governor's"},
 			{-65 * time.Second, -64 * time.Second, control.Clock, "1m4s behind governor's"},
 		} {
-			ahead = tc.ahead
+			ahead.Store(int64(tc.ahead))
 			m := s.Groups()[0].Measure(t.Context(), evaluated)[0]
 			isInvalid(t, m, tc.reason, tc.mentions)
 			if h := s.Health(); h.Skew != tc.skew || !h.OK {

@@ -1,7 +1,6 @@
 package consul_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 // link is one instance's way to the store, which can be cut or answered for.
@@ -51,14 +51,14 @@ type governor struct {
 	client *api.Client
 	stop   func()
 	active atomic.Bool // whether its lead function runs
-	log    *bytes.Buffer
+	log    *waittest.Buffer
 }
 
 // newGovernor starts an Elector, its link with the fault, if one is given, from the first request.
 func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Duration,
 	faults ...func(http.ResponseWriter, *http.Request) bool) *governor {
 	t.Helper()
-	g := &governor{link: &link{store: store}, log: &bytes.Buffer{}}
+	g := &governor{link: &link{store: store}, log: &waittest.Buffer{}}
 	for _, fault := range faults {
 		g.link.fail(fault)
 	}

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -120,26 +120,9 @@ func leaderText(s api.Status) string {
 // hang writes text behind head, its further lines indented as far as that. The text is cleaned first, so that its width
 // is what a terminal shows.
 func hang(b *strings.Builder, head, text string) {
-	width := max(explainWidth-len(head), 1)
-	line := ""
-	flush := func() {
+	text = strings.Join(strings.Fields(plain.Clean(text)), " ")
+	for _, line := range fit.Wrap(text, max(explainWidth-len(head), 1)) {
 		b.WriteString(strings.TrimRight(head+line, " ") + "\n")
-		head, line = strings.Repeat(" ", len(head)), ""
+		head = strings.Repeat(" ", len(head))
 	}
-	for word := range strings.FieldsSeq(plain.Clean(text)) {
-		if line != "" && ansi.StringWidth(line)+1+ansi.StringWidth(word) > width {
-			flush()
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-		for ansi.StringWidth(line) > width { // a word longer than a line
-			rest := ansi.TruncateLeft(line, width, "")
-			line = ansi.Truncate(line, width, "")
-			flush()
-			line = rest
-		}
-	}
-	flush()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/daemon/explain"
+	"github.com/seed-de83e32b/governor/test/servers"
 )
 
 var explainedAt = time.Date(2026, time.November, 24, 14, 3, 27, 0, time.UTC)
@@ -122,7 +123,7 @@ func TestExplain(t *testing.T) {
 	}
 	for _, tc := range []struct{ args, want string }{
 		{"checkout/rate --connect=" + url, "(there is: checkout/concurrency)"},
-		{"checkout/rate --connect=" + unused(t), "no governor answers at"},
+		{"checkout/rate --connect=" + servers.Unused(t), "no governor answers at"},
 	} {
 		_, errs, code := playsGovernor(t, nil, append([]string{"explain"}, strings.Split(tc.args, " ")...)...)
 		if code != exitError || !strings.Contains(errs, tc.want) {

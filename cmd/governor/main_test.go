@@ -11,6 +11,8 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/seed-de83e32b/governor/test/servers"
 )
 
 const goodConfig = `
@@ -62,7 +64,7 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	t.Setenv("CONSUL_HTTP_ADDR", unused(t))
+	t.Setenv("CONSUL_HTTP_ADDR", servers.Unused(t))
 	absent := filepath.Join(t.TempDir(), "absent.yml")
 	sidecar := func(args ...string) []string {
 		return append([]string{"sidecar", "--service=checkout", "--slo.latency=300ms", "--listen=127.0.0.1:0"}, args...)

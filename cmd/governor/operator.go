@@ -18,7 +18,6 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	consulapi "github.com/hashicorp/consul/api"
-	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
@@ -105,8 +104,6 @@ func (o *operatorOptions) check() error {
 		bad("%s and --all: expected one of them", &o.loop)
 	case o.all && o.lasts:
 		bad("--expires=%s: the kill switch has no expiry, it stands until `governor resume --all`", &o.expires)
-	case o.kind != actuators.Resume && (o.expires <= 0 || time.Duration(o.expires) > actuators.MaxOrder):
-		bad("--expires=%s: expected more than 0 and at most 7d", &o.expires)
 	}
 	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
 		bad("value %s: expected a number above 0", &o.value)
@@ -264,18 +261,14 @@ func (l *loopName) String() string {
 	return l.service + "/" + l.knob
 }
 
-// orderSpan is how long an order stands, on the command line: a duration as Go writes it, or with days.
+// orderSpan is how long an order stands, on the command line; see api.ParseExpiry.
 type orderSpan time.Duration
 
 // Set implements kingpin.Value.
 func (d *orderSpan) Set(text string) error {
-	if v, err := time.ParseDuration(text); err == nil {
-		*d = orderSpan(v)
-		return nil
-	}
-	v, err := model.ParseDuration(text)
+	v, err := api.ParseExpiry(text)
 	if err != nil {
-		return fmt.Errorf("--expires=%s: expected a duration with its unit, like 90s, 15m, 2h30m or 1d", text)
+		return fmt.Errorf("--expires=%s: %w", text, err)
 	}
 	*d = orderSpan(v)
 	return nil

@@ -22,7 +22,9 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/test/servers"
 )
 
 // plays runs governor as a process of its own.
@@ -198,10 +200,10 @@ func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 		{"freeze checkout/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
 		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
 		{"freeze --all --expires=15m --reason=x", "the kill switch has no expiry"},
-		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: expected a duration with its unit"},
-		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: expected more than 0 and at most 7d"},
-		{"freeze checkout/rate --expires=8d --reason=x", "--expires=192h0m0s: expected more than 0 and at most 7d"},
-		{"freeze checkout/rate --expires=169h --reason=x", "--expires=169h0m0s: expected more than 0 and at most 7d"},
+		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: not a duration like 90s, 15m, 2h30m or 1d"},
+		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: must be more than 0"},
+		{"freeze checkout/rate --expires=8d --reason=x", "--expires=8d: at most 7d"},
+		{"freeze checkout/rate --expires=169h --reason=x", "--expires=169h: at most 7d"},
 		{"freeze checkout/rate --reason=", `--reason="": expected 1 to 200 bytes of text`},
 		{"freeze checkout/rate --actor= --reason=x", `--actor="": expected 1 to 200 bytes of text`},
 		{"freeze checkout/rate --reason=x --consul.prefix=//", "--consul.prefix=//: "},
@@ -252,8 +254,8 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 	}{
 		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may be recorded all the same"}},
 		{hangsUp.URL, "resume --all", []string{"EOF", "it may be recorded all the same"}},
-		{unused(t), "resume --all", []string{"connection refused", "is a Consul agent at 127.0.0.1:"}},
-		{unused(t), "freeze checkout/concurrency", []string{
+		{servers.Unused(t), "resume --all", []string{"connection refused", "is a Consul agent at 127.0.0.1:"}},
+		{servers.Unused(t), "freeze checkout/concurrency", []string{
 			"connection refused", "is a Consul agent at 127.0.0.1:", "--consul.address or CONSUL_HTTP_ADDR",
 		}},
 		{denies.URL, "freeze checkout/concurrency", []string{
@@ -369,7 +371,7 @@ func TestSidecarLogsForeignTextQuoted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			log := &lockedBuffer{}
+			log := &waittest.Buffer{}
 			cmd := exec.Command(self, "sidecar", "--service=checkout", "--slo.latency=1s", "--listen=127.0.0.1:0",
 				"--web.listen-address=127.0.0.1:0", "--log.format="+format)
 			cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+address)
@@ -378,7 +380,7 @@ func TestSidecarLogsForeignTextQuoted(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = cmd.Process.Kill() })
-			eventually(t, "the Setting is refused in the log", func() bool {
+			waittest.Until(t, "the Setting is refused in the log", func() bool {
 				return strings.Contains(log.String(), "setting refused")
 			})
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,20 +16,11 @@ import (
 
 	"github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/internal/checkconfig"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/test/servers"
 )
-
-// unused returns an address where nobody listens.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // daemonProcess runs governor as a process of its own, with neither Prometheus nor Consul, and returns a client for it.
 func daemonProcess(t *testing.T, file string, log io.Writer) (*exec.Cmd, *api.Client) {
@@ -39,9 +29,9 @@ func daemonProcess(t *testing.T, file string, log io.Writer) (*exec.Cmd, *api.Cl
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := unused(t)
+	address := servers.Unused(t)
 	cmd := exec.Command(self, "run", "--config.file="+file, "--web.listen-address="+address)
-	cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+unused(t))
+	cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+servers.Unused(t))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -52,25 +42,8 @@ func daemonProcess(t *testing.T, file string, log io.Writer) (*exec.Cmd, *api.Cl
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	eventually(t, "the daemon answers", func() bool { _, err := client.Status(t.Context()); return err == nil })
+	waittest.Until(t, "the daemon answers", func() bool { _, err := client.Status(t.Context()); return err == nil })
 	return cmd, client
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // A27: cloudamqp/lavinmq PR 2091, trusteddomainproject/OpenDMARC#322: a bad file on SIGHUP neither kills the process nor
@@ -78,7 +51,7 @@ func (l *lockedBuffer) String() string {
 // leave no budget.
 func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 	file := write(t, goodConfig)
-	log := &lockedBuffer{}
+	log := &waittest.Buffer{}
 	cmd, client := daemonProcess(t, file, log)
 	config := func() api.ConfigInfo {
 		s, err := client.Status(t.Context())
@@ -126,7 +99,7 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 				t.Fatal("check-config accepts it")
 			}
 			want := strings.TrimSpace(said.String())
-			eventually(t, "the status says what check-config says:\n"+want, func() bool { return config().Error == want })
+			waittest.Until(t, "the status says what check-config says:\n"+want, func() bool { return config().Error == want })
 			if now := config(); now.Hash != before.Hash || !now.LoadedAt.Equal(before.LoadedAt) {
 				t.Errorf("the configuration in force went from %+v to %+v", before, now)
 			}
@@ -137,11 +110,11 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 	}
 	consul := goodConfig + "consul: {prefix: other/}\n"
 	hangUp(consul)
-	eventually(t, "a new prefix is refused", func() bool { return strings.Contains(config().Error, "restart") })
+	waittest.Until(t, "a new prefix is refused", func() bool { return strings.Contains(config().Error, "restart") })
 
 	// And then a good one, with a service that has another name.
 	hangUp(strings.Replace(goodConfig, "checkout", "checkout-v2", 1))
-	eventually(t, "the new configuration is in force", func() bool { return config().Hash != before.Hash })
+	waittest.Until(t, "the new configuration is in force", func() bool { return config().Hash != before.Hash })
 	loops, err := client.Loops(t.Context())
 	if err != nil || len(loops) != 1 || loops[0].Service != "checkout-v2" || config().Error != "" {
 		t.Errorf("loops %+v, %v, status %+v", loops, err, config())

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 // The test binary plays governor itself when this is set.
@@ -75,17 +76,6 @@ func request(t *testing.T, url string) *http.Request {
 	return r
 }
 
-// eventually polls until ok, since counters move after the client has its answer.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 func TestSidecarPassesRequestsOnAsTheyCame(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Upstream", "yes")
@@ -122,7 +112,7 @@ func TestUpstreamThatDoesNotAnswerIsAFailure(t *testing.T) {
 	if code, _, _ := fetch(t, request(t, traffic.URL)); code != http.StatusBadGateway {
 		t.Errorf("%d, want 502", code)
 	}
-	eventually(t, "one failure counted", func() bool { return g.Snapshot().Failed == 1 })
+	waittest.Until(t, "one failure counted", func() bool { return g.Snapshot().Failed == 1 })
 }
 
 func TestClientThatGoesAwayIsNoFailureOfTheService(t *testing.T) {
@@ -141,7 +131,7 @@ func TestClientThatGoesAwayIsNoFailureOfTheService(t *testing.T) {
 		resp.Body.Close()
 		t.Fatal("the request was answered")
 	}
-	eventually(t, "the slot is free again", func() bool { return g.Snapshot().InFlight == 0 })
+	waittest.Until(t, "the slot is free again", func() bool { return g.Snapshot().InFlight == 0 })
 	if n := g.Snapshot().Failed; n != 0 {
 		t.Errorf("%d failures counted", n)
 	}
@@ -161,7 +151,7 @@ func TestSidecarRefusesBeyondTheLimit(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, "two in flight", func() bool { return g.Snapshot().InFlight == 2 })
+	waittest.Until(t, "two in flight", func() bool { return g.Snapshot().InFlight == 2 })
 	code, header, _ := fetch(t, request(t, traffic.URL))
 	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" ||
 		header.Get(guardhttp.RefusedHeader) != "concurrency" {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
+	"github.com/seed-de83e32b/governor/test/servers"
 )
 
 // call runs the built binary without a terminal.
@@ -124,7 +124,7 @@ func TestExitCodes(t *testing.T) {
 
 // TestErrorsHelp: whatever is wrong, govtop says in one line what it attempted and what to try.
 func TestErrorsHelp(t *testing.T) {
-	closed := "http://" + unused(t)
+	closed := "http://" + servers.Unused(t)
 	jsonOf := func(version string) map[string]string {
 		return map[string]string{api.VersionHeader: version, "Content-Type": "application/json"}
 	}
@@ -134,9 +134,10 @@ func TestErrorsHelp(t *testing.T) {
 	denied := answers(t, http.StatusForbidden, jsonOf("0.3.0"), `{"error":"not for you\u009b2J","hint":"ask ana"}`)
 	old := answers(t, http.StatusNotFound, map[string]string{api.VersionHeader: "0.1.0"}, "404 page not found")
 	newer := answers(t, http.StatusOK, jsonOf("9.0.0"), `{"version":9}`)
-	secure := httptest.NewTLSServer(&fixture.Server{})
-	defer secure.Close()
+	secure := httptest.NewUnstartedServer(&fixture.Server{})
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
 
 	for _, c := range []struct {
 		name string
@@ -224,15 +225,4 @@ func TestFilterOfOnce(t *testing.T) {
 			t.Errorf("%q chooses %q, want %q", filter, services, want)
 		}
 	}
-}
-
-// unused returns an address where nobody listens.
-func unused(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

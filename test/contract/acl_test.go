@@ -13,6 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
@@ -100,15 +101,6 @@ func run(t *testing.T, client *api.Client, instance string) (e *consul.Elector, 
 	return e, stop
 }
 
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for start := time.Now(); !condition(); time.Sleep(20 * time.Millisecond) {
-		if time.Since(start) > 15*time.Second {
-			t.Fatalf("not within 15 s: %s", what)
-		}
-	}
-}
-
 // Item A19: hashicorp/consul-esm#107. The policies of the manual are enough, and nothing in them can be left out.
 func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	client := entitled(t)
@@ -119,7 +111,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	keys := actuators.Keys{}
 
 	e, stop := run(t, governor, "a")
-	eventually(t, "governor leads", func() bool { return e.State().Leading })
+	waittest.Until(t, "governor leads", func() bool { return e.State().Leading })
 	fence, _ := e.Fence()
 
 	// The guard watches, and sees what governor publishes.
@@ -188,7 +180,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 
 	// A rule left out is named, by a standby while another leads and by a leader that writes.
 	noSession, stopNoSession := run(t, client("no-session", without(t, rules, "session_prefix")), "b")
-	eventually(t, "the missing session rule is named by a standby that knows the leader", func() bool {
+	waittest.Until(t, "the missing session rule is named by a standby that knows the leader", func() bool {
 		s := noSession.State()
 		return errors.Is(s.Err, consul.ErrDenied) &&
 			strings.Contains(s.Err.Error(), `session_prefix "" { policy = "write" }`) && s.Holder.Instance == "a"
@@ -203,7 +195,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	}
 	stop()
 	noLock, _ := run(t, client("no-lock", without(t, rules, `key "governor/leader"`)), "c")
-	eventually(t, "the missing rule for the lock is named", func() bool {
+	waittest.Until(t, "the missing rule for the lock is named", func() bool {
 		err := noLock.State().Err
 		return errors.Is(err, consul.ErrDenied) && strings.Contains(err.Error(), `key "governor/leader" { policy = "write" }`)
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 // action is what ana orders of the concurrency of a service, for a quarter of an hour; of "", the kill switch.
@@ -45,7 +46,7 @@ func TestOperatorsPolicyIsEnoughAndTheLeast(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, _ := run(t, governor, "a")
-	eventually(t, "governor leads", func() bool { return e.State().Leading })
+	waittest.Until(t, "governor leads", func() bool { return e.State().Leading })
 
 	rules := documented(t, "operator")
 	operator := consul.NewOperators(client("operator", rules), keys)

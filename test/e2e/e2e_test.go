@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/test/e2e/internal/world"
 )
@@ -83,10 +84,10 @@ func (s *story) calm(t *testing.T) {
 	}
 	began := time.Now()
 	for _, service := range world.Governed {
-		within(t, 30*time.Second, service+" has a setting that its guard applied", func() error {
+		waittest.Succeeds(t, 30*time.Second, service+" has a setting that its guard applied", func() error {
 			return s.applied(service)
 		})
-		within(t, 30*time.Second, service+"'s loop runs", func() error {
+		waittest.Succeeds(t, 30*time.Second, service+"'s loop runs", func() error {
 			l, err := s.first.Loop(t.Context(), service)
 			if err == nil && l.Decision.State == "hold" {
 				err = fmt.Errorf("hold: %s", l.Decision.Reason)
@@ -159,7 +160,7 @@ func (s *story) overload(t *testing.T) {
 		t.Errorf("the twin without governor does well (%s): then this load proves nothing", sum)
 	}
 	for _, service := range world.Governed {
-		within(t, 5*time.Second, service+"'s guard applied what is published", func() error { return s.applied(service) })
+		waittest.Succeeds(t, 5*time.Second, service+"'s guard applied what is published", func() error { return s.applied(service) })
 		refused, err := s.Metric(t.Context(), service, "guard_setting_refused_total")
 		if err != nil || refused > 0 {
 			t.Errorf("%s's guard refused %v settings (%v)", service, refused, err)
@@ -176,7 +177,7 @@ func (s *story) capacity(t *testing.T) {
 		t.Fatal(err)
 	}
 	limit := func() int { return s.setting(t, world.Payments).Concurrency.Limit }
-	within(t, 30*world.Period, "the limit follows down", func() error {
+	waittest.Succeeds(t, 30*world.Period, "the limit follows down", func() error {
 		if l := limit(); l > full*3/4 {
 			return fmt.Errorf("limit %d, with full capacity %d", l, full)
 		}
@@ -187,7 +188,7 @@ func (s *story) capacity(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	within(t, 30*world.Period, "the limit follows up", func() error {
+	waittest.Succeeds(t, 30*world.Period, "the limit follows up", func() error {
 		if l := limit(); l < full*9/10 {
 			return fmt.Errorf("limit %d, before %d", l, full)
 		}
@@ -201,7 +202,7 @@ func (s *story) prometheusLost(t *testing.T) {
 	killed := time.Now()
 	held := map[string]world.Setting{}
 	for _, service := range world.Governed {
-		within(t, 10*world.Period, service+" holds", func() error { return s.holds(service) })
+		waittest.Succeeds(t, 10*world.Period, service+" holds", func() error { return s.holds(service) })
 		held[service] = s.setting(t, service)
 	}
 	t.Logf("hold %.1f s after the kill", time.Since(killed).Seconds())
@@ -223,7 +224,7 @@ func (s *story) prometheusLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, service := range world.Governed {
-		within(t, 30*time.Second, service+"'s loop runs again", func() error {
+		waittest.Succeeds(t, 30*time.Second, service+"'s loop runs again", func() error {
 			if s.holds(service) == nil {
 				return errors.New("still holding")
 			}
@@ -264,7 +265,7 @@ func (s *story) consulLost(t *testing.T) {
 	}
 	back := time.Now()
 	for _, service := range world.Governed {
-		within(t, 45*time.Second, service+" is written again", func() error {
+		waittest.Succeeds(t, 45*time.Second, service+" is written again", func() error {
 			now, err := s.Setting(t.Context(), service)
 			if err == nil && now.Revision == before[service].Revision {
 				err = fmt.Errorf("revision %d as before", now.Revision)
@@ -308,7 +309,7 @@ func (s *story) leaderLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	within(t, 20*time.Second, "one leads, one stands by", func() error {
+	waittest.Succeeds(t, 20*time.Second, "one leads, one stands by", func() error {
 		a, errA := s.first.Status(t.Context())
 		b, errB := second.Status(t.Context())
 		if a.Role != "leader" || b.Role != "standby" {
@@ -358,7 +359,7 @@ func (s *story) leaderLost(t *testing.T) {
 		before[service] = s.setting(t, service)
 	}
 	for _, service := range world.Governed {
-		within(t, 25*time.Second-time.Since(killed), service+" is written by the second governor", func() error {
+		waittest.Succeeds(t, 25*time.Second-time.Since(killed), service+" is written by the second governor", func() error {
 			now, err := s.Setting(t.Context(), service)
 			if err == nil && now.Epoch <= before[service].Epoch {
 				err = fmt.Errorf("epoch %d", now.Epoch)
@@ -475,22 +476,6 @@ func (s *story) writes(t *testing.T, g *world.Governor, since uint64) map[string
 		}
 	}
 	return n
-}
-
-// within polls check until it returns nil, and fails the test if it does not within d.
-func within(t *testing.T, d time.Duration, what string, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(d)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s: %v", what, d.Round(time.Millisecond), err)
-		}
-		wait(t, 50*time.Millisecond)
-	}
 }
 
 // wait lets d of the story pass; it is no way to wait for a condition.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/test/e2e/internal/world"
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
@@ -30,7 +31,7 @@ func (s *story) stepIn(t *testing.T) {
 	screen.Types(reason + "\r") // what is missing comes next: the loop's name, since it touches its service
 	screen.Shows("type " + loop)
 	screen.Types(loop + "\r")
-	within(t, 10*time.Second, "the order is in the KV", func() error {
+	waittest.Succeeds(t, 10*time.Second, "the order is in the KV", func() error {
 		o, err := s.Operator(t.Context(), world.Payments)
 		if order := o.Orders["concurrency"]; err == nil &&
 			(order.Kind != "freeze" || order.Actor != "ana" || order.Reason != reason) {
@@ -38,8 +39,8 @@ func (s *story) stepIn(t *testing.T) {
 		}
 		return err
 	})
-	within(t, 10*world.Period, "the loop is frozen", func() error { return s.obeys(loop, "frozen") })
-	within(t, 10*world.Period, "the freeze is in the audit", func() error { return s.audited("freeze", reason) })
+	waittest.Succeeds(t, 10*world.Period, "the loop is frozen", func() error { return s.obeys(loop, "frozen") })
+	waittest.Succeeds(t, 10*world.Period, "the freeze is in the audit", func() error { return s.audited("freeze", reason) })
 	stood := s.setting(t, world.Payments).Concurrency.Limit
 	screen.Shows("FROZEN")
 	screen.Shows(fmt.Sprintf("frozen at %d until ", stood))
@@ -69,20 +70,20 @@ func (s *story) stepIn(t *testing.T) {
 	screen.Types(reason + " is over\r")
 	screen.Shows("type " + loop)
 	screen.Types(loop + "\r")
-	within(t, 10*time.Second, "no order is in the KV", func() error {
+	waittest.Succeeds(t, 10*time.Second, "no order is in the KV", func() error {
 		o, err := s.Operator(t.Context(), world.Payments)
 		if err == nil && (len(o.Orders) > 0 || len(o.Audit) != 2) {
 			err = fmt.Errorf("%+v", o)
 		}
 		return err
 	})
-	within(t, 10*world.Period, "the loop is automatic again", func() error {
+	waittest.Succeeds(t, 10*world.Period, "the loop is automatic again", func() error {
 		if s.obeys(loop, "frozen") == nil {
 			return errors.New("still frozen")
 		}
 		return nil
 	})
-	within(t, 10*world.Period, "the resume is in the audit", func() error {
+	waittest.Succeeds(t, 10*world.Period, "the resume is in the audit", func() error {
 		return s.audited("resume", reason+" is over")
 	})
 	screen.Waits("the loop is automatic on the screen", func(s terminal.Screen) bool { return !s.Shows("FROZEN") })
@@ -99,7 +100,7 @@ func (s *story) override(t *testing.T) {
 	if want := s.first.Name + " (leader) enforces it from its next tick"; err != nil || !strings.Contains(out, want) {
 		t.Fatalf("%v: %s\nwant it to say %s", err, out, want)
 	}
-	within(t, 10*world.Period, "the value is published", func() error {
+	waittest.Succeeds(t, 10*world.Period, "the value is published", func() error {
 		if c := s.setting(t, world.Payments).Concurrency; c.Limit != value || c.Ceiling != value {
 			return fmt.Errorf("%+v, want %d", c, value)
 		}
@@ -116,7 +117,7 @@ func (s *story) override(t *testing.T) {
 	if _, err := s.Operate(t.Context(), "resume", loop, "--reason=seen enough"); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*world.Period, "the law takes the limit back", func() error {
+	waittest.Succeeds(t, 30*world.Period, "the law takes the limit back", func() error {
 		if l := s.setting(t, world.Payments).Concurrency.Limit; l >= value {
 			return fmt.Errorf("limit %d, before the override %d", l, before)
 		}

@@ -210,14 +210,14 @@ func freePorts(n int) ([]int, error) {
 	return nil, errors.New("find free loopback ports: a thousand attempts failed")
 }
 
-// FreePort returns a loopback port that is free now and that no client connection will take as its local end. It is for
-// processes that must be told their port; whatever can listen on port 0 should.
-func FreePort() (int, error) {
+// FreeAddress returns a loopback host:port that is free now and whose port no client connection will take as its local
+// end. It is for processes that must be told their port; whatever can listen on port 0 should.
+func FreeAddress() (string, error) {
 	ports, err := freePorts(1)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	return ports[0], nil
+	return fmt.Sprintf("127.0.0.1:%d", ports[0]), nil
 }
 
 // get fetches url and returns status and body.

@@ -14,23 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-// within polls cond until it holds and fails the test if it does not within d.
-func within(t *testing.T, d time.Duration, what string, cond func() (bool, string)) {
-	t.Helper()
-	deadline := time.Now().Add(d)
-	for {
-		ok, saw := cond()
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s, last saw %s", what, d, saw)
-		}
-		time.Sleep(pollEvery)
-	}
-}
+	"github.com/seed-de83e32b/governor/actuators/waittest"
+)
 
 func do(t *testing.T, method, url, body string) (int, string) {
 	t.Helper()
@@ -86,25 +72,28 @@ func TestPrometheusScrapesChangingTargetsAndRestarts(t *testing.T) {
 	p := Prometheus(t, ScrapeInterval(500*time.Millisecond), Targets(TargetGroup{
 		Targets: []string{one}, Labels: map[string]string{"team": "a"},
 	}))
-	query := func(q string) (bool, string) {
+	query := func(q string) error {
 		_, body := do(t, "GET", p.URL()+"/api/v1/query?query="+url.QueryEscape(q), "")
 		var answer struct{ Data struct{ Result []any } }
 		if err := json.Unmarshal([]byte(body), &answer); err != nil {
-			return false, err.Error()
+			return err
 		}
-		return len(answer.Data.Result) == 1, body
+		if len(answer.Data.Result) != 1 {
+			return fmt.Errorf("not one series: %s", body)
+		}
+		return nil
 	}
-	within(t, 15*time.Second, "first target", func() (bool, string) { return query(`probe{team="a"} == 1`) })
+	waittest.Succeeds(t, 15*time.Second, "first target", func() error { return query(`probe{team="a"} == 1`) })
 	p.SetTargets(TargetGroup{Targets: []string{two}})
-	within(t, 15*time.Second, "second target alone", func() (bool, string) {
-		if ok, saw := query(`probe{instance="` + two + `"} == 2`); !ok {
-			return false, saw
+	waittest.Succeeds(t, 15*time.Second, "second target alone", func() error {
+		if err := query(`probe{instance="` + two + `"} == 2`); err != nil {
+			return err
 		}
 		return query(`count(probe) == 1`)
 	})
 	p.Kill()
 	p.Restart()
-	within(t, 15*time.Second, "scrapes after the restart", func() (bool, string) {
+	waittest.Succeeds(t, 15*time.Second, "scrapes after the restart", func() error {
 		return query(`time() - timestamp(probe) < 2`)
 	})
 }

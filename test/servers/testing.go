@@ -77,3 +77,13 @@ func endWith(t testing.TB, p *Process) {
 
 // progress goes to standard error rather than to the test's log, which appears only when the test is over.
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+// Unused returns a FreeAddress: nobody listens there.
+func Unused(t testing.TB) string {
+	t.Helper()
+	address, err := FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
+}

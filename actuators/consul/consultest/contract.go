@@ -27,6 +27,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 // Case is one clause of the contract.
@@ -144,19 +145,6 @@ func txn(t *testing.T, client *api.Client, ops ...*api.KVTxnOp) (bool, *api.TxnR
 		t.Fatal(err)
 	}
 	return ok, answer
-}
-
-// eventually polls until condition holds, and fails the test where it does not within d. It returns how long it took.
-func eventually(t *testing.T, d time.Duration, what string, condition func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	for !condition() {
-		if time.Since(start) > d {
-			t.Fatalf("not within %s: %s", d, what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return time.Since(start)
 }
 
 func keysHoldValuesAndFlags(t *testing.T, client *api.Client) {
@@ -471,14 +459,14 @@ func lockDelay(t *testing.T, client *api.Client) {
 	if acquire(t, client, key, b) {
 		t.Error("the lock could be had at once in spite of the lock delay")
 	}
-	eventually(t, 5*time.Second, "the lock can be had after its delay", func() bool { return acquire(t, client, key, b) })
+	waittest.Within(t, 5*time.Second, "the lock can be had after its delay", func() bool { return acquire(t, client, key, b) })
 }
 
 func sessionExpiry(t *testing.T, client *api.Client) {
 	key := prefix(t) + "lock"
 	id := session(t, client, 10*time.Second, time.Second)
 	acquire(t, client, key, id)
-	took := eventually(t, 25*time.Second, "the lock of a session that is not renewed is released", func() bool {
+	took := waittest.Within(t, 25*time.Second, "the lock of a session that is not renewed is released", func() bool {
 		pair, _ := get(t, client, key)
 		return pair.Session == ""
 	})
@@ -889,9 +877,9 @@ func runElector(t *testing.T, client *api.Client, keys actuators.Keys, instance 
 func electorHandOver(t *testing.T, client *api.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	a := runElector(t, client, keys, "a")
-	eventually(t, 10*time.Second, "a alone leads", func() bool { return a.State().Leading })
+	waittest.Within(t, 10*time.Second, "a alone leads", func() bool { return a.State().Leading })
 	b := runElector(t, client, keys, "b")
-	eventually(t, 10*time.Second, "b knows who leads", func() bool { return b.State().Holder.Instance == "a" })
+	waittest.Within(t, 10*time.Second, "b knows who leads", func() bool { return b.State().Holder.Instance == "a" })
 	for range 50 {
 		if !a.State().Leading || b.State().Leading {
 			t.Fatalf("a: %+v, b: %+v; want a to lead alone", a.State(), b.State())
@@ -908,7 +896,7 @@ func electorHandOver(t *testing.T, client *api.Client) {
 	}
 
 	a.stop()
-	if took := eventually(t, 5*time.Second, "b leads", func() bool { return b.State().Leading }); took > 3*time.Second {
+	if took := waittest.Within(t, 5*time.Second, "b leads", func() bool { return b.State().Leading }); took > 3*time.Second {
 		t.Errorf("a clean stop took %s to hand over", took)
 	}
 	second := b.State().Fence
@@ -946,7 +934,7 @@ func electorTakeOver(t *testing.T, client *api.Client) {
 		t.Fatal(err)
 	}
 	b, c := runElector(t, client, keys, "b"), runElector(t, client, keys, "c")
-	took := eventually(t, 25*time.Second, "a standby leads", func() bool { return b.State().Leading || c.State().Leading })
+	took := waittest.Within(t, 25*time.Second, "a standby leads", func() bool { return b.State().Leading || c.State().Leading })
 	t.Logf("the dead leader was replaced after %s", took)
 	if b.State().Leading && c.State().Leading {
 		t.Error("both standbys lead")
@@ -967,10 +955,10 @@ func electorTakeOver(t *testing.T, client *api.Client) {
 func electorDeletedLock(t *testing.T, client *api.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	e := runElector(t, client, keys, "a")
-	eventually(t, 10*time.Second, "a leads", func() bool { return e.State().Leading })
+	waittest.Within(t, 10*time.Second, "a leads", func() bool { return e.State().Leading })
 	first := e.State().Fence
 	must[*api.WriteMeta](t)(client.KV().Delete(keys.Leader(), nil))
-	eventually(t, 10*time.Second, "a leads again by a new session and a newer epoch", func() bool {
+	waittest.Within(t, 10*time.Second, "a leads again by a new session and a newer epoch", func() bool {
 		second, ok := e.Fence()
 		return ok && second.Session != first.Session && second.Epoch > first.Epoch
 	})

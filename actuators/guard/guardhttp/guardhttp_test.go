@@ -18,6 +18,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 func newGuard(t testing.TB, limit int) *guard.Guard {
@@ -56,18 +57,13 @@ func get(t *testing.T, url string, header ...string) *http.Response {
 	return resp
 }
 
-// eventually waits for a state that follows the answer: a handler returns after its client has read the last byte.
-func eventually(t *testing.T, g *guard.Guard, what string, ok func(guard.Snapshot) bool) {
+// drains waits until so many requests are in flight: a handler returns after its client has read the last byte.
+func drains(t *testing.T, g *guard.Guard, inFlight int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if ok(g.Snapshot()) {
-			return
-		}
-	}
-	t.Fatalf("never %s: %+v", what, g.Snapshot())
+	waittest.Until(t, fmt.Sprintf("%d in flight", inFlight), func() bool {
+		return g.Snapshot().InFlight == inFlight
+	})
 }
-
-func drained(s guard.Snapshot) bool { return s.InFlight == 0 }
 
 func TestRefusal(t *testing.T) {
 	g := newGuard(t, 1)
@@ -158,7 +154,7 @@ func TestShedByCriticalityAndKey(t *testing.T) {
 		t.Helper()
 		resp := get(t, url, guardhttp.CriticalityHeader, criticality, guardhttp.KeyHeader, key)
 		_, _ = io.Copy(io.Discard, resp.Body)
-		eventually(t, g, "drained", func(s guard.Snapshot) bool { return s.InFlight == inFlight })
+		drains(t, g, inFlight)
 		reason := resp.Header.Get(guardhttp.RefusedHeader)
 		if resp.StatusCode != http.StatusOK && (resp.StatusCode != http.StatusServiceUnavailable || reason != "shed") {
 			t.Fatalf("%s, %s %q", resp.Status, guardhttp.RefusedHeader, reason)
@@ -226,7 +222,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := newGuard(t, 10)
 			get(t, serve(t, g, c.handler, c.options...))
-			eventually(t, g, "drained", drained)
+			drains(t, g, 0)
 			if s := g.Snapshot(); s.Failed != c.failed || s.Latency.Count != 1 {
 				t.Errorf("failed %d, finished %d; expected %d, 1", s.Failed, s.Latency.Count, c.failed)
 			}
@@ -275,7 +271,7 @@ func TestClientThatGoesAway(t *testing.T) {
 		resp.Body.Close()
 		t.Fatal("the request was answered")
 	}
-	eventually(t, g, "drained", drained)
+	drains(t, g, 0)
 	if s := g.Snapshot(); s.Failed != 0 {
 		t.Errorf("%d failed", s.Failed)
 	}
@@ -313,7 +309,7 @@ func TestHijack(t *testing.T) {
 				t.Errorf("%d in flight while the connection lives", n)
 			}
 			close(finish)
-			eventually(t, g, "drained", drained)
+			drains(t, g, 0)
 			if s := g.Snapshot(); s.Latency.Count != 0 || s.Failed != 0 {
 				t.Errorf("finished %d, failed %d; expected 0, 0", s.Latency.Count, s.Failed)
 			}
@@ -339,7 +335,7 @@ func TestStreamingReachesTheClientAtOnce(t *testing.T) {
 				t.Errorf("%q, %v", line, err)
 			}
 			close(finish)
-			eventually(t, g, "drained", drained)
+			drains(t, g, 0)
 		})
 	}
 }
@@ -391,7 +387,7 @@ func TestFilesAndBypass(t *testing.T) {
 	if body, err := io.ReadAll(get(t, url).Body); len(body) != 1<<20 || err != nil {
 		t.Errorf("%d bytes, %v", len(body), err)
 	}
-	eventually(t, g, "drained", drained)
+	drains(t, g, 0)
 	if _, err := g.Acquire(t.Context(), guard.Default); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/control"
@@ -26,11 +27,12 @@ import (
 // await waits until the daemon has told of its loops that often.
 func await(t testing.TB, d *daemon, rounds int) {
 	t.Helper()
-	for deadline := time.Now().Add(terminal.Patience); d.rounds() < rounds; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("govtop does not listen: %d rounds of %d", d.rounds(), rounds)
+	waittest.Succeeds(t, terminal.Patience, "govtop listens", func() error {
+		if told := d.rounds(); told < rounds {
+			return fmt.Errorf("%d rounds of %d", told, rounds)
 		}
-	}
+		return nil
+	})
 }
 
 // TestIdleScreenSendsNothing counts the bytes on the line to the terminal while the governor decides the same, ten

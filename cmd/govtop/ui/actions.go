@@ -47,8 +47,7 @@ func (m *Model) order(kind actuators.OrderKind, l api.Loop, c api.Command) tea.C
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
 		receipt, err := source.Order(ctx, l.Service, l.Knob, kind, c)
-		clean(&receipt)
-		return orderedMsg{kind, name(l), receipt, err}
+		return orderedMsg{kind, name(l), clean(receipt), err}
 	}
 }
 

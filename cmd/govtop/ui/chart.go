@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -68,7 +69,7 @@ func (c chart) render(w, h int, g graph) []string {
 	title, rows, axis := c.layout(h)
 	var out []string
 	if title > 0 {
-		out = append(out, clip(c.title, w))
+		out = append(out, fit.Clip(c.title, w))
 	}
 	y := c.scale(rows, c.curve)
 	gutter := max(c.gutter, c.labels(h))
@@ -91,7 +92,7 @@ func (c chart) render(w, h int, g graph) []string {
 	if rows > 1 {
 		for _, tick := range y.ticks() {
 			row := rows - 1 - y.dot(tick, plot)/plot.up()
-			sides[row] = paint(dim, right(y.text(tick)+" ", gutter)+s.sideTick)
+			sides[row] = paint(dim, fit.Right(y.text(tick)+" ", gutter)+s.sideTick)
 		}
 	}
 	for row, line := range plot.lines() {
@@ -100,7 +101,7 @@ func (c chart) render(w, h int, g graph) []string {
 	for i, line := range c.timeAxis(plot, axis) {
 		side := strings.Repeat(" ", gutter+1)
 		if i == 0 {
-			side = paint(dim, right(span, gutter)+s.corner)
+			side = paint(dim, fit.Right(span, gutter)+s.corner)
 		}
 		out = append(out, side+line)
 	}
@@ -136,7 +137,7 @@ func (c chart) labels(h int) int {
 	c.curve, c.setpoint = drawable(c.curve), drawable(c.setpoint)
 	w := c.scale(rows, c.curve).width()
 	if axis > 0 {
-		w = max(w, width(c.spanLabel()))
+		w = max(w, fit.Width(c.spanLabel()))
 	}
 	return w
 }
@@ -191,12 +192,12 @@ func (c chart) draw(on *canvas, y scale) {
 // write labels the lines where nothing is in the way.
 func (c chart) write(on *canvas, y scale, setpoint []extent, drawn bool) {
 	if !drawn {
-		text := clip(c.nothing, on.w)
+		text := fit.Clip(c.nothing, on.w)
 		row := (on.h - 1) / 2
-		on.text((on.w-width(text))/2, row, text, dim)
+		on.text((on.w-fit.Width(text))/2, row, text, dim)
 	}
 	place := func(text string, row int, fromRight bool) {
-		n := width(text) + 2
+		n := fit.Width(text) + 2
 		for i := 0; i+n <= on.w; i++ {
 			x := i
 			if fromRight {
@@ -387,7 +388,7 @@ func (s scale) text(y float64) string { return s.unit.text(y) }
 func (s scale) width() int {
 	w := 0
 	for _, t := range s.ticks() {
-		w = max(w, width(s.text(t))+1)
+		w = max(w, fit.Width(s.text(t))+1)
 	}
 	return w
 }

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
@@ -165,7 +166,7 @@ func exactly(t interface {
 		t.Fatalf("%d lines, want %d", len(lines), h)
 	}
 	for _, l := range lines {
-		if got := width(l); got > w || strings.ContainsAny(l, "\n\t") {
+		if got := fit.Width(l); got > w || strings.ContainsAny(l, "\n\t") {
 			t.Fatalf("a line of %d cells where %d are given: %q", got, w, l)
 		}
 	}

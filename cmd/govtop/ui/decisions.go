@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -220,7 +221,7 @@ const (
 func (v *decisionsView) layout(w int) logLayout {
 	l := logLayout{w: w, loops: loopColumnLeast, change: w >= changeFrom}
 	for _, e := range v.entries {
-		l.loops = max(l.loops, width(e.about()))
+		l.loops = max(l.loops, fit.Width(e.about()))
 	}
 	l.loops = min(l.loops, loopColumnMost, max(w/4, loopColumnLeast))
 	return l
@@ -247,7 +248,7 @@ func decisionsScreen(v decisionsView, w, h int) []string {
 	}
 	out := []string{rule(spread(w-4, "  ", title...), w)}
 	if len(shown) == 0 {
-		out = append(out, indent(wrap(v.nothing(), w-2, h-1))...)
+		out = append(out, indent(fit.WrapTo(v.nothing(), w-2, h-1))...)
 	}
 	layout := v.layout(w)
 	for i := v.top; i < len(shown) && len(out) < h; i++ {
@@ -278,27 +279,27 @@ func (l logLayout) line(e logEntry, now time.Time) string {
 	if l.change {
 		why = e.because()
 	}
-	return clip(" "+l.head(e, now, strings.Clone)+why, l.w)
+	return fit.Clip(" "+l.head(e, now, strings.Clone)+why, l.w)
 }
 
 // unfolded is the selected entry: its line, then everything that is known of it.
 func (l logLayout) unfolded(e logEntry, now time.Time) []string {
-	out := []string{clip(">"+strings.TrimRight(l.head(e, now, embolden), " "), l.w)}
+	out := []string{fit.Clip(">"+strings.TrimRight(l.head(e, now, embolden), " "), l.w)}
 	room := l.w - reasonIndent - 1
-	more := wrap(e.reason, room, mostUnfolded-2)
+	more := fit.WrapTo(e.reason, room, mostUnfolded-2)
 	more = append(more, flow(e.facts, room, mostUnfolded-1-len(more))...)
 	for _, line := range more {
-		out = append(out, clip(strings.Repeat(" ", reasonIndent)+line, l.w))
+		out = append(out, fit.Clip(strings.Repeat(" ", reasonIndent)+line, l.w))
 	}
 	return out
 }
 
 // head is an entry up to its reason.
 func (l logLayout) head(e logEntry, now time.Time, emphasis func(string) string) string {
-	head := emphasis(left(stamp(e.at, now), 8)+"  "+left(shortLoop(e.about(), l.loops), l.loops)) + "  " +
-		paint(e.tone, left(e.glyph+" "+e.word, wordColumn)) + "  "
+	head := emphasis(fit.Left(stamp(e.at, now), 8)+"  "+fit.Left(shortLoop(e.about(), l.loops), l.loops)) + "  " +
+		paint(e.tone, fit.Left(e.glyph+" "+e.word, wordColumn)) + "  "
 	if l.change {
-		head += left(e.change, changeColumn) + "  "
+		head += fit.Left(e.change, changeColumn) + "  "
 	}
 	return head
 }
@@ -335,7 +336,7 @@ func shortLoop(loop string, w int) string {
 	if service, knob, ok := strings.Cut(loop, "/"); ok {
 		return shortName(api.Loop{Service: service, Knob: control.Knob(knob)}, w)
 	}
-	return clip(loop, w)
+	return fit.Clip(loop, w)
 }
 
 // decisionsPanel draws the newest entries into exactly h lines of at most w cells.
@@ -362,17 +363,17 @@ func decisionsPanel(entries []logEntry, w, h int, now time.Time) []string {
 		if e.change == "" {
 			what = join(" ", about, strings.ToLower(e.word))
 		}
-		hang := width(head) + 1
-		for i, line := range wrap(what+"  "+e.because(), w-hang-1, min(2, h-len(out))) {
+		hang := fit.Width(head) + 1
+		for i, line := range fit.WrapTo(what+"  "+e.because(), w-hang-1, min(2, h-len(out))) {
 			if i == 0 {
-				out = append(out, clip(" "+head+" "+line, w))
+				out = append(out, fit.Clip(" "+head+" "+line, w))
 				continue
 			}
-			out = append(out, clip(strings.Repeat(" ", hang+1)+line, w))
+			out = append(out, fit.Clip(strings.Repeat(" ", hang+1)+line, w))
 		}
 	}
 	if len(entries) == 0 {
-		out = append(out, clip(paint(dim, " none to show"), w))
+		out = append(out, fit.Clip(paint(dim, " none to show"), w))
 	}
 	return fitted(out, h)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -31,9 +32,9 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 
 // why is the reason of a decision in at most n lines, and the order behind it, if there is one, in one more.
 func why(l api.Loop, now time.Time, w, n int) []string {
-	out := wrap(strings.ReplaceAll(reason(l.Decision), " %", "%"), w, n)
+	out := fit.WrapTo(strings.ReplaceAll(reason(l.Decision), " %", "%"), w, n)
 	if order := orderText(l, now); order != "" {
-		out = append(out, paint(manual, clip(order, w)))
+		out = append(out, paint(manual, fit.Clip(order, w)))
 	}
 	return out
 }
@@ -51,7 +52,7 @@ func greyed(lines []string, stale bool) []string {
 // rule is a horizontal line with a title in it.
 func rule(title string, w int) string {
 	title = "─ " + title + " "
-	return clip(title+strings.Repeat("─", max(0, w-width(title))), w)
+	return fit.Clip(title+strings.Repeat("─", max(0, w-fit.Width(title))), w)
 }
 
 // titleOf is the rule above all that is said of a loop.
@@ -125,7 +126,7 @@ func detailScreen(v detailView, w, h int) []string {
 			if i < len(right) {
 				beside = right[i]
 			}
-			out = append(out, " "+left(line, w-side-3)+"  "+beside)
+			out = append(out, " "+fit.Left(line, w-side-3)+"  "+beside)
 		}
 		return greyed(fitted(out, h), v.stale)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
@@ -252,7 +253,7 @@ func TestFlowLosesNothing(t *testing.T) {
 		exactly(t, lines, w, len(lines))
 		text := strings.Join(strings.Fields(ansi.Strip(strings.Join(lines, " "))), " ")
 		want := "label " + strings.Join(all, " ")
-		if head, _, cut := strings.Cut(text, ellipsis); cut && n < 12 {
+		if head, _, cut := strings.Cut(text, fit.Ellipsis); cut && n < 12 {
 			head = strings.TrimSpace(head)
 			if !strings.HasPrefix(want, head) {
 				t.Fatalf("%q is not the beginning of %q", head, want)

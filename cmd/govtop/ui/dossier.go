@@ -80,9 +80,7 @@ func (m *Model) ask(d *dossier, service string, knob control.Knob) tea.Cmd {
 			})
 		}
 		told.at = clock()
-		clean(&told.points)
-		clean(&told.records)
-		clean(&told.actions)
+		told.points, told.records, told.actions = clean(told.points), clean(told.records), clean(told.actions)
 		return told
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/little"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/daemon/explain"
@@ -55,7 +56,7 @@ func (f fact) labelled(column, w, n int) []string {
 			label = f.label
 		}
 		if room < w {
-			out[i] = paint(dim, left(label, column)) + out[i]
+			out[i] = paint(dim, fit.Left(label, column)) + out[i]
 		}
 	}
 	return out
@@ -76,12 +77,12 @@ func flow(items []item, w, n int) []string {
 			}
 			reserve := 0
 			if last && len(items) > 1 {
-				reserve = len(separator) + width(ellipsis)
+				reserve = len(separator) + fit.Width(fit.Ellipsis)
 			}
-			if taken+len(gap)+width(i.text) > w-reserve {
+			if taken+len(gap)+fit.Width(i.text) > w-reserve {
 				break
 			}
-			line, taken = line+gap+paint(i.tone, i.text), taken+len(gap)+width(i.text)
+			line, taken = line+gap+paint(i.tone, i.text), taken+len(gap)+fit.Width(i.text)
 			items = items[1:]
 		}
 		switch {
@@ -92,18 +93,18 @@ func flow(items []item, w, n int) []string {
 			if len(items) > 1 && room > 1 {
 				room--
 			}
-			for _, part := range wrap(items[0].text, w, room) {
+			for _, part := range fit.WrapTo(items[0].text, w, room) {
 				out = append(out, paint(items[0].tone, part))
 			}
 			items = items[1:]
 		case items[0].tone != plain && w-taken >= len(separator)+least:
 			text := items[0].text
 			if len(items) > 1 {
-				text += separator + ellipsis
+				text += separator + fit.Ellipsis
 			}
-			out = append(out, line+separator+paint(items[0].tone, clip(text, w-taken-len(separator))))
+			out = append(out, line+separator+paint(items[0].tone, fit.Clip(text, w-taken-len(separator))))
 		default:
-			out = append(out, clip(line+separator+ellipsis, w))
+			out = append(out, fit.Clip(line+separator+fit.Ellipsis, w))
 		}
 	}
 	return out

@@ -49,9 +49,8 @@ func (m *Model) connect() tea.Cmd {
 	ctx, source, clock, after := m.ctx, m.source, m.clock, m.link.seq
 	run := func() tea.Msg {
 		err := source.Stream(ctx, after, func(e api.Event) error {
-			clean(&e)
 			select {
-			case f.events <- e:
+			case f.events <- clean(e):
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -117,7 +116,6 @@ func (m *Model) remember(span, step time.Duration) tea.Cmd {
 		if err != nil {
 			return nil
 		}
-		clean(&history)
-		return pastMsg{history}
+		return pastMsg{clean(history)}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -26,7 +27,7 @@ func newFleet(s Snapshot) *fleet {
 	for i := range s.Loops {
 		l := &s.Loops[i]
 		f.names[i] = name(*l)
-		f.longest = max(f.longest, width(f.names[i]))
+		f.longest = max(f.longest, fit.Width(f.names[i]))
 		f.counts[l.Decision.State]++
 		f.protect = f.protect || l.Protect != ""
 		if l.Decision.At.After(f.asOf) {

@@ -7,12 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -70,7 +70,7 @@ func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 			label: expiryField, line: newLine(defaultExpiry), cells: 10, unit: "at most 7d",
 			hint: "then the loop goes on by itself; 90s, 2h30m, 1d",
 			check: func(text string) error {
-				_, err := parseExpiry(text)
+				_, err := api.ParseExpiry(text)
 				return err
 			},
 		})
@@ -175,7 +175,7 @@ func (f form) follow(loops []api.Loop) form {
 func (f form) command() *api.Command {
 	c := api.Command{Actor: strings.TrimSpace(f.typed(actorField)), Reason: strings.TrimSpace(f.typed(reasonField))}
 	if f.kind != actuators.Resume {
-		d, _ := parseExpiry(f.typed(expiryField))
+		d, _ := api.ParseExpiry(f.typed(expiryField))
 		c.ExpiresInSeconds = d.Seconds()
 	}
 	if f.kind == actuators.Override {
@@ -226,39 +226,6 @@ func parseValue(l api.Loop, text string) (float64, error) {
 	return v, nil
 }
 
-// parseExpiry reads how long an order stands: a Go duration that may begin with days, as 1d or 1d12h.
-func parseExpiry(text string) (time.Duration, error) {
-	text = strings.TrimSpace(text)
-	if text == "" {
-		return 0, errors.New("required")
-	}
-	var whole time.Duration
-	rest := text
-	if days, after, found := strings.Cut(text, "d"); found {
-		n, err := strconv.ParseUint(days, 10, 16)
-		if err != nil {
-			return 0, errNotADuration
-		}
-		whole, rest = time.Duration(n)*24*time.Hour, after
-	}
-	if rest != "" {
-		d, err := time.ParseDuration(rest)
-		if err != nil || d < 0 {
-			return 0, errNotADuration
-		}
-		whole += d
-	}
-	switch {
-	case whole <= 0:
-		return 0, errors.New("must be more than 0")
-	case whole > actuators.MaxOrder:
-		return 0, errors.New("at most 7d")
-	}
-	return whole, nil
-}
-
-var errNotADuration = errors.New("not a duration like 90s, 15m, 2h30m or 1d")
-
 // unitWords is the unit of a knob's value.
 func unitWords(k control.Knob) string {
 	switch k {
@@ -296,17 +263,17 @@ func (f form) render(w, h int) []string {
 		head = append(head, "")
 	}
 
-	title := clip(" "+verbs[f.kind]+" "+name(f.loop)+"  "+modeText(f.loop.Mode)+" ", inner)
-	box := []string{"┌─" + bold.Render(title) + strings.Repeat("─", inner+1-width(title)) + "┐"}
+	title := fit.Clip(" "+verbs[f.kind]+" "+name(f.loop)+"  "+modeText(f.loop.Mode)+" ", inner)
+	box := []string{"┌─" + bold.Render(title) + strings.Repeat("─", inner+1-fit.Width(title)) + "┐"}
 	for _, line := range slices.Concat(head, fields, foot) {
-		box = append(box, "│ "+left(line, inner)+" │")
+		box = append(box, "│ "+fit.Left(line, inner)+" │")
 	}
 	box = append(box, "└"+strings.Repeat("─", inner+2)+"┘")
 
 	margin := strings.Repeat(" ", max(0, (w-inner-4)/2))
 	out := make([]string, max(0, (h-len(box))/2))
 	for _, line := range box {
-		out = append(out, clip(margin+line, w))
+		out = append(out, fit.Clip(margin+line, w))
 	}
 	for len(out) < h {
 		out = append(out, "")
@@ -329,10 +296,10 @@ func (f form) explanation(w int) []string {
 	}[f.kind]
 	var lines []string
 	if f.blocked == "" {
-		lines = wrap(does, w, 2)
+		lines = fit.WrapTo(does, w, 2)
 	}
 	for _, note := range f.notes() {
-		for _, line := range wrap(note, w, 3) {
+		for _, line := range fit.WrapTo(note, w, 3) {
 			lines = append(lines, paint(warning, line))
 		}
 	}
@@ -381,11 +348,11 @@ func (f form) lines(w int) []string {
 	var out []string
 	switch f.kind {
 	case actuators.Freeze:
-		out = append(out, left("  "+valueField, labelCells)+now+"  stays")
+		out = append(out, fit.Left("  "+valueField, labelCells)+now+"  stays")
 	case actuators.Resume:
-		out = append(out, left("  "+valueField, labelCells)+now+"  until the loop moves it")
+		out = append(out, fit.Left("  "+valueField, labelCells)+now+"  until the loop moves it")
 		if o := f.loop.Order; o != nil && !o.ExpiresAt.IsZero() {
-			out = append(out, left("  ends", labelCells)+clip(standing(*o), w-labelCells))
+			out = append(out, fit.Left("  ends", labelCells)+fit.Clip(standing(*o), w-labelCells))
 		}
 	}
 	for i, field := range f.fields {
@@ -398,14 +365,14 @@ func (f form) lines(w int) []string {
 		case shown:
 			marker = "! "
 		}
-		label := left(marker+field.label, labelCells)
+		label := fit.Left(marker+field.label, labelCells)
 		if i == f.focus {
 			label = bold.Render(label)
 		}
 		if field.label == valueField {
 			label += now + " -> "
 		}
-		cells := w - width(label)
+		cells := w - fit.Width(label)
 		after := ""
 		if field.cells > 0 {
 			cells = min(field.cells, cells)
@@ -413,9 +380,9 @@ func (f form) lines(w int) []string {
 		}
 		text := field.line.render(cells, i == f.focus && !f.sending)
 		if i != f.focus && field.line.text() == "" {
-			text = paint(dim, left("required", cells))
+			text = paint(dim, fit.Left("required", cells))
 		}
-		out = append(out, clip(label+text+paint(dim, after), w))
+		out = append(out, fit.Clip(label+text+paint(dim, after), w))
 		if i != f.focus || f.refusal != "" {
 			continue
 		}
@@ -432,8 +399,8 @@ func (f form) lines(w int) []string {
 
 // hardWrap breaks s into at most n lines of w cells, words too long for a line in the middle, and not before them.
 func hardWrap(s string, w, n int) []string {
-	lines := wrap(s, w, n)
-	if slices.ContainsFunc(strings.Fields(s), func(word string) bool { return width(word) > w }) {
+	lines := fit.WrapTo(s, w, n)
+	if slices.ContainsFunc(strings.Fields(s), func(word string) bool { return fit.Width(word) > w }) {
 		lines = strings.Split(ansi.Hardwrap(s, max(w, 1), false), "\n")
 	}
 	return lines[:min(n, len(lines))]
@@ -455,11 +422,13 @@ func (f form) footer(w, lines int) []string {
 		return []string{paint(dim, "esc back")}
 	}
 	if f.sending {
-		return []string{clip("~ asking the governor ...", w), paint(dim, clip("esc back, without waiting for the answer", w))}
+		return []string{
+			fit.Clip("~ asking the governor ...", w), paint(dim, fit.Clip("esc back, without waiting for the answer", w)),
+		}
 	}
 	var out []string
 	if f.refusal != "" {
-		for _, line := range wrap("! not recorded: "+f.refusal, w, max(lines, 1)) {
+		for _, line := range fit.WrapTo("! not recorded: "+f.refusal, w, max(lines, 1)) {
 			out = append(out, paint(alarm, line))
 		}
 	}

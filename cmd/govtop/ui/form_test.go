@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
@@ -229,30 +230,6 @@ func TestParseValue(t *testing.T) {
 	}
 }
 
-func TestParseExpiry(t *testing.T) {
-	const day = 24 * time.Hour
-	for text, want := range map[string]time.Duration{
-		"15m": 15 * time.Minute, "90s": 90 * time.Second, "2h30m": 150 * time.Minute, " 1d ": day, "7d": 7 * day,
-		"1d12h": 36 * time.Hour, "168h": 7 * day, "0d5m": 5 * time.Minute,
-	} {
-		if got, err := parseExpiry(text); got != want || err != nil {
-			t.Errorf("%q: got %v, %v; want %v", text, got, err, want)
-		}
-	}
-	for text, want := range map[string]string{
-		"": "required", "15": errNotADuration.Error(), "m": errNotADuration.Error(), "d": errNotADuration.Error(),
-		"-1d": errNotADuration.Error(), "1.5d": errNotADuration.Error(), "1d-2h": errNotADuration.Error(),
-		"1h1d": errNotADuration.Error(), "1d1d": errNotADuration.Error(), "-5m": errNotADuration.Error(),
-		"0s": "must be more than 0", "0d": "must be more than 0", "7d1s": "at most 7d",
-		"99999999999h": errNotADuration.Error(), "65535d": "at most 7d", "99999d": errNotADuration.Error(),
-		"1week": errNotADuration.Error(),
-	} {
-		if got, err := parseExpiry(text); err == nil || err.Error() != want {
-			t.Errorf("%q: got %v, %v; want %q", text, got, err, want)
-		}
-	}
-}
-
 // TestFormGivesValidOrders: whatever is typed, what the form gives the daemon will take.
 func TestFormGivesValidOrders(t *testing.T) {
 	text := rapid.OneOf(rapid.String(), rapid.StringN(1, 120, 250),
@@ -369,8 +346,8 @@ func TestFormFits(t *testing.T) {
 					t.Fatalf("%s at %dx%d: %d lines", scene, w, h, len(lines))
 				}
 				for _, line := range lines {
-					if width(line) > w {
-						t.Fatalf("%s at %dx%d: a line of %d cells: %s", scene, w, h, width(line), line)
+					if fit.Width(line) > w {
+						t.Fatalf("%s at %dx%d: a line of %d cells: %s", scene, w, h, fit.Width(line), line)
 					}
 				}
 				all := ansi.Strip(strings.Join(lines, "\n"))

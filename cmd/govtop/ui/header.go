@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -35,7 +36,7 @@ func header(m *Model, w int) []string {
 
 	if !f.asOf.IsZero() {
 		clock := f.asOf.UTC().Format("15:04:05 UTC")
-		if room := w - width(lines[0]) - width(clock); room >= 2 {
+		if room := w - fit.Width(lines[0]) - fit.Width(clock); room >= 2 {
 			lines[0] += strings.Repeat(" ", room) + paint(dim, clock)
 		}
 	}
@@ -43,7 +44,7 @@ func header(m *Model, w int) []string {
 		spread(w, "  ", dependency("prom", s.Prometheus), dependency("consul", s.Consul), configured(s), governor(s)),
 		counts(f, w))
 	if s.Freeze != nil {
-		lines = append(lines, paint(manual, clip(frozenText(*s.Freeze), w)))
+		lines = append(lines, paint(manual, fit.Clip(frozenText(*s.Freeze), w)))
 	}
 	var bad []string
 	if m.link.err != nil {
@@ -51,10 +52,10 @@ func header(m *Model, w int) []string {
 		if u, ok := errors.AsType[*api.UnreachableError](err); ok {
 			err = u.Err // the address stands above
 		}
-		bad = append(bad, clip("! "+Clean(err.Error()), w))
+		bad = append(bad, fit.Clip("! "+Clean(err.Error()), w))
 	}
 	for _, t := range append(troubles(s), misfit(m.version, s.Version)) {
-		bad = append(bad, wrap(t, w, 2)...) // the cause stands at the end of an error
+		bad = append(bad, fit.WrapTo(t, w, 2)...) // the cause stands at the end of an error
 	}
 	bad = filled(bad)
 	if room := max(m.height/4, 2); len(bad) > room {
@@ -164,7 +165,7 @@ func counts(f *fleet, w int) string {
 			segments = append(segments, paint(word.tone, fmt.Sprintf("%d %s", n, strings.ToLower(word.word))))
 		}
 	}
-	if line := strings.Join(segments, "  "); width(line) <= w {
+	if line := strings.Join(segments, "  "); fit.Width(line) <= w {
 		return line
 	}
 	return spread(w, " ", segments...)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -87,7 +88,7 @@ func (v healthView) lines(w int) []string {
 			line = system[i]
 		}
 		if i < len(applied) {
-			line = left(line, room) + "   " + applied[i]
+			line = fit.Left(line, room) + "   " + applied[i]
 		}
 		out = append(out, line)
 	}
@@ -383,15 +384,15 @@ func (v healthView) applied(settings []setting, w int) []string {
 	const longestName, state, column = 28, 14, 8
 	service := len("SERVICE")
 	for _, s := range settings {
-		service = max(service, width(s.service))
+		service = max(service, fit.Width(s.service))
 	}
 	service = min(service, longestName, max(w/3, len("SERVICE")))
 	row := func(name, word, applied, revision, changed string) string {
-		word += strings.Repeat(" ", max(state-width(word), 0))
-		return left(name, service) + "  " + word + "  " + right(applied, column) + "  " + right(revision, column) + "  " +
+		word += strings.Repeat(" ", max(state-fit.Width(word), 0))
+		return fit.Left(name, service) + "  " + word + "  " + fit.Right(applied, column) + "  " + fit.Right(revision, column) + "  " +
 			changed
 	}
-	out := []string{bold.Render(clip(row("SETTING", "STATE", "APPLIED", "REVISION", "CHANGED"), w))}
+	out := []string{bold.Render(fit.Clip(row("SETTING", "STATE", "APPLIED", "REVISION", "CHANGED"), w))}
 	for _, s := range settings {
 		word, t := s.word()
 		applied, revision, changed := unknown, unknown, ""
@@ -404,9 +405,9 @@ func (v healthView) applied(settings []setting, w int) []string {
 				changed = age(v.status.Now.Sub(s.changed)) + " ago"
 			}
 		}
-		out = append(out, clip(row(s.service, paint(t, word), applied, revision, changed), w))
+		out = append(out, fit.Clip(row(s.service, paint(t, word), applied, revision, changed), w))
 		if s.err != "" {
-			for _, l := range wrap(s.err, w-2, mostErrorLines) {
+			for _, l := range fit.WrapTo(s.err, w-2, mostErrorLines) {
 				out = append(out, "  "+paint(alarm, l))
 			}
 		}

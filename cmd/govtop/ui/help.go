@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 // helpEntry is one line of the help, under a heading.
@@ -79,12 +81,12 @@ func (m *Model) help(w int) []string {
 			lines = append(lines, bold.Render(e.heading))
 		}
 		const termCells = 15
-		for i, line := range wrap(e.means, w-termCells-4, 3) {
+		for i, line := range fit.WrapTo(e.means, w-termCells-4, 3) {
 			term := strings.Repeat(" ", termCells)
 			if i == 0 {
-				term = paint(e.tone, left(e.term, termCells))
+				term = paint(e.tone, fit.Left(e.term, termCells))
 			}
-			lines = append(lines, clip("  "+term+" "+line, w))
+			lines = append(lines, fit.Clip("  "+term+" "+line, w))
 		}
 	}
 	if len(lines) == 0 {
@@ -107,9 +109,9 @@ func (m *Model) helpScreen(w, h int) []string {
 	title := bold.Render("Help") + "  Keys, states, columns, sorting"
 	switch {
 	case m.prompt.in == inSearch:
-		title = bold.Render("Help") + "  /" + m.prompt.line.render(min(width(m.prompt.line.text())+1, w/3), true)
+		title = bold.Render("Help") + "  /" + m.prompt.line.render(min(fit.Width(m.prompt.line.text())+1, w/3), true)
 	case m.search != "":
-		title = bold.Render("Help") + "  search:" + clip(m.search, w/3)
+		title = bold.Render("Help") + "  search:" + fit.Clip(m.search, w/3)
 	}
 	if len(all) > room {
 		title += fmt.Sprintf("  lines %d-%d of %d", top+1, min(top+room, len(all)), len(all))

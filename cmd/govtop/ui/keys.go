@@ -8,6 +8,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 // command is one thing that a key does somewhere. The list of commands is the only way from a key to an action, and
@@ -284,8 +285,8 @@ func (m *Model) footer(w int) string {
 			last = max(last, c.spare)
 		}
 		text := strings.Join(segments, "  ")
-		if width(text) <= w || last == 0 {
-			return paint(dim, clip(text, w))
+		if fit.Width(text) <= w || last == 0 {
+			return paint(dim, fit.Clip(text, w))
 		}
 		for i := len(keys) - 1; i >= 0; i-- {
 			if keys[i].spare == last {

@@ -4,6 +4,8 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 // line is a line of text under edit. It holds nothing that Clean would remove. Text that is pasted is bounded: a line
@@ -81,27 +83,27 @@ func (l line) render(w int, focused bool) string {
 		return ""
 	}
 	if !focused {
-		return left(l.text(), w)
+		return fit.Left(l.text(), w)
 	}
 	under, _ := ansi.FirstGraphemeCluster(l.after, ansi.GraphemeWidth)
 	after := l.after[len(under):]
 	if under == "" {
 		under = " "
 	}
-	if width(under) > w {
-		return left(ellipsis, w)
+	if fit.Width(under) > w {
+		return fit.Left(fit.Ellipsis, w)
 	}
 	before := l.before
-	if room := w - width(under); width(before) > room {
+	if room := w - fit.Width(under); fit.Width(before) > room {
 		// One cell more than needed goes with a wide character; left fills it.
-		for before != "" && width(before) > room-1 {
+		for before != "" && fit.Width(before) > room-1 {
 			cluster, _ := ansi.FirstGraphemeCluster(before, ansi.GraphemeWidth)
 			before = before[len(cluster):]
 		}
 		if room > 0 {
-			before = ellipsis + before
+			before = fit.Ellipsis + before
 		}
 	}
-	rest := w - width(before) - width(under)
-	return before + cursor.Render(under) + left(after, rest)
+	rest := w - fit.Width(before) - fit.Width(under)
+	return before + cursor.Render(under) + fit.Left(after, rest)
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 	"pgregory.net/rapid"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 func TestLineEdits(t *testing.T) {
@@ -58,15 +60,15 @@ func TestLineDraws(t *testing.T) {
 		w := rapid.IntRange(1, 30).Draw(t, "width")
 		for _, focused := range []bool{false, true} {
 			drawn := l.render(w, focused)
-			if width(drawn) != w {
-				t.Errorf("%q drawn in %d cells: %q takes %d", l, w, drawn, width(drawn))
+			if fit.Width(drawn) != w {
+				t.Errorf("%q drawn in %d cells: %q takes %d", l, w, drawn, fit.Width(drawn))
 			}
 			if w >= 2 && strings.Contains(drawn, "\x1b[7m") != focused {
 				t.Errorf("%q drawn in %d cells: focused %v, and the cursor is not as that wants: %q", l, w, focused, drawn)
 			}
 		}
 		whole, drawn := l.text(), ansi.Strip(l.render(w, true))
-		if width(whole) < w && strings.TrimRight(drawn, " ") != strings.TrimRight(whole, " ") {
+		if fit.Width(whole) < w && strings.TrimRight(drawn, " ") != strings.TrimRight(whole, " ") {
 			t.Errorf("%q does not show whole in %d cells", whole, w)
 		}
 	})

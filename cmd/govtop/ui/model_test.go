@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,6 +19,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 	"pgregory.net/rapid"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -469,7 +469,7 @@ func TestUpdateDoesNoIO(t *testing.T) {
 // counts bytes. A change is then one frame, however many events tell of it.
 func TestNothingChangedWritesNothing(t *testing.T) {
 	source := &counting{}
-	screen := &output{}
+	screen := &waittest.Buffer{}
 	keys, hold := io.Pipe()
 	defer hold.Close()
 
@@ -480,17 +480,17 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { _, err := program.Run(); done <- err }()
 
-	eventually(t, "the first frame", func() bool { return strings.Contains(screen.String(), "checkout/concurrency") })
-	eventually(t, "the past", func() bool { return strings.Contains(screen.String(), "██") })
-	eventually(t, "the decisions", func() bool { return strings.Contains(screen.String(), "14:03:22") })
+	waittest.Until(t, "the first frame", func() bool { return strings.Contains(screen.String(), "checkout/concurrency") })
+	waittest.Until(t, "the past", func() bool { return strings.Contains(screen.String(), "██") })
+	waittest.Until(t, "the decisions", func() bool { return strings.Contains(screen.String(), "14:03:22") })
 	told, written := source.told.Load(), screen.Len()
-	eventually(t, "a thousand more events", func() bool { return source.told.Load() >= told+1000 })
+	waittest.Until(t, "a thousand more events", func() bool { return source.told.Load() >= told+1000 })
 	if more := screen.Len() - written; more != 0 {
 		t.Errorf("%d bytes written while nothing changed: %q", more, screen.String()[written:])
 	}
 
 	source.alert.Store(true)
-	eventually(t, "the change on the screen", func() bool { return screen.Len() > written })
+	waittest.Until(t, "the change on the screen", func() bool { return screen.Len() > written })
 	program.Quit()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -538,15 +538,6 @@ func TestFramesForDataAreFew(t *testing.T) {
 			}
 		}
 	})
-}
-
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 // counting tells of the fixture, again and again, and counts.
@@ -605,23 +596,3 @@ func (c *counting) Stream(ctx context.Context, after uint64, deliver func(api.Ev
 		}
 	}
 }
-
-// output is a terminal that only listens.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-func (o *output) Len() int { return len(o.String()) }

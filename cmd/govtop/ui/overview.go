@@ -8,6 +8,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -223,9 +224,9 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 	if shown := len(o.rows); shown > lines {
 		row[0] = chosen[0].cell(fmt.Sprintf("LOOP %d-%d/%d", o.top+1, min(o.top+lines, shown), shown))
 	}
-	out := []string{clip(bold.Render(" "+strings.Join(row, space)), w)}
+	out := []string{fit.Clip(bold.Render(" "+strings.Join(row, space)), w)}
 	if len(o.rows) == 0 && len(o.of.Loops) > 0 {
-		out = append(out, paint(dim, clip("  no loop matches the filter", w)))
+		out = append(out, paint(dim, fit.Clip("  no loop matches the filter", w)))
 	}
 
 	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
@@ -252,12 +253,12 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 			}
 			row = append(row, cell)
 		}
-		line := clip(marker+strings.Join(row, space), w)
+		line := fit.Clip(marker+strings.Join(row, space), w)
 		switch {
 		case grey:
 			line = paint(dim, line)
 		case marker == ">":
-			line = selected.Render(marker+row[0]) + ansi.Cut(line, 1+width(row[0]), w)
+			line = selected.Render(marker+row[0]) + ansi.Cut(line, 1+fit.Width(row[0]), w)
 		}
 		out = append(out, line)
 	}
@@ -266,17 +267,17 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 
 func (c column) cell(text string) string {
 	if c.right {
-		return right(text, c.width)
+		return fit.Right(text, c.width)
 	}
-	return left(text, c.width)
+	return fit.Left(text, c.width)
 }
 
 // shortName fits a loop's name into w cells. The service gives way before the knob, which would tell nothing alone and
 // without which the service's loops could not be told apart.
 func shortName(l api.Loop, w int) string {
 	full, knob := name(l), "/"+string(l.Knob)
-	if room := w - width(knob); width(full) > w && room >= 4 {
-		return clip(l.Service, room) + knob
+	if room := w - fit.Width(knob); fit.Width(full) > w && room >= 4 {
+		return fit.Clip(l.Service, room) + knob
 	}
-	return clip(full, w)
+	return fit.Clip(full, w)
 }

@@ -8,6 +8,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -115,8 +116,7 @@ func (m *Model) travel() tea.Cmd {
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
 		loops, err := source.LoopsAt(ctx, at)
-		clean(&loops)
-		return thenMsg{at, loops, err}
+		return thenMsg{at, clean(loops), err}
 	})
 }
 
@@ -163,7 +163,7 @@ func (m *Model) banner(w int) []string {
 	default:
 		return nil
 	}
-	return []string{paint(loud, left(" "+clip(text, w-1), w))}
+	return []string{paint(loud, fit.Left(" "+fit.Clip(text, w-1), w))}
 }
 
 func instant(t time.Time) string { return t.UTC().Format("15:04:05") }

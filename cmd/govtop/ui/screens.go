@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -80,7 +81,7 @@ func (m *Model) lines() []string {
 	case w <= 0 || h <= 0:
 		return nil
 	case w < minWidth || h < minHeight:
-		lines := wrap(fmt.Sprintf("terminal too small: %d×%d, need %d×%d", w, h, minWidth, minHeight), w, h)
+		lines := fit.WrapTo(fmt.Sprintf("terminal too small: %d×%d, need %d×%d", w, h, minWidth, minHeight), w, h)
 		return lines
 	}
 	if m.screen() == onHelp {
@@ -119,7 +120,7 @@ func (m *Model) noticeLines() (lines []string) {
 	if m.notice.text == "" {
 		return nil
 	}
-	for _, line := range wrap(m.notice.text, m.width-2, 3) {
+	for _, line := range fit.WrapTo(m.notice.text, m.width-2, 3) {
 		lines = append(lines, " "+paint(m.notice.tone, line))
 	}
 	return lines
@@ -182,12 +183,12 @@ func (m *Model) loopsScreen(w int) []string {
 func (m *Model) loopsTitle(w int) string {
 	filter := "none"
 	if text := m.overview.filter.String(); text != "" {
-		filter = clip(text, w/2)
+		filter = fit.Clip(text, w/2)
 	}
 	if m.prompt.in != inFilter {
 		return rule(m.overview.title(filter), w)
 	}
-	filter = m.prompt.line.render(min(width(m.prompt.line.text())+1, w/3), true)
+	filter = m.prompt.line.render(min(fit.Width(m.prompt.line.text())+1, w/3), true)
 	title := m.overview.title(filter)
 	if m.prompt.err != nil {
 		title += "  " + paint(alarm, "! "+Clean(m.prompt.err.Error()))
@@ -205,7 +206,7 @@ func (m *Model) panels(l api.Loop, w, h int) []string {
 		if i == 0 {
 			edge = "┬"
 		}
-		out[i] = left(out[i], wide) + edge + log[i]
+		out[i] = fit.Left(out[i], wide) + edge + log[i]
 	}
 	return out
 }
@@ -261,7 +262,7 @@ func (m *Model) disconnected(w int) []string {
 		return []string{"Asking governor at " + m.address + " …"}
 	}
 	out := []string{bold.Render("No data from governor at " + m.address), ""}
-	out = append(out, wrap(Clean(m.link.err.Error()), w, 4)...)
+	out = append(out, fit.WrapTo(Clean(m.link.err.Error()), w, 4)...)
 	return append(out, "", fmt.Sprintf("Attempt %d failed; %s.", m.link.failures, m.link.retry(m.now)),
 		"", "Another address?   govtop --connect http://HOST:9747")
 }
@@ -275,7 +276,7 @@ func (m *Model) empty(w int) []string {
 		where = s.Config.File
 	}
 	return append([]string{bold.Render("No loops"), ""},
-		wrap("This governor steers nothing: "+where+" names no service with a knob.", w, 4)...)
+		fit.WrapTo("This governor steers nothing: "+where+" names no service with a knob.", w, 4)...)
 }
 
 // indent moves lines one cell away from the edge.

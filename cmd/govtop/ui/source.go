@@ -53,39 +53,54 @@ func Fetch(ctx context.Context, source Source) (Snapshot, error) {
 	return Snapshot{Status: status, Loops: loops}, nil
 }
 
-// clean strips every string of a value that v points to. It walks the value instead of naming fields, so that a field
-// the API gains later cannot be forgotten here.
-func clean(v any) { cleanStrings(reflect.ValueOf(v)) }
+// clean returns v with every string in it cleaned. What v points to may be shared with others, so it is copied and not
+// rewritten. It walks the value instead of naming fields, so that a field the API gains later cannot be forgotten here.
+func clean[T any](v T) T {
+	cleanStrings(reflect.ValueOf(&v).Elem())
+	return v
+}
 
 func cleanStrings(v reflect.Value) {
+	if !v.CanSet() {
+		return // the insides of time.Time
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
-			cleanStrings(v.Elem())
+			fresh := reflect.New(v.Type().Elem())
+			fresh.Elem().Set(v.Elem())
+			cleanStrings(fresh.Elem())
+			v.Set(fresh)
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
 			cleanStrings(v.Field(i))
 		}
 	case reflect.Slice:
-		for i := range v.Len() {
-			cleanStrings(v.Index(i))
+		if !v.IsNil() {
+			fresh := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+			reflect.Copy(fresh, v)
+			for i := range fresh.Len() {
+				cleanStrings(fresh.Index(i))
+			}
+			v.Set(fresh)
 		}
 	case reflect.Map:
-		if v.Type().Key().Kind() != reflect.String {
-			return
-		}
-		for _, k := range v.MapKeys() {
-			old := k.String()
-			if fresh := Clean(old); fresh != old {
-				item := v.MapIndex(k)
-				v.SetMapIndex(k, reflect.Value{})
-				v.SetMapIndex(reflect.ValueOf(fresh).Convert(v.Type().Key()), item)
+		if !v.IsNil() {
+			fresh := reflect.MakeMapWithSize(v.Type(), v.Len())
+			for entry := v.MapRange(); entry.Next(); {
+				fresh.SetMapIndex(cleanCopy(entry.Key()), cleanCopy(entry.Value()))
 			}
+			v.Set(fresh)
 		}
 	case reflect.String:
-		if v.CanSet() { // not the insides of time.Time
-			v.SetString(Clean(v.String()))
-		}
+		v.SetString(Clean(v.String()))
 	}
+}
+
+func cleanCopy(v reflect.Value) reflect.Value {
+	fresh := reflect.New(v.Type()).Elem()
+	fresh.Set(v)
+	cleanStrings(fresh)
+	return fresh
 }

@@ -8,10 +8,9 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it. It cleans the strings of
-// the snapshot in place.
+// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it.
 func WriteTable(w io.Writer, s Snapshot) error {
-	clean(&s)
+	s = clean(s)
 	const wide = 1 << 15
 	now := s.Status.Now
 	var text strings.Builder

@@ -65,8 +65,7 @@ var testFeed = &feed{events: make(chan api.Event), drained: make(chan struct{})}
 
 // heard is a message of the events, as connect delivers them.
 func heard(at time.Time, events ...api.Event) heardMsg {
-	clean(&events)
-	return heardMsg{feed: testFeed, at: at, events: events}
+	return heardMsg{feed: testFeed, at: at, events: clean(events)}
 }
 
 // snapshot is a message that says everything.

@@ -42,11 +42,13 @@ func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 	if !ok {
 		return 1
 	}
-	client, err := api.NewClient(c.Consul.ClientConfig())
+	config := c.Consul.ClientConfig()
+	client, err := api.NewClient(config)
 	if err != nil {
 		fmt.Fprintf(stderr, "the client for Consul: %v\n", err)
 		return 1
 	}
+	defer config.Transport.CloseIdleConnections()
 	look, err := newLook(c, client, nil)
 	if err != nil {
 		fmt.Fprintln(stderr, err)

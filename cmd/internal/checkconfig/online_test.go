@@ -20,6 +20,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/test/golden"
@@ -395,17 +396,15 @@ func TestOnlineOnRealServers(t *testing.T) {
 		"3, around the SLO of 300ms: 100ms, 300ms (the SLO), 1s", "concurrency 64, shed 60%; epoch 3, revision 7",
 		`http_request_duration_seconds_count{code!="429", job="shop"}`, "Ready: ",
 	}
-	for start := time.Now(); ; time.Sleep(500 * time.Millisecond) {
+	waittest.Succeeds(t, 30*time.Second, "the check is content", func() error {
 		var text strings.Builder
 		code := Online(t.Context(), &text, &text, "governor.yml")
 		unsaid := slices.DeleteFunc(slices.Clone(wanted), func(s string) bool { return strings.Contains(text.String(), s) })
-		if code == 0 && len(unsaid) == 0 {
-			break
+		if code != 0 || len(unsaid) > 0 {
+			return fmt.Errorf("exit code %d, does not say %q:\n%s", code, unsaid, &text)
 		}
-		if time.Since(start) > 30*time.Second {
-			t.Fatalf("after 30 s: exit code %d, does not say %q:\n%s", code, unsaid, &text)
-		}
-	}
+		return nil
+	})
 	after, _, err := client.KV().Get("governor/leader", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -9,18 +9,6 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// wrap breaks a text into lines of at most width characters, at spaces.
-func wrap(text string, width int) (lines []string) {
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len([]rune(line))+1+len([]rune(word)) > width {
-			lines, line = append(lines, line), ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return append(lines, line)
-}
-
 // write prints the scorecard for people.
 func (r Result) write(out io.Writer) error {
 	var b strings.Builder

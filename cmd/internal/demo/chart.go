@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"charm.land/lipgloss/v2"
-	"github.com/charmbracelet/x/ansi"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 // eighths fill a cell from below and from the left, by n/8.
@@ -155,5 +156,5 @@ func bar(value, most float64, w int, style lipgloss.Style) string {
 	if rest := fill % 8; rest > 0 {
 		text += string(along[rest])
 	}
-	return style.Render(text) + strings.Repeat(" ", w-ansi.StringWidth(text))
+	return style.Render(text) + strings.Repeat(" ", w-fit.Width(text))
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 func TestCutLinkIsDeadUntilItIsMended(t *testing.T) {
@@ -47,11 +49,11 @@ func TestCutLinkIsDeadUntilItIsMended(t *testing.T) {
 		_, err := get("/hangs")
 		hanging <- err
 	}()
-	for connected := 0; connected == 0; time.Sleep(time.Millisecond) {
+	waittest.Until(t, "the call is under way", func() bool {
 		l.mu.Lock()
-		connected = len(l.conns)
-		l.mu.Unlock()
-	}
+		defer l.mu.Unlock()
+		return len(l.conns) > 0
+	})
 	l.cut()
 	l.cut()
 	if err := <-hanging; err == nil || strings.Contains(err.Error(), "Client.Timeout") {

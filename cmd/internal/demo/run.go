@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 // Format is how the scorecard is written.
@@ -122,7 +124,7 @@ func (w *World) servers() string {
 
 // introduce says what runs where.
 func (w *World) introduce(say func(string, ...any)) {
-	for _, line := range wrap(w.servers(), 80) {
+	for _, line := range fit.Wrap(w.servers(), 80) {
 		say("%s", line)
 	}
 	if w.embedded != nil {

@@ -11,6 +11,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/colorprofile"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
 const (
@@ -154,18 +156,18 @@ func (v *view) foot(w int) string {
 			return faint.Render(line)
 		}
 	}
-	return faint.Render(clip(strings.Join(short, " "), w))
+	return faint.Render(fit.Clip(strings.Join(short, " "), w))
 }
 
 // helpLines tell of the keys and of what is shown.
 func (v *view) helpLines(w int) []string {
 	lines := []string{strong.Render("Keys")}
 	for _, k := range keys() {
-		lines = append(lines, clip(fmt.Sprintf("  %-10s %s", strings.Join(k.names, ", "), k.does), w))
+		lines = append(lines, fit.Clip(fmt.Sprintf("  %-10s %s", strings.Join(k.names, ", "), k.does), w))
 	}
 	paragraph := func(title, text string) {
 		lines = append(lines, "", strong.Render(title))
-		lines = append(lines, wrap(text, w)...)
+		lines = append(lines, fit.Wrap(text, w)...)
 	}
 	paragraph("What is shown", fmt.Sprintf("Requests that ended within the last second: good, answered within %d ms; "+
 		"late; lost, given up after %s or failed; refused, at every attempt. Queue: what waits inside the service, "+

@@ -14,6 +14,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/golden"
@@ -187,8 +188,8 @@ func TestFrameFitsEverySize(t *testing.T) {
 					t.Fatalf("%s at %d×%d has %d lines", name, w, h, len(lines))
 				}
 				for _, l := range lines {
-					if ansi.StringWidth(l) > w {
-						t.Fatalf("%s at %d×%d: %d cells wide: %q", name, w, h, ansi.StringWidth(l), ansi.Strip(l))
+					if fit.Width(l) > w {
+						t.Fatalf("%s at %d×%d: %d cells wide: %q", name, w, h, fit.Width(l), ansi.Strip(l))
 					}
 				}
 			}

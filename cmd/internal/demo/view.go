@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"charm.land/lipgloss/v2"
-	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -82,11 +82,8 @@ func (v *view) render(w, h int) []string {
 	case w <= 0 || h <= 0:
 		return nil
 	case w < minWidth || h < minHeight:
-		lines := wrap(fmt.Sprintf("terminal too small: %d×%d, need %d×%d; q quits", w, h, minWidth, minHeight), w)
-		for i, l := range lines {
-			lines[i] = clip(l, w)
-		}
-		return lines[:min(len(lines), h)]
+		return fit.WrapTo(
+			fmt.Sprintf("terminal too small: %d×%d, need %d×%d; q quits", w, h, minWidth, minHeight), w, h)
 	case v.help:
 		return v.helpScreen(w, h)
 	case v.frame == nil:
@@ -115,14 +112,15 @@ func (v *view) twins(w, h int) []string {
 
 	rule := func(left, cross, right string) string {
 		line := func(s string, w int) string {
-			return s + faint.Render(strings.Repeat("─", max(w-ansi.StringWidth(s), 0)))
+			return s + faint.Render(strings.Repeat("─", max(w-fit.Width(s), 0)))
 		}
-		return line(clip(left, col-1)+" ", col) + faint.Render("─"+cross+"─") + line(" "+clip(right, col-2)+" ", w-5-col)
+		return line(fit.Clip(left, col-1)+" ", col) + faint.Render("─"+cross+"─") +
+			line(" "+fit.Clip(right, col-2)+" ", w-5-col)
 	}
 	static, governed := v.titles(col-1, col-2)
 	lines := append(head, rule(static, "┬", governed))
 	for i := range left {
-		lines = append(lines, pad(left[i], col)+faint.Render(" │ ")+right[i])
+		lines = append(lines, fit.Left(left[i], col)+faint.Render(" │ ")+right[i])
 	}
 	lines = append(lines, rule(faint.Render(fmt.Sprintf("good answers/s, %.0f s", win.lasts().Seconds())), "┴",
 		faint.Render("┄ what could be served")))
@@ -164,8 +162,8 @@ func (v *view) head(w int) []string {
 	}
 	lines := []string{
 		spread(w, strong.Render("governor demo")+faint.Render(fmt.Sprintf("  one load, two services, seed %d", v.seed)), how),
-		clip(strong.Render(number+s.act.Title), w),
-		clip(faint.Render("    "+s.act.Watch), w),
+		fit.Clip(strong.Render(number+s.act.Title), w),
+		fit.Clip(faint.Render("    "+s.act.Watch), w),
 	}
 	if v.frame != nil {
 		lines = append(lines, v.loadLine(w))
@@ -231,11 +229,11 @@ func (v *view) titles(left, right int) (string, string) {
 // longest returns the first of the texts that fits into w cells, or what fits of the last one.
 func longest(w int, texts ...string) string {
 	for _, t := range texts {
-		if ansi.StringWidth(t) <= w {
+		if fit.Width(t) <= w {
 			return t
 		}
 	}
-	return clip(texts[len(texts)-1], w)
+	return fit.Clip(texts[len(texts)-1], w)
 }
 
 // inForce is the value of a knob in the KV, or else the one that was last decided. NaN: neither.
@@ -279,12 +277,12 @@ func panel(t *Traffic, w int) []string {
 // below is what governor says, and what this runs on, the most important first.
 func (v *view) below(w int) []string {
 	f := v.frame
-	words := wrap(v.governorSays(), w)
+	words := fit.Wrap(v.governorSays(), w)
 	if note := v.note(); note != "" {
-		words = append([]string{alarm.Render(clip("! "+note, w))}, words...)
+		words = append([]string{alarm.Render(fit.Clip("! "+note, w))}, words...)
 	}
 	if len(words) > 2 {
-		words = append(words[:1], clip(strings.Join(words[1:], " "), w))
+		words = append(words[:1], fit.Clip(strings.Join(words[1:], " "), w))
 	}
 	for len(words) < 2 {
 		words = append(words, "") // what follows stays where it is
@@ -294,8 +292,8 @@ func (v *view) below(w int) []string {
 	if len(f.Governors) > 0 {
 		connect = "Look closer: govtop --connect " + f.Governors[0]
 	}
-	for _, l := range append(wrap(v.servers, w), connect) {
-		lines = append(lines, faint.Render(clip(l, w)))
+	for _, l := range append(fit.Wrap(v.servers, w), connect) {
+		lines = append(lines, faint.Render(fit.Clip(l, w)))
 	}
 	return lines
 }
@@ -338,10 +336,10 @@ func (v *view) parts(w int) string {
 	if shed := inForce(f.Shed); !math.IsNaN(shed) {
 		parts = append(parts, fmt.Sprintf("shed %.2f", shed))
 	}
-	for len(parts) > 1 && ansi.StringWidth(strings.Join(parts, "  ")) > w {
+	for len(parts) > 1 && fit.Width(strings.Join(parts, "  ")) > w {
 		parts = parts[:len(parts)-1]
 	}
-	return clip(strings.Join(parts, "  "), w)
+	return fit.Clip(strings.Join(parts, "  "), w)
 }
 
 // governorSays is what governor does, in plain words and then in its own.
@@ -378,13 +376,8 @@ func fitted(lines []string, foot string, h int) []string {
 	return lines
 }
 
-func clip(s string, w int) string { return ansi.Truncate(s, max(w, 0), "…") }
-
-// pad fills s up to w cells.
-func pad(s string, w int) string { return s + strings.Repeat(" ", max(w-ansi.StringWidth(s), 0)) }
-
 // spread puts one text at the left and one at the right of w cells; where both have no room, the left one gives way.
 func spread(w int, left, right string) string {
-	left = clip(left, w-ansi.StringWidth(right)-2)
-	return pad(left, w-ansi.StringWidth(right)) + right
+	left = fit.Clip(left, w-fit.Width(right)-2)
+	return fit.Left(left, w-fit.Width(right)) + right
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
@@ -147,14 +148,13 @@ func TestKilledPrometheusComesBackWithItsData(t *testing.T) {
 	}
 	eventually := func(what, q, wanted string) {
 		t.Helper()
-		var last string
-		for begun := time.Now(); time.Since(begun) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
-			var err error
-			if last, err = query(q); err == nil && strings.Contains(last, wanted) {
-				return
+		waittest.Succeeds(t, 10*time.Second, what, func() error {
+			body, err := query(q)
+			if err == nil && !strings.Contains(body, wanted) {
+				err = fmt.Errorf("the answer is %s", body)
 			}
-		}
-		t.Fatalf("not within 10 s: %s; last: %s", what, last)
+			return err
+		})
 	}
 	eventually("scraped", "count_over_time(x[1m])>5", `"metric"`)
 	w.Prometheus.Stop()

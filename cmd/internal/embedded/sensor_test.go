@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
@@ -64,21 +65,21 @@ func TestSensorMeasuresTheSameThroughBothPrometheus(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		var last control.Measurement
-		for begun := time.Now(); time.Since(begun) < 30*time.Second; time.Sleep(scrape) {
-			last = s.Groups()[0].Measure(t.Context(), time.Now())[0]
+		var m control.Measurement
+		waittest.Succeeds(t, 30*time.Second, "all instances are judged at "+url, func() error {
+			m = s.Groups()[0].Measure(t.Context(), time.Now())[0]
 			judged := 0
-			for _, in := range last.Instances {
+			for _, in := range m.Instances {
 				if _, ok := in.Offered.Value(); ok {
 					judged++
 				}
 			}
-			if last.Invalid == "" && judged == len(targets) {
-				return last
+			if m.Invalid != "" || judged != len(targets) {
+				return fmt.Errorf("last measured %+v", m)
 			}
-		}
-		t.Fatalf("not judged within 30 s at %s: %+v", url, last)
-		return last
+			return nil
+		})
+		return m
 	}
 	want, got := measure(real.URL()), measure(ours.PrometheusURL())
 

@@ -22,6 +22,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
 	"github.com/seed-de83e32b/governor/test/servers"
@@ -174,17 +175,21 @@ func failing(n int) page {
 	return good
 }
 
-// presetQuery returns the query that package signals asks for the services.
-func presetQuery(t *testing.T, services ...string) string {
+// presetQueries returns what package signals asks for the services: the query of every tick and that of the burn rates,
+// which is asked in the background.
+func presetQueries(t *testing.T, services ...string) []string {
 	t.Helper()
-	var query string
+	var mu sync.Mutex
+	var queries []string
 	capture := func(r *http.Request) (*http.Response, error) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			return nil, err
 		}
 		form, err := url.ParseQuery(string(body))
-		query = form.Get("query")
+		mu.Lock()
+		defer mu.Unlock()
+		queries = append(queries, form.Get("query"))
 		return nil, cmp.Or(err, errors.New("only captured"))
 	}
 	var list []signals.Service
@@ -201,10 +206,17 @@ func presetQuery(t *testing.T, services ...string) string {
 	}
 	defer s.Close()
 	s.Groups()[0].Measure(t.Context(), time.Now())
-	if query == "" {
-		t.Fatal("the sensor has asked nothing")
+	waittest.Until(t, "the sensor asks both", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(queries) == 2
+	})
+	for _, query := range queries {
+		if !strings.Contains(query, "governor_signal") {
+			t.Fatalf("not the sensor's query: %s", query)
+		}
 	}
-	return query
+	return queries
 }
 
 type transport func(*http.Request) (*http.Response, error)
@@ -264,12 +276,12 @@ func TestSameScrapesGiveTheSameAnswers(t *testing.T) {
 	}
 	real := servers.Prometheus(t, servers.ScrapeInterval(interval), servers.Targets(groups...))
 	ask := func(query string) answer { return get(t, real.URL(), "/api/v1/query", url.Values{"query": {query}}) }
-	eventually(t, "each target is scraped 40 times", func() bool {
+	waittest.Until(t, "each target is scraped 40 times", func() bool {
 		return !slices.ContainsFunc(exporters, func(e *exporter) bool { return len(e.served()) < 40 })
 	})
 	gone := exporters[len(exporters)-1].address()
 	real.SetTargets(groups[:len(groups)-1]...)
-	eventually(t, "what the removed target exposed is stale", func() bool {
+	waittest.Until(t, "what the removed target exposed is stale", func() bool {
 		return len(ask(fmt.Sprintf("{instance=%q}", gone)).vector(t)) == 0
 	})
 
@@ -284,10 +296,7 @@ func TestSameScrapesGiveTheSameAnswers(t *testing.T) {
 	}
 	// The real one goes on scraping, and a sample with a timestamp of its own may be 0.6 s late.
 	instants = append(instants, lastOfGone, lastOfAll.Add(-time.Second))
-	all := append([]string{presetQuery(t, "checkout", "search"), presetQuery(t, "checkout")}, queries...)
-	if !strings.Contains(all[0], "governor_signal") {
-		t.Fatalf("not the sensor's query: %s", all[0])
-	}
+	all := slices.Concat(presetQueries(t, "checkout", "search"), presetQueries(t, "checkout"), queries)
 	compare := func(method, path string, form url.Values, keepOrder bool) {
 		t.Helper()
 		want, got := request(t, real.URL(), method, path, form), request(t, embedded.URL, method, path, form)
@@ -326,7 +335,7 @@ func TestSameScrapesGiveTheSameAnswers(t *testing.T) {
 		{path: "series", form: "match[]={}"}, {path: "series", form: "match[]=odd&limit=nine"},
 		{path: "series", form: "match[]=odd("},
 		{path: "query"}, {path: "query", form: "query=up&time=never"}, {path: "query", form: "query=up&timeout=never"},
-		{path: "query", form: "query=up&timeout=0"}, {path: "query", form: "query=up&time=" + at + "&limit=2"},
+		{path: "query", form: "query=up&timeout=0"}, {path: "query", form: "query=sort(odd{kind=~'small|wave|large'})&time=" + at + "&limit=2"},
 		{path: "query", form: "query=odd&lookback_delta=100ms&time=" + at},
 		{path: "query", form: "query=up&lookback_delta=x"}, {path: "query", form: "query=up&limit=-3"},
 		{path: "query", form: "query=up&time=2006-01-02T15:04:05Z"},
@@ -561,12 +570,3 @@ func request(t *testing.T, base, method, path string, form url.Values) answer {
 }
 
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: false, IdleConnTimeout: time.Second}}
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for start := time.Now(); !condition(); time.Sleep(50 * time.Millisecond) {
-		if time.Since(start) > 30*time.Second {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}

@@ -135,7 +135,7 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		{Checkout, "governed", "--reflex"}, {Search, "none", "--reflex"}, {Payments, "governed", "--no-reflex"},
 		{Twin, "static", "--no-reflex"},
 	} {
-		address, err := freeAddress()
+		address, err := servers.FreeAddress()
 		if err != nil {
 			return w, err
 		}
@@ -150,7 +150,7 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		}
 	}
 	for _, address := range []map[string]string{w.clients, w.metrics} {
-		if address[Search], err = freeAddress(); err != nil {
+		if address[Search], err = servers.FreeAddress(); err != nil {
 			return w, err
 		}
 	}
@@ -195,11 +195,6 @@ func (w *World) start(ctx context.Context, name, binary, url string, args ...str
 	}
 	w.processes = append(w.processes, p)
 	return p, nil
-}
-
-func freeAddress() (string, error) {
-	port, err := servers.FreePort()
-	return fmt.Sprintf("127.0.0.1:%d", port), err
 }
 
 // Stop ends everything, the youngest first.
@@ -304,7 +299,7 @@ type Governor struct {
 
 // StartGovernor runs a governor with the configuration of the world and waits until it is ready.
 func (w *World) StartGovernor(ctx context.Context, name string) (*Governor, error) {
-	address, err := freeAddress()
+	address, err := servers.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
