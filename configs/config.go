@@ -38,7 +38,7 @@ type Prometheus struct {
 	URL string `yaml:"url" jsonschema:"required"`
 	// How queries are sent. GET is for servers and proxies that refuse POST.
 	HTTPMethod string `yaml:"http_method" jsonschema:"enum=POST,enum=GET,default=POST"`
-	// How long one query may take; never longer than 80 % of the period, whatever is set.
+	// How long one query may take; never longer than 80% of the period, whatever is set.
 	Timeout Duration `yaml:"timeout" jsonschema:"default=10s" range:"[10ms, 10m]"`
 
 	commonconfig.HTTPClientConfig `yaml:",inline"`
@@ -112,7 +112,7 @@ type Service struct {
 	// How the service is found in Prometheus.
 	Metrics Metrics `yaml:"metrics"`
 	// Gains and gates. Each has a default that fits the pace; set one only with a reason. θ is the dead time, T the
-	// period, n the completions in a window; ln units are relative changes: 0.1 is about 10 %.
+	// period, n the completions in a window; ln units are relative changes: 0.1 is about 10%.
 	Tuning Tuning `yaml:"tuning"`
 }
 

@@ -101,7 +101,7 @@ f.yml:1:1: promethues: unknown key; did you mean "prometheus"?`},
 		{"window shorter than two scrapes", prometheus + service + "timing: {window: 9s}\n",
 			`f.yml:6:18: timing.window: 9s holds fewer than two scrapes, 5s apart, so that no rate can be taken; expected at least 20s`},
 
-		// Shares (A27): an objective of 100 % divides by a budget of zero, elastic/kibana#144823.
+		// Shares (A27): an objective of 100% divides by a budget of zero, elastic/kibana#144823.
 		{"bare percentage", slo("slo: {latency: 1s, objective: 99}"),
 			`f.yml:4:35: services.checkout.slo.objective: 99 has no percent sign; write 99%`},
 		{"fraction", slo("slo: {latency: 1s, objective: 0.99}"),

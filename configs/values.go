@@ -42,7 +42,7 @@ func (d Duration) String() string { return model.Duration(d).String() }
 func (d Duration) std() time.Duration { return time.Duration(d) }
 
 // Percent is a share, written with a percent sign: 99%, 0.1%. Its value is the fraction: 99% is 0.99. A number without
-// the sign is refused, because 0.99 may mean 99 % or 0.99 %.
+// the sign is refused, because 0.99 may mean 99% or 0.99%.
 type Percent float64
 
 var percentText = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)

@@ -127,7 +127,7 @@ func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 
 // follow replaces the law's next value, which starts from a reflex's wandering limit, by a smooth one that starts from
 // what is published, with a time constant of two dead times: the reflex is there for everything faster, and its noise of
-// 10 to 25 % would be written to the KV several times a minute.
+// 10 to 25% would be written to the KV several times a minute.
 func (c *concurrency) follow(s step, o *outcome) {
 	next := math.Log(o.value)
 	o.bound = ""

@@ -98,7 +98,7 @@ func NewDecision(service string, knob Knob) Decision {
 		},
 		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
 		Gates: Gates{
-			Occupancy: nan, BindingShare: nan, Floor: nan, FloorTest: string(little.Idle), OwnLatencySeconds: nan,
+			Occupancy: nan, BindingShare: nan, Floor: nan, FloorTest: FloorTestIdle, OwnLatencySeconds: nan,
 			ServiceTimeSeconds: nan,
 		},
 	}
@@ -162,12 +162,17 @@ type Gates struct {
 	Occupancy          Number `json:"occupancy"`            // in flight ÷ limit
 	BindingShare       Number `json:"binding_share"`        // of the window, in which the limit was nearly full (little.BindingAt)
 	Floor              Number `json:"floor"`                // Little's-law floor X̂max·m₀
-	FloorTest          string `json:"floor_test"`           // a little.Phase, or FloorTestGuard
+	FloorTest          string `json:"floor_test"`           // one of the FloorTest constants
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
 	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ, 0 when none stands
 	Infeasible         bool   `json:"infeasible"`
-	BurnSteps          int    `json:"burn_steps"` // how often fast burning of the error budget has tightened the setpoint by 10 %
+	BurnSteps          int    `json:"burn_steps"` // how often fast burning of the error budget has tightened the setpoint by 10%
 }
 
-// FloorTestGuard is Gates.FloorTest where the guards run their own test.
-const FloorTestGuard = "guard"
+// The values of Gates.FloorTest.
+const (
+	FloorTestIdle   = string(little.Idle)
+	FloorTestDwell  = string(little.Dwell)  // the condition holds, the test is about to start
+	FloorTestHalved = string(little.Halved) // the limit is halved on purpose, throughput is being watched
+	FloorTestGuard  = "guard"               // the guards run their own
+)

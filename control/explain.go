@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/control/format"
 )
 
@@ -115,7 +114,7 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 	}
 	say("mean %s", against(d.Measured, d.Setpoint))
 	switch {
-	case d.Gates.FloorTest == string(little.Halved):
+	case d.Gates.FloorTest == FloorTestHalved:
 		say("floor test: limit cut on purpose to see whether throughput follows")
 	case !d.Gates.Binds:
 		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))

@@ -21,7 +21,7 @@ type latencyTarget struct {
 	weight float64 // of a new sample in D̂
 
 	distance Reading                   // D̂ in seconds, missing before the first sample
-	inForce  float64                   // τ* in seconds, moved when it would change by more than 5 %
+	inForce  float64                   // τ* in seconds, moved when it would change by more than 5%
 	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: not
 	own      *little.OwnLatency
 	carried  little.Carried

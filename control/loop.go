@@ -3,8 +3,6 @@ package control
 import (
 	"math"
 	"time"
-
-	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // Loop steers one knob of one service: what is common to every knob is here, the arithmetic of each is its law. It is
@@ -89,7 +87,7 @@ func (s step) rest(law Law) outcome {
 	return outcome{
 		terms: termsOf(law),
 		gates: found{
-			occupancy: v.occupancy(v.limit.Float()), floor: s.target.floor(s.now), floorTest: string(little.Idle),
+			occupancy: v.occupancy(v.limit.Float()), floor: s.target.floor(s.now), floorTest: FloorTestIdle,
 			serviceTime: v.serviceTime,
 		},
 		from: s.inForce.Value, value: s.inForce.Value, ceiling: s.inForce.Ceiling,

@@ -544,7 +544,7 @@ func TestReflexIsCascaded(t *testing.T) {
 		}
 	}
 	if writes > 3 {
-		t.Errorf("%d writes in five minutes of a reflex wobbling by 10 %%", writes)
+		t.Errorf("%d writes in five minutes of a reflex wobbling by 10%%", writes)
 	}
 	if r.in.Ceiling < r.in.Value || r.in.Ceiling > 400 {
 		t.Errorf("ceiling %v for a limit of %v", r.in.Ceiling, r.in.Value)

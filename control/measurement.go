@@ -13,7 +13,7 @@ type Measurement struct {
 	Took      time.Duration // how long the slowest query ran
 	Instances []Instance    // sorted by name
 
-	// Quantile is the objective's latency quantile in seconds over all instances (SLO 99 % within 300 ms: the p99).
+	// Quantile is the objective's latency quantile in seconds over all instances (SLO 99% within 300 ms: the p99).
 	// It feeds the target and the display, never the law. A value at the top finite bucket is Censored.
 	Quantile Reading
 	Censored bool
@@ -51,7 +51,7 @@ type Instance struct {
 
 	InFlight    Reading // requests in flight, mean over the window
 	Limit       Reading // the effective concurrency limit, last sample
-	Binding     Reading // share of the window spent at ≥ 85 % of the limit, 0..1
+	Binding     Reading // share of the window spent at ≥ 85% of the limit, 0..1
 	ServiceTime Reading // ŝ of guard's floor test in seconds, 0 when none stands
 	Revision    Reading // the Setting's revision that the instance has applied
 

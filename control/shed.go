@@ -10,7 +10,7 @@ import (
 //
 //	e = clip(ln((r + 0.002)/0.004), −1, 2),   φ −= 0.1·(T/θ)·e + 0.033·Δe
 //
-// so that r settles near 0.2 %. Nothing is shed below φ·L: a threshold that is late to be released costs nothing, where a
+// so that r settles near 0.2%. Nothing is shed below φ·L: a threshold that is late to be released costs nothing, where a
 // published share of admissions would go on refusing after the load has gone.
 type shed struct {
 	spec ShedSpec

@@ -32,7 +32,7 @@ func TestThresholdFollowsTheProtected(t *testing.T) {
 		k.step(protected(0.05))
 	}
 	if phi := k.value(KnobShed); phi != 0.4 {
-		t.Errorf("φ = %v after five dead times of 5 %% refused, want the minimum", phi)
+		t.Errorf("φ = %v after five dead times of 5%% refused, want the minimum", phi)
 	}
 	d := k.step(protected(0.05))[KnobShed]
 	if d.State != AtMin || d.Publish {

@@ -188,7 +188,7 @@ func (t Tuning) WithDefaults(timing Timing) Tuning {
 		t.DerivativeGain = &zero
 	}
 	def(&t.CutMax, 0.7)                         // at most halves the limit in a period
-	def(&t.RaiseMax, min(0.2, 0.6*perDeadTime)) // at most +80 % within a dead time, while the effect is still unseen
+	def(&t.RaiseMax, min(0.2, 0.6*perDeadTime)) // at most +80% within a dead time, while the effect is still unseen
 	def(&t.Deadband, 0.05)
 	def(&t.RefusingAt, 0.01) // a rare burst against a roomy limit is no overload
 	def(&t.RefusedCut, 0.05)

@@ -67,7 +67,7 @@ type Admitter interface {
 type Report struct {
 	Limit          float64 // the effective limit of requests in flight; +Inf: none
 	ServiceTime    float64 // ŝ of a floor test in seconds, 0 when none stands; NaN: no floor test lives here
-	BindingSeconds float64 // cumulative time spent at ≥ 85 % of the limit
+	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
 	Revision       float64 // of the Setting that is applied
 	ShedThreshold  float64 // occupancy from which the least important are refused; 1: nothing is shed
 }

@@ -46,7 +46,7 @@ func TestMeanWaitIsErlangs(t *testing.T) {
 			a := rho * 32
 			want := 0.040 + erlangC(32, a)*0.040/(32-a)
 			got := p.counters.latencySum / p.counters.completed
-			// Waits are correlated over many busy periods: 3 % of the sojourn is about four standard errors at 0.95.
+			// Waits are correlated over many busy periods: 3% of the sojourn is about four standard errors at 0.95.
 			if math.Abs(got-want) > 0.03*want {
 				t.Errorf("mean latency %.2f ms, M/M/32 has %.2f ms", got*1e3, want*1e3)
 			}

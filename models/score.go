@@ -96,7 +96,7 @@ func (s *Score) finished(at time.Duration, r Request, o Outcome) {
 	}
 }
 
-// Quantile is the q-quantile of latency over the admitted requests of the phase, to within 1 %; 0 where none finished.
+// Quantile is the q-quantile of latency over the admitted requests of the phase, to within 1%; 0 where none finished.
 func (p *Phase) Quantile(q float64) time.Duration {
 	if p.latencySeen == 0 {
 		return 0
@@ -135,7 +135,7 @@ func (s *Score) Goodput(from, to time.Duration) (good, offered int) {
 	return good, offered
 }
 
-// Latencies are kept in bins of 1 % width from 0.1 ms to about 28 min.
+// Latencies are kept in bins of 1% width from 0.1 ms to about 28 min.
 const (
 	latencyBins  = 1670
 	latencyLeast = 0.1e-3

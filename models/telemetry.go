@@ -70,7 +70,7 @@ type Window struct {
 	Mean                       float64 // latency of the completed, seconds
 	Quantile                   float64 // of latency, interpolated in its bucket, seconds
 	Censored                   bool    // Quantile lies above the highest finite edge and reads as that edge
-	Binding                    float64 // share of the window at ≥ 85 % of the limit
+	Binding                    float64 // share of the window at ≥ 85% of the limit
 
 	InFlight float64 // mean of the samples, as avg_over_time
 	// Last samples.

@@ -31,12 +31,12 @@ func TestBurnRates(t *testing.T) {
 
 	t.Run("the worse ratio", func(t *testing.T) {
 		for _, b := range of(slowly(checkout()), rec()) {
-			if text(b.Long) != "5" || text(b.Short) != "5" { // 5 % slow of 1 %
+			if text(b.Long) != "5" || text(b.Short) != "5" { // 5% slow of 1%
 				t.Errorf("%s, %s: want 5 times the budget", text(b.Long), text(b.Short))
 			}
 		}
 		for _, b := range of(judged, rec()) {
-			if text(b.Long) != "25" { // 2.5 % failed of 0.1 %
+			if text(b.Long) != "25" { // 2.5% failed of 0.1%
 				t.Errorf("%s: want 25 times the budget", text(b.Long))
 			}
 		}
@@ -114,7 +114,7 @@ func TestBurnRatesOfOwnQueries(t *testing.T) {
 		}
 	}
 	b = burning(t, s, replies{{"burn_completed", (&recording{rows: rows}).body()}})
-	if text(b[0].Long) != "15" { // 15 % failed of 1 %
+	if text(b[0].Long) != "15" { // 15% failed of 1%
 		t.Errorf("long %s", text(b[0].Long))
 	}
 

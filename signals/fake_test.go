@@ -34,7 +34,7 @@ type row struct {
 }
 
 // recording is a reply of the real Prometheus 3 to the group's query for checkout, with two instances: a, which has
-// 200 arrivals a second, refuses 40 of them and is slow with 5 % of the rest, and b, which is well. Tests edit it.
+// 200 arrivals a second, refuses 40 of them and is slow with 5% of the rest, and b, which is well. Tests edit it.
 type recording struct {
 	rows     []row
 	warnings []string
@@ -47,9 +47,9 @@ func healthy(t testing.TB) *recording { return recorded(t, "healthy") }
 //
 //	healthy                 two guards
 //	classes                 a guard that reports every signal, evaluated at later
-//	burn                    the burn rates of that guard, 5 % slow and 2.5 % failed
+//	burn                    the burn rates of that guard, 5% slow and 2.5% failed
 //	histogram               the service web at later: a, which refuses four of five requests and takes 0.9 s for the
-//	                        others, of which 5 % fail, and b, which is well
+//	                        others, of which 5% fail, and b, which is well
 //	own_offered, own_mean   the same by queries of the user's own; the mean over all replies
 func recorded(t testing.TB, name string) *recording {
 	t.Helper()

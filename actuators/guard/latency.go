@@ -17,7 +17,7 @@ const (
 )
 
 // classicShares of the SLO, in per cent, are the edges of the classic histogram: dense around the SLO and around the
-// means that the reflex aims at (30 to 60 %).
+// means that the reflex aims at (30 to 60%).
 var classicShares = []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000}
 
 // octave holds the bounds of the native buckets within one doubling, as fractions in [0.5, 1).

@@ -76,7 +76,7 @@ func TestCriticalSurvivesOverload(t *testing.T) {
 
 		_, ratio = run(t, seed, 0.6, 1.6)
 		if ratio[Critical] < 0.99 || ratio[Default] < 0.9 || ratio[Background] > 0.2 {
-			t.Errorf("×1.6: %.3f, expected the most important 63 %% to be served", ratio)
+			t.Errorf("×1.6: %.3f, expected the most important 63%% to be served", ratio)
 		}
 		_, ratio = run(t, seed, 1, 5)
 		if ratio[Critical] > 0.3 {

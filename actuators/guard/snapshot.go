@@ -26,7 +26,7 @@ type Snapshot struct {
 	LatencyTarget time.Duration // τ in force
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
-	Binding       time.Duration // total time with at least 85 % of the limit in flight
+	Binding       time.Duration // total time with at least 85% of the limit in flight
 	ShedThreshold float64       // φ in force, 0..1; 1: nothing is shed
 	RateLimit     float64       // admissions per second in force on this instance; +Inf: no limit
 

@@ -71,7 +71,7 @@ const ServiceTimeMargin = 1.25
 
 const (
 	sFades     = 0.8  // a mean below this share of ŝ ends it
-	atFloor    = 1.05 // a limit within 5 % of the floor is at it
+	atFloor    = 1.05 // a limit within 5% of the floor is at it
 	elasticity = 0.5  // Δln X/Δln L above which throughput followed the limit
 	roomToTest = 1.3  // a limit below this multiple of the minimum cannot be cut enough to learn from: ŝ is set at once
 )

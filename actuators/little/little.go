@@ -26,7 +26,7 @@ import (
 // them disagree about what an overload is. It is compiled into the services.
 const BindingAt = 0.85
 
-// OwnLatency estimates m₀, the mean latency of a service in which nothing queues: the 20 % quantile of the means of its
+// OwnLatency estimates m₀, the mean latency of a service in which nothing queues: the 20% quantile of the means of its
 // recent healthy windows. Overload cannot raise it, because windows with refusals or a nearly full limit are left out:
 // however long a crisis lasts, the estimate stands. (A sliding minimum forgets: after an hour of overload it has
 // learned the crisis.)

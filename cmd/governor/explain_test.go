@@ -74,16 +74,16 @@ in force  72 requests in flight per instance, published with revision 881 of
 what it measured, and how old that is now
   mean latency                148 ms, setpoint 112 ms (over 20 s, 3.2 s old)
   p99 latency                 284 ms, SLO 300 ms (over 20 s, 3.2 s old)
-  slow requests               2.1 %, allowed 1 % (over 20 s, 3.2 s old)
-  failed requests             0.01 %, allowed 0.1 % (over 20 s, 3.2 s old)
+  slow requests               2.1%, allowed 1% (over 20 s, 3.2 s old)
+  failed requests             0.01%, allowed 0.1% (over 20 s, 3.2 s old)
   error budget burn, 5 min    6.1 × its budget
   error budget burn, 1 h      3.9 × its budget
   arrivals                    41820 (over 20 s, 3.2 s old)
   answered, per instance      644/s (over 20 s, 3.2 s old)
-  refused by the limit        31 % (over 20 s, 3.2 s old)
+  refused                     31% (over 20 s, 3.2 s old)
   limit of the instances      80 (3.2 s old)
-  in flight ÷ limit           97 % (3.2 s old)
-  time with the limit full    91 % (over 20 s, 3.2 s old)
+  in flight ÷ limit           97% (3.2 s old)
+  time with the limit full    91% (over 20 s, 3.2 s old)
   Little's-law floor          26
   own latency, as learned     39.8 ms
   instances                   9 (3.2 s old)

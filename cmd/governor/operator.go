@@ -22,6 +22,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -160,7 +161,7 @@ func receipt(a actuators.Action, done consul.Done) []string {
 	var what string
 	until := ""
 	if !a.ExpiresAt.IsZero() {
-		until = " until " + untilText(a.ExpiresAt, a.At)
+		until = " until " + format.Clock(a.ExpiresAt, a.At)
 	}
 	loop := a.Service + "/" + a.Knob
 	switch {
@@ -223,14 +224,6 @@ func hintOrder(err error, address string) error {
 		return fmt.Errorf("%w (is a Consul agent at %s? --consul.address or CONSUL_HTTP_ADDR says where it is)", err, address)
 	}
 	return err
-}
-
-// untilText is an instant, with its date where it is another day.
-func untilText(at, now time.Time) string {
-	if at.UTC().Format(time.DateOnly) != now.UTC().Format(time.DateOnly) {
-		return at.UTC().Format("2006-01-02 15:04:05 UTC")
-	}
-	return at.UTC().Format("15:04:05 UTC")
 }
 
 func trimmed(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

@@ -23,6 +23,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
@@ -110,7 +111,7 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 	out, errs, code := playsGovernor(t, env, "freeze", "checkout/concurrency", "--reason=INC-1412", "--expires=1d")
 	order := stored(t, client, "checkout").Orders["concurrency"]
 	want := fmt.Sprintf("checkout/concurrency frozen at 72 until %s by ana: INC-1412\n%s\n",
-		untilText(order.ExpiresAt, order.At), api.NotEnforced)
+		format.Clock(order.ExpiresAt, order.At), api.NotEnforced)
 	if code != exitOK || out != want || errs != "" {
 		t.Errorf("freeze: exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, errs, out, want)
 	}
@@ -128,7 +129,7 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 		t.Errorf("the KV holds %+v", order)
 	}
 	want = fmt.Sprintf("checkout/concurrency set to 90 until %s by ben: retry storm\n"+
-		"gov-a (leader) enforces it from its next tick\n", untilText(order.ExpiresAt, order.At))
+		"gov-a (leader) enforces it from its next tick\n", format.Clock(order.ExpiresAt, order.At))
 	if code != exitOK || out != want {
 		t.Errorf("override: exit code %d, stdout\n%s\nwant\n%s", code, out, want)
 	}

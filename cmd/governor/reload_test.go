@@ -86,7 +86,7 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 		"a tab":                  strings.Replace(goodConfig, "    mode", "\tmode", 1),
 		"an unknown key":         strings.Replace(goodConfig, "concurrency", "concurency", 1),
 		"a period without unit":  goodConfig + "timing: {period: 10}\n",
-		"an objective of 100 %":  strings.Replace(goodConfig, "99%", "100%", 1),
+		"an objective of 100%":   strings.Replace(goodConfig, "99%", "100%", 1),
 		"a percentage without %": strings.Replace(goodConfig, "99%", "99.9", 1),
 		"min above max":          strings.Replace(goodConfig, "min: 20", "min: 500", 1),
 		"half a file":            goodConfig[:len(goodConfig)/2],

@@ -104,7 +104,7 @@ func Quantile(objective float64) string {
 func Span(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < 10*time.Second:
-		return decimal(d.Seconds(), 1) + " s"
+		return decimal(math.Round(10*d.Seconds())/10, 1) + " s"
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%.0f s", d.Seconds())
 	case d < 2*time.Hour:
@@ -133,8 +133,11 @@ func Clock(at, now time.Time) string {
 	if now.Sub(at).Abs() > 12*time.Hour {
 		return Instant(at)
 	}
-	return at.UTC().Format("15:04:05 UTC")
+	return TimeOfDay(at) + " UTC"
 }
+
+// TimeOfDay writes an instant in UTC without saying so, where the screen says it elsewhere.
+func TimeOfDay(at time.Time) string { return at.UTC().Format(time.TimeOnly) }
 
 // Instant writes an instant in UTC with its date.
 func Instant(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") }

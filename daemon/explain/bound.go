@@ -6,9 +6,6 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// guardTests is the phase of the floor test where guards have a reflex of their own.
-const guardTests = "guard"
-
 // BoundBy names the gate, rule or constraint that made the decision what it is, from the first that has a say, a
 // person's order, to the last, the configured bounds.
 func (s Subject) BoundBy() string {
@@ -20,7 +17,7 @@ func (s Subject) BoundBy() string {
 		return s.boundByHold()
 	case s.Loop.Mode == control.Observe:
 		return "the mode: observe reads the signals and decides nothing"
-	case d.Gates.FloorTest == "halved":
+	case d.Gates.FloorTest == control.FloorTestHalved:
 		return "the floor test: the limit is halved on purpose, to see whether throughput follows"
 	}
 	text := s.boundByEvent()
@@ -57,7 +54,7 @@ func (s Subject) boundByOrder() string {
 func (s Subject) boundByHold() string {
 	d := s.Loop.Decision
 	switch {
-	case d.Terms.Event == "hang":
+	case d.Terms.Event == control.EventHang:
 		return "the rule for a hang: one cut a settling time, and none since the last took effect"
 	case d.Bound == control.BoundTighten && d.HoldReason != "":
 		return fmt.Sprintf("the data gate (%s): it may tighten only, and the law asked for more", d.HoldReason)
@@ -72,15 +69,15 @@ func (s Subject) boundByHold() string {
 // boundByEvent names the rule of the rate's law, or of a hang, that decided; "" where none did.
 func (s Subject) boundByEvent() string {
 	switch s.Loop.Decision.Terms.Event {
-	case "hang":
+	case control.EventHang:
 		return "the rule for a hang: requests come and hardly any is answered, so the limit is cut without a latency"
-	case "yields":
+	case control.EventYields:
 		return "the order of the knobs: the concurrency limit can still be cut and acts first"
-	case "drains":
+	case control.EventDrains:
 		return "the backlog: more is answered than let in, so the service catches up and the rate waits"
 	case control.EventCooldown:
 		return "the settling time: the last change does not show in a whole window yet"
-	case "restore":
+	case control.EventRestore:
 		return "the last cuts: they did not help, so they are taken back"
 	}
 	return ""
@@ -96,9 +93,9 @@ func (s Subject) boundByConstraint() string {
 	case "":
 		return ""
 	case control.BoundDeadband:
-		if d.Gates.FloorTest == guardTests {
+		if d.Gates.FloorTest == control.FloorTestGuard {
 			return "the deadband" + asked + "; beside a reflex of the guards the limit follows that slowly, and is written " +
-				"once it is 20 % off"
+				"once it is 20% off"
 		}
 		return "the deadband" + asked + ", too small a move to be worth making"
 	case control.BoundSlew:
@@ -126,7 +123,7 @@ func (s Subject) boundByGate() string {
 		return "nothing: the law's value went through as it was asked for"
 	case s.Loop.Knob == control.KnobConcurrency && !d.Gates.Binds:
 		return fmt.Sprintf("the overload gate: the limit does not bind (in flight ÷ limit %s), so the law may not move it",
-			share(d.Gates.Occupancy))
+			percent(d.Gates.Occupancy))
 	case d.State == control.Ineffective:
 		return fmt.Sprintf("the service's own mean, %s: the setpoint stays above it while it stands",
 			latency(d.Gates.ServiceTimeSeconds))

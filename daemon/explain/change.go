@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -14,7 +15,7 @@ func (s Subject) WouldChange() []string {
 	d := s.Loop.Decision
 	var out []string
 	if age, old := s.Loop.Overdue(s.Now); old {
-		out = append(out, fmt.Sprintf("a new decision: the last one is %s old, so this governor does not tick", span(age)))
+		out = append(out, fmt.Sprintf("a new decision: the last one is %s old, so this governor does not tick", format.Span(age)))
 	}
 	out = append(out, s.byOrder()...)
 	switch ordered := d.State == control.Frozen || d.State == control.Override; {
@@ -42,14 +43,14 @@ func (s Subject) byOrder() []string {
 	case s.killed():
 		return []string{"governor resume --all --reason=TEXT: the kill switch has no end of its own"}
 	case !o.Active(s.Now):
-		return []string{fmt.Sprintf("the next tick: the order has ended at %s", clock(o.ExpiresAt, s.Now))}
+		return []string{fmt.Sprintf("the next tick: the order has ended at %s", format.Clock(o.ExpiresAt, s.Now))}
 	case !ordered:
 		return []string{"the next tick: an order has been given that the loop has not carried out yet"}
 	}
 	return []string{
 		"governor resume " + s.Name() + " --reason=TEXT",
 		fmt.Sprintf("the end of the order at %s, in %s: the loop then goes on from the value in force",
-			clock(o.ExpiresAt, s.Now), span(o.ExpiresAt.Sub(s.Now))),
+			format.Clock(o.ExpiresAt, s.Now), format.Span(o.ExpiresAt.Sub(s.Now))),
 	}
 }
 
@@ -57,12 +58,12 @@ func (s Subject) byOrder() []string {
 func (s Subject) afterHold() []string {
 	d := s.Loop.Decision
 	in := d.Inputs
-	if d.Terms.Event == "hang" {
+	if d.Terms.Event == control.EventHang {
 		return []string{"answers from the service; without them, the next cut once the last one shows in a whole window"}
 	}
 	window := "the window"
 	if in.WindowSeconds.Known() && in.WindowSeconds > 0 {
-		window = "a window of " + span(secondsOf(in.WindowSeconds))
+		window = "a window of " + format.Span(secondsOf(in.WindowSeconds))
 	}
 	switch d.HoldReason {
 	case control.Starting:
@@ -109,7 +110,7 @@ func (s Subject) sample() string {
 	if !s.Loop.Decision.Inputs.AgeSeconds.Known() {
 		return "there has been none yet"
 	}
-	return "the last one is " + span(s.sampleAge()) + " old"
+	return "the last one is " + format.Span(s.sampleAge()) + " old"
 }
 
 // answered says when Prometheus last answered.
@@ -117,9 +118,9 @@ func (s Subject) answered() string {
 	p := s.Status.Prometheus
 	switch {
 	case p.LastOK != nil && !p.OK && p.Error != "" && !strings.Contains(s.Reason(), p.Error):
-		return fmt.Sprintf("Prometheus last answered %s ago (%s)", span(s.Now.Sub(*p.LastOK)), p.Error)
+		return fmt.Sprintf("Prometheus last answered %s ago (%s)", format.Span(s.Now.Sub(*p.LastOK)), p.Error)
 	case p.LastOK != nil:
-		return fmt.Sprintf("Prometheus last answered %s ago", span(s.Now.Sub(*p.LastOK)))
+		return fmt.Sprintf("Prometheus last answered %s ago", format.Span(s.Now.Sub(*p.LastOK)))
 	case p.Address != "":
 		return "Prometheus at " + p.Address + " has never answered this governor"
 	}
@@ -140,7 +141,7 @@ func (s Subject) byMeasurement() (out []string) {
 	case control.Ineffective:
 		say("the service itself: its own mean is %s, and no limit makes it faster; is something that it calls slow?",
 			latency(d.Gates.ServiceTimeSeconds))
-		say("a mean below 80 %% of that, or a while without one: then governor tries again")
+		say("a mean below 80%% of that, or a while without one: then governor tries again")
 	case control.Infeasible:
 		say("an SLO that leaves room: answers take %s without any queue, the SLO allows %s",
 			latency(d.Gates.OwnLatencySeconds), latency(control.Number(s.Loop.SLO.LatencySeconds)))
@@ -160,7 +161,7 @@ func (s Subject) byMeasurement() (out []string) {
 		out = append(out, s.byRefusals()...)
 	}
 	if d.Gates.BurnSteps > 0 && s.Loop.Knob != control.KnobShed {
-		say("slower burning of the error budget: it tightens the setpoint now, by 10 %% %d times", d.Gates.BurnSteps)
+		say("slower burning of the error budget: it tightens the setpoint now, by 10%% %d times", d.Gates.BurnSteps)
 	}
 	return out
 }
@@ -196,9 +197,9 @@ func (s Subject) byLatency() []string {
 	d := s.Loop.Decision
 	setpoint, now := latency(d.Setpoint), latency(d.Measured)
 	switch {
-	case d.Terms.Event == "hang":
+	case d.Terms.Event == control.EventHang:
 		return []string{"answers from the service: a mean latency to steer by"}
-	case d.Gates.FloorTest == "halved":
+	case d.Gates.FloorTest == control.FloorTestHalved:
 		return []string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"}
 	case !d.Measured.Known() || !d.Setpoint.Known():
 		return nil
@@ -215,7 +216,7 @@ func (s Subject) byLatency() []string {
 		return nil
 	case !d.Gates.Binds:
 		return []string{fmt.Sprintf("load that fills the limit (in flight ÷ limit %s now): then a mean latency above %s "+
-			"(%s now) would cut, one below would raise", share(d.Gates.Occupancy), setpoint, now)}
+			"(%s now) would cut, one below would raise", percent(d.Gates.Occupancy), setpoint, now)}
 	}
 	if d.Measured > d.Setpoint {
 		return []string{fmt.Sprintf("a mean latency that stays above %s (%s now) would cut, unless the load is going away",
@@ -230,9 +231,9 @@ func (s Subject) byBacklog() []string {
 	setpoint, now := latency(d.Setpoint), latency(d.Measured)
 	off := d.Value.Known() && float64(d.Value) >= s.Loop.Max
 	switch {
-	case d.Terms.Event == "yields":
+	case d.Terms.Event == control.EventYields:
 		return []string{"a concurrency limit near its own min: it acts first, and the rate only after it"}
-	case d.Terms.Event == "drains":
+	case d.Terms.Event == control.EventDrains:
 		return []string{"the end of the backlog: while it drains, nothing is cut"}
 	case !d.Measured.Known() || !d.Setpoint.Known() || d.State == control.Ineffective:
 		return nil
@@ -258,13 +259,13 @@ func (s Subject) byRefusals() []string {
 		return []string{"more " + protected + ": there are too few to judge"}
 	case d.State == control.AtMin:
 		return []string{fmt.Sprintf("fewer refusals of %s: below %s (%s now) less is shed", protected,
-			share(d.Setpoint), share(d.Measured))}
+			percent(d.Setpoint), percent(d.Measured))}
 	case d.State == control.AtMax:
 		return []string{fmt.Sprintf("refusals of %s: more than %s (%s now) would shed the others earlier", protected,
-			share(d.Setpoint), share(d.Measured))}
+			percent(d.Setpoint), percent(d.Measured))}
 	}
 	return []string{fmt.Sprintf("more than %s of the %s refused (%s now) would shed the others earlier, fewer later",
-		share(d.Setpoint), protected, share(d.Measured))}
+		percent(d.Setpoint), protected, percent(d.Measured))}
 }
 
 // byWriting is about whether the service hears of the decision at all.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -34,7 +35,7 @@ func (s Subject) State() string {
 		text += fmt.Sprintf(" from %s to %s", s.value(d.From), s.value(d.Value))
 	}
 	if since := s.Loop.Since; !since.IsZero() {
-		text += fmt.Sprintf(", since %s (%s)", clock(since, s.Now), span(s.Now.Sub(since)))
+		text += fmt.Sprintf(", since %s (%s)", format.Clock(since, s.Now), format.Span(s.Now.Sub(since)))
 	}
 	return text
 }
@@ -87,15 +88,15 @@ func (s Subject) Order() string {
 	}
 	text := fmt.Sprintf("%s by %s", what, o.Actor)
 	if !o.At.IsZero() {
-		text += fmt.Sprintf(" at %s (%s ago)", clock(o.At, s.Now), span(s.Now.Sub(o.At)))
+		text += fmt.Sprintf(" at %s (%s ago)", format.Clock(o.At, s.Now), format.Span(s.Now.Sub(o.At)))
 	}
 	switch {
 	case o.ExpiresAt.IsZero():
 		text += " until it is lifted"
 	case o.Active(s.Now):
-		text += fmt.Sprintf(" until %s (in %s)", clock(o.ExpiresAt, s.Now), span(o.ExpiresAt.Sub(s.Now)))
+		text += fmt.Sprintf(" until %s (in %s)", format.Clock(o.ExpiresAt, s.Now), format.Span(o.ExpiresAt.Sub(s.Now)))
 	default:
-		text += " until " + clock(o.ExpiresAt, s.Now) + ", which has passed"
+		text += " until " + format.Clock(o.ExpiresAt, s.Now) + ", which has passed"
 	}
 	return text + ": " + o.Reason
 }
@@ -114,7 +115,7 @@ func (s Subject) InForce() []string {
 		text := fmt.Sprintf("%s, published with revision %d of epoch %d",
 			s.amount(control.Number(p.Value)), p.Revision, p.Epoch)
 		if !p.ChangedAt.IsZero() {
-			text += ", changed " + span(s.Now.Sub(p.ChangedAt)) + " ago"
+			text += ", changed " + format.Span(s.Now.Sub(p.ChangedAt)) + " ago"
 		}
 		say("%s", text)
 		say("%s", s.applied())
@@ -169,10 +170,10 @@ func (s Subject) Inputs() []Input {
 	in, g := d.Inputs, d.Gates
 	age, window := "", ""
 	if in.AgeSeconds.Known() {
-		age = span(s.sampleAge())
+		age = format.Span(s.sampleAge())
 	}
 	if in.WindowSeconds.Known() && in.WindowSeconds > 0 {
-		window = span(secondsOf(in.WindowSeconds))
+		window = format.Span(secondsOf(in.WindowSeconds))
 	}
 	var out []Input
 	// A reading that is missing has no age; what it is compared with is told all the same.
@@ -187,7 +188,7 @@ func (s Subject) Inputs() []Input {
 	learned := func(name string, n control.Number, value string) { add(name, n.Known(), value, "", "") }
 
 	if l.MeasuredUnit == api.Share {
-		measured("protected requests refused", d.Measured, share(d.Measured)+", setpoint "+share(d.Setpoint))
+		measured("protected requests refused", d.Measured, percent(d.Measured)+", setpoint "+percent(d.Setpoint))
 	} else {
 		measured("mean latency", d.Measured, latency(d.Measured)+", setpoint "+latency(d.Setpoint))
 	}
@@ -198,28 +199,28 @@ func (s Subject) Inputs() []Input {
 	if l.SLO.LatencySeconds > 0 {
 		quantile += ", SLO " + latency(control.Number(l.SLO.LatencySeconds))
 	}
-	measured(quantileOf(l.SLO.Objective)+" latency", in.Quantile, quantile)
-	measured("slow requests", in.SlowRatio, share(in.SlowRatio)+", allowed "+share(control.Number(1-l.SLO.Objective)))
+	measured(format.Quantile(l.SLO.Objective)+" latency", in.Quantile, quantile)
+	measured("slow requests", in.SlowRatio, percent(in.SlowRatio)+", allowed "+percent(control.Number(1-l.SLO.Objective)))
 	if l.SLO.Errors > 0 || in.FailedRatio.Known() {
-		measured("failed requests", in.FailedRatio, share(in.FailedRatio)+", allowed "+share(control.Number(l.SLO.Errors)))
+		measured("failed requests", in.FailedRatio, percent(in.FailedRatio)+", allowed "+percent(control.Number(l.SLO.Errors)))
 	}
 	add("error budget burn, 5 min", in.Burn5m.Known(), times(in.Burn5m), "", "")
 	add("error budget burn, 1 h", in.Burn1h.Known(), times(in.Burn1h), "", "")
 	measured("arrivals", in.Requests, num(in.Requests))
 	measured("answered, per instance", in.Throughput, rate(in.Throughput))
-	measured("refused", in.RefusedShare, share(in.RefusedShare))
+	measured("refused", in.RefusedShare, percent(in.RefusedShare))
 	by := in.RefusedBy
 	for _, policy := range []struct {
 		name  string
 		share control.Number
 	}{{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate}} {
 		if policy.share > 0 {
-			measured("refused by "+policy.name, policy.share, share(policy.share))
+			measured("refused by "+policy.name, policy.share, percent(policy.share))
 		}
 	}
 	sampled("limit of the instances", in.EffectiveLimit, num(in.EffectiveLimit))
-	sampled("in flight ÷ limit", g.Occupancy, share(g.Occupancy))
-	measured("time with the limit full", g.BindingShare, share(g.BindingShare))
+	sampled("in flight ÷ limit", g.Occupancy, percent(g.Occupancy))
+	measured("time with the limit full", g.BindingShare, percent(g.BindingShare))
 	if l.Knob == control.KnobConcurrency {
 		learned("Little's-law floor", g.Floor, num(g.Floor))
 		learned("own latency, as learned", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))

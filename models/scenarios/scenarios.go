@@ -4,7 +4,7 @@
 //
 // Unless a scenario says otherwise it is the rig: 32 servers with exponential service times of 40 ms (capacity C = 800
 // requests/s), open-loop Poisson arrivals at 0.7 C, clients that give up after 1 s and leave their request behind,
-// refusals at 0.2 ms of server time, an SLO of 99 % within 300 ms, and five minutes each of calm, fault and aftermath.
+// refusals at 0.2 ms of server time, an SLO of 99% within 300 ms, and five minutes each of calm, fault and aftermath.
 package scenarios
 
 import (
@@ -314,12 +314,12 @@ func halved() Scenario {
 	}
 }
 
-// degrading is a service that gets slower by 1 % a minute for two hours: overloaded after 36 minutes, 3.3 times slower
+// degrading is a service that gets slower by 1% a minute for two hours: overloaded after 36 minutes, 3.3 times slower
 // in the end.
 func degrading() Scenario {
 	const begin, minutes = 10 * time.Minute, 120
 	return Scenario{
-		Name: "degrade", Title: "service 1 % slower every minute for two hours",
+		Name: "degrade", Title: "service 1% slower every minute for two hours",
 		Intent: "the setpoint is anchored in the SLO: it must not follow the measurement",
 		Limit:  128, Min: 8, Max: 1024,
 		Phases: []models.Phase{

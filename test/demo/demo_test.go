@@ -118,7 +118,7 @@ func (card scorecard) keeps(t *testing.T) {
 	if r := *card.Governed.CriticalRatio; r < 0.99 {
 		t.Errorf("governed: %.3f of the critical requests served at three times the load, want at least 0.99", r)
 	}
-	// The objective is 99 % within the SLO, and governor steers to its edge: a percent or two may miss it at first.
+	// The objective is 99% within the SLO, and governor steers to its edge: a percent or two may miss it at first.
 	if r := *card.Governed.CriticalGood; r < 0.97 {
 		t.Errorf("governed: %.3f of the critical requests in time at three times the load, want at least 0.97", r)
 	}

@@ -152,7 +152,7 @@ func (s *story) overload(t *testing.T) {
 				service, 100*sum.BadRatio(), 100*(1-world.Objective))
 		}
 		if good := float64(sum.OK) / sum.Seconds(); good < 0.9*world.Capacity {
-			t.Errorf("%s: %.0f good answers a second, want at least 90 %% of the capacity of %.0f: "+
+			t.Errorf("%s: %.0f good answers a second, want at least 90%% of the capacity of %.0f: "+
 				"refusing everything is no way to meet an SLO", service, good, world.Capacity)
 		}
 	}

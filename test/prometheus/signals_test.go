@@ -63,7 +63,7 @@ func (r *rig) remove(t *testing.T, e *exporter) {
 	}
 }
 
-// group returns the group that measures the services, whose SLO is 300 ms for 99 %.
+// group returns the group that measures the services, whose SLO is 300 ms for 99%.
 func (r *rig) group(t *testing.T, services ...string) *signals.Group {
 	t.Helper()
 	var list []signals.Service

@@ -322,7 +322,7 @@ func testBurn(t *testing.T, r *rig) {
 		})
 		if _, ok := m.Burn[1].Short.Value(); ok {
 			for _, b := range m.Burn {
-				near(t, "burn", b.Short, 20, 0.01) // 20 % slow of 1 % allowed
+				near(t, "burn", b.Short, 20, 0.01) // 20% slow of 1% allowed
 				if why, detail := b.Long.Why(); why != control.Starting || !strings.Contains(detail, "does not cover its time") {
 					t.Errorf("long = %s", reading(b.Long))
 				}

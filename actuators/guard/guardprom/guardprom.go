@@ -56,7 +56,7 @@ func New(g *guard.Guard) *Collector {
 		shedThreshold: desc("shed_threshold", "Occupancy, in flight by limit, above which the least important requests "+
 			"are refused; 1: nothing is shed."),
 		rateLimit: desc("rate_limit", "Admissions per second enforced now on this instance; absent without a limit."),
-		binding:   desc("binding_seconds_total", "Time with at least 85 % of the limit in flight."),
+		binding:   desc("binding_seconds_total", "Time with at least 85% of the limit in flight."),
 		revision:  desc("setting_revision", "Revision of the Setting in force, 0 while there is none."),
 		settingRefused: desc("setting_refused_total", "Settings that were refused, the last good one staying in force.",
 			"reason"),

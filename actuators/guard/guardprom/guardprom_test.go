@@ -38,7 +38,7 @@ guard_admitted_total{criticality="background",service="checkout"} 0
 guard_admitted_total{criticality="critical",service="checkout"} 0
 guard_admitted_total{criticality="default",service="checkout"} 0
 guard_admitted_total{criticality="sheddable",service="checkout"} 0
-# HELP guard_binding_seconds_total Time with at least 85 % of the limit in flight.
+# HELP guard_binding_seconds_total Time with at least 85% of the limit in flight.
 # TYPE guard_binding_seconds_total counter
 guard_binding_seconds_total{service="checkout"} 0
 # HELP guard_double_release_total Permits released more than once: a mistake in the calling code.

@@ -28,7 +28,7 @@ func large(w, h int) (Model, []api.Event) {
 }
 
 // BenchmarkTickOfFiveHundredLoops is what govtop does for one tick of a large fleet: take over a decision of every
-// loop, sort, and draw. At a period of 5 s, 1 % of a core is 50 ms.
+// loop, sort, and draw. At a period of 5 s, 1% of a core is 50 ms.
 func BenchmarkTickOfFiveHundredLoops(b *testing.B) {
 	m, events := large(120, 30)
 	for b.Loop() {

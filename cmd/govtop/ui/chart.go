@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -428,11 +429,7 @@ func (u unit) text(y float64) string {
 	if math.Abs(y) >= 1e6 {
 		return "huge"
 	}
-	digits := 0
-	if abs := math.Abs(y); abs > 0 {
-		digits = min(max(2-int(math.Floor(math.Log10(abs))), 0), 6)
-	}
-	return decimal(y, digits) + prefix + u.suffix
+	return format.Number(y) + prefix + u.suffix
 }
 
 // steps are the distances between clock times on a time axis.
@@ -476,11 +473,11 @@ func (c chart) timeAxis(plot *canvas, n int) []string {
 		}
 	}
 
-	format := "15:04"
+	layout := "15:04"
 	i := slices.IndexFunc(steps, func(step time.Duration) bool {
 		cells := 3 + len("15:04")
 		if step < time.Minute {
-			cells = 3 + len("15:04:05")
+			cells = 3 + len(time.TimeOnly)
 		}
 		return float64(step)/float64(c.to.Sub(c.from))*float64(on.w) >= float64(cells)
 	})
@@ -488,7 +485,7 @@ func (c chart) timeAxis(plot *canvas, n int) []string {
 		return on.lines()
 	}
 	if steps[i] < time.Minute {
-		format = "15:04:05"
+		layout = time.TimeOnly
 	}
 	for t := c.from.Truncate(steps[i]); !t.After(c.to); t = t.Add(steps[i]) {
 		x := c.column(t, on.w)
@@ -498,7 +495,7 @@ func (c chart) timeAxis(plot *canvas, n int) []string {
 		if on.at(x, 0).glyph == s.base {
 			on.text(x, 0, s.baseTick, dim)
 		}
-		label := t.UTC().Format(format)
+		label := t.UTC().Format(layout)
 		row := min(n, 2) - 1 // with one line only, the label stands in the axis
 		if left := x - len(label)/2; left >= 0 && left+len(label) <= on.w && (row > 0 || on.plain(left, len(label), s)) {
 			on.text(left, row, label, dim)
@@ -521,9 +518,9 @@ func (c *canvas) plain(x, n int, s strokes) bool {
 func spanText(d time.Duration) string {
 	switch {
 	case d < time.Minute || d%time.Minute != 0 && d < time.Hour:
-		return age(d)
+		return format.Age(d)
 	case d < time.Hour || d%time.Hour != 0:
-		return decimal(d.Minutes(), 0) + "m"
+		return format.Number(d.Minutes()) + "m"
 	}
-	return decimal(d.Hours(), 0) + "h"
+	return format.Number(d.Hours()) + "h"
 }

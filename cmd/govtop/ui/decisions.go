@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -116,7 +117,7 @@ func ordered(a actuators.Action) logEntry {
 	switch {
 	case !a.ExpiresAt.IsZero():
 		e.reason += ", for " + remaining(a.ExpiresAt.Sub(a.At))
-		e.facts = []item{{text: "expires " + clock(a.ExpiresAt, a.At)}}
+		e.facts = []item{{text: "expires " + format.Clock(a.ExpiresAt, a.At)}}
 	case a.Kind == actuators.Freeze && a.Service == "":
 		e.reason += ", until someone lifts it"
 	}
@@ -328,7 +329,7 @@ func stamp(at, now time.Time) string {
 	if d := now.Sub(at); d > 24*time.Hour || d < -24*time.Hour {
 		return at.UTC().Format("02 Jan")
 	}
-	return at.UTC().Format("15:04:05")
+	return format.TimeOfDay(at)
 }
 
 // shortLoop fits a loop's name into w cells, the knob last to go.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +131,7 @@ func TestDetailIsCompleteAt80Columns(t *testing.T) {
 		parts := []string{
 			v.loop.Service + "/" + string(v.loop.Knob), modeText(v.loop.Mode), "SLO 99%", wordOf(v.loop.Decision.State).word,
 			"setpoint " + measure(v.loop, v.loop.Decision.Setpoint), "min..max " + bounds(v.loop), "-" + spanText(v.span) + " ",
-			"\n predictor", "own latency", "\n gates     data", "overloaded", "occupancy", "\n bounds    ",
+			"\n predictor", "own latency", "\n gates     data", "binds", "occupancy", "\n bounds    ",
 			"\n inputs    p99", "slow", "failed", "refused", "age ", "\n kv        ",
 			strings.Fields(v.loop.Decision.Reason)[0],
 		}
@@ -223,7 +222,7 @@ func TestOrderText(t *testing.T) {
 		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "x"},
 			control.Frozen, `* FROZEN by ana: "x", all loops, until someone lifts the kill switch`},
 		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", ExpiresAt: fixture.Now.Add(72 * time.Hour)},
-			control.Steady, `* FROZEN by ana, expires in 3d0h (2026-11-27 14:03 UTC); not in force yet`},
+			control.Steady, `* FROZEN by ana, expires in 3d0h (2026-11-27 14:03:27 UTC); not in force yet`},
 		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", ExpiresAt: fixture.Now},
 			control.Steady, `* FROZEN by ana, expired`},
 	} {
@@ -290,12 +289,5 @@ func TestEveryReasonToHoldHasWords(t *testing.T) {
 
 // TestManualShowsTheDetail: the frame in the manual is the one that govtop draws.
 func TestManualShowsTheDetail(t *testing.T) {
-	manual, err := os.ReadFile("../../../docs/govtop.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	frame := bare(detailScreen(details()["cutting"], 80, 19))
-	if !strings.Contains(string(manual), "```\n"+frame+"```\n") {
-		t.Errorf("docs/govtop.md shows another detail than\n%s", frame)
-	}
+	golden.Section(t, manualPath, "detail", "```\n"+bare(detailScreen(details()["cutting"], 80, 19))+"```\n")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/daemon/explain"
 )
@@ -134,7 +135,7 @@ func orderText(l api.Loop, now time.Time) string {
 	case !o.Active(now):
 		text += ", expired"
 	default:
-		text += ", expires in " + remaining(o.ExpiresAt.Sub(now)) + " (" + clock(o.ExpiresAt, now) + ")"
+		text += ", expires in " + remaining(o.ExpiresAt.Sub(now)) + " (" + format.Clock(o.ExpiresAt, now) + ")"
 	}
 	if s := l.Decision.State; s != control.Frozen && s != control.Override && o.Active(now) {
 		text += "; not in force yet"
@@ -155,22 +156,13 @@ func remaining(d time.Duration) string {
 	minutes := int(d.Minutes())
 	switch {
 	case d < time.Minute:
-		return age(d)
+		return format.Age(d)
 	case d < time.Hour:
 		return fmt.Sprintf("%dm", minutes)
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%dh%02dm", minutes/60, minutes%60)
 	}
 	return fmt.Sprintf("%dd%dh", minutes/60/24, minutes/60%24)
-}
-
-// clock writes an instant, with its date where that is not today's.
-func clock(t, now time.Time) string {
-	t, now = t.UTC(), now.UTC()
-	if t.YearDay() != now.YearDay() || t.Year() != now.Year() {
-		return t.Format("2006-01-02 15:04 UTC")
-	}
-	return t.Format("15:04:05 UTC")
 }
 
 // facts account for the decision of a loop, from what the law said to what readers of the KV see.
@@ -182,10 +174,10 @@ var events = map[string]string{
 	control.EventIncrease: "increase: healthy, a step up",
 	control.EventDecrease: "decrease: it falls behind, a share down",
 	control.EventCooldown: "cooldown: the last move has yet to show",
-	"yields":              "yields: the concurrency limit acts first",
-	"drains":              "drains: more completes than is admitted",
-	"restore":             "restore: the cut was no help",
-	"hang":                "hang: nothing completes",
+	control.EventYields:   "yields: the concurrency limit acts first",
+	control.EventDrains:   "drains: more completes than is admitted",
+	control.EventRestore:  "restore: the cut was no help",
+	control.EventHang:     "hang: nothing completes",
 }
 
 // terms are what the controller added up, in ln units of the knob.
@@ -330,7 +322,7 @@ func constraints(l api.Loop) fact {
 // inputs are the readings behind the decision: n arrivals in the window, and the age of the oldest sample among them.
 func inputs(l api.Loop) fact {
 	in := l.Decision.Inputs
-	quantile := "p" + decimal(l.SLO.Objective*100, 2) + " "
+	quantile := format.Quantile(l.SLO.Objective) + " "
 	if in.Censored {
 		quantile += "> " // above the highest bucket
 	}
@@ -389,7 +381,7 @@ func published(l api.Loop, now time.Time) fact {
 		f.warn(alarm, "! not written: "+p.Error)
 	}
 	if !p.ChangedAt.IsZero() {
-		f.say("changed " + age(now.Sub(p.ChangedAt)) + " ago")
+		f.say("changed " + format.Age(now.Sub(p.ChangedAt)) + " ago")
 	}
 	if l.Mode != control.Enforce {
 		f.say("no longer renewed: the mode is " + string(l.Mode))

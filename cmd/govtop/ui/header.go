@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -35,7 +36,7 @@ func header(m *Model, w int) []string {
 	}
 
 	if !f.asOf.IsZero() {
-		clock := f.asOf.UTC().Format("15:04:05 UTC")
+		clock := format.TimeOfDay(f.asOf) + " UTC"
 		if room := w - fit.Width(lines[0]) - fit.Width(clock); room >= 2 {
 			lines[0] += strings.Repeat(" ", room) + paint(dim, clock)
 		}
@@ -137,7 +138,7 @@ func trouble(name string, d api.Dependency, now time.Time) string {
 	}
 	last := "has never answered"
 	if d.LastOK != nil {
-		last = "is down, last answer " + age(now.Sub(*d.LastOK)) + " ago"
+		last = "is down, last answer " + format.Age(now.Sub(*d.LastOK)) + " ago"
 	}
 	return join("; ", "! "+name+" "+last, d.Error, d.Address)
 }
@@ -146,7 +147,7 @@ func configured(s api.Status) string {
 	if s.Config.Hash == "" {
 		return ""
 	}
-	return fmt.Sprintf("config %.6s (%s)", s.Config.Hash, age(s.Now.Sub(s.Config.LoadedAt)))
+	return fmt.Sprintf("config %.6s (%s)", s.Config.Hash, format.Age(s.Now.Sub(s.Config.LoadedAt)))
 }
 
 func governor(s api.Status) string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -154,7 +155,7 @@ func server(name string, d api.Dependency, now time.Time) fact {
 	if d.LastOK == nil {
 		f.say("has never answered")
 	} else {
-		f.say("last answer " + age(now.Sub(*d.LastOK)) + " ago")
+		f.say("last answer " + format.Age(now.Sub(*d.LastOK)) + " ago")
 	}
 	f.say(d.Address)
 	if !d.OK && d.Error != "" {
@@ -176,7 +177,7 @@ func (v healthView) config() fact {
 		f.say(c.Hash)
 	}
 	if !c.LoadedAt.IsZero() {
-		f.say("since " + clock(c.LoadedAt, v.status.Now))
+		f.say("since " + format.Clock(c.LoadedAt, v.status.Now))
 	}
 	if c.Error != "" {
 		f.warn(alarm, c.Error)
@@ -194,7 +195,7 @@ func (v healthView) killSwitch() fact {
 	f.warn(manual, w.glyph+" PULLED: every loop is frozen")
 	f.say("by " + who(o.Actor, o.Reason))
 	if !o.At.IsZero() {
-		f.say("since " + clock(o.At, v.status.Now))
+		f.say("since " + format.Clock(o.At, v.status.Now))
 	}
 	return f
 }
@@ -273,7 +274,7 @@ func (v healthView) silence() fact {
 			newest = l.Decision.At
 		}
 		if old, is := l.Overdue(v.status.Now); is {
-			silent = append(silent, name(l)+" "+age(old))
+			silent = append(silent, name(l)+" "+format.Age(old))
 		}
 	}
 	switch {
@@ -286,7 +287,7 @@ func (v healthView) silence() fact {
 	default:
 		f.ok("CURRENT")
 	}
-	f.say("newest " + age(v.status.Now.Sub(newest)) + " ago")
+	f.say("newest " + format.Age(v.status.Now.Sub(newest)) + " ago")
 	return f
 }
 
@@ -402,7 +403,7 @@ func (v healthView) applied(settings []setting, w int) []string {
 				applied = fmt.Sprintf("%d/%d", s.applied, s.instances)
 			}
 			if !s.changed.IsZero() {
-				changed = age(v.status.Now.Sub(s.changed)) + " ago"
+				changed = format.Age(v.status.Now.Sub(s.changed)) + " ago"
 			}
 		}
 		out = append(out, fit.Clip(row(s.service, paint(t, word), applied, revision, changed), w))

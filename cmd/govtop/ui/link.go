@@ -6,6 +6,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -113,9 +114,9 @@ func (l *link) word(m *Model) (string, tone) {
 	case l.err != nil && m.live == nil:
 		return "NOT CONNECTED, " + l.retry(m.now), alarm
 	case l.err != nil:
-		return "STALE " + age(old) + ", " + l.retry(m.now), alarm
+		return "STALE " + format.Age(old) + ", " + l.retry(m.now), alarm
 	case stale:
-		return "STALE " + age(old) + ", waiting for a sign of life", alarm
+		return "STALE " + format.Age(old) + ", waiting for a sign of life", alarm
 	}
 	return "LIVE", calm
 }
@@ -125,5 +126,5 @@ func (l *link) retry(now time.Time) string {
 		return "trying again"
 	}
 	// Rounded up: "in 0s" would stand while nothing happens.
-	return "retry in " + age(max(l.retryAt.Sub(now), 0)+time.Second-1)
+	return "retry in " + format.Age(max(l.retryAt.Sub(now), 0)+time.Second-1)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -145,28 +146,26 @@ func (m *Model) banner(w int) []string {
 	text := ""
 	switch m.when() {
 	case inPast:
-		text = fmt.Sprintf("PAST %s (%s)", instant(m.past.at), ago(m.live.Status.Now.Sub(m.past.at)))
+		text = fmt.Sprintf("PAST %s (%s)", format.TimeOfDay(m.past.at), ago(m.live.Status.Now.Sub(m.past.at)))
 		switch {
 		case m.past.err != nil:
-			text += "   no answer for " + instant(m.past.want) + ": " + Clean(m.past.err.Error())
+			text += "   no answer for " + format.TimeOfDay(m.past.want) + ": " + Clean(m.past.err.Error())
 		case !m.past.want.Equal(m.past.at):
-			text += "   going to " + instant(m.past.want)
+			text += "   going to " + format.TimeOfDay(m.past.want)
 		case m.screen() == onHealth:
 			text += "   health is that of now"
 		case len(m.past.shown.Loops) == 0:
 			text += "   the governor knows nothing of then"
 		default:
-			text += "   [ ] earlier, later by " + age(rewindSteps[m.zoom]) + "   esc back to now"
+			text += "   [ ] earlier, later by " + format.Age(rewindSteps[m.zoom]) + "   esc back to now"
 		}
 	case inPause:
-		text = "PAUSED " + instant(m.still.Status.Now) + "   the screen stands, data keeps coming   space back to now"
+		text = "PAUSED " + format.TimeOfDay(m.still.Status.Now) + "   the screen stands, data keeps coming   space back to now"
 	default:
 		return nil
 	}
 	return []string{paint(loud, fit.Left(" "+fit.Clip(text, w-1), w))}
 }
-
-func instant(t time.Time) string { return t.UTC().Format("15:04:05") }
 
 // ago writes how far back something is: -10s, -4m 10s, -1h 0m.
 func ago(d time.Duration) string {

@@ -2,18 +2,18 @@ package ui
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/daemon/explain"
 )
 
-// unknown stands where there is no number. It is never a zero.
-const unknown = "--"
+// unknown stands in a column where there is no number.
+var unknown = format.Column(format.Unknown)
 
 // tone is what a piece of text means for the eye. Colour repeats what glyph and word already say.
 type tone int
@@ -73,13 +73,13 @@ func stateText(l api.Loop, now time.Time) string {
 	w := wordOf(l.Decision.State)
 	text := w.glyph + " " + w.word
 	if old, is := l.Overdue(now); is {
-		return text + " " + age(old) + " old"
+		return text + " " + format.Age(old) + " old"
 	}
 	switch s := l.Decision.State; {
 	case (s == control.Cutting || s == control.Raising) && l.Decision.From.Known():
 		text += " from " + strings.TrimSuffix(value(l.Knob, float64(l.Decision.From)), "/s")
 	case w.aged && !l.Since.IsZero():
-		text += " " + age(now.Sub(l.Since))
+		text += " " + format.Age(now.Sub(l.Since))
 	}
 	return text
 }
@@ -92,97 +92,20 @@ func modeText(m control.Mode) string {
 	return string(m)
 }
 
-// seconds writes a duration with at most three significant digits: 0.4ms, 61ms, 148ms, 1.23s, 12.3s, 20s, 123s.
-func seconds(n control.Number) string {
-	if !n.Known() {
-		return unknown
-	}
-	s := float64(n)
-	switch abs := math.Abs(s); {
-	case abs < 0.00995:
-		return decimal(s*1000, 1) + "ms"
-	case abs < 0.9995:
-		return decimal(s*1000, 0) + "ms"
-	case abs < 9.995:
-		return decimal(s, 2) + "s"
-	case abs < 99.95:
-		return decimal(s, 1) + "s"
-	}
-	return decimal(s, 0) + "s"
-}
+// seconds writes a duration for a column: 0.4ms, 148ms, 1.23s, 123s.
+func seconds(n control.Number) string { return format.Column(format.Latency(float64(n))) }
 
-// decimal writes v with at most the given digits after the point, and no zeros at its end.
-func decimal(v float64, digits int) string {
-	text := strconv.FormatFloat(v, 'f', digits, 64)
-	if strings.Contains(text, ".") {
-		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	}
-	if text == "-0" {
-		return "0"
-	}
-	return text
-}
+// percent writes a ratio for a column.
+func percent(ratio float64) string { return format.Column(format.Percent(ratio)) }
 
-// percent writes a ratio: 0%, 0.04%, 2.1%, 31%.
-func percent(ratio float64) string {
-	if math.IsNaN(ratio) || math.IsInf(ratio, 0) {
-		return unknown
-	}
-	p := ratio * 100
-	digits := 1
-	switch abs := math.Abs(p); {
-	case abs >= 9.95:
-		digits = 0
-	case abs > 0 && abs < 0.095:
-		digits = 2
-	}
-	text := decimal(p, digits)
-	if text == "0" && p > 0 {
-		return "<0.01%" // something is not nothing
-	}
-	return text + "%"
-}
+// number writes a plain quantity for a column.
+func number(n control.Number) string { return format.Column(format.Number(float64(n))) }
 
-// number writes a plain quantity with at most three significant digits, never in exponent form.
-func number(n control.Number) string {
-	if !n.Known() {
-		return unknown
-	}
-	v := float64(n)
-	switch abs := math.Abs(v); {
-	case abs >= 99.95:
-		return decimal(v, 0)
-	case abs >= 9.995:
-		return decimal(v, 1)
-	}
-	return decimal(v, 2)
-}
+// signed writes a controller's term for a column.
+func signed(n control.Number) string { return format.Column(format.Signed(float64(n))) }
 
-// signed writes a controller's term.
-func signed(n control.Number) string {
-	if !n.Known() {
-		return unknown
-	}
-	text := fmt.Sprintf("%+.2f", float64(n))
-	if text == "-0.00" || text == "+0.00" {
-		return "0.00"
-	}
-	return text
-}
-
-// value writes a knob's value in its unit: requests in flight, requests per second, or a ratio.
-func value(k control.Knob, v float64) string {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return unknown
-	}
-	switch k {
-	case control.KnobRate:
-		return number(control.Number(v)) + "/s"
-	case control.KnobShed, control.KnobRetry:
-		return strconv.FormatFloat(v, 'f', 2, 64)
-	}
-	return number(control.Number(v))
-}
+// value writes a knob's value for a column.
+func value(k control.Knob, v float64) string { return format.Column(k.Format(v)) }
 
 // measure writes a number in the unit of the loop's measurement and setpoint.
 func measure(l api.Loop, n control.Number) string {
@@ -212,7 +135,7 @@ func burnText(l api.Loop) string {
 		case n >= 9999.5:
 			return ">9999"
 		case n >= 99.95:
-			return decimal(float64(n), 0)
+			return number(n)
 		}
 		return strconv.FormatFloat(float64(n), 'f', 1, 64)
 	}
@@ -238,19 +161,6 @@ func setTo(l api.Loop, v float64) string {
 func bounds(l api.Loop) string {
 	low := strings.TrimSuffix(value(l.Knob, l.Min), "/s")
 	return low + ".." + value(l.Knob, l.Max)
-}
-
-// age writes how long ago, in one unit.
-func age(d time.Duration) string {
-	switch d = max(d, 0); {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh", int(d.Hours()))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 // badRatio returns the worse of the two shares that the SLO judges, slow and failed requests, and what the SLO allows

@@ -7,13 +7,14 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
 func TestUnits(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{seconds(none), "--"}, {seconds(control.Number(math.Inf(1))), "--"}, {seconds(0), "0ms"},
-		{seconds(0.0004), "0.4ms"}, {seconds(0.00994), "9.9ms"}, {seconds(0.00996), "10ms"}, {seconds(0.148), "148ms"},
+		{seconds(0.0004), "0.4ms"}, {seconds(0.00994), "9.94ms"}, {seconds(0.00996), "9.96ms"}, {seconds(0.148), "148ms"},
 		{seconds(0.9994), "999ms"}, {seconds(0.9996), "1s"}, {seconds(1.234), "1.23s"}, {seconds(20), "20s"},
 		{seconds(123.4), "123s"}, {seconds(300), "300s"},
 		{percent(math.NaN()), "--"}, {percent(0), "0%"}, {percent(0.00001), "<0.01%"}, {percent(0.0004), "0.04%"},
@@ -23,8 +24,8 @@ func TestUnits(t *testing.T) {
 		{value(control.KnobShed, 0.4), "0.40"}, {value(control.KnobRetry, math.NaN()), "--"},
 		{bounds(api.Loop{Knob: control.KnobRate, Min: 100, Max: 5000}), "100..5000/s"},
 		{signed(-0.28), "-0.28"}, {signed(0.004), "0.00"}, {signed(-0.001), "0.00"}, {signed(0.45), "+0.45"},
-		{age(-time.Second), "0s"}, {age(59 * time.Second), "59s"}, {age(90 * time.Second), "1m"},
-		{age(3 * time.Hour), "3h"}, {age(72 * time.Hour), "3d"},
+		{format.Age(-time.Second), "0s"}, {format.Age(59 * time.Second), "59s"}, {format.Age(90 * time.Second), "1m"},
+		{format.Age(3 * time.Hour), "3h"}, {format.Age(72 * time.Hour), "3d"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %q, want %q", c.got, c.want)
@@ -32,7 +33,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// TestBadRatioIsTheWorseOfItsBudgets: 0.5 % failed of 0.1 % allowed is worse than 2 % slow of 1 % allowed.
+// TestBadRatioIsTheWorseOfItsBudgets: 0.5% failed of 0.1% allowed is worse than 2% slow of 1% allowed.
 func TestBadRatioIsTheWorseOfItsBudgets(t *testing.T) {
 	l := api.Loop{SLO: api.SLO{Objective: 0.99, Errors: 0.001}}
 	for _, c := range []struct {

@@ -58,7 +58,7 @@ service        cart: shadow, decides and shows what it would do, publishes nothi
   concurrency  1 to 8 in flight per instance, fallback 4, law aimd
   gains        integral 0.5, proportional 0, derivative 0
   steps        per period at most -50% down and +22% up, at least +5%; aimd adds 2%
-  gates        overloaded from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
+  gates        a limit binds from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
   target       weight of a period 0.179; a floor test stands for 5m0s
   metrics      preset guard, job="cart"
 
@@ -69,7 +69,7 @@ service        checkout: enforce, decides and publishes
   concurrency  20 to 400 in flight per instance, fallback 89, law pid
   gains        integral 1, proportional 0, derivative 0
   steps        per period at most -50% down and +20% up, at least +5%; aimd adds 2%
-  gates        overloaded from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
+  gates        a limit binds from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
   target       weight of a period 0.152; a floor test stands for 5m0s
   metrics      preset guard
 `
@@ -172,7 +172,7 @@ func TestConsulAddressIsShownWithoutCredentials(t *testing.T) {
 }
 
 // Item A27, the edits after which a running daemon was reloaded: cloudamqp/lavinmq#2091 (a bad file killed the broker, or
-// was half applied), TheThingsNetwork/lorawan-stack#270 (400 read as 400 ns), elastic/kibana#144823 (100 % divides by a
+// was half applied), TheThingsNetwork/lorawan-stack#270 (400 read as 400 ns), elastic/kibana#144823 (100% divides by a
 // budget of zero). Each is refused as a whole with its position and what was expected; a renamed service is no mistake.
 func TestEditsBeforeAReload(t *testing.T) {
 	const file = `prometheus: {url: "http://localhost:9090"}

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/signals"
 )
 
@@ -330,7 +331,7 @@ func traffic(p *signals.Probe, window time.Duration) string {
 	if !ok {
 		return "unknown: " + because(p.Arrivals)
 	}
-	return fmt.Sprintf("%.0f requests in %s, %s/s", n, configs.Duration(window), digits(n/window.Seconds()))
+	return fmt.Sprintf("%.0f requests in %s, %s/s", n, configs.Duration(window), format.Number(n/window.Seconds()))
 }
 
 // classes shows the arrivals of each criticality: shedding helps none where all requests are of one.
@@ -414,7 +415,7 @@ func value(f signals.Found) string {
 	case f.Unit == "seconds":
 		return seconds(v)
 	}
-	return digits(v)
+	return format.Number(v)
 }
 
 func setting(s consul.Stored, now time.Time) string {
@@ -430,7 +431,7 @@ func setting(s consul.Stored, now time.Time) string {
 		knobs = append(knobs, fmt.Sprintf("concurrency %d", v.Concurrency.Limit))
 	}
 	if v.Shed != nil {
-		knobs = append(knobs, "shed "+digits(100*v.Shed.Threshold)+"%")
+		knobs = append(knobs, "shed "+format.Number(100*v.Shed.Threshold)+"%")
 	}
 	if v.Rate != nil {
 		knobs = append(knobs, rate(*v.Rate))
@@ -450,7 +451,7 @@ func rate(r actuators.Rate) string {
 	if r.PerSecond >= r.Max {
 		return "rate off"
 	}
-	return "rate " + digits(r.PerSecond) + "/s"
+	return "rate " + format.Rate(r.PerSecond)
 }
 
 func because(r control.Reading) string {
@@ -473,14 +474,6 @@ func brief(d time.Duration) string {
 }
 
 func seconds(s float64) string { return brief(time.Duration(s * float64(time.Second))) }
-
-// digits writes a number with three digits, or all digits before the point.
-func digits(v float64) string {
-	if v >= 100 || v <= -100 {
-		return strconv.FormatFloat(v, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
-}
 
 // oneLine makes text from elsewhere fit into a line of the report.
 func oneLine(s string) string { return strings.Join(strings.Fields(plain.Clean(s)), " ") }

@@ -3,10 +3,10 @@ package demo
 import (
 	"fmt"
 	"io"
-	"math"
 	"strings"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // write prints the scorecard for people.
@@ -16,10 +16,10 @@ func (r Result) write(out io.Writer) error {
 		fmt.Fprintf(&b, "%-47s%11s%11s%11s\n", name, of(r.Static), of(r.Governed), of(r.Optimum))
 	}
 	percent := func(n control.Number) string {
-		if math.IsNaN(float64(n)) {
+		if !n.Known() {
 			return "-"
 		}
-		return fmt.Sprintf("%.1f %%", 100*float64(n))
+		return format.Percent(float64(n))
 	}
 	switch {
 	case r.hand:
@@ -36,11 +36,11 @@ func (r Result) write(out io.Writer) error {
 	row("critical ones answered, of three times the load", func(s Score) string { return percent(s.CriticalRatio) })
 	row(fmt.Sprintf("  within %d ms", SLO.Milliseconds()), func(s Score) string { return percent(s.CriticalGoodRatio) })
 	row("seconds above the SLO", func(s Score) string { return fmt.Sprint(s.SecondsAboveSLO) })
-	row("99 % of the admitted within", func(s Score) string {
-		if math.IsNaN(float64(s.P99Seconds)) {
+	row("99% of the admitted within", func(s Score) string {
+		if !s.P99Seconds.Known() {
 			return "-"
 		}
-		return fmt.Sprintf("%.0f ms", 1000*float64(s.P99Seconds))
+		return format.Latency(float64(s.P99Seconds))
 	})
 	fmt.Fprintf(&b, "The optimum is the best limit that never changes, found in the simulator.\n")
 	if !r.Valid {

@@ -57,7 +57,7 @@ func TestScorecardForPeople(t *testing.T) {
 		return b.String()
 	}
 	again := "Again: governor demo --seed=7 --duration=1m30s\n"
-	for _, want := range []string{"10.6 %", "99.8 %", "287 ms", "governor's", again} {
+	for _, want := range []string{"10.6%", "99.8%", "287 ms", "governor's", again} {
 		if !strings.Contains(text(), want) {
 			t.Errorf("no %q in:\n%s", want, text())
 		}

@@ -18,7 +18,7 @@ type Frame struct {
 	Lost       bool    // Prometheus is lost
 	Static     Traffic
 	Governed   Traffic
-	Lateness   time.Duration // with which requests of the last few seconds were sent, 99 % quantile: the machine's fault
+	Lateness   time.Duration // with which requests of the last few seconds were sent, 99% quantile: the machine's fault
 	Governors  []string      // that live, the address of each
 	Leader     string        // the governor that holds the lock, "" where none is known to
 	Loop, Shed api.Loop      // as a living governor tells them

@@ -17,7 +17,7 @@ type Result struct {
 	Complete bool   `json:"complete"`
 	hand     bool   // somebody has
 	again    string // the command that plays the whole story
-	// Valid is false where the machine was too busy for the figures to count: the 99 % quantile of the delay with which
+	// Valid is false where the machine was too busy for the figures to count: the 99% quantile of the delay with which
 	// the load generators sent their requests is above 20 ms.
 	Valid           bool    `json:"valid"`
 	LatenessSeconds float64 `json:"lateness_p99_seconds"`
@@ -128,7 +128,7 @@ func admitted(latencies []time.Duration, r load.Record) []time.Duration {
 	return latencies
 }
 
-// p99 sorts durations and returns their 99 % quantile, 0 of none.
+// p99 sorts durations and returns their 99% quantile, 0 of none.
 func p99(ds []time.Duration) time.Duration {
 	if len(ds) == 0 {
 		return 0

@@ -96,7 +96,7 @@ func found(a Act, into float64) Frame {
 		Governed:  Traffic{Good: 98, P99: 0.198, Critical: 1},
 		Governors: []string{"http://127.0.0.1:43963", "http://127.0.0.1:43965"}, Leader: "governor-1",
 		Loop: decided(control.KnobConcurrency, 32, control.Steady,
-			"keep 32: mean 44 ms <= setpoint 120 ms; the limit does not bind (occupancy 13.1 %)"),
+			"keep 32: mean 44 ms <= setpoint 120 ms; the limit does not bind (occupancy 13.1%)"),
 		Shed: decided(control.KnobShed, 0.6, control.Steady, "keep 0.6"),
 	}
 	under := Traffic{Lost: 91, Refused: 7, Queue: 1021, P99: 1}
@@ -106,7 +106,7 @@ func found(a Act, into float64) Frame {
 			Queue: min(1024, 160*int(into+1)), P99: 1}
 		f.Governed = Traffic{Good: 188, Late: 5, Refused: 104, Queue: 11, Critical: 0.998, P99: 0.283}
 		f.Loop = decided(control.KnobConcurrency, 25, control.Cutting, "cut 32->25: mean 157 ms > setpoint 120 ms; "+
-			"Little 182/s x 120 ms = 21.8; refused 35.5 %; the guards' own limit runs at 29")
+			"Little 182/s x 120 ms = 21.8; refused 35.5%; the guards' own limit runs at 29")
 		f.Loop.Decision.Inputs.EffectiveLimit = 29
 		f.Shed = decided(control.KnobShed, 0.44, control.Cutting, "cut")
 	case healed, back:
@@ -151,7 +151,7 @@ func situations(t *testing.T) map[string][]tea.Msg {
 		"busy":    told(t, 15, func(f *Frame) { f.Lateness = 1234 * time.Millisecond }),
 		"unfilled": told(t, 50, func(f *Frame) {
 			f.Loop.Decision.State, f.Loop.Decision.Measured, f.Loop.Decision.Setpoint = control.Steady, 0.161, 0.12
-			f.Loop.Decision.Reason = "keep 32: mean 161 ms > setpoint 120 ms; the limit does not bind (occupancy 40.9 %)"
+			f.Loop.Decision.Reason = "keep 32: mean 161 ms > setpoint 120 ms; the limit does not bind (occupancy 40.9%)"
 		}),
 		"help": append(told(t, 20, nil), pressed("?")),
 	}

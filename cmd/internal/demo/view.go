@@ -11,6 +11,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/daemon/explain"
 	"github.com/seed-de83e32b/governor/models/live/load"
@@ -253,13 +254,7 @@ func panel(t *Traffic, w int) []string {
 		text := fmt.Sprintf("%-8s%4d/s ", name, n)
 		return text + bar(float64(n), Surge*BaseLoad, w-len(text), style)
 	}
-	critical, latency := "-", "-"
-	if !math.IsNaN(t.Critical) {
-		critical = fmt.Sprintf("%.0f%%", 100*t.Critical)
-	}
-	if !math.IsNaN(t.P99) {
-		latency = fmt.Sprintf("%.0fms", 1000*t.P99)
-	}
+	critical, latency := format.Column(format.Percent(t.Critical)), format.Column(format.Latency(t.P99))
 	word := "critical"
 	if w >= 50 {
 		word = "critical served"
@@ -334,7 +329,7 @@ func (v *view) parts(w int) string {
 	}
 	parts := []string{who, is("Prometheus", f.Lost, "LOST"), is("dependency", f.Slow, "SLOW")}
 	if shed := inForce(f.Shed); !math.IsNaN(shed) {
-		parts = append(parts, fmt.Sprintf("shed %.2f", shed))
+		parts = append(parts, "shed " + control.KnobShed.Format(shed))
 	}
 	for len(parts) > 1 && fit.Width(strings.Join(parts, "  ")) > w {
 		parts = parts[:len(parts)-1]

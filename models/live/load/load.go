@@ -4,7 +4,7 @@
 //
 // Arrivals are Poisson, drawn from a seed, at a rate that may change while the generator runs. Each request is recorded
 // with the instant it was due, how late it was really sent, how it ended and how long that took. The lateness is the
-// generator's own quality: where its 99 % quantile passes MaxLateness, the machine was too busy and what was measured
+// generator's own quality: where its 99% quantile passes MaxLateness, the machine was too busy and what was measured
 // says little about the service.
 //
 // The generator is small because what is needed here is small: arrivals with known due times, and a record per request.
@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// MaxLateness bounds the 99 % quantile of lateness of a run that counts.
+// MaxLateness bounds the 99% quantile of lateness of a run that counts.
 const MaxLateness = 20 * time.Millisecond
 
 // maxInFlight bounds the goroutines. At 600 requests a second and a time-out of 1 s no more than 600 can be in flight,
@@ -321,7 +321,7 @@ type Summary struct {
 
 	MeanSeconds float64       // of answered requests; NaN without any
 	P99Seconds  float64       // of answered requests; NaN without any
-	Lateness    time.Duration // 99 % quantile
+	Lateness    time.Duration // 99% quantile
 }
 
 // Seconds is the length of the stretch.

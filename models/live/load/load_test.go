@@ -64,7 +64,7 @@ func TestArrivalsArePoissonAndFollowTheRate(t *testing.T) {
 			for _, n := range counts[tc.from:tc.to] {
 				squares += (n - mean) * (n - mean)
 			}
-			// Over a hundred seconds the mean is known to √(rate/100), the variance to about 14 %.
+			// Over a hundred seconds the mean is known to √(rate/100), the variance to about 14%.
 			if math.Abs(mean-tc.rate) > 4*math.Sqrt(tc.rate/100) {
 				t.Errorf("%.1f requests a second, want %.0f", mean, tc.rate)
 			}

@@ -31,7 +31,7 @@ func TestCapacityIsServersOverMean(t *testing.T) {
 		}
 		wg.Wait()
 		rate := n / time.Since(began).Seconds()
-		// The mean of n exponential draws has a relative standard error of 1/√n = 1.6 %.
+		// The mean of n exponential draws has a relative standard error of 1/√n = 1.6%.
 		if math.Abs(rate-200) > 10 {
 			t.Errorf("served %.0f/s, want 200/s", rate)
 		}

@@ -134,7 +134,7 @@ func TestRemovedTargetBecomesStaleAfterTwoIntervals(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		if took := time.Since(removed); took < 1100*time.Millisecond || took > 2300*time.Millisecond {
-			t.Errorf("stale %s after the removal, want 1 to 2 intervals and 10 %%", took)
+			t.Errorf("stale %s after the removal, want 1 to 2 intervals and 10%%", took)
 		}
 		if b.query(t, "up") != nil {
 			t.Error("up is left")
