@@ -21,6 +21,9 @@ each = failed=; for module in $(MODULES); do \
 	done; \
 	test -z "$$failed" || { echo "failed in:$$failed" >&2; exit 1; }
 
+# Runs a program that test/tools/lint pins.
+tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
+
 # Everything but the end-to-end tests and those of the demo: they put a real load on the machine, so they run alone and
 # never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
@@ -46,11 +49,11 @@ test: servers ## run all tests of all modules, the end-to-end tests on real serv
 race: servers ## run the tests but the end-to-end ones under the race detector (needs a C compiler)
 	@$(call each,$(call unit,-race -timeout 10m),go test -race)
 
-lint: ## gofmt, go vet and staticcheck on all modules
-	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || \
-		{ printf 'not formatted (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; }
-	@$(call each,go vet ./...,go vet)
-	@$(call each,go tool -modfile="$(CURDIR)/test/tools/lint/go.mod" staticcheck ./...,staticcheck)
+lint: ## the linters of .golangci.yml, the format and go.mod, on all modules
+	@status=0; \
+	( $(call each,$(tool) golangci-lint run ./...,golangci-lint) ) || status=1; \
+	( $(call each,go mod tidy -diff,go mod tidy -diff) ) || status=1; \
+	exit $$status
 
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
 	go run ./cmd/governor demo $(DEMO)
@@ -66,7 +69,7 @@ bench: ## run the benchmarks of all modules
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)
 
 fmt: ## format all Go files
-	gofmt -w .
+	$(tool) golangci-lint fmt
 
 clean: ## remove what was built here (the servers' builds stay in the user's cache directory)
 	rm -rf bin
