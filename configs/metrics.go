@@ -54,8 +54,11 @@ func (c *checker) histogram(m *Metrics, at string) {
 		c.doc.Add(k, "%q; expected the name without %s: %s", h.Metric, h.Metric[i:], h.Metric[:i])
 	}
 	for _, s := range []struct{ key, text, metric string }{
-		{"selector", h.Selector, "no"}, {"admitted", h.Admitted, "no"}, {"failed", h.Failed, "no"},
-		{"refused", h.Refused, "may"}, {"inflight", h.InFlight, "must"},
+		{"selector", h.Selector, "no"},
+		{"admitted", h.Admitted, "no"},
+		{"failed", h.Failed, "no"},
+		{"refused", h.Refused, "may"},
+		{"inflight", h.InFlight, "must"},
 	} {
 		k := strict.Join(at, s.key)
 		if !c.doc.Has(k) {

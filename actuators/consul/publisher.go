@@ -225,7 +225,8 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 
 // transact sends the transaction and reads its verdict.
 func (p *Publisher) transact(ctx context.Context, fence Fence, service string, raw []byte, index uint64) (
-	uint64, *WriteError) {
+	uint64, *WriteError,
+) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	const checkSession, write = 0, 1

@@ -434,8 +434,12 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ wait, want time.Duration }{
-		{1, time.Second}, {time.Second, time.Second}, {time.Second + 1, 2 * time.Second},
-		{59 * time.Second, 59 * time.Second}, {time.Hour, time.Minute}, {math.MaxInt64, time.Minute},
+		{1, time.Second},
+		{time.Second, time.Second},
+		{time.Second + 1, 2 * time.Second},
+		{59 * time.Second, 59 * time.Second},
+		{time.Hour, time.Minute},
+		{math.MaxInt64, time.Minute},
 	} {
 		err := rateRefusal(c.wait)
 		if refusal, _ := errors.AsType[*Refusal](err); refusal.RetryAfter() != c.want || !errors.Is(err, ErrRate) {

@@ -35,13 +35,15 @@ type regime struct {
 
 // lease counts how long a knob's values speak for their governor, and the drift after that.
 type lease struct {
-	length  time.Duration // 0: never granted
-	ends  time.Duration
-	spent float64       // how much of the further lease has been spent healthy, 0..1
-	seen  time.Duration // when spent was last brought up to date
+	length time.Duration // 0: never granted
+	ends   time.Duration
+	spent  float64       // how much of the further lease has been spent healthy, 0..1
+	seen   time.Duration // when spent was last brought up to date
 }
 
-func newLease(now, length time.Duration) lease { return lease{length: length, ends: now + length, seen: now} }
+func newLease(now, length time.Duration) lease {
+	return lease{length: length, ends: now + length, seen: now}
+}
 
 func (l lease) running(now time.Duration) bool { return l.length > 0 && now < l.ends }
 

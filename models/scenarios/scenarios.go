@@ -215,7 +215,8 @@ func metastable(name string, load float64) Scenario {
 				models.Stage{From: faultAt + trigger, Servers: Servers, Slowdown: 1})
 		})
 	s.Phases = []models.Phase{
-		{Name: Calm, From: 0, To: faultAt}, {Name: Fault, From: faultAt, To: faultAt + trigger},
+		{Name: Calm, From: 0, To: faultAt},
+		{Name: Fault, From: faultAt, To: faultAt + trigger},
 		{Name: After, From: faultAt + trigger, To: faultAt + trigger + 2*time.Minute},
 	}
 	return s
@@ -235,7 +236,8 @@ func healed() Scenario {
 		Intent: "few are refused and the service is slow: that is no overload, and cutting cannot help",
 		Limit:  32, Min: 4, Max: 1024,
 		Phases: []models.Phase{
-			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal},
+			{Name: Calm, From: 0, To: begin},
+			{Name: Fault, From: begin, To: heal},
 			{Name: After, From: heal, To: heal + 2*time.Minute},
 		},
 		Plant: func(seed uint64) models.Config {
@@ -345,7 +347,8 @@ func longCrisis() Scenario {
 		Intent: "half an hour against the clamp winds nothing up: the limit leaves it on the first period that allows it",
 		Limit:  96, Min: 20, Max: 400,
 		Phases: []models.Phase{
-			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal},
+			{Name: Calm, From: 0, To: begin},
+			{Name: Fault, From: begin, To: heal},
 			{Name: After, From: heal, To: heal + 5*time.Minute},
 		},
 		Plant: func(seed uint64) models.Config {

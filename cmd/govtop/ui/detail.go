@@ -267,7 +267,8 @@ func (v detailView) valueChart(past []api.Point) chart {
 	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
-		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
+		{l.Min, "min " + value(l.Knob, l.Min)},
+		{l.Max, "max " + value(l.Knob, l.Max)},
 		{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"},
 	}
 	c.curve = make([]sample, 0, len(past))

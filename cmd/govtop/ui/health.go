@@ -56,8 +56,10 @@ func healthScreen(v healthView, w, h int) []string {
 
 // lines are all lines below the title.
 func (v healthView) lines(w int) []string {
-	facts := []fact{v.govtop(), v.governor(), v.leader(), server("Prometheus", v.status.Prometheus, v.status.Now),
-		server("Consul", v.status.Consul, v.status.Now), v.config()}
+	facts := []fact{
+		v.govtop(), v.governor(), v.leader(), server("Prometheus", v.status.Prometheus, v.status.Now),
+		server("Consul", v.status.Consul, v.status.Now), v.config(),
+	}
 	for i, warning := range v.status.Warnings {
 		f := fact{}
 		if i == 0 {

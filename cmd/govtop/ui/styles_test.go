@@ -58,8 +58,11 @@ func TestThemes(t *testing.T) {
 	words := func(m Model) string { return ansi.Strip(m.View().Content) }
 	build := func(theme string, more ...tea.Msg) Model {
 		m := New(t.Context(), nil, "http://127.0.0.1:9747", "0.3.0", Options{Theme: theme})
-		return after(m, append([]tea.Msg{tea.WindowSizeMsg{Width: 120, Height: 30}, tickMsg(began), mixed(),
-			pastMsg{fixture.History()}}, more...)...)
+		return after(m, append([]tea.Msg{
+			tea.WindowSizeMsg{Width: 120, Height: 30},
+			tickMsg(began), mixed(),
+			pastMsg{fixture.History()},
+		}, more...)...)
 	}
 	black := tea.BackgroundColorMsg{Color: color.Black}
 	white := tea.BackgroundColorMsg{Color: color.White}

@@ -244,7 +244,8 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 
 // service reports on one service and returns what is missing.
 func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answered bool, kv kvState, now time.Time) (
-	missing []string) {
+	missing []string,
+) {
 	configured := control.Mode(l.config.Services[spec.Service].Mode)
 	fmt.Fprintf(w, "service     %s: %s\n", spec.Service, modeText(spec.Mode, configured))
 	if kv.err == nil {

@@ -76,8 +76,11 @@ func keys() []key {
 		}},
 		{[]string{"down", "j"}, "", "", "further down in the help", scroll(1)},
 		{[]string{"up", "k"}, "", "", "further up in it", scroll(-1)},
-		{[]string{"q", "ctrl+c"}, "q quit", "q quit", "quit, with the scorecard of what was played",
-			func(*screen) tea.Cmd { return tea.Quit }},
+		{
+			[]string{"q", "ctrl+c"},
+			"q quit", "q quit", "quit, with the scorecard of what was played",
+			func(*screen) tea.Cmd { return tea.Quit },
+		},
 	}
 }
 

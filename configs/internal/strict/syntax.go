@@ -26,8 +26,10 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 	case err != nil:
 		return nil, locate(data, err)
 	default:
-		return nil, &Problem{Line: second.Line, Column: second.Column,
-			Text: "a second YAML document starts here; expected one document in the file"}
+		return nil, &Problem{
+			Line: second.Line, Column: second.Column,
+			Text: "a second YAML document starts here; expected one document in the file",
+		}
 	}
 	return doc.Content[0], nil
 }

@@ -132,7 +132,9 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		return w, err
 	}
 	for i, service := range []struct{ name, kind, reflex string }{
-		{Checkout, "governed", "--reflex"}, {Search, "none", "--reflex"}, {Payments, "governed", "--no-reflex"},
+		{Checkout, "governed", "--reflex"},
+		{Search, "none", "--reflex"},
+		{Payments, "governed", "--no-reflex"},
 		{Twin, "static", "--no-reflex"},
 	} {
 		address, err := servers.FreeAddress()
