@@ -180,7 +180,7 @@ func TestUnknownFieldsAndSpellingsOfNumbersAreAccepted(t *testing.T) {
 	whole := encode(t, complete())
 	const head = `{"schema":1,"service":"checkout","epoch":1,"revision":1,"lease_seconds":9,`
 	for name, raw := range map[string]string{
-		"unknown fields":         strings.Replace(whole, `{"schema"`, `{"colour":{"a":[1,null]},"schema"`, 1),
+		"unknown fields":         strings.Replace(whole, `{"schema"`, `{"color":{"a":[1,null]},"schema"`, 1),
 		"unknown field of knob":  strings.Replace(whole, `"limit":40`, `"limit":40,"queue":null`, 1),
 		"unknown Limit":          strings.Replace(whole, `"limit":40`, `"limit":40,"Limit":1`, 1),
 		"whole number as 40.0":   strings.Replace(whole, `"limit":40`, `"limit":40.0`, 1),

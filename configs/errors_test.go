@@ -62,12 +62,12 @@ f.yml:1:1: services: missing; expected a section of keys`},
 			`f.yml:4:27: services.checkout.slo.targt: unknown key; expected one of latency, objective, errors`,
 		},
 		{
-			"misspelt key", slo("slo: {latency: 300ms, objektive: 99%}"),
+			"misspelled key", slo("slo: {latency: 300ms, objektive: 99%}"),
 			`f.yml:4:27: services.checkout.slo.objektive: unknown key; did you mean "objective"?`,
 		},
-		{"swapped letters at the top", "promethues: {url: x}\n" + service, `
+		{"swapped letters at the top", "promteheus: {url: x}\n" + service, `
 f.yml:1:1: prometheus: missing; expected a section of keys, with at least url
-f.yml:1:1: promethues: unknown key; did you mean "prometheus"?`},
+f.yml:1:1: promteheus: unknown key; did you mean "prometheus"?`},
 		{
 			"deprecated key of Prometheus", "prometheus:\n  url: \"http://p:1\"\n  bearer_token: x\n" + service,
 			`f.yml:3:3: prometheus.bearer_token: unknown key; expected one of url, http_method, timeout, basic_auth, ` +
@@ -75,7 +75,7 @@ f.yml:1:1: promethues: unknown key; did you mean "prometheus"?`},
 				`proxy_connect_header, http_headers`,
 		},
 		{
-			"misspelt knob is one mistake", knob("concurency: {min: 20, max: 400}"),
+			"misspelled knob is one mistake", knob("concurency: {min: 20, max: 400}"),
 			`f.yml:5:5: services.checkout.concurency: unknown key; did you mean "concurrency"?`,
 		},
 		{
@@ -213,7 +213,7 @@ f.yml:4:49: services.checkout.slo.errors: 99% is out of range; expected more tha
 f.yml:5:5: services.checkout.concurrency.max: missing; expected a whole number
 f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`},
 		{
-			"misspelt mode", knob("concurrency: {min: 1, max: 2}\n    mode: enforced"),
+			"misspelled mode", knob("concurrency: {min: 1, max: 2}\n    mode: enforced"),
 			`f.yml:6:11: services.checkout.mode: "enforced"; expected one of observe, shadow, enforce; did you mean "enforce"?`,
 		},
 		{
@@ -270,7 +270,7 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 				`expected concurrency: {min: …, max: …} beside it, or no shed`,
 		},
 		{
-			"shed beside a misspelt concurrency is one mistake", knob("concurency: {min: 1, max: 2}\n    shed: {protect: critical}"),
+			"shed beside a misspelled concurrency is one mistake", knob("concurency: {min: 1, max: 2}\n    shed: {protect: critical}"),
 			`f.yml:5:5: services.checkout.concurency: unknown key; did you mean "concurrency"?`,
 		},
 		{
@@ -325,8 +325,8 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 				`expected the name of a metric, like http_request_duration_seconds`,
 		},
 		{
-			"misspelt selector", histogram("        admited: a"),
-			`f.yml:10:9: services.checkout.metrics.histogram.admited: unknown key; did you mean "admitted"?`,
+			"misspelled selector", histogram("        admittd: a"),
+			`f.yml:10:9: services.checkout.metrics.histogram.admittd: unknown key; did you mean "admitted"?`,
 		},
 		{"selector with a mistake", histogram("        failed: code=~5.."), `f.yml:10:23: services.checkout.metrics.histogram.failed: ` +
 			`not PromQL at 1:7 of the text: unexpected character inside braces: '5'`},
@@ -483,8 +483,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		`consul: {address: "http://u:hunter2@c:8500"}`,
 	} {
 		_, _, err := Parse("f.yml", []byte(file))
-		var problems Problems
-		if !errors.As(err, &problems) {
+		if _, ok := errors.AsType[Problems](err); !ok {
 			t.Errorf("%s: got %v, want Problems", file, err)
 		}
 		if text := err.Error(); strings.Contains(text, "hunter2") || strings.Contains(text, "2020") {

@@ -106,7 +106,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	group.Add(func() error {
-		if err := traffic.Serve(listener); err != http.ErrServerClosed {
+		if err := traffic.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return listenError("listen", o.listen, err)
 		}
 		return nil

@@ -59,7 +59,7 @@ func TestCompletion(t *testing.T) {
 					t.Fatalf("%v: %s", err, out)
 				}
 				var offered []string
-				for _, word := range strings.Fields(string(out)) {
+				for word := range strings.FieldsSeq(string(out)) {
 					flag, value, joined := strings.Cut(word, "=") // fish says --output=json whole
 					if joined {
 						flag = value

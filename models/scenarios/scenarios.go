@@ -10,6 +10,7 @@ package scenarios
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/models"
@@ -70,11 +71,11 @@ func Get(name string) (Scenario, error) {
 			return s, nil
 		}
 	}
-	names := ""
+	var names []string
 	for _, s := range All() {
-		names += " " + s.Name
+		names = append(names, s.Name)
 	}
-	return Scenario{}, fmt.Errorf("no scenario is called %q; there are%s", name, names)
+	return Scenario{}, fmt.Errorf("no scenario is called %q; there are %s", name, strings.Join(names, " "))
 }
 
 // All returns every scenario, in the order of the manual.

@@ -100,7 +100,7 @@ func details() map[string]detailView {
 	}
 }
 
-// bare returns lines without their colours, and without the blanks at their ends.
+// bare returns lines without their colors, and without the blanks at their ends.
 func bare(lines []string) string {
 	var text strings.Builder
 	for _, l := range lines {

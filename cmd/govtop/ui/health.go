@@ -51,7 +51,7 @@ func healthScreen(v healthView, w, h int) []string {
 		title += fmt.Sprintf("  lines %d-%d of %d", top+1, min(top+h-1, len(lines)), len(lines))
 	}
 	out := append([]string{rule(title, w)}, lines[top:]...)
-	return greyed(fitted(out, h), v.stale)
+	return grayed(fitted(out, h), v.stale)
 }
 
 // lines are all lines below the title.
@@ -77,7 +77,7 @@ func (v healthView) lines(w int) []string {
 	}
 	var system []string
 	for _, f := range facts {
-		system = append(system, f.labelled(healthLabel, room, 2+mostErrorLines)...)
+		system = append(system, f.labeled(healthLabel, room, 2+mostErrorLines)...)
 	}
 	applied := v.applied(all, settings)
 	if w < healthColumns {

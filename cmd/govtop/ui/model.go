@@ -206,7 +206,7 @@ func (m *Model) told(t toldMsg) {
 	d.told(t)
 }
 
-// paint chooses the colours.
+// paint chooses the colors.
 func (m *Model) paint() { m.theme = newTheme(m.options.Theme, m.background, m.profile) }
 
 // View implements tea.Model.

@@ -442,8 +442,8 @@ func TestWideCharactersKeepTheColumns(t *testing.T) {
 	var columns []int
 	for line := range strings.SplitSeq(ansi.Strip(screen(80, 24, wide).View().Content), "\n") {
 		for _, state := range []string{"~ HOLD", "! AT MAX", "! INFEASIBLE"} {
-			if i := strings.Index(line, state); i >= 0 {
-				columns = append(columns, ansi.StringWidth(line[:i]))
+			if before, _, ok := strings.Cut(line, state); ok {
+				columns = append(columns, ansi.StringWidth(before))
 			}
 		}
 	}

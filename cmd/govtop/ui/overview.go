@@ -250,7 +250,7 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
 		l, called := o.of.Loops[o.rows[i]], o.of.names[o.rows[i]]
 		_, old := l.Overdue(now)
-		grey := stale || old
+		gray := stale || old
 		marker := " "
 		if i == o.index {
 			marker = ">"
@@ -266,14 +266,14 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 				continue
 			}
 			cell := c.cell(c.text(l, now))
-			if c.tone != nil && !grey {
+			if c.tone != nil && !gray {
 				cell = paint(c.tone(l), cell)
 			}
 			row = append(row, cell)
 		}
 		line := fit.Clip(marker+strings.Join(row, space), w)
 		switch {
-		case grey:
+		case gray:
 			line = paint(dim, line)
 		case marker == ">":
 			line = selected.Render(marker+row[0]) + ansi.Cut(line, 1+fit.Width(row[0]), w)

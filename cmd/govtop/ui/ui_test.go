@@ -185,5 +185,5 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// frame returns the screen without its colours, and without the blanks at the end of its lines.
+// frame returns the screen without its colors, and without the blanks at the end of its lines.
 func frame(m Model) string { return golden.Frame(m.View().Content) }

@@ -15,7 +15,7 @@ import (
 // unknown stands where there is no number. It is never a zero.
 const unknown = "--"
 
-// tone is what a piece of text means for the eye. Colour repeats what glyph and word already say.
+// tone is what a piece of text means for the eye. Color repeats what glyph and word already say.
 type tone int
 
 const (

@@ -337,7 +337,7 @@ func traffic(p *signals.Probe, window time.Duration) string {
 // classes shows the arrivals of each criticality: shedding helps none where all requests are of one.
 func classes(m control.Measurement) string {
 	var parts []string
-	for c := control.Critical; c < control.Criticalities; c++ {
+	for c := range control.Criticality(control.Criticalities) {
 		sum, known := 0.0, false
 		for _, i := range m.Instances {
 			if n, ok := i.Classes[c].Offered.Value(); ok {

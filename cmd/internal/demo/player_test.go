@@ -197,7 +197,7 @@ func TestBrokenStageEndsTheStory(t *testing.T) {
 				p.stage.(*fakeStage).failed <- broken
 			}
 		})
-		if err != broken || p.whole {
+		if !errors.Is(err, broken) || p.whole {
 			t.Errorf("error %v, whole %v", err, p.whole)
 		}
 		same(t, "happened", f.happened, "0 load 1", "4 load 0")

@@ -180,7 +180,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// text is the screen without its colours, and without the blanks at the end of its lines.
+// text is the screen without its colors, and without the blanks at the end of its lines.
 func (s screen) text() string { return golden.Frame(s.View().Content) }
 
 func TestFrameFitsEverySize(t *testing.T) {

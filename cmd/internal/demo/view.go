@@ -27,8 +27,8 @@ const (
 	tooLate = 5 * load.MaxLateness
 )
 
-// The sixteen colours of the terminal's own theme, dark or light. A terminal without colour still shows bold and faint,
-// and nothing is said by colour alone.
+// The sixteen colors of the terminal's own theme, dark or light. A terminal without color still shows bold and faint,
+// and nothing is said by color alone.
 var (
 	strong   = lipgloss.NewStyle().Bold(true)
 	faint    = lipgloss.NewStyle().Faint(true)
