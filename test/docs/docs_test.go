@@ -72,8 +72,9 @@ func block(t *testing.T, text, language string) string {
 // TestDocumentationNamesTheGoThatModulesNeed holds the Go version that readers are told to have to the one in go.mod.
 func TestDocumentationNamesTheGoThatModulesNeed(t *testing.T) {
 	for page, module := range map[string]string{
-		"README.md":     "go.mod",
-		"docs/guard.md": "actuators/go.mod",
+		"README.md":       "go.mod",
+		"CONTRIBUTING.md": "go.mod",
+		"docs/guard.md":   "actuators/go.mod",
 	} {
 		m := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(read(t, module))
 		if m == nil {
