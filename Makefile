@@ -1,6 +1,7 @@
 # One command each for building, checking, testing and trying. `make help` lists them.
 
 SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 
 # Modules with our own packages: `go test ./...` in one of them stays out of the others, so every target walks them all.
 # A test fails if a go.mod of the tree is in neither list.
@@ -14,24 +15,33 @@ BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
 INFO     := github.com/prometheus/common/version
 LDFLAGS  := -X $(INFO).Version=$(VERSION) -X $(INFO).Revision=$(REVISION) -X $(INFO).Branch=$(BRANCH)
 
-# $(call each,COMMAND) runs COMMAND in every module, all of them even if one fails, and fails if one did.
+# $(call each,COMMAND,NAME) runs COMMAND in every module, all of them even if one fails, and fails if one did.
 each = failed=; for module in $(MODULES); do \
 	echo "== $$module: $(2)"; \
 	(cd "$$module" && $(1)) || failed="$$failed $$module"; \
 	done; \
 	test -z "$$failed" || { echo "failed in:$$failed" >&2; exit 1; }
 
+# Runs a program that test/tools/lint pins.
+tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
+
 # Everything but the end-to-end tests and those of the demo: they put a real load on the machine, so they run alone and
 # never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
 
-.PHONY: help build test race lint demo demo-real screenshots bench fmt clean servers
+.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff demo demo-real screenshots clean servers
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/governor and bin/govtop
 	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/governor ./cmd/govtop
+
+cross: ## build both programs for other platforms, below bin/
+	for platform in linux/arm64 darwin/arm64; do \
+		CGO_ENABLED=0 GOOS="$${platform%/*}" GOARCH="$${platform#*/}" \
+			go build -ldflags "$(LDFLAGS)" -o "bin/$$platform/" ./cmd/governor ./cmd/govtop || exit 1; \
+	done
 
 servers: # real Consul and Prometheus, found or built, outside every test's time limit
 	go run ./test/servers/obtain
@@ -43,14 +53,52 @@ test: servers ## run all tests of all modules, the end-to-end tests on real serv
 	go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./test/demo/... || status=1; \
 	exit $$status
 
-race: servers ## run the tests but the end-to-end ones under the race detector (needs a C compiler)
-	@$(call each,$(call unit,-race -timeout 10m),go test -race)
+race: ## run the tests of what shares data between goroutines under the race detector (needs a C compiler)
+	go test -race -timeout 10m ./control/... ./signals/... ./daemon/...
+	cd actuators && go test -race -timeout 10m ./...
 
-lint: ## gofmt, go vet and staticcheck on all modules
-	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || \
-		{ printf 'not formatted (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; }
-	@$(call each,go vet ./...,go vet)
-	@$(call each,go tool -modfile="$(CURDIR)/test/tools/lint/go.mod" staticcheck ./...,staticcheck)
+# go test fuzzes one target at a time.
+FUZZTIME := 20s
+fuzz = go test -list '^Fuzz' ./... | \
+	awk '/^Fuzz/ { targets[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, targets[i]; n = 0 }' | \
+	while read -r package target; do \
+		echo "$$package $$target"; \
+		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done
+
+fuzz: ## run each fuzz target for a while (FUZZTIME=20s)
+	@$(call each,$(fuzz),go test -fuzz)
+
+cover: servers ## test coverage of each package and in total, the end-to-end tests left out
+	@$(call each,$(call unit,-timeout 10m -coverprofile=coverage.out) && go tool cover -func=coverage.out | tail -n 1,go test -cover)
+
+lint: ## the linters of .golangci.yml, the format and go.mod, on all modules
+	@status=0; \
+	( $(call each,$(tool) golangci-lint run ./...,golangci-lint) ) || status=1; \
+	( $(call each,go mod tidy -diff,go mod tidy -diff) ) || status=1; \
+	exit $$status
+
+fmt: ## format all Go files
+	$(tool) golangci-lint fmt
+
+bench: ## run the benchmarks of all modules
+	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)
+
+# The two revisions take turns, so that what else the machine does meets both.
+PKG   := actuators/guard
+BENCH := .
+COUNT := 6
+measure = go test -C "$(1)/$(PKG)" -run '^$$' -bench '$(BENCH)' -benchmem -count=1 . >> "$(2)"
+
+bench-diff: ## compare benchmarks with another revision (BASE=main PKG=actuators/guard BENCH=. COUNT=6)
+	@test -n "$(BASE)" || { echo "make bench-diff needs the revision to compare with, as BASE=main" >&2; exit 2; }
+	@dir=$$(mktemp -d) && \
+	trap 'git worktree remove --force "$$dir/tree" 2>/dev/null; rm -rf "$$dir"' EXIT && \
+	git worktree add --quiet --detach "$$dir/tree" "$(BASE)" && \
+	for _ in $$(seq $(COUNT)); do \
+		$(call measure,$$dir/tree,$$dir/base) && $(call measure,$(CURDIR),$$dir/here) || exit 1; \
+	done && \
+	$(tool) benchstat "$(BASE)=$$dir/base" "here=$$dir/here"
 
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
 	go run ./cmd/governor demo $(DEMO)
@@ -62,11 +110,5 @@ screenshots: build ## take the pictures of docs/pictures anew, from a real run o
 	mkdir -p docs/pictures
 	go run ./test/screenshots bin/governor bin/govtop docs/pictures
 
-bench: ## run the benchmarks of all modules
-	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)
-
-fmt: ## format all Go files
-	gofmt -w .
-
-clean: ## remove what was built here (the servers' builds stay in the user's cache directory)
-	rm -rf bin
+clean: ## remove what was built here (the builds of the servers stay in the cache directory of the user)
+	rm -rf bin coverage.out actuators/coverage.out

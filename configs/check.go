@@ -107,7 +107,7 @@ func (c *checker) service(cfg *Config, name string) {
 func (c *checker) knobs(s *Service, at string) {
 	concurrency, shed, rate := at+".concurrency", at+".shed", at+".rate"
 	none := s.Concurrency == nil && s.Shed == nil && s.Rate == nil
-	if none && c.doc.OK(concurrency) && c.doc.OK(shed) && c.doc.OK(rate) && !c.doc.Misspelt(at) {
+	if none && c.doc.OK(concurrency) && c.doc.OK(shed) && c.doc.OK(rate) && !c.doc.Misspelled(at) {
 		c.doc.Add(at, "nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency")
 	}
 	if s.Concurrency != nil && c.doc.OK(concurrency) {
@@ -125,7 +125,7 @@ func (c *checker) knobs(s *Service, at string) {
 	if s.Shed != nil && c.doc.OK(shed) {
 		k := s.Shed
 		bounds(c, shed, k.Min, k.Max, k.Fallback)
-		if s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelt(at) {
+		if s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelled(at) {
 			c.doc.Add(shed, "shed decides whom the concurrency limit refuses first, and there is none; expected "+
 				"concurrency: {min: …, max: …} beside it, or no shed")
 		}

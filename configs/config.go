@@ -18,7 +18,7 @@ type Config struct {
 	// Where the measurements come from: any server that speaks the Prometheus query API.
 	Prometheus Prometheus `yaml:"prometheus" jsonschema:"required"`
 	// Where the settings go. Without this section governor finds Consul by the environment variables CONSUL_HTTP_* that
-	// every Consul tool honours, else at localhost:8500.
+	// every Consul tool honors, else at localhost:8500.
 	Consul Consul `yaml:"consul"`
 	// The pace of the loops of every service that does not set its own. The dead time θ, window/2 + scrape_interval/2 +
 	// period/2 + publish_delay, is how late a change shows; whatever tuning leaves unset derives from it.

@@ -159,11 +159,15 @@ func TestTimingInheritsThenDerives(t *testing.T) {
 		want           control.Timing
 	}{
 		{"nothing set", "", "", control.Timing{Scrape: 5e9, Window: 20e9, Period: 5e9, PublishDelay: 3e8}},
-		{"global", "", "{scrape_interval: 15s, period: 30s}",
-			control.Timing{Scrape: 15e9, Window: 60e9, Period: 30e9, PublishDelay: 3e8}},
+		{
+			"global", "", "{scrape_interval: 15s, period: 30s}",
+			control.Timing{Scrape: 15e9, Window: 60e9, Period: 30e9, PublishDelay: 3e8},
+		},
 		{"own", "{scrape_interval: 1s}", "", control.Timing{Scrape: 1e9, Window: 4e9, Period: 1e9, PublishDelay: 3e8}},
-		{"both", "{scrape_interval: 1s}", "{scrape_interval: 15s, window: 90s, publish_delay: 1s}",
-			control.Timing{Scrape: 1e9, Window: 90e9, Period: 1e9, PublishDelay: 1e9}},
+		{
+			"both", "{scrape_interval: 1s}", "{scrape_interval: 15s, window: 90s, publish_delay: 1s}",
+			control.Timing{Scrape: 1e9, Window: 90e9, Period: 1e9, PublishDelay: 1e9},
+		},
 	} {
 		c := parse(t, "\n    timing: "+tt.own+"\ntiming: "+tt.all)
 		if got := c.Specs()[0].Timing; got != tt.want {
@@ -362,10 +366,14 @@ func TestConsulFromFileAndEnvironment(t *testing.T) {
 	}{
 		{"environment only", "", "env", "", map[string]string{api.HTTPTokenEnvName: "env"}},
 		{"token file of the environment", "", "envfile", "", map[string]string{api.HTTPTokenFileEnvName: file("e", "envfile\n")}},
-		{"token beats both", "token: own, datacenter: north", "own", "north",
-			map[string]string{api.HTTPTokenEnvName: "env", api.HTTPTokenFileEnvName: file("e", "envfile")}},
-		{"token_file beats both", "token_file: " + file("own", "ownfile\n"), "ownfile", "",
-			map[string]string{api.HTTPTokenEnvName: "env", api.HTTPTokenFileEnvName: file("e", "envfile")}},
+		{
+			"token beats both", "token: own, datacenter: north", "own", "north",
+			map[string]string{api.HTTPTokenEnvName: "env", api.HTTPTokenFileEnvName: file("e", "envfile")},
+		},
+		{
+			"token_file beats both", "token_file: " + file("own", "ownfile\n"), "ownfile", "",
+			map[string]string{api.HTTPTokenEnvName: "env", api.HTTPTokenFileEnvName: file("e", "envfile")},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(api.HTTPTokenEnvName, "")

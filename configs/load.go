@@ -26,7 +26,7 @@ type Problem struct {
 	Text         string // what is wrong, the offending value, what was expected
 }
 
-// String formats the Problem on one line, in the form that editors and CI systems recognise: file:line:column: …
+// String formats the Problem on one line, in the form that editors and CI systems recognize: file:line:column: …
 func (p Problem) String() string {
 	if p.Path == "" {
 		return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)

@@ -40,7 +40,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 		c.doc.Add(k, "set beside preset %s, which reads no histogram of yours; expected preset: http_histogram", m.Preset)
 	case m.Histogram != nil && c.doc.OK(k):
 		c.histogram(m, k)
-	case m.Histogram == nil && preset == signals.HTTPHistogram && c.doc.OK(k) && !c.doc.Misspelt(at):
+	case m.Histogram == nil && preset == signals.HTTPHistogram && c.doc.OK(k) && !c.doc.Misspelled(at):
 		c.doc.Add(at, "preset http_histogram needs to know which; expected histogram: {metric: …}")
 	}
 	c.queries(m, at+".queries")
@@ -54,8 +54,11 @@ func (c *checker) histogram(m *Metrics, at string) {
 		c.doc.Add(k, "%q; expected the name without %s: %s", h.Metric, h.Metric[i:], h.Metric[:i])
 	}
 	for _, s := range []struct{ key, text, metric string }{
-		{"selector", h.Selector, "no"}, {"admitted", h.Admitted, "no"}, {"failed", h.Failed, "no"},
-		{"refused", h.Refused, "may"}, {"inflight", h.InFlight, "must"},
+		{"selector", h.Selector, "no"},
+		{"admitted", h.Admitted, "no"},
+		{"failed", h.Failed, "no"},
+		{"refused", h.Refused, "may"},
+		{"inflight", h.InFlight, "must"},
 	} {
 		k := strict.Join(at, s.key)
 		if !c.doc.Has(k) {
@@ -93,7 +96,7 @@ func (c *checker) selector(at, text string) (named, ok bool) {
 		}
 	}
 	if err != nil {
-		offset, complaint := offence(err)
+		offset, complaint := offense(err)
 		c.promQL(at, text, offset-len(open), complaint)
 		return false, false
 	}
@@ -122,7 +125,7 @@ func (c *checker) queries(m *Metrics, at string) {
 		case strings.TrimSpace(text) == "":
 			c.doc.Add(k, "no query; expected PromQL")
 		case err != nil:
-			offset, complaint := offence(err)
+			offset, complaint := offense(err)
 			c.promQL(k, text, offset, complaint)
 		case expr.Type() != parser.ValueTypeVector:
 			c.doc.Add(k, "gives a %s; expected an instant vector, with one sample for each instance or one for all",
@@ -143,8 +146,8 @@ func (c *checker) queries(m *Metrics, at string) {
 
 var promQL = parser.NewParser(parser.Options{})
 
-// offence returns where the parser stopped, in bytes, and why.
-func offence(err error) (offset int, text string) {
+// offense returns where the parser stopped, in bytes, and why.
+func offense(err error) (offset int, text string) {
 	var first *parser.ParseErr
 	var all parser.ParseErrors
 	switch {

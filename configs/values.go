@@ -69,7 +69,7 @@ func (p *Percent) UnmarshalText(text []byte) error {
 // Expected says what a Percent looks like.
 func (Percent) Expected() string { return "a percentage with its sign, like 99% or 0.1%" }
 
-// String writes the percentage with as few digits as tell it from its neighbours.
+// String writes the percentage with as few digits as tell it from its neighbors.
 func (p Percent) String() string {
 	s := strconv.FormatFloat(float64(p), 'f', -1, 64)
 	whole, fraction, _ := strings.Cut(s, ".")

@@ -51,7 +51,9 @@ func TestFreezeHeedsNothing(t *testing.T) {
 		Measurement
 		trouble Reason
 	}{
-		{traffic(96).measurement(), ""}, {partial, Partial}, {poisoned.measurement(), NaN},
+		{traffic(96).measurement(), ""},
+		{partial, Partial},
+		{poisoned.measurement(), NaN},
 		{Measurement{Service: "checkout", Invalid: NoData}, NoData},
 	} {
 		if d := r.step(tc.Measurement); d.HoldReason != tc.trouble || d.State != Frozen || d.Value != 96 || d.Publish || !d.Renew || d.Bound != "" ||

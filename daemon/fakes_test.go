@@ -207,7 +207,7 @@ func (kv *memoryKV) Do(_ context.Context, a actuators.Action) (consul.Done, erro
 			}
 		}
 	}
-	if err != nil && err != kv.down {
+	if err != nil && !errors.Is(err, kv.down) {
 		err = fmt.Errorf("%w: %w", consul.ErrRefused, err)
 	}
 	return done, err

@@ -31,14 +31,18 @@ func TestHoldIsAHoldEverywhere(t *testing.T) {
 		spoil  func(*control.Measurement)
 		reason control.Reason
 	}{
-		{"0/0 (A1, kedacore/keda#7475)",
-			first(func(in *control.Instance) { in.Mean = control.Read(math.NaN()) }), control.NaN},
+		{
+			"0/0 (A1, kedacore/keda#7475)",
+			first(func(in *control.Instance) { in.Mean = control.Read(math.NaN()) }), control.NaN,
+		},
 		{"nobody asks for anything (A1)", first(func(in *control.Instance) {
 			zero := control.Read(0)
 			in.Offered, in.Admitted, in.Refused, in.Completed, in.Mean = zero, zero, zero, zero, control.Read(math.NaN())
 		}), control.Idle},
-		{"infinity (A2, kedacore/keda PR 3762)",
-			first(func(in *control.Instance) { in.Mean = control.Read(math.Inf(1)) }), control.NotFinite},
+		{
+			"infinity (A2, kedacore/keda PR 3762)",
+			first(func(in *control.Instance) { in.Mean = control.Read(math.Inf(1)) }), control.NotFinite,
+		},
 		{"an empty result (A3, kedacore/keda#3065)", missing(control.NoData), control.NoData},
 		{"two series for one (A4, hyperdxio/hyperdx PR 3114)", first(func(in *control.Instance) {
 			in.Mean = control.Missing(control.ManySeries, "2 series where one was expected; they differ in pod (a, b)")
@@ -52,8 +56,10 @@ func TestHoldIsAHoldEverywhere(t *testing.T) {
 			in.Offered, in.Admitted, in.Completed, in.Failed = three, three, three, three
 			in.Refused, in.Mean = control.Read(0), control.Read(2)
 		}), control.TooLittleTraffic},
-		{"a sample of four minutes ago (A7, prometheus/prometheus#1557)",
-			first(func(in *control.Instance) { in.Age = control.Read(240) }), control.Stale},
+		{
+			"a sample of four minutes ago (A7, prometheus/prometheus#1557)",
+			first(func(in *control.Instance) { in.Age = control.Read(240) }), control.Stale,
+		},
 		{"one SLO unknown, the other well (A9, kubernetes/kubernetes#99394)", first(func(in *control.Instance) {
 			fast(in)
 			in.Failed = control.Missing(control.NoData, "nothing found")
@@ -61,8 +67,10 @@ func TestHoldIsAHoldEverywhere(t *testing.T) {
 		{"a query that takes too long (A10, kedacore/keda#5118)", missing(control.Timeout), control.Timeout},
 		{"a server that refuses (A10, kedacore/keda#3272)", missing(control.QueryError), control.QueryError},
 		{"clocks apart", missing(control.Clock), control.Clock},
-		{"a rate that no limit allows",
-			first(func(in *control.Instance) { in.Completed = control.Read(1e6) }), control.Implausible},
+		{
+			"a rate that no limit allows",
+			first(func(in *control.Instance) { in.Completed = control.Read(1e6) }), control.Implausible,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

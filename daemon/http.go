@@ -78,10 +78,14 @@ var landing = web.LandingConfig{
 	Links: []web.LandingLinks{
 		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, dependencies, configuration"},
 		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
-		{Address: api.Prefix + "/decisions", Text: "Decisions",
-			Description: "the last hour (since, last, notable, service, knob, limit)"},
-		{Address: api.Prefix + "/history?since=5m", Text: "History",
-			Description: "the same to draw (since, step, service, knob)"},
+		{
+			Address: api.Prefix + "/decisions", Text: "Decisions",
+			Description: "the last hour (since, last, notable, service, knob, limit)",
+		},
+		{
+			Address: api.Prefix + "/history?since=5m", Text: "History",
+			Description: "the same to draw (since, step, service, knob)",
+		},
 		{Address: api.Prefix + "/audit", Text: "Audit", Description: "what people did (service, knob)"},
 		{Address: api.Prefix + "/stream", Text: "Stream", Description: "decisions as they are made, as server-sent events"},
 		{Address: "/metrics", Text: "Metrics"},

@@ -22,7 +22,7 @@ func get(t *testing.T, g *governor, method, path string) (int, string) {
 	w := httptest.NewRecorder()
 	g.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
 	if w.Header().Get(api.VersionHeader) == "" {
-		t.Errorf("%s: no %s header: a client would not recognise a governor", path, api.VersionHeader)
+		t.Errorf("%s: no %s header: a client would not recognize a governor", path, api.VersionHeader)
 	}
 	body, err := io.ReadAll(w.Body)
 	if err != nil {
@@ -153,8 +153,10 @@ func TestErrorsOfTheInterface(t *testing.T) {
 		code         int
 		want         []string
 	}{
-		{"GET", "/api/v1/loops/chekout/concurrency", 404,
-			[]string{"chekout/concurrency", "checkout/concurrency", "search/concurrency"}},
+		{
+			"GET", "/api/v1/loops/chekout/concurrency", 404,
+			[]string{"chekout/concurrency", "checkout/concurrency", "search/concurrency"},
+		},
 		{"GET", "/api/v1/loops/checkout/rate", 404, []string{"checkout/rate"}},
 		{"GET", "/api/v1/lops", 404, []string{"/api/v1/lops", "/decisions"}},
 		{"POST", "/api/v1/loops", 405, []string{"POST", "use GET"}},

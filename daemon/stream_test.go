@@ -59,7 +59,7 @@ func (g *governor) listen(t *testing.T, lastEventID string) (*reader, func()) {
 // ids lists the ids of the events of one kind.
 func ids(text, kind string) []string {
 	var found []string
-	for _, event := range strings.Split(text, "\n\n") {
+	for event := range strings.SplitSeq(text, "\n\n") {
 		if lines := strings.Split(event, "\n"); lines[0] == "event: "+kind && len(lines) > 1 {
 			found = append(found, strings.TrimPrefix(lines[1], "id: "))
 		}
@@ -218,7 +218,7 @@ func TestClientFollowsTheDaemon(t *testing.T) {
 		go g.workers[0].tick(t.Context(), time.Now().Add(time.Duration(ticks)*period))
 		return nil
 	})
-	if err != context.Canceled {
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("the stream ended with %v", err)
 	}
 }

@@ -126,7 +126,7 @@ func explain(err error, ex exchange, limit time.Duration) (control.Reason, strin
 	case errors.Is(err, context.DeadlineExceeded):
 		return control.Timeout, fmt.Sprintf("no reply from Prometheus within %s", limit)
 	case errors.Is(err, context.Canceled):
-		return control.Timeout, "the query was cancelled before Prometheus replied"
+		return control.Timeout, "the query was canceled before Prometheus replied"
 	case !errors.As(err, &apiErr):
 		return control.QueryError, brief(err.Error())
 	case apiErr.Type == v1.ErrTimeout || apiErr.Type == v1.ErrCanceled:

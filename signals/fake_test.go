@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -123,9 +124,7 @@ func (rec *recording) twin(signal, instance, label, value, number string) *recor
 	for _, r := range rec.rows {
 		if r.matches(signal, instance) {
 			labels := map[string]string{}
-			for n, v := range r.Metric {
-				labels[n] = v
-			}
+			maps.Copy(labels, r.Metric)
 			labels[label] = value
 			rec.rows = append(rec.rows, row{labels, [2]any{r.Value[0], number}})
 		}

@@ -24,7 +24,7 @@ func (c canned) Do(context.Context, *http.Request) (*http.Response, []byte, erro
 }
 
 // FuzzReply feeds the sensor whatever a server may send. Nothing may panic, and every reading that claims to be known
-// is a number a controller can use. Replies are long: fuzz with -fuzzminimizetime=20x, or minimising takes
+// is a number a controller can use. Replies are long: fuzz with -fuzzminimizetime=20x, or minimizing takes
 // all the time.
 func FuzzReply(f *testing.F) {
 	f.Add(healthy(f).body())

@@ -200,7 +200,7 @@ func (g *Group) tabulate(v model.Vector) reply {
 // identity joins the values of the labels that identify a service.
 func (g *Group) identity(m model.Metric) string {
 	var b strings.Builder
-	for _, name := range strings.Split(g.key.ids, ", ") {
+	for name := range strings.SplitSeq(g.key.ids, ", ") {
 		b.WriteString(strconv.Quote(string(m[model.LabelName(name)])))
 	}
 	return b.String()
@@ -263,6 +263,6 @@ func skewDetail(skew time.Duration) string {
 	if skew < 0 {
 		side = "behind"
 	}
-	return fmt.Sprintf("the clock of Prometheus is %s %s governor's, so no sample's age can be trusted: synchronise them",
+	return fmt.Sprintf("the clock of Prometheus is %s %s governor's, so no sample's age can be trusted: synchronize them",
 		skew.Abs().Round(time.Second), side)
 }

@@ -214,8 +214,11 @@ func (s *Service) validateHistogram(check func(ok bool, format string, args ...a
 		name, text string
 		named      bool // may or must have a metric of its own
 	}{
-		{"selector", h.Selector, false}, {"admitted", h.Admitted, false}, {"failed", h.Failed, false},
-		{"refused", h.Refused, true}, {"inflight", h.InFlight, true},
+		{"selector", h.Selector, false},
+		{"admitted", h.Admitted, false},
+		{"failed", h.Failed, false},
+		{"refused", h.Refused, true},
+		{"inflight", h.InFlight, true},
 	} {
 		sel, err := parseSelector(f.text)
 		check(err == nil, "%s: %v", f.name, err)

@@ -150,8 +150,10 @@ func TestRefusedSaysWhatIsAdmitted(t *testing.T) {
 		want              []string
 	}{
 		{`code="429"`, "", []string{`_sum{code!="429"`, `_count{code="429"`}},
-		{`{code=~"429|503"}`, `code!~"429|503", code!=""`,
-			[]string{`_sum{code!~"429|503", code!="",`, `_count{code=~"429|503"`}},
+		{
+			`{code=~"429|503"}`, `code!~"429|503", code!=""`,
+			[]string{`_sum{code!~"429|503", code!="",`, `_count{code=~"429|503"`},
+		},
 		{`rejected_total{why="limit"}`, "", []string{`_sum{job="shop"}`, `rejected_total{why="limit", job="shop"}`}},
 	} {
 		s := web()

@@ -285,7 +285,7 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 		age, aged := f.Age.Value()
 		switch {
 		case counted && n == 0 && f.Signal == Failed && s.Preset == HTTPHistogram:
-			p.advise("%s matches no series now: nothing has failed lately, or it is misspelt", f.Selector)
+			p.advise("%s matches no series now: nothing has failed lately, or it is misspelled", f.Selector)
 		case counted && n == 0:
 			p.advise("%s: nothing found for %s", f.Signal, f.Selector)
 		case aged && age > s.StaleAfter.Seconds():

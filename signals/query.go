@@ -207,9 +207,14 @@ func (b *builder) measurement() string {
 		// Gauges are read raw, one series an instance with all its labels, so that the series of a process that is gone
 		// cannot mix with its successor's.
 		for _, g := range []struct{ signal, template string }{
-			{sigSeen, "timestamp($)"}, {sigSamples, "count_over_time($" + w + ")"},
-			{sigBefore, "count_over_time($" + w + " offset " + promDuration(k.window) + ")"}, {sigLimit, "$"},
-			{sigInFlight, "avg_over_time($" + w + ")"}, {sigServiceTime, "$"}, {sigRevision, "$"}, {sigShedThreshold, "$"},
+			{sigSeen, "timestamp($)"},
+			{sigSamples, "count_over_time($" + w + ")"},
+			{sigBefore, "count_over_time($" + w + " offset " + promDuration(k.window) + ")"},
+			{sigLimit, "$"},
+			{sigInFlight, "avg_over_time($" + w + ")"},
+			{sigServiceTime, "$"},
+			{sigRevision, "$"},
+			{sigShedThreshold, "$"},
 		} {
 			b.add(g.signal, b.each(g.template, g.signal))
 		}

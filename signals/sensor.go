@@ -228,7 +228,7 @@ type Health struct {
 	Skew time.Duration
 }
 
-// Health summarises all groups: the worst of them, and the latest success of any. It is safe for concurrent use.
+// Health summarizes all groups: the worst of them, and the latest success of any. It is safe for concurrent use.
 func (s *Sensor) Health() Health {
 	h := Health{Address: s.address, OK: true}
 	for _, g := range s.groups {

@@ -219,8 +219,11 @@ func TestServerIsToldTheDeadline(t *testing.T) {
 		deadline time.Duration
 		want     string
 	}{
-		{800 * time.Millisecond, "800ms"}, {1600 * time.Millisecond, "2s"}, {4 * time.Second, "4s"},
-		{72 * time.Second, "1m12s"}, {-time.Second, "1ms"},
+		{800 * time.Millisecond, "800ms"},
+		{1600 * time.Millisecond, "2s"},
+		{4 * time.Second, "4s"},
+		{72 * time.Second, "1m12s"},
+		{-time.Second, "1ms"},
 	} {
 		if got := serverTimeout(tc.deadline).String(); got != tc.want {
 			t.Errorf("%s: told %s, want %s", tc.deadline, got, tc.want)
@@ -287,11 +290,15 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 		{403, "no", control.QueryError, "to POST and to GET: check the credentials"},
 		{502, "bad gateway", control.QueryError, "502"},
 		{504, "gateway timeout", control.Timeout, "504"},
-		{503, `{"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"}`,
-			control.Timeout, "query timed out"},
+		{
+			503, `{"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"}`,
+			control.Timeout, "query timed out",
+		},
 		{503, "starting up", control.QueryError, "starting up"},
-		{422, `{"status":"error","errorType":"execution","error":"too many samples"}`,
-			control.QueryError, "too many samples"},
+		{
+			422, `{"status":"error","errorType":"execution","error":"too many samples"}`,
+			control.QueryError, "too many samples",
+		},
 		{400, `{"status":"error","errorType":"bad_data","error":"parse error"}`, control.QueryError, "parse error"},
 		{200, `{"status":"error","errorType":"timeout","error":"gave up"}`, control.Timeout, "gave up"},
 		{200, `<html>login</html>`, control.QueryError, "is this the address of a Prometheus API?"},

@@ -56,7 +56,8 @@ type governor struct {
 
 // newGovernor starts an Elector, its link with the fault, if one is given, from the first request.
 func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Duration,
-	faults ...func(http.ResponseWriter, *http.Request) bool) *governor {
+	faults ...func(http.ResponseWriter, *http.Request) bool,
+) *governor {
 	t.Helper()
 	g := &governor{link: &link{store: store}, log: &waittest.Buffer{}}
 	for _, fault := range faults {
@@ -64,8 +65,10 @@ func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Dur
 	}
 	g.client = consultest.ClientOf(g.link)
 	var err error
-	g.Elector, err = consul.NewElector(g.client, consul.ElectorOptions{Instance: name, API: "http://" + name, TTL: ttl,
-		Logger: slog.New(slog.NewTextHandler(g.log, nil))})
+	g.Elector, err = consul.NewElector(g.client, consul.ElectorOptions{
+		Instance: name, API: "http://" + name, TTL: ttl,
+		Logger: slog.New(slog.NewTextHandler(g.log, nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

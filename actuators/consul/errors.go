@@ -74,7 +74,7 @@ func cause(err error) string {
 	return sourcePort.ReplaceAllString(text, "->")
 }
 
-// denied recognises a refusal by ACL. Not every call of consul/api keeps the status code: renew has it in the text
+// denied recognizes a refusal by ACL. Not every call of consul/api keeps the status code: renew has it in the text
 // only, and a transaction has Consul's words per operation.
 func denied(err error) bool {
 	if status, ok := errors.AsType[api.StatusError](err); ok {

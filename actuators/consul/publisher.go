@@ -190,7 +190,7 @@ func (p *Publisher) Publish(ctx context.Context, fence Fence, s actuators.Settin
 	}
 
 	written, werr := p.transact(ctx, fence, s.Service, raw, index)
-	if werr != nil && (werr.Kind == ErrUnknown || werr.Kind == ErrConflict) && ctx.Err() == nil {
+	if werr != nil && (errors.Is(werr, ErrUnknown) || errors.Is(werr, ErrConflict)) && ctx.Err() == nil {
 		written, werr = p.settle(ctx, werr, raw, index)
 	}
 	if werr != nil {
@@ -225,7 +225,8 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 
 // transact sends the transaction and reads its verdict.
 func (p *Publisher) transact(ctx context.Context, fence Fence, service string, raw []byte, index uint64) (
-	uint64, *WriteError) {
+	uint64, *WriteError,
+) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	const checkSession, write = 0, 1
@@ -260,7 +261,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 			return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %s", p.rule(ruleWritePrefix), failed.What))
 		case failed.OpIndex == checkSession:
 			kind = ErrFenced
-		case failed.OpIndex == write && kind != ErrFenced:
+		case failed.OpIndex == write && !errors.Is(kind, ErrFenced):
 			kind = ErrConflict
 		}
 	}

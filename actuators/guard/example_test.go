@@ -43,8 +43,7 @@ func ExampleGuard_Do() {
 		return g.Do(ctx, guard.Sheddable, func(context.Context) error { return nil })
 	})
 
-	var refusal *guard.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*guard.Refusal](err); ok {
 		fmt.Println(refusal.Reason(), refusal.RetryAfter(), refusal.Retryable())
 	}
 	// Output: concurrency 1s false

@@ -74,10 +74,10 @@ const (
 	// Little's law speaks of all of them; a service that fails fast has no queue that a lower limit could shorten.
 	Success Outcome = iota
 	Failure
-	// Cancelled: the caller gave up first. That is no failure of the service. It counts with its latency if it had
+	// Canceled: the caller gave up first. That is no failure of the service. It counts with its latency if it had
 	// lasted longer than the latency target, because it would have taken at least that long; a shorter one says
 	// nothing, and would make the service look fast.
-	Cancelled
+	Canceled
 	// Ignored: nothing about the request says how the service is doing (a WebSocket, an endless stream, a health
 	// check). Its slot is freed and that is all.
 	Ignored
@@ -214,7 +214,7 @@ func (p Permit) release(now time.Duration, o Outcome) {
 	g.tickets.Put(t)
 	switch o {
 	case Ignored:
-	case Cancelled:
+	case Canceled:
 		if int64(took) > g.slow.Load() {
 			g.latency.observe(took)
 		}
@@ -229,7 +229,7 @@ func (p Permit) release(now time.Duration, o Outcome) {
 }
 
 // Do runs fn as one request: admitted first, released however fn ends, by a panic, too. Its error is that of Acquire or
-// of fn. An error of fn is a failure, unless ctx was cancelled by its caller.
+// of fn. An error of fn is a failure, unless ctx was canceled by its caller.
 func (g *Guard) Do(ctx context.Context, c Criticality, fn func(context.Context) error) error {
 	return g.DoFor(ctx, c, "", fn)
 }
@@ -246,7 +246,7 @@ func (g *Guard) DoFor(ctx context.Context, c Criticality, key string, fn func(co
 	case err == nil:
 		outcome = Success
 	case errors.Is(ctx.Err(), context.Canceled):
-		outcome = Cancelled
+		outcome = Canceled
 	}
 	return err
 }

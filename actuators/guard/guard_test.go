@@ -306,9 +306,9 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{"success", Success, time.Second, 1, 0},
 		{"failure counts its latency", Failure, time.Second, 1, 1},
-		{"a caller that gave up after a second is evidence of slowness", Cancelled, time.Second, 1, 0},
-		{"a caller that gave up at once says nothing", Cancelled, 2 * time.Millisecond, 0, 0},
-		{"at the target it still says nothing", Cancelled, 120 * time.Millisecond, 0, 0},
+		{"a caller that gave up after a second is evidence of slowness", Canceled, time.Second, 1, 0},
+		{"a caller that gave up at once says nothing", Canceled, 2 * time.Millisecond, 0, 0},
+		{"at the target it still says nothing", Canceled, 120 * time.Millisecond, 0, 0},
 		{"a socket's life is no latency", Ignored, time.Hour, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -434,8 +434,12 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ wait, want time.Duration }{
-		{1, time.Second}, {time.Second, time.Second}, {time.Second + 1, 2 * time.Second},
-		{59 * time.Second, 59 * time.Second}, {time.Hour, time.Minute}, {math.MaxInt64, time.Minute},
+		{1, time.Second},
+		{time.Second, time.Second},
+		{time.Second + 1, 2 * time.Second},
+		{59 * time.Second, 59 * time.Second},
+		{time.Hour, time.Minute},
+		{math.MaxInt64, time.Minute},
 	} {
 		err := rateRefusal(c.wait)
 		if refusal, _ := errors.AsType[*Refusal](err); refusal.RetryAfter() != c.want || !errors.Is(err, ErrRate) {

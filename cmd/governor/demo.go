@@ -44,7 +44,7 @@ func demoCommand(app *kingpin.Application) (string, command) {
 			Duration: *duration, Until: *until, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stderr,
 			Screen: !*headless && *output == string(demo.Text) && hasScreen(os.Stdin, os.Stdout, os.Getenv("TERM")),
 			// Any value but the empty one, as no-color.org has it.
-			Colour: os.Getenv("NO_COLOR") == "",
+			Color: os.Getenv("NO_COLOR") == "",
 		}
 		if *headless {
 			show.Live = io.Discard

@@ -83,12 +83,16 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 		{sidecar("--limit.fallback=1001"), []string{"--limit.fallback=1001: ", "1 to 1000"}},
 		{sidecar("--consul.prefix=/"), []string{"--consul.prefix=/: "}},
 		{sidecar("--log.level=loud"), []string{"--log.level=loud: "}},
-		{[]string{"sidecar", "--service=x", "--slo.latency=1s", "--listen=" + taken.Addr().String()},
-			[]string{"choose another --listen"}},
+		{
+			[]string{"sidecar", "--service=x", "--slo.latency=1s", "--listen=" + taken.Addr().String()},
+			[]string{"choose another --listen"},
+		},
 		{sidecar("--web.listen-address=" + taken.Addr().String()), []string{"choose another --web.listen-address"}},
 		{[]string{"run", "--config.file=" + absent}, []string{"--config.file=" + absent, "copy configs/minimal.yml"}},
-		{[]string{"run", "--config.file=" + write(t, goodConfig), "--web.listen-address=" + taken.Addr().String()},
-			[]string{"is another governor running?", "choose another --web.listen-address"}},
+		{
+			[]string{"run", "--config.file=" + write(t, goodConfig), "--web.listen-address=" + taken.Addr().String()},
+			[]string{"is another governor running?", "choose another --web.listen-address"},
+		},
 	} {
 		var log bytes.Buffer
 		err := inProcess(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), tc.args...)
@@ -106,7 +110,7 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 func TestIdentityIsWhereOthersReachIt(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	for _, tc := range []struct {
 		options       runOptions

@@ -306,7 +306,7 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 	}
 }
 
-// hostile is what Consul, Prometheus or a person may say: a colour, a title, a C1 control, a forged line, a
+// hostile is what Consul, Prometheus or a person may say: a color, a title, a C1 control, a forged line, a
 // bidirectional override.
 const hostile = "\x1b[31mred\x1b]0;owned\a \u009b2J\x9b \u202e\nlevel=info msg=forged"
 

@@ -167,9 +167,17 @@ func TestOnlyAnOpenDoorIsClosed(t *testing.T) {
 		listen, file string
 		open         bool
 	}{
-		{"127.0.0.1:9747", "", true}, {"[::1]:9747", "", true}, {"localhost:9747", "", true},
-		{":9747", "", false}, {"0.0.0.0:9747", "", false}, {"[::]:9747", "", false}, {"10.0.0.7:9747", "", false},
-		{"vsock://:9747", "", false}, {":9747", users, true}, {":9747", certificates, true}, {":9747", tlsOnly, false},
+		{"127.0.0.1:9747", "", true},
+		{"[::1]:9747", "", true},
+		{"localhost:9747", "", true},
+		{":9747", "", false},
+		{"0.0.0.0:9747", "", false},
+		{"[::]:9747", "", false},
+		{"10.0.0.7:9747", "", false},
+		{"vsock://:9747", "", false},
+		{":9747", users, true},
+		{":9747", certificates, true},
+		{":9747", tlsOnly, false},
 		{":9747", filepath.Join(dir, "absent.yml"), false},
 	} {
 		o := runOptions{web: &web.FlagConfig{

@@ -163,7 +163,7 @@ func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *s
 	}
 	server.RegisterOnShutdown(end) // a stream would never end by itself
 	g.Add(func() error {
-		if err := web.ListenAndServe(server, flags, log); err != http.ErrServerClosed {
+		if err := web.ListenAndServe(server, flags, log); !errors.Is(err, http.ErrServerClosed) {
 			return listenError("web.listen-address", strings.Join(*flags.WebListenAddresses, ","), err)
 		}
 		return nil

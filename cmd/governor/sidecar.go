@@ -101,10 +101,12 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		"consul", clientConfig.Address)
 	var group run.Group
 	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
-	traffic := &http.Server{Handler: guardhttp.New(g, newProxy(o.upstream, log)), ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	traffic := &http.Server{
+		Handler: guardhttp.New(g, newProxy(o.upstream, log)), ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
 	group.Add(func() error {
-		if err := traffic.Serve(listener); err != http.ErrServerClosed {
+		if err := traffic.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return listenError("listen", o.listen, err)
 		}
 		return nil

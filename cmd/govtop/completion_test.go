@@ -7,13 +7,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed-de83e32b/governor/test/programs"
 )
 
 // TestCompletion sources what packaging/ has for a shell, and asks it what it would offer for a line, as a user who
-// presses the tab key does. Bash is there always; the others are asked where they are.
+// presses the tab key does.
 func TestCompletion(t *testing.T) {
-	programs := t.TempDir()
-	build := exec.Command("go", "build", "-o", programs, ".", "../governor")
+	built := t.TempDir()
+	build := exec.Command("go", "build", "-o", built, ".", "../governor")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -49,17 +51,15 @@ func TestCompletion(t *testing.T) {
 			{"governor run --log.level ", []string{"debug", "warn"}, "--instance"},
 		} {
 			t.Run(shell+" "+c.line, func(t *testing.T) {
-				if _, err := exec.LookPath(shell); err != nil && shell != "bash" {
-					t.Skip(err)
-				}
+				programs.Find(t, shell)
 				cmd := ask(c.line)
-				cmd.Env = append(os.Environ(), "PATH="+programs+string(os.PathListSeparator)+os.Getenv("PATH"))
+				cmd.Env = append(os.Environ(), "PATH="+built+string(os.PathListSeparator)+os.Getenv("PATH"))
 				out, err := cmd.CombinedOutput()
 				if err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}
 				var offered []string
-				for _, word := range strings.Fields(string(out)) {
+				for word := range strings.FieldsSeq(string(out)) {
 					flag, value, joined := strings.Cut(word, "=") // fish says --output=json whole
 					if joined {
 						flag = value

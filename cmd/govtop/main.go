@@ -73,7 +73,7 @@ func commandLine() (*kingpin.Application, *options) {
 	app.Flag("read-only", "No keys that change anything.").BoolVar(&o.screen.ReadOnly)
 	app.Flag("actor", "Who gives the orders: what their forms begin with.").PlaceHolder("NAME").Envar("USER").
 		StringVar(&o.screen.Actor)
-	choose("theme", "Colours of the screen", ui.Themes, &o.screen.Theme)
+	choose("theme", "Colors of the screen", ui.Themes, &o.screen.Theme)
 	choose("graph", "What charts are drawn with", ui.Graphs, &o.screen.Graph)
 	return app, o
 }
@@ -159,8 +159,8 @@ func live(source ui.Source, address string, screen ui.Options, stderr io.Writer)
 	// most collections.
 	debug.SetGCPercent(400)
 	// Any value but the empty one, as no-color.org has it; the terminal library would ask for a boolean.
-	colour := os.Getenv("NO_COLOR") == ""
-	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), screen), colour); err != nil {
+	color := os.Getenv("NO_COLOR") == ""
+	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), screen), color); err != nil {
 		return failed(stderr, err)
 	}
 	return exitOK

@@ -30,11 +30,15 @@ const schemaFile = "../../docs/govtop.schema.json"
 
 // words are the types that are words. They are examples to the schema: a later governor may say one more.
 var words = map[reflect.Type][]any{
-	reflect.TypeFor[control.State](): {control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax,
-		control.Ineffective, control.Infeasible, control.Hold, control.Frozen, control.Override},
+	reflect.TypeFor[control.State](): {
+		control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax,
+		control.Ineffective, control.Infeasible, control.Hold, control.Frozen, control.Override,
+	},
 	reflect.TypeFor[control.Mode](): {control.Observe, control.Shadow, control.Enforce},
-	reflect.TypeFor[control.Knob](): {control.KnobConcurrency, control.KnobRate, control.KnobShed,
-		control.KnobRetry},
+	reflect.TypeFor[control.Knob](): {
+		control.KnobConcurrency, control.KnobRate, control.KnobShed,
+		control.KnobRetry,
+	},
 	reflect.TypeFor[api.Role]():            {api.Leader, api.Standby},
 	reflect.TypeFor[api.Unit]():            {api.Requests, api.PerSecond, api.Occupancy, api.Seconds, api.Share},
 	reflect.TypeFor[actuators.OrderKind](): {actuators.Freeze, actuators.Override},

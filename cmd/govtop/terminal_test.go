@@ -21,6 +21,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/daemon/api"
+	"github.com/seed-de83e32b/governor/test/programs"
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
@@ -188,10 +189,7 @@ func TestQuitRestoresTheTerminal(t *testing.T) {
 // TestSuspendAndForeground suspends govtop under a shell that controls jobs, looks at the terminal as the shell has it,
 // and brings govtop back.
 func TestSuspendAndForeground(t *testing.T) {
-	shell, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("no bash to suspend govtop in")
-	}
+	shell := programs.Find(t, "bash")
 	server := serve(t, &fixture.Server{})
 	term := start(t, usual, []string{"PS1=shell> "}, shell, "--norc", "--noprofile", "--noediting", "-i")
 	term.Shows("shell>")

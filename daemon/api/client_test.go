@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -20,9 +21,7 @@ func serve(t *testing.T, code int, body string, header http.Header) *Client {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(VersionHeader, "1.2.3")
 		w.Header().Set("Content-Type", "application/json")
-		for k, v := range header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(code)
 		_, _ = w.Write([]byte(body))
 	}))
@@ -113,13 +112,19 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 		want   []string
 	}{
 		{"nobody there", absent, []string{gone.URL, "refused", "governor run", "--web.listen-address"}},
-		{"its own error", serve(t, 404, `{"error":"no loop x/rate","hint":"there is: checkout/concurrency"}`, nil),
-			[]string{"/api/v1/status", "no loop x/rate", "there is: checkout/concurrency"}},
+		{
+			"its own error", serve(t, 404, `{"error":"no loop x/rate","hint":"there is: checkout/concurrency"}`, nil),
+			[]string{"/api/v1/status", "no loop x/rate", "there is: checkout/concurrency"},
+		},
 		{"another program", serve(t, 200, "<html>", stranger), []string{"not come from a governor", DefaultAddress}},
-		{"a resource it lacks", serve(t, 404, "<html>", html),
-			[]string{"governor 1.2.3 does not have", "the one that came with"}},
-		{"types it changed", serve(t, 200, `{"loops":"many"}`, nil),
-			[]string{"governor 1.2.3", "the one that came with"}},
+		{
+			"a resource it lacks", serve(t, 404, "<html>", html),
+			[]string{"governor 1.2.3 does not have", "the one that came with"},
+		},
+		{
+			"types it changed", serve(t, 200, `{"loops":"many"}`, nil),
+			[]string{"governor 1.2.3", "the one that came with"},
+		},
 		{"locked", serve(t, 401, "", nil), []string{"credentials"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -139,7 +144,7 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 func TestCancelledCallIsNotAnAbsentDaemon(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := serve(t, 200, "{}", nil).Status(ctx); err != context.Canceled {
+	if _, err := serve(t, 200, "{}", nil).Status(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

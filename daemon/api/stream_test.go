@@ -71,14 +71,14 @@ func TestStreamDeliversEventsInOrder(t *testing.T) {
 func TestStreamEndsWithDeliverOrTheContext(t *testing.T) {
 	client, cursors := streaming(t, someEvents, true)
 	enough := errors.New("enough")
-	if err := client.Stream(t.Context(), 0, func(Event) error { return enough }); err != enough {
+	if err := client.Stream(t.Context(), 0, func(Event) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v, want what deliver returned", err)
 	}
 	if (*cursors)[0] != "" {
 		t.Errorf("asked for events after %q, want none", (*cursors)[0])
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	if err := client.Stream(ctx, 0, func(Event) error { cancel(); return nil }); err != context.Canceled {
+	if err := client.Stream(ctx, 0, func(Event) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

@@ -58,7 +58,7 @@ func Reason(d control.Decision) string {
 	return text
 }
 
-// StateWord is how a state reads wherever it is shown, never by colour alone: a glyph and a word. A state of a newer
+// StateWord is how a state reads wherever it is shown, never by color alone: a glyph and a word. A state of a newer
 // governor has the glyph "?".
 func StateWord(s control.State) (glyph, word string) {
 	return cmp.Or(glyphs[s], "?"), strings.ToUpper(strings.ReplaceAll(string(s), "_", " "))

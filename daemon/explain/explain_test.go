@@ -28,8 +28,10 @@ func subject(knob control.Knob, fill ...func(*api.Loop, *control.Decision)) Subj
 		Decision: control.Decision{
 			Service: "checkout", Knob: knob, At: at, State: control.Steady, Setpoint: 0.14, Measured: 0.12,
 			From: 72, Raw: 72, Value: 72, Ceiling: none, Reason: "keep 72: mean 120 ms <= setpoint 140 ms",
-			Terms: control.Terms{Law: "pid"}, Gates: control.Gates{Binds: true, Occupancy: 0.9, BindingShare: 0.6, Floor: 26,
-				FloorTest: "idle", OwnLatencySeconds: 0.04},
+			Terms: control.Terms{Law: "pid"}, Gates: control.Gates{
+				Binds: true, Occupancy: 0.9, BindingShare: 0.6, Floor: 26,
+				FloorTest: "idle", OwnLatencySeconds: 0.04,
+			},
 			Inputs: control.Inputs{
 				AgeSeconds: 1.2, WindowSeconds: 20, Requests: 41820, Throughput: 644, RefusedShare: 0.31, Quantile: 0.284,
 				SlowRatio: 0.021, FailedRatio: 0.0001, BadRatio: 2.1, Burn5m: 6.1, Burn1h: 3.9, EffectiveLimit: 80,
@@ -106,218 +108,354 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 		bound   string
 		change  []string // all of it
 	}{
-		{"steady", subject(concurrency),
+		{
+			"steady", subject(concurrency),
 			"nothing: the law asks for no move",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"steady, the limit does not bind", subject(concurrency, in(control.Steady, func(d *control.Decision) {
-			d.Gates.Binds, d.Gates.Occupancy = false, 0.42
-		})),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
+		},
+		{
+			"steady, the limit does not bind", subject(concurrency, in(control.Steady, func(d *control.Decision) {
+				d.Gates.Binds, d.Gates.Occupancy = false, 0.42
+			})),
 			"the overload gate: the limit does not bind (in flight ÷ limit 42%), so the law may not move it",
 			[]string{"load that fills the limit (in flight ÷ limit 42% now): then a mean latency above 140 ms (120 ms now) " +
-				"would cut, one below would raise"}},
-		{"steady within the deadband", subject(concurrency, in(control.Steady, bound("deadband", 74))),
+				"would cut, one below would raise"},
+		},
+		{
+			"steady within the deadband", subject(concurrency, in(control.Steady, bound("deadband", 74))),
 			"the deadband: the law asked for 74, too small a move to be worth making",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"steady beside a reflex", subject(concurrency, in(control.Steady, bound("deadband", 60), func(d *control.Decision) {
-			d.Gates.FloorTest = "guard"
-		})),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
+		},
+		{
+			"steady beside a reflex", subject(concurrency, in(control.Steady, bound("deadband", 60), func(d *control.Decision) {
+				d.Gates.FloorTest = "guard"
+			})),
 			"the deadband: the law asked for 60; beside a reflex of the guards the limit follows that slowly, and is " +
 				"written once it is 20% off",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"steady though slow", subject(concurrency, in(control.Steady, measured(0.15))),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
+		},
+		{
+			"steady though slow", subject(concurrency, in(control.Steady, measured(0.15))),
 			"nothing: the law asks for no move",
-			[]string{"a mean latency that stays above 140 ms (150 ms now) would cut, unless the load is going away"}},
-		{"steady shed", subject(shed),
+			[]string{"a mean latency that stays above 140 ms (150 ms now) would cut, unless the load is going away"},
+		},
+		{
+			"steady shed", subject(shed),
 			"nothing: the law asks for no move",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
-				"earlier, fewer later"}},
-		{"shed without protected traffic", subject(shed, in(control.Steady, func(d *control.Decision) { d.Measured = none })),
+				"earlier, fewer later"},
+		},
+		{
+			"shed without protected traffic", subject(shed, in(control.Steady, func(d *control.Decision) { d.Measured = none })),
 			"the traffic gate: too few protected requests to judge",
-			[]string{"more requests of class critical and above: there are too few to judge"}},
-		{"steady rate", subject(rateKnob),
+			[]string{"more requests of class critical and above: there are too few to judge"},
+		},
+		{
+			"steady rate", subject(rateKnob),
 			"nothing: the law asks for no move",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"}},
-		{"rate off", subject(rateKnob, in(control.Steady, func(d *control.Decision) {
-			d.From, d.Value, d.Raw, d.Bound = 5000, 5000, 5000, "max"
-		})),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"},
+		},
+		{
+			"rate off", subject(rateKnob, in(control.Steady, func(d *control.Decision) {
+				d.From, d.Value, d.Raw, d.Bound = 5000, 5000, 5000, "max"
+			})),
 			"the configured max 5000/s (off): the law asked for 5000/s",
-			[]string{"a mean latency above 140 ms (120 ms now) while less is answered than comes in would set a rate"}},
-		{"rate yields", subject(rateKnob, in(control.Steady, event("yields"))),
+			[]string{"a mean latency above 140 ms (120 ms now) while less is answered than comes in would set a rate"},
+		},
+		{
+			"rate yields", subject(rateKnob, in(control.Steady, event("yields"))),
 			"the order of the knobs: the concurrency limit can still be cut and acts first",
-			[]string{"a concurrency limit near its own min: it acts first, and the rate only after it"}},
-		{"rate waits for the backlog", subject(rateKnob, in(control.Steady, event("drains"))),
+			[]string{"a concurrency limit near its own min: it acts first, and the rate only after it"},
+		},
+		{
+			"rate waits for the backlog", subject(rateKnob, in(control.Steady, event("drains"))),
 			"the backlog: more is answered than let in, so the service catches up and the rate waits",
-			[]string{"the end of the backlog: while it drains, nothing is cut"}},
-		{"rate waits for its last change", subject(rateKnob, in(control.Steady, event("cooldown"))),
+			[]string{"the end of the backlog: while it drains, nothing is cut"},
+		},
+		{
+			"rate waits for its last change", subject(rateKnob, in(control.Steady, event("cooldown"))),
 			"the settling time: the last change does not show in a whole window yet",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"}},
-		{"cutting", subject(concurrency, in(control.Cutting, moved(95, 72), measured(0.148))),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"},
+		},
+		{
+			"cutting", subject(concurrency, in(control.Cutting, moved(95, 72), measured(0.148))),
 			"nothing: the law's value went through as it was asked for",
-			[]string{"a mean latency down to 140 ms (148 ms now) with few refusals ends the cuts"}},
-		{"cutting by the slew limit", subject(concurrency, in(control.Cutting, moved(95, 72), bound("slew", 30))),
+			[]string{"a mean latency down to 140 ms (148 ms now) with few refusals ends the cuts"},
+		},
+		{
+			"cutting by the slew limit", subject(concurrency, in(control.Cutting, moved(95, 72), bound("slew", 30))),
 			"the slew limit: the law asked for 30, further than one period may go",
-			[]string{"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"}},
-		{"cutting to the floor", subject(concurrency, in(control.Cutting, moved(95, 26), bound("floor", 14.2))),
+			[]string{"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"},
+		},
+		{
+			"cutting to the floor", subject(concurrency, in(control.Cutting, moved(95, 26), bound("floor", 14.2))),
 			"the Little's-law floor 26: the law asked for 14.2; below it throughput would fall with the limit",
-			[]string{"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"}},
-		{"cutting in a hang", subject(concurrency, in(control.Cutting, moved(95, 48), event("hang"), measured(none))),
+			[]string{"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"},
+		},
+		{
+			"cutting in a hang", subject(concurrency, in(control.Cutting, moved(95, 48), event("hang"), measured(none))),
 			"the rule for a hang: requests come and hardly any is answered, so the limit is cut without a latency",
-			[]string{"answers from the service: a mean latency to steer by"}},
-		{"cutting for the floor test", subject(concurrency, in(control.Cutting, moved(26, 20), func(d *control.Decision) {
-			d.Gates.FloorTest = "halved"
-		})),
+			[]string{"answers from the service: a mean latency to steer by"},
+		},
+		{
+			"cutting for the floor test", subject(concurrency, in(control.Cutting, moved(26, 20), func(d *control.Decision) {
+				d.Gates.FloorTest = "halved"
+			})),
 			"the floor test: the limit is halved on purpose, to see whether throughput follows",
-			[]string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"}},
-		{"cutting on partial data", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
-			d.HoldReason, d.Detail = control.Partial, "a shard is missing"
-		})),
+			[]string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"},
+		},
+		{
+			"cutting on partial data", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
+				d.HoldReason, d.Detail = control.Partial, "a shard is missing"
+			})),
 			"nothing: the law's value went through as it was asked for; and the data gate (partial): it may tighten only",
-			[]string{"a complete measurement (partial now): until then the limit may only be tightened",
-				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"}},
-		{"cutting while the budget burns", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
-			d.Gates.BurnSteps = 2
-		})),
+			[]string{
+				"a complete measurement (partial now): until then the limit may only be tightened",
+				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
+			},
+		},
+		{
+			"cutting while the budget burns", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
+				d.Gates.BurnSteps = 2
+			})),
 			"nothing: the law's value went through as it was asked for",
-			[]string{"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
-				"slower burning of the error budget: it tightens the setpoint now, by 10% 2 times"}},
-		{"cutting rate", subject(rateKnob, in(control.Cutting, moved(1800, 1400), event("decrease"))),
+			[]string{
+				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
+				"slower burning of the error budget: it tightens the setpoint now, by 10% 2 times",
+			},
+		},
+		{
+			"cutting rate", subject(rateKnob, in(control.Cutting, moved(1800, 1400), event("decrease"))),
 			"nothing: the law's value went through as it was asked for",
-			[]string{"a mean latency below 140 ms (120 ms now): then the rate grows again"}},
-		{"cutting shed", subject(shed, in(control.Cutting, moved(0.5, 0.47))),
+			[]string{"a mean latency below 140 ms (120 ms now): then the rate grows again"},
+		},
+		{
+			"cutting shed", subject(shed, in(control.Cutting, moved(0.5, 0.47))),
 			"nothing: the law's value went through as it was asked for",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
-				"earlier, fewer later"}},
-		{"raising", subject(concurrency, in(control.Raising, moved(72, 80), bound("slew", 303))),
+				"earlier, fewer later"},
+		},
+		{
+			"raising", subject(concurrency, in(control.Raising, moved(72, 80), bound("slew", 303))),
 			"the slew limit: the law asked for 303, further than one period may go",
-			[]string{"a mean latency above 140 ms (120 ms now), or a limit that no longer binds, ends the raises"}},
-		{"raising rate", subject(rateKnob, in(control.Raising, moved(1400, 1500), event("increase"))),
+			[]string{"a mean latency above 140 ms (120 ms now), or a limit that no longer binds, ends the raises"},
+		},
+		{
+			"raising rate", subject(rateKnob, in(control.Raising, moved(1400, 1500), event("increase"))),
 			"nothing: the law's value went through as it was asked for",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"}},
-		{"raising shed", subject(shed, in(control.Raising, moved(0.5, 0.53))),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"},
+		},
+		{
+			"raising shed", subject(shed, in(control.Raising, moved(0.5, 0.53))),
 			"nothing: the law's value went through as it was asked for",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
-				"earlier, fewer later"}},
-		{"at min", subject(concurrency, in(control.AtMin, moved(20, 20), bound("min", 14), func(d *control.Decision) {
-			d.Measured = 0.2
-		})),
+				"earlier, fewer later"},
+		},
+		{
+			"at min", subject(concurrency, in(control.AtMin, moved(20, 20), bound("min", 14), func(d *control.Decision) {
+				d.Measured = 0.2
+			})),
 			"the configured min 20: the law asked for 14",
-			[]string{"a lower concurrency.min in the configuration, if 20 at a time is more than an instance can carry",
+			[]string{
+				"a lower concurrency.min in the configuration, if 20 at a time is more than an instance can carry",
 				"less load or more capacity: the configured min keeps governor from cutting further",
-				"a mean latency below 140 ms (200 ms now) with the limit binding would raise"}},
-		{"at min rate", subject(rateKnob, in(control.AtMin, moved(100, 100), bound("min", 80))),
+				"a mean latency below 140 ms (200 ms now) with the limit binding would raise",
+			},
+		},
+		{
+			"at min rate", subject(rateKnob, in(control.AtMin, moved(100, 100), bound("min", 80))),
 			"the configured min 100/s: the law asked for 80/s",
-			[]string{"a lower rate.min in the configuration, if 100/s is more than the service can carry",
+			[]string{
+				"a lower rate.min in the configuration, if 100/s is more than the service can carry",
 				"less load or more capacity: the configured min keeps governor from cutting further",
-				"a mean latency below 140 ms (120 ms now): then the rate grows again"}},
-		{"at min shed", subject(shed, in(control.AtMin, moved(0.4, 0.4), bound("min", 0.36), func(d *control.Decision) {
-			d.Measured = 0.032
-		})),
+				"a mean latency below 140 ms (120 ms now): then the rate grows again",
+			},
+		},
+		{
+			"at min shed", subject(shed, in(control.AtMin, moved(0.4, 0.4), bound("min", 0.36), func(d *control.Decision) {
+				d.Measured = 0.032
+			})),
 			"the configured min 0.40: the law asked for 0.36",
-			[]string{"a lower shed.min in the configuration, if the others may be refused even before 0.40 of the limit",
+			[]string{
+				"a lower shed.min in the configuration, if the others may be refused even before 0.40 of the limit",
 				"less load or more capacity: the configured min keeps governor from cutting further",
-				"fewer refusals of requests of class critical and above: below 0.2% (3.2% now) less is shed"}},
-		{"at max", subject(concurrency, in(control.AtMax, moved(400, 400), bound("max", 480))),
+				"fewer refusals of requests of class critical and above: below 0.2% (3.2% now) less is shed",
+			},
+		},
+		{
+			"at max", subject(concurrency, in(control.AtMax, moved(400, 400), bound("max", 480))),
 			"the configured max 400: the law asked for 480",
-			[]string{"a higher concurrency.max in the configuration, if an instance can carry more than 400 at a time",
-				"a mean latency above 140 ms (120 ms now) with the limit binding would cut"}},
-		{"at max rate", subject(rateKnob, in(control.AtMax, moved(5000, 5000), bound("max", 5000))),
+			[]string{
+				"a higher concurrency.max in the configuration, if an instance can carry more than 400 at a time",
+				"a mean latency above 140 ms (120 ms now) with the limit binding would cut",
+			},
+		},
+		{
+			"at max rate", subject(rateKnob, in(control.AtMax, moved(5000, 5000), bound("max", 5000))),
 			"the configured max 5000/s (off): the law asked for 5000/s",
-			[]string{"a higher rate.max in the configuration: at 5000/s the rate is off, and still it is met",
-				"a mean latency above 140 ms (120 ms now) while less is answered than comes in would set a rate"}},
-		{"at max shed", subject(shed, in(control.AtMax, moved(0.6, 0.6), bound("max", 0.62))),
+			[]string{
+				"a higher rate.max in the configuration: at 5000/s the rate is off, and still it is met",
+				"a mean latency above 140 ms (120 ms now) while less is answered than comes in would set a rate",
+			},
+		},
+		{
+			"at max shed", subject(shed, in(control.AtMax, moved(0.6, 0.6), bound("max", 0.62))),
 			"the configured max 0.60: the law asked for 0.62",
-			[]string{"a higher shed.max in the configuration, if the others may fill more than 0.60 of the limit",
-				"refusals of requests of class critical and above: more than 0.2% (0.1% now) would shed the others earlier"}},
-		{"ineffective", subject(concurrency, in(control.Ineffective, func(d *control.Decision) {
-			d.Gates.ServiceTimeSeconds = 0.31
-		})),
+			[]string{
+				"a higher shed.max in the configuration, if the others may fill more than 0.60 of the limit",
+				"refusals of requests of class critical and above: more than 0.2% (0.1% now) would shed the others earlier",
+			},
+		},
+		{
+			"ineffective", subject(concurrency, in(control.Ineffective, func(d *control.Decision) {
+				d.Gates.ServiceTimeSeconds = 0.31
+			})),
 			"the service's own mean, 310 ms: the setpoint stays above it while it stands",
 			[]string{"the service itself: its own mean is 310 ms, and no limit makes it faster; is something that it calls " +
-				"slow?", "a mean below 80% of that, or a while without one: then governor tries again"}},
-		{"ineffective rate", subject(rateKnob, in(control.Ineffective, event("restore"), func(d *control.Decision) {
-			d.Gates.ServiceTimeSeconds = 0.31
-		})),
+				"slow?", "a mean below 80% of that, or a while without one: then governor tries again"},
+		},
+		{
+			"ineffective rate", subject(rateKnob, in(control.Ineffective, event("restore"), func(d *control.Decision) {
+				d.Gates.ServiceTimeSeconds = 0.31
+			})),
 			"the last cuts: they did not help, so they are taken back",
 			[]string{"the service itself: its own mean is 310 ms, and no limit makes it faster; is something that it calls " +
-				"slow?", "a mean below 80% of that, or a while without one: then governor tries again"}},
-		{"infeasible", subject(concurrency, in(control.Infeasible, func(d *control.Decision) {
-			d.Gates.Infeasible, d.Gates.OwnLatencySeconds = true, 0.24
-		})),
+				"slow?", "a mean below 80% of that, or a while without one: then governor tries again"},
+		},
+		{
+			"infeasible", subject(concurrency, in(control.Infeasible, func(d *control.Decision) {
+				d.Gates.Infeasible, d.Gates.OwnLatencySeconds = true, 0.24
+			})),
 			"nothing: the law asks for no move",
-			[]string{"an SLO that leaves room: answers take 240 ms without any queue, the SLO allows 300 ms",
-				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"infeasible while cutting", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
-			d.Gates.Infeasible, d.Gates.OwnLatencySeconds = true, 0.24
-		})),
+			[]string{
+				"an SLO that leaves room: answers take 240 ms without any queue, the SLO allows 300 ms",
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+			},
+		},
+		{
+			"infeasible while cutting", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
+				d.Gates.Infeasible, d.Gates.OwnLatencySeconds = true, 0.24
+			})),
 			"nothing: the law's value went through as it was asked for",
-			[]string{"the SLO may be out of reach: answers take 240 ms without any queue",
-				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"}},
-		{"tighten only", subject(concurrency, in(control.Hold, bound("tighten_only", 90), func(d *control.Decision) {
-			d.HoldReason = control.Partial
-		})),
+			[]string{
+				"the SLO may be out of reach: answers take 240 ms without any queue",
+				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
+			},
+		},
+		{
+			"tighten only", subject(concurrency, in(control.Hold, bound("tighten_only", 90), func(d *control.Decision) {
+				d.HoldReason = control.Partial
+			})),
 			"the data gate (partial): it may tighten only, and the law asked for more",
-			[]string{"an answer without warnings: Prometheus says itself that this one is incomplete"}},
-		{"hold in a hang", subject(concurrency, in(control.Hold, event("hang"), func(d *control.Decision) {
-			d.HoldReason = control.NoData
-		})),
+			[]string{"an answer without warnings: Prometheus says itself that this one is incomplete"},
+		},
+		{
+			"hold in a hang", subject(concurrency, in(control.Hold, event("hang"), func(d *control.Decision) {
+				d.HoldReason = control.NoData
+			})),
 			"the rule for a hang: one cut a settling time, and none since the last took effect",
-			[]string{"answers from the service; without them, the next cut once the last one shows in a whole window"}},
-		{"a bound of a newer governor", subject(concurrency, in(control.Steady, bound("budget", 90))),
+			[]string{"answers from the service; without them, the next cut once the last one shows in a whole window"},
+		},
+		{
+			"a bound of a newer governor", subject(concurrency, in(control.Steady, bound("budget", 90))),
 			"budget: the law asked for 90",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"tighten only, of a shed", subject(shed, in(control.Steady, bound("tighten_only", 0.55))),
+			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
+		},
+		{
+			"tighten only, of a shed", subject(shed, in(control.Steady, bound("tighten_only", 0.55))),
 			"the data gate: something is unknown, and it may tighten only",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
-				"earlier, fewer later"}},
-		{"frozen", subject(concurrency, ordered(actuators.Freeze, 0, 15*time.Minute), in(control.Frozen)),
+				"earlier, fewer later"},
+		},
+		{
+			"frozen", subject(concurrency, ordered(actuators.Freeze, 0, 15*time.Minute), in(control.Frozen)),
 			"the order of ana: the value stays, whatever is measured",
-			[]string{"governor resume checkout/concurrency --reason=TEXT",
-				"the end of the order at 14:18:27 UTC, in 15 min: the loop then goes on from the value in force"}},
-		{"override", subject(rateKnob, ordered(actuators.Override, 900, time.Hour), in(control.Override, moved(1800, 900))),
+			[]string{
+				"governor resume checkout/concurrency --reason=TEXT",
+				"the end of the order at 14:18:27 UTC, in 15 min: the loop then goes on from the value in force",
+			},
+		},
+		{
+			"override", subject(rateKnob, ordered(actuators.Override, 900, time.Hour), in(control.Override, moved(1800, 900))),
 			"the order of ana: the value is set, whatever is measured",
-			[]string{"governor resume checkout/rate --reason=TEXT",
-				"the end of the order at 15:03:27 UTC, in 60 min: the loop then goes on from the value in force"}},
-		{"override beyond bounds that have changed", subject(shed, ordered(actuators.Override, 0.8, time.Hour),
-			in(control.Override, moved(0.5, 0.6), bound("max", 0.8))),
+			[]string{
+				"governor resume checkout/rate --reason=TEXT",
+				"the end of the order at 15:03:27 UTC, in 60 min: the loop then goes on from the value in force",
+			},
+		},
+		{
+			"override beyond bounds that have changed", subject(shed, ordered(actuators.Override, 0.8, time.Hour),
+				in(control.Override, moved(0.5, 0.6), bound("max", 0.8))),
 			"the order of ana, and the configured max: 0.80 was ordered",
-			[]string{"governor resume checkout/shed --reason=TEXT",
-				"the end of the order at 15:03:27 UTC, in 60 min: the loop then goes on from the value in force"}},
-		{"kill switch", subject(concurrency, ordered(actuators.Freeze, 0, 0), in(control.Frozen)),
+			[]string{
+				"governor resume checkout/shed --reason=TEXT",
+				"the end of the order at 15:03:27 UTC, in 60 min: the loop then goes on from the value in force",
+			},
+		},
+		{
+			"kill switch", subject(concurrency, ordered(actuators.Freeze, 0, 0), in(control.Frozen)),
 			"the kill switch, by ana: the value stays, whatever is measured",
-			[]string{"governor resume --all --reason=TEXT: the kill switch has no end of its own"}},
-		{"kill switch, just pulled", subject(concurrency, ordered(actuators.Freeze, 0, 0)),
+			[]string{"governor resume --all --reason=TEXT: the kill switch has no end of its own"},
+		},
+		{
+			"kill switch, just pulled", subject(concurrency, ordered(actuators.Freeze, 0, 0)),
 			"nothing: the law asks for no move",
-			[]string{"the next tick: the kill switch has been pulled",
-				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"an order just given", subject(concurrency, ordered(actuators.Freeze, 0, time.Hour)),
+			[]string{
+				"the next tick: the kill switch has been pulled",
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+			},
+		},
+		{
+			"an order just given", subject(concurrency, ordered(actuators.Freeze, 0, time.Hour)),
 			"nothing: the law asks for no move",
-			[]string{"the next tick: an order has been given that the loop has not carried out yet",
-				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
-		{"an order just ended", subject(concurrency, ordered(actuators.Freeze, 0, -time.Second), in(control.Frozen)),
+			[]string{
+				"the next tick: an order has been given that the loop has not carried out yet",
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+			},
+		},
+		{
+			"an order just ended", subject(concurrency, ordered(actuators.Freeze, 0, -time.Second), in(control.Frozen)),
 			"the order of ana: the value stays, whatever is measured",
-			[]string{"the next tick: the order has ended at 14:03:26 UTC"}},
-		{"an order just lifted", subject(concurrency, in(control.Frozen)),
+			[]string{"the next tick: the order has ended at 14:03:26 UTC"},
+		},
+		{
+			"an order just lifted", subject(concurrency, in(control.Frozen)),
 			"a person's order: the value stays, whatever is measured",
-			[]string{"the next tick: no order stands any more, so the loop goes on by itself"}},
-		{"observe", subject(concurrency, func(l *api.Loop, _ *control.Decision) { l.Mode = control.Observe }),
+			[]string{"the next tick: no order stands any more, so the loop goes on by itself"},
+		},
+		{
+			"observe", subject(concurrency, func(l *api.Loop, _ *control.Decision) { l.Mode = control.Observe }),
 			"the mode: observe reads the signals and decides nothing",
-			[]string{"mode: shadow in the configuration, to see what governor would do, or enforce, to have it done"}},
-		{"shadow", subject(concurrency, func(l *api.Loop, _ *control.Decision) { l.Mode = control.Shadow }),
+			[]string{"mode: shadow in the configuration, to see what governor would do, or enforce, to have it done"},
+		},
+		{
+			"shadow", subject(concurrency, func(l *api.Loop, _ *control.Decision) { l.Mode = control.Shadow }),
 			"nothing: the law asks for no move",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
-				"mode: enforce in the configuration: only then do services hear of it"}},
-		{"a write that fails", subject(concurrency, func(l *api.Loop, _ *control.Decision) {
-			l.Published.Error = "conflict"
-		}),
+			[]string{
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+				"mode: enforce in the configuration: only then do services hear of it",
+			},
+		},
+		{
+			"a write that fails", subject(concurrency, func(l *api.Loop, _ *control.Decision) {
+				l.Published.Error = "conflict"
+			}),
 			"nothing: the law asks for no move",
-			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
-				"a write that succeeds: the service still has the value before"}},
-		{"a loop that stands still", subject(concurrency, func(_ *api.Loop, d *control.Decision) {
-			d.At = now.Add(-5 * time.Minute)
-		}),
+			[]string{
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+				"a write that succeeds: the service still has the value before",
+			},
+		},
+		{
+			"a loop that stands still", subject(concurrency, func(_ *api.Loop, d *control.Decision) {
+				d.At = now.Add(-5 * time.Minute)
+			}),
 			"nothing: the law asks for no move",
-			[]string{"a new decision: the last one is 5 min old, so this governor does not tick",
-				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"}},
+			[]string{
+				"a new decision: the last one is 5 min old, so this governor does not tick",
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+			},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := tc.subject.BoundBy(); got != tc.bound {
@@ -336,8 +474,10 @@ func TestStandbyNamesWhoLeads(t *testing.T) {
 		leader api.LeaderInfo
 		want   string
 	}{
-		{api.LeaderInfo{Instance: "gov-b", API: "http://10.0.0.8:9747", Epoch: 41},
-			"this governor is a standby and writes nothing: gov-b at http://10.0.0.8:9747 leads"},
+		{
+			api.LeaderInfo{Instance: "gov-b", API: "http://10.0.0.8:9747", Epoch: 41},
+			"this governor is a standby and writes nothing: gov-b at http://10.0.0.8:9747 leads",
+		},
 		{api.LeaderInfo{}, "this governor is a standby and writes nothing: nobody leads"},
 	} {
 		s := subject(concurrency)
@@ -360,19 +500,23 @@ func TestWhatEndsAHold(t *testing.T) {
 		{control.Stale, []string{"a fresh sample: the last one is 33 s old; does Prometheus still scrape the service?"}},
 		{control.NoData, []string{
 			"data: the last one is 33 s old; is the service up, and are its metrics and labels as configured?",
-			"governor check-config --online FILE shows what Prometheus has of each signal"}},
+			"governor check-config --online FILE shows what Prometheus has of each signal",
+		}},
 		{control.Idle, []string{"traffic: no request came within a window of 20 s; an idle service needs no decision"}},
 		{control.TooLittleTraffic, []string{
 			"more traffic: 12 requests within a window of 20 s are too few to judge",
-			"a lower tuning.min_requests or a longer timing.window in the configuration"}},
+			"a lower tuning.min_requests or a longer timing.window in the configuration",
+		}},
 		{control.ManySeries, []string{"one series an instance where there are several now: narrow the labels or the query"}},
 		{control.Partial, []string{"an answer without warnings: Prometheus says itself that this one is incomplete"}},
 		{control.NaN, []string{"a finite reading: the query divides by zero or adds up what is missing (the detail)"}},
 		{control.NotFinite, []string{"a finite reading: the query divides by zero or adds up what is missing (the detail)"}},
 		{control.Implausible, []string{"a plausible reading: after a counter reset or a double scrape once a window of " +
 			"20 s has passed, else a query that counts something else"}},
-		{control.Timeout, []string{"an answer in time: Prometheus last answered 31 s ago (connection refused)",
-			"a lighter query (recording rules), or a longer timing.period"}},
+		{control.Timeout, []string{
+			"an answer in time: Prometheus last answered 31 s ago (connection refused)",
+			"a lighter query (recording rules), or a longer timing.period",
+		}},
 		{control.QueryError, []string{"an answer without an error: Prometheus last answered 31 s ago (connection refused)"}},
 		{control.Clock, []string{"clocks that agree: is NTP at work on this host, on Prometheus's and on the service's?"}},
 		{"", []string{"a measurement that governor may act on"}},
@@ -442,11 +586,15 @@ func TestNothingReadsLikeAMistake(t *testing.T) {
 						if unknownToo {
 							d := &s.Loop.Decision
 							d.Measured, d.Setpoint, d.From, d.Raw, d.Value = none, none, none, none, none
-							d.Gates = control.Gates{Occupancy: none, BindingShare: none, Floor: none, OwnLatencySeconds: none,
-								ServiceTimeSeconds: none}
-							d.Inputs = control.Inputs{AgeSeconds: none, WindowSeconds: none, Requests: none, Throughput: none,
+							d.Gates = control.Gates{
+								Occupancy: none, BindingShare: none, Floor: none, OwnLatencySeconds: none,
+								ServiceTimeSeconds: none,
+							}
+							d.Inputs = control.Inputs{
+								AgeSeconds: none, WindowSeconds: none, Requests: none, Throughput: none,
 								RefusedShare: none, Quantile: none, SlowRatio: none, FailedRatio: none, Burn5m: none, Burn1h: none,
-								EffectiveLimit: none, Applied: -1}
+								EffectiveLimit: none, Applied: -1,
+							}
 							s.Loop.Published, s.Status, s.Loop.Since = nil, api.Status{}, time.Time{}
 						}
 						texts := append([]string{s.State(), s.Reason(), s.BoundBy(), s.Order()}, s.InForce()...)
@@ -481,12 +629,18 @@ func TestStateOrderAndInForce(t *testing.T) {
 		{strings.Join(s.InForce(), "\n"), "72 requests in flight per instance, published with revision 881 of epoch 41, " +
 			"changed 40 s ago\n8 of 9 instances report it or a later one\n" +
 			"between two decisions a guard's reflex may raise its limit up to 144\nbounds 20 to 400, fallback 89"},
-		{subject(concurrency, ordered(actuators.Freeze, 0, 26*time.Hour)).Order(),
-			"frozen by ana at 14:01:27 UTC (2 min ago) until 2026-11-25 16:03:27 UTC (in 26 h): INC-1412"},
-		{subject(concurrency, ordered(actuators.Freeze, 0, 0)).Order(),
-			"the kill switch, every loop frozen, by ana at 14:01:27 UTC (2 min ago) until it is lifted: INC-1412"},
-		{subject(concurrency, func(l *api.Loop, d *control.Decision) { l.Published.ChangedAt = d.At }).InForce()[1],
-			"which instances have taken it up shows in the next decision"},
+		{
+			subject(concurrency, ordered(actuators.Freeze, 0, 26*time.Hour)).Order(),
+			"frozen by ana at 14:01:27 UTC (2 min ago) until 2026-11-25 16:03:27 UTC (in 26 h): INC-1412",
+		},
+		{
+			subject(concurrency, ordered(actuators.Freeze, 0, 0)).Order(),
+			"the kill switch, every loop frozen, by ana at 14:01:27 UTC (2 min ago) until it is lifted: INC-1412",
+		},
+		{
+			subject(concurrency, func(l *api.Loop, d *control.Decision) { l.Published.ChangedAt = d.At }).InForce()[1],
+			"which instances have taken it up shows in the next decision",
+		},
 		{subject(concurrency, func(_ *api.Loop, d *control.Decision) {
 			d.Inputs.Instances, d.Inputs.Applied = 1, 1
 		}).InForce()[1], "the one instance reports it or a later one"},
@@ -497,8 +651,10 @@ func TestStateOrderAndInForce(t *testing.T) {
 			"8 of 9 instances report it or a later one\ngovernor wants 1500/s for the whole service\n" +
 			"the last write failed: conflict: the key has been written by somebody else\n" +
 			"bounds 100/s to 5000/s (off), fallback 5000/s (off)"},
-		{subject(shed, func(l *api.Loop, _ *control.Decision) { l.Mode, l.Published = control.Shadow, nil }).InForce()[1],
-			"governor would set 0.50 of the limit, from where the least important are refused"},
+		{
+			subject(shed, func(l *api.Loop, _ *control.Decision) { l.Mode, l.Published = control.Shadow, nil }).InForce()[1],
+			"governor would set 0.50 of the limit, from where the least important are refused",
+		},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("got\n%s\nwant\n%s", tc.got, tc.want)

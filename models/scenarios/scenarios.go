@@ -10,6 +10,7 @@ package scenarios
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/models"
@@ -70,11 +71,11 @@ func Get(name string) (Scenario, error) {
 			return s, nil
 		}
 	}
-	names := ""
+	var names []string
 	for _, s := range All() {
-		names += " " + s.Name
+		names = append(names, s.Name)
 	}
-	return Scenario{}, fmt.Errorf("no scenario is called %q; there are%s", name, names)
+	return Scenario{}, fmt.Errorf("no scenario is called %q; there are %s", name, strings.Join(names, " "))
 }
 
 // All returns every scenario, in the order of the manual.
@@ -215,7 +216,8 @@ func metastable(name string, load float64) Scenario {
 				models.Stage{From: faultAt + trigger, Servers: Servers, Slowdown: 1})
 		})
 	s.Phases = []models.Phase{
-		{Name: Calm, From: 0, To: faultAt}, {Name: Fault, From: faultAt, To: faultAt + trigger},
+		{Name: Calm, From: 0, To: faultAt},
+		{Name: Fault, From: faultAt, To: faultAt + trigger},
 		{Name: After, From: faultAt + trigger, To: faultAt + trigger + 2*time.Minute},
 	}
 	return s
@@ -235,7 +237,8 @@ func healed() Scenario {
 		Intent: "few are refused and the service is slow: that is no overload, and cutting cannot help",
 		Limit:  32, Min: 4, Max: 1024,
 		Phases: []models.Phase{
-			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal},
+			{Name: Calm, From: 0, To: begin},
+			{Name: Fault, From: begin, To: heal},
 			{Name: After, From: heal, To: heal + 2*time.Minute},
 		},
 		Plant: func(seed uint64) models.Config {
@@ -345,7 +348,8 @@ func longCrisis() Scenario {
 		Intent: "half an hour against the clamp winds nothing up: the limit leaves it on the first period that allows it",
 		Limit:  96, Min: 20, Max: 400,
 		Phases: []models.Phase{
-			{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: heal},
+			{Name: Calm, From: 0, To: begin},
+			{Name: Fault, From: begin, To: heal},
 			{Name: After, From: heal, To: heal + 5*time.Minute},
 		},
 		Plant: func(seed uint64) models.Config {

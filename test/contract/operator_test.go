@@ -80,18 +80,30 @@ func TestOperatorsPolicyIsEnoughAndTheLeast(t *testing.T) {
 		action    actuators.Action
 		rule      string
 	}{
-		"another service": {operator, action(actuators.Freeze, "cart"),
-			`key "governor/services/cart/operator" { policy = "write" }`},
-		"no rule for the service": {without("no-service", `key "governor/services/`), action(actuators.Freeze, "checkout"),
-			`key "governor/services/checkout/operator" { policy = "write" }`},
-		"no rule for the kill switch": {without("no-switch", `key "governor/freeze"`), action(actuators.Freeze, ""),
-			`key "governor/freeze" { policy = "write" }`},
-		"no rule to lift the kill switch": {without("no-lift", `key "governor/freeze"`), action(actuators.Resume, ""),
-			`key "governor/freeze" { policy = "write" }`},
-		"no rule to read": {without("no-read", `key_prefix`), action(actuators.Freeze, "checkout"),
-			`key "governor/services/checkout/setting" { policy = "read" }`},
-		"governor and the kill switch": {recorder, action(actuators.Resume, ""),
-			`key "governor/freeze" { policy = "write" }`},
+		"another service": {
+			operator, action(actuators.Freeze, "cart"),
+			`key "governor/services/cart/operator" { policy = "write" }`,
+		},
+		"no rule for the service": {
+			without("no-service", `key "governor/services/`), action(actuators.Freeze, "checkout"),
+			`key "governor/services/checkout/operator" { policy = "write" }`,
+		},
+		"no rule for the kill switch": {
+			without("no-switch", `key "governor/freeze"`), action(actuators.Freeze, ""),
+			`key "governor/freeze" { policy = "write" }`,
+		},
+		"no rule to lift the kill switch": {
+			without("no-lift", `key "governor/freeze"`), action(actuators.Resume, ""),
+			`key "governor/freeze" { policy = "write" }`,
+		},
+		"no rule to read": {
+			without("no-read", `key_prefix`), action(actuators.Freeze, "checkout"),
+			`key "governor/services/checkout/setting" { policy = "read" }`,
+		},
+		"governor and the kill switch": {
+			recorder, action(actuators.Resume, ""),
+			`key "governor/freeze" { policy = "write" }`,
+		},
 	} {
 		_, err := tc.operators.Do(t.Context(), tc.action)
 		if !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), tc.rule) {

@@ -24,7 +24,7 @@ var bounds = map[string]func(*jsonschema.Schema){
 	"schema": between(1, actuators.Schema),
 	"service": func(s *jsonschema.Schema) {
 		s.Pattern = `^\.*[A-Za-z0-9_:@+~-][A-Za-z0-9._:@+~-]*$`
-		s.MaxLength = maximum(128)
+		s.MaxLength = new(uint64(128))
 	},
 	"epoch": between(1, actuators.MaxOrdinal), "revision": between(1, actuators.MaxOrdinal),
 	"issued_at": rfc3339, "changed_at": rfc3339,
@@ -57,8 +57,6 @@ func above(least, most float64) func(*jsonschema.Schema) {
 func rfc3339(s *jsonschema.Schema) {
 	s.Pattern = `^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})$`
 }
-
-func maximum(n uint64) *uint64 { return &n }
 
 // generate reflects actuators.Setting.
 func generate(t *testing.T) []byte {

@@ -87,8 +87,8 @@ func TestDemoOnATerminal(t *testing.T) {
 
 func TestSignalEndsTheScreen(t *testing.T) {
 	term := onTerminal(t, governor(t), t.TempDir(), "NO_COLOR=1")
-	if term.Screen().Coloured() {
-		t.Error("coloured, with NO_COLOR")
+	if term.Screen().Colored() {
+		t.Error("colored, with NO_COLOR")
 	}
 	address := connect(t, term)
 	if err := term.Process().Signal(syscall.SIGTERM); err != nil {

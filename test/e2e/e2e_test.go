@@ -312,8 +312,11 @@ func (s *story) leaderLost(t *testing.T) {
 	waittest.Succeeds(t, 20*time.Second, "one leads, one stands by", func() error {
 		a, errA := s.first.Status(t.Context())
 		b, errB := second.Status(t.Context())
+		if err := errors.Join(errA, errB); err != nil {
+			return err
+		}
 		if a.Role != "leader" || b.Role != "standby" {
-			return fmt.Errorf("%+v (%v), %+v (%v)", a, errA, b, errB)
+			return fmt.Errorf("%+v, %+v", a, b)
 		}
 		return nil
 	})

@@ -87,7 +87,7 @@ func differences(got, want string) string {
 	return text.String()
 }
 
-// Frame returns what a screen says, without its colours and without the blanks at the end of its lines.
+// Frame returns what a screen says, without its colors and without the blanks at the end of its lines.
 func Frame(screen string) string {
 	var text strings.Builder
 	for line := range strings.SplitSeq(ansi.Strip(screen), "\n") {

@@ -212,7 +212,7 @@ func testBothSpellings(t *testing.T, r *rig) {
 	r.job(t, "new", now)
 	for _, job := range []string{"old", "new"} {
 		_, g := r.of(t, signals.Service{
-			Name: "spelt", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": job},
+			Name: "spelled", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": job},
 			SLO:       control.SLO{Latency: time.Second, Objective: 0.9},
 			Histogram: signals.Histogram{Metric: "http_request_duration_seconds", Refused: `code="429"`},
 		})

@@ -83,8 +83,10 @@ func take(ctx context.Context, governor, govtop, directory string) error {
 		if err := t.Type("\x03"); err != nil {
 			return err
 		}
-		if code, err := t.Wait(); err != nil || code != 0 {
-			return fmt.Errorf("exit code %d, %v", code, err)
+		if code, err := t.Wait(); err != nil {
+			return err
+		} else if code != 0 {
+			return fmt.Errorf("exit code %d", code)
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ const (
 	margin     = 14
 )
 
-// The colours that a terminal calls its own.
+// The colors that a terminal calls its own.
 const (
 	foreground = "#d0d4dc"
 	background = "#16181d"
@@ -137,20 +137,20 @@ func shapeOf(r rune, x, y float64) string {
 	middleX, middleY := x+(cellWidth-line)/2, y+(cellHeight-line)/2
 	switch {
 	case arms[r] != "":
-		var path string
+		var path strings.Builder
 		for _, direction := range arms[r] {
 			switch direction {
 			case 'l':
-				path += box(x, middleY, cellWidth/2, line)
+				path.WriteString(box(x, middleY, cellWidth/2, line))
 			case 'r':
-				path += box(x+cellWidth/2, middleY, cellWidth/2, line)
+				path.WriteString(box(x+cellWidth/2, middleY, cellWidth/2, line))
 			case 'u':
-				path += box(middleX, y, line, cellHeight/2)
+				path.WriteString(box(middleX, y, line, cellHeight/2))
 			case 'd':
-				path += box(middleX, y+cellHeight/2, line, cellHeight/2)
+				path.WriteString(box(middleX, y+cellHeight/2, line, cellHeight/2))
 			}
 		}
-		return path
+		return path.String()
 	case r == '┃':
 		return box(middleX-0.6, y, 2*line, cellHeight)
 	case r >= '▁' && r <= '█': // from below, in eighths
@@ -159,18 +159,18 @@ func shapeOf(r rune, x, y float64) string {
 	case r >= '▉' && r <= '▏': // from the left, in eighths
 		return box(x, y, float64('▏'-r+1)/8*cellWidth, cellHeight)
 	case r > 0x2800 && r <= 0x28ff: // two columns of four dots
-		var path string
+		var path strings.Builder
 		for bit, at := range [8][2]float64{{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {0, 3}, {1, 3}} {
 			if r&(1<<bit) != 0 {
-				path += box(x+(at[0]+.5)*cellWidth/2-1, y+(at[1]+.5)*cellHeight/4-1, 2, 2)
+				path.WriteString(box(x+(at[0]+.5)*cellWidth/2-1, y+(at[1]+.5)*cellHeight/4-1, 2, 2))
 			}
 		}
-		return path
+		return path.String()
 	}
 	return ""
 }
 
-// hex is a colour in six digits.
+// hex is a color in six digits.
 func hex(c color.Color, otherwise string) string {
 	switch c := c.(type) {
 	case nil:

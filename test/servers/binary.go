@@ -30,7 +30,7 @@ const (
 // Kinds lists every server.
 var Kinds = []Kind{KindConsul, KindPrometheus}
 
-// recipe says how to recognise a suitable server on PATH, and how to build one.
+// recipe says how to recognize a suitable server on PATH, and how to build one.
 type recipe struct {
 	env            string // names a binary to use as it is
 	module, pkg    string // what to build, in the nested module test/tools/<kind>

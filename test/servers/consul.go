@@ -27,7 +27,8 @@ const consulNode = "test"
 // StartConsul starts a server with its data in dir, which must be empty, and waits until it can be used. The caller
 // ends it by Stop or Kill.
 func StartConsul(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
-	*ConsulServer, error) {
+	*ConsulServer, error,
+) {
 	o := apply(opts)
 	path, err := Binary(ctx, KindConsul, logf)
 	if err != nil {

@@ -22,5 +22,5 @@
 // 1.15, Prometheus from 3.0); a build cached in the user's cache directory; a build from the nested modules
 // test/tools/consul and test/tools/prometheus, whose go.mod alone names the version. The build takes some minutes,
 // once, which is more than a test's time limit should have to cover, so `make test` runs `go run ./test/servers/obtain`
-// beforehand. Builds are serialised by a file lock: any number of test binaries may ask at once.
+// beforehand. Builds are serialized by a file lock: any number of test binaries may ask at once.
 package servers

@@ -53,7 +53,8 @@ func writeTargets(path string, groups []TargetGroup) error {
 // StartPrometheus starts a server with its data in dir, which must be empty, and waits until it can be used. The caller
 // ends it by Stop or Kill.
 func StartPrometheus(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
-	*PrometheusServer, error) {
+	*PrometheusServer, error,
+) {
 	o := apply(opts)
 	path, err := Binary(ctx, KindPrometheus, logf)
 	if err != nil {

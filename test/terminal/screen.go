@@ -30,8 +30,8 @@ type Cell struct {
 	Style Style
 }
 
-// Style is how a cell looks. Its colours are nil where they are the terminal's own; otherwise an ansi.BasicColor, an
-// ansi.IndexedColor or an RGB colour, as the program chose them.
+// Style is how a cell looks. Its colors are nil where they are the terminal's own; otherwise an ansi.BasicColor, an
+// ansi.IndexedColor or an RGB color, as the program chose them.
 type Style struct {
 	Foreground, Background                         color.Color
 	Bold, Faint, Italic, Underline, Reverse, Blink bool
@@ -41,17 +41,21 @@ type Style struct {
 func (s Style) String() string {
 	var words []string
 	if s.Foreground != nil {
-		words = append(words, colourName(s.Foreground))
+		words = append(words, colorName(s.Foreground))
 	}
 	if s.Background != nil {
-		words = append(words, "on "+colourName(s.Background))
+		words = append(words, "on "+colorName(s.Background))
 	}
 	for _, a := range []struct {
 		is   bool
 		word string
 	}{
-		{s.Bold, "bold"}, {s.Faint, "faint"}, {s.Italic, "italic"}, {s.Underline, "underline"},
-		{s.Reverse, "reverse"}, {s.Blink, "blink"},
+		{s.Bold, "bold"},
+		{s.Faint, "faint"},
+		{s.Italic, "italic"},
+		{s.Underline, "underline"},
+		{s.Reverse, "reverse"},
+		{s.Blink, "blink"},
 	} {
 		if a.is {
 			words = append(words, a.word)
@@ -62,7 +66,7 @@ func (s Style) String() string {
 
 var basicNames = []string{"black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"}
 
-func colourName(c color.Color) string {
+func colorName(c color.Color) string {
 	switch c := c.(type) {
 	case ansi.BasicColor:
 		if c >= 8 {
@@ -70,7 +74,7 @@ func colourName(c color.Color) string {
 		}
 		return basicNames[c]
 	case ansi.IndexedColor:
-		return fmt.Sprintf("colour-%d", uint8(c))
+		return fmt.Sprintf("color-%d", uint8(c))
 	}
 	r, g, b, _ := c.RGBA()
 	return fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
@@ -160,8 +164,8 @@ func (c Cell) seen() Cell {
 	return c
 }
 
-// Coloured reports whether any cell has a colour of its own.
-func (s Screen) Coloured() bool {
+// Colored reports whether any cell has a color of its own.
+func (s Screen) Colored() bool {
 	for _, row := range s.Rows {
 		for _, c := range row {
 			if c.Style.Foreground != nil || c.Style.Background != nil {

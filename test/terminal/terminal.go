@@ -49,7 +49,7 @@ type Terminal struct {
 	err   error         // of Wait; after ended
 }
 
-// Env is a clean environment for a program on a terminal of 256 colours, with the given variables (NAME=value) set or
+// Env is a clean environment for a program on a terminal of 256 colors, with the given variables (NAME=value) set or
 // replaced.
 func Env(variables ...string) []string {
 	env := []string{"TERM=xterm-256color", "LANG=C.UTF-8", "PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir()}
@@ -313,7 +313,7 @@ func (t *Terminal) Within(wait time.Duration, is func(Screen) bool) error {
 		case <-news:
 		case <-t.ended:
 			if s := t.Screen(); !is(s) {
-				return fmt.Errorf("the program has ended (%v); the screen:\n%s", t.err, s)
+				return fmt.Errorf("the program has ended (%w); the screen:\n%s", t.err, s)
 			}
 			return nil
 		case <-patience.C:

@@ -29,8 +29,8 @@ func TestScreen(t *testing.T) {
 	if pieces := s.Pieces(1); len(pieces) < 2 || pieces[1].Column != 6 {
 		t.Errorf("the piece after two wide characters, a blank and an accent: %+v", pieces)
 	}
-	if !s.Coloured() || !s.Cursor || s.Alt {
-		t.Errorf("coloured %v, cursor %v, alternate screen %v", s.Coloured(), s.Cursor, s.Alt)
+	if !s.Colored() || !s.Cursor || s.Alt {
+		t.Errorf("colored %v, cursor %v, alternate screen %v", s.Colored(), s.Cursor, s.Alt)
 	}
 	term.Types("\n")
 	term.Ends(0)

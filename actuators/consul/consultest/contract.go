@@ -8,7 +8,7 @@
 //
 // The suite uses keys of its own under contract/ and leaves them behind. Against a real clock it takes about half a
 // minute, nearly all of it waiting for a session to expire. The package also has a Fake: the same in memory, of package
-// memkv, with hooks for misbehaviour.
+// memkv, with hooks for misbehavior.
 package consultest
 
 import (

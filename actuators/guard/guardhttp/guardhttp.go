@@ -11,7 +11,7 @@
 // What counts as what:
 //
 //	handler panicked, or status ≥ 500                failure
-//	client went away before the handler returned     cancelled: no failure of the service
+//	client went away before the handler returned     canceled: no failure of the service
 //	connection hijacked or switched (WebSocket)      ignored: its duration is no latency
 //	everything else                                  success
 //
@@ -124,7 +124,7 @@ func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.O
 	case rec.hijacked || rec.status == http.StatusSwitchingProtocols:
 		return guard.Ignored
 	case errors.Is(r.Context().Err(), context.Canceled):
-		return guard.Cancelled
+		return guard.Canceled
 	case !returned || h.failed(rec.code()):
 		return guard.Failure
 	}

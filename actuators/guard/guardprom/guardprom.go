@@ -46,7 +46,7 @@ func New(g *guard.Guard) *Collector {
 		offered:  desc("offered_total", "Requests that arrived, admitted or refused.", "criticality"),
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
 		refused:  desc("refused_total", "Requests refused, by the policy that refused them.", "reason", "criticality"),
-		failed:   desc("failed_total", "Admitted requests that failed; cancelled by the caller is not failed."),
+		failed:   desc("failed_total", "Admitted requests that failed; canceled by the caller is not failed."),
 		latency: desc("latency_seconds", "Latency of admitted requests that finished, failed ones included, refused "+
 			"ones not. One bucket edge is the SLO."),
 		inFlight: desc("inflight", "Requests in flight."),

@@ -44,7 +44,7 @@ guard_binding_seconds_total{service="checkout"} 0
 # HELP guard_double_release_total Permits released more than once: a mistake in the calling code.
 # TYPE guard_double_release_total counter
 guard_double_release_total{service="checkout"} 0
-# HELP guard_failed_total Admitted requests that failed; cancelled by the caller is not failed.
+# HELP guard_failed_total Admitted requests that failed; canceled by the caller is not failed.
 # TYPE guard_failed_total counter
 guard_failed_total{service="checkout"} 0
 # HELP guard_inflight Requests in flight.

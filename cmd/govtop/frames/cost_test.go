@@ -193,7 +193,7 @@ func live(t *testing.T, d *daemon, long time.Duration, hourly func(hour int)) {
 			msg := cmd()
 			// A batch, or a sequence, whose type is not exported.
 			if list := reflect.ValueOf(msg); msg != nil && list.Kind() == reflect.Slice {
-				if cmds, ok := list.Convert(reflect.TypeFor[[]tea.Cmd]()).Interface().([]tea.Cmd); ok {
+				if cmds, ok := reflect.TypeAssert[[]tea.Cmd](list.Convert(reflect.TypeFor[[]tea.Cmd]())); ok {
 					for _, c := range cmds {
 						run(c)
 					}
@@ -247,7 +247,7 @@ func live(t *testing.T, d *daemon, long time.Duration, hourly func(hour int)) {
 func visit() []tea.KeyPressMsg {
 	special := map[string]rune{"enter": tea.KeyEnter, "esc": tea.KeyEscape, "down": tea.KeyDown, "end": tea.KeyEnd}
 	var keys []tea.KeyPressMsg
-	for _, k := range strings.Fields("down enter - = a esc esc a esc h esc ? esc s s s s s / 0 7 enter / esc " +
+	for k := range strings.FieldsSeq("down enter - = a esc esc a esc h esc ? esc s s s s s / 0 7 enter / esc " +
 		"space space [ [ ] ] esc f esc end enter esc g") {
 		if code, ok := special[k]; ok {
 			keys = append(keys, tea.KeyPressMsg{Code: code})

@@ -2,10 +2,10 @@
 // governor whose clock stands still.
 //
 //	fleet ─HTTP─► govtop, built, on a PTY ─► emulator ─► frame ─┬► SCENE.txt    text at every size
-//	                 ▲ keys, sizes                              └► SCENE.style  colours in every theme
+//	                 ▲ keys, sizes                              └► SCENE.style  colors in every theme
 //
 // A scene is a fleet and the keys that lead to a screen. TestFrames takes it at sizes from 59×14 (too small) to
-// 200×50 and in every theme. The text of a frame must be the same in all themes, since colour only repeats what words say;
+// 200×50 and in every theme. The text of a frame must be the same in all themes, since color only repeats what words say;
 // where it is not, the test fails before anything is compared. One command rewrites the files, and git shows what has
 // changed, a screen line a line:
 //

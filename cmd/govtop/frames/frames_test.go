@@ -37,17 +37,17 @@ var (
 	}
 )
 
-// theme is a way to colour the screen.
+// theme is a way to color the screen.
 type theme struct {
 	name     string
 	args     []string
 	variable string
-	coloured bool
+	colored  bool
 }
 
 var themes = []theme{
-	{name: "dark", args: []string{"--theme=dark"}, coloured: true},
-	{name: "light", args: []string{"--theme=light"}, coloured: true},
+	{name: "dark", args: []string{"--theme=dark"}, colored: true},
+	{name: "light", args: []string{"--theme=light"}, colored: true},
 	{name: "mono", args: []string{"--theme=mono"}},
 	{name: "NO_COLOR", variable: "NO_COLOR=1"},
 }
@@ -183,8 +183,8 @@ func properties(
 		problem("it sets the title or rings the bell")
 	}
 	first := name == f.name
-	if frame.Coloured() && !th.coloured || !frame.Coloured() && th.coloured && first && s != tooSmall {
-		problem("coloured: %v, want %v", frame.Coloured(), th.coloured)
+	if frame.Colored() && !th.colored || !frame.Colored() && th.colored && first && s != tooSmall {
+		problem("colored: %v, want %v", frame.Colored(), th.colored)
 	}
 	for y, row := range frame.Rows {
 		for x, cell := range row {

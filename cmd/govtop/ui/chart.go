@@ -222,8 +222,8 @@ func (c chart) write(on *canvas, y scale, setpoint []extent, drawn bool) {
 		}
 		place(l.name, row, false)
 	}
-	for x := len(setpoint) - 1; x >= 0; x-- {
-		if e := setpoint[x]; e.drawn {
+	for _, e := range slices.Backward(setpoint) {
+		if e.drawn {
 			place("setpoint "+y.text(e.last), on.h-1-y.dot(e.last, on)/on.up(), true)
 			break
 		}

@@ -48,8 +48,10 @@ func marked(from, to float64) []mark {
 
 // curves are what charts are typically about.
 func curves() map[string]chart {
-	five := chart{from: fixture.Now.Add(-5 * time.Minute), to: fixture.Now, unit: api.Seconds, axis: 2,
-		nothing: "no measurement in the last 5m", title: "mean latency"}
+	five := chart{
+		from: fixture.Now.Add(-5 * time.Minute), to: fixture.Now, unit: api.Seconds, axis: 2,
+		nothing: "no measurement in the last 5m", title: "mean latency",
+	}
 	of := func(change func(c *chart)) chart {
 		c := five
 		change(&c)
@@ -160,7 +162,8 @@ func TestChartFits(t *testing.T) {
 func exactly(t interface {
 	Helper()
 	Fatalf(format string, args ...any)
-}, lines []string, w, h int) {
+}, lines []string, w, h int,
+) {
 	t.Helper()
 	if len(lines) != h {
 		t.Fatalf("%d lines, want %d", len(lines), h)
@@ -198,8 +201,10 @@ func dots(lines []string) [][]int {
 
 // plotted draws samples of the last five minutes without axes, at a scale from 0 to 1.
 func plotted(samples []sample, w, h int) [][]int {
-	c := chart{from: fixture.Now.Add(-5 * time.Minute), to: fixture.Now, curve: samples,
-		levels: []level{{0, ""}, {1, ""}}}
+	c := chart{
+		from: fixture.Now.Add(-5 * time.Minute), to: fixture.Now, curve: samples,
+		levels: []level{{0, ""}, {1, ""}},
+	}
 	on := newCanvas(w, h, graphBraille)
 	c.draw(on, scale{low: 0, high: 1, step: 1})
 	return dots(on.lines())
@@ -302,10 +307,18 @@ func TestAxisLabels(t *testing.T) {
 		y    float64
 		want string
 	}{
-		{api.Seconds, 0.2, 0.05, "50ms"}, {api.Seconds, 0.004, 0.0025, "2.5ms"}, {api.Seconds, 2, 0.5, "0.5s"},
-		{api.Share, 1, 0.25, "25%"}, {api.Share, 0.01, 0.0025, "0.25%"}, {api.PerSecond, 5000, 1790, "1790/s"},
-		{api.Requests, 400, 71.62, "71.6"}, {api.Requests, 2e6, 1500000, "1.5M"}, {api.Requests, 2e5, 123456, "123k"},
-		{api.Occupancy, 1, 0.45, "0.45"}, {api.Requests, 1, 0, "0"}, {api.Requests, 1e100, 1e100, "huge"},
+		{api.Seconds, 0.2, 0.05, "50ms"},
+		{api.Seconds, 0.004, 0.0025, "2.5ms"},
+		{api.Seconds, 2, 0.5, "0.5s"},
+		{api.Share, 1, 0.25, "25%"},
+		{api.Share, 0.01, 0.0025, "0.25%"},
+		{api.PerSecond, 5000, 1790, "1790/s"},
+		{api.Requests, 400, 71.62, "71.6"},
+		{api.Requests, 2e6, 1500000, "1.5M"},
+		{api.Requests, 2e5, 123456, "123k"},
+		{api.Occupancy, 1, 0.45, "0.45"},
+		{api.Requests, 1, 0, "0"},
+		{api.Requests, 1e100, 1e100, "huge"},
 	} {
 		if got := unitOf(c.unit, c.most).text(c.y); got != c.want {
 			t.Errorf("%v %s on an axis up to %v reads %q, want %q", c.y, c.unit, c.most, got, c.want)

@@ -259,7 +259,7 @@ func decisionsScreen(v decisionsView, w, h int) []string {
 		}
 		out = append(out, layout.line(shown[i], v.now))
 	}
-	return greyed(fitted(out, h), v.stale)
+	return grayed(fitted(out, h), v.stale)
 }
 
 func (v decisionsView) nothing() string {

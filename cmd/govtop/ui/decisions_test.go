@@ -36,14 +36,20 @@ func happened() (records []api.Record, actions []actuators.Action) {
 func acted() []actuators.Action {
 	at := func(ago time.Duration) time.Time { return fixture.Now.Add(-ago) }
 	return []actuators.Action{
-		{Service: "feed", Knob: "concurrency", Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412",
-			At: at(50 * time.Second), ExpiresAt: fixture.Now.Add(2 * time.Hour)},
-		{Service: "ledger", Knob: "retry", Kind: actuators.Override, Value: 0.05, Actor: "ben", Reason: "retry storm",
-			At: at(40 * time.Second), ExpiresAt: at(-14 * time.Minute)},
+		{
+			Service: "feed", Knob: "concurrency", Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412",
+			At: at(50 * time.Second), ExpiresAt: fixture.Now.Add(2 * time.Hour),
+		},
+		{
+			Service: "ledger", Knob: "retry", Kind: actuators.Override, Value: 0.05, Actor: "ben", Reason: "retry storm",
+			At: at(40 * time.Second), ExpiresAt: at(-14 * time.Minute),
+		},
 		{Kind: actuators.Freeze, Actor: "ana", Reason: "all stop", At: at(35 * time.Second)},
 		{Kind: actuators.Resume, Actor: "ana", Reason: "false alarm", At: at(8 * time.Second)},
-		{Service: "feed", Knob: "concurrency", Kind: actuators.Resume, Actor: "governor", Reason: "expired: INC-1411",
-			At: at(26 * time.Hour)},
+		{
+			Service: "feed", Knob: "concurrency", Kind: actuators.Resume, Actor: "governor", Reason: "expired: INC-1411",
+			At: at(26 * time.Hour),
+		},
 	}
 }
 
@@ -107,16 +113,26 @@ func TestEntriesTellWhatHappened(t *testing.T) {
 		entry                                  logEntry
 		loop, glyph, word, change, why, reason string
 	}{
-		{decided(api.Record{Decision: cut}), "checkout/concurrency", "v", "CUTTING", "95->72",
-			"mean 148 ms > setpoint 112 ms", "cut 95->72: mean 148 ms > setpoint 112 ms"},
-		{decided(api.Record{Decision: hold}), "auth/concurrency", "~", "HOLD", "", "stale, the newest sample is 31s old",
-			"hold 150: stale, the newest sample is 31s old"},
-		{ordered(acted()[0]), "feed/concurrency", "*", "freeze", "", `by ana: "INC-1412", for 2h00m`,
-			`by ana: "INC-1412", for 2h00m`},
-		{ordered(acted()[1]), "ledger/retry", "M", "override", "to 0.05", `to 0.05 by ben: "retry storm", for 14m`,
-			`to 0.05 by ben: "retry storm", for 14m`},
-		{ordered(acted()[2]), "", "*", "freeze", "", `by ana: "all stop", until someone lifts it`,
-			`by ana: "all stop", until someone lifts it`},
+		{
+			decided(api.Record{Decision: cut}), "checkout/concurrency", "v", "CUTTING", "95->72",
+			"mean 148 ms > setpoint 112 ms", "cut 95->72: mean 148 ms > setpoint 112 ms",
+		},
+		{
+			decided(api.Record{Decision: hold}), "auth/concurrency", "~", "HOLD", "", "stale, the newest sample is 31s old",
+			"hold 150: stale, the newest sample is 31s old",
+		},
+		{
+			ordered(acted()[0]), "feed/concurrency", "*", "freeze", "", `by ana: "INC-1412", for 2h00m`,
+			`by ana: "INC-1412", for 2h00m`,
+		},
+		{
+			ordered(acted()[1]), "ledger/retry", "M", "override", "to 0.05", `to 0.05 by ben: "retry storm", for 14m`,
+			`to 0.05 by ben: "retry storm", for 14m`,
+		},
+		{
+			ordered(acted()[2]), "", "*", "freeze", "", `by ana: "all stop", until someone lifts it`,
+			`by ana: "all stop", until someone lifts it`,
+		},
 		{ordered(acted()[3]), "", "R", "resume", "", `by ana: "false alarm"`, `by ana: "false alarm"`},
 	} {
 		e := c.entry
@@ -194,8 +210,10 @@ func TestDecisionsFit(t *testing.T) {
 				State: control.State(words.Draw(t, "state")), Reason: words.Draw(t, "reason"), Bound: words.Draw(t, "bound"),
 				At: fixture.Now.Add(time.Duration(rapid.Int64().Draw(t, "ago"))), From: none, Value: control.Number(i),
 			}})
-			actions = append(actions, actuators.Action{Service: words.Draw(t, "service"), Knob: words.Draw(t, "knob"),
-				Kind: actuators.OrderKind(words.Draw(t, "kind")), Actor: words.Draw(t, "actor"), Reason: words.Draw(t, "why")})
+			actions = append(actions, actuators.Action{
+				Service: words.Draw(t, "service"), Knob: words.Draw(t, "knob"),
+				Kind: actuators.OrderKind(words.Draw(t, "kind")), Actor: words.Draw(t, "actor"), Reason: words.Draw(t, "why"),
+			})
 		}
 		v := decisionsView{entries: entriesOf(records, actions), loaded: true, now: fixture.Now}
 		w, h := rapid.IntRange(-1, 200).Draw(t, "width"), rapid.IntRange(-1, 60).Draw(t, "height")

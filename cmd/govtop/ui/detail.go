@@ -27,7 +27,7 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	for _, f := range facts(l, now) {
 		out = append(out, indent(f.lines(w-2, 1))...)
 	}
-	return greyed(out[:min(len(out), lines)], stale)
+	return grayed(out[:min(len(out), lines)], stale)
 }
 
 // why is the reason of a decision in at most n lines, and the order behind it, if there is one, in one more.
@@ -39,8 +39,8 @@ func why(l api.Loop, now time.Time, w, n int) []string {
 	return out
 }
 
-// greyed shows that the lines are old.
-func greyed(lines []string, stale bool) []string {
+// grayed shows that the lines are old.
+func grayed(lines []string, stale bool) []string {
 	if stale {
 		for i := range lines {
 			lines[i] = paint(dim, ansi.Strip(lines[i]))
@@ -128,7 +128,7 @@ func detailScreen(v detailView, w, h int) []string {
 			}
 			out = append(out, " "+fit.Left(line, w-side-3)+"  "+beside)
 		}
-		return greyed(fitted(out, h), v.stale)
+		return grayed(fitted(out, h), v.stale)
 	}
 
 	least := leastMeasured + leastValue
@@ -141,7 +141,7 @@ func detailScreen(v detailView, w, h int) []string {
 	told := tell(account, w-2, room-least)
 	out = append(out, indent(charts(v, w-2, room-len(told)))...)
 	out = append(out, indent(told)...)
-	return greyed(fitted(out, h), v.stale)
+	return grayed(fitted(out, h), v.stale)
 }
 
 // tell gives every fact a line, and those that need more whatever is left of n lines.
@@ -184,7 +184,7 @@ func chartPanel(v detailView, w, h int) []string {
 	told := tell(account, w-2, n)
 	out = append(out, indent(charts(v, w-2, room-len(told)))...)
 	out = append(out, indent(told)...)
-	return greyed(fitted(out, h), v.stale)
+	return grayed(fitted(out, h), v.stale)
 }
 
 // charts draws measurement and value, one below the other over the same time, in exactly h lines.
@@ -267,7 +267,8 @@ func (v detailView) valueChart(past []api.Point) chart {
 	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
-		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
+		{l.Min, "min " + value(l.Knob, l.Min)},
+		{l.Max, "max " + value(l.Knob, l.Max)},
 		{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"},
 	}
 	c.curve = make([]sample, 0, len(past))

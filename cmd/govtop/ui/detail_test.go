@@ -99,7 +99,7 @@ func details() map[string]detailView {
 	}
 }
 
-// bare returns lines without their colours, and without the blanks at their ends.
+// bare returns lines without their colors, and without the blanks at their ends.
 func bare(lines []string) string {
 	var text strings.Builder
 	for _, l := range lines {
@@ -215,16 +215,26 @@ func TestOrderText(t *testing.T) {
 		state control.State
 		want  string
 	}{
-		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1", ExpiresAt: fixture.Now.Add(90 * time.Minute)},
-			control.Frozen, `* FROZEN by ana: "INC-1", expires in 1h30m (15:33:27 UTC)`},
-		{actuators.Order{Kind: actuators.Override, Value: 250, Actor: "ben", ExpiresAt: fixture.Now.Add(45 * time.Second)},
-			control.Override, `M OVERRIDE 250 by ben, expires in 45s (14:04:12 UTC)`},
-		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "x"},
-			control.Frozen, `* FROZEN by ana: "x", all loops, until someone lifts the kill switch`},
-		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", ExpiresAt: fixture.Now.Add(72 * time.Hour)},
-			control.Steady, `* FROZEN by ana, expires in 3d0h (2026-11-27 14:03:27 UTC); not in force yet`},
-		{actuators.Order{Kind: actuators.Freeze, Actor: "ana", ExpiresAt: fixture.Now},
-			control.Steady, `* FROZEN by ana, expired`},
+		{
+			actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1", ExpiresAt: fixture.Now.Add(90 * time.Minute)},
+			control.Frozen, `* FROZEN by ana: "INC-1", expires in 1h30m (15:33:27 UTC)`,
+		},
+		{
+			actuators.Order{Kind: actuators.Override, Value: 250, Actor: "ben", ExpiresAt: fixture.Now.Add(45 * time.Second)},
+			control.Override, `M OVERRIDE 250 by ben, expires in 45s (14:04:12 UTC)`,
+		},
+		{
+			actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "x"},
+			control.Frozen, `* FROZEN by ana: "x", all loops, until someone lifts the kill switch`,
+		},
+		{
+			actuators.Order{Kind: actuators.Freeze, Actor: "ana", ExpiresAt: fixture.Now.Add(72 * time.Hour)},
+			control.Steady, `* FROZEN by ana, expires in 3d0h (2026-11-27 14:03:27 UTC); not in force yet`,
+		},
+		{
+			actuators.Order{Kind: actuators.Freeze, Actor: "ana", ExpiresAt: fixture.Now},
+			control.Steady, `* FROZEN by ana, expired`,
+		},
 	} {
 		l.Order, l.Decision.State = &c.order, c.state
 		if got := orderText(l, fixture.Now); got != c.want {

@@ -40,10 +40,10 @@ func (f *fact) warn(t tone, text string) { f.items = append(f.items, item{text, 
 const factLabel = 10 // cells of a label, with the blank after it
 
 // lines flows the items into at most n lines of at most w cells; an ellipsis stands for what does not fit.
-func (f fact) lines(w, n int) []string { return f.labelled(factLabel, w, n) }
+func (f fact) lines(w, n int) []string { return f.labeled(factLabel, w, n) }
 
-// labelled sets the label into a column of its own.
-func (f fact) labelled(column, w, n int) []string {
+// labeled sets the label into a column of its own.
+func (f fact) labeled(column, w, n int) []string {
 	items := f.items
 	room := w - column
 	if room < column { // too narrow for a column of labels

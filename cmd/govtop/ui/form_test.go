@@ -72,29 +72,55 @@ func TestFormOrders(t *testing.T) {
 		keys []string
 		want *api.Command // nil: the form stays open
 	}{
-		{"freeze", actuators.Freeze, checkout, []string{"INC-1412", "enter", checkout, "enter"},
-			&api.Command{Actor: "ana", Reason: "INC-1412", ExpiresInSeconds: 900}},
-		{"freeze for two days, as somebody else", actuators.Freeze, checkout,
+		{
+			"freeze", actuators.Freeze, checkout,
+			[]string{"INC-1412", "enter", checkout, "enter"},
+			&api.Command{Actor: "ana", Reason: "INC-1412", ExpiresInSeconds: 900},
+		},
+		{
+			"freeze for two days, as somebody else", actuators.Freeze, checkout,
 			[]string{"INC-1412", "tab", "ctrl+u", "2d", "down", "ctrl+u", "ben", "down", checkout, "enter"},
-			&api.Command{Actor: "ben", Reason: "INC-1412", ExpiresInSeconds: 2 * 24 * 3600}},
+			&api.Command{Actor: "ben", Reason: "INC-1412", ExpiresInSeconds: 2 * 24 * 3600},
+		},
 		{"freeze without the name", actuators.Freeze, checkout, []string{"INC-1412", "enter", "enter", "enter"}, nil},
 		{"freeze with another name", actuators.Freeze, checkout, []string{"x", "enter", "search/concurrency", "enter"}, nil},
 		{"freeze without a reason", actuators.Freeze, checkout, []string{"  ", "enter", "enter"}, nil},
-		{"freeze without an actor", actuators.Freeze, checkout,
-			[]string{"x", "down", "down", "ctrl+u", "down", checkout, "enter", "enter"}, nil},
-		{"freeze for ever", actuators.Freeze, checkout,
-			[]string{"x", "down", "ctrl+u", "8d", "down", "down", checkout, "enter"}, nil},
-		{"freeze in shadow asks for no name", actuators.Freeze, "cart/rate", []string{" quiet ", "enter"},
-			&api.Command{Actor: "ana", Reason: "quiet", ExpiresInSeconds: 900}},
-		{"override", actuators.Override, checkout, []string{"40", "enter", "retry storm", "enter", checkout, "enter"},
-			&api.Command{Actor: "ana", Reason: "retry storm", ExpiresInSeconds: 900, Value: 40}},
-		{"override outside of the bounds", actuators.Override, checkout,
-			[]string{"19", "tab", "x", "up", "up", checkout, "enter"}, nil},
+		{
+			"freeze without an actor", actuators.Freeze, checkout,
+			[]string{"x", "down", "down", "ctrl+u", "down", checkout, "enter", "enter"},
+			nil,
+		},
+		{
+			"freeze for ever", actuators.Freeze, checkout,
+			[]string{"x", "down", "ctrl+u", "8d", "down", "down", checkout, "enter"},
+			nil,
+		},
+		{
+			"freeze in shadow asks for no name", actuators.Freeze, "cart/rate",
+			[]string{" quiet ", "enter"},
+			&api.Command{Actor: "ana", Reason: "quiet", ExpiresInSeconds: 900},
+		},
+		{
+			"override", actuators.Override, checkout,
+			[]string{"40", "enter", "retry storm", "enter", checkout, "enter"},
+			&api.Command{Actor: "ana", Reason: "retry storm", ExpiresInSeconds: 900, Value: 40},
+		},
+		{
+			"override outside of the bounds", actuators.Override, checkout,
+			[]string{"19", "tab", "x", "up", "up", checkout, "enter"},
+			nil,
+		},
 		{"override in shadow", actuators.Override, "cart/rate", []string{"200", "tab", "x", "tab", "tab"}, nil},
-		{"resume", actuators.Resume, "feed/concurrency", []string{"over", "enter", "feed/concurrency", "enter"},
-			&api.Command{Actor: "ana", Reason: "over"}},
-		{"other keys do nothing", actuators.Resume, "cart/rate", []string{"f1", "over", "f1", "enter"},
-			&api.Command{Actor: "ana", Reason: "over"}},
+		{
+			"resume", actuators.Resume, "feed/concurrency",
+			[]string{"over", "enter", "feed/concurrency", "enter"},
+			&api.Command{Actor: "ana", Reason: "over"},
+		},
+		{
+			"other keys do nothing", actuators.Resume, "cart/rate",
+			[]string{"f1", "over", "f1", "enter"},
+			&api.Command{Actor: "ana", Reason: "over"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f, o := fill(newForm(c.kind, loopOf(t, c.loop), "ana"), c.keys...)
@@ -123,8 +149,16 @@ func TestFormMoves(t *testing.T) {
 	}
 	at(valueField)
 	for _, step := range []struct{ key, at string }{
-		{"tab", reasonField}, {"down", expiryField}, {"down", actorField}, {"tab", confirmField}, {"tab", valueField},
-		{"up", confirmField}, {"shift+tab", actorField}, {"enter", valueField}, {"40", valueField}, {"enter", reasonField},
+		{"tab", reasonField},
+		{"down", expiryField},
+		{"down", actorField},
+		{"tab", confirmField},
+		{"tab", valueField},
+		{"up", confirmField},
+		{"shift+tab", actorField},
+		{"enter", valueField},
+		{"40", valueField},
+		{"enter", reasonField},
 	} {
 		f, _ = fill(f, step.key)
 		at(step.at)
@@ -211,17 +245,33 @@ func TestParseValue(t *testing.T) {
 		want float64
 		err  string
 	}{
-		{concurrency, "40", 40, ""}, {concurrency, " 20 ", 20, ""}, {concurrency, "400", 400, ""},
-		{concurrency, "", 0, "required, 20..400"}, {concurrency, "19", 0, "outside of 20..400"},
-		{concurrency, "401", 0, "outside of 20..400"}, {concurrency, "-40", 0, "outside of 20..400"},
-		{concurrency, "40.5", 0, "must be a whole number"}, {concurrency, "forty", 0, "not a number"},
-		{concurrency, "NaN", 0, "not a number"}, {concurrency, "inf", 0, "outside of 20..400"},
-		{concurrency, "1e999", 0, "outside of 20..400"}, {concurrency, "40/s", 0, "not a number"},
-		{concurrency, "4 0", 0, "not a number"}, {concurrency, "4e1", 40, ""},
-		{rate, "1800", 1800, ""}, {rate, "1800/s", 1800, ""}, {rate, "1800.5 /s", 1800.5, ""},
-		{rate, "/s", 0, "not a number"}, {rate, "5001", 0, "outside of 100..5000/s"},
-		{shed, "0.45", 0.45, ""}, {shed, ".5", 0.5, ""}, {shed, "1", 1, ""}, {shed, "50%", 0, "not a number"},
-		{shed, "0,5", 0, "not a number"}, {retry, "0.1", 0.1, ""}, {retry, "0", 0, "must be more than 0"},
+		{concurrency, "40", 40, ""},
+		{concurrency, " 20 ", 20, ""},
+		{concurrency, "400", 400, ""},
+		{concurrency, "", 0, "required, 20..400"},
+		{concurrency, "19", 0, "outside of 20..400"},
+		{concurrency, "401", 0, "outside of 20..400"},
+		{concurrency, "-40", 0, "outside of 20..400"},
+		{concurrency, "40.5", 0, "must be a whole number"},
+		{concurrency, "forty", 0, "not a number"},
+		{concurrency, "NaN", 0, "not a number"},
+		{concurrency, "inf", 0, "outside of 20..400"},
+		{concurrency, "1e999", 0, "outside of 20..400"},
+		{concurrency, "40/s", 0, "not a number"},
+		{concurrency, "4 0", 0, "not a number"},
+		{concurrency, "4e1", 40, ""},
+		{rate, "1800", 1800, ""},
+		{rate, "1800/s", 1800, ""},
+		{rate, "1800.5 /s", 1800.5, ""},
+		{rate, "/s", 0, "not a number"},
+		{rate, "5001", 0, "outside of 100..5000/s"},
+		{shed, "0.45", 0.45, ""},
+		{shed, ".5", 0.5, ""},
+		{shed, "1", 1, ""},
+		{shed, "50%", 0, "not a number"},
+		{shed, "0,5", 0, "not a number"},
+		{retry, "0.1", 0.1, ""},
+		{retry, "0", 0, "must be more than 0"},
 	} {
 		got, err := parseValue(c.loop, c.text)
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
@@ -252,8 +302,10 @@ func TestFormGivesValidOrders(t *testing.T) {
 		}
 		orders++
 		now := fixture.Now
-		a := actuators.Action{Service: l.Service, Knob: string(l.Knob), Kind: kind, Value: o.order.Value,
-			Actor: o.order.Actor, Reason: o.order.Reason, At: now}
+		a := actuators.Action{
+			Service: l.Service, Knob: string(l.Knob), Kind: kind, Value: o.order.Value,
+			Actor: o.order.Actor, Reason: o.order.Reason, At: now,
+		}
 		if kind != actuators.Resume {
 			a.ExpiresAt = now.Add(time.Duration(o.order.ExpiresInSeconds * float64(time.Second)))
 		}

@@ -41,7 +41,7 @@ func guard(cmd tea.Cmd) tea.Cmd {
 		// A batch, or a sequence, whose type has no name outside of Bubble Tea.
 		if list := reflect.ValueOf(msg); msg != nil && list.Type().ConvertibleTo(commandList) {
 			for i := range list.Len() {
-				if c, ok := list.Index(i).Interface().(tea.Cmd); ok {
+				if c, ok := reflect.TypeAssert[tea.Cmd](list.Index(i)); ok {
 					list.Index(i).Set(reflect.ValueOf(guard(c)))
 				}
 			}

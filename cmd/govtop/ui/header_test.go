@@ -13,9 +13,16 @@ func TestMisfit(t *testing.T) {
 		ours, theirs string
 		warns        bool
 	}{
-		{"0.3.0", "0.3.0", false}, {"0.3.0", "0.3.9", false}, {"v0.3.1", "0.3.0-rc.1", false}, {"0.3.0", "0.4.0", true},
-		{"1.3.0", "0.3.0", true}, {"devel", "0.3.0", false}, {"0.3.0", "devel", false}, {"0.3.0", "", false},
-		{"0.10.0", "0.1.0", true}, {"nonsense.x", "0.1.0", false},
+		{"0.3.0", "0.3.0", false},
+		{"0.3.0", "0.3.9", false},
+		{"v0.3.1", "0.3.0-rc.1", false},
+		{"0.3.0", "0.4.0", true},
+		{"1.3.0", "0.3.0", true},
+		{"devel", "0.3.0", false},
+		{"0.3.0", "devel", false},
+		{"0.3.0", "", false},
+		{"0.10.0", "0.1.0", true},
+		{"nonsense.x", "0.1.0", false},
 	} {
 		if got := misfit(c.ours, c.theirs); (got != "") != c.warns {
 			t.Errorf("govtop %s and governor %s: %q", c.ours, c.theirs, got)

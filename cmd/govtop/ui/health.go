@@ -52,13 +52,15 @@ func healthScreen(v healthView, w, h int) []string {
 		title += fmt.Sprintf("  lines %d-%d of %d", top+1, min(top+h-1, len(lines)), len(lines))
 	}
 	out := append([]string{rule(title, w)}, lines[top:]...)
-	return greyed(fitted(out, h), v.stale)
+	return grayed(fitted(out, h), v.stale)
 }
 
 // lines are all lines below the title.
 func (v healthView) lines(w int) []string {
-	facts := []fact{v.govtop(), v.governor(), v.leader(), server("Prometheus", v.status.Prometheus, v.status.Now),
-		server("Consul", v.status.Consul, v.status.Now), v.config()}
+	facts := []fact{
+		v.govtop(), v.governor(), v.leader(), server("Prometheus", v.status.Prometheus, v.status.Now),
+		server("Consul", v.status.Consul, v.status.Now), v.config(),
+	}
 	for i, warning := range v.status.Warnings {
 		f := fact{}
 		if i == 0 {
@@ -76,7 +78,7 @@ func (v healthView) lines(w int) []string {
 	}
 	var system []string
 	for _, f := range facts {
-		system = append(system, f.labelled(healthLabel, room, 2+mostErrorLines)...)
+		system = append(system, f.labeled(healthLabel, room, 2+mostErrorLines)...)
 	}
 	applied := v.applied(all, settings)
 	if w < healthColumns {

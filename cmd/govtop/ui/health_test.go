@@ -122,7 +122,7 @@ func TestWorstSettingComesFirst(t *testing.T) {
 	}
 }
 
-// TestHealthSaysItInWords: what is coloured has a glyph in front, so that it can be told without colour.
+// TestHealthSaysItInWords: what is colored has a glyph in front, so that it can be told without color.
 func TestHealthSaysItInWords(t *testing.T) {
 	for name, v := range healths() {
 		for _, f := range []fact{
@@ -157,11 +157,11 @@ func TestHealthFits(t *testing.T) {
 	})
 }
 
-func TestStaleScreensHaveNoColourLeft(t *testing.T) {
+func TestStaleScreensHaveNoColorLeft(t *testing.T) {
 	v := healths()["cut off"]
 	for _, line := range healthScreen(v, 80, 20) {
 		if line != "" && line != paint(dim, ansi.Strip(line)) {
-			t.Errorf("%q is not grey as a whole", line)
+			t.Errorf("%q is not gray as a whole", line)
 		}
 	}
 }

@@ -288,8 +288,8 @@ func (m *Model) footer(w int) string {
 		if fit.Width(text) <= w || last == 0 {
 			return paint(dim, fit.Clip(text, w))
 		}
-		for i := len(keys) - 1; i >= 0; i-- {
-			if keys[i].spare == last {
+		for i, key := range slices.Backward(keys) {
+			if key.spare == last {
 				keys = slices.Delete(keys, i, i+1)
 				break
 			}

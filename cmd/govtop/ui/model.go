@@ -92,8 +92,10 @@ type Options struct {
 // New returns the screen of the governor behind source. The address and version are for the header. A filter that
 // cannot be parsed chooses every loop.
 func New(ctx context.Context, source Source, address, version string, options Options) Model {
-	m := Model{source: source, address: Clean(address), version: Clean(version), options: options, ctx: ctx,
-		clock: time.Now, every: tickEvery, gap: frameGap, sparks: sparks{}, zoom: defaultZoom, graph: graph(options.Graph)}
+	m := Model{
+		source: source, address: Clean(address), version: Clean(version), options: options, ctx: ctx,
+		clock: time.Now, every: tickEvery, gap: frameGap, sparks: sparks{}, zoom: defaultZoom, graph: graph(options.Graph),
+	}
 	if m.graph == "" {
 		m.graph = graphBraille
 	}
@@ -204,7 +206,7 @@ func (m *Model) told(t toldMsg) {
 	d.told(t)
 }
 
-// paint chooses the colours.
+// paint chooses the colors.
 func (m *Model) paint() { m.theme = newTheme(m.options.Theme, m.background, m.profile) }
 
 // View implements tea.Model.

@@ -30,8 +30,10 @@ import (
 func TestFrameFitsEverySize(t *testing.T) {
 	all := scenes()
 	names := slices.Sorted(maps.Keys(all))
-	keys := rapid.SampledFrom([]string{"j", "k", "?", "g", "G", "pgup", "pgdown", "home", "end", "esc", "enter", "tab",
-		"space", "backspace", "s", "S", "/", "(", "a", "h", "[", "]", "-", "=", "f", "r", "o", "e", "1", "x"})
+	keys := rapid.SampledFrom([]string{
+		"j", "k", "?", "g", "G", "pgup", "pgdown", "home", "end", "esc", "enter", "tab",
+		"space", "backspace", "s", "S", "/", "(", "a", "h", "[", "]", "-", "=", "f", "r", "o", "e", "1", "x",
+	})
 	none := changed(func(s *api.Snapshot) { s.Loops = nil })
 	less := changed(func(s *api.Snapshot) { s.Loops = s.Loops[3:4] })
 	rapid.Check(t, func(t *rapid.T) {
@@ -45,8 +47,10 @@ func TestFrameFitsEverySize(t *testing.T) {
 			}
 			m = after(m, rapid.SampledFrom([]tea.Msg{
 				tickMsg(began), mixed(), less, none, failure(began), told("", ""), told("checkout", control.KnobConcurrency),
-				thenAt(fixture.Now.Add(-time.Hour)), thenMsg{at: fixture.Now, err: errUnreachable},
-				orderedMsg{err: errUnreachable}, pasted("one two\n"),
+				thenAt(fixture.Now.Add(-time.Hour)),
+				thenMsg{at: fixture.Now, err: errUnreachable},
+				orderedMsg{err: errUnreachable},
+				pasted("one two\n"),
 			}).Draw(t, "message"))
 			lines := strings.Split(m.View().Content, "\n")
 			if len(lines) > h {
@@ -77,8 +81,10 @@ func contexts(t *testing.T) map[string]Model {
 				m := screen(80, 24)
 				m.options.ReadOnly = readOnly
 				m = after(m, append([]tea.Msg{mixed()}, press(append(slices.Clone(keys), more...)...)...)...)
-				want := map[string]place{"loops": onLoops, "detail": onLoop, "decisions": onDecisions, "health": onHealth,
-					"help": onHelp, "filter": inFilter, "search": inSearch, "form": inForm}[where]
+				want := map[string]place{
+					"loops": onLoops, "detail": onLoop, "decisions": onDecisions, "health": onHealth,
+					"help": onHelp, "filter": inFilter, "search": inSearch, "form": inForm,
+				}[where]
 				if m.context() != want {
 					t.Fatalf("%s, %s: the keys lead to %v", where, at, m.context())
 				}
@@ -337,9 +343,15 @@ func TestSparkline(t *testing.T) {
 		ago                time.Duration
 		measured, setpoint control.Number
 	}{
-		{time.Hour, 9, 1}, {4 * time.Minute, 0, 1}, {2 * time.Minute, 0.5, 1}, {time.Minute, 1, 1},
+		{time.Hour, 9, 1},
+		{4 * time.Minute, 0, 1},
+		{2 * time.Minute, 0.5, 1},
+		{time.Minute, 1, 1},
 		{59 * time.Second, 0.1, 1},
-		{30 * time.Second, 2, 1}, {3 * time.Minute, none, 1}, {time.Second, 1.2, 1}, {0, 7, 0},
+		{30 * time.Second, 2, 1},
+		{3 * time.Minute, none, 1},
+		{time.Second, 1.2, 1},
+		{0, 7, 0},
 	} {
 		s.add(at(p.ago), p.measured, p.setpoint)
 	}
@@ -430,8 +442,8 @@ func TestWideCharactersKeepTheColumns(t *testing.T) {
 	var columns []int
 	for line := range strings.SplitSeq(ansi.Strip(screen(80, 24, wide).View().Content), "\n") {
 		for _, state := range []string{"~ HOLD", "! AT MAX", "! INFEASIBLE"} {
-			if i := strings.Index(line, state); i >= 0 {
-				columns = append(columns, ansi.StringWidth(line[:i]))
+			if before, _, ok := strings.Cut(line, state); ok {
+				columns = append(columns, ansi.StringWidth(before))
 			}
 		}
 	}

@@ -106,10 +106,13 @@ type column struct {
 
 var columns = []column{
 	{title: "LOOP", means: "service/knob"},
-	{title: "MODE", width: 7, drop: 4,
+	{
+		title: "MODE", width: 7, drop: 4,
 		means: "observe, shadow, or ENFORCE: only that one touches the service",
-		text:  func(l api.Loop, _ time.Time) string { return modeText(l.Mode) }},
-	{title: "MEASURED", width: 8, right: true,
+		text:  func(l api.Loop, _ time.Time) string { return modeText(l.Mode) },
+	},
+	{
+		title: "MEASURED", width: 8, right: true,
 		means: "mean latency of the admitted requests; of a shed threshold, the share of the protected requests refused",
 		text:  func(l api.Loop, _ time.Time) string { return measured(l) },
 		tone: func(l api.Loop) tone {
@@ -117,11 +120,15 @@ var columns = []column{
 				return warning
 			}
 			return plain
-		}},
-	{title: "SETPT", width: 6, right: true,
+		},
+	},
+	{
+		title: "SETPT", width: 6, right: true,
 		means: "the setpoint that the measurement is held to",
-		text:  func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) }},
-	{title: "BAD/SLO", width: 10, right: true, drop: 5,
+		text:  func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) },
+	},
+	{
+		title: "BAD/SLO", width: 10, right: true, drop: 5,
 		means: "share of slow or failed requests, whichever is worse for its budget, and what the SLO allows",
 		text: func(l api.Loop, _ time.Time) string {
 			bad, budget, _ := badRatio(l)
@@ -135,8 +142,10 @@ var columns = []column{
 				return alarm
 			}
 			return plain
-		}},
-	{title: "BURN5m/1h", width: 9, right: true, drop: 3,
+		},
+	},
+	{
+		title: "BURN5m/1h", width: 9, right: true, drop: 3,
 		means: "how fast the error budget burns, over five minutes and an hour: 1 uses it up just in time",
 		text:  func(l api.Loop, _ time.Time) string { return burnText(l) },
 		tone: func(l api.Loop) tone {
@@ -144,19 +153,28 @@ var columns = []column{
 				return warning
 			}
 			return plain
-		}},
-	{title: "VALUE", width: 7, right: true,
+		},
+	},
+	{
+		title: "VALUE", width: 7, right: true,
 		means: "what governor wants in force: requests in flight per instance, requests per second, a share of the limit",
-		text:  func(l api.Loop, _ time.Time) string { return setTo(l, float64(l.Decision.Value)) }},
-	{title: "MIN..MAX", width: 11, drop: 2,
+		text:  func(l api.Loop, _ time.Time) string { return setTo(l, float64(l.Decision.Value)) },
+	},
+	{
+		title: "MIN..MAX", width: 11, drop: 2,
 		means: "the configured bounds of the value",
-		text:  func(l api.Loop, _ time.Time) string { return bounds(l) }},
-	{title: "STATE", width: 17,
+		text:  func(l api.Loop, _ time.Time) string { return bounds(l) },
+	},
+	{
+		title: "STATE", width: 17,
 		means: "what the loop does, and for how long or from which value",
 		text:  stateText,
-		tone:  func(l api.Loop) tone { return wordOf(l.Decision.State).tone }},
-	{title: "5m", width: sparkCells, drop: 1, spark: true,
-		means: "the measurement of five minutes: half height is the setpoint, a gap a time without a measurement"},
+		tone:  func(l api.Loop) tone { return wordOf(l.Decision.State).tone },
+	},
+	{
+		title: "5m", width: sparkCells, drop: 1, spark: true,
+		means: "the measurement of five minutes: half height is the setpoint, a gap a time without a measurement",
+	},
 }
 
 const (
@@ -232,7 +250,7 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
 		l, called := o.of.Loops[o.rows[i]], o.of.names[o.rows[i]]
 		_, old := l.Overdue(now)
-		grey := stale || old
+		gray := stale || old
 		marker := " "
 		if i == o.index {
 			marker = ">"
@@ -248,14 +266,14 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 				continue
 			}
 			cell := c.cell(c.text(l, now))
-			if c.tone != nil && !grey {
+			if c.tone != nil && !gray {
 				cell = paint(c.tone(l), cell)
 			}
 			row = append(row, cell)
 		}
 		line := fit.Clip(marker+strings.Join(row, space), w)
 		switch {
-		case grey:
+		case gray:
 			line = paint(dim, line)
 		case marker == ">":
 			line = selected.Render(marker+row[0]) + ansi.Cut(line, 1+fit.Width(row[0]), w)

@@ -13,10 +13,10 @@ import (
 const framesPerSecond = 10
 
 // Run shows the model until the user quits or the context ends, and restores the terminal, also after a panic in the
-// model or in a command. Without colour it still uses bold and faint.
-func Run(ctx context.Context, model tea.Model, colour bool) error {
+// model or in a command. Without color it still uses bold and faint.
+func Run(ctx context.Context, model tea.Model, color bool) error {
 	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond)}
-	if !colour {
+	if !color {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
 	_, err := tea.NewProgram(guarded{model}, options...).Run()

@@ -34,8 +34,10 @@ var orders = []order{
 	{"burn", true, hurt, "who hurts: how fast the error budget burns, a violated SLO, the state"},
 	{"name", false, func(*api.Loop) rank { return rank{} }, "service and knob"},
 	{"state", true, func(l *api.Loop) rank { return rank{severity(l)} }, "what needs a person first"},
-	{"ratio", true, func(l *api.Loop) rank { return rank{rough(l.Decision.Measured / l.Decision.Setpoint)} },
-		"measurement against setpoint"},
+	{
+		"ratio", true, func(l *api.Loop) rank { return rank{rough(l.Decision.Measured / l.Decision.Setpoint)} },
+		"measurement against setpoint",
+	},
 	{"value", true, func(l *api.Loop) rank { return rank{float64(l.Decision.Value)} }, "what the knob is set to"},
 }
 

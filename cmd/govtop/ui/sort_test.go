@@ -118,9 +118,15 @@ func TestFilter(t *testing.T) {
 	const all = "auth batch billing cart checkout feed ledger payments report search"
 	for _, c := range []want{
 		{"", all},
-		{"PAY", "payments"}, {"^(cart|feed)/", "cart feed"}, {"shadow", "cart"}, {"hold", "auth"}, {"at min", "payments"},
-		{"/concurrency", "auth batch billing checkout feed report search"}, {"!/concurrency", "cart ledger payments"},
-		{"!", all}, {"a.*zz", ""},
+		{"PAY", "payments"},
+		{"^(cart|feed)/", "cart feed"},
+		{"shadow", "cart"},
+		{"hold", "auth"},
+		{"at min", "payments"},
+		{"/concurrency", "auth batch billing checkout feed report search"},
+		{"!/concurrency", "cart ledger payments"},
+		{"!", all},
+		{"a.*zz", ""},
 	} {
 		f, err := ParseFilter(c.text)
 		if err != nil {
@@ -151,11 +157,23 @@ func TestFilterWhileTyping(t *testing.T) {
 		rows int
 		says string
 	}{
-		{"/", 10, "filter:"}, {"a", 6, "6/10"}, {"u", 1, "1/10"}, {"t", 1, "filter:aut"}, {"(", 1, "missing closing )"},
-		{"h", 1, "missing closing )"}, {")", 1, "filter:aut(h)"}, {"backspace", 1, "missing closing )"},
+		{"/", 10, "filter:"},
+		{"a", 6, "6/10"},
+		{"u", 1, "1/10"},
+		{"t", 1, "filter:aut"},
+		{"(", 1, "missing closing )"},
+		{"h", 1, "missing closing )"},
+		{")", 1, "filter:aut(h)"},
+		{"backspace", 1, "missing closing )"},
 		{"enter", 1, "filter:aut"},
-		{"/", 1, "filter:aut"}, {"q", 0, "no loop matches"}, {"esc", 10, "filter:none"}, {"/", 10, ""}, {"!", 10, ""},
-		{"/", 0, ""}, {"enter", 0, "filter:!/"}, {"esc", 10, "filter:none"},
+		{"/", 1, "filter:aut"},
+		{"q", 0, "no loop matches"},
+		{"esc", 10, "filter:none"},
+		{"/", 10, ""},
+		{"!", 10, ""},
+		{"/", 0, ""},
+		{"enter", 0, "filter:!/"},
+		{"esc", 10, "filter:none"},
 	} {
 		m = after(m, press(c.key)...)
 		if got := frame(m); len(m.overview.rows) != c.rows || !strings.Contains(got, c.says) {

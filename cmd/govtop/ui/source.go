@@ -73,8 +73,8 @@ func cleanStrings(v reflect.Value) {
 			v.Set(fresh)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			cleanStrings(v.Field(i))
+		for _, field := range v.Fields() {
+			cleanStrings(field)
 		}
 	case reflect.Slice:
 		if !v.IsNil() {

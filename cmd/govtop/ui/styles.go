@@ -8,8 +8,8 @@ import (
 	"github.com/charmbracelet/colorprofile"
 )
 
-// palette holds the styles that frames are drawn with. It uses the sixteen colours of the terminal's own theme, which
-// its owner has made readable on their background, dark or light; a theme translates them. A terminal without colour
+// palette holds the styles that frames are drawn with. It uses the sixteen colors of the terminal's own theme, which
+// its owner has made readable on their background, dark or light; a theme translates them. A terminal without color
 // still shows bold, faint and reverse.
 var palette = map[tone]lipgloss.Style{
 	plain:   lipgloss.NewStyle(),
@@ -36,21 +36,21 @@ func paint(t tone, s string) string {
 	return palette[t].Render(s)
 }
 
-// colours are those of the tones in one theme; a tone that is not there has none. To wait is coloured as a warning.
-type colours map[tone]color.Color
+// colors are those of the tones in one theme; a tone that is not there has none. To wait is colored as a warning.
+type colors map[tone]color.Color
 
-// The colours for a dark and a light background each stand out from it by a contrast of at least 4.5.
+// The colors for a dark and a light background each stand out from it by a contrast of at least 4.5.
 var (
-	onDark = colours{
+	onDark = colors{
 		calm: lipgloss.Color("#7ec98f"), moving: lipgloss.Color("#62c8e8"), warning: lipgloss.Color("#e8c15a"),
 		alarm: lipgloss.Color("#ff7b72"), manual: lipgloss.Color("#d2a8ff"), loud: lipgloss.Color("#ffd75f"),
 	}
-	onLight = colours{
+	onLight = colors{
 		calm: lipgloss.Color("#116329"), moving: lipgloss.Color("#0550ae"), warning: lipgloss.Color("#8a5300"),
 		alarm: lipgloss.Color("#b3131d"), manual: lipgloss.Color("#7c2fc4"), loud: lipgloss.Color("#8a5300"),
 	}
-	// Of sixteen colours yellow, cyan and often green are too light for a light background.
-	onLight16 = colours{
+	// Of sixteen colors yellow, cyan and often green are too light for a light background.
+	onLight16 = colors{
 		calm: lipgloss.Blue, moving: lipgloss.Blue, warning: lipgloss.Red, alarm: lipgloss.Red, manual: lipgloss.Magenta,
 		loud: lipgloss.Red,
 	}
@@ -65,15 +65,15 @@ const (
 	light
 )
 
-// theme translates a frame from the palette to other colours. nil leaves it as it is.
+// theme translates a frame from the palette to other colors. nil leaves it as it is.
 type theme struct{ *strings.Replacer }
 
-// newTheme returns the theme of a name on a terminal with that background and so many colours. The automatic one leaves
-// the colours to the terminal until it has told its background.
+// newTheme returns the theme of a name on a terminal with that background and so many colors. The automatic one leaves
+// the colors to the terminal until it has told its background.
 func newTheme(name string, b background, profile colorprofile.Profile) theme {
 	switch name {
 	case "mono":
-		return translation(colours{})
+		return translation(colors{})
 	case "dark":
 		b = dark
 	case "light":
@@ -91,7 +91,7 @@ func newTheme(name string, b background, profile colorprofile.Profile) theme {
 	return theme{}
 }
 
-func translation(to colours) theme {
+func translation(to colors) theme {
 	var pairs []string
 	for _, t := range []tone{calm, moving, warning, alarm, manual, loud} {
 		style := palette[t].UnsetForeground()

@@ -14,18 +14,18 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 )
 
-// TestColoursAreReadable: on their background the colours of a theme have the contrast that WCAG asks of text.
-func TestColoursAreReadable(t *testing.T) {
+// TestColorsAreReadable: on their background the colors of a theme have the contrast that WCAG asks of text.
+func TestColorsAreReadable(t *testing.T) {
 	for name, c := range map[string]struct {
-		colours    colours
+		colors     colors
 		background []color.Color
 	}{
 		"dark":  {onDark, []color.Color{color.Black, color.RGBA{0x28, 0x2c, 0x34, 0xff}}},
 		"light": {onLight, []color.Color{color.White, color.RGBA{0xfd, 0xf6, 0xe3, 0xff}}},
 	} {
-		for tone, colour := range c.colours {
+		for tone, color := range c.colors {
 			for _, background := range c.background {
-				if got := contrast(colour, background); got < 4.5 {
+				if got := contrast(color, background); got < 4.5 {
 					t.Errorf("%s: tone %d has a contrast of %.1f to %v", name, tone, got, background)
 				}
 			}
@@ -50,16 +50,19 @@ func luminance(c color.Color) float64 {
 	return 0.2126*linear(r) + 0.7152*linear(g) + 0.0722*linear(b)
 }
 
-// colour matches the sequences that set a colour.
-var colour = regexp.MustCompile(`\x1b\[([0-9]+;)*(3[0-7]|38;[0-9;]+|9[0-7])m`)
+// setsColor matches the sequences that set a color.
+var setsColor = regexp.MustCompile(`\x1b\[([0-9]+;)*(3[0-7]|38;[0-9;]+|9[0-7])m`)
 
-// TestThemes: every theme says the same in other colours, the one without colours in none.
+// TestThemes: every theme says the same in other colors, the one without colors in none.
 func TestThemes(t *testing.T) {
 	words := func(m Model) string { return ansi.Strip(m.View().Content) }
 	build := func(theme string, more ...tea.Msg) Model {
 		m := New(t.Context(), nil, "http://127.0.0.1:9747", "0.3.0", Options{Theme: theme})
-		return after(m, append([]tea.Msg{tea.WindowSizeMsg{Width: 120, Height: 30}, tickMsg(began), mixed(),
-			pastMsg{fixture.History()}}, more...)...)
+		return after(m, append([]tea.Msg{
+			tea.WindowSizeMsg{Width: 120, Height: 30},
+			tickMsg(began), mixed(),
+			pastMsg{fixture.History()},
+		}, more...)...)
 	}
 	black := tea.BackgroundColorMsg{Color: color.Black}
 	white := tea.BackgroundColorMsg{Color: color.White}
@@ -73,8 +76,8 @@ func TestThemes(t *testing.T) {
 		{"auto, not told", plain, "\x1b[1;31m"},
 		{"auto, dark", build("auto", many, black), "\x1b[1;38;2;255;123;114m"},
 		{"auto, light", build("auto", many, white), "\x1b[1;38;2;179;19;29m"},
-		{"auto, dark, sixteen colours", build("auto", few, black), "\x1b[1;31m"},
-		{"auto, light, sixteen colours", build("auto", few, white), "\x1b[1;31m"},
+		{"auto, dark, sixteen colors", build("auto", few, black), "\x1b[1;31m"},
+		{"auto, light, sixteen colors", build("auto", few, white), "\x1b[1;31m"},
 		{"dark, on light", build("dark", many, white), "\x1b[1;38;2;255;123;114m"},
 		{"light, on dark", build("light", many, black), "\x1b[1;38;2;179;19;29m"},
 		{"mono", build("mono", many, black), "\x1b[1m"},
@@ -86,8 +89,8 @@ func TestThemes(t *testing.T) {
 		if !strings.Contains(content, c.has+"! INEFFECTIVE") {
 			t.Errorf("%s: INEFFECTIVE does not begin with %q", c.name, c.has)
 		}
-		if found := colour.FindString(content); (found == "") != (c.name == "mono") {
-			t.Errorf("%s: the first colour is %q", c.name, found)
+		if found := setsColor.FindString(content); (found == "") != (c.name == "mono") {
+			t.Errorf("%s: the first color is %q", c.name, found)
 		}
 	}
 	if light := build("auto", few, white).View().Content; strings.Contains(light, "\x1b[33m") {

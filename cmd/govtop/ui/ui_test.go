@@ -42,9 +42,11 @@ func after(m Model, messages ...tea.Msg) Model {
 }
 
 func press(keys ...string) []tea.Msg {
-	special := map[string]rune{"up": tea.KeyUp, "down": tea.KeyDown, "end": tea.KeyEnd, "home": tea.KeyHome,
+	special := map[string]rune{
+		"up": tea.KeyUp, "down": tea.KeyDown, "end": tea.KeyEnd, "home": tea.KeyHome,
 		"enter": tea.KeyEnter, "space": tea.KeySpace,
-		"tab": tea.KeyTab, "backspace": tea.KeyBackspace, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "esc": tea.KeyEscape}
+		"tab": tea.KeyTab, "backspace": tea.KeyBackspace, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "esc": tea.KeyEscape,
+	}
 	var messages []tea.Msg
 	for _, k := range keys {
 		if code, ok := special[k]; ok {
@@ -127,8 +129,10 @@ func scenes() map[string][]tea.Msg {
 		"paused":    in(known, "space", changed(func(s *api.Snapshot) { s.Loops = s.Loops[:3] })),
 		"past":      in(known, "[", thenAt(fixture.Now.Add(-4*time.Minute-10*time.Second)), "f"),
 		"form":      in(known, "down", "down", "o", "5", "0", "tab", "I", "N", "C"),
-		"receipt": in(known, "down", "down", orderedMsg{kind: actuators.Freeze, loop: "checkout/concurrency",
-			receipt: api.Receipt{Note: "recorded; gov-a enforces it"}}),
+		"receipt": in(known, "down", "down", orderedMsg{
+			kind: actuators.Freeze, loop: "checkout/concurrency",
+			receipt: api.Receipt{Note: "recorded; gov-a enforces it"},
+		}),
 		"stopped":     {stopped},
 		"search":      in(known, "?", "/", "b", "u", "r", "n"),
 		"warned":      {warned},
@@ -181,5 +185,5 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// frame returns the screen without its colours, and without the blanks at the end of its lines.
+// frame returns the screen without its colors, and without the blanks at the end of its lines.
 func frame(m Model) string { return golden.Frame(m.View().Content) }

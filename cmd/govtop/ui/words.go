@@ -15,7 +15,7 @@ import (
 // unknown stands in a column where there is no number.
 var unknown = format.Column(format.Unknown)
 
-// tone is what a piece of text means for the eye. Colour repeats what glyph and word already say.
+// tone is what a piece of text means for the eye. Color repeats what glyph and word already say.
 type tone int
 
 const (

@@ -245,7 +245,8 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 
 // service reports on one service and returns what is missing.
 func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answered bool, kv kvState, now time.Time) (
-	missing []string) {
+	missing []string,
+) {
 	configured := control.Mode(l.config.Services[spec.Service].Mode)
 	fmt.Fprintf(w, "service     %s: %s\n", spec.Service, modeText(spec.Mode, configured))
 	if kv.err == nil {
@@ -337,7 +338,7 @@ func traffic(p *signals.Probe, window time.Duration) string {
 // classes shows the arrivals of each criticality: shedding helps none where all requests are of one.
 func classes(m control.Measurement) string {
 	var parts []string
-	for c := control.Critical; c < control.Criticalities; c++ {
+	for c := range control.Criticality(control.Criticalities) {
 		sum, known := 0.0, false
 		for _, i := range m.Instances {
 			if n, ok := i.Classes[c].Offered.Value(); ok {

@@ -236,8 +236,10 @@ func TestOnlineNamesWhatIsMissing(t *testing.T) {
 		{name: "histogram under another name", file: strings.Replace(cart, "http_request_", "http_server_", 1), want: []string{
 			`MISSING   a measurement (no_data)`,
 		}},
-		{name: "query of the user's own that finds nothing", file: checkout + "    metrics: {queries: {offered: absent_total}}\n",
-			want: []string{"MISSING   offered"}},
+		{
+			name: "query of the user's own that finds nothing", file: checkout + "    metrics: {queries: {offered: absent_total}}\n",
+			want: []string{"MISSING   offered"},
+		},
 		{name: "Prometheus that is down", file: checkout + cart, break_: func(w *world) {
 			w.prometheus = http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 				http.Error(rw, "no healthy upstream", http.StatusBadGateway)
@@ -320,8 +322,10 @@ func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
 			change func() error
 			want   string
 		}{
-			{"past its lease", func() error { time.Sleep(5 * time.Minute); return nil },
-				"written 5m40s ago: longer than its lease, 3m, so nobody renews it"},
+			{
+				"past its lease", func() error { time.Sleep(5 * time.Minute); return nil },
+				"written 5m40s ago: longer than its lease, 3m, so nobody renews it",
+			},
 			{"lock released", func() error {
 				_, err := client.Session().Destroy(session, nil)
 				return err

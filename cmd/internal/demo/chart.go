@@ -81,7 +81,7 @@ func (w window) columns(points []point, most float64) []column {
 }
 
 // chart draws points as columns that stand from 0 to most, in h lines, and what they might have been as a line above
-// them. The colour tells how near that is, which the height tells as well.
+// them. The color tells how near that is, which the height tells as well.
 func chart(points []point, win window, most float64, h int) []string {
 	drawn := win.columns(points, most)
 	lines := make([]string, h)

@@ -34,11 +34,14 @@ func TestWindowFillsFromTheLeftAndThenMoves(t *testing.T) {
 
 func TestChartOfColumns(t *testing.T) {
 	points := []point{
-		{at(0), 100, 100}, {at(0.5), 100, 100},
+		{at(0), 100, 100},
+		{at(0.5), 100, 100},
 		{at(1), 0, 100},
 		{at(2), math.NaN(), 100},
-		{at(3), 200, 200}, {at(3.5), 100, 200},
-		{at(-5), 200, 200}, {at(9), 200, 200}, // outside
+		{at(3), 200, 200},
+		{at(3.5), 100, 200},
+		{at(-5), 200, 200},
+		{at(9), 200, 200}, // outside
 	}
 	var got []string
 	for _, line := range chart(points, window{n: 5, step: time.Second, first: at(0).Unix()}, 200, 4) {

@@ -12,8 +12,10 @@ func TestTrafficOfTheLastSeconds(t *testing.T) {
 	// A record that ended so many seconds before now.
 	ended := func(ago float64, class uint8, o load.Outcome, gaveUp uint8) load.Record {
 		const latency, late = 50 * time.Millisecond, 7 * time.Millisecond
-		return load.Record{Due: at(-ago).Add(-latency - late), Lateness: late, Latency: latency, Last: latency,
-			Class: class, Outcome: o, GaveUp: gaveUp}
+		return load.Record{
+			Due: at(-ago).Add(-latency - late), Lateness: late, Latency: latency, Last: latency,
+			Class: class, Outcome: o, GaveUp: gaveUp,
+		}
 	}
 	got, lateness := trafficOf([]load.Record{
 		ended(3.5, 0, load.Failed, 0), // too long ago

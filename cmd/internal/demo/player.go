@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -73,7 +74,7 @@ func (a Act) rest(otherwise string) string {
 
 // describe says in a line how things are.
 func (a Act) describe() string {
-	text := fmt.Sprintf("%.0f requests/s", a.Load*BaseLoad)
+	parts := []string{fmt.Sprintf("%.0f requests/s", a.Load*BaseLoad)}
 	for _, also := range []struct {
 		is   bool
 		text string
@@ -81,10 +82,10 @@ func (a Act) describe() string {
 		{a.Slow, "a dependency is slow"}, {a.Lost, "Prometheus is lost"}, {a.Kill, "the leader is killed"},
 	} {
 		if also.is {
-			text += ", " + also.text
+			parts = append(parts, also.text)
 		}
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // scene is what is being played.

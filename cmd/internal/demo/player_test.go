@@ -65,7 +65,8 @@ func (f *fakeStage) Failed() <-chan error { return f.failed }
 
 // play runs a story of three acts, with the orders given at their seconds, and returns what happened.
 func play(t *testing.T, orders map[int]order, meanwhile func(second int, p *player, cancel func())) (
-	p *player, f *fakeStage, scenes []scene, err error) {
+	p *player, f *fakeStage, scenes []scene, err error,
+) {
 	t.Helper()
 	story := []Act{
 		{Name: calm, Load: 1, Lasts: 10 * time.Second},
@@ -196,7 +197,7 @@ func TestBrokenStageEndsTheStory(t *testing.T) {
 				p.stage.(*fakeStage).failed <- broken
 			}
 		})
-		if err != broken || p.whole {
+		if !errors.Is(err, broken) || p.whole {
 			t.Errorf("error %v, whole %v", err, p.whole)
 		}
 		same(t, "happened", f.happened, "0 load 1", "4 load 0")

@@ -30,7 +30,7 @@ type Show struct {
 	Out      io.Writer // the scorecard
 	Live     io.Writer // what goes on, in a line an act; io.Discard: headless
 	Screen   bool      // a live screen, on standard input and output, which are a terminal
-	Colour   bool      // on it
+	Color    bool      // on it
 }
 
 // Run starts a World, tells the story and writes the scorecard: of what was played until then, where ctx ends or
@@ -62,7 +62,7 @@ func Run(ctx context.Context, o Options, show Show) (err error) {
 	}
 	var p *player
 	if show.Screen {
-		p, err = playOnScreen(ctx, w, acts, show.Colour)
+		p, err = playOnScreen(ctx, w, acts, show.Color)
 	} else {
 		w.introduce(say)
 		p = newPlayer(w, acts, func(s scene) { say("%d/%d %s", s.number, s.of, s.act.Title) })

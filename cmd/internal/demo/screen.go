@@ -76,8 +76,11 @@ func keys() []key {
 		}},
 		{[]string{"down", "j"}, "", "", "further down in the help", scroll(1)},
 		{[]string{"up", "k"}, "", "", "further up in it", scroll(-1)},
-		{[]string{"q", "ctrl+c"}, "q quit", "q quit", "quit, with the scorecard of what was played",
-			func(*screen) tea.Cmd { return tea.Quit }},
+		{
+			[]string{"q", "ctrl+c"},
+			"q quit", "q quit", "quit, with the scorecard of what was played",
+			func(*screen) tea.Cmd { return tea.Quit },
+		},
 	}
 }
 
@@ -190,9 +193,9 @@ func (v *view) helpScreen(w, h int) []string {
 }
 
 // programOf returns the program that shows a model until it quits or ctx ends. Signals are ctx's business.
-func programOf(ctx context.Context, model tea.Model, colour bool) *tea.Program {
+func programOf(ctx context.Context, model tea.Model, color bool) *tea.Program {
 	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond), tea.WithoutSignalHandler()}
-	if !colour {
+	if !color {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
 	return tea.NewProgram(model, options...)
@@ -208,14 +211,14 @@ func ended(err error) error {
 
 // playOnScreen plays the story on the live screen until it is over, somebody quits or ctx ends. The terminal is as it
 // was before when it returns.
-func playOnScreen(ctx context.Context, w *World, acts []Act, colour bool) (*player, error) {
+func playOnScreen(ctx context.Context, w *World, acts []Act, color bool) (*player, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var program *tea.Program
 	p := newPlayer(w, acts, func(s scene) { program.Send(sceneMsg(s)) })
 	program = programOf(ctx, screen{
 		ctx: ctx, look: w.Look, tell: p.tell, view: view{seed: w.options.Seed, servers: w.servers()},
-	}, colour)
+	}, color)
 	played := make(chan error, 1)
 	go func() {
 		err := p.run(ctx)

@@ -66,8 +66,10 @@ func told(t *testing.T, until float64, change func(*Frame)) []tea.Msg {
 		if begins > until {
 			break
 		}
-		messages = append(messages, sceneMsg{act: a, number: i + 1, of: len(acts), from: at(begins),
-			end: at(DefaultDuration.Seconds())})
+		messages = append(messages, sceneMsg{
+			act: a, number: i + 1, of: len(acts), from: at(begins),
+			end: at(DefaultDuration.Seconds()),
+		})
 		ends := begins + a.Lasts.Seconds()
 		for second := begins + 0.5; second <= min(ends, until); second += 0.5 {
 			f := found(a, second-begins)
@@ -102,8 +104,10 @@ func found(a Act, into float64) Frame {
 	under := Traffic{Lost: 91, Refused: 7, Queue: 1021, P99: 1}
 	switch a.Name {
 	case surge:
-		f.Static = Traffic{Good: max(0, 140-70*int(into)), Late: max(0, 120-20*int(into)), Lost: min(250, 60*int(into)),
-			Queue: min(1024, 160*int(into+1)), P99: 1}
+		f.Static = Traffic{
+			Good: max(0, 140-70*int(into)), Late: max(0, 120-20*int(into)), Lost: min(250, 60*int(into)),
+			Queue: min(1024, 160*int(into+1)), P99: 1,
+		}
 		f.Governed = Traffic{Good: 188, Late: 5, Refused: 104, Queue: 11, Critical: 0.998, P99: 0.283}
 		f.Loop = decided(control.KnobConcurrency, 25, control.Cutting, "cut 32->25: mean 157 ms > setpoint 120 ms; "+
 			"Little 182/s x 120 ms = 21.8; refused 35.5%; the guards' own limit runs at 29")
@@ -145,8 +149,10 @@ func situations(t *testing.T) map[string][]tea.Msg {
 		}),
 		"by-hand": append(told(t, 25, nil), sceneMsg{act: byHand, of: len(acts), from: at(25.5)},
 			lookMsg(found(byHand, 1))),
-		"refused": append(told(t, 80, nil), sceneMsg{act: acts[6], number: 7, of: 7, from: at(68), end: at(90),
-			note: "kill the leader: no governor stands by", noted: at(79)}),
+		"refused": append(told(t, 80, nil), sceneMsg{
+			act: acts[6], number: 7, of: 7, from: at(68), end: at(90),
+			note: "kill the leader: no governor stands by", noted: at(79),
+		}),
 		"waiting": append(told(t, 20, nil), sceneMsg{act: acts[1], number: 2, of: 7, from: at(10)}),
 		"busy":    told(t, 15, func(f *Frame) { f.Lateness = 1234 * time.Millisecond }),
 		"unfilled": told(t, 50, func(f *Frame) {
@@ -174,7 +180,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// text is the screen without its colours, and without the blanks at the end of its lines.
+// text is the screen without its colors, and without the blanks at the end of its lines.
 func (s screen) text() string { return golden.Frame(s.View().Content) }
 
 func TestFrameFitsEverySize(t *testing.T) {

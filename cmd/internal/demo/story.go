@@ -60,19 +60,27 @@ func Story(duration time.Duration) ([]Act, error) {
 			duration, MinDuration)
 	}
 	acts := []Act{
-		{Name: calm, Title: fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
-			Load: 1, Lasts: settling},
+		{
+			Name: calm, Title: fmt.Sprintf("calm: %.0f requests/s to each, each can carry %.0f", BaseLoad, Capacity),
+			Load: 1, Lasts: settling,
+		},
 		{Name: surge, Title: fmt.Sprintf("three times the load: %.0f requests/s, and who fails tries again, twice",
 			Surge*BaseLoad), Load: Surge, Lasts: 10 * time.Second},
-		{Name: healed, Title: fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad),
-			Load: 1, Lasts: 8 * time.Second},
+		{
+			Name: healed, Title: fmt.Sprintf("the load is back at %.0f requests/s", BaseLoad),
+			Load: 1, Lasts: 8 * time.Second,
+		},
 		{Name: dependency, Title: fmt.Sprintf("a dependency is slow: half of the answers take %d ms longer",
 			dependencyDelay.Milliseconds()), Load: 1, Slow: true, Lasts: 8 * time.Second},
-		{Name: prometheus, Title: "the dependency is well again, and Prometheus is killed",
-			Load: 1, Lost: true, Lasts: 4 * time.Second},
+		{
+			Name: prometheus, Title: "the dependency is well again, and Prometheus is killed",
+			Load: 1, Lost: true, Lasts: 4 * time.Second,
+		},
 		{Name: back, Title: "Prometheus is back", Load: 1, Lasts: 3 * time.Second},
-		{Name: leader, Title: "the leading governor is killed; the other one stands by",
-			Load: 1, Kill: true, Lasts: takeover},
+		{
+			Name: leader, Title: "the leading governor is killed; the other one stands by",
+			Load: 1, Kill: true, Lasts: takeover,
+		},
 	}
 	var written time.Duration
 	scalable := acts[1 : len(acts)-1]

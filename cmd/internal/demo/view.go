@@ -28,8 +28,8 @@ const (
 	tooLate = 5 * load.MaxLateness
 )
 
-// The sixteen colours of the terminal's own theme, dark or light. A terminal without colour still shows bold and faint,
-// and nothing is said by colour alone.
+// The sixteen colors of the terminal's own theme, dark or light. A terminal without color still shows bold and faint,
+// and nothing is said by color alone.
 var (
 	strong   = lipgloss.NewStyle().Bold(true)
 	faint    = lipgloss.NewStyle().Faint(true)
@@ -329,7 +329,7 @@ func (v *view) parts(w int) string {
 	}
 	parts := []string{who, is("Prometheus", f.Lost, "LOST"), is("dependency", f.Slow, "SLOW")}
 	if shed := inForce(f.Shed); !math.IsNaN(shed) {
-		parts = append(parts, "shed " + control.KnobShed.Format(shed))
+		parts = append(parts, "shed "+control.KnobShed.Format(shed))
 	}
 	for len(parts) > 1 && fit.Width(strings.Join(parts, "  ")) > w {
 		parts = parts[:len(parts)-1]

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -154,8 +155,8 @@ func Start(ctx context.Context, o Options) (*World, error) {
 
 // Stop ends everything, the youngest first.
 func (w *World) Stop() {
-	for i := len(w.cleanUp) - 1; i >= 0; i-- {
-		w.cleanUp[i]()
+	for _, stop := range slices.Backward(w.cleanUp) {
+		stop()
 	}
 	w.cleanUp = nil
 }
@@ -360,7 +361,7 @@ func (w *World) run(ctx context.Context, name, url string, args ...string) (stop
 		err := w.options.Command(running, w.log.With("process", name), args...)
 		if running.Err() == nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			select {
-			case w.failed <- fmt.Errorf("governor %s has ended: %v", strings.Join(args, " "), err):
+			case w.failed <- fmt.Errorf("governor %s has ended: %w", strings.Join(args, " "), err):
 			default:
 			}
 		}
@@ -399,7 +400,7 @@ func within(ctx context.Context, what string, f func() error) error {
 		if err == nil {
 			return nil
 		}
-		if dead, ok := err.(fatal); ok {
+		if dead, ok := errors.AsType[fatal](err); ok {
 			return dead.error
 		}
 		select {

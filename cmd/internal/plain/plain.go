@@ -1,5 +1,5 @@
 // Package plain makes text from elsewhere safe to show: what Prometheus, Consul, a key in the KV or another person
-// said. Such text must not be able to move the cursor, to colour what follows, to set a terminal's title, or to make a
+// said. Such text must not be able to move the cursor, to color what follows, to set a terminal's title, or to make a
 // line read as another one.
 package plain
 

@@ -12,7 +12,7 @@ import (
 
 // hostile are texts that a terminal would act on.
 var hostile = []struct{ name, text, clean string }{
-	{"colour", "\x1b[31mred\x1b[0m alert", "red alert"},
+	{"color", "\x1b[31mred\x1b[0m alert", "red alert"},
 	{"title", "\x1b]0;owned\aafter", "after"},
 	{"cursor and erase", "a\x1b[2J\x1b[1;1Hb", "ab"},
 	{"C1 control sequence", "a\u009b31mb", "a31mb"},

@@ -154,7 +154,7 @@ func (g *guarded) Done(now time.Duration, r models.Request, o models.Outcome) {
 	case models.Failed:
 		outcome = guard.Failure
 	case models.TimedOut:
-		outcome = guard.Cancelled
+		outcome = guard.Canceled
 	}
 	g.permits[r.Slot].ReleaseAt(start.Add(now), outcome)
 }

@@ -12,7 +12,8 @@ import (
 
 // eachSeed runs a scenario with every seed and hands over what came of it.
 func eachSeed(t *testing.T, name string, c simulate.Contender, timing control.Timing,
-	check func(t *testing.T, s scenarios.Scenario, r simulate.Result)) {
+	check func(t *testing.T, s scenarios.Scenario, r simulate.Result),
+) {
 	t.Helper()
 	s, err := scenarios.Get(name)
 	if err != nil {

@@ -271,8 +271,10 @@ func value(s *jsonschema.Schema) string {
 		word  string
 		value json.Number
 	}{
-		{"at least", s.Minimum}, {"more than", s.ExclusiveMinimum},
-		{"at most", s.Maximum}, {"less than", s.ExclusiveMaximum},
+		{"at least", s.Minimum},
+		{"more than", s.ExclusiveMinimum},
+		{"at most", s.Maximum},
+		{"less than", s.ExclusiveMaximum},
 	} {
 		if bound.value != "" {
 			kind += fmt.Sprintf(", %s %s", bound.word, bound.value)

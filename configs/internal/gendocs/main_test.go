@@ -101,7 +101,7 @@ var key = regexp.MustCompile(`^[A-Za-z0-9_-]+: ?`)
 // uncomment makes the alternatives, which are commented out, part of the file.
 func uncomment(text string) string {
 	var out []string
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
 		rest, commented := strings.CutPrefix(line[len(indent):], "#")
 		nested := strings.TrimLeft(rest, " ")

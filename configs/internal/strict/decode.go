@@ -19,6 +19,7 @@ package strict
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -44,7 +45,7 @@ type Document struct {
 	unreadable bool                // not YAML, or empty
 	positions  map[string]position // of every key that was read, by path
 	failed     map[string]bool     // paths with a problem at or below them
-	misspelt   map[string]bool     // sections with an unknown key
+	misspelled map[string]bool     // sections with an unknown key
 }
 
 type position struct{ line, column int }
@@ -54,7 +55,7 @@ type position struct{ line, column int }
 func Decode(data []byte, into any, types Types) *Document {
 	d := decoder{types: types, doc: &Document{
 		lines: strings.Split(string(data), "\n"), positions: map[string]position{"": {1, 1}},
-		failed: map[string]bool{}, misspelt: map[string]bool{},
+		failed: map[string]bool{}, misspelled: map[string]bool{},
 	}}
 	root, problem := parse(data)
 	if problem != nil {
@@ -116,8 +117,8 @@ func (d *Document) literal(p position, text []string, row int) (position, bool) 
 	return p, strings.HasPrefix(string(first), text[0])
 }
 
-// Misspelt reports whether the section at path has an unknown key, which may stand for one that seems to be missing.
-func (d *Document) Misspelt(path string) bool { return d.misspelt[path] }
+// Misspelled reports whether the section at path has an unknown key, which may stand for one that seems to be missing.
+func (d *Document) Misspelled(path string) bool { return d.misspelled[path] }
 
 // Unreadable reports whether the file is no YAML document at all, so that no key of it was read.
 func (d *Document) Unreadable() bool { return d.unreadable }
@@ -272,9 +273,9 @@ func (d *decoder) scalar(path string, n *yaml.Node, v reflect.Value, f Field) bo
 		d.fail(n, path, "%s is not text to YAML; expected %s, in quotes: %q", n.Value, expected, n.Value)
 	case err == nil && tag == "!!str" && builtin(v.Type()):
 		d.fail(n, path, "%q in quotes; expected %s without quotes", n.Value, expected)
-	case err == errNotRead && secret:
+	case errors.Is(err, errNotRead) && secret:
 		d.fail(n, path, "a value that cannot be read; expected %s", expected)
-	case err == errNotRead:
+	case errors.Is(err, errNotRead):
 		d.fail(n, path, "%q; expected %s", n.Value, expected)
 	case err != nil:
 		d.fail(n, path, "%v", err)
@@ -323,7 +324,7 @@ func (d *decoder) section(path string, n *yaml.Node, v reflect.Value) {
 		case rest.IsValid():
 			d.item(path, e, rest)
 		default:
-			d.doc.misspelt[path] = true
+			d.doc.misspelled[path] = true
 			if advice, was := d.types.Removed[v.Type()][e.name]; was {
 				d.fail(e.key, Join(path, e.name), "no longer a setting: %s", advice)
 				continue

@@ -67,7 +67,7 @@ func (ts Types) Fields(t reflect.Type) []Field {
 			rest: strings.Contains(options, "inline"),
 			Why:  f.Tag.Get("why"),
 		}
-		for _, keyword := range strings.Split(f.Tag.Get("jsonschema"), ",") {
+		for keyword := range strings.SplitSeq(f.Tag.Get("jsonschema"), ",") {
 			switch key, value, _ := strings.Cut(keyword, "="); key {
 			case "required":
 				field.Required = true
@@ -154,7 +154,7 @@ func (ts Types) expected(t reflect.Type) string {
 	if s, ok := ts.Scalars[t]; ok {
 		return s.Expected
 	}
-	if e, ok := reflect.Zero(t).Interface().(expecter); ok {
+	if e, ok := reflect.TypeAssert[expecter](reflect.Zero(t)); ok {
 		return e.Expected()
 	}
 	switch t.Kind() {
@@ -227,7 +227,7 @@ func (ts Types) scan(text string, v reflect.Value) (ok bool, err error) {
 		v.Set(reflect.ValueOf(x))
 		return true, nil
 	}
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		return true, u.UnmarshalText([]byte(text))
 	}
 	switch v.Kind() {

@@ -12,7 +12,7 @@ func suggest(s string, names []string) string {
 	return best
 }
 
-// distance counts the edits between a and b: insertions, deletions, substitutions and swaps of neighbours (the optimal
+// distance counts the edits between a and b: insertions, deletions, substitutions and swaps of neighbors (the optimal
 // string alignment distance).
 func distance(a, b string) int {
 	prev2, prev, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)

@@ -26,8 +26,10 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 	case err != nil:
 		return nil, locate(data, err)
 	default:
-		return nil, &Problem{Line: second.Line, Column: second.Column,
-			Text: "a second YAML document starts here; expected one document in the file"}
+		return nil, &Problem{
+			Line: second.Line, Column: second.Column,
+			Text: "a second YAML document starts here; expected one document in the file",
+		}
 	}
 	return doc.Content[0], nil
 }
@@ -49,7 +51,7 @@ func complaint(data []byte) string {
 	}
 }
 
-// locate turns a YAML parser's error into a Problem. A parser stops at the first offence, so the offending line is the
+// locate turns a YAML parser's error into a Problem. A parser stops at the first offense, so the offending line is the
 // last line of the shortest beginning of the file that provokes the same complaint.
 func locate(data []byte, err error) *Problem {
 	text := yamlPrefix.ReplaceAllString(err.Error(), "")

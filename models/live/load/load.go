@@ -368,7 +368,7 @@ func (s Summary) String() string {
 func (g *Generator) Records() []Record {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.records[:len(g.records):len(g.records)] // only ever appended to
+	return slices.Clip(g.records) // only ever appended to
 }
 
 // Between sums up the requests that were due in [from, to). A request that is still under way is not among them: with n

@@ -119,12 +119,18 @@ func TestOutcomesAreToldApart(t *testing.T) {
 			time.Sleep(400 * time.Millisecond)
 			return answer(200)
 		}, func(s Summary) int { return s.Slow }, 1},
-		{"failed", func(*http.Request) (*http.Response, error) { return answer(500) },
-			func(s Summary) int { return s.Failed }, 1},
-		{"broken", func(*http.Request) (*http.Response, error) { return nil, errors.New("reset") },
-			func(s Summary) int { return s.Failed }, 1},
-		{"refused", func(*http.Request) (*http.Response, error) { return answer(503) },
-			func(s Summary) int { return s.Refused }, math.NaN()},
+		{
+			"failed", func(*http.Request) (*http.Response, error) { return answer(500) },
+			func(s Summary) int { return s.Failed }, 1,
+		},
+		{
+			"broken", func(*http.Request) (*http.Response, error) { return nil, errors.New("reset") },
+			func(s Summary) int { return s.Failed }, 1,
+		},
+		{
+			"refused", func(*http.Request) (*http.Response, error) { return answer(503) },
+			func(s Summary) int { return s.Refused }, math.NaN(),
+		},
 		{"timed out", func(r *http.Request) (*http.Response, error) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()

@@ -64,7 +64,8 @@ func main() {
 
 // run serves the plant behind its guard until ctx ends.
 func run(ctx context.Context, p *plant.Plant, listen, kind string, config guard.Config, consulAddress string,
-	log *slog.Logger) error {
+	log *slog.Logger,
+) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var handler http.Handler = p

@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -65,18 +66,21 @@ func main() {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		os.Exit(1)
 	}
-	summarise(os.Stderr, run, result, *oracle)
+	summarize(os.Stderr, run, result, *oracle)
 }
 
 func write(to io.Writer, result simulate.Result) error {
 	out := csv.NewWriter(to)
-	_ = out.Write([]string{"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms",
-		"floor", "raw", "ceiling", "floor_test", "state", "hold", "bound", "goodput", "phi", "rate", "reason"})
+	_ = out.Write([]string{
+		"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms",
+		"floor", "raw", "ceiling", "floor_test", "state", "hold", "bound", "goodput", "phi", "rate", "reason",
+	})
 	for _, p := range result.Points {
 		d := p.Decision
-		reason := d.Reason
+		var reason strings.Builder
+		reason.WriteString(d.Reason)
 		for _, other := range p.Decisions[min(1, len(p.Decisions)):] {
-			reason += " | " + string(other.Knob) + " " + other.Reason
+			reason.WriteString(" | " + string(other.Knob) + " " + other.Reason)
 		}
 		_ = out.Write([]string{
 			num(p.At.Seconds()), num(p.Limit), num(p.Effective), num(1e3 * float64(d.Measured)),
@@ -84,7 +88,7 @@ func write(to io.Writer, result simulate.Result) error {
 			num(1e3 * float64(d.Gates.OwnLatencySeconds)), num(1e3 * float64(d.Gates.ServiceTimeSeconds)),
 			num(float64(d.Gates.Floor)), num(float64(d.Raw)), num(float64(d.Ceiling)),
 			d.Gates.FloorTest, string(d.State), string(d.HoldReason), d.Bound, num(p.Goodput),
-			num(float64(p.Knob(control.KnobShed).Value)), num(float64(p.Knob(control.KnobRate).Value)), reason,
+			num(float64(p.Knob(control.KnobShed).Value)), num(float64(p.Knob(control.KnobRate).Value)), reason.String(),
 		})
 	}
 	out.Flush()
@@ -102,7 +106,7 @@ func num(v float64) string {
 	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
-func summarise(to io.Writer, run simulate.Run, result simulate.Result, oracle bool) {
+func summarize(to io.Writer, run simulate.Run, result simulate.Result, oracle bool) {
 	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, "phase\tgood %\tof oracle %\toracle L\tabove SLO\tp50\tp99\tTV/min\twrites\tattempts"+
 		"\tcritical\tdefault\tsheddable")

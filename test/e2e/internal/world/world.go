@@ -44,7 +44,8 @@ const (
 	Capacity  = 200.0 // requests a second: Servers ÷ Mean
 	SLO       = 300 * time.Millisecond
 	Objective = 0.99
-	Min, Max  = 8, 400 // of the limit
+	Min       = 8 // of the limit
+	Max       = 400
 
 	ClientTimeout = time.Second
 )
@@ -132,7 +133,9 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		return w, err
 	}
 	for i, service := range []struct{ name, kind, reflex string }{
-		{Checkout, "governed", "--reflex"}, {Search, "none", "--reflex"}, {Payments, "governed", "--no-reflex"},
+		{Checkout, "governed", "--reflex"},
+		{Search, "none", "--reflex"},
+		{Payments, "governed", "--no-reflex"},
 		{Twin, "static", "--no-reflex"},
 	} {
 		address, err := servers.FreeAddress()
@@ -202,8 +205,8 @@ func (w *World) Stop() {
 	for _, g := range w.Load {
 		g.Stop()
 	}
-	for i := len(w.processes) - 1; i >= 0; i-- {
-		w.processes[i].Stop()
+	for _, p := range slices.Backward(w.processes) {
+		p.Stop()
 	}
 	if w.Prometheus != nil {
 		w.Prometheus.Stop()

@@ -32,9 +32,9 @@ func TestAutomaticTheme(t *testing.T) {
 	}
 }
 
-// TestColoursOfTheTerminal: with 16 colours, with 256 and with all of them, under tmux as well, the screen reads the
-// same, and no terminal is asked for colours that it does not have.
-func TestColoursOfTheTerminal(t *testing.T) {
+// TestColorsOfTheTerminal: with 16 colors, with 256 and with all of them, under tmux as well, the screen reads the
+// same, and no terminal is asked for colors that it does not have.
+func TestColorsOfTheTerminal(t *testing.T) {
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -63,8 +63,8 @@ func TestColoursOfTheTerminal(t *testing.T) {
 				t.Fatalf("it reads otherwise:\n%s", difference(term.Screen().String(), want))
 			}
 			s := term.Screen()
-			if !s.Coloured() {
-				t.Error("it has no colour")
+			if !s.Colored() {
+				t.Error("it has no color")
 			}
 			for y, row := range s.Rows {
 				for x, cell := range row {

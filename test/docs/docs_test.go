@@ -1,0 +1,92 @@
+package docs
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/seed-de83e32b/governor/test/programs"
+)
+
+const root = "../.."
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestFirstUseOfGuardBuilds does what docs/guard.md says: it writes the program that the page shows into a folder beside
+// governor, as a module of its own, and runs the page's commands there.
+func TestFirstUseOfGuardBuilds(t *testing.T) {
+	sh := programs.Find(t, "sh")
+	_, section, _ := strings.Cut(read(t, "docs/guard.md"), "\n## First use\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	program, commands := block(t, section, "go"), block(t, section, "sh")
+
+	governor, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(governor, filepath.Join(dir, "governor")); err != nil {
+		t.Fatal(err)
+	}
+	checkout := filepath.Join(dir, "checkout")
+	if err := os.Mkdir(checkout, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"main.go": program,
+		// The sums are known here, so that none has to be asked for.
+		"go.sum": read(t, "actuators/go.sum"),
+	} {
+		if err := os.WriteFile(filepath.Join(checkout, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), sh, "-ec", commands)
+	cmd.Dir = checkout
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// block returns the first code block of a language.
+func block(t *testing.T, text, language string) string {
+	t.Helper()
+	m := regexp.MustCompile("(?s)\n```" + language + "\n(.*?)```\n").FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("no block of %s", language)
+	}
+	return m[1]
+}
+
+// TestDocumentationNamesTheGoThatModulesNeed holds the Go version that readers are told to have to the one in go.mod.
+func TestDocumentationNamesTheGoThatModulesNeed(t *testing.T) {
+	for page, module := range map[string]string{
+		"README.md":       "go.mod",
+		"CONTRIBUTING.md": "go.mod",
+		"docs/guard.md":   "actuators/go.mod",
+	} {
+		m := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(read(t, module))
+		if m == nil {
+			t.Fatalf("%s names no Go version", module)
+		}
+		for _, named := range regexp.MustCompile(`1\.\d+(\.\d+)? or newer`).FindAllString(read(t, page), -1) {
+			if named != m[1]+" or newer" {
+				t.Errorf("%s says Go %s, %s says %s", page, named, module, m[1])
+			}
+		}
+		if !strings.Contains(read(t, page), m[1]+" or newer") {
+			t.Errorf("%s does not say Go %s or newer", page, m[1])
+		}
+	}
+}
