@@ -176,7 +176,7 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	}
 	return c.floorTest.Step(s.now, little.Sample{
 		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refusing,
-		Limit: from, Floor: floor, Min: c.spec.Min, Setpoint: s.target.seconds(),
+		Limit: from, Floor: floor, Min: c.spec.Min, Target: s.target.seconds(),
 	})
 }
 

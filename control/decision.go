@@ -68,7 +68,7 @@ type Decision struct {
 	Setpoint Number `json:"setpoint"`
 	Measured Number `json:"measured"`
 	// LatencyTarget is τ*, what is published for the guards' reflex: they know ŝ themselves.
-	LatencyTarget Number `json:"latency_target"`
+	LatencyTarget Number `json:"latency_target_seconds"`
 	Terms         Terms  `json:"terms"`
 	Gates         Gates  `json:"gates"`
 

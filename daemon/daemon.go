@@ -62,7 +62,7 @@ type Group struct {
 type Daemon struct {
 	opts      Options
 	startedAt time.Time
-	kv        *kvLink
+	kv        *kvClient
 	recorder  *Recorder
 	workers   []*worker // of the goroutine in Run
 
@@ -75,7 +75,7 @@ type Daemon struct {
 // New builds the loops of every group. Nothing runs and nobody is asked before Run.
 func New(opts Options) (*Daemon, error) {
 	d := &Daemon{
-		opts: opts, startedAt: time.Now(), kv: &kvLink{store: opts.Store}, reloads: make(chan reload),
+		opts: opts, startedAt: time.Now(), kv: &kvClient{store: opts.Store}, reloads: make(chan reload),
 	}
 	d.recorder = newRecorder(opts.Log, d.startedAt, newMetrics(opts.Registry))
 	workers, err := d.build(opts.Setup)

@@ -20,7 +20,7 @@ import (
 type service struct {
 	spec  control.Spec
 	loops *control.LoopSet
-	kv    *kvLink
+	kv    *kvClient
 	key   string // of the Setting, for people
 	lease time.Duration
 	// resign gives the leadership up, to come back with a higher epoch.

@@ -39,7 +39,7 @@ type Leadership interface {
 type worker struct {
 	period     time.Duration
 	sensor     Sensor
-	kv         *kvLink
+	kv         *kvClient
 	leadership Leadership
 	recorder   *Recorder
 	services   []*service

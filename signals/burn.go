@@ -45,7 +45,7 @@ func newBurnRates(background context.Context, opts Options, g *Group, get bool) 
 	if s := g.services[0]; len(s.Queries) > 0 {
 		b.query = s.ownBurn()
 	} else {
-		b.query = within(get, g.services, func(selectors []string) string {
+		b.query = fitted(get, g.services, func(selectors []string) string {
 			return newBuilder(g.key, g.services, selectors).burn()
 		})
 	}
@@ -164,7 +164,7 @@ func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) 
 	if s.Queries[Slow] != "" {
 		return s.read(string(Slow), r.service(burnSignal(string(Slow), window), s.Name))
 	}
-	fast, ok := r.within(s, r.service(burnSignal(sigBucket, window), s.Name))
+	fast, ok := r.upToSLO(s, r.service(burnSignal(sigBucket, window), s.Name))
 	if !ok {
 		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s", s.SLO.Latency))
 	}

@@ -144,9 +144,9 @@ func keyOf(s subject) groupKey {
 // getBudget bounds a query that travels in a URL: common proxies refuse request lines above 8 KiB.
 const getBudget = 7000
 
-// within builds a query for the services, by name if it may be of any length. Where it is asked by GET and naming every
+// fitted builds a query for the services, by name if it may be of any length. Where it is asked by GET and naming every
 // service would make the URL too long, it reads all services in Prometheus and the reply is filtered here.
-func within(get bool, services []subject, build func(selectors []string) string) string {
+func fitted(get bool, services []subject, build func(selectors []string) string) string {
 	named := selectors(services, true)
 	q := build(named)
 	if get && len(url.QueryEscape(q)) > getBudget && len(named) == 1 {

@@ -156,7 +156,7 @@ func (g *Group) take(s subject) error {
 func (g *Group) prepare(background context.Context, opts Options) {
 	get := opts.Method == http.MethodGet
 	if g.key.preset != Custom {
-		g.query = within(get, g.services, func(selectors []string) string {
+		g.query = fitted(get, g.services, func(selectors []string) string {
 			return newBuilder(g.key, g.services, selectors).measurement()
 		})
 	}

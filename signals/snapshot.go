@@ -364,7 +364,7 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.R
 	if !completed.Above(0) {
 		return completed
 	}
-	fast, ok := r.within(s, r[sigBucket][k])
+	fast, ok := r.upToSLO(s, r[sigBucket][k])
 	if !ok {
 		try := "add one there, or move the SLO to an edge"
 		if s.Preset == Guard {
@@ -376,9 +376,9 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.R
 	return completed.Less(fast)
 }
 
-// within counts the requests in the buckets up to the SLO, and says whether there is an edge exactly there. While an
+// upToSLO counts the requests in the buckets up to the SLO, and says whether there is an edge exactly there. While an
 // exporter changes its spelling ("1", then "1.0"), each request is in one of the two series.
-func (r reply) within(s subject, buckets []sample) (control.Reading, bool) {
+func (r reply) upToSLO(s subject, buckets []sample) (control.Reading, bool) {
 	var at []sample
 	for _, b := range buckets {
 		if sameEdge(string(b.labels[model.BucketLabel]), s.edge()) {

@@ -20,21 +20,23 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
-// link is one instance's way to the store, which can be cut or answered for.
-type link struct {
+// faultyStore is one instance's way to the store, which can be cut or answered for.
+type faultyStore struct {
 	store *consultest.Fake
 	fault atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 }
 
-func (l *link) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *faultyStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault := l.fault.Load(); fault != nil && (*fault)(w, r) {
 		return
 	}
 	l.store.ServeHTTP(w, r)
 }
 
-func (l *link) fail(fault func(http.ResponseWriter, *http.Request) bool) { l.fault.Store(&fault) }
-func (l *link) mend()                                                    { l.fault.Store(nil) }
+func (l *faultyStore) fail(fault func(http.ResponseWriter, *http.Request) bool) {
+	l.fault.Store(&fault)
+}
+func (l *faultyStore) mend() { l.fault.Store(nil) }
 
 // hang takes requests and never answers, as a cut network does.
 func hang(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
@@ -47,7 +49,7 @@ func noLeader(w http.ResponseWriter, _ *http.Request) bool {
 // governor is an Elector that runs, with its own link.
 type governor struct {
 	*consul.Elector
-	link   *link
+	link   *faultyStore
 	client *api.Client
 	stop   func()
 	active atomic.Bool // whether its lead function runs
@@ -59,7 +61,7 @@ func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Dur
 	faults ...func(http.ResponseWriter, *http.Request) bool,
 ) *governor {
 	t.Helper()
-	g := &governor{link: &link{store: store}, log: &waittest.Buffer{}}
+	g := &governor{link: &faultyStore{store: store}, log: &waittest.Buffer{}}
 	for _, fault := range faults {
 		g.link.fail(fault)
 	}

@@ -71,7 +71,7 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 			done.Setting = &s.Setting
 		}
 	}
-	if err := within(a, done.Setting); err != nil {
+	if err := checkBounds(a, done.Setting); err != nil {
 		return done, fmt.Errorf("%s: %w: %w", what, ErrRefused, err)
 	}
 	for range operatorTries {
@@ -188,8 +188,8 @@ func oneLine(text string) string {
 	}, strings.ToValidUTF8(text, "\uFFFD")))
 }
 
-// within refuses an override that the published Setting would not carry.
-func within(a actuators.Action, s *actuators.Setting) error {
+// checkBounds refuses an override that the published Setting would not carry.
+func checkBounds(a actuators.Action, s *actuators.Setting) error {
 	if a.Kind != actuators.Override || s == nil {
 		return nil
 	}

@@ -22,7 +22,7 @@ import (
 // bench is a store with the leader's lock taken, and a publisher behind a link.
 type bench struct {
 	store     *consultest.Fake
-	link      *link
+	link      *faultyStore
 	client    *api.Client
 	publisher *consul.Publisher
 	fence     consul.Fence
@@ -31,7 +31,7 @@ type bench struct {
 func newBench(t *testing.T, epoch uint64, options consul.PublisherOptions) *bench {
 	t.Helper()
 	b := &bench{store: consultest.NewFake()}
-	b.link = &link{store: b.store}
+	b.link = &faultyStore{store: b.store}
 	b.client = b.store.Client()
 	b.publisher = consul.NewPublisher(consultest.ClientOf(b.link), actuators.Keys{}, options)
 	id, _, err := b.client.Session().CreateNoChecks(&api.SessionEntry{}, nil)

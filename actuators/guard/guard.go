@@ -20,7 +20,7 @@ type Guard struct {
 	shed  shedder
 	cells [criticalities]cell
 	due   atomic.Int64 // when the reflex wants its next step
-	slow  atomic.Int64 // the latency target in force
+	slow  atomic.Int64 // the setpoint, in nanoseconds
 
 	latency *latency
 	failed  atomic.Uint64
@@ -75,7 +75,7 @@ const (
 	Success Outcome = iota
 	Failure
 	// Canceled: the caller gave up first. That is no failure of the service. It counts with its latency if it had
-	// lasted longer than the latency target, because it would have taken at least that long; a shorter one says
+	// lasted longer than the setpoint, because it would have taken at least that long; a shorter one says
 	// nothing, and would make the service look fast.
 	Canceled
 	// Ignored: nothing about the request says how the service is doing (a WebSocket, an endless stream, a health
@@ -279,7 +279,7 @@ func (g *Guard) report(before, found float64) {
 	switch {
 	case before == 0 && found > 0:
 		g.cfg.Logger.Warn("limiting cannot help: throughput falls with the limit, so the service or a dependency is "+
-			"slow; the latency target is raised", "service", g.cfg.Service, "service_time_seconds", found)
+			"slow; the setpoint is raised above the latency target", "service", g.cfg.Service, "service_time_seconds", found)
 	case before > 0 && found == 0:
 		g.cfg.Logger.Info("the service is as fast as before", "service", g.cfg.Service)
 	}
@@ -290,7 +290,7 @@ func (g *Guard) enforce(now time.Duration) {
 	b := g.regime.bounds(now)
 	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
 	g.gate.setLimit(now, uint64(max(1, math.Floor(g.reflex.limit+1e-9))))
-	g.slow.Store(int64(g.reflex.target(b) * float64(time.Second)))
+	g.slow.Store(int64(g.reflex.setpoint(b) * float64(time.Second)))
 	g.shed.set(g.regime.threshold, g.base.Add(now))
 	perSecond, burst := g.regime.pace()
 	g.rate.set(now, perSecond, burst)

@@ -56,11 +56,11 @@ const (
 
 // plight is what the reflex makes of its last window.
 type plight struct {
-	over    bool // the limit binds
-	slow    bool // and the mean is above the target
-	limit   float64
-	target  float64 // seconds
-	ceiling float64
+	over     bool // the limit binds
+	slow     bool // and the mean is above the setpoint
+	limit    float64
+	setpoint float64 // seconds
+	ceiling  float64
 }
 
 func (x *raiseTest) running() bool { return x.phase == raiseBefore || x.phase == raiseAfter }
@@ -99,7 +99,7 @@ func (x *raiseTest) step(t tally, w window, p plight) (limit, service float64) {
 		return x.raise(t, seen, p), 0
 	case !ok:
 		return x.raised, 0
-	case seen.mean < p.target: // the trouble has gone by itself
+	case seen.mean < p.setpoint: // the trouble has gone by itself
 		x.phase = raiseIdle
 		return x.limit, 0
 	case x.queued(seen):
@@ -150,7 +150,7 @@ func (x *raiseTest) raise(t tally, seen window, p plight) float64 {
 	switch {
 	case seen.mean*raiseBy > x.slo:
 		return x.blame(t)
-	case seen.mean < p.target*math.Exp(reflexBand):
+	case seen.mean < p.setpoint*math.Exp(reflexBand):
 		x.phase = raiseIdle
 		return x.limit
 	}

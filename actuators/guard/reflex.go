@@ -108,19 +108,20 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	}
 }
 
-// target is τ in force: never so low that it would cut a service for being as slow as a test found it to be.
-func (r *reflex) target(b bounds) float64 {
+// setpoint is what the reflex aims at: the latency target, but never so low that it would cut a service for being as
+// slow as a test found it to be.
+func (r *reflex) setpoint(b bounds) float64 {
 	return max(b.target, little.ServiceTimeMargin*r.finding.ServiceTime)
 }
 
-// healthy says whether the service keeps its latency target: over the last two seconds, or trivially when it is idle.
+// healthy says whether the service keeps its setpoint: over the last two seconds, or trivially when it is idle.
 // Requests in flight of which none finishes are not healthy.
 func (r *reflex) healthy(t tally, b bounds) bool {
 	w := t.since(r.oldest(t))
 	if w.finished == 0 {
 		return t.inFlight == 0
 	}
-	return w.mean <= r.target(b)
+	return w.mean <= r.setpoint(b)
 }
 
 // step moves the limit to what the data up to t and the bounds b say.
@@ -165,7 +166,7 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 		r.finding = r.test.Step(t.at, little.Sample{
 			Throughput: long.throughput(), Mean: long.mean, Refusing: long.refused >= refusing,
 			Limit: r.limit, Floor: min(r.carried.PerSecond(t.at)*r.ownSeconds, b.ceiling), Min: b.min,
-			Setpoint: b.target,
+			Target: b.target,
 		})
 	}
 	switch f := r.finding; {
@@ -184,11 +185,11 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 
 // follow moves the limit by the law, or has the raise test move it.
 func (r *reflex) follow(t tally, w window, over bool, b bounds) {
-	target := r.target(b)
-	e := math.Log(target / w.mean)
+	setpoint := r.setpoint(b)
+	e := math.Log(setpoint / w.mean)
 	trying := r.raise.running()
 	limit, service := r.raise.step(t, w, plight{
-		over: over, slow: over && e < -reflexBand, limit: r.limit, target: target, ceiling: b.ceiling,
+		over: over, slow: over && e < -reflexBand, limit: r.limit, setpoint: setpoint, ceiling: b.ceiling,
 	})
 	switch {
 	case limit > 0:

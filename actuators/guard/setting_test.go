@@ -77,9 +77,9 @@ func TestSettingTakesForceAtOnce(t *testing.T) {
 	}
 	apply(t, g, epoch, setting(3, nil))
 	s := g.SnapshotAt(epoch)
-	if s.Limit != 50 || s.LatencyTarget != 100*time.Millisecond || s.Revision != 3 || s.Epoch != 7 || !s.Leased {
+	if s.Limit != 50 || s.Setpoint != 100*time.Millisecond || s.Revision != 3 || s.Epoch != 7 || !s.Leased {
 		t.Errorf("limit %d, target %v, revision %d, epoch %d, leased %v",
-			s.Limit, s.LatencyTarget, s.Revision, s.Epoch, s.Leased)
+			s.Limit, s.Setpoint, s.Revision, s.Epoch, s.Leased)
 	}
 }
 
@@ -126,8 +126,8 @@ func TestBadSettingsChangeNothing(t *testing.T) {
 				}
 			}
 			s := g.SnapshotAt(epoch.Add(time.Second))
-			if s.Limit != before.Limit || s.Revision != 5 || s.LatencyTarget != before.LatencyTarget {
-				t.Errorf("limit %d, revision %d, target %v", s.Limit, s.Revision, s.LatencyTarget)
+			if s.Limit != before.Limit || s.Revision != 5 || s.Setpoint != before.Setpoint {
+				t.Errorf("limit %d, revision %d, setpoint %v", s.Limit, s.Revision, s.Setpoint)
 			}
 			if s.ShedThreshold != 0.5 || s.RateLimit != 200 {
 				t.Errorf("shed threshold %v, rate %v per second", s.ShedThreshold, s.RateLimit)

@@ -23,7 +23,7 @@ type Snapshot struct {
 	InFlight      int
 	Limit         int           // enforced now
 	Blind         bool          // the reflex has too little data (or is off): the limit is the regime's
-	LatencyTarget time.Duration // τ in force
+	Setpoint      time.Duration // mean latency that the reflex aims at: the latency target, or more while a service time stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85% of the limit in flight
@@ -54,7 +54,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		Refused:        map[string][criticalities]uint64{},
 		Failed:         g.failed.Load(),
 		Latency:        g.latency.snapshot(),
-		LatencyTarget:  time.Duration(g.slow.Load()),
+		Setpoint:       time.Duration(g.slow.Load()),
 		Binding:        g.gate.watch(now),
 		SettingRefused: map[actuators.RefusalReason]uint64{},
 		DoubleReleases: g.twice.Load(),

@@ -53,7 +53,7 @@ type Sample struct {
 	Limit      float64 // in force
 	Floor      float64 // X̂max·m₀
 	Min        float64 // the configured minimum of the limit
-	Setpoint   float64 // seconds, without ŝ
+	Target     float64 // the latency target τ*, seconds
 }
 
 // Finding is what a FloorTest says.
@@ -105,7 +105,7 @@ func (t *FloorTest) floor(s Sample) float64 {
 // watch waits for the condition to hold for Dwell, and then halves the limit.
 func (t *FloorTest) watch(now time.Time, s Sample, f Finding) Finding {
 	t.phase = Idle
-	stuck := t.s == 0 && s.Refusing && s.Mean > s.Setpoint && s.Limit <= atFloor*f.Floor
+	stuck := t.s == 0 && s.Refusing && s.Mean > s.Target && s.Limit <= atFloor*f.Floor
 	if !stuck {
 		t.since = time.Time{}
 		return f

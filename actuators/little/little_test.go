@@ -102,7 +102,7 @@ func (b *bench) run(seconds float64, s Sample, throughput func(limit float64) fl
 }
 
 // stuck is a service at its floor of 32, slow and refusing.
-var stuck = Sample{Mean: 0.2, Refusing: true, Floor: 32, Min: 4, Setpoint: 0.12}
+var stuck = Sample{Mean: 0.2, Refusing: true, Floor: 32, Min: 4, Target: 0.12}
 
 // TestLimitingCannotHelp: throughput falls with the limit, so the limit comes back and ŝ stands, until the service is fast
 // again or the finding is old.

@@ -65,10 +65,10 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 			ceiling = value
 		}
 		c := actuators.Concurrency{Min: int(math.Ceil(b.Min)), Max: int(math.Floor(b.Max))}
-		within := func(x float64, lo int) int { return int(min(max(x, float64(lo)), float64(c.Max))) }
-		c.Limit = within(math.Round(bounded), c.Min)
-		c.Ceiling = within(math.Ceil(float64(ceiling)), c.Limit)
-		c.Fallback = within(math.Round(b.Fallback), c.Min)
+		clamp := func(x float64, lo int) int { return int(min(max(x, float64(lo)), float64(c.Max))) }
+		c.Limit = clamp(math.Round(bounded), c.Min)
+		c.Ceiling = clamp(math.Ceil(float64(ceiling)), c.Limit)
+		c.Fallback = clamp(math.Round(b.Fallback), c.Min)
 		c.LatencyTargetSeconds = float64(target)
 		next.Concurrency = &c
 	case control.KnobShed:

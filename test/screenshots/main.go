@@ -58,7 +58,7 @@ func take(ctx context.Context, governor, govtop, directory string) error {
 	}
 	defer watch.Close()
 
-	if err := within(ctx, demo, surge, intoSurge); err != nil {
+	if err := waitFor(ctx, demo, surge, intoSurge); err != nil {
 		return err
 	}
 	title := "govtop: the loops of a service at three times its load"
@@ -72,7 +72,7 @@ func take(ctx context.Context, governor, govtop, directory string) error {
 	if err := save(directory, "govtop-detail", "govtop: why one loop does what it does", watch); err != nil {
 		return err
 	}
-	if err := within(ctx, demo, healed, intoHealed); err != nil {
+	if err := waitFor(ctx, demo, healed, intoHealed); err != nil {
 		return err
 	}
 	title = "governor demo: after the surge, the service with a limit set by hand stays under, the governed one is back"
@@ -110,8 +110,8 @@ func find(t *terminal.Terminal, pattern *regexp.Regexp) (found string, err error
 	return found, err
 }
 
-// within waits until the demo plays an act, and then for a while more.
-func within(ctx context.Context, demo *terminal.Terminal, act string, after time.Duration) error {
+// waitFor waits until the demo plays an act, and then for a while more.
+func waitFor(ctx context.Context, demo *terminal.Terminal, act string, after time.Duration) error {
 	if err := demo.Within(time.Minute, func(s terminal.Screen) bool { return s.Shows(act) }); err != nil {
 		return fmt.Errorf("wait for act %s: %w", act, err)
 	}

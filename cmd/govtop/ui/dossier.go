@@ -159,7 +159,7 @@ func until(entries []logEntry, now time.Time) []logEntry {
 
 // errands starts the questions that the screen needs an answer to.
 func (m *Model) errands() tea.Cmd {
-	if m.live == nil || m.link.err != nil {
+	if m.live == nil || m.connection.err != nil {
 		return nil
 	}
 	var cmds []tea.Cmd

@@ -45,8 +45,8 @@ type (
 // connect opens a connection that goes on after the event with the given sequence number.
 func (m *Model) connect() tea.Cmd {
 	f := &feed{events: make(chan api.Event, feedBuffer), drained: make(chan struct{})}
-	m.link.feed = f
-	ctx, source, clock, after := m.ctx, m.source, m.clock, m.link.seq
+	m.connection.feed = f
+	ctx, source, clock, after := m.ctx, m.source, m.clock, m.connection.seq
 	run := func() tea.Msg {
 		err := source.Stream(ctx, after, func(e api.Event) error {
 			select {

@@ -16,8 +16,8 @@ import (
 // header says who answers and whether what it depends on is well. It grows by a line for everything that is not, but
 // leaves most of the terminal to the loops.
 func header(m *Model, w int) []string {
-	link, linkTone := m.link.word(m)
-	first := []string{bold.Render("govtop " + m.version), paint(linkTone, link)}
+	connected, connectionTone := m.connection.word(m)
+	first := []string{bold.Render("govtop " + m.version), paint(connectionTone, connected)}
 	if m.options.ReadOnly {
 		first = append(first, paint(manual, "read-only"))
 	}
@@ -48,8 +48,8 @@ func header(m *Model, w int) []string {
 		lines = append(lines, paint(manual, fit.Clip(frozenText(*s.Freeze), w)))
 	}
 	var bad []string
-	if m.link.err != nil {
-		err := m.link.err
+	if m.connection.err != nil {
+		err := m.connection.err
 		if u, ok := errors.AsType[*api.UnreachableError](err); ok {
 			err = u.Err // the address stands above
 		}

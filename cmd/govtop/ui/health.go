@@ -13,8 +13,8 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// linkView is how govtop itself stands to the governor that it asks.
-type linkView struct {
+// connectionView is how govtop itself stands to the governor that it asks.
+type connectionView struct {
 	address, version string // of the governor asked, and of this govtop
 	word             string // "LIVE", "STALE 13s, retry in 4s"
 	tone             tone
@@ -23,11 +23,11 @@ type linkView struct {
 
 // healthView is what the health screen shows.
 type healthView struct {
-	status api.Status
-	loops  []api.Loop
-	link   linkView
-	top    int // first line on the screen
-	stale  bool
+	status     api.Status
+	loops      []api.Loop
+	connection connectionView
+	top        int // first line on the screen
+	stale      bool
 }
 
 const (
@@ -105,17 +105,17 @@ func (f *fact) bad(word string) { f.warn(alarm, "! "+word) }
 func (v healthView) govtop() fact {
 	f := fact{label: "govtop"}
 	glyph := "= "
-	switch v.link.tone {
+	switch v.connection.tone {
 	case calm, plain:
 	case waiting:
 		glyph = "~ "
 	default:
 		glyph = "! "
 	}
-	f.warn(v.link.tone, glyph+v.link.word)
-	f.say(v.link.address, "version "+v.link.version)
-	if v.link.err != nil {
-		f.bad(v.link.err.Error())
+	f.warn(v.connection.tone, glyph+v.connection.word)
+	f.say(v.connection.address, "version "+v.connection.version)
+	if v.connection.err != nil {
+		f.bad(v.connection.err.Error())
 	}
 	return f
 }

@@ -21,7 +21,7 @@ func healths() map[string]healthView {
 	of := func(change func(v *healthView)) healthView {
 		v := healthView{
 			status: fixture.Status(), loops: fixture.Loops(),
-			link: linkView{address: "http://127.0.0.1:9747", version: "0.3.0", word: "LIVE", tone: calm},
+			connection: connectionView{address: "http://127.0.0.1:9747", version: "0.3.0", word: "LIVE", tone: calm},
 		}
 		if change != nil {
 			change(&v)
@@ -51,8 +51,8 @@ func healths() map[string]healthView {
 		}),
 		"cut off": of(func(v *healthView) {
 			v.stale = true
-			v.link.word, v.link.tone = "STALE 13s, retry in 4s", alarm
-			v.link.err = errors.New("no governor answers at http://127.0.0.1:9747: connection refused")
+			v.connection.word, v.connection.tone = "STALE 13s, retry in 4s", alarm
+			v.connection.err = errors.New("no governor answers at http://127.0.0.1:9747: connection refused")
 		}),
 		"empty": of(func(v *healthView) { v.loops = nil }),
 	}
@@ -146,7 +146,7 @@ func TestHealthFits(t *testing.T) {
 		if rapid.Bool().Draw(t, "foreign words") {
 			v.status.Instance, v.status.Consul.Error = words.Draw(t, "instance"), words.Draw(t, "error")
 			v.status.Config.File, v.status.Warnings = words.Draw(t, "file"), []string{words.Draw(t, "warning")}
-			v.link.address, v.link.err = words.Draw(t, "address"), errors.New(words.Draw(t, "why"))
+			v.connection.address, v.connection.err = words.Draw(t, "address"), errors.New(words.Draw(t, "why"))
 			for i := range v.loops {
 				v.loops[i].Service = words.Draw(t, "service")
 			}

@@ -28,13 +28,13 @@ type Model struct {
 	gap     time.Duration    // between frames for data, at least
 
 	// What is known.
-	now    time.Time // of the latest tick or batch of events
-	link   link
-	live   *fleet // the newest there is; nil: nothing yet
-	sparks sparks
-	deep   bool    // the sparklines reach back an hour
-	file   dossier // of the loop on the screen
-	log    dossier // of all loops
+	now        time.Time // of the latest tick or batch of events
+	connection connection
+	live       *fleet // the newest there is; nil: nothing yet
+	sparks     sparks
+	deep       bool    // the sparklines reach back an hour
+	file       dossier // of the loop on the screen
+	log        dossier // of all loops
 
 	// What is shown.
 	width, height int
@@ -182,7 +182,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 }
 
 func (m *Model) linkWord() string {
-	word, _ := m.link.word(m)
+	word, _ := m.connection.word(m)
 	return word
 }
 
@@ -191,7 +191,7 @@ func (m *Model) tick(now time.Time) tea.Cmd {
 	m.now = now
 	clock := m.clock
 	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(clock()) })
-	if m.link.feed != nil || now.Before(m.link.retryAt) {
+	if m.connection.feed != nil || now.Before(m.connection.retryAt) {
 		return again
 	}
 	return tea.Batch(again, m.connect())

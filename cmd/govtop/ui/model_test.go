@@ -225,21 +225,21 @@ func TestReconnectBacksOff(t *testing.T) {
 	now := began
 	m := after(screen(80, 24), failure(now))
 	for _, want := range []time.Duration{1, 2, 4, 8, 15, 15} {
-		if got := m.link.retryAt.Sub(now); got != want*time.Second {
-			t.Errorf("after %d failures the next try is in %v, want %vs", m.link.failures, got, int(want))
+		if got := m.connection.retryAt.Sub(now); got != want*time.Second {
+			t.Errorf("after %d failures the next try is in %v, want %vs", m.connection.failures, got, int(want))
 		}
-		early := after(m, tickMsg(m.link.retryAt.Add(-time.Millisecond)))
-		if early.link.feed != nil {
+		early := after(m, tickMsg(m.connection.retryAt.Add(-time.Millisecond)))
+		if early.connection.feed != nil {
 			t.Errorf("connected before the time")
 		}
-		now = m.link.retryAt
-		if m = after(m, tickMsg(now)); m.link.feed == nil {
+		now = m.connection.retryAt
+		if m = after(m, tickMsg(now)); m.connection.feed == nil {
 			t.Fatalf("did not connect when it was time")
 		}
 		m = after(m, failure(now))
 	}
-	m = after(m, tickMsg(m.link.retryAt), mixed())
-	if m.link.failures != 0 || !strings.Contains(frame(m), "LIVE") {
+	m = after(m, tickMsg(m.connection.retryAt), mixed())
+	if m.connection.failures != 0 || !strings.Contains(frame(m), "LIVE") {
 		t.Errorf("an answer does not end the backoff:\n%s", frame(m))
 	}
 }
@@ -252,27 +252,27 @@ func TestReconnectGoesOnWhereItWas(t *testing.T) {
 	m := screen(120, 30, mixed(), heard(began, api.Event{Seq: 1007, Loop: &l}, api.Event{}), failure(began))
 	source := &counting{}
 	m.source = source
-	next, cmd := m.Update(tickMsg(m.link.retryAt))
+	next, cmd := m.Update(tickMsg(m.connection.retryAt))
 	m = next.(Model)
 	runs(cmd)
 	if got := source.after.Load(); got != 1007 {
 		t.Errorf("asked for what came after %d, want 1007", got)
 	}
-	m.link.feed = testFeed
+	m.connection.feed = testFeed
 	again := changed(func(s *api.Snapshot) { s.Complete = true; s.Loops[4] = l })
 	again.events[0].Seq = 1020
-	if m = after(m, again); m.link.seq != 1020 || !strings.Contains(frame(m), " 55 ") {
-		t.Errorf("seq %d\n%s", m.link.seq, frame(m))
+	if m = after(m, again); m.connection.seq != 1020 || !strings.Contains(frame(m), " 55 ") {
+		t.Errorf("seq %d\n%s", m.connection.seq, frame(m))
 	}
 	other := mixed() // its numbers are lower, and it does not know 1020
-	if m = after(m, other); m.link.seq != 1000 {
-		t.Errorf("another daemon counts from 1000, the next connection would ask for %d", m.link.seq)
+	if m = after(m, other); m.connection.seq != 1000 {
+		t.Errorf("another daemon counts from 1000, the next connection would ask for %d", m.connection.seq)
 	}
 	// A message of a connection that was given up changes nothing.
 	stray := mixed()
 	stray.feed = &feed{}
 	stray.events[0].Snapshot.Loops = nil
-	if m = after(m, stray, endedMsg{feed: stray.feed, err: errUnreachable}); len(m.live.Loops) != 10 || m.link.err != nil {
+	if m = after(m, stray, endedMsg{feed: stray.feed, err: errUnreachable}); len(m.live.Loops) != 10 || m.connection.err != nil {
 		t.Error("a connection that was given up is still listened to")
 	}
 }

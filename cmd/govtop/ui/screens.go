@@ -245,7 +245,7 @@ func (m *Model) decisionsView() decisionsView {
 }
 
 func (m *Model) healthView() healthView {
-	word, tone := m.link.word(m)
+	word, tone := m.connection.word(m)
 	_, stale := m.stale()
 	f := m.fleet()
 	if m.when() == inPast {
@@ -253,17 +253,17 @@ func (m *Model) healthView() healthView {
 	}
 	return healthView{
 		status: f.Status, loops: f.Loops, top: m.healthTop, stale: stale,
-		link: linkView{address: m.address, version: m.version, word: word, tone: tone, err: m.link.err},
+		connection: connectionView{address: m.address, version: m.version, word: word, tone: tone, err: m.connection.err},
 	}
 }
 
 func (m *Model) disconnected(w int) []string {
-	if m.link.err == nil {
+	if m.connection.err == nil {
 		return []string{"Asking governor at " + m.address + " …"}
 	}
 	out := []string{bold.Render("No data from governor at " + m.address), ""}
-	out = append(out, fit.WrapTo(Clean(m.link.err.Error()), w, 4)...)
-	return append(out, "", fmt.Sprintf("Attempt %d failed; %s.", m.link.failures, m.link.retry(m.now)),
+	out = append(out, fit.WrapTo(Clean(m.connection.err.Error()), w, 4)...)
+	return append(out, "", fmt.Sprintf("Attempt %d failed; %s.", m.connection.failures, m.connection.retry(m.now)),
 		"", "Another address?   govtop --connect http://HOST:9747")
 }
 

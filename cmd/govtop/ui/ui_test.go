@@ -34,8 +34,8 @@ func after(m Model, messages ...tea.Msg) Model {
 	for _, msg := range messages {
 		next, _ := m.Update(msg)
 		m = next.(Model)
-		if m.link.feed != nil {
-			m.link.feed = testFeed
+		if m.connection.feed != nil {
+			m.connection.feed = testFeed
 		}
 	}
 	return m

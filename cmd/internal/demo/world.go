@@ -326,7 +326,7 @@ func (w *World) startGovernors(ctx context.Context) error {
 		w.mu.Lock()
 		w.governors = append(w.governors, &instance{name: name, client: client, consul: consul, stop: stop})
 		w.mu.Unlock()
-		if err := within(ctx, name+" takes part in the election", func() error {
+		if err := eventually(ctx, name+" takes part in the election", func() error {
 			s, err := client.Status(ctx)
 			if err == nil && (s.Leader.Instance == "" || !s.Consul.OK) {
 				err = errors.New(cmp.Or(s.Consul.Error, "no leader"))
@@ -368,7 +368,7 @@ func (w *World) run(ctx context.Context, name, url string, args ...string) (stop
 	}()
 	stop = func() { cancel(); <-done }
 	w.cleanUp = append(w.cleanUp, stop)
-	return stop, within(ctx, name+" answers", func() error {
+	return stop, eventually(ctx, name+" answers", func() error {
 		select {
 		case err := <-w.failed:
 			w.failed <- err
@@ -391,8 +391,8 @@ func (w *World) run(ctx context.Context, name, url string, args ...string) (stop
 // fatal is an error that time does not heal.
 type fatal struct{ error }
 
-// within tries until f succeeds, for at most ten seconds.
-func within(ctx context.Context, what string, f func() error) error {
+// eventually tries until f succeeds, for at most ten seconds.
+func eventually(ctx context.Context, what string, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for {

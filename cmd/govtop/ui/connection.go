@@ -15,8 +15,8 @@ const (
 	staleAfter  = 2*api.Heartbeat + time.Second // nothing heard, though the connection stands: a hanging daemon
 )
 
-// link is the connection to the governor.
-type link struct {
+// connection is the connection to the governor.
+type connection struct {
 	feed     *feed     // of the connection that stands or is being made; nil: none
 	heard    time.Time // when something last came
 	seq      uint64    // of the last decision that came: where to go on
@@ -27,11 +27,11 @@ type link struct {
 
 // hear takes over a batch of events, and waits for the next.
 func (m *Model) hear(h heardMsg) tea.Cmd {
-	if h.feed != m.link.feed {
+	if h.feed != m.connection.feed {
 		return nil
 	}
 	m.now = h.at
-	m.link.heard, m.link.err, m.link.failures = h.at, nil, 0
+	m.connection.heard, m.connection.err, m.connection.failures = h.at, nil, 0
 	var past tea.Cmd
 	told, news := Snapshot{}, slices.ContainsFunc(h.events, func(e api.Event) bool {
 		return e.Snapshot != nil || e.Status != nil || e.Loop != nil // or else it is a heartbeat
@@ -40,7 +40,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 		told = Snapshot{Status: m.live.Status, Loops: slices.Clone(m.live.Loops)}
 	}
 	for _, e := range h.events {
-		m.link.seq = max(m.link.seq, e.Seq)
+		m.connection.seq = max(m.connection.seq, e.Seq)
 		switch {
 		case e.Snapshot != nil:
 			told = Snapshot{Status: e.Snapshot.Status, Loops: slices.Clone(e.Snapshot.Loops)}
@@ -48,7 +48,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 				told.Loops = []api.Loop{}
 			}
 			if !e.Snapshot.Complete {
-				m.link.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
+				m.connection.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
 				m.file.old, m.log.old = true, true
 				m.deep = false
 				past = m.remember(sparkSpan, sparkStep/3)
@@ -81,14 +81,14 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 
 // end takes note that a connection has ended. What it brought stays and grows old.
 func (m *Model) end(e endedMsg) {
-	if e.feed != m.link.feed {
+	if e.feed != m.connection.feed {
 		return
 	}
 	m.now = e.at
-	m.link.feed = nil
-	m.link.failures++
-	m.link.err = e.err
-	m.link.retryAt = e.at.Add(backoff(m.link.failures))
+	m.connection.feed = nil
+	m.connection.failures++
+	m.connection.err = e.err
+	m.connection.retryAt = e.at.Add(backoff(m.connection.failures))
 }
 
 // backoff doubles from one second.
@@ -101,30 +101,30 @@ func (m *Model) stale() (time.Duration, bool) {
 	if m.live == nil {
 		return 0, false
 	}
-	old := m.now.Sub(m.link.heard)
-	return old, m.link.err != nil || old > staleAfter
+	old := m.now.Sub(m.connection.heard)
+	return old, m.connection.err != nil || old > staleAfter
 }
 
 // word is how the header calls the state of the connection.
-func (l *link) word(m *Model) (string, tone) {
+func (c *connection) word(m *Model) (string, tone) {
 	old, stale := m.stale()
 	switch {
-	case m.live == nil && l.err == nil:
+	case m.live == nil && c.err == nil:
 		return "CONNECTING", waiting
-	case l.err != nil && m.live == nil:
-		return "NOT CONNECTED, " + l.retry(m.now), alarm
-	case l.err != nil:
-		return "STALE " + format.Age(old) + ", " + l.retry(m.now), alarm
+	case c.err != nil && m.live == nil:
+		return "NOT CONNECTED, " + c.retry(m.now), alarm
+	case c.err != nil:
+		return "STALE " + format.Age(old) + ", " + c.retry(m.now), alarm
 	case stale:
 		return "STALE " + format.Age(old) + ", waiting for a sign of life", alarm
 	}
 	return "LIVE", calm
 }
 
-func (l *link) retry(now time.Time) string {
-	if l.feed != nil {
+func (c *connection) retry(now time.Time) string {
+	if c.feed != nil {
 		return "trying again"
 	}
 	// Rounded up: "in 0s" would stand while nothing happens.
-	return "retry in " + format.Age(max(l.retryAt.Sub(now), 0)+time.Second-1)
+	return "retry in " + format.Age(max(c.retryAt.Sub(now), 0)+time.Second-1)
 }

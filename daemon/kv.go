@@ -16,9 +16,9 @@ const (
 	backoffMax = 15 * time.Second
 )
 
-// kvLink is the way to the KV, shared by all workers: it knocks less often while nobody answers, and remembers how the
+// kvClient is the way to the KV, shared by all workers: it knocks less often while nobody answers, and remembers how the
 // last call went. It is safe for concurrent use.
-type kvLink struct {
+type kvClient struct {
 	store  Store
 	health health
 
@@ -34,7 +34,7 @@ type kvState struct {
 	err error
 }
 
-func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
+func (l *kvClient) read(ctx context.Context, now time.Time) kvState {
 	l.mu.Lock()
 	if now.Before(l.retryAt) {
 		defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *kvLink) read(ctx context.Context, now time.Time) kvState {
 	return kvState{err: err}
 }
 
-func (l *kvLink) write(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
+func (l *kvClient) write(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
 	// A daemon that is stopping finishes the write it has begun rather than leave its outcome unknown.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
