@@ -65,9 +65,9 @@ f.yml:1:1: services: missing; expected a section of keys`},
 			"misspelled key", slo("slo: {latency: 300ms, objektive: 99%}"),
 			`f.yml:4:27: services.checkout.slo.objektive: unknown key; did you mean "objective"?`,
 		},
-		{"swapped letters at the top", "prometheus: {url: x}\n" + service, `
+		{"swapped letters at the top", "promteheus: {url: x}\n" + service, `
 f.yml:1:1: prometheus: missing; expected a section of keys, with at least url
-f.yml:1:1: prometheus: unknown key; did you mean "prometheus"?`},
+f.yml:1:1: promteheus: unknown key; did you mean "prometheus"?`},
 		{
 			"deprecated key of Prometheus", "prometheus:\n  url: \"http://p:1\"\n  bearer_token: x\n" + service,
 			`f.yml:3:3: prometheus.bearer_token: unknown key; expected one of url, http_method, timeout, basic_auth, ` +
@@ -217,6 +217,10 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 			`f.yml:6:11: services.checkout.mode: "enforced"; expected one of observe, shadow, enforce; did you mean "enforce"?`,
 		},
 		{
+			"a key of an earlier version", knob("concurrency: {min: 1, max: 2}\n    tuning: {overload_at: 80%}"),
+			`f.yml:6:14: services.checkout.tuning.overload_at: no longer a setting: guard and governor both count a limit as binding from 85% on, so that they cannot disagree; remove the line`,
+		},
+		{
 			"gain at the edge of stability", knob("concurrency: {min: 1, max: 2}\n    tuning: {gain: 2}"),
 			`f.yml:6:20: services.checkout.tuning.gain: 2 is out of range; expected more than 0 and less than 2: the loop oscillates from 2 on`,
 		},
@@ -325,8 +329,8 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 				`expected the name of a metric, like http_request_duration_seconds`,
 		},
 		{
-			"misspelled selector", histogram("        admitted: a"),
-			`f.yml:10:9: services.checkout.metrics.histogram.admited: unknown key; did you mean "admitted"?`,
+			"misspelled selector", histogram("        admittd: a"),
+			`f.yml:10:9: services.checkout.metrics.histogram.admittd: unknown key; did you mean "admitted"?`,
 		},
 		{"selector with a mistake", histogram("        failed: code=~5.."), `f.yml:10:23: services.checkout.metrics.histogram.failed: ` +
 			`not PromQL at 1:7 of the text: unexpected character inside braces: '5'`},
