@@ -90,13 +90,16 @@ func wander(n int, loops []api.Loop) {
 // many is a fleet of so many loops.
 func many(n int) func(*daemon) {
 	return func(d *daemon) {
-		kinds := d.Loops
-		d.Loops, d.history = []api.Loop{}, api.History{}
-		for i := range n {
-			l := kinds[i%len(kinds)]
-			l.Service = fmt.Sprintf("service-%03d", i)
-			l.Decision.Service = l.Service
-			d.Loops = append(d.Loops, l)
+		d.consistsOf(fixture.Fleet{Loops: []api.Loop{}})
+		d.history = api.History{}
+		for i := 0; i < n; {
+			kinds := fixture.Mixed()
+			for j := range kinds.Loops[:min(len(kinds.Loops), n-i)] {
+				d.Loops = append(d.Loops, kinds.Loops[j])
+				d.journal = append(d.journal, kinds.Decisions[2*j:2*j+2]...)
+				d.rename(i, fmt.Sprintf("service-%03d", i))
+				i++
+			}
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 // daemon answers as a governor whose clock stands still. Once it serves, only what is below mu changes.
 type daemon struct {
 	api.Snapshot
+	journal []api.Record // loop by loop, two each: how it came into its state
 	history api.History
 	mute    bool                          // it never answers
 	every   time.Duration                 // between rounds in which the stream tells of every loop
@@ -36,9 +37,10 @@ const often = 100 * time.Millisecond
 // fleet is the fixture's, with a change.
 func fleet(change func(*daemon)) *daemon {
 	d := &daemon{
-		Snapshot: api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}, history: fixture.History(),
+		Snapshot: api.Snapshot{Status: fixture.Status()}, history: fixture.History(),
 		every: often, beat: often,
 	}
+	d.consistsOf(fixture.Mixed())
 	if change != nil {
 		change(d)
 	}
@@ -46,6 +48,20 @@ func fleet(change func(*daemon)) *daemon {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Knob, b.Knob))
 	})
 	return d
+}
+
+func (d *daemon) consistsOf(f fixture.Fleet) { d.Loops, d.journal = f.Loops, f.Decisions }
+
+// rename gives the loop i another service.
+func (d *daemon) rename(i int, service string) {
+	l := &d.Loops[i]
+	l.Service, l.Decision.Service = service, service
+	if l.Published != nil {
+		l.Published.Key = "governor/services/" + service + "/setting"
+	}
+	for j := range 2 {
+		d.journal[2*i+j].Decision.Service = service
+	}
 }
 
 // serve starts the daemon and returns the arguments and the variables with which govtop finds it.
@@ -115,21 +131,11 @@ func (d *daemon) loopsAt(instant string) []api.Loop {
 	return fixture.LoopsAt(d.Loops, fixture.Now, at)
 }
 
-// decisions is the journal: how each loop came into the state that it is in.
+// decisions is what the journal has of a service's knob; "" stands for any.
 func (d *daemon) decisions(service, knob string) api.Decisions {
-	all := api.Decisions{Decisions: []api.Record{}}
-	for i, l := range d.Loops {
-		if service != "" && service != l.Service || knob != "" && knob != string(l.Knob) {
-			continue
-		}
-		calm, now := l.Decision, l.Decision
-		calm.State, calm.Bound, calm.HoldReason, calm.Detail, calm.From = control.Steady, "", "", "", none
-		calm.Reason, calm.At = "steady: healthy and not binding", l.Since.Add(-time.Minute)
-		now.At = l.Since
-		all.Decisions = append(all.Decisions,
-			api.Record{Seq: uint64(900 + 2*i), Decision: calm}, api.Record{Seq: uint64(901 + 2*i), Decision: now, Wrote: true})
-	}
-	return all
+	return api.Decisions{Decisions: slices.DeleteFunc(slices.Clone(d.journal), func(r api.Record) bool {
+		return service != "" && service != r.Decision.Service || knob != "" && knob != string(r.Decision.Knob)
+	})}
 }
 
 func (d *daemon) stream(w http.ResponseWriter, r *http.Request) {

@@ -55,7 +55,7 @@ func fleets() []party {
 				{name: "detail-concurrency", keys: "/checkout" + enter + enter, shows: "setpoint", back: escape + escape + "g"},
 				{name: "detail-rate", keys: "/cart" + enter + enter, shows: "cart/rate", back: escape + escape + "g"},
 				{name: "detail-shed", keys: "/payments" + enter + enter, shows: "payments/shed", back: escape + escape + "g"},
-				{name: "detail-retry", keys: "/ledger" + enter + enter, shows: "ledger/retry", back: escape + escape + "g"},
+				{name: "detail-override", keys: "/ledger" + enter + enter, shows: "ledger/rate", back: escape + escape + "g"},
 				{name: "detail-hold", keys: "/auth" + enter + enter, shows: "auth/conc", back: escape + escape + "g"},
 				{name: "detail-hour", keys: enter + "--", shows: "payments/shed", back: "==" + escape},
 				{name: "decisions", keys: "a", shows: "ecisions", back: escape},
@@ -108,38 +108,17 @@ func fleets() []party {
 }
 
 // calm leaves nothing to look at.
-func calm(d *daemon) {
-	for i := range d.Loops {
-		l := &d.Loops[i]
-		in := &l.Decision.Inputs
-		in.SlowRatio, in.BadRatio, in.FailedRatio, in.Burn5m, in.Burn1h = 0.001, 0.1, 0.0001, 0.1, 0.1
-		l.Decision.State, l.Decision.Bound, l.Decision.From = control.Steady, "deadband", none
-		l.Decision.Reason = "steady: inside the deadband"
-		if l.Decision.Measured = l.Decision.Setpoint; l.MeasuredUnit == api.Share {
-			l.Decision.Measured = 0
-		}
-		l.Order = nil
-	}
-}
+func calm(d *daemon) { d.consistsOf(fixture.Calm()) }
 
 // blind has lost Prometheus and the leader: every loop holds.
 func blind(d *daemon) {
-	lost := fixture.Now.Add(-95 * time.Second)
+	const long = 95 * time.Second
+	lost := fixture.Now.Add(-long)
 	d.Status.Prometheus = api.Dependency{
 		Address: "http://localhost:9090", Error: "connect: connection refused", Latency: none, LastOK: &lost,
 	}
 	d.Status.Leader = api.LeaderInfo{}
-	for i := range d.Loops {
-		l := &d.Loops[i]
-		l.Decision.State, l.Decision.HoldReason = control.Hold, "unavailable"
-		l.Decision.Measured, l.Decision.From = none, none
-		l.Decision.Reason = "hold: Prometheus does not answer: connection refused"
-		l.Decision.Inputs = control.Inputs{
-			AgeSeconds: none, TookSeconds: 0.001, WindowSeconds: 20, Requests: none, Throughput: none, RefusedShare: none,
-			Quantile: none, SlowRatio: none, FailedRatio: none, BadRatio: none, EffectiveLimit: none, Applied: -1,
-		}
-		l.Order, l.Since = nil, lost
-	}
+	d.consistsOf(fixture.Blind(long))
 }
 
 // stopped is a fleet whose kill switch somebody has pulled.
@@ -149,12 +128,7 @@ func stopped(d *daemon) {
 		At: fixture.Now.Add(-6 * time.Minute),
 	}
 	d.Status.Freeze = order
-	for i := range d.Loops {
-		l := &d.Loops[i]
-		l.Order, l.Since = order, order.At
-		l.Decision.State, l.Decision.From = control.Frozen, none
-		l.Decision.Reason = "frozen by ana, all loops: " + order.Reason
-	}
+	d.consistsOf(fixture.Stopped(order))
 }
 
 // warned has a configuration that does not load, and something that a person should put right.
@@ -176,12 +150,8 @@ func foreign(d *daemon) {
 		"esc\x1b[31mred\x1b]0;owned\x07", "right\u202eot-left\u202c", "tab\tand\nnewline", "مدفوعات",
 		"c1\u009b2J-🇩🇪-👨\u200d👩\u200d👧",
 	} {
-		l := &d.Loops[i]
-		l.Service, l.Decision.Service = name, name
-		l.Decision.Reason = "reason of " + name + ": steady"
-		if l.Published != nil {
-			l.Published.Key = "governor/services/" + name + "/setting"
-		}
+		d.rename(i, name)
+		d.Loops[i].Decision.Reason = "reason of " + name + ": steady"
 	}
 	d.Status.Instance, d.Status.Leader.Instance = "gov\x1b[5m-a", "gov\x1b[5m-a"
 }

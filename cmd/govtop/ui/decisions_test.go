@@ -41,7 +41,7 @@ func acted() []actuators.Action {
 			At: at(50 * time.Second), ExpiresAt: fixture.Now.Add(2 * time.Hour),
 		},
 		{
-			Service: "ledger", Knob: "retry", Kind: actuators.Override, Value: 0.05, Actor: "ben", Reason: "retry storm",
+			Service: "ledger", Knob: "rate", Kind: actuators.Override, Value: 1800, Actor: "ben", Reason: "retry storm",
 			At: at(40 * time.Second), ExpiresAt: at(-14 * time.Minute),
 		},
 		{Kind: actuators.Freeze, Actor: "ana", Reason: "all stop", At: at(35 * time.Second)},
@@ -105,7 +105,7 @@ func TestEntriesAreMerged(t *testing.T) {
 
 func TestEntriesTellWhatHappened(t *testing.T) {
 	cut := fixture.Loops()[4].Decision
-	cut.Reason = "cut 95->72: mean 148 ms > setpoint 112 ms"
+	cut.Reason = "cut 86->73: mean 148 ms > setpoint 112 ms"
 	hold := fixture.Loops()[0].Decision
 	hold.Reason = "hold 150: stale, the newest sample is 31s old"
 	hold.Detail = ""
@@ -114,8 +114,8 @@ func TestEntriesTellWhatHappened(t *testing.T) {
 		loop, glyph, word, change, why, reason string
 	}{
 		{
-			decided(api.Record{Decision: cut}), "checkout/concurrency", "v", "CUTTING", "95->72",
-			"mean 148 ms > setpoint 112 ms", "cut 95->72: mean 148 ms > setpoint 112 ms",
+			decided(api.Record{Decision: cut}), "checkout/concurrency", "v", "CUTTING", "86->73",
+			"mean 148 ms > setpoint 112 ms", "cut 86->73: mean 148 ms > setpoint 112 ms",
 		},
 		{
 			decided(api.Record{Decision: hold}), "auth/concurrency", "~", "HOLD", "", "stale, the newest sample is 31s old",
@@ -126,8 +126,8 @@ func TestEntriesTellWhatHappened(t *testing.T) {
 			`by ana: "INC-1412", for 2h00m`,
 		},
 		{
-			ordered(acted()[1]), "ledger/retry", "M", "override", "to 0.05", `to 0.05 by ben: "retry storm", for 14m`,
-			`to 0.05 by ben: "retry storm", for 14m`,
+			ordered(acted()[1]), "ledger/rate", "M", "override", "to 1800/s", `to 1800/s by ben: "retry storm", for 14m`,
+			`to 1800/s by ben: "retry storm", for 14m`,
 		},
 		{
 			ordered(acted()[2]), "", "*", "freeze", "", `by ana: "all stop", until someone lifts it`,
@@ -183,13 +183,13 @@ func TestSelectedEntryStays(t *testing.T) {
 // TestLogOfALoop has what happened to the loop, and what was ordered of all; nothing of others.
 func TestLogOfALoop(t *testing.T) {
 	records, actions := happened()
-	v := decisionsView{entries: entriesOf(records, actions), loop: "ledger/retry"}
+	v := decisionsView{entries: entriesOf(records, actions), loop: "ledger/rate"}
 	loops := map[string]int{}
 	for _, e := range v.shown() {
 		loops[e.loop]++
 	}
-	if len(loops) != 2 || loops[""] != 2 || loops["ledger/retry"] != 32 {
-		t.Errorf("the log of ledger/retry has %v", loops)
+	if len(loops) != 2 || loops[""] != 2 || loops["ledger/rate"] != 32 {
+		t.Errorf("the log of ledger/rate has %v", loops)
 	}
 	v.loop = "nothing/rate"
 	v.entries = entriesOf(records, nil)

@@ -261,15 +261,16 @@ func (v detailView) valueChart(past []api.Point) chart {
 		what, of = "retry ratio", ""
 	}
 	ceiling := ""
-	if d.Ceiling.Known() && d.Ceiling > 0 {
+	if d.Ceiling > 0 {
 		ceiling = ", ceiling " + number(d.Ceiling)
 	}
 	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
-		{l.Min, "min " + value(l.Knob, l.Min)},
-		{l.Max, "max " + value(l.Knob, l.Max)},
-		{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"},
+		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
+	}
+	if d.Ceiling > 0 { // 0 or unknown: this knob has none
+		c.levels = append(c.levels, level{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"})
 	}
 	c.curve = make([]sample, 0, len(past))
 	for _, p := range past {

@@ -78,7 +78,7 @@ func details() map[string]detailView {
 		"shadow":      viewOf("cart", nil),
 		"frozen":      viewOf("feed", ordered(actuators.Freeze, 0, 117*time.Minute)),
 		"killed":      viewOf("feed", ordered(actuators.Freeze, 0, 0)),
-		"override":    viewOf("ledger", ordered(actuators.Override, 0.05, 6*time.Minute)),
+		"override":    viewOf("ledger", ordered(actuators.Override, 1800, 6*time.Minute)),
 		"ordered":     viewOf("search", ordered(actuators.Override, 250, 15*time.Minute)),
 		"shed":        viewOf("payments", nil),
 		"ineffective": viewOf("report", nil),

@@ -311,7 +311,7 @@ func constraints(l api.Loop) fact {
 		bound = "bound by " + words
 	}
 	ceiling := ""
-	if d.Ceiling.Known() && d.Ceiling > 0 {
+	if d.Ceiling > 0 {
 		ceiling = "ceiling " + number(d.Ceiling)
 	}
 	f := fact{label: "bounds"}

@@ -202,7 +202,7 @@ func TestFormFollowsItsLoop(t *testing.T) {
 	if !strings.Contains(got, "55 -> 40") || !strings.Contains(got, "INC-1412") {
 		t.Errorf("the form does not show the value in force:\n%s", got)
 	}
-	if got = formFrame(f.follow(nil), 80, 19); !strings.Contains(got, "72 -> 40") {
+	if got = formFrame(f.follow(nil), 80, 19); !strings.Contains(got, "73 -> 40") {
 		t.Errorf("a form whose loop is gone:\n%s", got)
 	}
 }
@@ -283,7 +283,7 @@ func TestParseValue(t *testing.T) {
 // TestFormGivesValidOrders: whatever is typed, what the form gives the daemon will take.
 func TestFormGivesValidOrders(t *testing.T) {
 	text := rapid.OneOf(rapid.String(), rapid.StringN(1, 120, 250),
-		rapid.SampledFrom([]string{"40", "0.05", "1", "90s", "7d", "1d", "checkout/concurrency", "ledger/retry"}))
+		rapid.SampledFrom([]string{"40", "0.05", "1", "90s", "7d", "1d", "checkout/concurrency", "ledger/rate"}))
 	orders := 0
 	rapid.Check(t, func(t *rapid.T) {
 		l := rapid.SampledFrom(fixture.Loops()).Draw(t, "loop")

@@ -176,7 +176,7 @@ func TestDeepPast(t *testing.T) {
 		t.Error("the hour before is not asked for")
 	}
 	m = after(m, pastMsg{history}, thenAt(at))
-	if got := frame(m); !strings.Contains(got, "▃▄▅▆▇████") {
+	if got := frame(m); !strings.Contains(got, "▁▂▂▂▂▃▃▃▃▄") {
 		t.Errorf("the sparklines do not show the past:\n%s", got)
 	}
 }
