@@ -238,18 +238,6 @@ func (w *World) SetRate(rate float64) {
 	}
 }
 
-// PlantState is what a service reports of itself.
-type PlantState struct {
-	Servers int `json:"servers"`
-	Waiting int `json:"waiting"`
-	Busy    int `json:"busy"`
-}
-
-// Plant asks a service for its state.
-func (w *World) Plant(ctx context.Context, service string) (s PlantState, err error) {
-	return s, w.get(ctx, "http://"+w.plants[service]+"/control", &s)
-}
-
 // Metric asks the guard of a service for the sum of a metric over its labels.
 func (w *World) Metric(ctx context.Context, service, name string) (float64, error) {
 	url := "http://" + w.metrics[service] + "/metrics"
