@@ -182,7 +182,10 @@ func (l *Loop) decision(s step, o outcome) Decision {
 	d.Mode, d.At = l.spec.Mode, s.now
 	d.State, d.HoldReason, d.Detail = o.state, o.hold, o.detail
 	d.Setpoint, d.Measured, d.LatencyTarget = o.setpoint.Number(), o.measured.Number(), Number(target.seconds())
-	d.From, d.Raw, d.Value, d.Ceiling = Number(o.from), o.raw.Number(), Number(o.value), Number(o.ceiling)
+	d.From, d.Raw, d.Value = Number(o.from), o.raw.Number(), Number(o.value)
+	if o.ceiling > 0 { // else the knob has none
+		d.Ceiling = Number(o.ceiling)
+	}
 	d.Bound, d.Publish, d.Renew = o.bound, o.publish, o.renew
 	d.Terms = o.terms
 	d.Terms.Event = o.event

@@ -114,7 +114,7 @@ func (s *LoopSet) largestLimit() float64 {
 // asked for. Call it after every Step that was acted on; a Step whose write failed is tracked with the value before.
 func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
-		l.track(now, f)
+		l.track(now, f.withoutNaN())
 	}
 }
 
@@ -123,7 +123,7 @@ func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
 		s.target.restore(f.LatencyTarget)
-		l.restart(now, f)
+		l.restart(now, f.withoutNaN())
 	}
 }
 
@@ -139,3 +139,11 @@ func (s *LoopSet) loop(knob Knob) *Loop {
 
 // finite says whether f can be tracked: a Setting in which a field is missing or odd must not poison a controller.
 func finite(f InForce) bool { return f.Value > 0 && !math.IsInf(f.Value, 0) }
+
+// withoutNaN lets a caller pass on the ceiling of a Decision on a knob that has none.
+func (f InForce) withoutNaN() InForce {
+	if math.IsNaN(f.Ceiling) {
+		f.Ceiling = 0
+	}
+	return f
+}
