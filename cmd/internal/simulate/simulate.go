@@ -64,7 +64,7 @@ type Point struct {
 	At time.Duration
 	// Limit is the published limit, Effective the limit that the plant obeys at the same instant.
 	Limit, Effective float64
-	Goodput          float64          // requests that arrived in the period before At and finished within the SLO, ÷ arrivals
+	Goodput          float64          // share of the arrivals in the period before At that finished within the SLO
 	Decision         control.Decision // for the first steered knob: the concurrency limit, if steered
 	Decisions        []control.Decision
 }
