@@ -125,7 +125,7 @@ type Inputs struct {
 	Burn1h         Number   `json:"burn_1h"`
 	EffectiveLimit Number   `json:"effective_limit"` // mean of what the instances report
 	Instances      int      `json:"instances"`
-	Applied        int      `json:"applied"`            // instances that report the published revision; -1 if none reports any
+	Applied        int      `json:"applied"`            // instances at the published revision; -1 if none reports any
 	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision ignores
 }
 
@@ -162,7 +162,7 @@ const (
 type Gates struct {
 	Binds              bool   `json:"binds"`                // the knob's value holds traffic back: a law may move it
 	Occupancy          Number `json:"occupancy"`            // in flight ÷ limit
-	BindingShare       Number `json:"binding_share"`        // share of the window with the limit nearly full (little.BindingAt)
+	BindingShare       Number `json:"binding_share"`        // share of the window near the limit (little.BindingAt)
 	Floor              Number `json:"floor"`                // Little's-law floor X̂max·m₀
 	FloorTest          string `json:"floor_test"`           // one of the FloorTest constants
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
