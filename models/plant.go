@@ -10,13 +10,13 @@ import (
 // Config describes a run of a plant.
 type Config struct {
 	ServiceTime   time.Duration // mean of the exponential service time at Slowdown 1
-	ClientTimeout time.Duration // a client gives up after this; its request stays where it is. 0: never
-	// Retries is how often a client tries again, at most, after a refusal or a timeout: the n-th time after a wait drawn
-	// from 0 to RetryWait·2ⁿ⁻¹ (full jitter). The attempts of a request need the same service time and belong to one
-	// criticality.
+	ClientTimeout time.Duration // a client gives up after this; its request stays in the plant. 0: never
+	// Retries is the maximum number of times a client tries again after a refusal or a timeout. Before the n-th retry
+	// it waits for a time drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). All attempts of a request have the same
+	// service time and criticality.
 	Retries   int
 	RetryWait time.Duration
-	// CancelPassedOn says that the service learns of clients that gave up: their requests leave the queue unserved.
+	// CancelPassedOn says that the service learns when clients give up: their requests leave the queue unserved.
 	CancelPassedOn bool
 	RejectCost     time.Duration // server time that one refusal costs
 	Load           Load
@@ -29,15 +29,15 @@ type Config struct {
 	LatencyEdges []time.Duration
 }
 
-// Stage is the condition of the service from an instant on.
+// Stage is the condition of the service from an instant onward.
 type Stage struct {
 	From time.Duration
-	// Servers is how many requests are worked on at once. Servers that are lost finish what they work on.
+	// Servers is how many requests are served at once. Servers that are lost finish their current request.
 	Servers int
-	// Slowdown multiplies the service time of requests that start from now on: 1 as built, 5 five times slower.
+	// Slowdown multiplies the service time of requests that start from now on: 1 is normal, 5 is five times slower.
 	Slowdown float64
-	// With probability DependencyShare a request waits DependencyDelay for a dependency after its service: it is in
-	// flight for that long, but on no server.
+	// With probability DependencyShare a request waits DependencyDelay for a dependency after its service. It stays in
+	// flight for that time, but occupies no server.
 	DependencyDelay time.Duration
 	DependencyShare float64
 }
@@ -54,11 +54,11 @@ type Plant struct {
 	events   eventHeap
 	requests []inFlight // by slot
 	free     []int32    // slots
-	inFlight int        // slots of admitted requests; the rest are free, or wait to try again
+	inFlight int        // slots of admitted requests; other slots are free, or wait to retry
 	attempts uint64
 	patience patience
-	// rejectDebt is server time owed for refusals. The next request that starts pays it: a refusal takes the time from
-	// some server of a full house, and which one does not matter to the throughput.
+	// rejectDebt is server time owed for refusals. The next request that starts pays it: with all servers busy a
+	// refusal takes time from one of them, and for the throughput it does not matter which.
 	rejectDebt time.Duration
 
 	nextArrival time.Duration
@@ -77,11 +77,11 @@ type Plant struct {
 type inFlight struct {
 	request Request
 	work    float64 // service time in units of its mean
-	dep     float64 // uniform draw: a dependency is called where it is below the share
-	attempt uint64  // counts all of them; 0 where the request is not in the plant
+	dep     float64 // uniform draw: a value below the share calls the dependency
+	attempt uint64  // number among all attempts; 0: the request is not in the plant
 }
 
-// patience holds the instants at which clients give up. All are equally patient, so that it is a queue.
+// patience holds the instants at which clients give up. All clients are equally patient, so it is a queue.
 type patience struct {
 	waiting []waiter
 	head    int
@@ -123,7 +123,7 @@ type timer struct {
 	run    func(now time.Duration)
 }
 
-// New returns a plant at time 0 behind admitter. It panics on a Config that makes no sense: those are written by hand,
+// New returns a plant at time 0 behind admitter. It panics if the Config makes no sense: configs are written by hand,
 // in Go.
 func New(cfg Config, admitter Admitter, score *Score) *Plant {
 	var sum float64
@@ -141,8 +141,8 @@ func New(cfg Config, admitter Admitter, score *Score) *Plant {
 		panic("models: Load needs a Rate and a positive Peak")
 	}
 	p := &Plant{cfg: cfg, admitter: admitter, score: score}
-	// One stream each, and every arrival draws from all of them whether it is admitted or not: what a request will cost
-	// depends on its number alone.
+	// Each kind of draw has its own stream, and every arrival draws from all of them whether it is admitted or not, so
+	// the cost of a request depends only on its number.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	p.arrivals, p.services, p.depends, p.classes = stream(1), stream(2), stream(3), stream(4)
 	p.waits = stream(6)
@@ -163,13 +163,13 @@ func (p *Plant) Now() time.Duration { return p.now }
 // InFlight is how many requests are in the plant: queued, served or waiting for a dependency.
 func (p *Plant) InFlight() int { return p.inFlight }
 
-// At runs f once at the instant at. What is due at the same instant runs in the order in which it was asked for, and
-// before anything happens to requests.
+// At runs f once at the instant at. Timers due at the same instant run in the order in which they were added, before
+// anything happens to requests.
 func (p *Plant) At(at time.Duration, f func(now time.Duration)) {
 	p.timers = append(p.timers, timer{at: at, run: f})
 }
 
-// Every runs f at first and then once a period.
+// Every runs f first at first and then once per period.
 func (p *Plant) Every(first, period time.Duration, f func(now time.Duration)) {
 	if period <= 0 {
 		panic("models: a period must be positive")
@@ -177,7 +177,7 @@ func (p *Plant) Every(first, period time.Duration, f func(now time.Duration)) {
 	p.timers = append(p.timers, timer{at: first, period: period, run: f})
 }
 
-// Run advances the plant up to the instant until, exclusively.
+// Run advances the plant up to but not including the instant until.
 func (p *Plant) Run(until time.Duration) {
 	due := p.nextTimer()
 	for {
@@ -207,8 +207,8 @@ func (p *Plant) Run(until time.Duration) {
 	}
 }
 
-// nextTimer returns the index of the timer that is due first, -1 where there is none. A run has a handful of them, and
-// asks between timers only.
+// nextTimer returns the index of the timer that is due first, -1 if there is none. A run has only a few timers and
+// calls this only when one has fired.
 func (p *Plant) nextTimer() int {
 	due := -1
 	for i, t := range p.timers {
@@ -230,7 +230,7 @@ func (p *Plant) fire(i int) {
 	t.run(p.now)
 }
 
-// enter puts the conditions of a stage in force. Free servers start on the queue at once.
+// enter puts a stage in force. Free servers start on the queue at once.
 func (p *Plant) enter(s Stage) {
 	p.stage = s
 	for p.busy < s.Servers && p.queue.len() > 0 {
@@ -314,7 +314,7 @@ func (p *Plant) giveUp(w waiter) {
 	p.retry(slot)
 }
 
-// retry lets the client of the request in slot wait and try again, or frees the slot when it has tried often enough.
+// retry lets the client of the request in slot wait and try again, or frees the slot if no attempts are left.
 func (p *Plant) retry(slot int32) {
 	in := &p.requests[slot]
 	in.attempt = 0

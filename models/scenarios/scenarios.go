@@ -1,10 +1,11 @@
 // Package scenarios holds the situations that governor is judged by: what the service is, what happens to it and when,
-// and how it is divided into phases. A scenario says nothing about who controls the service, so that everyone is put
-// through exactly the same.
+// and how the run is divided into phases. A scenario does not say who controls the service, so that every contender
+// faces exactly the same situation.
 //
-// Unless a scenario says otherwise it is the rig: 32 servers with exponential service times of 40 ms (capacity C = 800
-// requests/s), open-loop Poisson arrivals at 0.7 C, clients that give up after 1 s and leave their request behind,
-// refusals at 0.2 ms of server time, an SLO of 99% within 300 ms, and five minutes each of calm, fault and aftermath.
+// Unless a scenario says otherwise it uses the rig: 32 servers with exponential service times of 40 ms (capacity C =
+// 800 requests/s), open-loop Poisson arrivals at 0.7 C, clients that give up after 1 s and leave their request behind,
+// refusals that cost 0.2 ms of server time, an SLO of 99% within 300 ms, and five minutes each of calm, fault and
+// aftermath.
 package scenarios
 
 import (
@@ -37,7 +38,7 @@ const (
 type Scenario struct {
 	Name   string // on the command line
 	Title  string // what happens
-	Intent string // what a controller should make of it
+	Intent string // how a controller should respond
 	// Limit is the concurrency limit in force at the start; a controller may move it within Min..Max.
 	Limit, Min, Max float64
 	Phases          []models.Phase
@@ -48,7 +49,7 @@ type Scenario struct {
 // End is when the run is over.
 func (s Scenario) End() time.Duration { return s.Phases[len(s.Phases)-1].To }
 
-// Phase returns the index of the phase called name, and -1 where the scenario has none.
+// Phase returns the index of the phase called name, -1 if there is none.
 func (s Scenario) Phase(name string) int {
 	for i, p := range s.Phases {
 		if p.Name == name {
@@ -75,7 +76,7 @@ func Get(name string) (Scenario, error) {
 	for _, s := range All() {
 		names = append(names, s.Name)
 	}
-	return Scenario{}, fmt.Errorf("no scenario is called %q; there are %s", name, strings.Join(names, " "))
+	return Scenario{}, fmt.Errorf("no scenario is called %q; choose one of %s", name, strings.Join(names, " "))
 }
 
 // All returns every scenario, in the order of the manual.
@@ -83,7 +84,7 @@ func All() []Scenario {
 	var all []Scenario
 	for _, times := range []float64{2, 5, 10} {
 		all = append(all, rig(fmt.Sprintf("x%g", times), fmt.Sprintf("offered ×%g of the base for 300 s", times),
-			"refuse what exceeds capacity, serve the rest in time, and let go as soon as the load has gone",
+			"refuse what exceeds capacity, serve the rest in time, and release the limit as soon as the load is gone",
 			func(cfg *models.Config) { cfg.Load = models.Pulse(BaseLoad, times*BaseLoad, faultAt, healAt) }))
 	}
 	all = append(all,
@@ -97,7 +98,7 @@ func All() []Scenario {
 				cfg.Load = models.Constant(0.95 * Capacity)
 			}),
 		rig("slow2", "service 2× slower for 300 s",
-			"a slower service has less capacity and the same need of concurrency",
+			"a slower service has less capacity and needs the same concurrency",
 			during(models.Stage{Servers: Servers, Slowdown: 2})),
 		rig("slow5", "service 5× slower for 300 s",
 			"the latency target lies near the service's own time: cutting to reach it would cost most of the goodput",
@@ -105,13 +106,13 @@ func All() []Scenario {
 	)
 	all = append(all,
 		rig("burst12", "12 times the usual sheddable requests for 300 s",
-			"who does not matter must not cost those who do",
+			"sheddable requests must not displace the important ones",
 			func(cfg *models.Config) { sheddable(cfg, 12) }),
 		rig("dip", "four fifths of the servers lost for 300 s",
-			"what was learned in the loss must not outlast it",
+			"what the loop learned during the loss must not outlast it",
 			during(models.Stage{Servers: Servers / 5, Slowdown: 1})),
-		rig("dipcancel", "the same, and the service drops what its clients have given up",
-			"a backlog that nobody waits for need not be worked off",
+		rig("dipcancel", "the same, and the service drops requests whose clients gave up",
+			"a backlog that nobody is waiting for need not be served",
 			func(cfg *models.Config) {
 				during(models.Stage{Servers: Servers / 5, Slowdown: 1})(cfg)
 				cfg.CancelPassedOn = true
@@ -121,7 +122,7 @@ func All() []Scenario {
 	)
 	for _, limit := range []float64{60, 128, 200} {
 		s := rig(fmt.Sprintf("dep%g", limit), fmt.Sprintf("a dependency adds 250 ms to half of the calls; limit %g", limit),
-			"limiting cannot help: leave alone a limit that does not bind, put back one that does, and say ineffective",
+			"limiting cannot help: leave a limit that does not bind alone, restore one that does, and report ineffective",
 			during(models.Stage{Servers: Servers, Slowdown: 1, DependencyDelay: 250 * time.Millisecond, DependencyShare: 0.5}))
 		s.Limit = limit
 		all = append(all, s)
@@ -130,7 +131,7 @@ func All() []Scenario {
 	return append(all, idle(), atMax(), lowStart(), halved(), degrading(), longCrisis())
 }
 
-// rig is the standard scenario, changed by fault.
+// rig returns the standard scenario, modified by fault.
 func rig(name, title, intent string, fault func(*models.Config)) Scenario {
 	return Scenario{
 		Name: name, Title: title, Intent: intent,
@@ -159,7 +160,7 @@ func service(seed uint64) models.Config {
 	}
 }
 
-// edges are those of guard's classic histogram, in per cent of the SLO.
+// edges are those of guard's classic histogram, in percent of the SLO.
 func edges() (e []time.Duration) {
 	for _, share := range []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000} {
 		e = append(e, SLO*share/100)
@@ -175,7 +176,7 @@ func during(fault models.Stage) func(*models.Config) {
 	}
 }
 
-// sheddable multiplies the arrivals of the class of that name during the fault.
+// sheddable multiplies the arrivals of the sheddable class during the fault.
 func sheddable(cfg *models.Config, times float64) {
 	const class = 2
 	usual := cfg.Mix
@@ -194,17 +195,17 @@ func sheddable(cfg *models.Config, times float64) {
 	}
 }
 
-// highMinimum is the loss of most servers where the limit may not go as low as it must.
+// highMinimum loses most servers while the limit may not go as low as it should.
 func highMinimum() Scenario {
 	s := rig("dip256", "four fifths of the servers lost for 300 s, minimum of the limit 256",
-		"the concurrency limit stands at a minimum that is too high: who else can act must",
+		"the concurrency limit is at a minimum that is too high: another knob must act",
 		during(models.Stage{Servers: Servers / 5, Slowdown: 1}))
 	s.Limit, s.Min = 256, 256
 	return s
 }
 
-// metastable is a service that loses most of its servers for ten seconds, in front of clients who try again: what they
-// send while it is down can keep it down.
+// metastable is a service that loses most of its servers for ten seconds while its clients retry: what they send while
+// it is down can keep it down.
 func metastable(name string, load float64) Scenario {
 	const trigger = 10 * time.Second
 	s := rig(name, fmt.Sprintf("four fifths of the servers lost for 10 s, clients retry 4 times, load %g C", load),
@@ -223,8 +224,9 @@ func metastable(name string, load float64) Scenario {
 	return s
 }
 
-// healed is a small service that has got over an overload when its dependency becomes slow. The overload has left a limit
-// near what the capacity allows, and the delay needs 16.5 requests in flight on average, at times twice as many.
+// healed is a small service whose dependency becomes slow after it has recovered from an overload. The overload has
+// left a limit near what the capacity allows, while the delay needs 16.5 requests in flight on average and at times
+// twice as many.
 func healed() Scenario {
 	const (
 		servers       = Servers / 4
@@ -234,7 +236,7 @@ func healed() Scenario {
 	)
 	return Scenario{
 		Name: "healed", Title: "8 servers, offered ×3 for 60 s, then calm, then a dependency adds 250 ms to half of the calls",
-		Intent: "few are refused and the service is slow: that is no overload, and cutting cannot help",
+		Intent: "few are refused and the service is slow: this is not overload, and cutting cannot help",
 		Limit:  32, Min: 4, Max: 1024,
 		Phases: []models.Phase{
 			{Name: Calm, From: 0, To: begin},
@@ -254,11 +256,11 @@ func healed() Scenario {
 	}
 }
 
-// idle is a service that hardly anybody calls.
+// idle is a service with hardly any traffic.
 func idle() Scenario {
 	return Scenario{
 		Name: "idle", Title: "5 requests/s for an hour, limit 96",
-		Intent: "no need, no growth: a limit that does not bind stays where it is",
+		Intent: "a limit that does not bind stays where it is",
 		Limit:  96, Min: 20, Max: 400,
 		Phases: []models.Phase{{Name: Calm, From: 0, To: time.Hour}},
 		Plant: func(seed uint64) models.Config {
@@ -273,7 +275,7 @@ func idle() Scenario {
 func atMax() Scenario {
 	return Scenario{
 		Name: "atmax", Title: "healthy and binding at the maximum, limit 400 of 400",
-		Intent: "say that the bound is reached; do not halve anything because of it",
+		Intent: "report that the bound is reached, and do not halve anything because of it",
 		Limit:  400, Min: 20, Max: 400,
 		Phases: []models.Phase{{Name: Calm, From: 0, To: 5 * time.Minute}},
 		Plant: func(seed uint64) models.Config {
@@ -285,11 +287,11 @@ func atMax() Scenario {
 	}
 }
 
-// lowStart is a healthy service whose limit is far below its need.
+// lowStart is a healthy service whose limit is far below what it needs.
 func lowStart() Scenario {
 	return Scenario{
 		Name: "low", Title: "a healthy service that needs 96 in flight starts at limit 20",
-		Intent: "there is a way up from the floor, and it does not take an hour",
+		Intent: "the limit must climb from the floor, and not take an hour",
 		Limit:  20, Min: 20, Max: 400,
 		Phases: []models.Phase{{Name: Calm, From: 0, To: 10 * time.Minute}},
 		Plant: func(seed uint64) models.Config {
@@ -301,12 +303,12 @@ func lowStart() Scenario {
 	}
 }
 
-// halved is a service that loses half of its servers for good.
+// halved is a service that permanently loses half of its servers.
 func halved() Scenario {
 	const begin = 10 * time.Minute
 	return Scenario{
-		Name: "halved", Title: "half of the servers lost for good",
-		Intent: "one action for one change, however late it is seen, and then rest",
+		Name: "halved", Title: "half of the servers lost permanently",
+		Intent: "act once for one change, however late it becomes visible, and then rest",
 		Limit:  128, Min: 8, Max: 1024,
 		Phases: []models.Phase{{Name: Calm, From: 0, To: begin}, {Name: Fault, From: begin, To: begin + 40*time.Minute}},
 		Plant: func(seed uint64) models.Config {
@@ -317,8 +319,8 @@ func halved() Scenario {
 	}
 }
 
-// degrading is a service that gets slower by 1% a minute for two hours: overloaded after 36 minutes, 3.3 times slower
-// in the end.
+// degrading is a service that gets 1% slower every minute for two hours: overloaded after 36 minutes, 3.3 times slower
+// at the end.
 func degrading() Scenario {
 	const begin, minutes = 10 * time.Minute, 120
 	return Scenario{
@@ -340,12 +342,12 @@ func degrading() Scenario {
 	}
 }
 
-// longCrisis holds the limit at its minimum for half an hour and then lets go.
+// longCrisis keeps the limit at its minimum for half an hour and then releases it.
 func longCrisis() Scenario {
 	const begin, heal = 5 * time.Minute, 35 * time.Minute
 	return Scenario{
 		Name: "crisis", Title: "a tenth of the servers left for 30 minutes, minimum 20",
-		Intent: "half an hour against the clamp winds nothing up: the limit leaves it on the first period that allows it",
+		Intent: "half an hour at the clamp must not wind anything up: the limit leaves it in the first period that allows it",
 		Limit:  96, Min: 20, Max: 400,
 		Phases: []models.Phase{
 			{Name: Calm, From: 0, To: begin},

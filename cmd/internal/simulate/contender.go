@@ -17,34 +17,34 @@ import (
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names who is in charge.
+// Contender names the controller in charge of a run.
 type Contender string
 
 // The contenders.
 const (
 	None      Contender = "none"       // everything is admitted
-	Static    Contender = "static"     // the scenario's initial limit, for ever
-	Outer     Contender = "outer"      // governor's loop by PID on a plain limiter
-	OuterAIMD Contender = "outer-aimd" // governor's loop by AIMD on a plain limiter
+	Static    Contender = "static"     // the scenario's initial limit, unchanged
+	Outer     Contender = "outer"      // governor's PID loop on a plain limiter
+	OuterAIMD Contender = "outer-aimd" // governor's AIMD loop on a plain limiter
 	Reflex    Contender = "reflex"     // guard alone, from its fallback
-	Cascade   Contender = "cascade"    // governor's loop by PID around guard
+	Cascade   Contender = "cascade"    // governor's PID loop around guard
 
 	Shed        Contender = "shed"         // the cascade with the shed threshold
 	ShedFixed   Contender = "shed-fixed"   // the cascade with a fixed shed threshold of 0.6
-	CascadeRate Contender = "cascade-rate" // the cascade with the rate beside it
-	OuterRate   Contender = "outer-rate"   // the loop on a plain limiter with the rate beside it
-	Rate        Contender = "rate"         // governor's rate and nothing else: a gateway that knows no concurrency
+	CascadeRate Contender = "cascade-rate" // the cascade with the rate knob
+	OuterRate   Contender = "outer-rate"   // the loop on a plain limiter with the rate knob
+	Rate        Contender = "rate"         // governor's rate knob alone: a gateway without a concurrency limit
 )
 
-// fixedThreshold is that of ShedFixed.
+// fixedThreshold is the shed threshold of ShedFixed.
 const fixedThreshold = 0.6
 
-// Contenders returns those that steer the concurrency limit, or nothing.
+// Contenders returns the contenders that steer the concurrency limit or nothing.
 func Contenders() []Contender {
 	return []Contender{None, Static, Outer, OuterAIMD, Reflex, Cascade}
 }
 
-// AllContenders returns Contenders and those with further knobs.
+// AllContenders returns Contenders and the contenders with further knobs.
 func AllContenders() []Contender {
 	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
 }
@@ -52,7 +52,7 @@ func AllContenders() []Contender {
 // Known says whether c is one of the contenders.
 func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
 
-// law is the control law of the concurrency limit, "" where it is not steered.
+// law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
 	case Outer, Cascade, Shed, ShedFixed, CascadeRate, OuterRate:
@@ -67,7 +67,7 @@ func (c Contender) shed() bool { return c == Shed }
 
 func (c Contender) rate() bool { return c == CascadeRate || c == OuterRate || c == Rate }
 
-// governed says whether the contender has a loop of governor's.
+// governed says whether the contender includes a loop of governor's.
 func (c Contender) governed() bool { return c.law() != "" || c.rate() }
 
 // subject is what stands in front of the plant and obeys a Setting.
@@ -102,14 +102,14 @@ func (r Run) subject(limit float64) subject {
 // unlimited is a concurrency limit that no scenario reaches.
 const unlimited = 1 << 24
 
-// plain is the plain limiter, which takes the limit out of a Setting and nothing else.
+// plain is the plain limiter, which uses only the limit of a Setting.
 type plain struct{ *models.Limiter }
 
 func (p plain) Apply(now time.Duration, s actuators.Setting) {
 	p.Set(now, float64(s.Concurrency.Limit), float64(s.Revision))
 }
 
-// guarded is the real guard, told the simulated time.
+// guarded is the real guard on simulated time.
 type guarded struct {
 	guard     *guard.Guard
 	permits   []guard.Permit // by Request.Slot
@@ -124,7 +124,8 @@ func newGuarded(c guard.Config) *guarded {
 	return &guarded{guard: g, unlimited: c.Max == unlimited}
 }
 
-// users are who the requests come from: as many of each, at random, the same one for all attempts of a request.
+// users are the senders of the requests. Each sends an equal share at random; all attempts of a request come from the
+// same user.
 var users = func() (names [1000]string) {
 	for i := range names {
 		names[i] = fmt.Sprintf("user-%d", i)
@@ -174,7 +175,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	return r
 }
 
-// Apply hands the Setting over as the bytes that the KV holds, so that it passes the same checks.
+// Apply passes the Setting as the bytes that the KV holds, so that it goes through the same checks.
 func (g *guarded) Apply(now time.Duration, s actuators.Setting) {
 	raw, err := s.Encode()
 	if err == nil {

@@ -19,7 +19,7 @@ type loop struct {
 	lag       time.Duration
 	spoil     func(now time.Duration, m *control.Measurement)
 	telemetry *models.Telemetry
-	// deliver brings a Setting to the service after the publish delay.
+	// deliver delivers a Setting to the service after the publish delay.
 	deliver func(actuators.Setting)
 
 	writer publish.Writer
@@ -61,7 +61,7 @@ func newLoop(r Run, limit float64, p *models.Plant, t *models.Telemetry, s subje
 	}
 }
 
-// tick is measure, step, apply, track.
+// tick measures, steps, applies and tracks.
 func (l *loop) tick(now time.Duration) []control.Decision {
 	at := start.Add(now)
 	m := l.measure(now)
@@ -78,7 +78,7 @@ func (l *loop) tick(now time.Duration) []control.Decision {
 	return ds
 }
 
-// apply publishes what the decisions ask for. No write ever fails here.
+// apply publishes what the decisions ask for. Writes never fail here.
 func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	at := start.Add(now)
 	next, kind, err := l.last.Next(at, l.writer, ds)
@@ -95,7 +95,7 @@ func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	l.deliver(next)
 }
 
-// measure is what the sensor would report of the only instance.
+// measure returns what the sensor would report about the only instance.
 func (l *loop) measure(now time.Duration) control.Measurement {
 	w := l.telemetry.Window(now, l.timing.Window, l.lag, scenarios.SLO, scenarios.Objective)
 	in := control.Instance{

@@ -7,14 +7,14 @@ import (
 	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
-// Oracle is the best that a fixed limit could have done in each phase of a scenario: it knows what will happen, and may
-// choose another limit for every phase.
+// Oracle is the best result that fixed limits could have achieved: it knows what will happen and may choose a different
+// limit for each phase of a scenario.
 type Oracle struct {
 	Good  []int     // by phase
-	Limit []float64 // that did it
+	Limit []float64 // that achieved it
 }
 
-// Grid holds the limits that the oracle tries, about a fifth apart where it matters.
+// Grid returns the limits that the oracle tries, about 20% apart in the important range.
 func Grid() []float64 {
 	return []float64{4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 60, 80, 128, 200, 400, math.Inf(1)}
 }
@@ -26,7 +26,7 @@ type oracleKey struct {
 	seed     uint64
 }
 
-// Best returns the oracle of a scenario, found by trying every limit of Grid once a process.
+// Best returns the oracle of a scenario. It tries every limit of Grid, once per process.
 func Best(s scenarios.Scenario, seed uint64) Oracle {
 	search := sync.OnceValue(func() Oracle {
 		n := len(s.Phases)
