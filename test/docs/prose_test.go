@@ -52,23 +52,16 @@ var phrases = []phrase{
 var notYet = []string{
 	"actuators",
 	"actuators/consul",
-	"actuators/guard",
-	"actuators/little",
 	"cmd/governor",
 	"cmd/govtop",
 	"cmd/govtop/internal/fixture",
 	"cmd/govtop/ui",
 	"cmd/internal/demo",
 	"cmd/internal/embedded/prom",
-	"cmd/internal/simulate",
 	"cmd/internal/simulate/trace",
-	"control",
 	"daemon",
 	"daemon/api",
 	"daemon/explain",
-	"models",
-	"models/scenarios",
-	"signals",
 	"test/e2e/internal/world",
 }
 
