@@ -282,11 +282,15 @@ func (v detailView) valueChart(past []api.Point) chart {
 	case control.KnobRetry:
 		what, of = "retry ratio", ""
 	}
+	set := setTo(l, float64(d.Value))
+	if set == off {
+		of = ""
+	}
 	ceiling := ""
 	if d.Ceiling > 0 {
 		ceiling = ", ceiling " + number(d.Ceiling)
 	}
-	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
+	c := v.chart(bold.Render(what)+" "+set+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
