@@ -18,6 +18,7 @@ const (
 	cellHeight = 18
 	baseline   = 13.5 // below the top of a cell
 	margin     = 14
+	overlap    = 0.4 // of what stands on each other
 )
 
 // The colors that a terminal calls its own.
@@ -153,11 +154,11 @@ func shapeOf(r rune, x, y float64) string {
 		return path.String()
 	case r == '┃':
 		return box(middleX-0.6, y, 2*line, cellHeight)
-	case r >= '▁' && r <= '█': // from below, in eighths
+	case r >= '▁' && r <= '█': // from below, in eighths, and a little lower, lest a seam show between two rows
 		h := float64(r-'▁'+1) / 8 * cellHeight
-		return box(x, y+cellHeight-h, cellWidth, h)
+		return box(x, y+cellHeight-h, cellWidth, h+overlap)
 	case r >= '▉' && r <= '▏': // from the left, in eighths
-		return box(x, y, float64('▏'-r+1)/8*cellWidth, cellHeight)
+		return box(x, y, float64('▏'-r+1)/8*cellWidth, cellHeight+overlap)
 	case r > 0x2800 && r <= 0x28ff: // two columns of four dots
 		var path strings.Builder
 		for bit, at := range [8][2]float64{{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {0, 3}, {1, 3}} {

@@ -514,10 +514,12 @@ func (c *canvas) plain(x, n int, s strokes) bool {
 	return true
 }
 
-// spanText writes a span as the keys for it step through: 1m, 5m, 1h.
+// spanText writes the span of a chart: 20s, 90s, 5m, 1h.
 func spanText(d time.Duration) string {
 	switch {
-	case d < time.Minute || d%time.Minute != 0 && d < time.Hour:
+	case d < 2*time.Minute && d%time.Minute != 0:
+		return format.Number(d.Truncate(time.Second).Seconds()) + "s"
+	case d%time.Minute != 0 && d < time.Hour:
 		return format.Age(d)
 	case d < time.Hour || d%time.Hour != 0:
 		return format.Number(d.Minutes()) + "m"

@@ -205,8 +205,8 @@ func (v *decisionsView) scroll(shown []logEntry, w, h int) {
 // logLayout is how the columns of the log are set.
 type logLayout struct {
 	w      int
-	loops  int  // width of the column for loops
-	change bool // there is a column for the change
+	loops  int // width of the column for loops
+	change int // width of the column for changes; 0: there is none
 }
 
 const (
@@ -214,15 +214,20 @@ const (
 	reasonIndent    = 11 // below the time
 	loopColumnLeast = 12
 	loopColumnMost  = 32
-	changeColumn    = 9
+	changeLeast     = 9
+	changeMost      = 16  // "12000->13000/s" and a little more
 	wordColumn      = 13  // "! INEFFECTIVE"
 	changeFrom      = 100 // cells; on a narrower screen the reason tells of the change
 )
 
 func (v *decisionsView) layout(w int) logLayout {
-	l := logLayout{w: w, loops: loopColumnLeast, change: w >= changeFrom}
+	l := logLayout{w: w, loops: loopColumnLeast}
+	change := changeLeast
 	for _, e := range v.entries {
-		l.loops = max(l.loops, fit.Width(e.about()))
+		l.loops, change = max(l.loops, fit.Width(e.about())), max(change, fit.Width(e.change))
+	}
+	if w >= changeFrom {
+		l.change = min(change, changeMost)
 	}
 	l.loops = min(l.loops, loopColumnMost, max(w/4, loopColumnLeast))
 	return l
@@ -277,7 +282,7 @@ func (v decisionsView) nothing() string {
 // line is an entry in one line.
 func (l logLayout) line(e logEntry, now time.Time) string {
 	why := e.reason
-	if l.change {
+	if l.change > 0 {
 		why = e.because()
 	}
 	return fit.Clip(" "+l.head(e, now, strings.Clone)+why, l.w)
@@ -299,8 +304,8 @@ func (l logLayout) unfolded(e logEntry, now time.Time) []string {
 func (l logLayout) head(e logEntry, now time.Time, emphasis func(string) string) string {
 	head := emphasis(fit.Left(stamp(e.at, now), 8)+"  "+fit.Left(shortLoop(e.about(), l.loops), l.loops)) + "  " +
 		paint(e.tone, fit.Left(e.glyph+" "+e.word, wordColumn)) + "  "
-	if l.change {
-		head += fit.Left(e.change, changeColumn) + "  "
+	if l.change > 0 {
+		head += fit.Left(e.change, l.change) + "  "
 	}
 	return head
 }

@@ -74,18 +74,40 @@ func titleOf(l api.Loop, w int, state string) string {
 // detailView is what the detail of one loop shows.
 type detailView struct {
 	loop    api.Loop
-	points  []api.Point // oldest first; nil while they are loaded
-	entries []logEntry  // of this loop, newest first; shown where there is room
-	loaded  bool        // an answer has come
-	err     error       // why the last answer did not
-	now     time.Time   // the right end of the charts
-	span    time.Duration
+	points  []api.Point   // oldest first; nil while they are loaded
+	entries []logEntry    // of this loop, newest first; shown where there is room
+	loaded  bool          // an answer has come
+	err     error         // why the last answer did not
+	now     time.Time     // the right end of the charts
+	span    time.Duration // of the charts, at most: see shows
 	graph   graph
 	stale   bool
 }
 
 // zooms are the spans of the charts.
 var zooms = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+
+// youngSpans are those of charts whose history is shorter than the zoom. They grow in steps, lest the curve change its
+// shape with every second, and by half at most, so that a third of a chart is the most that stays empty.
+var youngSpans = []time.Duration{
+	10 * time.Second, 15 * time.Second, 20 * time.Second, 25 * time.Second, 30 * time.Second, 40 * time.Second,
+	50 * time.Second, time.Minute, 90 * time.Second, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 5 * time.Minute,
+	7 * time.Minute, 10 * time.Minute, 15 * time.Minute, 20 * time.Minute, 30 * time.Minute, 45 * time.Minute, time.Hour,
+}
+
+// shows is the span of the charts. It is the one that is zoomed to, or a shorter one where the history does not go back
+// as far: that of a governor that has just started is readable from its first decisions on.
+func (v detailView) shows() time.Duration {
+	if !v.loaded || len(v.points) == 0 || v.points[0].At.After(v.now) {
+		return v.span
+	}
+	age := v.now.Sub(v.points[0].At)
+	i, _ := slices.BinarySearch(youngSpans, age)
+	if i == len(youngSpans) {
+		return v.span
+	}
+	return min(youngSpans[i], v.span)
+}
 
 // Heights of the charts: below the least they say nothing, and lines go first to the account.
 const (
@@ -260,11 +282,15 @@ func (v detailView) valueChart(past []api.Point) chart {
 	case control.KnobRetry:
 		what, of = "retry ratio", ""
 	}
+	set := setTo(l, float64(d.Value))
+	if set == off {
+		of = ""
+	}
 	ceiling := ""
 	if d.Ceiling > 0 {
 		ceiling = ", ceiling " + number(d.Ceiling)
 	}
-	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
+	c := v.chart(bold.Render(what)+" "+set+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
@@ -281,7 +307,7 @@ func (v detailView) valueChart(past []api.Point) chart {
 
 // chart is what the charts of a loop have in common.
 func (v detailView) chart(title string, past []api.Point) chart {
-	c := chart{title: title, from: v.now.Add(-v.span), to: v.now, marks: make([]mark, 0, len(past))}
+	c := chart{title: title, from: v.now.Add(-v.shows()), to: v.now, marks: make([]mark, 0, len(past))}
 	for _, p := range past {
 		m := mark{at: p.At}
 		switch p.State {
@@ -298,7 +324,7 @@ func (v detailView) past() []api.Point {
 	if !v.loaded && len(v.points) == 0 {
 		return nil // one decision alone would look like a past in which nothing was measured
 	}
-	from := v.now.Add(-v.span)
+	from := v.now.Add(-v.shows())
 	first := slices.IndexFunc(v.points, func(p api.Point) bool { return !p.At.Before(from) })
 	if first < 0 {
 		first = len(v.points)
@@ -326,5 +352,5 @@ func (v detailView) nothing(what string) string {
 	case !v.loaded:
 		return "loading ..."
 	}
-	return what + " in the last " + spanText(v.span)
+	return what + " in the last " + spanText(v.shows())
 }

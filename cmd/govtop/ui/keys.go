@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // command is one thing that a key does somewhere. The list of commands is the only way from a key to an action, and
@@ -242,7 +244,18 @@ func (m *Model) openEntry() {
 	}
 }
 
-func (m *Model) zoomBy(n int) { m.zoom = min(max(m.zoom+n, 0), len(zooms)-1) }
+// zoomBy changes the span of the charts, and says why they stay as they are where nothing is known of the rest of it.
+func (m *Model) zoomBy(n int) {
+	m.zoom = min(max(m.zoom+n, 0), len(zooms)-1)
+	l, ok := m.overview.current()
+	if !ok || !m.showsLoop() || m.screen() == onDecisions {
+		return
+	}
+	if v := m.detailView(l); v.shows() < v.span {
+		m.say(plain, fmt.Sprintf("The charts go back up to %s; the history of %s is only %s long",
+			spanText(v.span), name(l), format.Age(v.now.Sub(v.points[0].At))))
+	}
+}
 
 // filter changes what the overview shows.
 func (m *Model) filter(f Filter) { m.overview.show(m.overview.order, m.overview.reverse, f) }

@@ -146,11 +146,14 @@ func burnText(l api.Loop) string {
 	return multiple(in.Burn5m) + "/" + multiple(in.Burn1h)
 }
 
+// off is what a rate at its maximum is: it refuses nothing.
+const off = "off"
+
 // setTo writes a value as what it means at the end of its range.
 func setTo(l api.Loop, v float64) string {
 	switch {
 	case l.Knob == control.KnobRate && v >= l.Max:
-		return "off"
+		return off
 	case l.Knob == control.KnobShed && v >= 1:
 		return "never"
 	}

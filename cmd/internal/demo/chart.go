@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,11 +45,12 @@ type window struct {
 	n     int
 }
 
-// windowOf returns the window of n columns that ends at now or later and shows at least the given span.
+// windowOf returns the window of n columns that ends at now or later and shows at least the given span, and little more.
+// No column is narrower than the time between two looks, lest some stay empty.
 func windowOf(began, now time.Time, span time.Duration, n int) window {
-	const round = 500 * time.Millisecond
+	const round = 100 * time.Millisecond
 	step := span / time.Duration(max(n, 1))
-	w := window{n: n, step: max((step+round-1)/round*round, round)}
+	w := window{n: n, step: max((step+round-1)/round*round, lookEvery)}
 	w.first = max(w.number(began), w.number(now)-int64(n)+1)
 	return w
 }
@@ -129,19 +131,60 @@ func (c column) cell(row, rows int) string {
 	return " "
 }
 
-// ruler writes under a chart when something began.
+// event reports whether an act does something to the services, rather than to let them be.
+func (s start) event() bool {
+	return s.name == surge || s.name == dependency || s.name == prometheus || s.name == leader
+}
+
+// shortNames are for where the whole ones have no room.
+var shortNames = map[string]string{healed: "heal", dependency: "dep", prometheus: "prom"}
+
+// ruler marks under a chart when something began, and names it. Names are never cut nor put over one another: one that
+// has no room until the next mark is written short, or not at all. What goes on now comes first, then what was done to
+// the services, for whose name the mark of a quiet act may go:
+//
+//	╵calm  ╵surge ╵heal╵dep╵prom╵leader
 func ruler(starts []start, win window) string {
 	cells := []rune(strings.Repeat(" ", win.n))
-	for _, s := range starts {
-		i := win.column(s.at)
-		if i < 0 || i >= win.n {
-			continue
+	var first, last []start // to be named, the newest first
+	for i, s := range slices.Backward(starts) {
+		here := func(o start) bool { return win.column(o.at) == win.column(s.at) }
+		switch at := win.column(s.at); {
+		case at < 0 || at >= win.n || slices.ContainsFunc(first, here):
+		case i == len(starts)-1 || s.event():
+			first = append(first, s)
+		default:
+			last = append(last, s)
 		}
-		rest := cells[i:]
-		for j := range rest {
-			rest[j] = ' ' // what began before has no more room
+	}
+	write := func(s start, name string) { copy(cells[win.column(s.at):], []rune("╵"+name)) }
+	// call names an act if that leaves the marks of others alone.
+	call := func(s start, others []start) bool {
+		from, until := win.column(s.at)+1, win.n
+		for _, o := range others {
+			if at := win.column(o.at); at >= from {
+				until = min(until, at)
+			}
 		}
-		copy(rest, []rune("╵"+s.name))
+		for _, name := range []string{s.name, shortNames[s.name]} {
+			if name != "" && len(name) <= until-from {
+				write(s, name)
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range first {
+		write(s, "")
+	}
+	for _, s := range first {
+		_ = call(s, starts) || call(s, first)
+	}
+	for _, s := range last {
+		if cells[win.column(s.at)] == ' ' {
+			write(s, "")
+			call(s, starts)
+		}
 	}
 	return strings.Repeat(" ", gutter) + faint.Render(strings.TrimRight(string(cells), " "))
 }

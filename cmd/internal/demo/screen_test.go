@@ -285,6 +285,19 @@ func TestLastWordOfGovernorStays(t *testing.T) {
 	}
 }
 
+// TestTooEarlyIsNotBlind: a leader that has just taken over does measure.
+func TestTooEarlyIsNotBlind(t *testing.T) {
+	s := after(sized(120, 30), told(t, 64, func(f *Frame) {
+		f.Leader = "governor-2"
+		f.Loop.Decision = control.Decision{
+			State: control.Hold, HoldReason: control.Starting, Value: 32, Reason: "hold 32: starting",
+		}
+	})...)
+	if text := s.text(); strings.Contains(text, "No measurement") || !strings.Contains(text, "It is too early to act") {
+		t.Errorf("a leader that has just taken over:\n%s", text)
+	}
+}
+
 func TestPastIsForgotten(t *testing.T) {
 	s := sized(80, 24)
 	for second := range 4000 {

@@ -348,6 +348,8 @@ func (v *view) governorSays() string {
 	case f.Leader == "":
 		return "The last values stand until somebody leads, and the guard goes on from them by itself. The standby " +
 			"measures, and waits for the lock."
+	case d.State == control.Hold && d.HoldReason == control.Starting:
+		says = "It is too early to act, so nothing moves."
 	case d.State == control.Steady && d.Measured > d.Setpoint && !d.Gates.Binds:
 		says = "Slow, but not full: limiting cannot help, so the limit stays."
 	case f.Governed.Refused > 0 && d.State == control.Steady:
