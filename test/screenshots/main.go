@@ -3,7 +3,8 @@
 //
 //	screenshots GOVERNOR GOVTOP DIRECTORY
 //
-// It takes as long as the demo, somewhat more than a minute. What the pictures show is what was measured meanwhile, so every run gives others.
+// It takes as long as the demo, somewhat more than a minute. What the pictures show is what was measured meanwhile, so
+// every run gives others.
 package main
 
 import (

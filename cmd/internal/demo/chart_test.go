@@ -69,8 +69,11 @@ func TestRuler(t *testing.T) {
 		{"all have room", []start{{at(-3), leader}, {at(0), calm}, {at(5), surge}}, "╵calm╵surge"},
 		{"a name that has no room is left out", []start{{at(0), calm}, {at(3), surge}}, "╵  ╵surge"},
 		{"or is written short", []start{{at(0), dependency}, {at(5), healed}}, "╵dep ╵healed"},
-		{"a quiet act gives way to an event", []start{{at(0), surge}, {at(5), healed}, {at(7), dependency}},
-			"╵surge ╵dep"},
+		{
+			"a quiet act gives way to an event",
+			[]start{{at(0), surge}, {at(5), healed}, {at(7), dependency}},
+			"╵surge ╵dep",
+		},
 		{"an event keeps its mark", []start{{at(0), surge}, {at(5), dependency}, {at(9), back}}, "╵    ╵dep╵back"},
 		{"what goes on now is named", []start{{at(0), surge}, {at(4), back}}, "╵   ╵back"},
 		{"in one column the newest counts", []start{{at(4), surge}, {at(4), calm}, {at(4.5), leader}}, "    ╵leader"},
@@ -96,7 +99,7 @@ func TestRulerOfTheStory(t *testing.T) {
 	} {
 		s := after(sized(tc.width, 30), told(t, DefaultDuration.Seconds(), nil)...)
 		got := ""
-		for _, line := range strings.Split(s.text(), "\n") {
+		for line := range strings.SplitSeq(s.text(), "\n") {
 			if left, _, _ := strings.Cut(line, "│"); strings.Contains(line, "╵") {
 				got = strings.TrimSpace(left)
 			}
