@@ -133,7 +133,7 @@ func TestProblems(t *testing.T) {
 		{"list:\nopt:\n\n\ninner: {name: x}", `1:1 list: no value; expected a list
 2:1 opt: no value; expected a number`},
 		{"list: a", `1:7 list: "a"; expected a list`},
-		{"list: [a, 1]", `1:11 list[1]: 1 is not text to YAML; expected text, in quotes: "1"`},
+		{"list: [a, 1]", `1:11 list[1]: YAML does not read 1 as text; expected text, in quotes: "1"`},
 		{"inner: {name: x, level: 5}", `1:25 inner.level: 5 is out of range; expected at least 1 and less than 5: there are four`},
 		{"inner: {name: x, level: 99999999999999999999}", `1:25 inner.level: "99999999999999999999"; expected a whole number`},
 		{"map: {a.b: {}}", `1:7 map."a.b".name: missing; expected text`},
