@@ -149,7 +149,7 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 
 	// A name that nothing in the KV bears is recorded, and doubted.
 	for loop, doubt := range map[string]string{
-		"chekcout/concurrency": "no Setting of chekcout is in the KV: check the name, or the service is in shadow",
+		"chekcout/concurrency": "the KV holds no Setting of chekcout: check the name, or is the service in shadow?",
 		"checkout/rate":        "the Setting of checkout has no rate",
 	} {
 		_, errs, code = playsGovernor(t, env, "freeze", loop, "--reason=x")
@@ -200,7 +200,7 @@ func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 		{"freeze check\tout/rate --reason=x", "a service name: 1 to 128 ASCII letters"},
 		{"freeze checkout/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
 		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
-		{"freeze --all --expires=15m --reason=x", "the kill switch has no expiry"},
+		{"freeze --all --expires=15m --reason=x", "the kill switch does not expire"},
 		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: not a duration like 90s, 15m, 2h30m or 1d"},
 		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: must be more than 0"},
 		{"freeze checkout/rate --expires=8d --reason=x", "--expires=8d: at most 7d"},
@@ -253,8 +253,8 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 		address, args string
 		want          []string
 	}{
-		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may be recorded all the same"}},
-		{hangsUp.URL, "resume --all", []string{"EOF", "it may be recorded all the same"}},
+		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may have been recorded anyway"}},
+		{hangsUp.URL, "resume --all", []string{"EOF", "it may have been recorded anyway"}},
 		{servers.Unused(t), "resume --all", []string{"connection refused", "is a Consul agent at 127.0.0.1:"}},
 		{servers.Unused(t), "freeze checkout/concurrency", []string{
 			"connection refused", "is a Consul agent at 127.0.0.1:", "--consul.address or CONSUL_HTTP_ADDR",
@@ -298,7 +298,7 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 		t.Fatalf("%v, %v", ok, err)
 	}
 	out, _, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "checkout/rate", "--reason=x")
-	if code != exitOK || !strings.Contains(out, "recorded; whether a leader runs is not known: read governor/leader: ") {
+	if code != exitOK || !strings.Contains(out, "recorded; it is not known whether a leader runs: read governor/leader: ") {
 		t.Errorf("exit code %d, stdout %q", code, out)
 	}
 	if o := stored(t, client, "checkout"); len(o.Orders) != 1 {

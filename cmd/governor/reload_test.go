@@ -122,7 +122,7 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 	if !metric("governor_config_last_reload_successful 1") {
 		t.Error("the metric does not show the success")
 	}
-	if n := strings.Count(log.String(), "configuration was not reloaded"); n != 9 {
+	if n := strings.Count(log.String(), "configuration not reloaded"); n != 9 {
 		t.Errorf("%d refusals in the log, want 9:\n%s", n, log)
 	}
 

@@ -324,7 +324,7 @@ func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
 		}{
 			{
 				"past its lease", func() error { time.Sleep(5 * time.Minute); return nil },
-				"written 5m40s ago: longer than its lease, 3m, so nobody renews it",
+				"written 5m40s ago: older than its lease, 3m, so nobody renews it",
 			},
 			{"lock released", func() error {
 				_, err := client.Session().Destroy(session, nil)

@@ -151,7 +151,7 @@ func situations(t *testing.T) map[string][]tea.Msg {
 			lookMsg(found(byHand, 1))),
 		"refused": append(told(t, 80, nil), sceneMsg{
 			act: acts[6], number: 7, of: 7, from: at(68), end: at(90),
-			note: "kill the leader: no governor stands by", noted: at(79),
+			note: "kill the leader: there is no standby", noted: at(79),
 		}),
 		"waiting": append(told(t, 20, nil), sceneMsg{act: acts[1], number: 2, of: 7, from: at(10)}),
 		"busy":    told(t, 15, func(f *Frame) { f.Lateness = 1234 * time.Millisecond }),

@@ -73,7 +73,7 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 			term.Shows("q quit")
 			term.Types("1")
 			term.Ends(1)
-			if !term.Screen().Shows("worth a bug report") {
+			if !term.Screen().Shows("report the trace above as a bug") {
 				t.Errorf("it does not say that it failed:\n%s", term.Screen())
 			}
 		})
