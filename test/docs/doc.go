@@ -1,3 +1,3 @@
-// Package docs holds the tests of what the documentation tells its readers to do: a program that it shows compiles, and a
-// version that it names is the one in go.mod.
+// Package docs tests the instructions in the documentation: a program on a page compiles, and the Go version on a page
+// is the one in go.mod.
 package docs

@@ -1,9 +1,9 @@
 // Screenshots takes the pictures of the documentation from a real run: it plays `governor demo` on a terminal, watches
-// its leader with govtop on another, and writes what stands on both as SVG.
+// its leader with govtop on another, and writes both screens as SVG.
 //
 //	screenshots GOVERNOR GOVTOP DIRECTORY
 //
-// It takes a minute. What the pictures show is what was measured meanwhile, so every run gives others.
+// It takes a minute. The pictures show real measurements, so they differ between runs.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// The acts of the demo by what its screen says, and when in them there is most to see.
+// The acts of the demo as the screen names them, and the best moment of each for a picture.
 const (
 	surge, intoSurge   = "2/7 ", 12 * time.Second
 	healed, intoHealed = "3/7 ", 8 * time.Second
@@ -98,7 +98,7 @@ func start(name string, args ...string) (*terminal.Terminal, error) {
 	return terminal.Start(cmd, size)
 }
 
-// find waits until the screen matches, and returns the first group of what it found.
+// find waits until the screen matches, and returns the first group of the match.
 func find(t *terminal.Terminal, pattern *regexp.Regexp) (found string, err error) {
 	err = t.Until(func(s terminal.Screen) bool {
 		m := pattern.FindStringSubmatch(s.String())
@@ -110,7 +110,7 @@ func find(t *terminal.Terminal, pattern *regexp.Regexp) (found string, err error
 	return found, err
 }
 
-// waitFor waits until the demo plays an act, and then for a while more.
+// waitFor waits until the demo plays an act, and then a while longer.
 func waitFor(ctx context.Context, demo *terminal.Terminal, act string, after time.Duration) error {
 	if err := demo.Within(time.Minute, func(s terminal.Screen) bool { return s.Shows(act) }); err != nil {
 		return fmt.Errorf("wait for act %s: %w", act, err)
