@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// What a person reads after each kind of mistake. Every file is complete but for the mistake.
+// The message for each kind of mistake. Every file is complete except for the mistake.
 func TestMessages(t *testing.T) {
 	const prometheus = "prometheus: {url: \"http://localhost:9090\"}\n"
 	const service = "services:\n  checkout:\n    slo: {latency: 300ms}\n    concurrency: {min: 20, max: 400}\n"
-	// slo and knob are files with one line exchanged: line 4 or line 5.
+	// slo and knob are files with one line replaced: line 4 or line 5.
 	slo := func(s string) string { return strings.Replace(prometheus+service, "slo: {latency: 300ms}", s, 1) }
 	knob := func(s string) string {
 		return strings.Replace(prometheus+service, "concurrency: {min: 20, max: 400}", s, 1)

@@ -20,7 +20,7 @@ import (
 
 var explainedAt = time.Date(2026, time.November, 24, 14, 3, 27, 0, time.UTC)
 
-// frozenLoop is a loop that a person has frozen while its service is slow.
+// frozenLoop is a loop that a person froze while its service is slow.
 func frozenLoop() api.Loop {
 	at := explainedAt.Add(-2 * time.Second)
 	nan := control.Number(math.NaN())
@@ -94,7 +94,7 @@ what would change it
     from the value in force
 `
 
-// daemonAnswers serves one loop as a governor does.
+// daemonAnswers serves one loop like a governor.
 func daemonAnswers(t *testing.T, l api.Loop, status api.Status) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -132,7 +132,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// What others say is cleaned before it is laid out, and no line is wider than a terminal of 80 columns.
+// Foreign text is cleaned before it is laid out, and no line is wider than a terminal of 80 columns.
 func TestExplanationFitsAndIsCleaned(t *testing.T) {
 	l := frozenLoop()
 	long := strings.Repeat("https://wiki.example/", 8)

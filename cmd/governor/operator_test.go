@@ -28,7 +28,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// plays runs governor as a process of its own.
+// plays runs governor as a separate process.
 func playsGovernor(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	self, err := os.Executable()
@@ -72,7 +72,7 @@ func put(t *testing.T, client *consulapi.Client, key string, value any) {
 	}
 }
 
-// leads puts the leader's lock into the hands of an instance.
+// leads gives the leader's lock to an instance.
 func leads(t *testing.T, client *consulapi.Client, instance string) {
 	t.Helper()
 	session, _, err := client.Session().CreateNoChecks(&consulapi.SessionEntry{}, nil)
@@ -147,7 +147,7 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 		t.Errorf("after all: orders %v, audit %v", o.Orders, kinds)
 	}
 
-	// A name that nothing in the KV bears is recorded, and doubted.
+	// An order for a name that the KV does not have is recorded, with a warning.
 	for loop, doubt := range map[string]string{
 		"chekcout/concurrency": "the KV holds no Setting of chekcout: check the name, or is the service in shadow?",
 		"checkout/rate":        "the Setting of checkout has no rate",
@@ -191,7 +191,7 @@ func TestKillSwitch(t *testing.T) {
 	}
 }
 
-// What is wrong with a command line is said before anything is asked of Consul, which is not there.
+// Mistakes on the command line are reported before any request to Consul, which is not there.
 func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
 		{"freeze checkout/concurrency", "'--reason' not provided"},
@@ -285,7 +285,7 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 	}
 }
 
-// An order is recorded, and said to be, where who leads cannot be told.
+// An order is recorded and reported as recorded even if the leader cannot be determined.
 func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 	address, client := kv(t)
 	leads(t, client, "gov-a")
@@ -306,11 +306,11 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 	}
 }
 
-// hostile is what Consul, Prometheus or a person may say: a color, a title, a C1 control, a forged line, a
+// hostile is text that Consul, Prometheus or a person might send: a color, a title, a C1 control, a forged line, a
 // bidirectional override.
 const hostile = "\x1b[31mred\x1b]0;owned\a \u009b2J\x9b \u202e\nlevel=info msg=forged"
 
-// acted says what of a text a terminal would act on, "" if nothing.
+// acted returns the part of a text that a terminal would act on; "" if there is none.
 func acted(text string) string {
 	if i := strings.IndexFunc(text, func(r rune) bool {
 		return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028')
@@ -320,7 +320,7 @@ func acted(text string) string {
 	return ""
 }
 
-// Whatever is told by others reaches no terminal as it came.
+// No foreign text reaches a terminal unchanged.
 func TestForeignTextIsCleanedEverywhere(t *testing.T) {
 	address, client := kv(t)
 	leads(t, client, "gov\u009b-"+hostile)
@@ -338,7 +338,7 @@ func TestForeignTextIsCleanedEverywhere(t *testing.T) {
 	}
 	bad := write(t, strings.ReplaceAll(goodConfig, "99%", `"\e[31m99\x9b"`))
 
-	// A Setting that says something rude, and one that cannot be read at all.
+	// A Setting with hostile text, and one that cannot be read at all.
 	setting := consultest.Setting("checkout", 72, 41, actuators.Setting{})
 	setting.Reason = hostile
 	put(t, client, actuators.Keys{}.Setting("checkout"), setting)

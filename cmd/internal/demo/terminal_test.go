@@ -59,7 +59,7 @@ func (c clumsy) View() tea.View {
 	return c.Model.View()
 }
 
-// TestPanicRestoresTheTerminal (A28): a fault anywhere in the screen gives the shell its terminal back.
+// TestPanicRestoresTheTerminal (A28): after a fault anywhere in the screen, the shell gets its terminal back.
 func TestPanicRestoresTheTerminal(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

@@ -106,7 +106,7 @@ rest: {fixed: f, other: g}
 	}
 }
 
-// Defaults stand where the key, or the whole section, is absent.
+// Defaults apply if the key, or the whole section, is absent.
 func TestDefaults(t *testing.T) {
 	f, d := decode("number: 1")
 	if len(d.Problems) > 0 {
@@ -160,7 +160,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// A problem inside aliased keys lies where they are written, once for each section that uses them.
+// A problem inside aliased keys is reported where they are written, once for each section that uses them.
 func TestProblemBehindAnAlias(t *testing.T) {
 	_, d := decode("inner: &i {name: x, level: 9}\nptr: *i\nmap: {m: {<<: *i, name: y}}\n")
 	var got []string
@@ -172,7 +172,7 @@ func TestProblemBehindAnAlias(t *testing.T) {
 	}
 }
 
-// The earlier of several merged sections wins, and a key of its own over all of them.
+// The earlier of several merged sections wins, and the section's own keys win over all of them.
 func TestMergeOrder(t *testing.T) {
 	f, d := decode("map: {m: {<<: [{name: a, level: 1}, {name: b, level: 2}], name: c}}")
 	if len(d.Problems) > 0 {
