@@ -73,7 +73,7 @@ func TestDemoOnATerminal(t *testing.T) {
 	term.Types("5")
 	term.Shows("! no leader")
 	term.Types("5")
-	term.Shows("no governor stands by")
+	term.Shows("there is no standby")
 	term.Types("2")
 	term.Shows("by hand: 300 requests/s")
 	term.Shows("load 300/s")
@@ -111,7 +111,7 @@ func TestWithoutAScreen(t *testing.T) {
 	}
 	term.Types("\x03") // the terminal makes a signal of it
 	term.Ends(0)
-	if text := out.String(); !strings.HasPrefix(text, "\nThis was cut short") || strings.Contains(text, "1/7") ||
+	if text := out.String(); !strings.HasPrefix(text, "\nThis run was cut short") || strings.Contains(text, "1/7") ||
 		!strings.Contains(text, "optimum") {
 		t.Errorf("standard output is not the scorecard of a story that was cut short:\n%s", text)
 	}
