@@ -195,7 +195,7 @@ func (o object) instant(name string) time.Time {
 
 // object reads a knob; nil if it is absent or not an object.
 func (o object) object(name string) *object {
-	const want = "an object with the knob's values; leave the field out where the knob is not governed"
+	const want = "an object with the knob's values; leave the field out if the knob is not governed"
 	raw, ok := o.get(name, want, false)
 	if !ok {
 		return nil

@@ -127,7 +127,7 @@ func (c *checker) knobs(s *Service, at string) {
 		bounds(c, shed, k.Min, k.Max, k.Fallback)
 		if s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelled(at) {
 			c.doc.Add(shed, "shed decides whom the concurrency limit refuses first, but there is no limit; expected "+
-				"concurrency: {min: …, max: …} beside it, or no shed")
+				"concurrency: {min: …, max: …} next to it, or no shed")
 		}
 	}
 }

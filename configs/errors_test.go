@@ -271,7 +271,7 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 		{
 			"shed without concurrency", knob("shed: {protect: critical}"),
 			`f.yml:5:5: services.checkout.shed: shed decides whom the concurrency limit refuses first, but there is no limit; ` +
-				`expected concurrency: {min: …, max: …} beside it, or no shed`,
+				`expected concurrency: {min: …, max: …} next to it, or no shed`,
 		},
 		{
 			"shed beside a misspelled concurrency is one mistake", knob("concurency: {min: 1, max: 2}\n    shed: {protect: critical}"),

@@ -46,7 +46,7 @@ func ParseExpiry(text string) (time.Duration, error) {
 	lasts := 0.0 // nanoseconds; up to MaxOrder they are exact in a float64
 	for i, unit := range expiryUnits {
 		if number := numbers[1+i]; number != "" {
-			n, _ := strconv.ParseFloat(number, 64) // +Inf where it is out of range
+			n, _ := strconv.ParseFloat(number, 64) // +Inf if it is out of range
 			lasts += n * float64(unit)
 		}
 	}

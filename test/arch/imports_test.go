@@ -79,7 +79,7 @@ var table = []rule{
 		"daemon/api",
 		[]string{"control", "actuators"},
 		true,
-		"the wire types and the client: whoever reads the API imports it",
+		"the wire types and the client: every reader of the API imports it",
 	},
 	{
 		"daemon/explain",
@@ -243,7 +243,7 @@ var forbidden = []struct{ path, why string }{
 	{"github.com/Azure/", "a cloud SDK: something imported too much"},
 	{"cloud.google.com/", "a cloud SDK: something imported too much"},
 	{"k8s.io/", "a cloud SDK: something imported too much"},
-	{"google.golang.org/grpc/", "interceptors are for a module of their own"},
+	{"google.golang.org/grpc/", "interceptors belong in a separate module"},
 	{"github.com/stretchr/testify/", "only tests could want it, and ours don't"},
 }
 

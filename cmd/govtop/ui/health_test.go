@@ -41,7 +41,7 @@ func healths() map[string]healthView {
 			s.Leader, s.Role = api.LeaderInfo{}, api.Standby
 			s.Config.Error = "governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%"
 			s.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, but the configuration says 5s: set " +
-				"timing.scrape_interval to what is true", "the clocks of governor and Prometheus differ by 7s"}
+				"timing.scrape_interval to the real interval", "the clocks of governor and Prometheus differ by 7s"}
 			s.Freeze = &actuators.Order{
 				Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: fixture.Now.Add(-30 * time.Hour),
 			}

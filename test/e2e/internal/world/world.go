@@ -6,7 +6,7 @@
 //	checkout  ▼  guard inside                                 governor ──┐
 //	search    sidecar ──► bare service                                   │ Settings
 //	payments     guard inside, reflex off                                │
-//	twin         guard at a fixed limit, nobody at the wheel             ▼
+//	twin         guard at a fixed limit, without governor                ▼
 //	   ▲                checkout, search, payments ◄────────────────── Consul
 //	   └── load, open loop
 //
