@@ -1,5 +1,5 @@
 // Screenshots takes the pictures of the documentation from a real run: it plays `governor demo` on a terminal, watches
-// its leader with govtop on another, and writes what stands on both as SVG.
+// its leader with govtop on another, and writes both screens as SVG.
 //
 //	screenshots GOVERNOR GOVTOP DIRECTORY
 //
@@ -34,7 +34,7 @@ func main() {
 	}
 }
 
-// The acts of the demo by what its screen says, and when in them there is most to see.
+// The acts of the demo as the screen names them, and the best moment of each for a picture.
 const (
 	surge, intoSurge   = "2/7 ", 8 * time.Second
 	healed, intoHealed = "3/7 ", 6 * time.Second
@@ -117,7 +117,7 @@ func start(name string, args ...string) (*terminal.Terminal, error) {
 	return terminal.Start(cmd, size)
 }
 
-// find waits until the screen matches, and returns the first group of what it found.
+// find waits until the screen matches, and returns the first group of the match.
 func find(t *terminal.Terminal, pattern *regexp.Regexp) (found string, err error) {
 	err = t.Until(func(s terminal.Screen) bool {
 		m := pattern.FindStringSubmatch(s.String())

@@ -22,7 +22,7 @@ func screen(style terminal.Style, text string) terminal.Screen {
 	return terminal.Screen{Size: terminal.Size{Width: 40, Height: 1}, Rows: [][]terminal.Cell{row}}
 }
 
-// TestSVG: each piece stands where its cells are, as long as they are, and the document is well-formed.
+// TestSVG: each piece is placed at its cells with their width, and the document is well-formed.
 func TestSVG(t *testing.T) {
 	for _, c := range []struct {
 		text  string

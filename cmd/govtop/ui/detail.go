@@ -13,11 +13,11 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// detailLines is the height of the detail below the table where the screen has room for all of it.
+// detailLines is the full height of the detail below the table.
 const detailLines = 9
 
-// detail explains the selected loop below the table: its reason first, then what the reason rests on. It draws at most
-// lines lines.
+// detail explains the selected loop below the table: first its reason, then the facts behind the reason. It draws at
+// most lines lines.
 func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	if lines < 2 {
 		return nil
@@ -30,7 +30,7 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	return grayed(out[:min(len(out), lines)], stale)
 }
 
-// why is the reason of a decision in at most n lines, and the order behind it, if there is one, in one more.
+// why is the reason of a decision in at most n lines, plus one line for the order behind it, if any.
 func why(l api.Loop, now time.Time, w, n int) []string {
 	out := fit.WrapTo(strings.ReplaceAll(reason(l.Decision), " %", "%"), w, n)
 	if order := orderText(l, now); order != "" {
@@ -39,7 +39,7 @@ func why(l api.Loop, now time.Time, w, n int) []string {
 	return out
 }
 
-// grayed shows that the lines are old.
+// grayed marks the lines as old.
 func grayed(lines []string, stale bool) []string {
 	if stale {
 		for i := range lines {
@@ -55,7 +55,7 @@ func rule(title string, w int) string {
 	return fit.Clip(title+strings.Repeat("─", max(0, w-fit.Width(title))), w)
 }
 
-// titleOf is the rule above all that is said of a loop.
+// titleOf is the title line above everything about a loop.
 func titleOf(l api.Loop, w int, state string) string {
 	items := []string{bold.Render(name(l)), modeText(l.Mode), state}
 	if s := l.SLO; s.LatencySeconds > 0 {
@@ -71,7 +71,7 @@ func titleOf(l api.Loop, w int, state string) string {
 	return rule(spread(w-4, "  ", items...), w)
 }
 
-// detailView is what the detail of one loop shows.
+// detailView is the content of one loop's detail.
 type detailView struct {
 	loop    api.Loop
 	points  []api.Point   // oldest first; nil while they are loaded
@@ -116,9 +116,9 @@ const (
 	sideBySide    = 150
 )
 
-// detailScreen explains one loop in exactly h lines of at most w cells. Where there is little room the charts shrink,
-// then the end of the account goes; where there is much, the account stands beside the charts, with the loop's latest
-// decisions below.
+// detailScreen explains one loop in exactly h lines of at most w cells. If there is little room the charts shrink, then
+// the account loses its end; if there is much, the account moves next to the charts, with the loop's latest decisions
+// below.
 func detailScreen(v detailView, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return fitted(nil, h)
@@ -166,7 +166,7 @@ func detailScreen(v detailView, w, h int) []string {
 	return grayed(fitted(out, h), v.stale)
 }
 
-// tell gives every fact a line, and those that need more whatever is left of n lines.
+// tell gives every fact one line, and shares what is left of n lines among those that need more.
 func tell(account []fact, w, n int) []string {
 	lines := make([]int, len(account))
 	spare := n
@@ -187,7 +187,7 @@ func tell(account []fact, w, n int) []string {
 	return out
 }
 
-// chartPanel draws the charts of a loop, and what its controller added up, in exactly h lines of at most w cells.
+// chartPanel draws the charts of a loop, and its controller's terms, in exactly h lines of at most w cells.
 func chartPanel(v detailView, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return fitted(nil, h)
@@ -233,7 +233,7 @@ func charts(v detailView, w, h int) []string {
 	return append(measured.render(w, h-below, v.graph), value.render(w, below, v.graph)...)
 }
 
-// measuredChart is the measurement against its setpoint, as it was in the past.
+// measuredChart is the measurement against its setpoint over time.
 func (v detailView) measuredChart(past []api.Point) chart {
 	l := v.loop
 	d := l.Decision
@@ -295,7 +295,7 @@ func (v detailView) valueChart(past []api.Point) chart {
 	c.levels = []level{
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
 	}
-	if d.Ceiling > 0 { // 0 or unknown: this knob has none
+	if d.Ceiling > 0 { // 0 or unknown: this knob has no ceiling
 		c.levels = append(c.levels, level{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"})
 	}
 	c.curve = make([]sample, 0, len(past))
@@ -305,7 +305,7 @@ func (v detailView) valueChart(past []api.Point) chart {
 	return c
 }
 
-// chart is what the charts of a loop have in common.
+// chart is the common part of the charts of a loop.
 func (v detailView) chart(title string, past []api.Point) chart {
 	c := chart{title: title, from: v.now.Add(-v.shows()), to: v.now, marks: make([]mark, 0, len(past))}
 	for _, p := range past {
@@ -319,17 +319,17 @@ func (v detailView) chart(title string, past []api.Point) chart {
 	return c
 }
 
-// past is what the charts show: the history as far as they reach, and the decision that is newer than it.
+// past is the data of the charts: the history as far as it reaches, and the newer decision.
 func (v detailView) past() []api.Point {
 	if !v.loaded && len(v.points) == 0 {
-		return nil // one decision alone would look like a past in which nothing was measured
+		return nil // one decision alone would look like a past without measurements
 	}
 	from := v.now.Add(-v.shows())
 	first := slices.IndexFunc(v.points, func(p api.Point) bool { return !p.At.Before(from) })
 	if first < 0 {
 		first = len(v.points)
 	}
-	points := v.points[max(first-1, 0):] // the one before leads into the span
+	points := v.points[max(first-1, 0):] // the point before leads into the span
 	end := len(points)
 	for end > 0 && points[end-1].At.After(v.now) {
 		end--

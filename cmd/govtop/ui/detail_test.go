@@ -29,8 +29,8 @@ func serviceLoop(service string) api.Loop {
 	panic("no loop of " + service)
 }
 
-// pastOf is an hour that leads to where the loop is: a bump of the measurement, a value that was cut and came back, and
-// a minute without measurements.
+// pastOf is an hour that leads to the loop's present: a bump of the measurement, a value that was cut and came back,
+// and a minute without measurements.
 func pastOf(l api.Loop) []api.Point {
 	var out []api.Point
 	d := l.Decision
@@ -124,8 +124,8 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// TestDetailIsCompleteAt80Columns: whatever the loop does, a terminal of 80×24 shows everything that there is to say
-// of it. Five lines of the 24 are taken by header and keys.
+// TestDetailIsCompleteAt80Columns: whatever the loop does, a terminal of 80×24 shows all its facts. Header and keys
+// take five of the 24 lines.
 func TestDetailIsCompleteAt80Columns(t *testing.T) {
 	for name, v := range details() {
 		got := bare(detailScreen(v, 80, 19))
@@ -297,8 +297,7 @@ func TestOrderText(t *testing.T) {
 	}
 }
 
-// TestFlowLosesNothing: where there is room, every item appears whole and in order; where there is not, an ellipsis
-// says so.
+// TestFlowLosesNothing: if there is room, every item appears whole and in order; if not, an ellipsis says so.
 func TestFlowLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fact{label: "label"}
