@@ -117,7 +117,7 @@ func (d *dossier) decided(before, l api.Loop, seq uint64) {
 		return
 	}
 	if !actuators.SameOrder(before.Order, l.Order) {
-		d.old = true // only the audit says who did it
+		d.old = true // only the audit names the actor
 	}
 	if d.of != "" {
 		d.points = append(d.points, api.Point{

@@ -23,7 +23,7 @@ import (
 
 func main() {
 	scenario := flag.String("scenario", "x2", "name of the scenario")
-	contender := flag.String("contender", string(simulate.Outer), fmt.Sprint("who is in charge: ", simulate.AllContenders()))
+	contender := flag.String("contender", string(simulate.Outer), fmt.Sprint("the contender in charge: ", simulate.AllContenders()))
 	s := flag.Float64("S", 5, "scrape interval in seconds")
 	w := flag.Float64("W", 0, "query window in seconds (default 4·S)")
 	t := flag.Float64("T", 0, "period in seconds (default S)")
