@@ -94,7 +94,7 @@ func (r Run) Do() Result {
 
 	// Where in its interval Prometheus scrapes a target depends on the target; here, on the seed.
 	offset := time.Duration(rand.New(rand.NewPCG(r.Seed, 5)).Float64() * float64(r.Timing.Scrape))
-	telemetry := models.Scrape(plant, offset, r.Timing.Scrape)
+	telemetry := models.Scrape(plant, 0, offset, r.Timing.Scrape)
 	plant.Every(0, time.Second, func(now time.Duration) {
 		result.Limits = append(result.Limits, subject.Report(now).Limit)
 	})
