@@ -11,7 +11,6 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // service is the name of the service in every run.
@@ -77,11 +76,13 @@ type subject interface {
 	Apply(now time.Duration, s actuators.Setting)
 }
 
-// subject returns the contender's admission control, with limit in force before any Setting.
-func (r Run) subject(limit float64) subject {
+// subject returns the contender's admission control for an instance that comes up now, with limit in force before any
+// Setting. What a contender switches on or off in its guards is said here.
+func (r Run) subject(now time.Duration, limit float64) subject {
 	config := guard.Config{
-		Service: service, SLO: scenarios.SLO, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max), Fallback: int(limit),
-		Now: func() time.Time { return start },
+		Service: service, SLO: r.Scenario.SLO.Latency, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max),
+		Fallback: int(limit),
+		Now:      func() time.Time { return start.Add(now) },
 	}
 	switch r.Contender {
 	case None:

@@ -20,7 +20,6 @@ import (
 	"testing"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 
@@ -30,9 +29,9 @@ const oracleFile = "testdata/oracle.tsv"
 var seeds = []uint64{1, 2, 3}
 
 // rigs are the scenarios of calm, fault and aftermath, which have an oracle.
-func rigs() (all []scenarios.Scenario) {
-	for _, s := range scenarios.All() {
-		if s.Phase(scenarios.Calm) == 0 && s.Phase(scenarios.Fault) == 1 && s.Phase(scenarios.After) == 2 && s.Max == 1024 {
+func rigs() (all []simulate.Scenario) {
+	for _, s := range simulate.All() {
+		if s.Phase(simulate.Calm) == 0 && s.Phase(simulate.Fault) == 1 && s.Phase(simulate.After) == 2 && s.Max == 1024 {
 			all = append(all, s)
 		}
 	}
@@ -79,7 +78,7 @@ func TestOracle(t *testing.T) {
 		rewriteOracle(t)
 		return
 	}
-	s, err := scenarios.Get("half")
+	s, err := simulate.Get("half")
 	if err != nil {
 		t.Fatal(err)
 	}

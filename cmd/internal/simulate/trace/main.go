@@ -18,7 +18,6 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 func main() {
@@ -36,12 +35,12 @@ func main() {
 	flag.Parse()
 
 	if *list {
-		for _, sc := range scenarios.All() {
+		for _, sc := range simulate.All() {
 			fmt.Printf("%-8s  %s\n", sc.Name, sc.Title)
 		}
 		return
 	}
-	sc, err := scenarios.Get(*scenario)
+	sc, err := simulate.Get(*scenario)
 	if err == nil && !simulate.Contender(*contender).Known() {
 		err = fmt.Errorf("no contender is called %q; there are %v", *contender, simulate.AllContenders())
 	}
