@@ -12,7 +12,7 @@ import (
 //	law                squared coefficient of variation
 //	deterministic      0
 //	exponential        1
-//	bimodal 10%, 5.5   2.25    the wait in M/G/1 grows in proportion to 1 + this number
+//	bimodal 10%, 5.5   5.5     the wait in M/G/1 grows in proportion to 1 + this number
 //	lognormal 1.5      8.5
 //	pareto 1.8         infinite
 type Law struct {
@@ -44,9 +44,9 @@ func Pareto(alpha float64) Law {
 	return Law{func(r *rand.Rand) float64 { return least * math.Pow(1-r.Float64(), -1/alpha) }}
 }
 
-// Bimodal is the law of two kinds of request that nobody can tell apart: the given share needs slow times the mean, the
-// rest are all equally fast. With a tenth at 5.5 times the mean, the rest need half of it. It panics where nothing is
-// left for the rest.
+// Bimodal is the law of two kinds of request that nobody can tell apart, each of them exponential (a hyperexponential
+// law): for the given share the mean is slow times that of all, for the rest what is left. With a tenth at 5.5 times the
+// mean, the rest have half of it. It panics where nothing is left for the rest.
 func Bimodal(share, slow float64) Law {
 	fast := (1 - share*slow) / (1 - share)
 	if !(share > 0 && share < 1 && slow > 0 && fast > 0) {
@@ -54,9 +54,9 @@ func Bimodal(share, slow float64) Law {
 	}
 	return Law{func(r *rand.Rand) float64 {
 		if r.Float64() < share {
-			return slow
+			return slow * r.ExpFloat64()
 		}
-		return fast
+		return fast * r.ExpFloat64()
 	}}
 }
 

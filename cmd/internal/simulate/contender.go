@@ -16,23 +16,23 @@ import (
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names who is in charge.
+// Contender names who is in charge; Describe says who that is.
 type Contender string
 
 // The contenders.
 const (
-	None      Contender = "none"       // everything is admitted
-	Static    Contender = "static"     // the scenario's initial limit, for ever
-	Outer     Contender = "outer"      // governor's loop by PID on a plain limiter
-	OuterAIMD Contender = "outer-aimd" // governor's loop by AIMD on a plain limiter
-	Reflex    Contender = "reflex"     // guard alone, from its fallback
-	Cascade   Contender = "cascade"    // governor's loop by PID around guard
+	None      Contender = "none"
+	Static    Contender = "static"
+	Outer     Contender = "outer"
+	OuterAIMD Contender = "outer-aimd"
+	Reflex    Contender = "reflex"
+	Cascade   Contender = "cascade"
 
-	Shed        Contender = "shed"         // the cascade with the shed threshold
-	ShedFixed   Contender = "shed-fixed"   // the cascade with a fixed shed threshold of 0.6
-	CascadeRate Contender = "cascade-rate" // the cascade with the rate beside it
-	OuterRate   Contender = "outer-rate"   // the loop on a plain limiter with the rate beside it
-	Rate        Contender = "rate"         // governor's rate and nothing else: a gateway that knows no concurrency
+	Shed        Contender = "shed"
+	ShedFixed   Contender = "shed-fixed"
+	CascadeRate Contender = "cascade-rate"
+	OuterRate   Contender = "outer-rate"
+	Rate        Contender = "rate"
 )
 
 // fixedThreshold is that of ShedFixed.
@@ -50,6 +50,35 @@ func AllContenders() []Contender {
 
 // Known says whether c is one of the contenders.
 func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
+
+// Describe says in a line who is in charge.
+func (c Contender) Describe() string {
+	switch c {
+	case None:
+		return "everything is admitted"
+	case Static:
+		return "the scenario's initial limit, for ever"
+	case Outer:
+		return "governor's loop by PID on a plain limiter"
+	case OuterAIMD:
+		return "governor's loop by AIMD on a plain limiter"
+	case Reflex:
+		return "guard alone, from its fallback"
+	case Cascade:
+		return "governor's loop by PID around guard"
+	case Shed:
+		return "the cascade with the shed threshold"
+	case ShedFixed:
+		return "the cascade with a fixed shed threshold of 0.6"
+	case CascadeRate:
+		return "the cascade with the rate beside it"
+	case OuterRate:
+		return "the loop on a plain limiter with the rate beside it"
+	case Rate:
+		return "governor's rate and nothing else: a gateway that knows no concurrency"
+	}
+	return ""
+}
 
 // law is the control law of the concurrency limit, "" where it is not steered.
 func (c Contender) law() control.Law {
