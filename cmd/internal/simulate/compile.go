@@ -20,16 +20,16 @@ func (f file) check(fail func(path []any, format string, args ...any)) {
 		fail(at(), "title is missing; expected a line that says what happens")
 	}
 	if f.SLO.Latency < span(time.Millisecond) || f.SLO.Latency > span(time.Hour) {
-		fail(at("slo", "latency"), "%v; expected 1ms to 1h", time.Duration(f.SLO.Latency))
+		fail(at("slo", "latency"), "latency: %v; expected 1ms to 1h", time.Duration(f.SLO.Latency))
 	}
 	if !(f.SLO.Objective > 0 && f.SLO.Objective < 1) {
-		fail(at("slo", "objective"), "%g%%; expected more than 0%% and less than 100%%", 100*f.SLO.Objective)
+		fail(at("slo", "objective"), "objective: %g%%; expected more than 0%% and less than 100%%", 100*f.SLO.Objective)
 	}
 	if l := f.Limit; !(l.Min >= 1 && l.Start >= l.Min && l.Max >= l.Start && l.Max < unlimited) {
-		fail(at("limit"), "start %g, min %g, max %g; expected 1 ≤ min ≤ start ≤ max", l.Start, l.Min, l.Max)
+		fail(at("limit"), "limit: start %g, min %g, max %g; expected 1 ≤ min ≤ start ≤ max", l.Start, l.Min, l.Max)
 	}
 	if len(f.Limit.Fixed) == 0 || slices.ContainsFunc(f.Limit.Fixed, func(l float64) bool { return !(l >= 1) }) {
-		fail(at("limit", "fixed"), "expected limits of at least 1 to try")
+		fail(at("limit", "fixed"), "fixed: expected limits of at least 1 to try")
 	}
 	f.checkService(fail)
 	f.checkLoad(fail)
@@ -37,7 +37,7 @@ func (f file) check(fail func(path []any, format string, args ...any)) {
 	for i, p := range f.Phases {
 		for _, until := range p {
 			if len(p) != 1 || until <= previous || until%span(time.Second) != 0 {
-				fail(at("phases", i), "expected {NAME: END}, with ends in whole seconds that grow")
+				fail(at("phases", i), "phases: expected {NAME: END}, with ends in whole seconds that grow")
 			}
 			previous = until
 		}
@@ -51,19 +51,19 @@ func (f file) checkService(fail func(path []any, format string, args ...any)) {
 	s := f.Service
 	bad := func(key, format string, args ...any) { fail([]any{"service", key}, format, args...) }
 	if s.Servers < 0 {
-		bad("servers", "%d; expected at least 0", s.Servers)
+		bad("servers", "servers: %d; expected at least 0", s.Servers)
 	}
 	if s.Time == 0 {
-		bad("time", "0s; expected more")
+		bad("time", "time: 0s; expected more")
 	}
 	if s.Instances < 1 || s.Instances > maxInstances {
-		bad("instances", "%d; expected 1 to %d", s.Instances, maxInstances)
+		bad("instances", "instances: %d; expected 1 to %d", s.Instances, maxInstances)
 	}
 	if s.WarmUp.For > 0 && !(s.WarmUp.Slowdown > 0) {
-		bad("warm-up", "slowdown %g; expected more than 0", s.WarmUp.Slowdown)
+		bad("warm-up", "warm-up: slowdown %g; expected more than 0", s.WarmUp.Slowdown)
 	}
 	if r := f.Clients.Retries; r.Times < 0 || r.Times > 20 || r.Times > 0 && (r.Wait == 0 || f.Clients.Timeout == 0) {
-		fail([]any{"clients", "retries"}, "expected times, 0 to 20, a wait, and clients with a timeout")
+		fail([]any{"clients", "retries"}, "retries: expected times, 0 to 20, a wait, and clients with a timeout")
 	}
 }
 
@@ -76,26 +76,26 @@ func (f file) checkLoad(fail func(path []any, format string, args ...any)) {
 		return m == (mixFile{}) || math.Abs(sum-1) < 1e-9
 	}
 	if !whole(f.Mix) {
-		fail([]any{"mix"}, "the shares do not add up to 100%%")
+		fail([]any{"mix"}, "mix: the shares do not add up to 100%%")
 	}
 	if f.Load != nil && len(f.Routes) > 0 {
-		fail([]any{"load"}, "there are routes, and each has its own load")
+		fail([]any{"load"}, "load: there are routes, and each has its own load")
 	}
 	names := map[string]bool{}
 	for i, r := range f.Routes {
 		bad := func(key, format string, args ...any) { fail([]any{"routes", i, key}, format, args...) }
 		if r.Name == "" || names[r.Name] {
-			bad("name", "%q; expected a name that no other route has", r.Name)
+			bad("name", "name: %q; expected one that no other route has", r.Name)
 		}
 		names[r.Name] = true
 		if !whole(r.Mix) {
-			bad("mix", "the shares do not add up to 100%%")
+			bad("mix", "mix: the shares do not add up to 100%%")
 		}
 		if r.Time != nil && *r.Time == 0 && r.Hold == 0 {
-			bad("time", "0s; a route without a hold needs a service")
+			bad("time", "time: 0s; a route without a hold needs a service")
 		}
 		if r.Deadline > 0 && f.Clients.Retries.Times > 0 {
-			bad("deadline", "clients that try again are all equally patient; leave out retries")
+			bad("deadline", "deadline: clients that try again are all equally patient; leave out retries")
 		}
 	}
 	for i, r := range f.routes() {
@@ -104,7 +104,7 @@ func (f file) checkLoad(fail func(path []any, format string, args ...any)) {
 			if len(f.Routes) > 0 {
 				path = []any{"routes", i, "load"}
 			}
-			fail(path, "it never exceeds %g requests/s; expected more, and at most a million", l.Peak)
+			fail(path, "load: it never exceeds %g requests/s; expected more, and at most a million", l.Peak)
 		}
 	}
 }
@@ -114,10 +114,10 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	case s.At == nil:
 		bad("", "at is missing; expected when the step begins")
 	case s.Until != nil && *s.Until <= *s.At:
-		bad("until", "it is over at %v, before it begins", time.Duration(*s.Until))
+		bad("until", "the step is over at %v, before it begins", time.Duration(*s.Until))
 	}
 	if s.For > s.Every {
-		bad("for", "%v; expected every to say how often, and that to be longer", time.Duration(s.For))
+		bad("for", "for: %v; expected every to say how often, and that to be longer", time.Duration(s.For))
 	}
 	load := s.Times != nil || s.Load != nil || s.Sine != nil || len(s.Surge) > 0
 	stage := s.Servers != nil || s.Slowdown != nil || s.Slower != 0 || s.Dependency != nil
@@ -128,39 +128,39 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 		bad("route", "no route is called %q", s.Route)
 	}
 	if (s.Load != nil || s.Sine != nil) && s.Route == "" && len(f.Routes) > 1 {
-		bad("load", "several routes share the load; expected the route whose load it is, or times")
+		bad("load", "load: several routes share the load; expected the route whose load it is, or times")
 	}
 	if s.Times != nil && *s.Times < 0 || s.Load != nil && *s.Load < 0 {
-		bad("load", "expected at least 0")
+		bad("load", "times, load: expected at least 0")
 	}
 	if w := s.Sine; w != nil && !(w.Low >= 0 && w.High > w.Low && w.Period > 0) {
-		bad("sine", "expected low, a high above it, and a period")
+		bad("sine", "sine: expected low, a high above it, and a period")
 	}
 	for class, times := range s.Surge {
 		if !slices.Contains(criticalities, class) || !(times > 0) || len(s.Surge) > 1 || len(f.Routes) > 0 {
-			bad("surge", "expected one criticality and its multiple, like {sheddable: 12}, in a scenario without routes")
+			bad("surge", "surge: expected one criticality and its multiple, like {sheddable: 12}, in a scenario without routes")
 		}
 	}
 	if s.Servers != nil && *s.Servers < 0 {
-		bad("servers", "%d; expected at least 0", *s.Servers)
+		bad("servers", "servers: %d; expected at least 0", *s.Servers)
 	}
 	if s.Slowdown != nil && !(*s.Slowdown > 0) {
-		bad("slowdown", "%g; expected more than 0", *s.Slowdown)
+		bad("slowdown", "slowdown: %g; expected more than 0", *s.Slowdown)
 	}
 	if s.Slower != 0 && !(s.Slower > 0 && s.Every > 0) {
-		bad("slower", "expected a factor above 0, and every")
+		bad("slower", "slower: expected a factor above 0, and every")
 	}
 	if s.Instance < 0 || s.Instance > f.Service.Instances {
-		bad("instance", "%d; expected 1 to %d", s.Instance, f.Service.Instances)
+		bad("instance", "instance: %d; expected 1 to %d", s.Instance, f.Service.Instances)
 	}
 	if s.Add < 0 || s.Remove < 0 || s.Add+s.Remove > maxInstances {
-		bad("add", "expected 0 to %d", maxInstances)
+		bad("add", "add, remove: expected 0 to %d", maxInstances)
 	}
 	if s.Restart > 0 && s.Every == 0 {
-		bad("restart", "expected every to say when the next one goes")
+		bad("restart", "restart: expected every to say when the next one goes")
 	}
 	if s.Metrics != "" && s.Metrics != "lost" {
-		bad("metrics", "%q; expected lost", s.Metrics)
+		bad("metrics", "metrics: %q; expected lost", s.Metrics)
 	}
 }
 

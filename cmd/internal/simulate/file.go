@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,7 +130,7 @@ type share float64
 func (s *share) UnmarshalYAML(n *yaml.Node) error {
 	v, err := percent(n.Value)
 	if err != nil {
-		return complain(n, "%w", err)
+		return complain(n, "%v", err)
 	}
 	*s = share(v)
 	return nil
@@ -211,9 +212,9 @@ func (m mixFile) classes() [models.Classes]float64 {
 // mapOfTimes are multiples by criticality.
 type mapOfTimes map[string]float64
 
-// complain is an error at a place of the file.
+// complain is an error at a place of the file. Of the type that the parser collects, so that one reading finds them all.
 func complain(n *yaml.Node, format string, args ...any) error {
-	return fmt.Errorf("line %d: %w", n.Line, fmt.Errorf(format, args...))
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %s", n.Line, fmt.Sprintf(format, args...))}}
 }
 
 // decode reads YAML strictly into out, and returns the document for the places of its keys. Errors say file and line.
@@ -245,18 +246,35 @@ func located(name string, err error) error {
 	if !errors.As(err, &many) {
 		many = &yaml.TypeError{Errors: []string{err.Error()}}
 	}
-	var all []error
+	var all []problem
 	for _, text := range many.Errors {
-		line := "1"
+		line := 1
 		if m := atLine.FindStringSubmatch(text); m != nil {
-			line, text = m[1], text[len(m[0]):]
+			line, _ = strconv.Atoi(m[1])
+			text = text[len(m[0]):]
 		}
 		if m := unknownKey.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("unknown key %q", m[1])
 		} else if m := wrongType.FindStringSubmatch(text); m != nil {
 			text = fmt.Sprintf("%q; expected %s", m[1], kindOf(m[2]))
 		}
-		all = append(all, fmt.Errorf("%s:%s: %s", name, line, text))
+		all = append(all, problem{line, text})
+	}
+	return joined(name, all)
+}
+
+// problem is what is wrong with a line of a file.
+type problem struct {
+	line int
+	text string
+}
+
+// joined is one error for all problems of a file, in the order of its lines.
+func joined(name string, problems []problem) error {
+	slices.SortStableFunc(problems, func(a, b problem) int { return a.line - b.line })
+	var all []error
+	for _, p := range problems {
+		all = append(all, fmt.Errorf("%s:%d: %s", name, p.line, p.text))
 	}
 	return errors.Join(all...)
 }
@@ -336,13 +354,12 @@ func Parse(name string, raw []byte) (Scenario, error) {
 	if err != nil {
 		return Scenario{}, err
 	}
-	var wrong []error
-	fail := func(path []any, format string, args ...any) {
-		wrong = append(wrong, fmt.Errorf("%s:%d: %s", name, lineOf(root, path...), fmt.Sprintf(format, args...)))
-	}
-	f.check(fail)
+	var wrong []problem
+	f.check(func(path []any, format string, args ...any) {
+		wrong = append(wrong, problem{lineOf(root, path...), fmt.Sprintf(format, args...)})
+	})
 	if len(wrong) > 0 {
-		return Scenario{}, errors.Join(wrong...)
+		return Scenario{}, joined(name, wrong)
 	}
 	base := filepath.Base(name)
 	return f.scenario(strings.TrimSuffix(strings.TrimSuffix(base, ".yml"), ".yaml")), nil

@@ -187,7 +187,7 @@ func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
 		out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 		line := func(name, value, meaning string) {
 			if value != "" && value != "false" {
-				fmt.Fprintf(out, "  %s\t%s\t%s\n", name, value, meaning)
+				fmt.Fprintf(out, "  %s\t%s\t%s\n", name, value, strings.TrimSpace(meaning))
 			}
 		}
 		n := func(v control.Number) string { return number(float64(v)) }
@@ -211,7 +211,9 @@ func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
 		line("value", n(d.From)+" → "+n(d.Value), "before, and wanted now")
 		line("raw", n(d.Raw), "what the law asked for")
 		line("bound", d.Bound, "the constraint that shaped it")
-		line("ceiling", n(d.Ceiling), "how far the reflex may go")
+		if d.Ceiling > 0 {
+			line("ceiling", n(d.Ceiling), "how far the reflex may go")
+		}
 		line("measured", unit(d.Measured), "mean of the admitted; for shed, refused of the protected")
 		line("setpoint", unit(d.Setpoint), "what it should be")
 		line("terms", strings.Join([]string{n(d.Terms.Error), n(d.Terms.P), n(d.Terms.I), n(d.Terms.D)}, " "),
@@ -226,7 +228,8 @@ func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
 		line("floor", n(d.Gates.Floor), "X̂max·m₀; test: "+d.Gates.FloorTest)
 		line("own latency", ms(d.Gates.OwnLatencySeconds), "m₀")
 		line("service time", ms(d.Gates.ServiceTimeSeconds), "ŝ of a floor test")
-		line("instances", strconv.Itoa(d.Inputs.Instances), "outliers: "+strings.Join(d.Inputs.Outliers, " "))
+		line("instances", strconv.Itoa(d.Inputs.Instances), "of which "+strconv.Itoa(len(d.Inputs.Outliers))+" left out as outliers "+
+			strings.Join(d.Inputs.Outliers, " "))
 		line("infeasible", strconv.FormatBool(d.Gates.Infeasible), "the SLO cannot be met")
 		if err := out.Flush(); err != nil {
 			return err

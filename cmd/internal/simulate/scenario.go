@@ -138,7 +138,7 @@ func Get(name string) (Scenario, error) {
 
 // nearest returns the name with the fewest letters to add, to drop or to replace; "" where none is near.
 func nearest(s string, names []string) (best string) {
-	least := max(1, len(s)/3) + 1
+	least := min(len(s), max(2, len(s)/3)+1)
 	for _, name := range names {
 		if d := distance(s, name); d < least {
 			best, least = name, d
