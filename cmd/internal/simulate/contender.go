@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -48,8 +48,20 @@ func AllContenders() []Contender {
 	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
 }
 
-// Known says whether c is one of the contenders.
-func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
+// Check returns an error, with a suggestion, where c is none of the contenders.
+func (c Contender) Check() error {
+	var names []string
+	for _, known := range AllContenders() {
+		if c == known {
+			return nil
+		}
+		names = append(names, string(known))
+	}
+	if near := nearest(string(c), names); near != "" {
+		return fmt.Errorf("did you mean %s?", near)
+	}
+	return fmt.Errorf("expected one of %s", strings.Join(names, ", "))
+}
 
 // Describe says in a line who is in charge.
 func (c Contender) Describe() string {
