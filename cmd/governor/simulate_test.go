@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,7 +131,7 @@ func TestSimulateIsInterrupted(t *testing.T) {
 		t.Fatal("a scrape interval of zero passes")
 	}
 	s.scrape, s.window, s.period = 5e9, 20e9, 5e9
-	if err := s.run(ctx, &bytes.Buffer{}, &bytes.Buffer{}); err != context.Canceled {
+	if err := s.run(ctx, &bytes.Buffer{}, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -92,8 +92,12 @@ script:
 		lives = append(lives, models.Instance{Name: in.Name, From: in.From / time.Second, To: in.To / time.Second})
 	}
 	for i, want := range []models.Instance{
-		{Name: "simulated-1", To: 300}, {Name: "simulated-2", To: 340}, {Name: "simulated-3", From: 305},
-		{Name: "simulated-4", From: 345}, {Name: "simulated-5", From: 800}, {Name: "simulated-6", From: 810, To: 850},
+		{Name: "simulated-1", To: 300},
+		{Name: "simulated-2", To: 340},
+		{Name: "simulated-3", From: 305},
+		{Name: "simulated-4", From: 345},
+		{Name: "simulated-5", From: 800},
+		{Name: "simulated-6", From: 810, To: 850},
 	} {
 		if len(lives) <= i || lives[i].Name != want.Name || lives[i].From != want.From || lives[i].To != want.To {
 			t.Fatalf("instances %+v, want %+v as number %d", lives, want, i+1)
