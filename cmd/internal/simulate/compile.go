@@ -135,10 +135,18 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	if s.For > s.Every {
 		bad("for", "for: %v; expected every to say how often, and that to be longer", time.Duration(s.For))
 	}
-	load := s.Times != nil || s.Load != nil || s.Sine != nil || len(s.Surge) > 0
+	load := s.load()
 	stage := s.Servers != nil || s.Slowdown != nil || s.Slower != 0 || s.Dependency != nil
 	if life := s.Add != 0 || s.Remove != 0 || s.Restart != 0; !load && !stage && !life && s.Metrics == "" {
 		bad("", "the step says when, and not what")
+	}
+	switch {
+	case s.Route != "" && !load:
+		bad("route", "route: expected the load of that route")
+	case s.Ramp > 0 && s.Load == nil && s.Times == nil:
+		bad("ramp", "ramp: expected the load that it leads to")
+	case s.Instance != 0 && !stage:
+		bad("instance", "instance: expected what happens to it: servers, slowdown, slower or dependency")
 	}
 	if s.Route != "" && !slices.ContainsFunc(f.Routes, func(r routeFile) bool { return r.Name == s.Route }) {
 		bad("route", "no route is called %q", s.Route)
@@ -151,6 +159,10 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	}
 	if w := s.Sine; w != nil && !(w.Low >= 0 && w.High > w.Low && w.Period > 0) {
 		bad("sine", "sine: expected low, a high above it, and a period")
+	}
+	others := slices.ContainsFunc(f.Script, func(o stepFile) bool { return o.load() && len(o.Surge) == 0 })
+	if len(s.Surge) > 0 && others {
+		bad("surge", "surge: expected no other step that changes the load")
 	}
 	for class, times := range s.Surge {
 		if !slices.Contains(criticalities, class) || !(times > 0) || len(s.Surge) > 1 || len(f.Routes) > 0 {
@@ -178,6 +190,11 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	if s.Metrics != "" && s.Metrics != "lost" {
 		bad("metrics", "metrics: %q; expected lost", s.Metrics)
 	}
+}
+
+// load says whether the step changes the load.
+func (s stepFile) load() bool {
+	return s.Times != nil || s.Load != nil || s.Sine != nil || len(s.Surge) > 0
 }
 
 // turns is how often a step comes, 1 where it does not come back.
