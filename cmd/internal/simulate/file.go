@@ -177,7 +177,8 @@ func (l *law) UnmarshalYAML(n *yaml.Node) error {
 				return nil
 			}
 		}
-		return complain(n, "%q; expected the share of slow requests and their multiple of the mean, like bimodal 10%% 5.5", n.Value)
+		return complain(n, "%q; expected the share of slow requests and their multiple of the mean, "+
+			"like bimodal 10%% 5.5", n.Value)
 	default:
 		return complain(n, "%q; expected exponential, deterministic, lognormal SIGMA (up to 3), pareto ALPHA (above 1) "+
 			"or bimodal SHARE SLOW", n.Value)
