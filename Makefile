@@ -29,7 +29,7 @@ tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 # never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
 
-.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff demo demo-real screenshots clean servers
+.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate demo demo-real screenshots clean servers
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ bench-diff: ## compare benchmarks with another revision (BASE=main PKG=actuators
 		$(call measure,$$dir/tree,$$dir/base) && $(call measure,$(CURDIR),$$dir/here) || exit 1; \
 	done && \
 	$(tool) benchstat "$(BASE)=$$dir/base" "here=$$dir/here"
+
+simulate: ## put governor and guard through scenarios (SCENARIOS='half x5', or --all, or --list)
+	go run ./cmd/governor simulate $(or $(SCENARIOS),half x5 slow5 dep60)
 
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
 	go run ./cmd/governor demo $(DEMO)

@@ -4,36 +4,35 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names the controller in charge of a run.
+// Contender names the admission control of a run; Describe says what it is.
 type Contender string
 
 // The contenders.
 const (
-	None      Contender = "none"       // everything is admitted
-	Static    Contender = "static"     // the scenario's initial limit, unchanged
-	Outer     Contender = "outer"      // governor's PID loop on a plain limiter
-	OuterAIMD Contender = "outer-aimd" // governor's AIMD loop on a plain limiter
-	Reflex    Contender = "reflex"     // guard alone, from its fallback
-	Cascade   Contender = "cascade"    // governor's PID loop around guard
+	None      Contender = "none"
+	Static    Contender = "static"
+	Outer     Contender = "outer"
+	OuterAIMD Contender = "outer-aimd"
+	Reflex    Contender = "reflex"
+	Cascade   Contender = "cascade"
 
-	Shed        Contender = "shed"         // the cascade with the shed threshold
-	ShedFixed   Contender = "shed-fixed"   // the cascade with a fixed shed threshold of 0.6
-	CascadeRate Contender = "cascade-rate" // the cascade with the rate knob
-	OuterRate   Contender = "outer-rate"   // the loop on a plain limiter with the rate knob
-	Rate        Contender = "rate"         // governor's rate knob alone: a gateway without a concurrency limit
+	Shed        Contender = "shed"
+	ShedFixed   Contender = "shed-fixed"
+	CascadeRate Contender = "cascade-rate"
+	OuterRate   Contender = "outer-rate"
+	Rate        Contender = "rate"
 )
 
 // fixedThreshold is the shed threshold of ShedFixed.
@@ -49,8 +48,49 @@ func AllContenders() []Contender {
 	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
 }
 
-// Known says whether c is one of the contenders.
-func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
+// Check returns an error, with a suggestion, where c is none of the contenders.
+func (c Contender) Check() error {
+	var names []string
+	for _, known := range AllContenders() {
+		if c == known {
+			return nil
+		}
+		names = append(names, string(known))
+	}
+	if near := nearest(string(c), names); near != "" {
+		return fmt.Errorf("did you mean %s?", near)
+	}
+	return fmt.Errorf("expected one of %s", strings.Join(names, ", "))
+}
+
+// Describe says in a line what the contender is.
+func (c Contender) Describe() string {
+	switch c {
+	case None:
+		return "everything is admitted"
+	case Static:
+		return "the scenario's initial limit, never changed"
+	case Outer:
+		return "governor's loop by PID on a plain limiter"
+	case OuterAIMD:
+		return "governor's loop by AIMD on a plain limiter"
+	case Reflex:
+		return "guard alone, from its fallback"
+	case Cascade:
+		return "governor's loop by PID around guard"
+	case Shed:
+		return "the cascade with the shed threshold"
+	case ShedFixed:
+		return "the cascade with a fixed shed threshold of 0.6"
+	case CascadeRate:
+		return "the cascade with the rate beside it"
+	case OuterRate:
+		return "the loop on a plain limiter with the rate beside it"
+	case Rate:
+		return "governor's rate and nothing else: a gateway without a concurrency limit"
+	}
+	return ""
+}
 
 // law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
@@ -77,11 +117,13 @@ type subject interface {
 	Apply(now time.Duration, s actuators.Setting)
 }
 
-// subject returns the contender's admission control, with limit in force before any Setting.
-func (r Run) subject(limit float64) subject {
+// subject returns the contender's admission control for an instance that comes up now, with limit in force before any
+// Setting. What a contender switches on or off in its guards is said here.
+func (r Run) subject(now time.Duration, limit float64) subject {
 	config := guard.Config{
-		Service: service, SLO: scenarios.SLO, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max), Fallback: int(limit),
-		Now: func() time.Time { return start },
+		Service: service, SLO: r.Scenario.SLO.Latency, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max),
+		Fallback: int(limit),
+		Now:      func() time.Time { return start.Add(now) },
 	}
 	switch r.Contender {
 	case None:
