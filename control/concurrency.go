@@ -147,6 +147,9 @@ func (c *concurrency) follow(s step, o *outcome) {
 	weight := min(1, 0.5*s.spec.Timing.Period.Seconds()/s.spec.Timing.DeadTime().Seconds())
 	c.smooth += weight * (next - c.smooth)
 	o.value = math.Round(math.Exp(c.smooth))
+	if bar := s.noRaise(); o.value > o.from && s.inForce.published() && bar != "" && !(bar == BoundSLO && o.gates.serviceTime > 0) {
+		c.smooth, o.value, o.bound = math.Log(o.from), o.from, bar
+	}
 }
 
 // decideHang handles requests arriving at a full limit while hardly any finish, which is not a lack of traffic. It cuts
@@ -249,10 +252,16 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	k := Constraint{
 		Deadband: max(tuning.Deadband, 4/math.Sqrt(max(s.v.completed.Or(1), 1))),
 		RaiseMax: tuning.RaiseMax, CutMax: tuning.CutMax,
-		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NeverRise: s.v.unsure != "",
+		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NoRaise: s.noRaise(),
 	}
 	if test.Phase == little.Halved || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
+	}
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0) {
+		k.NoRaise = "" // the test has shown that the limit is not what makes the service slow
+	}
+	if s.v.refusing && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
+		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence
 	}
 	if c.spec.Law == AIMDLaw {
 		k.Deadband = 0

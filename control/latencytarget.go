@@ -93,10 +93,9 @@ func (t *latencyTarget) seconds() float64 {
 	return t.inForce * math.Pow(burnTightens, float64(t.burnSteps()))
 }
 
-// setpoint is what a law aims at, in seconds of mean latency: τ*, or 1.25·ŝ if that is higher (serviceTime is ŝ; 0:
-// none stands). Closer to ŝ a limit would cut useful work.
+// setpoint is what a law aims at, in seconds of mean latency: τ*, or more while a service time ŝ stands (0: none does).
 func (t *latencyTarget) setpoint(serviceTime float64) Reading {
-	return Read(max(t.seconds(), little.ServiceTimeMargin*serviceTime))
+	return Read(little.Setpoint(t.seconds(), serviceTime, t.slo.Seconds()))
 }
 
 // restore starts from a published τ*, so that a new leader does not have to learn D̂ from scratch.
@@ -114,7 +113,7 @@ func (t *latencyTarget) ideal() float64 {
 	if d, ok := t.distance.Value(); ok {
 		tau = targetHeadroom*slo - d
 	}
-	return max(min(tau, targetHigh*slo), low)
+	return min(max(tau, low), targetHigh*slo)
 }
 
 // infeasible says whether the SLO leaves no room above the service's own latency. It is only a status and never a hold,

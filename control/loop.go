@@ -43,6 +43,8 @@ type tick struct {
 	// act in order: concurrency first, then shed decides which requests that limit refuses, then rate follows the
 	// sustained capacity. One signal never drives two knobs at once.
 	concurrency Reading
+
+	notObeyed bool // the instances have had far more in flight than their limit for a settling time
 }
 
 // step is a tick from the point of view of one knob's law.
@@ -71,6 +73,19 @@ type outcome struct {
 	ceiling float64
 	publish bool // value, ceiling or target moved enough to be written
 	renew   bool // the lease may be renewed
+}
+
+// noRaise names the constraint that forbids a raise in this step, "" if none does.
+func (s step) noRaise() string {
+	switch {
+	case s.v.unsure != "":
+		return BoundTighten
+	case s.notObeyed:
+		return BoundObey
+	case s.v.violates(s.spec.SLO):
+		return BoundSLO
+	}
+	return ""
 }
 
 // found holds the findings of a law's gates.

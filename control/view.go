@@ -78,7 +78,7 @@ type flow struct {
 	slow         Reading // share of the completed
 	failed       Reading // share of the admitted
 
-	inFlight Reading // per instance; from Little's law if it is not reported, or reported too low
+	inFlight Reading // per instance; from Little's law if it is not reported
 	sampled  Reading // per instance, as reported
 	binding  Reading // share of the window near the limit
 	limit    Reading // effective, per instance
@@ -157,8 +157,8 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("mean latency", why, detail)
 	}
 	f.throughput = completed.Over(seconds, "").Over(n, "")
-	if occupied := f.throughput.Times(f.mean); !f.inFlight.AtLeast(occupied.Float()) {
-		f.inFlight = occupied // by Little's law
+	if !f.inFlight.Known() {
+		f.inFlight = f.throughput.Times(f.mean) // by Little's law
 	}
 	f.slow, f.failed = slow.Over(completed, none), failed.Over(admitted, none)
 	return f
@@ -215,13 +215,19 @@ func (v *view) occupancy(limit float64) Reading { return v.inFlight.Over(Read(li
 
 // binds says whether the limit holds traffic back: it refuses, or it is nearly full. Only then may a law move it.
 func (v *view) binds(limit float64) bool {
-	return v.refusing || v.occupancy(limit).AtLeast(little.BindingAt) || v.binding.AtLeast(0.5)
+	if v.binding.Known() {
+		return v.refusing || v.binding.AtLeast(bindsFor)
+	}
+	return v.refusing || v.occupancy(limit).AtLeast(little.BindingAt)
 }
+
+// bindsFor is the share of the window for which a limit must have bound.
+const bindsFor = 0.5
 
 // healthy says whether nothing was refused and the limit had room. Only such windows show the service's own latency. If
 // no limit is known, the service must have kept up with its arrivals.
 func (v *view) healthy() bool {
-	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(0.5) {
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(bindsFor) {
 		return false
 	}
 	if limit, ok := v.limit.Value(); ok {
@@ -230,6 +236,9 @@ func (v *view) healthy() bool {
 	admitted := v.admittedRate.Float()
 	return math.Abs(v.completedRate()-admitted) <= rateBalance*admitted
 }
+
+// violates says whether more is late or failed than the SLO allows. What is unknown is not a violation.
+func (v *view) violates(slo SLO) bool { return v.badRatio(slo).Above(1) }
 
 // badRatio is the worse of the two SLO ratios, each as a multiple of its budget: above 1 the SLO is violated. It is
 // unknown if neither is known.
