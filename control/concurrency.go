@@ -22,6 +22,7 @@ type concurrency struct {
 	test      little.FloorTest // template for a restart
 
 	easing       bool
+	resumed      bool    // the step before this one was a hold, an order or none
 	arrivals     float64 // in the previous window, 0: unknown
 	smooth       float64 // ln of the limit published beside a reflex, NaN before the first
 	settle, hold time.Duration
@@ -98,7 +99,11 @@ func (c *concurrency) decide(s step) outcome {
 
 	raw := c.ask(s, &o, test)
 	o.raw = Read(raw)
-	o.value, o.bound = c.constraint(s, test).Apply(o.from, raw)
+	constraint := c.constraint(s, test)
+	if idle := c.needless(s, &o); idle > o.from {
+		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), math.Ln2))
+	}
+	o.value, o.bound = constraint.Apply(o.from, raw)
 	if s.v.reflex {
 		c.follow(s, &o)
 	}
@@ -206,7 +211,7 @@ func (c *concurrency) askPID(s step, o *outcome) float64 {
 // observeArrivals notes whether the load is falling. Throughput then falls with the arrivals, not because of the limit,
 // and a cut sized by it would leave the service with a limit for a load that has already gone.
 func (c *concurrency) observeArrivals(offered float64) {
-	c.easing = offered < easingShare*c.arrivals
+	c.easing, c.resumed = offered < easingShare*c.arrivals, c.arrivals == 0
 	c.arrivals = offered
 }
 
@@ -233,8 +238,25 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
+	if idle := c.needless(s, o); idle > o.from {
+		e = max(e, math.Log(idle/o.from))
+	}
 	return e
 }
+
+// needless is the limit below which the service refuses for nothing, 0 if there is none: it refuses, and it answers as
+// fast as if nothing queued, so it has room for what it has carried before, X̂max·m₀ in flight. On the way back there the
+// limit may double in a step. A loop that has just resumed judges by a window that knows another limit, and takes its
+// usual steps.
+func (c *concurrency) needless(s step, o *outcome) float64 {
+	if c.resumed || !s.v.refusing || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
+		return 0
+	}
+	return min(s.target.floor(s.now), c.spec.Max)
+}
+
+// ownLatencyAgain is the multiple of m₀ up to which a mean latency shows no queue.
+const ownLatencyAgain = 1.15
 
 // askAIMD is the alternative law: additive increase while the limit binds and the service is healthy; one decrease per
 // settling time, sized by Little's law.
