@@ -101,7 +101,7 @@ func (c *concurrency) decide(s step) outcome {
 	o.raw = Read(raw)
 	constraint := c.constraint(s, test)
 	if idle := c.needless(s, &o); idle > o.from {
-		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), math.Ln2))
+		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), needlessRaise))
 	}
 	o.value, o.bound = constraint.Apply(o.from, raw)
 	if s.v.reflex {
@@ -246,14 +246,16 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 
 // needless is the limit below which the service refuses for nothing, 0 if there is none: it refuses, and it answers as
 // fast as if nothing queued, so it has room for what it has carried before, X̂max·m₀ in flight. On the way back there the
-// limit may double in a step. A loop that has just resumed judges by a window that knows another limit, and takes its
-// usual steps.
+// limit may grow by half in a step. A loop that has just resumed judges by a window that knows another limit, and takes
+// its usual steps.
 func (c *concurrency) needless(s step, o *outcome) float64 {
 	if c.resumed || !s.v.refusing || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
 		return 0
 	}
 	return min(s.target.floor(s.now), c.spec.Max)
 }
+
+var needlessRaise = math.Log(1.5)
 
 // ownLatencyAgain is the multiple of m₀ up to which a mean latency shows no queue.
 const ownLatencyAgain = 1.15
