@@ -23,7 +23,7 @@ type concurrency struct {
 
 	easing       bool
 	resumed      bool    // the step before this one was a hold, an order or none
-	arrivals     float64 // in the previous window, 0: unknown
+	arrivals     float64 // per second in the previous window, 0: unknown
 	smooth       float64 // ln of the limit published beside a reflex, NaN before the first
 	settle, hold time.Duration
 	runaway      time.Time // since when the reflex has been at its ceiling without success; zero: it is not
@@ -91,7 +91,7 @@ func (c *concurrency) decide(s step) outcome {
 	if s.v.hang != "" {
 		return c.decideHang(s, o)
 	}
-	c.observeArrivals(s.v.offered.value)
+	c.observeArrivals(s.v.offered.value / s.v.window.Seconds())
 	test := c.testFloor(s, o.from)
 	o.setpoint = s.target.setpoint(test.ServiceTime)
 	o.gates.binds = s.v.binds(o.from)
@@ -295,13 +295,15 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 
 func (c *concurrency) state(s step, o outcome) State {
 	switch raw := o.raw.value; {
+	case s.notObeyed:
+		return NotObeyed
 	case o.gates.serviceTime > 0:
 		return Ineffective
 	case o.value < o.from:
 		return Cutting
 	case o.value > o.from:
 		return Raising
-	case s.target.infeasible():
+	case s.infeasible != "":
 		return Infeasible
 	case o.gates.binds && o.value <= c.spec.Min && raw <= o.from:
 		return AtMin

@@ -19,6 +19,7 @@ const (
 	AtMax       State = "at_max"
 	Ineffective State = "ineffective"
 	Infeasible  State = "infeasible"
+	NotObeyed   State = "not_obeyed"
 	Hold        State = "hold"
 	Frozen      State = "frozen"
 	Override    State = "override"
@@ -168,8 +169,15 @@ type Gates struct {
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
 	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ; 0: none stands
 	Infeasible         bool   `json:"infeasible"`
-	BurnSteps          int    `json:"burn_steps"` // number of 10% setpoint cuts for a fast burn of the error budget
+	InfeasibleBy       string `json:"infeasible_by,omitempty"` // the quantity that is too large: one of the causes
+	BurnSteps          int    `json:"burn_steps"`              // number of 10% setpoint cuts for a fast burn of the error budget
 }
+
+// The causes of an infeasible SLO, as in Gates.InfeasibleBy.
+const (
+	ByOwnLatency = "own_latency" // m₀, the mean latency without a queue
+	BySpread     = "spread"      // how far the objective's quantile lies above the mean
+)
 
 // The values of Gates.FloorTest.
 const (

@@ -116,10 +116,22 @@ func (t *latencyTarget) ideal() float64 {
 	return min(max(tau, low), targetHigh*slo)
 }
 
-// infeasible says whether the SLO leaves no room above the service's own latency. It is only a status and never a hold,
-// because an ordinary slow-down looks the same.
-func (t *latencyTarget) infeasible() bool {
-	return t.distance.Above(targetHeadroom*t.slo.Seconds() - targetOwnMargin*t.own.Seconds())
+// infeasible names the quantity that leaves no room below the SLO, "" if there is room. It takes present evidence: the
+// service is late now. Then either its own latency m₀ alone is too long, or nothing queues in this window and the
+// quantile lies too far above the mean all the same. It is a status, never a reason to hold.
+func (t *latencyTarget) infeasible(v *view, slo SLO) string {
+	if v.hold != "" || !v.slow.Above(1-slo.Objective) {
+		return ""
+	}
+	limit, own := t.slo.Seconds(), targetOwnMargin*t.own.Seconds()
+	if own > targetHigh*limit {
+		return ByOwnLatency
+	}
+	spread := v.quantile.Less(v.mean)
+	if v.healthy() && !v.censored && v.completed.AtLeast(v.quantileNeeds) && spread.Above(targetHeadroom*limit-own) {
+		return BySpread
+	}
+	return ""
 }
 
 // floor is X̂max·m₀: the requests in flight, per instance, that the service needs to carry what it has carried

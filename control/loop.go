@@ -44,7 +44,8 @@ type tick struct {
 	// sustained capacity. One signal never drives two knobs at once.
 	concurrency Reading
 
-	notObeyed bool // the instances have had far more in flight than their limit for a settling time
+	notObeyed  bool   // the instances have had far more in flight than their limit for a settling time
+	infeasible string // the quantity that leaves no room below the SLO: one of the causes, "" if there is room
 }
 
 // step is a tick from the point of view of one knob's law.
@@ -220,7 +221,7 @@ func (l *Loop) decision(s step, o outcome) Decision {
 	d.Gates = Gates{
 		Binds: o.gates.binds, Occupancy: o.gates.occupancy.Number(), BindingShare: v.binding.Number(),
 		Floor: d.Gates.Floor, FloorTest: o.gates.floorTest, OwnLatencySeconds: Number(target.own.Seconds()),
-		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: target.infeasible(), BurnSteps: target.burnSteps(),
+		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: s.infeasible != "", InfeasibleBy: s.infeasible, BurnSteps: target.burnSteps(),
 	}
 	if o.gates.floor > 0 { // otherwise nothing has been carried yet
 		d.Gates.Floor = Number(o.gates.floor)

@@ -15,6 +15,9 @@ type LoopSet struct {
 	loops   []*Loop // in the order in which they act
 	last    time.Time
 	sampled time.Time // of the last good sample
+
+	evidence evidence  // of a service with few requests
+	disobeys time.Time // since when the instances have had far more in flight than their limit; zero: they do not
 }
 
 // InForce is the value of a knob that is really in force: published and accepted, read from the KV at start or after a
@@ -57,7 +60,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	t := &tick{now: now, v: s.gate.pass(m, s.target.seconds()), target: s.target}
+	t := &tick{now: now, v: s.widen(m), target: s.target}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
@@ -80,9 +83,12 @@ func (s *LoopSet) arrive(t *tick) {
 			for _, l := range s.loops {
 				l.restart(t.now, l.inForce)
 			}
+			s.evidence.restart(t.now)
 		}
 		s.last = t.now
 		s.learn(t)
+		t.notObeyed = s.disobeyed(t)
+		t.infeasible = s.target.infeasible(t.v, s.spec.SLO)
 	}
 	switch age, found := t.v.age.Value(); {
 	case t.v.hold == "":
@@ -102,6 +108,30 @@ func (s *LoopSet) learn(t *tick) {
 	}
 }
 
+// disobeyed says whether the instances have had far more requests in flight than the published limit allows, for a
+// settling time after it last changed. Then nobody obeys it, and raising it would mean nothing.
+func (s *LoopSet) disobeyed(t *tick) bool {
+	l := s.loop(KnobConcurrency)
+	if l == nil || !l.inForce.published() || s.spec.Mode != Enforce || t.v.hold != "" {
+		s.disobeys = time.Time{}
+		return false
+	}
+	inFlight := t.v.throughput.Times(t.v.mean)
+	if !inFlight.Above(disobeyedBy*max(l.inForce.Value, l.inForce.Ceiling) + fewInFlight) {
+		s.disobeys = time.Time{}
+		return false
+	}
+	if s.disobeys.IsZero() {
+		s.disobeys = t.now
+	}
+	settle := s.spec.Timing.Settle()
+	return t.now.Sub(s.disobeys) >= settle && t.now.Sub(l.changed) >= settle
+}
+
+// disobeyedBy is the multiple of a limit that a service cannot have in flight while it obeys. Windows remember the limit
+// before, and requests that were admitted under it may finish.
+const disobeyedBy = 2
+
 // largestLimit is the highest limit that governor would ever give an instance.
 func (s *LoopSet) largestLimit() float64 {
 	if s.spec.Concurrency == nil {
@@ -114,6 +144,9 @@ func (s *LoopSet) largestLimit() float64 {
 // Call it after every Step that was acted on. After a failed write, track the previous value.
 func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
+		if f.Value != l.inForce.Value {
+			s.evidence.restart(now.Add(s.spec.Timing.PublishDelay))
+		}
 		l.track(now, f.withoutNaN())
 	}
 }

@@ -16,7 +16,7 @@ import (
 // states is the one-hot alphabet of governor_loop_state.
 var states = []control.State{
 	control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax, control.Ineffective,
-	control.Infeasible, control.Hold, control.Frozen, control.Override,
+	control.Infeasible, control.NotObeyed, control.Hold, control.Frozen, control.Override,
 }
 
 // metrics answer on governor's own /metrics: is it deciding, is it obeyed, is it helping? A quantity that is unknown

@@ -27,8 +27,10 @@ var phrases = []phrase{
 	{`(?i)\bkn(?:ow|ows|ew|owing) no\b`, "does not know, has no", "a gateway that knows no limit"},
 	{`(?i)\bt(?:ell|ells|old|elling) of\b`, "shows, reports, mentions", "Prometheus tells of it later"},
 	{`(?i)\bspeak(?:s|ing)? of\b`, "covers, is about", "the rate speaks of the whole service"},
-	{`\b[Ww]ho (?:has|is|did|does|had|was)\b`, "name the actor: the leader, a client that, anybody who can",
-		"Who has logged in is the actor"},
+	{
+		`\b[Ww]ho (?:has|is|did|does|had|was)\b`, "name the actor: the leader, a client that, anybody who can",
+		"Who has logged in is the actor",
+	},
 	{`(?i)\b(?:is|are|was|were) (?:said|told|given) by\b`, "name the actor first: the log says", "the reason is said by the log"},
 	{`(?i)\bits like\b`, "similar, and others", "password_file and its like"},
 	{`(?i)\bshall\b`, "must, should, can", "where it shall also be lifted"},
@@ -37,14 +39,20 @@ var phrases = []phrase{
 	{`(?i)\bgrey\b`, "gray", "a grey line"},
 	{`(?i)\w*centre\b`, "center", "a datacentre move"},
 	{`(?i)\b(?:behavi|col|fav|hon|neighb|rum|lab|flav)our\w*`, "American spelling: -or", "misbehaviour, behaviour"},
-	{`(?i)\b(?:re)?(?:channel|label|level|marshal|model|signal|total|travel|tunnel)l(?:ed|ing)\b`,
-		"American spelling: a single l", "it is modelled, and relabelling"},
+	{
+		`(?i)\b(?:re)?(?:channel|label|level|marshal|model|signal|total|travel|tunnel)l(?:ed|ing)\b`,
+		"American spelling: a single l", "it is modelled, and relabelling",
+	},
 	{`(?i)\bcancell(?:ed|ing)\b`, "canceled, canceling", "the query was cancelled"},
-	{`(?i)\b(?:author|general|initial|maxim|minim|normal|optim|organ|prior|real|recogn|serial|special|summar|synchron)is(?:e|ed|es|ing|ation)\b`,
-		"American spelling: -ize", "minimise the error"},
+	{
+		`(?i)\b(?:author|general|initial|maxim|minim|normal|optim|organ|prior|real|recogn|serial|special|summar|synchron)is(?:e|ed|es|ing|ation)\b`,
+		"American spelling: -ize", "minimise the error",
+	},
 	{`(?i)\b(?:whilst|amongst|learnt|spelt|burnt)\b`, "while, among, learned, spelled, burned", "whilst it learnt"},
-	{`(?i)\b(?:artefact|judgement|licence|programme|ageing|catalogue)s?\b`, "artifact, judgment, license, program, aging, catalog",
-		"a judgement"},
+	{
+		`(?i)\b(?:artefact|judgement|licence|programme|ageing|catalogue)s?\b`, "artifact, judgment, license, program, aging, catalog",
+		"a judgement",
+	},
 }
 
 // notYet are the folders with Go files that still contain such phrases. Remove a folder from the list when its comments

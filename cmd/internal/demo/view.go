@@ -52,6 +52,7 @@ var states = map[control.State]struct {
 	control.AtMax:       {"More would be let in, but may not.", doubtful},
 	control.Ineffective: {"Slow, but not by its load: limiting cannot help.", alarm},
 	control.Infeasible:  {"The SLO is tighter than the service itself is fast.", alarm},
+	control.NotObeyed:   {"The service does not keep to its limit.", alarm},
 	control.Hold:        {"No measurement to act on, so nothing moves.", doubtful},
 	control.Frozen:      {"Somebody has stopped the loop.", refusal},
 	control.Override:    {"Somebody has set the value.", refusal},
