@@ -26,6 +26,8 @@ const Classes = 4
 type Request struct {
 	ID          uint64 // 1, 2, 3… in order of arrival; the same for all attempts
 	Criticality int    // 0 = critical, 1 = default, 2 = sheddable, 3 = background
+	Route       int    // index in Config.Routes; 0 where there is one only
+	Endless     bool   // declared by its route as held open by design: a stream, a long poll
 	Arrived     time.Duration
 	Sent        time.Duration // time of this attempt; equals Arrived for the first
 	Attempt     int           // 0, 1, 2…
@@ -40,8 +42,11 @@ type Verdict int
 // The verdicts.
 const (
 	Admitted      Verdict = iota
-	Refused               // too many are in flight, or the room is kept for more important requests
-	RefusedByRate         // too many arrive
+	Refused               // because too many are in flight, or to keep room for more important ones
+	RefusedByRate         // because too many arrive
+	// Aside is admitted without a place: the request is in no counter and no gauge of the Telemetry, as an endless one
+	// is whose service has declared it. It takes its server time all the same.
+	Aside
 )
 
 // Outcome is how an admitted request ended.

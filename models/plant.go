@@ -1,7 +1,6 @@
 package models
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -9,11 +8,12 @@ import (
 
 // Config describes a run of a plant.
 type Config struct {
-	ServiceTime   time.Duration // mean of the exponential service time at Slowdown 1
-	ClientTimeout time.Duration // a client gives up after this; its request stays in the plant. 0: never
-	// Retries is the maximum number of times a client tries again after a refusal or a timeout. Before the n-th retry
-	// it waits for a time drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). All attempts of a request have the same
-	// service time and criticality.
+	ServiceTime   time.Duration // mean service time at Slowdown 1
+	Law           Law           // of the service time
+	ClientTimeout time.Duration // a client gives up after this; its request stays where it is. 0: never
+	// Retries is how often a client tries again, at most, after a refusal or a timeout: the n-th time after a wait drawn
+	// from 0 to RetryWait·2ⁿ⁻¹ (full jitter). The attempts of a request need the same service time and belong to one
+	// criticality.
 	Retries   int
 	RetryWait time.Duration
 	// CancelPassedOn says that the service learns when clients give up: their requests leave the queue unserved.
@@ -22,9 +22,14 @@ type Config struct {
 	Load           Load
 	// Mix is the share of arrivals by criticality; it must sum to 1.
 	Mix [Classes]float64
+	// Routes are the kinds of request where there are several. They replace Load, ServiceTime and Law.
+	Routes []Route
 	// Stages are the conditions of the service over time, in order; the first starts at 0.
 	Stages []Stage
-	Seed   uint64
+	// Instances are the copies of the service over time; nil: one, from start to end.
+	Instances []Instance
+	Balancer  Balancer
+	Seed      uint64
 	// LatencyEdges are the upper bounds of the latency histogram that a scrape sees, in ascending order, without +Inf.
 	LatencyEdges []time.Duration
 }
@@ -42,24 +47,21 @@ type Stage struct {
 	DependencyShare float64
 }
 
-// Plant is one instance of a service: a FIFO queue in front of a number of equal servers.
+// Plant is a service: one or several instances behind a balancer, each a FIFO queue in front of a number of equal
+// servers.
 type Plant struct {
-	cfg      Config
-	admitter Admitter
-	now      time.Duration
+	cfg    Config
+	routes []Route
+	load   Load // of all routes
+	now    time.Duration
 
-	stage    Stage
-	busy     int
-	queue    queue
-	events   eventHeap
-	requests []inFlight // by slot
-	free     []int32    // slots
-	inFlight int        // slots of admitted requests; other slots are free, or wait to retry
-	attempts uint64
-	patience patience
-	// rejectDebt is server time owed for refusals. The next request that starts pays it: with all servers busy a
-	// refusal takes time from one of them, and for the throughput it does not matter which.
-	rejectDebt time.Duration
+	instances []*instance
+	balancer  balancer
+	events    eventHeap
+	requests  []inFlight // by slot
+	free      []int32    // slots
+	attempts  uint64
+	patience  patience
 
 	nextArrival time.Duration
 	lastID      uint64
@@ -68,17 +70,19 @@ type Plant struct {
 	depends     *rand.Rand
 	classes     *rand.Rand
 	waits       *rand.Rand
+	kinds       *rand.Rand
 
-	timers   []timer
-	counters counters
-	score    *Score
+	timers []timer
+	score  *Score
 }
 
 type inFlight struct {
 	request Request
 	work    float64 // service time in units of its mean
-	dep     float64 // uniform draw: a value below the share calls the dependency
-	attempt uint64  // number among all attempts; 0: the request is not in the plant
+	dep     float64 // uniform draw: a dependency is called where it is below the share
+	attempt uint64  // counts all of them; 0 where the request is not in the plant
+	at      int32   // index of the instance that has it
+	aside   bool    // admitted Aside
 }
 
 // patience holds the instants at which clients give up. All clients are equally patient, so it is a queue.
@@ -123,36 +127,28 @@ type timer struct {
 	run    func(now time.Duration)
 }
 
-// New returns a plant at time 0 behind admitter. It panics if the Config makes no sense: configs are written by hand,
-// in Go.
+// New returns a plant at time 0 whose only instance is behind admitter. It panics on a Config that makes no sense.
 func New(cfg Config, admitter Admitter, score *Score) *Plant {
-	var sum float64
-	for _, share := range cfg.Mix {
-		sum += share
+	if len(cfg.Instances) > 1 {
+		panic("models: several instances need NewFleet, for each has an Admitter of its own")
 	}
-	switch {
-	case cfg.ServiceTime <= 0:
-		panic("models: ServiceTime must be positive")
-	case math.Abs(sum-1) > 1e-9:
-		panic(fmt.Sprintf("models: Mix sums to %v, want 1", sum))
-	case len(cfg.Stages) == 0 || cfg.Stages[0].From != 0:
-		panic("models: the first Stage must start at 0")
-	case cfg.Load.Rate == nil || cfg.Load.Peak <= 0:
-		panic("models: Load needs a Rate and a positive Peak")
-	}
-	p := &Plant{cfg: cfg, admitter: admitter, score: score}
-	// Each kind of draw has its own stream, and every arrival draws from all of them whether it is admitted or not, so
-	// the cost of a request depends only on its number.
+	return NewFleet(cfg, func(time.Duration, int) Admitter { return admitter }, score)
+}
+
+// NewFleet returns a plant of several instances at time 0. start is asked for the Admitter of an instance, by its index in
+// cfg.Instances, when it comes up: for those that are there from the start, before NewFleet returns. It panics as New
+// does.
+func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, score *Score) *Plant {
+	p := &Plant{cfg: cfg, routes: routesOf(cfg), score: score}
+	p.load = merged(p.routes)
+	score.judge(p.routes)
+	// One stream each, and every arrival draws from all of them whether it is admitted or not: what a request will cost
+	// depends on its number alone. Stream 5 is whoever scrapes's.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	p.arrivals, p.services, p.depends, p.classes = stream(1), stream(2), stream(3), stream(4)
-	p.waits = stream(6)
-	p.counters.buckets = make([]float64, len(cfg.LatencyEdges)+1)
-	for _, s := range cfg.Stages {
-		if s.Servers < 0 || s.Slowdown <= 0 {
-			panic(fmt.Sprintf("models: Stage %+v: Servers must not be negative and Slowdown must be positive", s))
-		}
-		p.At(s.From, func(time.Duration) { p.enter(s) })
-	}
+	p.waits, p.kinds = stream(6), stream(7)
+	p.balancer = balancer{kind: cfg.Balancer, draws: stream(8)}
+	p.populate(start)
 	p.drawArrival()
 	return p
 }
@@ -161,7 +157,12 @@ func New(cfg Config, admitter Admitter, score *Score) *Plant {
 func (p *Plant) Now() time.Duration { return p.now }
 
 // InFlight is how many requests are in the plant: queued, served or waiting for a dependency.
-func (p *Plant) InFlight() int { return p.inFlight }
+func (p *Plant) InFlight() (n int) {
+	for _, in := range p.instances {
+		n += in.inFlight
+	}
+	return n
+}
 
 // At runs f once at the instant at. Timers due at the same instant run in the order in which they were added, before
 // anything happens to requests.
@@ -230,19 +231,24 @@ func (p *Plant) fire(i int) {
 	t.run(p.now)
 }
 
-// enter puts a stage in force. Free servers start on the queue at once.
-func (p *Plant) enter(s Stage) {
-	p.stage = s
-	for p.busy < s.Servers && p.queue.len() > 0 {
-		p.start(p.queue.pop())
+// enter puts the conditions of a stage in force. Free servers start on the queue at once.
+func (p *Plant) enter(in *instance, s Stage) {
+	in.stage = s
+	p.serve(in)
+}
+
+// serve lets free servers start on the queue.
+func (p *Plant) serve(in *instance) {
+	for in.busy < in.stage.Servers && in.queue.len() > 0 {
+		p.start(in, in.queue.pop())
 	}
 }
 
 func (p *Plant) drawArrival() {
 	at := p.nextArrival
 	for {
-		at += time.Duration(p.arrivals.ExpFloat64() / p.cfg.Load.Peak * float64(time.Second))
-		if rate := p.cfg.Load.Rate(at); rate >= p.cfg.Load.Peak || p.arrivals.Float64()*p.cfg.Load.Peak < rate {
+		at += time.Duration(p.arrivals.ExpFloat64() / p.load.Peak * float64(time.Second))
+		if rate := p.load.Rate(at); rate >= p.load.Peak || p.arrivals.Float64()*p.load.Peak < rate {
 			p.nextArrival = at
 			return
 		}
@@ -252,53 +258,71 @@ func (p *Plant) drawArrival() {
 func (p *Plant) arrive() {
 	slot := p.takeSlot()
 	p.lastID++
-	class := p.drawClass()
+	kind := p.drawRoute()
+	route := &p.routes[kind]
+	class := p.drawClass(route)
 	p.requests[slot] = inFlight{
-		request: Request{ID: p.lastID, Criticality: class, Arrived: p.now, Slot: int(slot)},
-		work:    p.services.ExpFloat64(),
-		dep:     p.depends.Float64(),
+		request: Request{
+			ID: p.lastID, Criticality: class, Route: kind, Endless: route.Endless, Arrived: p.now, Slot: int(slot),
+		},
+		work: route.Law.unit(p.services),
+		dep:  p.depends.Float64(),
 	}
 	p.drawArrival()
-	p.score.arrived(p.now, class)
+	p.score.arrived(p.now, class, kind)
 	p.attempt(slot)
 }
 
-// attempt sends the request in slot to the service.
+// attempt sends the request in slot to an instance.
 func (p *Plant) attempt(slot int32) {
-	in := &p.requests[slot]
-	in.request.Sent = p.now
-	class := in.request.Criticality
-	verdict := p.admitter.Admit(p.now, in.request)
-	p.counters.offered[class]++
-	p.score.attempted(in.request, verdict)
+	r := &p.requests[slot]
+	r.request.Sent = p.now
+	if r.at = p.balancer.pick(p.instances); r.at < 0 { // nobody is there
+		p.score.attempted(r.request, Refused)
+		p.retry(slot)
+		return
+	}
+	in := p.instances[r.at]
+	class := r.request.Criticality
+	verdict := in.admitter.Admit(p.now, r.request)
+	r.aside = verdict == Aside
+	if !r.aside {
+		in.counters.offered[class]++
+	}
+	p.score.attempted(r.request, verdict)
 	switch verdict {
+	case Aside:
 	case Admitted:
+		in.counters.admitted[class]++
+		in.inFlight++
 	case RefusedByRate:
-		p.counters.refusedByRate++
-		p.refuse(slot)
+		in.counters.refusedByRate++
+		p.refuse(in, slot)
 		return
 	default:
-		p.counters.refused[class]++
-		p.refuse(slot)
+		in.counters.refused[class]++
+		p.refuse(in, slot)
 		return
 	}
-	p.counters.admitted[class]++
-	p.inFlight++
 	p.attempts++
-	in.attempt = p.attempts
+	r.attempt = p.attempts
 	if p.cfg.Retries > 0 {
-		p.patience.push(waiter{at: p.now + p.cfg.ClientTimeout + 1, attempt: in.attempt, slot: slot})
+		p.patience.push(waiter{at: p.now + p.cfg.ClientTimeout + 1, attempt: r.attempt, slot: slot})
 	}
-	if p.busy < p.stage.Servers {
-		p.start(slot)
-	} else {
-		p.queue.push(slot)
+	route := &p.routes[r.request.Route]
+	switch {
+	case route.ServiceTime == 0:
+		p.events.push(event{at: p.now + route.Hold, slot: slot, kind: answered})
+	case in.busy < in.stage.Servers:
+		p.start(in, slot)
+	default:
+		in.queue.push(slot)
 	}
 }
 
-func (p *Plant) refuse(slot int32) {
-	if p.busy >= p.stage.Servers {
-		p.rejectDebt += p.cfg.RejectCost
+func (p *Plant) refuse(in *instance, slot int32) {
+	if in.busy >= in.stage.Servers {
+		in.rejectDebt += p.cfg.RejectCost
 	}
 	p.retry(slot)
 }
@@ -327,11 +351,25 @@ func (p *Plant) retry(slot int32) {
 	p.events.push(event{at: p.now + wait, slot: slot, kind: again})
 }
 
-func (p *Plant) drawClass() int {
+// drawRoute says which route an arrival takes, in proportion to their rates at the instant.
+func (p *Plant) drawRoute() int {
+	if len(p.routes) == 1 {
+		return 0
+	}
+	u := p.kinds.Float64() * p.load.Rate(p.now)
+	for i, r := range p.routes {
+		if u -= r.Load.Rate(p.now); u < 0 {
+			return i
+		}
+	}
+	return len(p.routes) - 1
+}
+
+func (p *Plant) drawClass(route *Route) int {
 	u := p.classes.Float64()
-	mix := p.cfg.Mix
-	if p.cfg.Load.Mix != nil {
-		mix = p.cfg.Load.Mix(p.now)
+	mix := route.mix(p.cfg.Mix)
+	if route.Load.Mix != nil {
+		mix = route.Load.Mix(p.now)
 	}
 	for class, share := range mix {
 		if u < share {
@@ -352,14 +390,24 @@ func (p *Plant) takeSlot() int32 {
 	return int32(len(p.requests) - 1)
 }
 
-func (p *Plant) start(slot int32) {
-	p.busy++
-	if p.cfg.CancelPassedOn && p.cfg.ClientTimeout > 0 && p.now-p.requests[slot].request.Sent > p.cfg.ClientTimeout {
+// timeout is how long the clients of a route wait, 0: for ever.
+func (p *Plant) timeout(route *Route) time.Duration {
+	if p.cfg.ClientTimeout == 0 {
+		return 0
+	}
+	return max(p.cfg.ClientTimeout, route.Deadline)
+}
+
+func (p *Plant) start(in *instance, slot int32) {
+	in.busy++
+	r := &p.requests[slot]
+	route := &p.routes[r.request.Route]
+	if timeout := p.timeout(route); p.cfg.CancelPassedOn && timeout > 0 && p.now-r.request.Sent > timeout {
 		p.events.push(event{at: p.now, slot: slot, kind: dropped})
 		return
 	}
-	d := time.Duration(p.requests[slot].work*p.stage.Slowdown*float64(p.cfg.ServiceTime)) + p.rejectDebt
-	p.rejectDebt = 0
+	d := time.Duration(r.work*in.stage.Slowdown*float64(route.ServiceTime)) + in.rejectDebt
+	in.rejectDebt = 0
 	p.events.push(event{at: p.now + d, slot: slot, kind: served})
 }
 
@@ -369,12 +417,19 @@ func (p *Plant) advance(e event) {
 		p.attempt(e.slot)
 		return
 	case served, dropped:
-		p.busy--
-		if p.busy < p.stage.Servers && p.queue.len() > 0 {
-			p.start(p.queue.pop())
+		r := &p.requests[e.slot]
+		in := p.instances[r.at]
+		in.busy--
+		p.serve(in)
+		if e.kind == dropped {
+			break
 		}
-		if e.kind == served && p.requests[e.slot].dep < p.stage.DependencyShare {
-			p.events.push(event{at: p.now + p.stage.DependencyDelay, slot: e.slot, kind: answered})
+		away := p.routes[r.request.Route].Hold
+		if r.dep < in.stage.DependencyShare {
+			away += in.stage.DependencyDelay
+		}
+		if away > 0 {
+			p.events.push(event{at: p.now + away, slot: e.slot, kind: answered})
 			return
 		}
 	}
@@ -382,18 +437,21 @@ func (p *Plant) advance(e event) {
 }
 
 func (p *Plant) finish(slot int32) {
-	r := p.requests[slot].request
-	p.requests[slot].attempt = 0
+	done := &p.requests[slot]
+	r, aside, in := done.request, done.aside, p.instances[done.at]
+	done.attempt = 0
 	p.free = append(p.free, slot)
-	p.inFlight--
 	latency := p.now - r.Sent
 	outcome := OK
-	if p.cfg.ClientTimeout > 0 && latency > p.cfg.ClientTimeout {
+	if timeout := p.timeout(&p.routes[r.Route]); timeout > 0 && latency > timeout {
 		outcome = TimedOut
 	}
-	p.counters.complete(latency, p.cfg.LatencyEdges)
+	if !aside {
+		in.inFlight--
+		in.counters.complete(latency, p.cfg.LatencyEdges)
+	}
 	p.score.finished(p.now, r, outcome)
-	p.admitter.Done(p.now, r, outcome)
+	in.admitter.Done(p.now, r, outcome)
 }
 
 // queue is a FIFO of slots on a ring that grows.

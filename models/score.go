@@ -6,12 +6,14 @@ import (
 )
 
 // Score is what the clients saw, counted exactly and without delay. A request belongs to the phase in which it arrived.
+// Requests of a route with a deadline of its own are in Phase.Routes and nowhere else.
 type Score struct {
 	slo       time.Duration
 	objective float64
 	Phases    []Phase
 	seconds   []second
 	current   int
+	routes    []Route
 }
 
 // Phase is a span of a run with a score of its own.
@@ -26,12 +28,21 @@ type Phase struct {
 	Good        int
 	OfferedBy   [Classes]int
 	GoodBy      [Classes]int
-	latencies   []int32 // admitted and finished, by latencyBin
+	Routes      []RouteScore // by Request.Route
+	latencies   []int32      // admitted and finished, by latencyBin
 	latencySeen int
 }
 
-// second counts one second of a run: the requests that arrived in it and how many of those finished well, and the
-// requests that finished in it and how many of those were late.
+// RouteScore is what became of the requests of one route in a phase.
+type RouteScore struct {
+	Name              string
+	Offered           int // requests
+	Admitted, Refused int // attempts
+	Good              int // finished within the SLO, or within the deadline of the route
+}
+
+// second is one second of a run: requests that arrived in it, and those of them that finished well; requests that
+// finished in it, and those of them that finished late.
 type second struct {
 	arrived, good  int32
 	finished, late int32
@@ -63,8 +74,23 @@ func (s *Score) second(at time.Duration) *second {
 	return &s.seconds[min(int(at/time.Second), len(s.seconds)-1)]
 }
 
-func (s *Score) arrived(at time.Duration, class int) {
+// judge prepares the score for the routes of a plant.
+func (s *Score) judge(routes []Route) {
+	s.routes = routes
+	for i := range s.Phases {
+		s.Phases[i].Routes = make([]RouteScore, len(routes))
+		for j, r := range routes {
+			s.Phases[i].Routes[j].Name = r.Name
+		}
+	}
+}
+
+func (s *Score) arrived(at time.Duration, class, route int) {
 	p := s.phase(at)
+	p.Routes[route].Offered++
+	if s.routes[route].Deadline > 0 {
+		return
+	}
 	p.Offered++
 	p.OfferedBy[class]++
 	s.second(at).arrived++
@@ -72,16 +98,28 @@ func (s *Score) arrived(at time.Duration, class int) {
 
 func (s *Score) attempted(r Request, v Verdict) {
 	p := s.phase(r.Arrived)
-	if v == Admitted {
-		p.Admitted++
-	} else {
-		p.Refused++
+	admitted, refused := 1, 0
+	if v == Refused || v == RefusedByRate {
+		admitted, refused = 0, 1
+	}
+	route := &p.Routes[r.Route]
+	route.Admitted += admitted
+	route.Refused += refused
+	if s.routes[r.Route].Deadline == 0 {
+		p.Admitted += admitted
+		p.Refused += refused
 	}
 }
 
 func (s *Score) finished(at time.Duration, r Request, o Outcome) {
 	latency := at - r.Sent
 	p := s.phase(r.Arrived)
+	if deadline := s.routes[r.Route].Deadline; deadline > 0 {
+		if o == OK && at-r.Arrived <= deadline {
+			p.Routes[r.Route].Good++
+		}
+		return
+	}
 	p.latencies[latencyBin(latency)]++
 	p.latencySeen++
 	end := s.second(at)
@@ -93,6 +131,7 @@ func (s *Score) finished(at time.Duration, r Request, o Outcome) {
 	if o == OK && at-r.Arrived <= s.slo {
 		p.Good++
 		p.GoodBy[r.Criticality]++
+		p.Routes[r.Route].Good++
 		s.second(r.Arrived).good++
 	}
 }
@@ -126,8 +165,18 @@ func (s *Score) AboveSLO(from, to time.Duration) time.Duration {
 	return n
 }
 
-// Goodput counts the requests that arrived in [from, to) and those of them that finished within the SLO. Both instants
-// are whole seconds.
+// Late counts the requests that finished in [from, to), and those of them that took longer than the SLO; both instants
+// in whole seconds.
+func (s *Score) Late(from, to time.Duration) (late, finished int) {
+	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
+		late += int(s.seconds[i].late)
+		finished += int(s.seconds[i].finished)
+	}
+	return late, finished
+}
+
+// Goodput counts the requests that arrived in [from, to), and those of them that finished within the SLO; both instants
+// in whole seconds.
 func (s *Score) Goodput(from, to time.Duration) (good, offered int) {
 	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
 		good += int(s.seconds[i].good)

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Telemetry is what Prometheus would know about a plant: its counters and gauges, sampled on the scrape grid, and
-// functions over windows of those samples that give the same answers as PromQL. A simulated loop reads the plant only
-// through Telemetry.
+// Telemetry is what Prometheus would know about an instance: its counters and gauges, sampled on the scrape grid, and
+// functions over windows of those samples that answer as PromQL does. A loop in a simulation reads the plant through it
+// and through nothing else.
 type Telemetry struct {
-	plant   *Plant
-	samples []snapshot // ascending in time
+	edges   []time.Duration // of the histogram
+	samples []snapshot      // ascending in time
 }
 
 // counters are cumulative since the start of the run.
@@ -41,12 +41,17 @@ func (c *counters) complete(latency time.Duration, edges []time.Duration) {
 	c.buckets[i]++
 }
 
-// Scrape samples the plant every interval from first on, 0 < interval.
-func Scrape(p *Plant, first, interval time.Duration) *Telemetry {
-	t := &Telemetry{plant: p}
+// Scrape samples an instance, by its index in Config.Instances, every interval from first on, 0 < interval, for as long
+// as it is there.
+func Scrape(p *Plant, instance int, first, interval time.Duration) *Telemetry {
+	t := &Telemetry{edges: p.cfg.LatencyEdges}
+	in := p.instances[instance]
 	p.Every(first, interval, func(now time.Duration) {
-		s := snapshot{counters: p.counters, at: now, inFlight: float64(p.InFlight()), report: p.admitter.Report(now)}
-		s.buckets = slices.Clone(p.counters.buckets)
+		if !in.live {
+			return
+		}
+		s := snapshot{counters: in.counters, at: now, inFlight: float64(in.inFlight), report: in.admitter.Report(now)}
+		s.buckets = slices.Clone(in.counters.buckets)
 		for i := 1; i < len(s.buckets); i++ {
 			s.buckets[i] += s.buckets[i-1]
 		}
@@ -66,19 +71,23 @@ type Window struct {
 	RefusedByRate              float64                                     // of Refused
 	ByClass                    [Classes]struct{ Offered, Refused float64 } // without refusals by rate
 	Completed                  float64
-	Slow                       float64 // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
-	Mean                       float64 // latency of the completed, seconds
-	Quantile                   float64 // of latency, interpolated in its bucket, seconds
-	Censored                   bool    // Quantile lies above the highest finite edge and reads as that edge
-	Binding                    float64 // share of the window at ≥ 85% of the limit
+	Slow                       float64   // completed later than the SLO; NaN unless the SLO is an edge of the histogram
+	Mean                       float64   // latency of the completed, seconds
+	Buckets                    []float64 // completed by upper edge of the histogram, cumulative; the last is +Inf
+	Binding                    float64   // share of the window at ≥ 85% of the limit
 
 	InFlight float64 // mean of the samples, like avg_over_time
 	// Last samples.
 	Limit, ServiceTime, Revision, ShedThreshold float64
 }
 
-// Window evaluates the last span at the instant at. Samples younger than lag have not arrived yet.
-func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quantile float64) Window {
+// SampledBy says whether a sample was taken at the instant at or before it.
+func (t *Telemetry) SampledBy(at time.Duration) bool {
+	return len(t.samples) > 0 && t.samples[0].at <= at
+}
+
+// Window evaluates at the instant at over the last span. Samples younger than lag have not arrived yet.
+func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 	nan := math.NaN()
 	w := Window{At: at, Span: span, Age: nan, InFlight: nan}
 	w.Limit, w.ServiceTime, w.Revision, w.ShedThreshold = nan, nan, nan, nan
@@ -114,16 +123,14 @@ func (t *Telemetry) Window(at, span, lag time.Duration, slo time.Duration, quant
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
 	w.Binding = increase(func(s *snapshot) float64 { return s.report.BindingSeconds }) / span.Seconds()
 
-	edges := t.plant.cfg.LatencyEdges
-	cumulative := make([]float64, len(edges)+1)
-	for i := range cumulative {
-		cumulative[i] = increase(func(s *snapshot) float64 { return s.buckets[i] })
+	w.Buckets = make([]float64, len(t.edges)+1)
+	for i := range w.Buckets {
+		w.Buckets[i] = increase(func(s *snapshot) float64 { return s.buckets[i] })
 	}
 	w.Slow = nan
-	if i := slices.Index(edges, slo); i >= 0 {
-		w.Slow = w.Completed - cumulative[i]
+	if i := slices.Index(t.edges, slo); i >= 0 {
+		w.Slow = w.Completed - w.Buckets[i]
 	}
-	w.Quantile, w.Censored = bucketQuantile(quantile, edges, cumulative)
 
 	if n := len(in); n > 0 {
 		last := &in[n-1]
@@ -178,9 +185,30 @@ func Increase(times []time.Duration, values []float64, from, to time.Duration) f
 	return total * (sampled + toStart + toEnd) / sampled
 }
 
-// bucketQuantile computes histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
-// lower bound of the first bucket, and the highest finite edge (censored) if the quantile lies above it. cumulative has
-// one element more than edges, for +Inf.
+// Quantile is the q-quantile of latency over the windows of several instances, in seconds, with its place in the bucket
+// interpolated. Where it lies above the highest finite edge it is censored and reads as that edge. Windows without
+// increases count for nothing, as series without samples do in a sum; NaN where there are no others, or none completed.
+func Quantile(q float64, edges []time.Duration, windows ...Window) (value float64, censored bool) {
+	cumulative := make([]float64, len(edges)+1)
+	known := false
+	for _, w := range windows {
+		if math.IsNaN(w.Completed) {
+			continue
+		}
+		known = true
+		for i, n := range w.Buckets {
+			cumulative[i] += n
+		}
+	}
+	if !known {
+		return math.NaN(), false
+	}
+	return bucketQuantile(q, edges, cumulative)
+}
+
+// bucketQuantile answers histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
+// lower bound of the first, the highest finite edge (censored) where the quantile lies above it. cumulative has one
+// element more than edges, for +Inf.
 func bucketQuantile(q float64, edges []time.Duration, cumulative []float64) (value float64, censored bool) {
 	total := cumulative[len(cumulative)-1]
 	if len(edges) == 0 || !(total > 0) {

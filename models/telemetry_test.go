@@ -38,9 +38,9 @@ func TestIncrease(t *testing.T) {
 // A window sees nothing but the samples inside it: neither what was before nor what has not arrived.
 func TestWindow(t *testing.T) {
 	p := New(rig(560, 1), NewLimiter(64), onePhase(time.Minute))
-	tel := Scrape(p, 0, time.Second)
+	tel := Scrape(p, 0, 0, time.Second)
 	p.Run(40 * time.Second)
-	w := tel.Window(40*time.Second, 20*time.Second, 0, 300*ms, 0.99)
+	w := tel.Window(40*time.Second, 20*time.Second, 0, 300*ms)
 	if math.Abs(w.Offered-560*20) > 400 || math.Abs(w.Completed-w.Admitted) > 64 || w.Refused != 0 {
 		t.Errorf("offered %.0f, admitted %.0f, completed %.0f, refused %.0f", w.Offered, w.Admitted, w.Completed, w.Refused)
 	}
@@ -51,11 +51,11 @@ func TestWindow(t *testing.T) {
 	if little := w.Completed / 20 * w.Mean; math.Abs(little-w.InFlight) > 3 {
 		t.Errorf("in flight %.1f, Little's law has %.1f", w.InFlight, little)
 	}
-	if late := tel.Window(40*time.Second, 20*time.Second, 5*time.Second, 300*ms, 0.99); late.Age != 5 {
+	if late := tel.Window(40*time.Second, 20*time.Second, 5*time.Second, 300*ms); late.Age != 5 {
 		t.Errorf("with a lag of 5 s the newest sample is %v s old", late.Age)
 	}
-	if gone := tel.Window(70*time.Second, 20*time.Second, 0, 300*ms, 0.99); !math.IsNaN(gone.Offered) ||
-		!math.IsNaN(gone.Age) || !math.IsNaN(gone.Mean) || !math.IsNaN(gone.InFlight) || !math.IsNaN(gone.Quantile) {
+	if gone := tel.Window(70*time.Second, 20*time.Second, 0, 300*ms); !math.IsNaN(gone.Offered) ||
+		!math.IsNaN(gone.Age) || !math.IsNaN(gone.Mean) || !math.IsNaN(gone.InFlight) || !math.IsNaN(gone.Buckets[0]) {
 		t.Errorf("a window without samples reads %+v", gone)
 	}
 }

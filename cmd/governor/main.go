@@ -3,7 +3,7 @@
 //
 // The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the
 // guard library, `governor check-config` reads a configuration as the daemon would, and `governor demo` shows the whole
-// loop at work, in one process. `governor explain` tells a person why a loop does what it does; `governor freeze`,
+// loop at work, in one process. `governor simulate` puts the laws through scenarios. `governor explain` tells a person why a loop does what it does; `governor freeze`,
 // `resume` and `override` let that person step in, straight through Consul.
 package main
 
@@ -41,6 +41,7 @@ service, or the sidecar in front of it, obeys.
   governor check-config governor.yml
   governor run --config.file=governor.yml
   governor sidecar --service=checkout --slo.latency=300ms --upstream=http://127.0.0.1:8080
+  governor simulate half x5
 
   governor explain checkout/concurrency
   governor freeze checkout/concurrency --reason=INC-1412
@@ -67,7 +68,7 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 
 	commands := map[string]command{}
 	for _, register := range []func(*kingpin.Application) (string, command){
-		runCommand, checkCommand, sidecarCommand, demoCommand,
+		runCommand, checkCommand, sidecarCommand, demoCommand, simulateCommand,
 		freezeCommand, resumeCommand, overrideCommand, explainCommand,
 	} {
 		name, command := register(app)

@@ -136,6 +136,7 @@ func TestEveryFlagIsExplained(t *testing.T) {
 	checkCommand(app)
 	sidecarCommand(app)
 	demoCommand(app)
+	simulateCommand(app)
 	freezeCommand(app)
 	resumeCommand(app)
 	overrideCommand(app)

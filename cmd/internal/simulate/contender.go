@@ -11,29 +11,28 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names the controller in charge of a run.
+// Contender names who is in charge; Describe says who that is.
 type Contender string
 
 // The contenders.
 const (
-	None      Contender = "none"       // everything is admitted
-	Static    Contender = "static"     // the scenario's initial limit, unchanged
-	Outer     Contender = "outer"      // governor's PID loop on a plain limiter
-	OuterAIMD Contender = "outer-aimd" // governor's AIMD loop on a plain limiter
-	Reflex    Contender = "reflex"     // guard alone, from its fallback
-	Cascade   Contender = "cascade"    // governor's PID loop around guard
+	None      Contender = "none"
+	Static    Contender = "static"
+	Outer     Contender = "outer"
+	OuterAIMD Contender = "outer-aimd"
+	Reflex    Contender = "reflex"
+	Cascade   Contender = "cascade"
 
-	Shed        Contender = "shed"         // the cascade with the shed threshold
-	ShedFixed   Contender = "shed-fixed"   // the cascade with a fixed shed threshold of 0.6
-	CascadeRate Contender = "cascade-rate" // the cascade with the rate knob
-	OuterRate   Contender = "outer-rate"   // the loop on a plain limiter with the rate knob
-	Rate        Contender = "rate"         // governor's rate knob alone: a gateway without a concurrency limit
+	Shed        Contender = "shed"
+	ShedFixed   Contender = "shed-fixed"
+	CascadeRate Contender = "cascade-rate"
+	OuterRate   Contender = "outer-rate"
+	Rate        Contender = "rate"
 )
 
 // fixedThreshold is the shed threshold of ShedFixed.
@@ -52,7 +51,36 @@ func AllContenders() []Contender {
 // Known says whether c is one of the contenders.
 func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
 
-// law is the control law of the concurrency limit, "" if it is not steered.
+// Describe says in a line who is in charge.
+func (c Contender) Describe() string {
+	switch c {
+	case None:
+		return "everything is admitted"
+	case Static:
+		return "the scenario's initial limit, for ever"
+	case Outer:
+		return "governor's loop by PID on a plain limiter"
+	case OuterAIMD:
+		return "governor's loop by AIMD on a plain limiter"
+	case Reflex:
+		return "guard alone, from its fallback"
+	case Cascade:
+		return "governor's loop by PID around guard"
+	case Shed:
+		return "the cascade with the shed threshold"
+	case ShedFixed:
+		return "the cascade with a fixed shed threshold of 0.6"
+	case CascadeRate:
+		return "the cascade with the rate beside it"
+	case OuterRate:
+		return "the loop on a plain limiter with the rate beside it"
+	case Rate:
+		return "governor's rate and nothing else: a gateway that knows no concurrency"
+	}
+	return ""
+}
+
+// law is the control law of the concurrency limit, "" where it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
 	case Outer, Cascade, Shed, ShedFixed, CascadeRate, OuterRate:
@@ -77,11 +105,13 @@ type subject interface {
 	Apply(now time.Duration, s actuators.Setting)
 }
 
-// subject returns the contender's admission control, with limit in force before any Setting.
-func (r Run) subject(limit float64) subject {
+// subject returns the contender's admission control for an instance that comes up now, with limit in force before any
+// Setting. What a contender switches on or off in its guards is said here.
+func (r Run) subject(now time.Duration, limit float64) subject {
 	config := guard.Config{
-		Service: service, SLO: scenarios.SLO, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max), Fallback: int(limit),
-		Now: func() time.Time { return start },
+		Service: service, SLO: r.Scenario.SLO.Latency, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max),
+		Fallback: int(limit),
+		Now:      func() time.Time { return start.Add(now) },
 	}
 	switch r.Contender {
 	case None:

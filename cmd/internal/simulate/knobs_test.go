@@ -7,20 +7,19 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // Below three times the base load priorities need no controller: a fixed threshold of 0.6 serves critical requests just
 // as well. The law is for deep overload.
 func TestFixedThresholdIsAsGoodBelowThreeTimes(t *testing.T) {
 	critical := func(scenario string, c simulate.Contender) (share float64) {
-		s, err := scenarios.Get(scenario)
+		s, err := simulate.Get(scenario)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, seed := range seeds {
 			r := run(simulate.Run{Scenario: s, Contender: c, Timing: simulate.Usual, Seed: seed})
-			p := r.Score.Phases[s.Phase(scenarios.Fault)]
+			p := r.Score.Phases[s.Phase(simulate.Fault)]
 			share += 100 * float64(p.GoodBy[0]) / float64(p.OfferedBy[0]) / float64(len(seeds))
 		}
 		return share
@@ -38,8 +37,8 @@ func TestFixedThresholdIsAsGoodBelowThreeTimes(t *testing.T) {
 // Nothing is shed without need: twenty periods after the load has gone, no request is refused.
 func TestNothingIsShedAfterTheLoadHasGone(t *testing.T) {
 	for _, name := range []string{"x5", "burst12"} {
-		eachSeed(t, name, simulate.Shed, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-			heal := s.Phases[s.Phase(scenarios.After)].From
+		eachSeed(t, name, simulate.Shed, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+			heal := s.Phases[s.Phase(simulate.After)].From
 			quiet := heal + 20*simulate.Usual.Period + simulate.Usual.Window
 			for _, p := range during(r, quiet, s.End()) {
 				if refused := float64(p.Decision.Inputs.RefusedShare); refused > 0 {
@@ -54,23 +53,23 @@ func TestNothingIsShedAfterTheLoadHasGone(t *testing.T) {
 // et al., "Metastable Failures in Distributed Systems", HotOS 2021). With one it recovers within two seconds, and the
 // clients need hardly more attempts than requests.
 func TestRetriesDoNotKeepTheServiceDown(t *testing.T) {
-	back := func(s scenarios.Scenario, r simulate.Result) float64 {
-		heal := s.Phases[s.Phase(scenarios.After)].From
+	back := func(s simulate.Scenario, r simulate.Result) float64 {
+		heal := s.Phases[s.Phase(simulate.After)].From
 		good, offered := r.Score.Goodput(heal+2*time.Second, heal+7*time.Second)
 		return float64(good) / float64(offered)
 	}
 	for _, name := range []string{"meta70", "meta90"} {
-		eachSeed(t, name, simulate.None, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-			if after := r.Score.Phases[s.Phase(scenarios.After)]; float64(after.Good) > 0.1*float64(after.Offered) {
+		eachSeed(t, name, simulate.None, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+			if after := r.Score.Phases[s.Phase(simulate.After)]; float64(after.Good) > 0.1*float64(after.Offered) {
 				t.Errorf("without a limit %d of %d requests succeed afterwards: not metastable", after.Good, after.Offered)
 			}
 		})
 		for _, c := range []simulate.Contender{simulate.Reflex, simulate.Cascade} {
-			eachSeed(t, name, c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+			eachSeed(t, name, c, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 				if share := back(s, r); share < 0.95 {
 					t.Errorf("%.1f %% of the requests succeed 2 s to 7 s after the trigger", 100*share)
 				}
-				after := r.Score.Phases[s.Phase(scenarios.After)]
+				after := r.Score.Phases[s.Phase(simulate.After)]
 				if attempts := float64(after.Admitted+after.Refused) / float64(after.Offered); attempts > 1.15 {
 					t.Errorf("%.2f attempts a request afterwards", attempts)
 				}
@@ -82,7 +81,7 @@ func TestRetriesDoNotKeepTheServiceDown(t *testing.T) {
 // thanos-io/thanos#1326 (A8): a counter that is reset in one of two replicas reads seventyfold for four ticks. No knob
 // moves because of it, and the floor, which the capacity estimate makes, is where it was.
 func TestCounterResetMovesNoKnob(t *testing.T) {
-	s, err := scenarios.Get("half")
+	s, err := simulate.Get("half")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,9 +130,9 @@ func TestCounterResetMovesNoKnob(t *testing.T) {
 // a minimum that is too high, it keeps the service alive.
 func TestRateHelpsWhereTheLimitCannot(t *testing.T) {
 	for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
-		eachSeed(t, "dip256", simulate.CascadeRate, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+		eachSeed(t, "dip256", simulate.CascadeRate, timing, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 			alone := run(simulate.Run{Scenario: s, Contender: simulate.Cascade, Timing: timing, Seed: 1})
-			fault := s.Phase(scenarios.Fault)
+			fault := s.Phase(simulate.Fault)
 			without, with := alone.Score.Phases[fault], r.Score.Phases[fault]
 			if without.Good*20 > without.Offered || with.Good*6 < with.Offered {
 				t.Errorf("%d of %d requests in time with the rate, %d of %d without",

@@ -9,18 +9,13 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/publish"
 	"github.com/seed-de83e32b/governor/models"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // loop is governor's side of a run: the daemon's tick, on simulated time.
 type loop struct {
-	loops     *control.LoopSet
-	timing    control.Timing
-	lag       time.Duration
-	spoil     func(now time.Duration, m *control.Measurement)
-	telemetry *models.Telemetry
-	// deliver delivers a Setting to the service after the publish delay.
-	deliver func(actuators.Setting)
+	loops *control.LoopSet
+	run   Run
+	fleet *fleet
 
 	writer publish.Writer
 	last   publish.Last
@@ -34,10 +29,10 @@ const (
 )
 
 // newLoop starts governor on a service for which nothing was ever published.
-func newLoop(r Run, limit float64, p *models.Plant, t *models.Telemetry, s subject) *loop {
+func newLoop(r Run, limit float64, f *fleet) *loop {
 	spec := control.Spec{
 		Service: service, Mode: control.Enforce, Timing: r.Timing, Tuning: r.Tuning,
-		SLO: control.SLO{Latency: scenarios.SLO, Objective: scenarios.Objective},
+		SLO: r.Scenario.SLO,
 	}
 	if law := r.Contender.law(); law != "" {
 		spec.Concurrency = &control.ConcurrencySpec{Min: r.Scenario.Min, Max: r.Scenario.Max, Fallback: limit, Law: law}
@@ -53,10 +48,7 @@ func newLoop(r Run, limit float64, p *models.Plant, t *models.Telemetry, s subje
 		panic(fmt.Sprintf("simulate %s: %v", r.Scenario.Name, err))
 	}
 	return &loop{
-		loops: loops, timing: r.Timing, lag: r.Lag, spoil: r.Spoil, telemetry: t,
-		deliver: func(next actuators.Setting) {
-			p.At(p.Now()+r.Timing.PublishDelay, func(now time.Duration) { s.Apply(now, next) })
-		},
+		loops: loops, run: r, fleet: f,
 		writer: publish.Writer{Spec: loops.Spec(), Epoch: 1, Lease: actuators.DefaultLeaseSeconds * time.Second},
 	}
 }
@@ -65,8 +57,8 @@ func newLoop(r Run, limit float64, p *models.Plant, t *models.Telemetry, s subje
 func (l *loop) tick(now time.Duration) []control.Decision {
 	at := start.Add(now)
 	m := l.measure(now)
-	if l.spoil != nil {
-		l.spoil(now, &m)
+	if l.run.Spoil != nil {
+		l.run.Spoil(now, &m)
 	}
 	ds := l.loops.Step(at, m)
 	l.apply(now, ds)
@@ -92,14 +84,26 @@ func (l *loop) apply(now time.Duration, ds []control.Decision) {
 		l.writes = append(l.writes, now)
 	}
 	l.last = publish.Written(at, next)
-	l.deliver(next)
+	l.fleet.plant.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, next) })
 }
 
-// measure returns what the sensor would report about the only instance.
+// measure is what the sensor would report, or that Prometheus does not answer.
 func (l *loop) measure(now time.Duration) control.Measurement {
-	w := l.telemetry.Window(now, l.timing.Window, l.lag, scenarios.SLO, scenarios.Objective)
+	for _, outage := range l.run.Scenario.Outages {
+		if outage.Contains(now) {
+			return control.Measurement{
+				Service: service, At: start.Add(now), Window: l.run.Timing.Window,
+				Invalid: control.Timeout, Detail: "Prometheus does not answer",
+			}
+		}
+	}
+	return l.fleet.measure(now, l.run.Timing.Window, l.run.Lag)
+}
+
+// instance is what the sensor makes of a window of an instance.
+func instance(name string, w models.Window) control.Instance {
 	in := control.Instance{
-		Name: service,
+		Name: name,
 		Age:  control.Read(w.Age),
 
 		Offered: control.Read(w.Offered), Admitted: control.Read(w.Admitted), Refused: control.Read(w.Refused),
@@ -117,9 +121,20 @@ func (l *loop) measure(now time.Duration) control.Measurement {
 	} else {
 		in.ServiceTime = control.Read(w.ServiceTime)
 	}
-	return control.Measurement{
-		Service: service, At: start.Add(now), Window: l.timing.Window,
-		Instances: []control.Instance{in},
-		Quantile:  control.Read(w.Quantile), Censored: w.Censored,
+	return in
+}
+
+// unjudged takes the counts and the age from an instance whose window is not filled, as the sensor does: what is left
+// says that it is there.
+func unjudged(in *control.Instance) {
+	starting := control.Missing(control.Starting, "its counts do not cover the window yet")
+	for _, r := range []*control.Reading{
+		&in.Age, &in.Offered, &in.Admitted, &in.Refused, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
+		&in.Binding,
+	} {
+		*r = starting
+	}
+	for i := range in.Classes {
+		in.Classes[i] = control.Class{Offered: starting, Refused: starting}
 	}
 }

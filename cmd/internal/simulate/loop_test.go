@@ -7,15 +7,14 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // eachSeed runs a scenario with every seed and hands over what came of it.
 func eachSeed(t *testing.T, name string, c simulate.Contender, timing control.Timing,
-	check func(t *testing.T, s scenarios.Scenario, r simulate.Result),
+	check func(t *testing.T, s simulate.Scenario, r simulate.Result),
 ) {
 	t.Helper()
-	s, err := scenarios.Get(name)
+	s, err := simulate.Get(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,9 +41,9 @@ func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 	for _, name := range []string{"dep128", "dep200"} {
 		t.Run(name, func(t *testing.T) {
 			for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
-				eachSeed(t, name, simulate.Outer, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+				eachSeed(t, name, simulate.Outer, timing, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 					for _, p := range r.Points {
-						if p.Limit != s.Limit {
+						if p.Limit != s.Start {
 							t.Fatalf("at %v: %s", p.At, p.Decision.Reason)
 						}
 					}
@@ -58,8 +57,8 @@ func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 // the limit to where it refuses nothing.
 func TestLimitThatCannotHelpIsPutBack(t *testing.T) {
 	for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
-		eachSeed(t, "dep60", simulate.Outer, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-			fault := s.Phases[s.Phase(scenarios.Fault)]
+		eachSeed(t, "dep60", simulate.Outer, timing, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+			fault := s.Phases[s.Phase(simulate.Fault)]
 			said := false
 			for _, p := range during(r, fault.From, fault.To) {
 				said = said || p.Decision.State == control.Ineffective
@@ -78,7 +77,7 @@ func TestLimitThatCannotHelpIsPutBack(t *testing.T) {
 // Netflix/concurrency-limits#147 (A14): no need, no growth. Five requests a second say nothing about a limit of 96.
 func TestIdleServiceKeepsItsLimit(t *testing.T) {
 	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
-		eachSeed(t, "idle", c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+		eachSeed(t, "idle", c, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 			for _, p := range r.Points {
 				if p.Limit != 96 || p.Effective != 96 {
 					t.Fatalf("at %v the limit is %v, in effect %v: %s", p.At, p.Limit, p.Effective, p.Decision.Reason)
@@ -90,7 +89,7 @@ func TestIdleServiceKeepsItsLimit(t *testing.T) {
 
 // Netflix/concurrency-limits#155 (A14): healthy and binding at the maximum is a state to report, not a reason to cut.
 func TestMaximumIsReportedAndKept(t *testing.T) {
-	eachSeed(t, "atmax", simulate.Outer, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+	eachSeed(t, "atmax", simulate.Outer, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 		for _, p := range during(r, time.Minute, s.End()) {
 			if p.Limit != 400 || p.Decision.State != control.AtMax {
 				t.Fatalf("at %v the limit is %v and the state %s: %s", p.At, p.Limit, p.Decision.State, p.Decision.Reason)
@@ -103,7 +102,7 @@ func TestMaximumIsReportedAndKept(t *testing.T) {
 // 0.6·T/θ in ln units (0.2 at S=5), so from 20 to 96 it takes eight, after one without data and one of holding.
 func TestWayUpFromTheFloor(t *testing.T) {
 	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
-		eachSeed(t, "low", c, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+		eachSeed(t, "low", c, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 			for i, p := range r.Points {
 				if p.Effective >= 96 {
 					if i > 12 {
@@ -122,8 +121,8 @@ func TestWayUpFromTheFloor(t *testing.T) {
 func TestCalmIsNotWrittenAbout(t *testing.T) {
 	for _, c := range []simulate.Contender{simulate.Outer, simulate.Cascade} {
 		for _, timing := range []control.Timing{simulate.Fast, simulate.Usual, simulate.Slow} {
-			eachSeed(t, "half", c, timing, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-				calm := s.Phases[s.Phase(scenarios.Calm)]
+			eachSeed(t, "half", c, timing, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+				calm := s.Phases[s.Phase(simulate.Calm)]
 				if n := r.WritesIn(calm.To-4*time.Minute, calm.To); n > 4 {
 					t.Errorf("%d writes in four minutes of calm", n)
 				}
@@ -135,8 +134,8 @@ func TestCalmIsNotWrittenAbout(t *testing.T) {
 // kubernetes/enhancements PR 883, gardener/gardener PR 389 (A16): with a dead time of 45 s, acting again before the
 // first action shows would cut twice for one loss.
 func TestHalvedCapacityIsCutForOnce(t *testing.T) {
-	eachSeed(t, "halved", simulate.Outer, simulate.Slow, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-		fault := s.Phases[s.Phase(scenarios.Fault)]
+	eachSeed(t, "halved", simulate.Outer, simulate.Slow, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+		fault := s.Phases[s.Phase(simulate.Fault)]
 		settle := simulate.Slow.Settle()
 		var first *simulate.Point
 		var least, lowestX float64
@@ -175,7 +174,7 @@ func TestHalvedCapacityIsCutForOnce(t *testing.T) {
 
 // The same loss under AIMD: a multiplicative decrease must be seen before the next one.
 func TestAIMDCutsOncePerSettlingTime(t *testing.T) {
-	eachSeed(t, "halved", simulate.OuterAIMD, simulate.Slow, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
+	eachSeed(t, "halved", simulate.OuterAIMD, simulate.Slow, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 		last := time.Duration(-1)
 		cuts := 0
 		for i := 1; i < len(r.Points); i++ {
@@ -197,8 +196,8 @@ func TestAIMDCutsOncePerSettlingTime(t *testing.T) {
 // envoyproxy/envoy#38338, Netflix/concurrency-limits PR 134 (A16): a target that follows slow degradation lets it pass.
 // One percent per minute for two hours, and the latency target is where the SLO puts it.
 func TestSetpointDoesNotFollowDegradation(t *testing.T) {
-	eachSeed(t, "degrade", simulate.Outer, simulate.Slow, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-		fault := s.Phases[s.Phase(scenarios.Fault)]
+	eachSeed(t, "degrade", simulate.Outer, simulate.Slow, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+		fault := s.Phases[s.Phase(simulate.Fault)]
 		calm := 0.0
 		for _, p := range during(r, fault.From-5*time.Minute, fault.From) {
 			calm = max(calm, float64(p.Decision.LatencyTarget))
@@ -209,7 +208,7 @@ func TestSetpointDoesNotFollowDegradation(t *testing.T) {
 					p.At, target*1e3, calm*1e3, p.Decision.Reason)
 			}
 		}
-		p := r.Score.Phases[s.Phase(scenarios.Fault)]
+		p := r.Score.Phases[s.Phase(simulate.Fault)]
 		t.Logf("goodput of the two hours %.3f, p99 of the admitted %v", float64(p.Good)/float64(p.Offered), p.Quantile(0.99))
 	})
 }
@@ -217,8 +216,8 @@ func TestSetpointDoesNotFollowDegradation(t *testing.T) {
 // fluxninja/aperture#949, felixge/pidctrl PR 5 (A13): half an hour against the minimum must not have wound anything up.
 // The limit leaves it on the first decision that sees a fast service behind a binding limit.
 func TestHalfAnHourAtTheMinimumWindsNothingUp(t *testing.T) {
-	eachSeed(t, "crisis", simulate.Outer, simulate.Usual, func(t *testing.T, s scenarios.Scenario, r simulate.Result) {
-		after := s.Phases[s.Phase(scenarios.After)]
+	eachSeed(t, "crisis", simulate.Outer, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
+		after := s.Phases[s.Phase(simulate.After)]
 		previous := math.NaN()
 		for _, p := range during(r, after.From, after.To) {
 			d := p.Decision

@@ -3,18 +3,16 @@ package simulate
 import (
 	"math"
 	"sync"
-
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
-// Oracle is the best result that fixed limits could have achieved: it knows what will happen and may choose a different
-// limit for each phase of a scenario.
+// Oracle is the best that a fixed limit could have done in each phase of a scenario, the same one on every instance: it
+// knows what will happen, and may choose another limit for every phase.
 type Oracle struct {
 	Good  []int     // by phase
 	Limit []float64 // that achieved it
 }
 
-// Grid returns the limits that the oracle tries, about 20% apart in the important range.
+// Grid holds the limits that the oracle tries unless the scenario lists others, about a fifth apart where it matters.
 func Grid() []float64 {
 	return []float64{4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 60, 80, 128, 200, 400, math.Inf(1)}
 }
@@ -26,12 +24,12 @@ type oracleKey struct {
 	seed     uint64
 }
 
-// Best returns the oracle of a scenario. It tries every limit of Grid, once per process.
-func Best(s scenarios.Scenario, seed uint64) Oracle {
+// Best returns the oracle of a scenario, found by trying all limits of Scenario.Fixed, once a process.
+func Best(s Scenario, seed uint64) Oracle {
 	search := sync.OnceValue(func() Oracle {
 		n := len(s.Phases)
 		best := Oracle{Good: make([]int, n), Limit: make([]float64, n)}
-		for _, limit := range Grid() {
+		for _, limit := range s.Fixed {
 			score := Run{Scenario: s, Contender: Static, Timing: Usual, Seed: seed, Limit: limit}.Do().Score
 			for i, p := range score.Phases {
 				if p.Good > best.Good[i] {

@@ -5,23 +5,24 @@
 //
 //	plant ──scrape S──► window W ──period T──► LoopSet.Step ──publish delay d──► limiter or guard ──► plant
 //
-// A run of fifteen simulated minutes takes a fraction of a second, and the same seed gives the same run.
+// A service of several instances has a limiter or guard in each of them, and one loop: it sees the instances side by side,
+// and its Setting goes to all of them.
+//
+// A run of a quarter of an hour takes some tenths of a second, and the same seed gives the same run.
 package simulate
 
 import (
 	"math"
-	"math/rand/v2"
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/publish"
 	"github.com/seed-de83e32b/governor/models"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // Run describes one run.
 type Run struct {
-	Scenario  scenarios.Scenario
+	Scenario  Scenario
 	Contender Contender
 	Timing    control.Timing
 	Seed      uint64
@@ -53,7 +54,7 @@ type Result struct {
 	// Points are the loop's view and the truth beside it, one per period. A contender without a loop has only the
 	// truth.
 	Points []Point
-	// Limits is the effective limit, once a second.
+	// Limits is the effective limit once a second, the mean over the instances.
 	Limits []float64
 	// Writes are the instants at which a value was published, without lease renewals.
 	Writes []time.Duration
@@ -62,7 +63,7 @@ type Result struct {
 // Point is one period of a run.
 type Point struct {
 	At time.Duration
-	// Limit is the published limit, Effective the limit that the plant obeys at the same instant.
+	// Limit is the limit published, Effective the one that the plant obeys at the same instant, the mean over the instances.
 	Limit, Effective float64
 	Goodput          float64          // share of the arrivals in the period before At that finished within the SLO
 	Decision         control.Decision // for the first steered knob: the concurrency limit, if steered
@@ -82,30 +83,26 @@ func (p Point) Knob(knob control.Knob) control.Decision {
 // start is the loops' wall-clock time at simulated time 0.
 var start = time.Unix(1764025200, 0).UTC()
 
-// Do runs r. It panics if the run makes no sense: runs are written by hand, in Go.
+// Do runs r. It panics where the run makes no sense.
 func (r Run) Do() Result {
-	limit := r.Scenario.Limit
+	limit := r.Scenario.Start
 	if r.Limit != 0 {
 		limit = r.Limit
 	}
-	subject := r.subject(limit)
-	score := models.NewScore(scenarios.SLO, scenarios.Objective, r.Scenario.Phases)
-	plant := models.New(r.Scenario.Plant(r.Seed), subject, score)
+	score := models.NewScore(r.Scenario.SLO.Latency, r.Scenario.SLO.Objective, r.Scenario.Phases)
+	fleet := newFleet(r, limit, score)
+	plant := fleet.plant
 	result := Result{Score: score}
-
-	// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
-	offset := time.Duration(rand.New(rand.NewPCG(r.Seed, 5)).Float64() * float64(r.Timing.Scrape))
-	telemetry := models.Scrape(plant, offset, r.Timing.Scrape)
 	plant.Every(0, time.Second, func(now time.Duration) {
-		result.Limits = append(result.Limits, subject.Report(now).Limit)
+		result.Limits = append(result.Limits, fleet.effective(now))
 	})
 
 	var loop *loop
 	if r.Contender.governed() {
-		loop = newLoop(r, limit, plant, telemetry, subject)
+		loop = newLoop(r, limit, fleet)
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
-		p := Point{At: now, Limit: limit, Effective: subject.Report(now).Limit}
+		p := Point{At: now, Limit: limit, Effective: fleet.effective(now)}
 		if loop != nil {
 			p.Decisions = loop.tick(now)
 			p.Decision = p.Decisions[0]

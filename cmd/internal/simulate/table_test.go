@@ -14,7 +14,6 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 )
 
 // goal is what a contender should reach in the fault phase, in percent of the oracle's goodput. The bars lie at most
@@ -109,10 +108,10 @@ type row struct {
 	calmWrites float64       // a minute, in the last two minutes of calm
 }
 
-func measureRow(s scenarios.Scenario, c simulate.Contender, timing control.Timing) row {
+func measureRow(s simulate.Scenario, c simulate.Contender, timing control.Timing) row {
 	out := row{scenario: s.Name, contender: c, timing: timing, worst: math.Inf(1)}
 	n := float64(len(seeds))
-	fault, after := s.Phase(scenarios.Fault), s.Phase(scenarios.After)
+	fault, after := s.Phase(simulate.Fault), s.Phase(simulate.After)
 	for _, seed := range seeds {
 		r := simulate.Run{Scenario: s, Contender: c, Timing: timing, Seed: seed}
 		result := run(r)

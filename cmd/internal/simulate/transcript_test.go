@@ -9,7 +9,6 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/models/scenarios"
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 
@@ -94,7 +93,7 @@ func TestWorkedExample(t *testing.T) {
 // text returns the lines of [from, to), or all of them below a heading where to is 0.
 func (s transcript) text(t *testing.T, from, to time.Duration) string {
 	t.Helper()
-	scenario, err := scenarios.Get(s.scenario)
+	scenario, err := simulate.Get(s.scenario)
 	if err != nil {
 		t.Fatal(err)
 	}

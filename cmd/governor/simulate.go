@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
+)
+
+// simulation is what the command line of `governor simulate` asks for.
+type simulation struct {
+	names                  []string
+	all, list              bool
+	contenders             []string
+	seeds                  int
+	seed                   uint64
+	scrape, window, period time.Duration
+	lag, explain           time.Duration
+	limit                  int
+	output                 string
+}
+
+// The forms of the output.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+	outputCSV   = "csv"
+)
+
+func simulateCommand(app *kingpin.Application) (string, command) {
+	var s simulation
+	cmd := app.Command("simulate", "Put governor, guard and what they are compared with through scenarios: the real loops "+
+		"and the real guard, on a simulated service with a simulated Prometheus. Names are those of --list, or files of "+
+		"yours that end in .yml; a run of a quarter of an hour takes a second. The table shows the goodput of each phase in "+
+		"per cent of the best fixed limit's, which is found by trying them and takes most of the time.")
+	cmd.Arg("scenario", "Scenario, by name or file.").StringsVar(&s.names)
+	cmd.Flag("all", "Run all scenarios that come with governor, which takes several minutes.").BoolVar(&s.all)
+	cmd.Flag("list", "Say which scenarios and contenders there are, and what each scenario is for.").BoolVar(&s.list)
+	cmd.Flag("contender", "Who is in charge; repeat it for several. static is the scenario's own limit, reflex is guard "+
+		"alone, outer governor's loop alone, cascade both. --list shows the others.").
+		Default("static", "reflex", "outer", "cascade").StringsVar(&s.contenders)
+	cmd.Flag("seeds", "How many seeds to run: 1, 2, 3 and so on. The table shows the mean and the worst.").
+		Default("3").IntVar(&s.seeds)
+	cmd.Flag("seed", "One seed instead, by its number.").PlaceHolder("N").Uint64Var(&s.seed)
+	cmd.Flag("scrape", "Scrape interval S.").Default("5s").DurationVar(&s.scrape)
+	cmd.Flag("window", "Query window W (default 4·S).").PlaceHolder("20s").DurationVar(&s.window)
+	cmd.Flag("period", "Period of the loop T (default S).").PlaceHolder("5s").DurationVar(&s.period)
+	cmd.Flag("lag", "Extra age of every sample.").Default("0s").DurationVar(&s.lag)
+	cmd.Flag("limit", "Initial limit, instead of the scenario's.").PlaceHolder("N").IntVar(&s.limit)
+	cmd.Flag("output", "table or json; csv prints one run, period by period.").Default(outputTable).
+		EnumVar(&s.output, outputTable, outputJSON, outputCSV)
+	cmd.Flag("explain", "Print the decisions at this instant of one run, every knob's reason and numbers.").
+		PlaceHolder("310s").DurationVar(&s.explain)
+	cmd.Validate(func(*kingpin.CmdClause) error { return s.validate() })
+	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		return s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))
+	}
+}
+
+// validate finds what is wrong with the command line.
+func (s *simulation) validate() error {
+	if s.window == 0 {
+		s.window = 4 * s.scrape
+	}
+	if s.period == 0 {
+		s.period = s.scrape
+	}
+	switch {
+	case s.list:
+		return nil
+	case s.all && len(s.names) > 0:
+		return errors.New("either --all or names of scenarios")
+	case !s.all && len(s.names) == 0:
+		return errors.New("which scenario? Name some, or --all; --list shows them")
+	case s.scrape < 100*time.Millisecond:
+		return fmt.Errorf("--scrape=%v: expected at least 100ms", s.scrape)
+	case s.window < 4*s.scrape:
+		return fmt.Errorf("--window=%v: expected at least four times --scrape=%v", s.window, s.scrape)
+	case s.period < s.scrape:
+		return fmt.Errorf("--period=%v: expected at least --scrape=%v", s.period, s.scrape)
+	case s.seeds < 1 || s.seeds > 1000:
+		return fmt.Errorf("--seeds=%d: expected 1 to 1000", s.seeds)
+	case s.limit < 0:
+		return fmt.Errorf("--limit=%d: expected at least 1", s.limit)
+	case s.lag < 0 || s.explain < 0:
+		return errors.New("--lag and --explain: expected a duration above zero")
+	}
+	for _, c := range s.contenders {
+		if !simulate.Contender(c).Known() {
+			return fmt.Errorf("--contender=%s: expected one of %s", c, words(simulate.AllContenders()))
+		}
+	}
+	return nil
+}
+
+func words(contenders []simulate.Contender) string {
+	var all []string
+	for _, c := range contenders {
+		all = append(all, string(c))
+	}
+	return strings.Join(all, ", ")
+}
+
+func (s *simulation) run(ctx context.Context, out, progress io.Writer) error {
+	if s.list {
+		return list(out)
+	}
+	var chosen []simulate.Scenario
+	if s.all {
+		chosen = simulate.All()
+	}
+	for _, name := range s.names {
+		scenario, err := simulate.Get(name)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(chosen, func(c simulate.Scenario) bool { return c.Name == scenario.Name }) {
+			return fmt.Errorf("two scenarios are called %s", scenario.Name)
+		}
+		chosen = append(chosen, scenario)
+	}
+	if s.explain > 0 || s.output == outputCSV {
+		return s.one(out, chosen)
+	}
+	return s.table(ctx, out, progress, chosen)
+}
+
+// one shows a run from the inside.
+func (s *simulation) one(out io.Writer, chosen []simulate.Scenario) error {
+	contender := simulate.Contender(s.contenders[len(s.contenders)-1])
+	if len(chosen) != 1 || len(s.contenders) > 1 && !slices.Equal(s.contenders, []string{"static", "reflex", "outer", "cascade"}) {
+		return errors.New("--explain and --output=csv show one run: expected one scenario and one --contender")
+	}
+	r := s.runOf(chosen[0], contender, max(s.seed, 1))
+	result := r.Do()
+	if s.explain > 0 {
+		return simulate.Explain(out, r, result, s.explain)
+	}
+	return simulate.CSV(out, result)
+}
+
+func (s *simulation) runOf(scenario simulate.Scenario, contender simulate.Contender, seed uint64) simulate.Run {
+	return simulate.Run{
+		Scenario: scenario, Contender: contender, Seed: seed, Limit: float64(s.limit), Lag: s.lag,
+		Timing: simulate.Pace(s.scrape, s.window, s.period),
+	}
+}
+
+// table runs everything and shows what came of it.
+func (s *simulation) table(ctx context.Context, out, progress io.Writer, chosen []simulate.Scenario) error {
+	seeds := []uint64{s.seed}
+	if s.seed == 0 {
+		seeds = seeds[:0]
+		for n := range s.seeds {
+			seeds = append(seeds, uint64(n+1))
+		}
+	}
+	var runs []simulate.Run
+	for _, scenario := range chosen {
+		for _, c := range s.contenders {
+			runs = append(runs, s.runOf(scenario, simulate.Contender(c), 0))
+		}
+	}
+	begun, said := time.Now(), time.Now()
+	rows, err := simulate.Rows(ctx, runs, seeds, func(done, all int) {
+		if now := time.Now(); now.Sub(said) > 5*time.Second {
+			said = now
+			fmt.Fprintf(progress, "%d of %d runs after %v\n", done, all, now.Sub(begun).Round(time.Second))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if s.output == outputJSON {
+		return simulate.JSON(out, rows)
+	}
+	fmt.Fprintf(out, "S = %v, W = %v, T = %v; %d seeds\n\n", s.scrape, s.window, s.period, len(seeds))
+	if err := simulate.Table(out, rows); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "\n%s", simulate.Legend)
+	return err
+}
+
+// list shows the manual's table of contents.
+func list(to io.Writer) error {
+	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	for _, chapter := range simulate.Chapters() {
+		fmt.Fprintf(out, "%s\n", chapter.Title)
+		for _, s := range chapter.Scenarios {
+			fmt.Fprintf(out, "  %s\t%s\n  \t  %s\n", s.Name, s.Title, s.Intent)
+		}
+		fmt.Fprintln(out)
+	}
+	fmt.Fprintln(out, "contenders")
+	for _, c := range simulate.AllContenders() {
+		fmt.Fprintf(out, "  %s\t%s\n", c, c.Describe())
+	}
+	return out.Flush()
+}

@@ -1,0 +1,239 @@
+package simulate
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/seed-de83e32b/governor/control"
+)
+
+// header names the columns of the table.
+const header = "scenario\tcontender\tfault %\tworst\tafter %\tworst\tcalm %\tworst\tlate %\trefused in calm %\tcritical %\twrites/min\troutes"
+
+// Legend explains the columns of the table.
+const Legend = `fault, after, calm   goodput of the phase, in per cent of the best fixed limit's; the worst seed beside it
+late                 of the admitted that finish in the fault, after four dead times: share above the SLO
+refused in calm      of all attempts before the fault
+critical             of the critical requests in the fault: share served within the SLO
+writes/min           new values that governor publishes during the fault
+routes               of each route in the fault: share served in time, where there are several
+`
+
+// Table writes rows as a table for people.
+func Table(to io.Writer, rows []Row) error {
+	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, header)
+	for _, r := range rows {
+		fmt.Fprintf(out, "%s\t%s", r.Scenario, r.Contender)
+		for _, phase := range []string{Fault, After, Calm} {
+			fmt.Fprintf(out, "\t%s\t%s", of(r.OfBest, phase), of(r.Worst, phase))
+		}
+		fmt.Fprintf(out, "\t%s\t%s\t%s\t%s\t", digits(r.Late, 2), digits(r.RefusedInCalm, 2), digits(r.Critical, 1),
+			digits(r.WritesPerMinute, 1))
+		for i, route := range r.Routes {
+			if i > 0 {
+				fmt.Fprint(out, ", ")
+			}
+			fmt.Fprintf(out, "%s %s", route.Name, digits(route.Good, 1))
+		}
+		fmt.Fprintln(out)
+	}
+	return out.Flush()
+}
+
+func of(phases map[string]float64, phase string) string {
+	v, ok := phases[phase]
+	if !ok {
+		return "-"
+	}
+	return digits(v, 1)
+}
+
+// digits is v with so many decimals, and a dash where there is no number.
+func digits(v float64, decimals int) string {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return "-"
+	}
+	return strconv.FormatFloat(v, 'f', decimals, 64)
+}
+
+// JSON writes rows for machines, as one list. Numbers that do not exist are null.
+func JSON(to io.Writer, rows []Row) error {
+	type phase struct {
+		Name   string         `json:"name"`
+		OfBest control.Number `json:"of_best_percent"`
+		Worst  control.Number `json:"worst_seed_percent"`
+		Good   control.Number `json:"good_percent"`
+	}
+	type route struct {
+		Name    string         `json:"name"`
+		Good    control.Number `json:"good_percent"`
+		Refused control.Number `json:"refused_percent"`
+	}
+	type row struct {
+		Scenario      string         `json:"scenario"`
+		Contender     Contender      `json:"contender"`
+		Scrape        float64        `json:"scrape_seconds"`
+		Window        float64        `json:"window_seconds"`
+		Period        float64        `json:"period_seconds"`
+		Seeds         []uint64       `json:"seeds"`
+		Phases        []phase        `json:"phases"`
+		Late          control.Number `json:"late_percent"`
+		RefusedInCalm control.Number `json:"refused_in_calm_percent"`
+		Critical      control.Number `json:"critical_percent"`
+		Writes        control.Number `json:"writes_per_minute"`
+		Routes        []route        `json:"routes,omitempty"`
+	}
+	list := make([]row, 0, len(rows))
+	for _, r := range rows {
+		out := row{
+			Scenario: r.Scenario, Contender: r.Contender, Seeds: r.Seeds,
+			Scrape: r.Timing.Scrape.Seconds(), Window: r.Timing.Window.Seconds(), Period: r.Timing.Period.Seconds(),
+			Late: control.Number(r.Late), RefusedInCalm: control.Number(r.RefusedInCalm),
+			Critical: control.Number(r.Critical), Writes: control.Number(r.WritesPerMinute),
+		}
+		for _, name := range r.Phases {
+			out.Phases = append(out.Phases, phase{
+				name, control.Number(r.OfBest[name]), control.Number(r.Worst[name]), control.Number(r.Good[name]),
+			})
+		}
+		for _, x := range r.Routes {
+			out.Routes = append(out.Routes, route{x.Name, control.Number(x.Good), control.Number(x.Refused)})
+		}
+		list = append(list, out)
+	}
+	enc := json.NewEncoder(to)
+	enc.SetIndent("", "  ")
+	return enc.Encode(list)
+}
+
+// CSV writes what the loop saw and did in a run, one line a period.
+func CSV(to io.Writer, result Result) error {
+	out := csv.NewWriter(to)
+	_ = out.Write([]string{
+		"t", "L", "L_eff", "mean_ms", "X", "refused", "tau_ms", "m0_ms", "s_ms",
+		"floor", "raw", "ceiling", "floor_test", "state", "hold", "bound", "goodput", "phi", "rate", "reason",
+	})
+	for _, p := range result.Points {
+		d := p.Decision
+		if len(p.Decisions) == 0 { // nobody measures
+			d = control.NewDecision(service, "")
+			d.Gates.FloorTest = ""
+		}
+		reasons := []string{d.Reason}
+		for _, other := range p.Decisions[min(1, len(p.Decisions)):] {
+			reasons = append(reasons, string(other.Knob)+" "+other.Reason)
+		}
+		knob := func(k control.Knob) string {
+			if d := p.Knob(k); d.Knob == k {
+				return number(float64(d.Value))
+			}
+			return ""
+		}
+		_ = out.Write([]string{
+			number(p.At.Seconds()), number(p.Limit), number(p.Effective), number(1e3 * float64(d.Measured)),
+			number(float64(d.Inputs.Throughput)), number(float64(d.Inputs.RefusedShare)), number(1e3 * float64(d.Setpoint)),
+			number(1e3 * float64(d.Gates.OwnLatencySeconds)), number(1e3 * float64(d.Gates.ServiceTimeSeconds)),
+			number(float64(d.Gates.Floor)), number(float64(d.Raw)), number(float64(d.Ceiling)),
+			d.Gates.FloorTest, string(d.State), string(d.HoldReason), d.Bound, number(p.Goodput),
+			knob(control.KnobShed), knob(control.KnobRate), strings.Join(reasons, " | "),
+		})
+	}
+	out.Flush()
+	return out.Error()
+}
+
+// number keeps four digits and leaves unknown numbers empty.
+func number(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return ""
+	case math.Abs(v) >= 1000:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+// Explain writes the decisions of the last period up to the instant at: every knob's reason, and the numbers behind it.
+// An error says where the run has none.
+func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
+	var point Point
+	for _, p := range result.Points {
+		if p.At <= at {
+			point = p
+		}
+	}
+	if len(point.Decisions) == 0 {
+		if !r.Contender.governed() {
+			return fmt.Errorf("%s has no loop that decides; take one of governor's, like %s", r.Contender, Cascade)
+		}
+		return fmt.Errorf("nothing is decided by %v; the first decision falls at %v", at, r.Timing.Period)
+	}
+	fmt.Fprintf(to, "%s, %s, S = %v, seed %d, at %v: limit %s published, %s in effect, goodput of the period %s%%\n",
+		r.Scenario.Name, r.Contender, r.Timing.Scrape, r.Seed, point.At, number(point.Limit), number(point.Effective),
+		digits(100*point.Goodput, 1))
+	for _, d := range point.Decisions {
+		fmt.Fprintf(to, "\n%s  %s\n", d.Knob, d.Reason)
+		if d.Detail != "" {
+			fmt.Fprintf(to, "  %s\n", d.Detail)
+		}
+		out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+		line := func(name, value, meaning string) {
+			if value != "" && value != "false" {
+				fmt.Fprintf(out, "  %s\t%s\t%s\n", name, value, strings.TrimSpace(meaning))
+			}
+		}
+		n := func(v control.Number) string { return number(float64(v)) }
+		ms := func(v control.Number) string {
+			if text := number(1e3 * float64(v)); text != "" {
+				return text + " ms"
+			}
+			return ""
+		}
+		share := func(v control.Number) string {
+			if text := number(100 * float64(v)); text != "" {
+				return text + "%"
+			}
+			return ""
+		}
+		unit := ms
+		if d.Knob == control.KnobShed {
+			unit = share
+		}
+		line("state", string(d.State), string(d.HoldReason))
+		line("value", n(d.From)+" → "+n(d.Value), "before, and wanted now")
+		line("raw", n(d.Raw), "what the law asked for")
+		line("bound", d.Bound, "the constraint that shaped it")
+		if d.Ceiling > 0 {
+			line("ceiling", n(d.Ceiling), "how far the reflex may go")
+		}
+		line("measured", unit(d.Measured), "mean of the admitted; for shed, refused of the protected")
+		line("setpoint", unit(d.Setpoint), "what it should be")
+		line("terms", strings.Join([]string{n(d.Terms.Error), n(d.Terms.P), n(d.Terms.I), n(d.Terms.D)}, " "),
+			"error, P, I, D "+d.Terms.Event)
+		line("throughput", n(d.Inputs.Throughput), "completions per second and instance")
+		line("requests", n(d.Inputs.Requests), "offered in the window, all instances")
+		line("refused", share(d.Inputs.RefusedShare), "of the offered")
+		line("slow", share(d.Inputs.SlowRatio), "of the admitted, above the SLO")
+		line("quantile", ms(d.Inputs.Quantile), "of the objective")
+		line("occupancy", n(d.Gates.Occupancy), "in flight ÷ limit")
+		line("binding", share(d.Gates.BindingShare), "of the window")
+		line("floor", n(d.Gates.Floor), "X̂max·m₀; test: "+d.Gates.FloorTest)
+		line("own latency", ms(d.Gates.OwnLatencySeconds), "m₀")
+		line("service time", ms(d.Gates.ServiceTimeSeconds), "ŝ of a floor test")
+		line("instances", strconv.Itoa(d.Inputs.Instances), "of which "+strconv.Itoa(len(d.Inputs.Outliers))+" left out as outliers "+
+			strings.Join(d.Inputs.Outliers, " "))
+		line("infeasible", strconv.FormatBool(d.Gates.Infeasible), "the SLO cannot be met")
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
