@@ -20,6 +20,7 @@ type concurrency struct {
 	aimd      AIMD
 	floorTest little.FloorTest
 	test      little.FloorTest // template for a restart
+	raise     raiseTest
 
 	easing       bool
 	resumed      bool    // the step before this one was a hold, an order or none
@@ -43,7 +44,7 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
+		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
 
@@ -56,6 +57,7 @@ func (c *concurrency) lose() {
 
 func (c *concurrency) restart() {
 	c.floorTest = c.test
+	c.raise.since, c.raise.queued = time.Time{}, time.Time{}
 	c.smooth = math.NaN()
 	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
@@ -122,7 +124,7 @@ func (c *concurrency) decide(s step) outcome {
 // terms to o.
 func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 	switch {
-	case test.Phase == little.Halved:
+	case test.Phase == little.Halved || test.Phase == RaiseTestRaised:
 		return test.Limit
 	case test.Ended && test.Restore > 0:
 		return test.Restore
@@ -184,10 +186,11 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	if v.reflex {
 		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
-	return c.floorTest.Step(s.now, little.Sample{
+	found := c.floorTest.Step(s.now, little.Sample{
 		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refusing,
 		Limit: from, Floor: floor, Min: c.spec.Min, Target: s.target.seconds(),
 	})
+	return c.raise.step(s, from, found, &c.floorTest, c.spec.Max)
 }
 
 // askPID is the default law. It moves ln L by the gain times the predicted error: down only if the mean is above the
@@ -278,10 +281,10 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 		RaiseMax: tuning.RaiseMax, CutMax: tuning.CutMax,
 		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NoRaise: s.noRaise(),
 	}
-	if test.Phase == little.Halved || test.Ended && test.Restore > 0 {
+	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0) {
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised) {
 		k.NoRaise = "" // the test has shown that the limit is not what makes the service slow
 	}
 	if s.v.refusing && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {

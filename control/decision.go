@@ -185,4 +185,5 @@ const (
 	FloorTestDwell  = string(little.Dwell)  // the condition holds, the test is about to start
 	FloorTestHalved = string(little.Halved) // the limit is halved on purpose to watch the throughput
 	FloorTestGuard  = "guard"               // the guards run their own
+	RaiseTestRaised = "raised"              // the limit is raised on purpose: does the latency grow with it?
 )

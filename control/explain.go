@@ -123,6 +123,8 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 	switch {
 	case d.Gates.FloorTest == FloorTestHalved:
 		say("floor test: limit cut on purpose to see whether throughput follows")
+	case d.Gates.FloorTest == RaiseTestRaised:
+		say("raise test: limit raised on purpose to see whether latency grows with it")
 	case !d.Gates.Binds:
 		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
 	default:

@@ -2,6 +2,7 @@ package control
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
@@ -18,11 +19,14 @@ import (
 // beyond the clip. latencyTarget also keeps the estimates behind the floor.
 type latencyTarget struct {
 	slo    time.Duration
+	high   float64 // τ* is at most this share of the SLO
 	weight float64 // of a new sample of D̂
 
 	distance Reading                   // D̂ in seconds, missing before the first sample
 	inForce  float64                   // τ* in seconds; moves only by more than 5%
 	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: never, or released
+	members  []string                  // the instances of the last snapshot
+	changed  time.Time                 // when they last changed
 	own      *little.OwnLatency
 	carried  little.Carried
 }
@@ -32,25 +36,47 @@ const (
 	targetHeadroom  = 0.9
 	targetLow       = 0.3
 	targetHigh      = 0.6
+	targetHighLax   = 0.4 // the same for objectives below 99%: nobody needs to queue because one in twenty may be late
+	targetMost      = 0.8 // of the SLO: a mean above that leaves no room whatever the reason
 	targetOwnMargin = 1.3 // × m₀: a target closer to the service's own latency would cut useful work
 	targetStep      = 0.05
 	burnTightens    = 0.9
 	quantileSure    = 8 // × the least a quantile needs: with fewer requests it counts for less
 )
 
-func newLatencyTarget(slo, window time.Duration, weight float64) *latencyTarget {
-	return &latencyTarget{
-		slo: slo, weight: weight,
-		inForce: targetUnknown * slo.Seconds(), own: little.NewOwnLatency(slo, window),
+func newLatencyTarget(slo SLO, window time.Duration, weight float64) *latencyTarget {
+	t := &latencyTarget{
+		slo: slo.Latency, weight: weight, high: targetHigh,
+		inForce: targetUnknown * slo.Latency.Seconds(), own: little.NewOwnLatency(slo.Latency, window),
 	}
+	if slo.Objective < 0.99 {
+		t.high = targetHighLax
+	}
+	return t
 }
+
+// settled says whether the same instances have been there for a while and none is in trouble. A cold instance is slow
+// for its first half minute or so, and its slowest requests would teach D̂ to all the others.
+func (t *latencyTarget) settled(now time.Time, v *view) bool {
+	if !slices.Equal(t.members, v.members) {
+		first := t.members == nil
+		if t.members = v.members; !first {
+			t.changed = now
+		}
+	}
+	return len(v.outliers) == 0 && now.Sub(t.changed) >= warmUp
+}
+
+// warmUp is how long a new instance may be cold.
+const warmUp = time.Minute
 
 // observe learns from a snapshot that passed the data gate and is not partial.
 func (t *latencyTarget) observe(now time.Time, v *view) {
 	t.own.Observe(now, v.mean.Float(), v.healthy())
 	t.carried.Observe(now, v.throughput.Float())
 	t.observeBurn(now, v.burn)
-	if q, ok := v.quantile.Value(); ok && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
+	settled := t.settled(now, v)
+	if q, ok := v.quantile.Value(); ok && settled && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
 		t.observeDistance(q-v.mean.Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
 	}
 	if tau := t.ideal(); math.Abs(math.Log(tau/t.inForce)) > targetStep {
@@ -94,8 +120,11 @@ func (t *latencyTarget) seconds() float64 {
 }
 
 // setpoint is what a law aims at, in seconds of mean latency: τ*, or more while a service time ŝ stands (0: none does).
+// The clip of τ* to 0.6·SLO may put it below 1.3·m₀, at which a service that queues for nothing would be cut. So what is
+// used then is 1.3·m₀ as long as that is at most 0.8·SLO. It is not published.
 func (t *latencyTarget) setpoint(serviceTime float64) Reading {
-	return Read(little.Setpoint(t.seconds(), serviceTime, t.slo.Seconds()))
+	slo := t.slo.Seconds()
+	return Read(little.Setpoint(max(t.seconds(), min(targetOwnMargin*t.own.Seconds(), targetMost*slo)), serviceTime, slo))
 }
 
 // restore starts from a published τ*, so that a new leader does not have to learn D̂ from scratch.
@@ -113,7 +142,7 @@ func (t *latencyTarget) ideal() float64 {
 	if d, ok := t.distance.Value(); ok {
 		tau = targetHeadroom*slo - d
 	}
-	return min(max(tau, low), targetHigh*slo)
+	return min(max(tau, low), t.high*slo)
 }
 
 // infeasible names the quantity that leaves no room below the SLO, "" if there is room. It takes present evidence: the

@@ -43,7 +43,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 			slo: spec.SLO, staleAfter: spec.Tuning.StaleAfter,
 			minRequests: spec.Tuning.MinRequests, refusingAt: spec.Tuning.RefusingAt, refusedCut: spec.Tuning.RefusedCut,
 		},
-		target: newLatencyTarget(spec.SLO.Latency, spec.Timing.Window, spec.Tuning.TargetWeight),
+		target: newLatencyTarget(spec.SLO, spec.Timing.Window, spec.Tuning.TargetWeight),
 	}
 	if c := spec.Concurrency; c != nil {
 		s.loops = append(s.loops, newLoop(&s.spec, KnobConcurrency, c.Fallback, newConcurrency(&s.spec)))

@@ -22,6 +22,7 @@ type view struct {
 	age          Reading // of the oldest sample used, in seconds
 	took, window time.Duration
 	total        int      // instances that reported at all
+	members      []string // instances with a current sample
 	outliers     []string // instances in trouble that the decision ignores
 
 	flow
