@@ -29,7 +29,7 @@ tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 # never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
 
-.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff demo demo-real screenshots clean servers
+.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate demo demo-real screenshots clean servers
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,13 +100,16 @@ bench-diff: ## compare benchmarks with another revision (BASE=main PKG=actuators
 	done && \
 	$(tool) benchstat "$(BASE)=$$dir/base" "here=$$dir/here"
 
+simulate: ## put governor and guard through scenarios (SCENARIOS='half x5', or --all, or --list)
+	go run ./cmd/governor simulate $(or $(SCENARIOS),half x5 slow5 dep60)
+
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
 	go run ./cmd/governor demo $(DEMO)
 
 demo-real: build ## the same on a real Prometheus and a real Consul, found or built
 	go run ./test/demo/real bin/governor demo $(DEMO)
 
-screenshots: build ## take the pictures of docs/pictures anew, from a real run of the demo (a minute)
+screenshots: build ## take the pictures of docs/pictures anew, from a real run of the demo (70 s)
 	mkdir -p docs/pictures
 	go run ./test/screenshots bin/governor bin/govtop docs/pictures
 

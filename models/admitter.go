@@ -2,10 +2,13 @@
 // and the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; the caller that
 // closes a loop around a plant supplies an Admitter.
 //
-//	        Load (Poisson, open loop)
+//	        Load (Poisson, open loop), by Route
 //	             │ arrival
+//	        ┌────▼─────┐
+//	        │ Balancer │  deals to the instances, each of which has what follows
+//	        └────┬─────┘
 //	        ┌────▼─────┐ refused   ┌───────┐
-//	        │ Admitter ├──────────►│ Score │  what the clients saw, exact
+//	        │ Admitter ├──────────►│ Score │  what the clients saw, exact; one for all instances
 //	        └────┬─────┘           └───▲───┘
 //	             │ admitted            │
 //	┌────────────▼───────────┐  done   │   ┌───────────┐

@@ -14,7 +14,7 @@ type Instance struct {
 	Stages   []Stage       // nil: Config.Stages
 }
 
-// Balancer is how arrivals are dealt to the instances. It knows who is there, and nothing of who refuses or is slow.
+// Balancer deals arrivals to the instances. It knows which instances exist, but not whether they refuse or are slow.
 type Balancer int
 
 // The balancers.

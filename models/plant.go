@@ -390,7 +390,7 @@ func (p *Plant) takeSlot() int32 {
 	return int32(len(p.requests) - 1)
 }
 
-// timeout is how long the clients of a route wait, 0: for ever.
+// timeout is how long the clients of a route wait, 0: forever.
 func (p *Plant) timeout(route *Route) time.Duration {
 	if p.cfg.ClientTimeout == 0 {
 		return 0

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -33,6 +32,11 @@ type simulation struct {
 	output                 string
 }
 
+// usualContenders are those of the table; of a single run, the last.
+var usualContenders = []string{
+	string(simulate.Static), string(simulate.Reflex), string(simulate.Outer), string(simulate.Cascade),
+}
+
 // The forms of the output.
 const (
 	outputTable = "table"
@@ -42,16 +46,30 @@ const (
 
 func simulateCommand(app *kingpin.Application) (string, command) {
 	var s simulation
+	return s.register(app), func(ctx context.Context, _ *slog.Logger) error {
+		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the run at once
+		err := s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))
+		if errors.Is(err, context.Canceled) {
+			return errors.New("interrupted")
+		}
+		return err
+	}
+}
+
+// register adds the command to app, with its flags in s, and returns its name.
+func (s *simulation) register(app *kingpin.Application) string {
 	cmd := app.Command("simulate", "Put governor, guard and what they are compared with through scenarios: the real loops "+
 		"and the real guard, on a simulated service with a simulated Prometheus. Names are those of --list, or files of "+
-		"yours that end in .yml; a run of a quarter of an hour takes a second. The table shows the goodput of each phase in "+
-		"per cent of the best fixed limit's, which is found by trying them and takes most of the time.")
+		"yours that end in .yml; a run of a quarter of an hour takes a second. The table shows the goodput of each phase as "+
+		"a percentage of what the best fixed limit achieves. Finding that limit takes most of the time.")
 	cmd.Arg("scenario", "Scenario, by name or file.").StringsVar(&s.names)
 	cmd.Flag("all", "Run all scenarios that come with governor, which takes several minutes.").BoolVar(&s.all)
 	cmd.Flag("list", "Say which scenarios and contenders there are, and what each scenario is for.").BoolVar(&s.list)
-	cmd.Flag("contender", "Who is in charge; repeat it for several. static is the scenario's own limit, reflex is guard "+
+	cmd.Flag("contender", "The contender in charge; repeat it for several. static is the scenario's own limit, reflex is guard "+
 		"alone, outer governor's loop alone, cascade both. --list shows the others.").
-		Default("static", "reflex", "outer", "cascade").StringsVar(&s.contenders)
+		Default(usualContenders...).StringsVar(&s.contenders)
 	cmd.Flag("seeds", "How many seeds to run: 1, 2, 3 and so on. The table shows the mean and the worst.").
 		Default("3").IntVar(&s.seeds)
 	cmd.Flag("seed", "One seed instead, by its number.").PlaceHolder("N").Uint64Var(&s.seed)
@@ -65,11 +83,7 @@ func simulateCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("explain", "Print the decisions at this instant of one run, every knob's reason and numbers.").
 		PlaceHolder("310s").DurationVar(&s.explain)
 	cmd.Validate(func(*kingpin.CmdClause) error { return s.validate() })
-	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		return s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))
-	}
+	return cmd.FullCommand()
 }
 
 // validate finds what is wrong with the command line.
@@ -101,19 +115,11 @@ func (s *simulation) validate() error {
 		return errors.New("--lag and --explain: expected a duration above zero")
 	}
 	for _, c := range s.contenders {
-		if !simulate.Contender(c).Known() {
-			return fmt.Errorf("--contender=%s: expected one of %s", c, words(simulate.AllContenders()))
+		if err := simulate.Contender(c).Check(); err != nil {
+			return fmt.Errorf("--contender=%s: %w", c, err)
 		}
 	}
 	return nil
-}
-
-func words(contenders []simulate.Contender) string {
-	var all []string
-	for _, c := range contenders {
-		all = append(all, string(c))
-	}
-	return strings.Join(all, ", ")
 }
 
 func (s *simulation) run(ctx context.Context, out, progress io.Writer) error {
@@ -143,7 +149,7 @@ func (s *simulation) run(ctx context.Context, out, progress io.Writer) error {
 // one shows a run from the inside.
 func (s *simulation) one(out io.Writer, chosen []simulate.Scenario) error {
 	contender := simulate.Contender(s.contenders[len(s.contenders)-1])
-	if len(chosen) != 1 || len(s.contenders) > 1 && !slices.Equal(s.contenders, []string{"static", "reflex", "outer", "cascade"}) {
+	if len(chosen) != 1 || len(s.contenders) > 1 && !slices.Equal(s.contenders, usualContenders) {
 		return errors.New("--explain and --output=csv show one run: expected one scenario and one --contender")
 	}
 	r := s.runOf(chosen[0], contender, max(s.seed, 1))
@@ -176,9 +182,11 @@ func (s *simulation) table(ctx context.Context, out, progress io.Writer, chosen 
 			runs = append(runs, s.runOf(scenario, simulate.Contender(c), 0))
 		}
 	}
-	begun, said := time.Now(), time.Now()
+	const often = 5 * time.Second
+	begun := time.Now()
+	said := begun
 	rows, err := simulate.Rows(ctx, runs, seeds, func(done, all int) {
-		if now := time.Now(); now.Sub(said) > 5*time.Second {
+		if now := time.Now(); now.Sub(said) > often {
 			said = now
 			fmt.Fprintf(progress, "%d of %d runs after %v\n", done, all, now.Sub(begun).Round(time.Second))
 		}
@@ -189,7 +197,11 @@ func (s *simulation) table(ctx context.Context, out, progress io.Writer, chosen 
 	if s.output == outputJSON {
 		return simulate.JSON(out, rows)
 	}
-	fmt.Fprintf(out, "S = %v, W = %v, T = %v; %d seeds\n\n", s.scrape, s.window, s.period, len(seeds))
+	plural := "s"
+	if len(seeds) == 1 {
+		plural = ""
+	}
+	fmt.Fprintf(out, "S = %v, W = %v, T = %v, %d seed%s\n\n", s.scrape, s.window, s.period, len(seeds), plural)
 	if err := simulate.Table(out, rows); err != nil {
 		return err
 	}

@@ -10,8 +10,15 @@ import (
 	"github.com/seed-de83e32b/governor/models"
 )
 
-// maxInstances bounds what a file may ask for: beyond it a run takes minutes.
-const maxInstances = 500
+// Bounds of what a file may ask for. Beyond them a run takes minutes, or a slip of the pen is likely.
+const (
+	maxInstances = 500
+	maxServers   = 1e6
+	maxLoad      = 1e6 // requests/s
+	maxSlowdown  = 1e4
+	maxTurns     = 2000 // of a step that comes back
+	maxEnd       = 24 * time.Hour
+)
 
 // check reports what cannot be simulated, each problem with the path of its key.
 func (f file) check(fail func(path []any, format string, args ...any)) {
@@ -33,6 +40,9 @@ func (f file) check(fail func(path []any, format string, args ...any)) {
 	}
 	f.checkService(fail)
 	f.checkLoad(fail)
+	if f.end() > maxEnd {
+		fail(at("phases"), "phases: the run takes %v; expected at most %v", f.end(), maxEnd)
+	}
 	previous := span(0)
 	for i, p := range f.Phases {
 		for _, until := range p {
@@ -50,16 +60,16 @@ func (f file) check(fail func(path []any, format string, args ...any)) {
 func (f file) checkService(fail func(path []any, format string, args ...any)) {
 	s := f.Service
 	bad := func(key, format string, args ...any) { fail([]any{"service", key}, format, args...) }
-	if s.Servers < 0 {
-		bad("servers", "servers: %d; expected at least 0", s.Servers)
+	if s.Servers < 0 || s.Servers > maxServers {
+		bad("servers", "servers: %d; expected 0 to a million", s.Servers)
 	}
-	if s.Time == 0 {
-		bad("time", "time: 0s; expected more")
+	if s.Time == 0 || s.Time > span(time.Hour) {
+		bad("time", "time: %v; expected more than 0s and at most 1h", time.Duration(s.Time))
 	}
 	if s.Instances < 1 || s.Instances > maxInstances {
 		bad("instances", "instances: %d; expected 1 to %d", s.Instances, maxInstances)
 	}
-	if s.WarmUp.For > 0 && !(s.WarmUp.Slowdown > 0) {
+	if s.WarmUp.For > 0 && !(s.WarmUp.Slowdown > 0 && s.WarmUp.Slowdown <= maxSlowdown) {
 		bad("warm-up", "warm-up: slowdown %g; expected more than 0", s.WarmUp.Slowdown)
 	}
 	if r := f.Clients.Retries; r.Times < 0 || r.Times > 20 || r.Times > 0 && (r.Wait == 0 || f.Clients.Timeout == 0) {
@@ -99,7 +109,10 @@ func (f file) checkLoad(fail func(path []any, format string, args ...any)) {
 		}
 	}
 	for i, r := range f.routes() {
-		if l := f.load(i); !(l.Peak > 0 && l.Peak <= 1e6) || r.Load < 0 {
+		if r.Time != nil && *r.Time > span(time.Hour) || r.Hold > span(maxEnd) || r.Deadline > span(maxEnd) {
+			fail([]any{"routes", i}, "expected a time of at most 1h, a hold and a deadline of at most %v", maxEnd)
+		}
+		if l := f.load(i); !(l.Peak > 0 && l.Peak <= maxLoad) || !(r.Load >= 0) {
 			path := []any{"load"}
 			if len(f.Routes) > 0 {
 				path = []any{"routes", i, "load"}
@@ -116,13 +129,24 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	case s.Until != nil && *s.Until <= *s.At:
 		bad("until", "the step is over at %v, before it begins", time.Duration(*s.Until))
 	}
+	if s.Every > 0 && s.At != nil && s.until(f.end())-time.Duration(*s.At) > maxTurns*time.Duration(s.Every) {
+		bad("every", "every: %v; it would come back more than %d times", time.Duration(s.Every), maxTurns)
+	}
 	if s.For > s.Every {
 		bad("for", "for: %v; expected every to say how often, and that to be longer", time.Duration(s.For))
 	}
-	load := s.Times != nil || s.Load != nil || s.Sine != nil || len(s.Surge) > 0
+	load := s.load()
 	stage := s.Servers != nil || s.Slowdown != nil || s.Slower != 0 || s.Dependency != nil
 	if life := s.Add != 0 || s.Remove != 0 || s.Restart != 0; !load && !stage && !life && s.Metrics == "" {
 		bad("", "the step says when, and not what")
+	}
+	switch {
+	case s.Route != "" && !load:
+		bad("route", "route: expected the load of that route")
+	case s.Ramp > 0 && s.Load == nil && s.Times == nil:
+		bad("ramp", "ramp: expected the load that it leads to")
+	case s.Instance != 0 && !stage:
+		bad("instance", "instance: expected what happens to it: servers, slowdown, slower or dependency")
 	}
 	if s.Route != "" && !slices.ContainsFunc(f.Routes, func(r routeFile) bool { return r.Name == s.Route }) {
 		bad("route", "no route is called %q", s.Route)
@@ -136,25 +160,29 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	if w := s.Sine; w != nil && !(w.Low >= 0 && w.High > w.Low && w.Period > 0) {
 		bad("sine", "sine: expected low, a high above it, and a period")
 	}
+	others := slices.ContainsFunc(f.Script, func(o stepFile) bool { return o.load() && len(o.Surge) == 0 })
+	if len(s.Surge) > 0 && others {
+		bad("surge", "surge: expected no other step that changes the load")
+	}
 	for class, times := range s.Surge {
 		if !slices.Contains(criticalities, class) || !(times > 0) || len(s.Surge) > 1 || len(f.Routes) > 0 {
 			bad("surge", "surge: expected one criticality and its multiple, like {sheddable: 12}, in a scenario without routes")
 		}
 	}
-	if s.Servers != nil && *s.Servers < 0 {
-		bad("servers", "servers: %d; expected at least 0", *s.Servers)
+	if s.Servers != nil && (*s.Servers < 0 || *s.Servers > maxServers) {
+		bad("servers", "servers: %d; expected 0 to a million", *s.Servers)
 	}
-	if s.Slowdown != nil && !(*s.Slowdown > 0) {
-		bad("slowdown", "slowdown: %g; expected more than 0", *s.Slowdown)
+	if s.Slowdown != nil && !(*s.Slowdown > 0 && *s.Slowdown <= maxSlowdown) {
+		bad("slowdown", "slowdown: %g; expected more than 0 and at most %g", *s.Slowdown, maxSlowdown)
 	}
-	if s.Slower != 0 && !(s.Slower > 0 && s.Every > 0) {
-		bad("slower", "slower: expected a factor above 0, and every")
+	if s.Slower != 0 && !f.bearable(s) {
+		bad("slower", "slower: expected a factor above 0 that leads to at most %g, and every", maxSlowdown)
 	}
 	if s.Instance < 0 || s.Instance > f.Service.Instances {
 		bad("instance", "instance: %d; expected 1 to %d", s.Instance, f.Service.Instances)
 	}
-	if s.Add < 0 || s.Remove < 0 || s.Add+s.Remove > maxInstances {
-		bad("add", "add, remove: expected 0 to %d", maxInstances)
+	if s.Add < 0 || s.Remove < 0 || max(s.Add, s.Remove) > maxInstances || (s.Add+s.Remove)*f.turns(s) > maxInstances {
+		bad("add", "add, remove: expected at least 0, and at most %d in all", maxInstances)
 	}
 	if s.Restart > 0 && s.Every == 0 {
 		bad("restart", "restart: expected every to say when the next one goes")
@@ -162,6 +190,25 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	if s.Metrics != "" && s.Metrics != "lost" {
 		bad("metrics", "metrics: %q; expected lost", s.Metrics)
 	}
+}
+
+// load says whether the step changes the load.
+func (s stepFile) load() bool {
+	return s.Times != nil || s.Load != nil || s.Sine != nil || len(s.Surge) > 0
+}
+
+// turns is how often a step comes, 1 where it does not come back.
+func (f file) turns(s stepFile) int {
+	if s.Every == 0 || s.At == nil {
+		return 1
+	}
+	return 1 + max(0, int((s.until(f.end())-time.Duration(*s.At))/time.Duration(s.Every)))
+}
+
+// bearable says whether a service that a step makes slower and slower stays within what can be simulated.
+func (f file) bearable(s stepFile) bool {
+	last := math.Pow(s.Slower, float64(f.turns(s)))
+	return s.Slower > 0 && s.Every > 0 && last > 0 && last <= maxSlowdown
 }
 
 // phases are those of the file, or the usual ones.
@@ -232,7 +279,7 @@ func (f file) scenario(name string) Scenario {
 	return s
 }
 
-// edges are those of guard's classic histogram, in per cent of the SLO.
+// edges are those of guard's classic histogram, as percentages of the SLO.
 func edges(slo time.Duration) (e []time.Duration) {
 	for _, share := range []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000} {
 		e = append(e, slo*share/100)
@@ -390,7 +437,7 @@ func (f file) instances() []models.Instance {
 	return lives
 }
 
-// move is one change of who is there.
+// move is one arrival or departure of an instance.
 type move struct {
 	at     time.Duration
 	change func(lives *[]models.Instance, at time.Duration)

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -16,7 +16,7 @@ import (
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names who is in charge; Describe says who that is.
+// Contender names the admission control of a run; Describe says what it is.
 type Contender string
 
 // The contenders.
@@ -48,16 +48,28 @@ func AllContenders() []Contender {
 	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
 }
 
-// Known says whether c is one of the contenders.
-func (c Contender) Known() bool { return slices.Contains(AllContenders(), c) }
+// Check returns an error, with a suggestion, where c is none of the contenders.
+func (c Contender) Check() error {
+	var names []string
+	for _, known := range AllContenders() {
+		if c == known {
+			return nil
+		}
+		names = append(names, string(known))
+	}
+	if near := nearest(string(c), names); near != "" {
+		return fmt.Errorf("did you mean %s?", near)
+	}
+	return fmt.Errorf("expected one of %s", strings.Join(names, ", "))
+}
 
-// Describe says in a line who is in charge.
+// Describe says in a line what the contender is.
 func (c Contender) Describe() string {
 	switch c {
 	case None:
 		return "everything is admitted"
 	case Static:
-		return "the scenario's initial limit, for ever"
+		return "the scenario's initial limit, never changed"
 	case Outer:
 		return "governor's loop by PID on a plain limiter"
 	case OuterAIMD:
@@ -75,12 +87,12 @@ func (c Contender) Describe() string {
 	case OuterRate:
 		return "the loop on a plain limiter with the rate beside it"
 	case Rate:
-		return "governor's rate and nothing else: a gateway that knows no concurrency"
+		return "governor's rate and nothing else: a gateway without a concurrency limit"
 	}
 	return ""
 }
 
-// law is the control law of the concurrency limit, "" where it is not steered.
+// law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
 	case Outer, Cascade, Shed, ShedFixed, CascadeRate, OuterRate:

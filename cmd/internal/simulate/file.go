@@ -124,7 +124,7 @@ func (s *span) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// share is a per cent value.
+// share is a ratio, written as a percentage.
 type share float64
 
 func (s *share) UnmarshalYAML(n *yaml.Node) error {
@@ -169,13 +169,16 @@ func (l *law) UnmarshalYAML(n *yaml.Node) error {
 		l.Law = models.Lognormal(number(1))
 	case len(words) == 2 && words[0] == "pareto" && number(1) > 1 && number(1) <= 100:
 		l.Law = models.Pareto(number(1))
-	case len(words) == 3 && words[0] == "bimodal":
-		share, err := percent(words[1])
-		if slow := number(2); err == nil && share > 0 && slow > 1 && share*slow < 1 {
-			l.Law = models.Bimodal(share, slow)
-			return nil
+	case len(words) > 0 && words[0] == "bimodal":
+		if len(words) == 3 {
+			share, err := percent(words[1])
+			if slow := number(2); err == nil && share > 0 && slow > 1 && share*slow < 1 {
+				l.Law = models.Bimodal(share, slow)
+				return nil
+			}
 		}
-		return complain(n, "%q; expected the share of slow requests and their multiple of the mean, like bimodal 10%% 5.5", n.Value)
+		return complain(n, "%q; expected the share of slow requests and their multiple of the mean, "+
+			"like bimodal 10%% 5.5", n.Value)
 	default:
 		return complain(n, "%q; expected exponential, deterministic, lognormal SIGMA (up to 3), pareto ALPHA (above 1) "+
 			"or bimodal SHARE SLOW", n.Value)

@@ -15,10 +15,11 @@ import (
 )
 
 // header names the columns of the table.
-const header = "scenario\tcontender\tfault %\tworst\tafter %\tworst\tcalm %\tworst\tlate %\trefused in calm %\tcritical %\twrites/min\troutes"
+const header = "scenario\tcontender\tfault %\tworst\tafter %\tworst\tcalm %\tworst\tlate %\trefused in calm %\t" +
+	"critical %\twrites/min\troutes"
 
 // Legend explains the columns of the table.
-const Legend = `fault, after, calm   goodput of the phase, in per cent of the best fixed limit's; the worst seed beside it
+const Legend = `fault, after, calm   goodput of the phase, as a percentage of the best fixed limit's; the worst seed beside it
 late                 of the admitted that finish in the fault, after four dead times: share above the SLO
 refused in calm      of all attempts before the fault
 critical             of the critical requests in the fault: share served within the SLO
@@ -228,8 +229,8 @@ func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
 		line("floor", n(d.Gates.Floor), "X̂max·m₀; test: "+d.Gates.FloorTest)
 		line("own latency", ms(d.Gates.OwnLatencySeconds), "m₀")
 		line("service time", ms(d.Gates.ServiceTimeSeconds), "ŝ of a floor test")
-		line("instances", strconv.Itoa(d.Inputs.Instances), "of which "+strconv.Itoa(len(d.Inputs.Outliers))+" left out as outliers "+
-			strings.Join(d.Inputs.Outliers, " "))
+		line("instances", strconv.Itoa(d.Inputs.Instances), fmt.Sprintf("%d of them left out as outliers %s",
+			len(d.Inputs.Outliers), strings.Join(d.Inputs.Outliers, " ")))
 		line("infeasible", strconv.FormatBool(d.Gates.Infeasible), "the SLO cannot be met")
 		if err := out.Flush(); err != nil {
 			return err
