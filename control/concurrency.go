@@ -187,7 +187,7 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
 	found := c.floorTest.Step(s.now, little.Sample{
-		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refusing,
+		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refuses(from),
 		Limit: from, Floor: floor, Min: c.spec.Min, Target: s.target.seconds(),
 	})
 	return c.raise.step(s, from, found, &c.floorTest, c.spec.Max)
@@ -234,7 +234,7 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 		return e
 	}
 	margin := math.Log(tau / mean)
-	if v.refusing {
+	if v.refuses(o.from) {
 		half := 0.5 * s.spec.Timing.Period.Seconds() / s.spec.Timing.DeadTime().Seconds()
 		e = max(e, half*margin)
 	}
@@ -252,7 +252,7 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 // limit may grow by half in a step. A loop that has just resumed judges by a window that knows another limit, and takes
 // its usual steps.
 func (c *concurrency) needless(s step, o *outcome) float64 {
-	if c.resumed || !s.v.refusing || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
+	if c.resumed || !s.v.refuses(o.from) || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
 		return 0
 	}
 	return min(s.target.floor(s.now), c.spec.Max)
@@ -287,7 +287,7 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised) {
 		k.NoRaise = "" // the test has shown that the limit is not what makes the service slow
 	}
-	if s.v.refusing && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
+	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
 		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence
 	}
 	if c.spec.Law == AIMDLaw {

@@ -84,6 +84,7 @@ type flow struct {
 	binding  Reading // share of the window near the limit
 	limit    Reading // effective, per instance
 
+	attributed  bool    // the instances say which policy refused
 	reflex      bool    // the guards run a reflex of their own
 	serviceTime float64 // ŝ as the guards report it, in seconds; 0: none
 	threshold   float64 // φ in force; 1: nothing is shed
@@ -93,7 +94,7 @@ type flow struct {
 
 // aggregate combines instances.
 func aggregate(ins []Instance, window time.Duration) flow {
-	f := flow{threshold: 1}
+	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
 	offered, refused, byRate, byShed := zero, zero, zero, zero
 	admitted, completed := zero, zero
@@ -105,6 +106,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		offered = offered.Plus(in.Offered)
 		refused = refused.Plus(in.Refused)
 		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
+		f.attributed = f.attributed && in.RefusedByRate.Known()
 		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
@@ -214,13 +216,25 @@ func (v *view) goodput() float64 {
 // occupancy is in flight ÷ limit, for the limit in force now.
 func (v *view) occupancy(limit float64) Reading { return v.inFlight.Over(Read(limit), "") }
 
-// binds says whether the limit holds traffic back: it refuses, or it is nearly full. Only then may a law move it.
+// binds says whether the limit matters at all: it refuses, or it is nearly full. Only then may a law move it.
 func (v *view) binds(limit float64) bool {
-	if v.binding.Known() {
-		return v.refusing || v.binding.AtLeast(bindsFor)
+	switch {
+	case v.refuses(limit):
+		return true
+	case v.binding.Known():
+		return v.binding.AtLeast(bindsFor)
 	}
-	return v.refusing || v.occupancy(limit).AtLeast(little.BindingAt)
+	return v.occupancy(limit).AtLeast(little.BindingAt)
 }
+
+// refuses says whether the limit refuses a share that counts. A guard says which of its policies refused. Where nobody
+// says, refusals count only if the limit is full enough to be their cause: a quota elsewhere refuses, too.
+func (v *view) refuses(limit float64) bool {
+	return v.refusing && (v.attributed || !v.occupancy(limit).Below(refusesFrom))
+}
+
+// refusesFrom is the mean occupancy below which a limit is not what refuses, however the load comes and goes.
+const refusesFrom = 0.2
 
 // bindsFor is the share of the window for which a limit must have bound.
 const bindsFor = 0.5
