@@ -111,7 +111,7 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 // setpoint is what the reflex aims at: the latency target, or 1.25·ŝ if that is higher, because a lower setpoint
 // would cut a service for a slowness that a test found to be its own.
 func (r *reflex) setpoint(b bounds) float64 {
-	return little.Setpoint(b.target, r.finding.ServiceTime, r.raise.slo)
+	return max(b.target, little.ServiceTimeMargin*r.finding.ServiceTime)
 }
 
 // healthy says whether the service keeps its setpoint over the last two seconds. An idle service is healthy; one with

@@ -66,13 +66,6 @@ type Finding struct {
 	Restore     float64 // the limit to return to (Ended, ineffective); 0: the halved limit stays
 }
 
-// Setpoint returns what a law aims at, in seconds of mean latency: the latency target, or more while a service time ŝ
-// stands (0: none does), because closer to ŝ a limit would cut useful work. It stays below 0.8·SLO unless ŝ itself is
-// above that: a service whose mean is as long as its SLO misses it anyway, but nobody should queue for that.
-func Setpoint(target, serviceTime, slo float64) float64 {
-	return max(target, min(ServiceTimeMargin*serviceTime, max(0.8*slo, 1.05*serviceTime)))
-}
-
 // ServiceTimeMargin is how far above ŝ a setpoint must stay: closer to ŝ the limit would cut useful work.
 const ServiceTimeMargin = 1.25
 
