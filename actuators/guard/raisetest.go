@@ -65,10 +65,12 @@ type plight struct {
 
 func (x *raiseTest) running() bool { return x.phase == raiseBefore || x.phase == raiseAfter }
 
-func (x *raiseTest) abort() {
+// stop ends a running test without a verdict and returns the limit to go on with.
+func (x *raiseTest) stop(limit float64) float64 {
 	if x.running() {
-		x.phase = raiseIdle
+		x.phase, limit = raiseIdle, x.limit
 	}
+	return limit
 }
 
 // step takes the window w that ended at t. It returns the limit that the test imposes, 0 if none is running, and ŝ in
