@@ -109,7 +109,7 @@ demo: ## two services under one load, one of them governed; everything embedded 
 demo-real: build ## the same on a real Prometheus and a real Consul, found or built
 	go run ./test/demo/real bin/governor demo $(DEMO)
 
-screenshots: build ## take the pictures of docs/pictures anew, from a real run of the demo (a minute)
+screenshots: build ## take the pictures of docs/pictures anew, from a real run of the demo (70 s)
 	mkdir -p docs/pictures
 	go run ./test/screenshots bin/governor bin/govtop docs/pictures
 

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// MaxBytes is the largest Setting that is written or read. A real one has about 700 bytes; the room is for fields of
-// later versions, not for a file that has doubled by mistake.
+// MaxBytes is the largest Setting that is written or read. A real one has about 700 bytes. The room is for the fields
+// of later versions, not for a file that was doubled by mistake.
 const MaxBytes = 64 << 10
 
-// Encode returns the JSON of a valid Setting. The error holds Problems where s breaks the contract: what Decode would
-// refuse is never written.
+// Encode returns the JSON of a valid Setting. If s breaks the contract, the error holds Problems: Encode never writes
+// what Decode would refuse.
 func (s Setting) Encode() ([]byte, error) {
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("encode setting of service %s: %w", quote(s.Service), err)
@@ -31,9 +31,9 @@ func (s Setting) Encode() ([]byte, error) {
 }
 
 // Decode reads and validates a Setting. The error is a *Refusal that names every field at fault. Decode never panics
-// and never fills in a value: a required number that is missing or null is refused, which is not the same as zero.
-// Unknown fields are ignored. Field names are matched exactly, unlike encoding/json, so that an unknown "Limit" cannot
-// stand in for "limit".
+// and never fills in a value: it refuses a required number that is missing or null, which is not the same as zero. It
+// ignores unknown fields. It matches field names exactly, unlike encoding/json, so an unknown "Limit" cannot stand in
+// for "limit".
 func Decode(raw []byte) (Setting, error) {
 	if len(raw) > MaxBytes {
 		return Setting{}, refuse(RefusedTooLarge, "%d bytes, expected at most %d", len(raw), MaxBytes)
@@ -44,7 +44,7 @@ func Decode(raw []byte) (Setting, error) {
 		return Setting{}, refuse(RefusedNotJSON, "%s: %v, expected one JSON object", quote(string(bytes.TrimSpace(raw))), err)
 	}
 	o := object{fields: root, v: &v}
-	// The version comes first: what the other fields of a later one mean is not for this reader to judge.
+	// The version comes first: this reader cannot judge the other fields of a later version.
 	schema := o.whole("schema", MaxOrdinal)
 	if schema > Schema {
 		return Setting{}, refuse(RefusedSchema, "schema %d, expected at most %d: update this reader", schema, Schema)
@@ -95,7 +95,7 @@ func Decode(raw []byte) (Setting, error) {
 			Max:         k.number("max"),
 		}
 	}
-	// Bounds are judged only once every field has been read: against a missing min they would name the wrong culprit.
+	// Bounds are checked only after every field has been read: with min missing, they would blame the wrong field.
 	if err := v.err(); err != nil {
 		return Setting{}, &Refusal{Reason: RefusedInvalid, Err: err}
 	}
@@ -105,7 +105,7 @@ func Decode(raw []byte) (Setting, error) {
 	return s, nil
 }
 
-// object reads the fields of one JSON object by their exact names and notes what is wrong with them.
+// object reads the fields of one JSON object by their exact names and notes their problems.
 type object struct {
 	path   string // of the object, with its closing dot; "" at the root
 	fields map[string]json.RawMessage
@@ -123,7 +123,7 @@ func fieldsOf(raw []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// get returns the raw field. Null is never a value here: where required is false it may be absent, but not null.
+// get returns the raw field. Null is never a value: a field that is not required may be absent, but not null.
 func (o object) get(name, want string, required bool) (json.RawMessage, bool) {
 	raw, ok := o.fields[name]
 	if !ok {
@@ -143,13 +143,13 @@ func (o object) number(name string) float64 {
 	if !ok {
 		return 0
 	}
-	// ParseFloat alone would take "0x1p4" and "Inf", but raw is JSON already: a number there is one of JSON's.
+	// ParseFloat alone would accept "0x1p4" and "Inf", but raw is already JSON, so a number there is a JSON number.
 	f, err := strconv.ParseFloat(string(raw), 64)
 	o.v.check(err == nil, o.path+name, quote(string(raw)), want)
 	return f
 }
 
-// whole reads a whole number, 0 to most, however it is spelled: 40, 40.0 and 4e1 are the same number in JSON.
+// whole reads a whole number, 0 to most, in any spelling: 40, 40.0 and 4e1 are the same number in JSON.
 func (o object) whole(name string, most int64) int64 {
 	const want = "a whole number"
 	raw, ok := o.get(name, want, true)
@@ -193,9 +193,9 @@ func (o object) instant(name string) time.Time {
 	return t
 }
 
-// object reads a knob; nil where it is absent or is no object.
+// object reads a knob; nil if it is absent or not an object.
 func (o object) object(name string) *object {
-	const want = "an object with the knob's values; leave the field out where the knob is not governed"
+	const want = "an object with the knob's values; leave the field out if the knob is not governed"
 	raw, ok := o.get(name, want, false)
 	if !ok {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// DefaultPrefix is where governor keeps its keys unless told otherwise.
+// DefaultPrefix is the default prefix of governor's keys.
 const DefaultPrefix = "governor/"
 
 // MaxServiceName is the longest service name, in bytes.
@@ -20,10 +20,10 @@ type Keys struct {
 // Leader is the key that carries the leader's session lock.
 func (k Keys) Leader() string { return k.Root() + "leader" }
 
-// Freeze is the kill switch: while it exists every loop is frozen.
+// Freeze is the kill switch: every loop is frozen as long as this key exists.
 func (k Keys) Freeze() string { return k.Root() + "freeze" }
 
-// Services is the prefix under which the keys of all services lie.
+// Services is the prefix of the keys of all services.
 func (k Keys) Services() string { return k.Root() + "services/" }
 
 // Setting is the key of the service's Setting.
@@ -32,10 +32,10 @@ func (k Keys) Setting(service string) string { return k.Services() + service + "
 // Operator is the key of the service's freezes and overrides.
 func (k Keys) Operator(service string) string { return k.Services() + service + "/operator" }
 
-// ServiceOf returns the service whose Setting lies at key; ok is false where key is no Setting's.
+// ServiceOf returns the service whose Setting is stored at key; ok is false if key is not a Setting's.
 func (k Keys) ServiceOf(key string) (service string, ok bool) { return k.under(key, "/setting") }
 
-// OperatorOf returns the service whose operator key key is; ok is false where it is none.
+// OperatorOf returns the service whose operator key is key; ok is false if it is not an operator key.
 func (k Keys) OperatorOf(key string) (service string, ok bool) { return k.under(key, "/operator") }
 
 func (k Keys) under(key, kind string) (service string, ok bool) {
@@ -57,7 +57,7 @@ func (k Keys) Root() string {
 
 // ValidServiceName returns nil for a name that is safe as one segment of a key and of a URL path: 1 to 128 bytes of
 // ASCII letters, digits and . _ - : @ + ~ that are not all dots. It refuses "a//b" and "../x": consul/api does not
-// escape them, and the HTTP layers between it and the store would send them elsewhere.
+// escape them, and the HTTP layers between it and the store would rewrite the path.
 func ValidServiceName(name string) error {
 	const want = "a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, and not only dots"
 	if len(name) > MaxServiceName || strings.Trim(name, ".") == "" {
@@ -73,8 +73,8 @@ func ValidServiceName(name string) error {
 	return nil
 }
 
-// ValidPrefix returns nil for a key prefix of one or more segments that are each valid as a service name, separated by
-// single slashes, with or without a closing one: "governor/", "teams/shop/governor". "" stands for DefaultPrefix.
+// ValidPrefix returns nil for a key prefix of one or more segments, each valid as a service name, separated by single
+// slashes, with or without a closing one: "governor/", "teams/shop/governor". "" stands for DefaultPrefix.
 func ValidPrefix(prefix string) error {
 	if prefix == "" {
 		return nil

@@ -13,16 +13,16 @@ import (
 // OperatorSchema is the version of the Operator document that this package writes and the highest that it reads.
 const OperatorSchema = 1
 
-// Bounds of what a person may order.
+// Bounds of an order.
 const (
-	MaxOrder = 7 * 24 * time.Hour // how long an order may stand
-	MaxAudit = 50                 // actions that an Operator document remembers
+	MaxOrder = 7 * 24 * time.Hour // longest duration of an order
+	MaxAudit = 50                 // actions kept in an Operator document
 	MaxWords = 200                // bytes of an actor or a reason
 )
 
-// Operator is the value of governor/services/<service>/operator: what people have ordered of the loops of a service,
-// and the last things that they did. Anyone entitled writes it, by compare-and-set, whether or not a governor runs; the
-// leader obeys it, and the orders survive every restart.
+// Operator is the value of governor/services/<service>/operator: the orders that people gave for the loops of a
+// service, and their last actions. Anyone with permission writes it, by compare-and-set, whether or not a governor
+// runs. The leader obeys it, and the orders survive every restart.
 type Operator struct {
 	Schema  int              `json:"schema"`
 	Service string           `json:"service"`
@@ -30,11 +30,11 @@ type Operator struct {
 	Audit   []Action         `json:"audit,omitempty"` // oldest first, at most MaxAudit
 }
 
-// OrderKind says what a person has ordered.
+// OrderKind is the kind of an order.
 type OrderKind string
 
-// The kinds of order: Freeze keeps the value that is in force, Override sets one. Resume ends both; it is an Action
-// only, never an Order.
+// The kinds of order: Freeze keeps the value in force, Override sets one. Resume ends both; it is an Action only, never
+// an Order.
 const (
 	Freeze   OrderKind = "freeze"
 	Override OrderKind = "override"
@@ -48,11 +48,11 @@ type Order struct {
 	Actor  string    `json:"actor"`           // who
 	Reason string    `json:"reason"`          // why, for the next person on call
 	At     time.Time `json:"at,omitzero"`     // when it was given; for people
-	// ExpiresAt is when the loop goes on by itself. Only the kill switch has none.
+	// ExpiresAt is when the order ends and the loop resumes. Only the kill switch has none.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// Active says whether the order stands at now.
+// Active says whether the order is in force at now.
 func (o Order) Active(now time.Time) bool { return o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt) }
 
 // SameOrder reports whether a and b are one order; nil is none.
@@ -64,7 +64,7 @@ func SameOrder(a, b *Order) bool {
 		a.At.Equal(b.At) && a.ExpiresAt.Equal(b.ExpiresAt)
 }
 
-// Action is one thing that a person did, as the audit keeps it.
+// Action is one action of a person, as kept in the audit.
 type Action struct {
 	Service string    `json:"service,omitempty"` // "" for the kill switch
 	Knob    string    `json:"knob,omitempty"`
@@ -73,13 +73,13 @@ type Action struct {
 	Actor   string    `json:"actor"`
 	Reason  string    `json:"reason"`
 	At      time.Time `json:"at"`
-	// ExpiresAt is that of the order; zero for a resume.
+	// ExpiresAt is the order's; zero for a resume.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// Validate returns what is wrong with a as an instruction given at a.At: a knob, an actor and a reason are required, an
-// order needs an expiry at most MaxOrder away, an override a positive value. Whether the value is within the knob's
-// bounds only its Setting knows.
+// Validate returns what is wrong with a as an instruction given at a.At. A knob, an actor and a reason are required, an
+// order needs an expiry at most MaxOrder away, and an override needs a positive value. Only the Setting knows whether
+// the value is within the knob's bounds.
 func (a Action) Validate() error {
 	var v validator
 	v.check(slices.Contains(Knobs[:], a.Knob), "knob", quote(a.Knob), "one of "+strings.Join(Knobs[:], ", "))
@@ -99,8 +99,8 @@ func (a Action) Validate() error {
 	return v.err()
 }
 
-// ValidateEverywhere returns what is wrong with a as an instruction about the kill switch: it needs an actor and a
-// reason, and has no expiry, since it stands until somebody lifts it.
+// ValidateEverywhere returns what is wrong with a as an instruction about the kill switch. It needs an actor and a
+// reason. It has no expiry: the kill switch stands until somebody lifts it.
 func (a Action) ValidateEverywhere() error {
 	var v validator
 	v.check(a.Kind == Freeze || a.Kind == Resume, "kind", quote(string(a.Kind)), "freeze or resume")
@@ -115,8 +115,8 @@ func (v *validator) words(field, text string) {
 		fmt.Sprintf("1 to %d bytes of text", MaxWords))
 }
 
-// Apply returns the document after a, which must be valid: the order of its knob replaced or removed, those that have
-// expired dropped, and a added to the audit. o is not changed.
+// Apply returns the document after a, which must be valid: the order of a's knob is replaced or removed, expired orders
+// are dropped, and a is added to the audit. o is not changed.
 func (o Operator) Apply(a Action) Operator {
 	next := Operator{Schema: OperatorSchema, Service: a.Service, Orders: maps.Clone(o.Orders)}
 	if next.Orders == nil {
@@ -133,16 +133,16 @@ func (o Operator) Apply(a Action) Operator {
 	return next
 }
 
-// Order returns what a orders.
+// Order returns the order that a gives.
 func (a Action) Order() Order {
 	return Order{Kind: a.Kind, Value: a.Value, Actor: a.Actor, Reason: a.Reason, At: a.At, ExpiresAt: a.ExpiresAt}
 }
 
-// DecodeOperator reads the operator key of service. Unknown fields are ignored; where an order is incomplete the whole
-// document is an error: half of what a person meant is not what they meant.
+// DecodeOperator reads the operator key of service. Unknown fields are ignored. If one order is incomplete, the whole
+// document is an error, because obeying only part of it could be wrong.
 func DecodeOperator(raw []byte, service string) (Operator, error) {
 	fail := func(err error) (Operator, error) {
-		return Operator{}, fmt.Errorf("the operator key of service %s: %w", quote(service), err)
+		return Operator{}, fmt.Errorf("read the operator key of service %s: %w", quote(service), err)
 	}
 	if len(raw) > MaxBytes {
 		return fail(fmt.Errorf("%d bytes, expected at most %d", len(raw), MaxBytes))
@@ -169,7 +169,7 @@ func DecodeOperator(raw []byte, service string) (Operator, error) {
 	return o, nil
 }
 
-// validate judges an order by itself: when it was given may be unknown, when it ends may not.
+// validate judges an order by itself: the time it was given may be unknown, its expiry may not.
 func (o Order) validate(knob string) error {
 	a := Action{
 		Knob: knob, Kind: o.Kind, Value: o.Value, Actor: o.Actor, Reason: o.Reason, At: o.At, ExpiresAt: o.ExpiresAt,
@@ -186,8 +186,8 @@ func (o Order) validate(knob string) error {
 	return a.Validate()
 }
 
-// Encode returns the JSON of o. Where that is too large, its oldest actions are left out: nobody must be kept from
-// ending an order because the past is long.
+// Encode returns the JSON of o. If that is too large, it leaves out the oldest actions: a long past must not keep
+// anybody from ending an order.
 func (o Operator) Encode() ([]byte, error) {
 	raw, err := json.Marshal(o)
 	for err == nil && len(raw) > MaxBytes && len(o.Audit) > 0 {
@@ -203,8 +203,8 @@ func (o Operator) Encode() ([]byte, error) {
 	return raw, nil
 }
 
-// DecodeFreeze reads the kill switch. It cannot fail: while the key exists every loop is frozen, whatever it says.
-// `consul kv put governor/freeze INC-1412` freezes the fleet with that reason.
+// DecodeFreeze reads the kill switch. It cannot fail: while the key exists every loop is frozen, whatever the value
+// says. `consul kv put governor/freeze INC-1412` freezes the fleet with that reason.
 func DecodeFreeze(raw []byte) Order {
 	var o Order
 	if json.Unmarshal(raw, &o) != nil || o.Reason == "" {
@@ -218,7 +218,7 @@ func DecodeFreeze(raw []byte) Order {
 	return o
 }
 
-// clip returns the start of text, at most MaxWords bytes of whole characters.
+// clip returns the start of text, at most MaxWords bytes, cut between characters.
 func clip(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), MaxWords)], "")
 }

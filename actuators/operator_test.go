@@ -12,8 +12,8 @@ import (
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
-// TestOrdersOfAKnobReplaceOneAnother: whatever people do in whatever order, each knob has the last order that stands,
-// the document can be read back, and the audit ends with the last action.
+// TestOrdersOfAKnobReplaceOneAnother: whatever people do in whatever order, each knob has its last active order, the
+// document can be read back, and the audit ends with the last action.
 func TestOrdersOfAKnobReplaceOneAnother(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var o actuators.Operator

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// RefusalReason says in one word why a reader refused a Setting: the label of guard_setting_refused_total.
+// RefusalReason says in one word why a reader refused a Setting. It is a label of guard_setting_refused_total.
 type RefusalReason string
 
 // The reasons for refusing a Setting.
@@ -14,7 +14,7 @@ const (
 	RefusedNotJSON      RefusalReason = "not_json"      // not one JSON object
 	RefusedSchema       RefusalReason = "schema"        // written by a newer governor
 	RefusedInvalid      RefusalReason = "invalid"       // a field missing, null, of the wrong type or outside its bounds
-	RefusedWrongService RefusalReason = "wrong_service" // speaks of another service
+	RefusedWrongService RefusalReason = "wrong_service" // for another service
 	RefusedOldEpoch     RefusalReason = "old_epoch"     // written by a leader that has been replaced
 	RefusedOldRevision  RefusalReason = "old_revision"  // older than one already seen from this leader
 )
@@ -25,7 +25,7 @@ var RefusalReasons = []RefusalReason{
 	RefusedOldRevision,
 }
 
-// Refusal is the error of Decode, Accept and Follows. It wraps Problems where the reason is RefusedInvalid.
+// Refusal is the error of Decode, Accept and Follows. It wraps Problems if the reason is RefusedInvalid.
 type Refusal struct {
 	Reason RefusalReason
 	Err    error
@@ -38,7 +38,7 @@ func (r *Refusal) Error() string {
 // Unwrap returns the detail.
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// ReasonOf returns the reason in err's chain, "" where err refuses nothing.
+// ReasonOf returns the reason in err's chain; "" if err is not a refusal.
 func ReasonOf(err error) RefusalReason {
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return refusal.Reason
@@ -50,10 +50,9 @@ func refuse(reason RefusalReason, format string, args ...any) *Refusal {
 	return &Refusal{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
-// Follows returns nil where s may take the place of last: a newer epoch, or the same epoch and a revision that is not
-// lower. Otherwise it returns a *Refusal. An equal pair is accepted, because a person who edits the key by hand keeps
-// it; whether the value differs, and so whether there is anything to do, is for the caller to see. The zero Setting
-// precedes all.
+// Follows returns nil if s may replace last: it has a newer epoch, or the same epoch and a revision that is not lower.
+// Otherwise it returns a *Refusal. It accepts an equal pair, because a person who edits the key by hand does not change
+// it; the caller compares the values to see whether anything changed. Any Setting follows the zero Setting.
 func (s Setting) Follows(last Setting) error {
 	switch {
 	case s.Epoch < last.Epoch:
@@ -67,9 +66,9 @@ func (s Setting) Follows(last Setting) error {
 	return nil
 }
 
-// Accept is what a reader does with the bytes of a key: decode, check that they speak of service, and check the order
-// against the last Setting accepted (the zero Setting where there is none). The error is a *Refusal; the caller then
-// keeps last.
+// Accept is the reader's side of a key: it decodes the bytes, checks that they are for service, and checks the order
+// against the last Setting accepted (the zero Setting if there is none). The error is a *Refusal; the caller then keeps
+// last.
 func Accept(raw []byte, service string, last Setting) (Setting, error) {
 	s, err := Decode(raw)
 	if err != nil {

@@ -1,36 +1,36 @@
 // Package actuators defines the wire contract between governor and the services it steers: the Setting, one JSON
 // document per service in Consul KV that carries every knob of the service atomically.
 //
-// Whatever can read a KV store can consume a Setting: guard, the sidecar, consul-template. That makes the keys and
-// fields below a public, versioned interface. Three rules hold for every reader and are enforced by this package:
+// Anything that can read a KV store can read a Setting: guard, the sidecar, consul-template. So the keys and fields
+// below are a public, versioned interface. Three rules hold for every reader; this package enforces them:
 //
 //   - unknown fields are ignored, a higher schema is refused;
-//   - a value outside its own hard min and max is refused, as is a required number that is missing;
+//   - a value outside its own hard min and max is refused, and so is a missing required number;
 //   - order is (epoch, revision): an older epoch, or a lower revision at the same epoch, is refused.
 //
-// A refused Setting changes nothing: the reader keeps the last good one. The package imports the standard library only,
-// because services import it.
+// A refused Setting changes nothing: the reader keeps the last good one. Services import this package, so it imports
+// the standard library only.
 package actuators
 
 import "time"
 
-// Schema is the version of the Setting document that this package writes and the highest that it reads.
+// Schema is the version of the Setting document that this package writes, and the highest that it reads.
 const Schema = 1
 
-// DefaultLeaseSeconds is how long a Setting speaks for the leader that wrote it. Readers count it on their own
-// monotonic clock from receipt; the leader renews every third of it while the service's measurements are valid.
+// DefaultLeaseSeconds is the default lease of a Setting. Readers count it on their own monotonic clock from receipt.
+// The leader renews it after every third of the lease while the service's measurements are valid.
 const DefaultLeaseSeconds = 180
 
 // Setting is the value of governor/services/<service>/setting. A knob that governor does not steer is absent (nil).
 // A Setting is a plain value: copy it freely, share it read-only between goroutines.
 type Setting struct {
 	Schema       int       `json:"schema"`        // version of this document
-	Service      string    `json:"service"`       // the service that it is for, as in its key
+	Service      string    `json:"service"`       // the service it is for, as in its key
 	Epoch        uint64    `json:"epoch"`         // grows with every change of leader
 	Revision     uint64    `json:"revision"`      // grows with every write, renewals included
 	IssuedAt     time.Time `json:"issued_at"`     // of this write; for people, never for control
 	ChangedAt    time.Time `json:"changed_at"`    // of the last write that changed a value; for people
-	LeaseSeconds float64   `json:"lease_seconds"` // how long the values stand, from receipt; (0, 86400]
+	LeaseSeconds float64   `json:"lease_seconds"` // how long the values are valid, from receipt; (0, 86400]
 	Reason       string    `json:"reason"`        // one line, why the values are what they are
 
 	Concurrency *Concurrency `json:"concurrency,omitempty"` // requests in flight, per instance
@@ -42,9 +42,9 @@ type Setting struct {
 // Concurrency limits the requests in flight, per instance of the service. All counts are whole requests ≥ 1.
 type Concurrency struct {
 	Limit                int     `json:"limit"`                  // requests in flight per instance, min..max
-	Ceiling              int     `json:"ceiling"`                // how far a local reflex may go, limit..max
-	LatencyTargetSeconds float64 `json:"latency_target_seconds"` // setpoint τ of a reflex: mean of admitted requests, > 0
-	Fallback             int     `json:"fallback"`               // where a reader without a live lease drifts, min..max
+	Ceiling              int     `json:"ceiling"`                // highest limit that a local reflex may set, limit..max
+	LatencyTargetSeconds float64 `json:"latency_target_seconds"` // latency target τ*: mean of admitted requests, > 0
+	Fallback             int     `json:"fallback"`               // value that a reader without a live lease drifts to, min..max
 	Min                  int     `json:"min"`                    // hard lower bound
 	Max                  int     `json:"max"`                    // hard upper bound
 }
@@ -54,15 +54,16 @@ type Rate struct {
 	PerSecond float64 `json:"per_second"` // min..max; per_second = max means off
 	Burst     float64 `json:"burst"`      // tokens, ≥ 1
 	Instances int     `json:"instances"`  // instance count last seen, ≥ 1
-	Fallback  float64 `json:"fallback"`   // where a reader without a live lease drifts, min..max
+	Fallback  float64 `json:"fallback"`   // value that a reader without a live lease drifts to, min..max
 	Min       float64 `json:"min"`        // hard lower bound
 	Max       float64 `json:"max"`        // hard upper bound
 }
 
-// Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important are refused.
+// Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important requests are
+// refused.
 type Shed struct {
 	Threshold float64 `json:"threshold"` // min..max; 1 = never shed
-	Fallback  float64 `json:"fallback"`  // where a reader without a live lease drifts, min..max
+	Fallback  float64 `json:"fallback"`  // value that a reader without a live lease drifts to, min..max
 	Min       float64 `json:"min"`       // hard lower bound, 0..1
 	Max       float64 `json:"max"`       // hard upper bound, 0..1
 }
@@ -70,7 +71,7 @@ type Shed struct {
 // Retry holds the retry budget: retries allowed as a share of requests.
 type Retry struct {
 	BudgetRatio float64 `json:"budget_ratio"` // min..max; 0 = no retries
-	Fallback    float64 `json:"fallback"`     // where a reader without a live lease drifts, min..max
+	Fallback    float64 `json:"fallback"`     // value that a reader without a live lease drifts to, min..max
 	Min         float64 `json:"min"`          // hard lower bound, 0..1
 	Max         float64 `json:"max"`          // hard upper bound, 0..1
 }
@@ -78,7 +79,7 @@ type Retry struct {
 // Knobs are the names of all knobs that a Setting may have.
 var Knobs = [...]string{"concurrency", "rate", "shed", "retry"}
 
-// Knob returns the value and the hard bounds of a knob by its name, false where the Setting has none.
+// Knob returns the value and the hard bounds of a knob by name; false if the Setting does not have it.
 func (s Setting) Knob(name string) (value, lo, hi float64, ok bool) {
 	switch c, r, h, b := s.Concurrency, s.Rate, s.Shed, s.Retry; {
 	case name == "concurrency" && c != nil:

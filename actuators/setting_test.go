@@ -280,7 +280,7 @@ func TestSettingOfAnotherServiceIsRefused(t *testing.T) {
 	}
 }
 
-// Item A21: hashicorp/consul#15933, a name with slashes lands in another key than the one that was written.
+// Item A21: hashicorp/consul#15933: a name with slashes is written to another key.
 func TestServiceNamesThatAreNoKeySegmentAreRefused(t *testing.T) {
 	for _, name := range []string{
 		"", "a//b", "../x", "a/b", "/a", "a/", ".", "..", "a b", "a\nb", "a\x00b", "\x7f", "a?b", "a#b", "a%2Fb", `a\b`,
@@ -336,7 +336,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Whatever Decode accepts is valid, and encodes to something that decodes to the same.
+// Whatever Decode accepts is valid, and encodes to something that decodes to the same Setting.
 func TestDecodedSettingIsValidAndStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := complete()

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Bounds of the contract. They keep every number of a Setting exact in languages whose only number is a float64, and
-// far from overflow in arithmetic on it.
+// Bounds of the contract. Within them every number of a Setting is exact in languages whose only number is a float64,
+// and arithmetic on it is far from overflow.
 const (
 	MaxOrdinal      = 1<<53 - 1     // of epoch and revision
 	MaxCount        = 1_000_000_000 // of requests in flight and of instances
@@ -18,15 +18,15 @@ const (
 // Problem is one thing wrong with a Setting.
 type Problem struct {
 	Field string // the field by its JSON path: "concurrency.limit"
-	Value string // as it was found: "0", "missing", "null"
-	Want  string // what was expected there: "a whole number, 20 to 400 (concurrency.min to concurrency.max)"
+	Value string // as found: "0", "missing", "null"
+	Want  string // what was expected: "a whole number, 20 to 400 (concurrency.min to concurrency.max)"
 }
 
 func (p Problem) String() string {
 	return fmt.Sprintf("%s: %s, expected %s", p.Field, p.Value, p.Want)
 }
 
-// Problems is an error that holds everything wrong with a Setting, not only the first thing.
+// Problems is an error that holds everything wrong with a Setting, not only the first problem.
 type Problems []Problem
 
 func (ps Problems) Error() string {
@@ -101,7 +101,7 @@ func (v *validator) check(ok bool, field string, value any, want string) {
 	}
 }
 
-// share validates a knob whose value lies in 0..1.
+// share validates a knob whose value is in 0..1.
 func (v *validator) share(knob, name string, value, fallback, lo, hi float64) {
 	v.check(lo >= 0 && lo <= 1, knob+".min", lo, "a share, 0 to 1")
 	v.check(hi >= lo && hi <= 1, knob+".max", hi, fmt.Sprintf("a share, %g (%s.min) to 1", lo, knob))
@@ -117,7 +117,7 @@ func (v *validator) err() error {
 	return v.problems
 }
 
-// quote shows foreign text in an error: quoted, so that control characters cannot forge a log line, and cut short.
+// quote shows foreign text in an error: quoted, so that control characters cannot forge a log line, and shortened.
 func quote(text string) string {
 	const most = 80
 	if len(text) > most {

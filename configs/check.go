@@ -12,8 +12,8 @@ import (
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
 
-// checker finds what is wrong between keys that are each well formed. It judges a key only where everything it depends
-// on was read without a problem, so that one slip is reported once.
+// checker finds conflicts between keys that are each well formed. It judges a key only if everything it depends on was
+// read without a problem, so that one slip is reported once.
 type checker struct {
 	doc      *strict.Document
 	warnings []strict.Problem
@@ -42,7 +42,7 @@ func (c *checker) config(cfg *Config) {
 
 func (c *checker) prometheus(p *Prometheus) {
 	if c.doc.Has("prometheus.url") {
-		// The value is repeated only once it is known to hold no password.
+		// The value is repeated only after it is known to hold no password.
 		switch u, err := url.Parse(p.URL); {
 		case err != nil || u.User != nil || strings.Contains(p.URL, "@"):
 			c.doc.Add("prometheus.url", "not a URL without credentials; expected one like http://localhost:9090, "+
@@ -64,13 +64,13 @@ func (c *checker) consul(s *Consul) {
 	if scheme, rest, ok := strings.Cut(s.Address, "://"); c.doc.Has("consul.address") {
 		switch {
 		case strings.Contains(s.Address, "@"):
-			c.doc.Add("consul.address", "an address with credentials; put them into CONSUL_HTTP_AUTH")
+			c.doc.Add("consul.address", "an address with credentials; put them in CONSUL_HTTP_AUTH")
 		case s.Address == "", ok && rest == "", ok && !slices.Contains([]string{"http", "https", "unix"}, scheme):
 			c.doc.Add("consul.address", "%q; expected host:port, http://…, https://… or unix://…", s.Address)
 		}
 	}
 	if c.doc.Has("consul.token") && c.doc.Has("consul.token_file") {
-		c.doc.Add("consul.token_file", "set beside token; expected one of them")
+		c.doc.Add("consul.token_file", "set together with token; expected one of them")
 	}
 	if c.doc.Has("consul.tls_config") && (s.TLSConfig.CertFile == "") != (s.TLSConfig.KeyFile == "") {
 		c.doc.Add("consul.tls_config", "cert_file and key_file go together; expected both or none")
@@ -90,7 +90,7 @@ func (c *checker) service(cfg *Config, name string) {
 		c.doc.Add(at, "%q; expected %v", name, err)
 	}
 	if s == nil {
-		return // what stands there is no section, which is reported
+		return // not a section, which is reported already
 	}
 	c.knobs(s, at)
 	if k := at + ".metrics"; c.doc.OK(k + ".preset") {
@@ -126,8 +126,8 @@ func (c *checker) knobs(s *Service, at string) {
 		k := s.Shed
 		bounds(c, shed, k.Min, k.Max, k.Fallback)
 		if s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelled(at) {
-			c.doc.Add(shed, "shed decides whom the concurrency limit refuses first, and there is none; expected "+
-				"concurrency: {min: …, max: …} beside it, or no shed")
+			c.doc.Add(shed, "shed decides whom the concurrency limit refuses first, but there is no limit; expected "+
+				"concurrency: {min: …, max: …} next to it, or no shed")
 		}
 	}
 }
@@ -171,7 +171,7 @@ func (c *checker) timing(cfg *Config, s *Service, at string) {
 	switch {
 	case t.Window < 2*t.Scrape:
 		c.doc.Add(where("window"),
-			"%s holds fewer than two scrapes, %s apart, so that no rate can be taken; expected at least %s",
+			"%s holds fewer than two scrapes, %s apart, so there is no rate; expected at least %s",
 			Duration(t.Window), Duration(t.Scrape), Duration(4*t.Scrape))
 	case t.Window < 4*t.Scrape:
 		c.warn(where("window"), "%s is less than 4 × scrape_interval, %s: one lost scrape leaves the loop without data",
@@ -190,7 +190,7 @@ func (c *checker) timing(cfg *Config, s *Service, at string) {
 		if !c.doc.Has(key) {
 			key = where("period")
 		}
-		c.doc.Add(key, "the lease, %s, is shorter than three periods of %s, so that a setting would run out between "+
+		c.doc.Add(key, "the lease, %s, is shorter than three periods of %s, so a setting would expire between "+
 			"renewals; expected a lease of at least %s", cfg.Consul.Lease, Duration(t.Period), Duration(3*t.Period))
 	}
 }

@@ -15,30 +15,30 @@ import (
 //
 // A Config that Load returned is complete and valid; treat it as read-only and share it freely.
 type Config struct {
-	// Where the measurements come from: any server that speaks the Prometheus query API.
+	// Where the measurements come from: any server with the Prometheus query API.
 	Prometheus Prometheus `yaml:"prometheus" jsonschema:"required"`
-	// Where the settings go. Without this section governor finds Consul by the environment variables CONSUL_HTTP_* that
-	// every Consul tool honors, else at localhost:8500.
+	// Where the settings go. Without this section governor finds Consul through the environment variables CONSUL_HTTP_* of
+	// Consul's own tools, else at localhost:8500.
 	Consul Consul `yaml:"consul"`
 	// The pace of the loops of every service that does not set its own. The dead time θ, window/2 + scrape_interval/2 +
-	// period/2 + publish_delay, is how late a change shows; whatever tuning leaves unset derives from it.
+	// period/2 + publish_delay, is how late a change shows. Tuning keys that are unset derive from it.
 	Timing Timing `yaml:"timing"`
-	// The services to govern, each with at least one knob (concurrency, rate, shed), by the name they carry in the label
-	// service of guard's metrics and in Consul's keys: letters, digits and . _ - : @ + ~.
+	// The services to govern, by name. Each needs at least one knob (concurrency, rate, shed). The name is the one in the
+	// label service of guard's metrics and in Consul's keys: letters, digits and . _ - : @ + ~.
 	Services map[string]*Service `yaml:"services" jsonschema:"required"`
 
-	// File is where the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
+	// File is the file that the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
 	File string `yaml:"-"`
 	Hash string `yaml:"-"`
 }
 
 // Prometheus says how to query.
 type Prometheus struct {
-	// Base URL of the query API, with the path prefix if there is one. Credentials do not belong into it.
+	// Base URL of the query API, including a path prefix if there is one. Do not put credentials in it.
 	URL string `yaml:"url" jsonschema:"required"`
-	// How queries are sent. GET is for servers and proxies that refuse POST.
+	// HTTP method of the queries. GET is for servers and proxies that refuse POST.
 	HTTPMethod string `yaml:"http_method" jsonschema:"enum=POST,enum=GET,default=POST"`
-	// How long one query may take; never longer than 80% of the period, whatever is set.
+	// Timeout of one query; never more than 80% of the period.
 	Timeout Duration `yaml:"timeout" jsonschema:"default=10s" range:"[10ms, 10m]"`
 
 	commonconfig.HTTPClientConfig `yaml:",inline"`
@@ -50,24 +50,24 @@ type Consul struct {
 	Address string `yaml:"address"`
 	// ACL token. Unset: CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE. Prefer token_file, which keeps it out of this file.
 	Token commonconfig.Secret `yaml:"token"`
-	// File that holds the ACL token, read once at start. A relative path starts at the folder of this file.
+	// File that holds the ACL token, read once at start. A relative path starts at the folder of the configuration file.
 	TokenFile string `yaml:"token_file"`
 	// Datacenter. Unset: the agent's own.
 	Datacenter string `yaml:"datacenter"`
-	// TLS to the agent. What is unset comes from CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and so on.
+	// TLS to the agent. Unset keys come from CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and so on.
 	TLSConfig ConsulTLS `yaml:"tls_config"`
-	// Start of every key that governor reads or writes, ending in a slash. Services watch below it.
+	// Prefix of every key that governor reads or writes, ending in a slash. Services watch keys below it.
 	Prefix string `yaml:"prefix" jsonschema:"default=governor/"`
 	// TTL of the leader's session. Consul takes up to twice as long to notice a dead leader.
 	SessionTTL Duration `yaml:"session_ttl" jsonschema:"default=10s" range:"[10s, 1d]" why:"Consul accepts no other TTL for a session"`
-	// How long a service trusts a setting that is not renewed. The leader renews every third of it while the measurements
-	// of the service are valid. Must be at least three periods.
+	// How long a service trusts a setting that is not renewed. The leader renews it after every third of the lease while
+	// the measurements of the service are valid. Must be at least three periods.
 	Lease Duration `yaml:"lease" jsonschema:"default=3m" range:"[3s, 1d]"`
 }
 
 // ConsulTLS is the TLS of the connection to Consul.
 type ConsulTLS struct {
-	// CA certificate that the agent's certificate is checked against.
+	// CA certificate to check the agent's certificate against.
 	CAFile string `yaml:"ca_file"`
 	// Client certificate.
 	CertFile string `yaml:"cert_file"`
@@ -81,45 +81,45 @@ type ConsulTLS struct {
 
 // Timing is the pace of a loop.
 type Timing struct {
-	// How often Prometheus scrapes the service. Take it from Prometheus' own configuration. Unset: 5s.
+	// How often Prometheus scrapes the service. Copy it from Prometheus' own configuration. Unset: 5s.
 	ScrapeInterval Duration `yaml:"scrape_interval" range:"[100ms, 5m]"`
-	// The span over which rates and means are taken. Below four scrape intervals a single lost scrape leaves a gap.
-	// Unset: 4 × scrape_interval.
+	// The span over which rates and means are taken. Below four scrape intervals, one lost scrape leaves a gap. Unset: 4
+	// × scrape_interval.
 	Window Duration `yaml:"window" range:"[200ms, 1h]"`
-	// How often the loop decides. Deciding more often than Prometheus scrapes sees nothing new. Unset: scrape_interval.
+	// How often the loop decides. Deciding more often than Prometheus scrapes gains nothing. Unset: scrape_interval.
 	Period Duration `yaml:"period" range:"[100ms, 10m]"`
-	// From a decision to its enforcement in the services. Unset: 300ms.
+	// Delay from a decision to its enforcement in the services. Unset: 300ms.
 	PublishDelay Duration `yaml:"publish_delay" range:"[1ms, 1m]"`
 }
 
 // Service is one governed service.
 type Service struct {
-	// How far governor may go: observe reads the signals only, shadow decides and shows what it would do, enforce
-	// publishes. Metrics that show neither refusals nor requests in flight cap it at shadow.
+	// How far governor may go: observe only reads the signals, shadow decides and shows what it would do, enforce
+	// publishes. Metrics that show neither refusals nor requests in flight limit the mode to shadow.
 	Mode string `yaml:"mode" jsonschema:"enum=observe,enum=shadow,enum=enforce,default=shadow"`
-	// What the service owes its callers. The setpoint of every knob derives from it.
+	// What the service promises its callers. The setpoint of every knob derives from it.
 	SLO SLO `yaml:"slo" jsonschema:"required"`
-	// The knob that does most of the work: requests in flight, per instance.
+	// The main knob: requests in flight, per instance.
 	Concurrency *Concurrency `yaml:"concurrency"`
-	// The knob that says whom the concurrency limit refuses first. It needs concurrency, and metrics by criticality,
-	// which guard has.
+	// The knob that decides whom the concurrency limit refuses first. It needs concurrency, and metrics by criticality,
+	// such as guard's.
 	Shed *Shed `yaml:"shed"`
-	// The knob for a gateway without a concurrency limit: admissions per second of the whole service. Beside concurrency
-	// it improves nothing, and costs a little after an outage.
+	// The knob for a gateway without a concurrency limit: admissions per second of the whole service. Together with
+	// concurrency it improves nothing, and costs a little after an outage.
 	Rate *Rate `yaml:"rate"`
-	// The pace of this service. A key that is not set here comes from the global timing.
+	// The pace of this service. Keys that are not set here come from the global timing.
 	Timing Timing `yaml:"timing"`
-	// How the service is found in Prometheus.
+	// How to find the service in Prometheus.
 	Metrics Metrics `yaml:"metrics"`
-	// Gains and gates. Each has a default that fits the pace; set one only with a reason. θ is the dead time, T the
-	// period, n the completions in a window; ln units are relative changes: 0.1 is about 10%.
+	// Gains and gates. The defaults fit the pace; set a key only with a reason. θ is the dead time, T the period, n the
+	// completions in a window. ln units are relative changes: 0.1 is about 10%.
 	Tuning Tuning `yaml:"tuning"`
 }
 
-// SLO is the service level objective: the share objective of the admitted requests finishes within latency, and at most
-// the share errors fails.
+// SLO is the service level objective. Of the admitted requests, at least the share objective finishes within latency,
+// and at most the share errors fails.
 type SLO struct {
-	// The latency that a good request stays within. guard's histogram needs a bucket edge here.
+	// The latency of a good request. guard's histogram needs a bucket edge here.
 	Latency Duration `yaml:"latency" jsonschema:"required" range:"[1ms, 1h]"`
 	// The share of admitted requests that must stay within latency.
 	Objective Percent `yaml:"objective" jsonschema:"default=99%" range:"[50%, 100%)" why:"the rest is the error budget, which may not be zero, and below half the median itself is too slow"`
@@ -129,46 +129,46 @@ type SLO struct {
 
 // Metrics says which metrics carry the signals of a service.
 type Metrics struct {
-	// The set of metrics: guard reads what the guard library and the sidecar export, http_histogram a latency histogram
-	// that the service already has, custom nothing but the queries.
+	// The set of metrics. guard reads what the guard library and the sidecar export, http_histogram a latency histogram
+	// that the service already has, custom only the queries.
 	Preset string `yaml:"preset" jsonschema:"enum=guard,enum=http_histogram,enum=custom,default=guard"`
 	// Labels that every series of the service carries: job, namespace, cluster and the like. Preset guard finds a service
-	// by its label service and needs them only where Prometheus holds the service more than once; preset http_histogram
-	// finds it by nothing else.
+	// by its label service and needs them only if Prometheus holds the service more than once. Preset http_histogram finds
+	// the service by these labels alone.
 	Labels map[string]string `yaml:"labels"`
-	// The label that tells the instances of the service apart, for presets other than guard: pod, for example. Unset:
+	// The label that tells the instances of the service apart, for presets other than guard; for example pod. Unset:
 	// instance.
 	InstanceLabel string `yaml:"instance_label"`
 	// The histogram of preset http_histogram.
 	Histogram *Histogram `yaml:"histogram"`
-	// PromQL of your own, by signal: what preset custom reads, and in place of what another preset would read. Each gives
-	// an instant vector with one sample for each instance, or one without the instance's label for the whole service;
-	// $window in it stands for the window.
+	// Your own PromQL, by signal: all that preset custom reads; with another preset, each query replaces the preset's own.
+	// A query returns an instant vector with one sample per instance, or one without the instance's label for the whole
+	// service. In a query, $window stands for the window.
 	Queries Queries `yaml:"queries"`
 }
 
-// Histogram describes a classic histogram of latencies and what is found beside it. The selectors are PromQL, with or
-// without their braces, and every one of them has the labels of metrics as well.
+// Histogram describes a classic histogram of latencies and the series that go with it. The selectors are PromQL, with
+// or without braces. The labels of metrics are added to each.
 type Histogram struct {
 	// Name of the histogram without _bucket, _sum and _count: http_request_duration_seconds.
 	Metric string `yaml:"metric" jsonschema:"required"`
-	// What the histogram counts in. Unset: milliseconds where the name ends in _milliseconds or _ms, else seconds.
+	// Unit of the histogram. Unset: milliseconds if the name ends in _milliseconds or _ms, else seconds.
 	Unit string `yaml:"unit" jsonschema:"enum=seconds,enum=milliseconds"`
-	// The requests that the service is judged by: handler!="/healthz", for example. Unset: all.
+	// The requests by which to judge the service; for example handler!="/healthz". Unset: all.
 	Selector string `yaml:"selector"`
-	// The requests in the histogram that were admitted: code!~"429|503", for example; the others count as refused. Without
-	// it refused requests, which take no time, make an overloaded service look fast. Unset: all.
+	// The admitted requests in the histogram; for example code!~"429|503". The others count as refused. Without it,
+	// refused requests, which take no time, make an overloaded service look fast. Unset: all.
 	Admitted string `yaml:"admitted"`
-	// The refused requests where admitted does not tell: in the histogram, or, with a name, in a counter of their own, like
+	// The refused requests, if admitted does not tell: in the histogram or, with a metric name, in another counter, like
 	// http_requests_rejected_total{reason="limit"}.
 	Refused string `yaml:"refused"`
-	// The failed requests among the admitted ones: code=~"5..", for example. Unset: failures are not seen.
+	// The failed requests among the admitted ones; for example code=~"5..". Unset: failures are not seen.
 	Failed string `yaml:"failed"`
 	// The gauge of the requests in flight, like http_requests_in_flight.
 	InFlight string `yaml:"inflight"`
 }
 
-// Queries holds one query for each signal. Those that count requests, from offered to slow, give requests per second.
+// Queries holds one query per signal. Those that count requests, from offered to slow, return requests per second.
 type Queries struct {
 	// Arrivals per second, admitted or refused. Preset custom needs it.
 	Offered string `yaml:"offered"`
@@ -180,11 +180,11 @@ type Queries struct {
 	Completed string `yaml:"completed"`
 	// Admitted requests that failed, per second.
 	Failed string `yaml:"failed"`
-	// Finished requests slower than the SLO's latency, per second. Without it nothing says whether the SLO is met.
+	// Finished requests slower than the SLO's latency, per second. Without it governor cannot tell whether the SLO is met.
 	Slow string `yaml:"slow"`
-	// Mean latency of the finished requests, in seconds: the quantity that drives the loop. Preset custom needs it.
+	// Mean latency of the finished requests, in seconds: the measurement that drives the loop. Preset custom needs it.
 	Mean string `yaml:"mean"`
-	// The latency that the share objective of the finished requests stays within, in seconds, of the whole service.
+	// The latency within which the share objective of the finished requests stays, in seconds, for the whole service.
 	Quantile string `yaml:"quantile"`
 	// Requests in flight.
 	InFlight string `yaml:"inflight"`
@@ -194,41 +194,41 @@ type Queries struct {
 
 // Concurrency bounds the concurrency limit, counted in requests in flight per instance of the service.
 type Concurrency struct {
-	// The limit never goes below. min = max fixes it.
+	// The limit never goes below min. min = max fixes it.
 	Min int `yaml:"min" jsonschema:"required" range:"[1, 1000000]" why:"closing a service on purpose is not a concurrency limit"`
-	// The limit never goes above, and neither does the reflex in guard.
+	// The limit never goes above max, and neither does the reflex in guard.
 	Max int `yaml:"max" jsonschema:"required" range:"[1, 1000000]"`
-	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
-	// lease and the service is healthy. Between min and max. Unset: the geometric mean of both.
+	// The starting limit of a service that has never seen a setting, and the limit it drifts to after governor has been
+	// silent for a lease, while the service is healthy. Between min and max. Unset: the geometric mean of the two.
 	Fallback int `yaml:"fallback" range:"[1, 1000000]"`
-	// The controller. pid follows a prediction by Little's law; aimd adds steadily and cuts by Little's law, and is
-	// slower.
+	// The controller. pid follows a prediction by Little's law. aimd adds steadily and cuts by Little's law; it is slower.
 	Law string `yaml:"law" jsonschema:"enum=pid,enum=aimd,default=pid"`
 }
 
-// Shed says whom the concurrency limit refuses first, when the service is fuller than the shed threshold: requests in
-// flight ÷ concurrency limit, as a percentage. The classes of requests are critical, default, sheddable and background.
+// Shed decides whom the concurrency limit refuses first when the service is fuller than the shed threshold: requests in
+// flight ÷ concurrency limit, as a percentage. The classes of requests are critical, default, sheddable and
+// background.
 type Shed struct {
 	// The least important class that is still protected. While requests of a protected class are refused, the threshold
 	// falls, so that the classes below make room earlier.
 	Protect string `yaml:"protect" jsonschema:"required,enum=critical,enum=default,enum=sheddable"`
-	// The threshold never goes below. A wider range than that of the defaults hurts the classes in the middle.
+	// The threshold never goes below min. A wider range than the default hurts the classes in the middle.
 	Min Percent `yaml:"min" jsonschema:"default=40%" range:"[5%, 100%]" why:"a lower threshold would refuse the least important of an idle service"`
-	// The threshold never goes above. min = max fixes it; below three times the capacity a fixed 60% is as good.
+	// The threshold never goes above max. min = max fixes it; below three times the capacity a fixed 60% is as good.
 	Max Percent `yaml:"max" jsonschema:"default=60%" range:"[5%, 100%]" why:"at 100% nothing is shed, more has no meaning"`
-	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
-	// lease. Between min and max. Unset: max.
+	// The starting threshold of a service that has never seen a setting, and the threshold it drifts to after governor has
+	// been silent for a lease. Between min and max. Unset: max.
 	Fallback Percent `yaml:"fallback" range:"[5%, 100%]"`
 }
 
 // Rate bounds the rate of admissions, counted over all instances of the service together.
 type Rate struct {
-	// The rate never goes below.
+	// The rate never goes below min.
 	Min PerSecond `yaml:"min" jsonschema:"required" range:"[1/m, 1000000000/s]" why:"closing a service on purpose is not a rate limit"`
-	// The rate never goes above, and at max it is off: nothing is refused because of it.
+	// The rate never goes above max. At max it is off: nothing is refused because of it.
 	Max PerSecond `yaml:"max" jsonschema:"required" range:"[1/m, 1000000000/s]"`
-	// Where a service starts that has never seen a setting, and where it drifts when governor has been silent for a
-	// lease. Between min and max. Unset: max, no limit.
+	// The starting rate of a service that has never seen a setting, and the rate it drifts to after governor has been
+	// silent for a lease. Between min and max. Unset: max, no limit.
 	Fallback PerSecond `yaml:"fallback" range:"[1/m, 1000000000/s]"`
 }
 
@@ -246,13 +246,13 @@ type Tuning struct {
 	RaiseMax float64 `yaml:"raise_max" range:"(0, 1]"`
 	// Smallest move, in ln units. Unset: the larger of 0.05 and 4/√n.
 	Deadband float64 `yaml:"deadband" range:"(0, 1]"`
-	// Refused share from which the limit counts as binding, however empty it looks. Unset: 1%.
+	// Refused share from which the limit counts as binding, even if few requests are in flight. Unset: 1%.
 	RefusingAt Percent `yaml:"refusing_at" range:"(0%, 100%]"`
-	// Refused share above which the limit may be cut though the mean latency is fine. Unset: 5%.
+	// Refused share above which the limit may be cut even if the mean latency is fine. Unset: 5%.
 	RefusedCut Percent `yaml:"refused_cut" range:"(0%, 100%]"`
-	// Arrivals in a window below which nothing is judged. Unset: 100.
+	// Fewest arrivals in a window that allow a decision. Unset: 100.
 	MinRequests int `yaml:"min_requests" range:"[1, 1000000]"`
-	// Age from which the oldest sample no longer counts as fresh. Unset: 2 × scrape_interval + 1s.
+	// Age from which the oldest sample counts as stale. Unset: 2 × scrape_interval + 1s.
 	StaleAfter Duration `yaml:"stale_after" range:"[100ms, 1h]"`
 	// Weight of one period in the moving average that the latency target follows. Unset: 0.5·T/θ.
 	TargetWeight float64 `yaml:"target_weight" range:"(0, 1]"`

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// The file that the README shows, with its defaults filled in.
+// The file in the README, with its defaults filled in.
 func TestMinimalFile(t *testing.T) {
 	c, warnings, err := Load("minimal.yml")
 	if err != nil || len(warnings) > 0 {
@@ -67,7 +67,7 @@ func TestAnnotatedFileSaysTheDefaults(t *testing.T) {
 	}
 	accepted(t, c)
 	spec := c.Specs()[0]
-	// The fields of the file, rounded to its digits, are what control derives when nothing is set.
+	// The fields of the file, rounded to its digits, equal what control derives when nothing is set.
 	set, derived := reflect.ValueOf(spec.Tuning), reflect.ValueOf(control.Tuning{}.WithDefaults(spec.Timing))
 	for i := range set.NumField() {
 		a, b := reflect.Indirect(set.Field(i)), reflect.Indirect(derived.Field(i))
@@ -97,7 +97,7 @@ services:
 	}
 }
 
-// accepted holds what Load accepts against those who have to work with it.
+// accepted checks what Load accepts against the packages that use it.
 func accepted(t *testing.T, c *Config) {
 	t.Helper()
 	for _, spec := range c.Specs() {
@@ -209,7 +209,7 @@ func TestKnobsReachControl(t *testing.T) {
 	}
 }
 
-// The words of the file are control's.
+// The words of the file are control's words.
 func TestCriticalitiesAreControls(t *testing.T) {
 	for word, c := range criticalities {
 		if c.String() != word {
@@ -343,8 +343,8 @@ consul: {token_file: token, tls_config: {ca_file: /abs/ca.pem, cert_file: c.pem,
 	}
 }
 
-// The environment counts where the file is silent, and a token of the file wins over both forms of the environment's.
-// The client reads the environment a second time, so the outcome is observed on the wire.
+// The environment counts if the file is silent, and a token in the file wins over both forms of the environment's. The
+// client reads the environment a second time, so the test observes the outcome on the wire.
 func TestConsulFromFileAndEnvironment(t *testing.T) {
 	var token, dc string
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

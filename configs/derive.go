@@ -12,9 +12,9 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// Specs returns what control needs to know of each service, sorted by name. Timings and bounds are complete; tunings hold
-// what the file sets, so that control derives the rest. The mode is the one that the metrics of the service allow: where
-// they cannot show whether a limit binds, enforce becomes shadow.
+// Specs returns control's view of each service, sorted by name. Timings and bounds are complete; tunings hold what the
+// file sets, and control derives the rest. The mode is the highest that the service's metrics allow: if they cannot
+// show whether a limit binds, enforce becomes shadow.
 func (c *Config) Specs() []control.Spec {
 	specs := make([]control.Spec, 0, len(c.Services))
 	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
@@ -53,7 +53,7 @@ var criticalities = map[string]control.Criticality{
 	"critical": control.Critical, "default": control.Default, "sheddable": control.Sheddable,
 }
 
-// timing completes the pace of s: what it sets itself, else what the file sets for all, else the defaults.
+// timing completes the pace of s: its own keys, else the file's global ones, else the defaults.
 func (c *Config) timing(s *Service) control.Timing {
 	own, all := s.Timing, c.Timing
 	scrape := cmp.Or(own.ScrapeInterval, all.ScrapeInterval, Duration(5*time.Second))
@@ -93,7 +93,7 @@ func (c *Config) SensorOptions() signals.Options {
 	}
 }
 
-// Signals returns what the sensor needs to know of each service, sorted by name.
+// Signals returns the sensor's view of each service, sorted by name.
 func (c *Config) Signals() []signals.Service {
 	services := make([]signals.Service, 0, len(c.Services))
 	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
@@ -102,15 +102,15 @@ func (c *Config) Signals() []signals.Service {
 	return services
 }
 
-// ClientConfig returns the configuration of Consul's client: what the file sets, over what CONSUL_HTTP_* and the other
-// variables of Consul's tools set now, over the client's defaults. Each call returns a new one.
+// ClientConfig returns the configuration of Consul's client. The file overrides CONSUL_HTTP_* and the other variables
+// of Consul's tools, which override the client's defaults. Each call returns a new one.
 func (s Consul) ClientConfig() *api.Config {
 	c := api.DefaultConfig()
 	set := func(field *string, value string) { *field = cmp.Or(value, *field) }
 	set(&c.Address, s.Address)
 	set(&c.Datacenter, s.Datacenter)
 	if s.Token != "" || s.TokenFile != "" {
-		// A token of the environment must not win over the file's, in whichever form either comes.
+		// The file's token must win over one from the environment, whatever form either takes.
 		c.Token, c.TokenFile = string(s.Token), s.TokenFile
 	}
 	set(&c.TLSConfig.CAFile, s.TLSConfig.CAFile)

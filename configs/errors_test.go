@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// What a person reads after each kind of mistake. Every file is complete but for the mistake.
+// The message for each kind of mistake. Every file is complete except for the mistake.
 func TestMessages(t *testing.T) {
 	const prometheus = "prometheus: {url: \"http://localhost:9090\"}\n"
 	const service = "services:\n  checkout:\n    slo: {latency: 300ms}\n    concurrency: {min: 20, max: 400}\n"
-	// slo and knob are files with one line exchanged: line 4 or line 5.
+	// slo and knob are files with one line replaced: line 4 or line 5.
 	slo := func(s string) string { return strings.Replace(prometheus+service, "slo: {latency: 300ms}", s, 1) }
 	knob := func(s string) string {
 		return strings.Replace(prometheus+service, "concurrency: {min: 20, max: 400}", s, 1)
@@ -49,7 +49,7 @@ f.yml:1:1: services: missing; expected a section of keys`},
 			"missing colon", prometheus + "services:\n  checkout\n  cart:\n",
 			`f.yml:4:3: not YAML: mapping values are not allowed in this context`,
 		},
-		{"unknown alias", slo("slo: *shared"), `f.yml:4:5: an alias of an anchor that does not exist; text that starts with * goes in quotes`},
+		{"unknown alias", slo("slo: *shared"), `f.yml:4:5: an alias of an anchor that does not exist; put text that starts with * in quotes`},
 		{"control character", prometheus + "services:\x01\n", `f.yml:2:1: not YAML: control characters are not allowed`},
 		{
 			"explicit tag", slo("slo: {latency: !!str 300ms}"),
@@ -145,12 +145,12 @@ f.yml:1:1: promteheus: unknown key; did you mean "prometheus"?`},
 		},
 		{
 			"lease shorter than three periods", prometheus + service + "consul: {lease: 14s}\n",
-			`f.yml:6:17: consul.lease: the lease, 14s, is shorter than three periods of 5s, so that a setting would run out ` +
+			`f.yml:6:17: consul.lease: the lease, 14s, is shorter than three periods of 5s, so a setting would expire ` +
 				`between renewals; expected a lease of at least 15s`,
 		},
 		{
 			"window shorter than two scrapes", prometheus + service + "timing: {window: 9s}\n",
-			`f.yml:6:18: timing.window: 9s holds fewer than two scrapes, 5s apart, so that no rate can be taken; expected at least 20s`,
+			`f.yml:6:18: timing.window: 9s holds fewer than two scrapes, 5s apart, so there is no rate; expected at least 20s`,
 		},
 
 		// Shares (A27): an objective of 100% divides by a budget of zero, elastic/kibana#144823.
@@ -270,8 +270,8 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 		},
 		{
 			"shed without concurrency", knob("shed: {protect: critical}"),
-			`f.yml:5:5: services.checkout.shed: shed decides whom the concurrency limit refuses first, and there is none; ` +
-				`expected concurrency: {min: …, max: …} beside it, or no shed`,
+			`f.yml:5:5: services.checkout.shed: shed decides whom the concurrency limit refuses first, but there is no limit; ` +
+				`expected concurrency: {min: …, max: …} next to it, or no shed`,
 		},
 		{
 			"shed beside a misspelled concurrency is one mistake", knob("concurency: {min: 1, max: 2}\n    shed: {protect: critical}"),
@@ -308,10 +308,10 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 			`expected one of guard, http_histogram, custom; did you mean "http_histogram"?`},
 		{
 			"no histogram", metrics("preset: http_histogram"),
-			`f.yml:6:5: services.checkout.metrics: preset http_histogram needs to know which; expected histogram: {metric: …}`,
+			`f.yml:6:5: services.checkout.metrics: preset http_histogram needs a histogram; expected histogram: {metric: …}`,
 		},
 		{"histogram beside guard", metrics("histogram: {metric: a}"), `f.yml:7:7: services.checkout.metrics.histogram: ` +
-			`set beside preset guard, which reads no histogram of yours; expected preset: http_histogram`},
+			`set with preset guard, which reads no histogram of yours; expected preset: http_histogram`},
 		{"instance label beside guard", metrics("instance_label: pod"), `f.yml:7:23: services.checkout.metrics.instance_label: ` +
 			`preset guard tells instances apart by the label instance; expected another preset, or no instance_label`},
 		{
@@ -345,8 +345,8 @@ f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`}
 		{"selector left empty", histogram("        refused: ''"), `f.yml:10:18: services.checkout.metrics.histogram.refused: ` +
 			`no selector; expected matchers, like code=~"5..", or nothing at all`},
 		{"custom without queries", metrics("preset: custom"), `
-f.yml:6:5: services.checkout.metrics.queries.mean: missing; preset custom needs a query of it
-f.yml:6:5: services.checkout.metrics.queries.offered: missing; preset custom needs a query of it`},
+f.yml:6:5: services.checkout.metrics.queries.mean: missing; preset custom needs a query for it
+f.yml:6:5: services.checkout.metrics.queries.offered: missing; preset custom needs a query for it`},
 		{"query of no signal", metrics("queries: {p99: up}"), `f.yml:7:17: services.checkout.metrics.queries.p99: unknown key; ` +
 			`expected one of offered, admitted, refused, completed, failed, slow, mean, quantile, inflight, limit`},
 		{
@@ -366,11 +366,11 @@ f.yml:6:5: services.checkout.metrics.queries.offered: missing; preset custom nee
 			`f.yml:10:15: services.checkout.metrics.queries.mean: not PromQL at 2:5 of the text: unknown function with name "summ"`,
 		},
 		{"query that gives a number", metrics("queries: {mean: \"1\"}"), `f.yml:7:23: services.checkout.metrics.queries.mean: ` +
-			`gives a scalar; expected an instant vector, with one sample for each instance or one for all`},
+			`returns a scalar; expected an instant vector, with one sample per instance or one for all`},
 		{"query that gives a range", metrics("queries: {mean: \"a[$window]\"}"), `f.yml:7:23: services.checkout.metrics.queries.mean: ` +
-			`gives a range vector; expected an instant vector, with one sample for each instance or one for all`},
+			`returns a range vector; expected an instant vector, with one sample per instance or one for all`},
 		{"query of nothing", metrics("queries: {mean: vector(1)}"), `f.yml:7:23: services.checkout.metrics.queries.mean: ` +
-			`reads no series, so that nothing tells how fresh it is; expected a query of the service's metrics`},
+			`reads no series, so its age is unknown; expected a query of the service's metrics`},
 		{"query left empty", metrics("queries: {mean: ''}"), `f.yml:7:23: services.checkout.metrics.queries.mean: no query; expected PromQL`},
 
 		// Names and addresses. The service names would end up elsewhere in the KV (A21): hashicorp/consul#15933.
@@ -386,8 +386,8 @@ f.yml:6:5: services.checkout.metrics.queries.offered: missing; preset custom nee
 		},
 		{"label that is no label", knob("concurrency: {min: 1, max: 2}\n    metrics: {labels: {k8s-app: a, service: b, port: 80}}"), `
 f.yml:6:24: services.checkout.metrics.labels.k8s-app: "k8s-app"; expected a label name: letters, digits and underscores, no digit first
-f.yml:6:36: services.checkout.metrics.labels.service: the label service carries the name of the service; expected other labels
-f.yml:6:54: services.checkout.metrics.labels.port: 80 is not text to YAML; expected text, in quotes: "80"`},
+f.yml:6:36: services.checkout.metrics.labels.service: the label service is reserved for the service's name; expected other labels
+f.yml:6:54: services.checkout.metrics.labels.port: YAML does not read 80 as text; expected text, in quotes: "80"`},
 		{
 			"URL without a scheme", "prometheus: {url: \"localhost:9090\"}\n" + service,
 			`f.yml:1:19: prometheus.url: "localhost:9090"; expected a URL that starts with http:// or https:// and names a host`,
@@ -420,7 +420,7 @@ f.yml:6:54: services.checkout.metrics.labels.port: 80 is not text to YAML; expec
 		},
 		{
 			"two tokens", prometheus + service + "consul: {token: a, token_file: b}\n",
-			`f.yml:6:32: consul.token_file: set beside token; expected one of them`,
+			`f.yml:6:32: consul.token_file: set together with token; expected one of them`,
 		},
 
 		{"everything at once, in the order of the file", `promtheus: {}

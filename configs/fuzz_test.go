@@ -12,14 +12,14 @@ import (
 
 var yamlBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
 
-// metricsFile is a file with one service, whose metrics are given.
+// metricsFile is a file with one service and the given metrics.
 func metricsFile(metrics string) string {
 	return "prometheus: {url: \"http://p:1\"}\nservices:\n  a:\n    slo: {latency: 1s}\n" +
 		"    rate: {min: 0.1/s, max: 600/m}\n    metrics: " + metrics
 }
 
-// FuzzParse holds for any bytes: Parse does not panic; what it refuses has problems, each on a line of the file; what
-// it accepts, control and signals accept as well.
+// FuzzParse: for any bytes, Parse does not panic; what it refuses has problems, each on a line of the file; what it
+// accepts, control and signals accept as well.
 func FuzzParse(f *testing.F) {
 	for _, file := range []string{"minimal.yml", "annotated.yml"} {
 		text, err := os.ReadFile(file)

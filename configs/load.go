@@ -17,13 +17,13 @@ import (
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
 
-// Problem is one thing wrong with a configuration file, or, in a list of warnings, one thing that is odd about it. Line
-// and Column count from 1; Path names the key, "" the file as a whole.
+// Problem is one thing wrong with a configuration file or, in a list of warnings, one unusual thing. Line and Column
+// count from 1; Path names the key, or is "" for the file as a whole.
 type Problem struct {
 	File         string
 	Line, Column int
 	Path         string
-	Text         string // what is wrong, the offending value, what was expected
+	Text         string // the mistake, the offending value, what was expected
 }
 
 // String formats the Problem on one line, in the form that editors and CI systems recognize: file:line:column: …
@@ -34,7 +34,7 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: %s: %s", p.File, p.Line, p.Column, p.Path, p.Text)
 }
 
-// Problems is a list of Problem, sorted by position. As an error it has one line for each.
+// Problems is a list of Problem, sorted by position. As an error it has one line per Problem.
 type Problems []Problem
 
 func (ps Problems) Error() string {
@@ -45,8 +45,8 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads and checks the file. Where the file can be read but is not valid, the error is a Problems with everything
-// that is wrong. The warnings belong to a valid file.
+// Load reads and checks the file. If the file can be read but is not valid, the error is a Problems with everything
+// that is wrong. Warnings are returned for a valid file only.
 func Load(file string) (*Config, Problems, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -55,7 +55,7 @@ func Load(file string) (*Config, Problems, error) {
 	return Parse(file, data)
 }
 
-// Parse is Load for the text of a file that is already in memory. Relative paths in it start at the folder of file.
+// Parse is Load for text that is already in memory. Relative paths in it start at the folder of file.
 func Parse(file string, data []byte) (*Config, Problems, error) {
 	sum := sha256.Sum256(data)
 	c := &Config{File: file, Hash: hex.EncodeToString(sum[:])[:12]}
@@ -88,7 +88,7 @@ func problems(file string, ps []strict.Problem) Problems {
 	return out
 }
 
-// removed are the keys of earlier versions.
+// removed lists the keys of earlier versions.
 var removed = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Tuning](): {
 		"overload_at": fmt.Sprintf("guard and governor both count a limit as binding from %.0f%% on, so that they cannot "+

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// metrics checks how the service is found in Prometheus, everything at its own key.
+// metrics checks how to find the service in Prometheus, and reports each problem at its own key.
 func (c *checker) metrics(m *Metrics, at string) {
 	preset := signals.Preset(m.Preset)
 	for label := range m.Labels {
@@ -25,7 +25,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 		if !model.LegacyValidation.IsValidLabelName(label) {
 			c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", label)
 		} else if label == "service" && preset == signals.Guard {
-			c.doc.Add(k, "the label service carries the name of the service; expected other labels")
+			c.doc.Add(k, "the label service is reserved for the service's name; expected other labels")
 		}
 	}
 	switch k := at + ".instance_label"; {
@@ -37,11 +37,11 @@ func (c *checker) metrics(m *Metrics, at string) {
 	}
 	switch k := at + ".histogram"; {
 	case m.Histogram != nil && preset != signals.HTTPHistogram:
-		c.doc.Add(k, "set beside preset %s, which reads no histogram of yours; expected preset: http_histogram", m.Preset)
+		c.doc.Add(k, "set with preset %s, which reads no histogram of yours; expected preset: http_histogram", m.Preset)
 	case m.Histogram != nil && c.doc.OK(k):
 		c.histogram(m, k)
 	case m.Histogram == nil && preset == signals.HTTPHistogram && c.doc.OK(k) && !c.doc.Misspelled(at):
-		c.doc.Add(at, "preset http_histogram needs to know which; expected histogram: {metric: …}")
+		c.doc.Add(at, "preset http_histogram needs a histogram; expected histogram: {metric: …}")
 	}
 	c.queries(m, at+".queries")
 }
@@ -78,13 +78,13 @@ func (c *checker) histogram(m *Metrics, at string) {
 	}
 }
 
-// selector reports what is wrong with a selector, whose braces may be left out, and whether it names a metric.
+// selector reports problems with a selector, whose braces may be left out, and whether it names a metric.
 func (c *checker) selector(at, text string) (named, ok bool) {
 	if strings.TrimSpace(text) == "" {
 		c.doc.Add(at, "no selector; expected matchers, like code=~\"5..\", or nothing at all")
 		return false, false
 	}
-	// Braces are there where one stands before anything quoted.
+	// There are braces if one comes before anything quoted.
 	open, closed := "{", "}"
 	if i := strings.IndexAny(text, "{\"'`"); i >= 0 && text[i] == '{' {
 		open, closed = "", ""
@@ -106,8 +106,8 @@ func (c *checker) selector(at, text string) (named, ok bool) {
 	return named, true
 }
 
-// windowVariable stands for the window in a query. While the syntax is checked, a duration as long as the variable
-// stands in for it, so that the parser's positions are those of the file.
+// windowVariable stands for the window in a query. For the syntax check a duration of the same length replaces it, so
+// that the parser's positions match the file.
 const (
 	windowVariable = "$window"
 	windowStandIn  = "000001s"
@@ -128,10 +128,10 @@ func (c *checker) queries(m *Metrics, at string) {
 			offset, complaint := offense(err)
 			c.promQL(k, text, offset, complaint)
 		case expr.Type() != parser.ValueTypeVector:
-			c.doc.Add(k, "gives a %s; expected an instant vector, with one sample for each instance or one for all",
+			c.doc.Add(k, "returns a %s; expected an instant vector, with one sample per instance or one for all",
 				parser.DocumentedType(expr.Type()))
 		case len(parser.ExtractSelectors(expr)) == 0:
-			c.doc.Add(k, "reads no series, so that nothing tells how fresh it is; expected a query of the service's metrics")
+			c.doc.Add(k, "reads no series, so its age is unknown; expected a query of the service's metrics")
 		}
 	}
 	if signals.Preset(m.Preset) != signals.Custom || !c.doc.OK(at) {
@@ -139,14 +139,14 @@ func (c *checker) queries(m *Metrics, at string) {
 	}
 	for _, signal := range []signals.Signal{signals.Offered, signals.Mean} {
 		if k := strict.Join(at, string(signal)); !c.doc.Has(k) {
-			c.doc.Add(k, "missing; preset custom needs a query of it")
+			c.doc.Add(k, "missing; preset custom needs a query for it")
 		}
 	}
 }
 
 var promQL = parser.NewParser(parser.Options{})
 
-// offense returns where the parser stopped, in bytes, and why.
+// offense returns the byte offset where the parser stopped, and why.
 func offense(err error) (offset int, text string) {
 	var first *parser.ParseErr
 	var all parser.ParseErrors
@@ -159,7 +159,8 @@ func offense(err error) (offset int, text string) {
 	return int(first.PositionRange.Start), first.Err.Error()
 }
 
-// promQL reports a mistake in a PromQL text, at its own position where that can be told, and says where in the text.
+// promQL reports a mistake in a PromQL text, at its own position in the file if that is known, and says where in the
+// text.
 func (c *checker) promQL(at, text string, offset int, complaint string) {
 	offset = min(max(offset, 0), len(text))
 	before := text[:offset]
@@ -170,7 +171,7 @@ func (c *checker) promQL(at, text string, offset int, complaint string) {
 		strings.Join(strings.Fields(complaint), " "))
 }
 
-// bySignal returns the fields of q by their names.
+// bySignal returns the fields of q by name.
 func (q *Queries) bySignal() map[signals.Signal]*string {
 	return map[signals.Signal]*string{
 		signals.Offered: &q.Offered, signals.Admitted: &q.Admitted, signals.Refused: &q.Refused,
@@ -179,7 +180,7 @@ func (q *Queries) bySignal() map[signals.Signal]*string {
 	}
 }
 
-// signal returns what the sensor needs to know of a service.
+// signal returns the sensor's view of a service.
 func (c *Config) signal(name string) signals.Service {
 	s := c.Services[name]
 	m := s.Metrics
@@ -206,8 +207,8 @@ func (c *Config) signal(name string) signals.Service {
 	return service
 }
 
-// sensor asks the sensor itself whether it can work with the service, so that it never refuses what this package
-// accepts; and says what the metrics cannot show.
+// sensor asks the sensor itself whether it can work with the service, so that the sensor never refuses what this
+// package accepts. It also says what the metrics cannot show.
 func (c *checker) sensor(cfg *Config, name, at string) {
 	s, service := cfg.Services[name], cfg.signal(name)
 	local := signals.Options{URL: "http://localhost", RoundTripper: http.DefaultTransport} // nothing is sent
@@ -220,6 +221,6 @@ func (c *checker) sensor(cfg *Config, name, at string) {
 		c.warn(at+".mode", "%s", signals.NotBinding)
 	}
 	if s.Shed != nil && service.Preset != signals.Guard && s.Shed.Min != s.Shed.Max {
-		c.warn(at+".shed", "preset %s shows no criticalities, so that nothing will steer the threshold", s.Metrics.Preset)
+		c.warn(at+".shed", "preset %s shows no criticalities, so nothing will steer the threshold", s.Metrics.Preset)
 	}
 }

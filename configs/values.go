@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Duration is a span of time, written as Prometheus writes them: 300ms, 5s, 1m30s, 2h, 1d. A bare number is refused,
-// because nobody can tell 400 ms from 400 s.
+// Duration is a span of time, written as in Prometheus: 300ms, 5s, 1m30s, 2h, 1d. A bare number is refused, because it
+// may mean 400 ms or 400 s.
 type Duration time.Duration
 
 var bareNumber = regexp.MustCompile(`^[-+]?[0-9]*\.?[0-9]+$`)
@@ -27,14 +27,14 @@ func (d *Duration) UnmarshalText(text []byte) error {
 		*d = Duration(v)
 		return nil
 	}
-	// 1.5s is a duration to Go, but not to Prometheus: say how to write it.
+	// 1.5s is a duration in Go but not in Prometheus, so say how to write it.
 	if v, err := time.ParseDuration(s); err == nil && v > 0 && v%time.Millisecond == 0 {
 		return fmt.Errorf("%q has a fraction or units out of order; write %s", s, Duration(v))
 	}
 	return fmt.Errorf("%q; expected %s", s, d.Expected())
 }
 
-// Expected says what a Duration looks like.
+// Expected describes a valid Duration.
 func (Duration) Expected() string { return "a duration with a unit, like 300ms, 5s or 1m" }
 
 func (d Duration) String() string { return model.Duration(d).String() }
@@ -66,10 +66,10 @@ func (p *Percent) UnmarshalText(text []byte) error {
 	return fmt.Errorf("%s has no percent sign; write %s%%", s, s)
 }
 
-// Expected says what a Percent looks like.
+// Expected describes a valid Percent.
 func (Percent) Expected() string { return "a percentage with its sign, like 99% or 0.1%" }
 
-// String writes the percentage with as few digits as tell it from its neighbors.
+// String writes the percentage with as few digits as distinguish it from its neighbors.
 func (p Percent) String() string {
 	s := strconv.FormatFloat(float64(p), 'f', -1, 64)
 	whole, fraction, _ := strings.Cut(s, ".")
@@ -85,7 +85,7 @@ func (p Percent) String() string {
 }
 
 // PerSecond is a rate, written with its unit: 100/s, 0.5/s, 6000/m. Its value is in events per second. A bare number is
-// refused, because nobody can tell 100 a second from 100 a minute.
+// refused, because it may mean 100 per second or 100 per minute.
 type PerSecond float64
 
 var rateText = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)/([sm])$`)
@@ -111,10 +111,10 @@ func (r *PerSecond) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Expected says what a PerSecond looks like.
+// Expected describes a valid PerSecond.
 func (PerSecond) Expected() string { return "a rate with its unit, like 100/s or 6000/m" }
 
-// String writes the rate by the second, or by the minute where it is below one a second and shorter that way.
+// String writes the rate per second, or per minute if it is below one per second and shorter that way.
 func (r PerSecond) String() string {
 	second := strconv.FormatFloat(float64(r), 'f', -1, 64)
 	minute := strconv.FormatFloat(float64(r)*60, 'f', -1, 64)

@@ -5,25 +5,24 @@ import (
 	"time"
 )
 
-// AIMD is additive increase, multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease
-// Algorithms for Congestion Avoidance in Computer Networks", 1989), with at most one decrease per cooldown: reacting
-// twice before the first reaction can be seen halves a limit once too often.
+// AIMD is additive increase, multiplicative decrease (Chiu and Jain, "Analysis of the Increase and Decrease Algorithms
+// for Congestion Avoidance in Computer Networks", 1989). It decreases at most once per cooldown: a second decrease
+// before the effect of the first is visible would halve the limit once too often.
 //
-// The increase is max(Add, AddShare·value), so that the way up from a small value is not endless. Step proposes,
-// Track confirms: a decrease that was refused on its way (a failed write) does not start the cooldown.
-// The zero AIMD never moves. It is not safe for concurrent use.
+// The increase is max(Add, AddShare·value), so that growth from a small value does not take forever. Step proposes and
+// Track confirms: a decrease that never took effect (a failed write) does not start the cooldown. The zero AIMD never
+// moves. It is not safe for concurrent use.
 type AIMD struct {
-	Add      float64       // smallest increase a step, units of the value; ≥ 0
-	AddShare float64       // increase a step as a share of the value; ≥ 0
+	Add      float64       // smallest increase per step, in units of the value; ≥ 0
+	AddShare float64       // increase per step as a share of the value; ≥ 0
 	Cooldown time.Duration // shortest time between two decreases
 
 	lastCut  time.Time
-	proposed float64 // the decrease that Step asked for last, NaN or 0: none
+	proposed float64 // the decrease that the last Step asked for; NaN or 0: none
 }
 
-// Step returns the next value. Congestion decreases to decreaseTo (never above the present value), otherwise grow
-// allows the increase. The event is EventIncrease,
-// EventDecrease or EventCooldown, or "" where nothing moved.
+// Step returns the next value. If congested, it decreases to decreaseTo (never above the present value); otherwise it
+// increases if grow is set. The event is EventIncrease, EventDecrease or EventCooldown, or "" if nothing moved.
 func (a *AIMD) Step(now time.Time, value float64, congested, grow bool, decreaseTo float64) (next float64, event string) {
 	a.proposed = 0
 	switch {
@@ -41,7 +40,8 @@ func (a *AIMD) Step(now time.Time, value float64, congested, grow bool, decrease
 	return value, ""
 }
 
-// Track tells the controller which value is in force after before; a confirmed decrease starts the cooldown.
+// Track tells the controller that inForce has replaced before as the value in force. A confirmed decrease starts the
+// cooldown.
 func (a *AIMD) Track(now time.Time, before, inForce float64) {
 	if a.proposed > 0 && inForce < before {
 		a.lastCut = now

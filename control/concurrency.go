@@ -7,33 +7,34 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
-// concurrency is the law of the limit of requests in flight: PID in log form with a Little's-law predictor, or AIMD.
+// concurrency is the control law for the limit on requests in flight: PID in log form with a Little's-law predictor, or
+// AIMD.
 //
-// It uses the latency that the present limit will produce rather than the late measurement: with L requests in flight
-// and X̂ completions per second the mean becomes L/X̂, so e = ln(X̂·τ/L) is the error of the limit itself, and the dead
-// time drops out of the loop. Integral action of gain 1 on e cuts an oversized limit in one step to X̂·τ, however old the
-// measurement.
+// It steers by the latency that the present limit will produce, not by the delayed measurement. With L requests in
+// flight and X̂ completions per second the mean latency becomes L/X̂, so e = ln(X̂·τ/L) is the error of the limit
+// itself and the dead time drops out of the loop. Integral action with gain 1 on e cuts an oversized limit to X̂·τ
+// in one step, however old the measurement is.
 type concurrency struct {
 	spec      ConcurrencySpec
 	pid       PID
 	aimd      AIMD
 	floorTest little.FloorTest
-	test      little.FloorTest // a fresh one, for a restart
+	test      little.FloorTest // template for a restart
 
 	easing       bool
-	arrivals     float64 // in the window before this one, 0: unknown
-	smooth       float64 // ln of the limit to publish beside a reflex, NaN before the first
+	arrivals     float64 // in the previous window, 0: unknown
+	smooth       float64 // ln of the limit published beside a reflex, NaN before the first
 	settle, hold time.Duration
-	runaway      time.Time // since when the reflex has run against its ceiling and failed, zero: it does not
-	contained    time.Time // when the ceiling was pulled down, zero: it is not
+	runaway      time.Time // since when the reflex has been at its ceiling without success; zero: it is not
+	contained    time.Time // when the ceiling was lowered; zero: it is not
 	hangCut      time.Time // when a hang last cut the limit
 }
 
 func newConcurrency(s *Spec) *concurrency {
 	t, period := s.Tuning, s.Timing.Period.Seconds()
 	test := little.FloorTest{
-		// increase() sees only samples inside its window, so that W + d after a change a window is clean; the scrape
-		// interval on top would cost a whole period more, twice.
+		// increase() sees only samples inside its window, so a window is clean W + d after a change. Adding the scrape
+		// interval would cost one more period each time, twice per test.
 		Dwell: s.Timing.Window + s.Timing.PublishDelay, Window: s.Timing.Window, MinWait: s.Timing.PublishDelay,
 		Hold: t.FloorTestHold,
 	}
@@ -66,9 +67,9 @@ func (c *concurrency) rest(s step) outcome {
 	return o
 }
 
-// present is the value that the plant obeys as far as anybody knows. Where a reflex lives it is the effective limit that
-// the guards report. Elsewhere it is what was published last, unless the instances still report another one long
-// after (they cannot read the KV, or nothing was ever published): then theirs is true.
+// present is the limit that the plant obeys, as far as governor can tell. With a reflex it is the effective limit that
+// the guards report. Without one it is the published limit, unless the instances still report a different one long
+// after it was written (they cannot read the KV, or nothing was ever published): then it is theirs.
 func (c *concurrency) present(s step) float64 {
 	published := s.inForce.Value
 	reported := s.v.limit.Or(0)
@@ -82,7 +83,7 @@ func (c *concurrency) present(s step) float64 {
 	return published
 }
 
-// decide runs gates, law and constraints on a good view.
+// decide runs the gates, the law and the constraints on a valid view.
 func (c *concurrency) decide(s step) outcome {
 	o := c.rest(s)
 	o.from = c.present(s)
@@ -104,7 +105,7 @@ func (c *concurrency) decide(s step) outcome {
 	o.ceiling = c.ceiling(s, o)
 	if o.publish = c.news(s, o); !o.publish && s.v.reflex {
 		if o.value != o.from {
-			o.bound = BoundDeadband // too small a difference to be written
+			o.bound = BoundDeadband // the difference is too small to write
 		}
 		o.value, o.ceiling = o.from, s.inForce.Ceiling
 	}
@@ -112,7 +113,8 @@ func (c *concurrency) decide(s step) outcome {
 	return o
 }
 
-// ask returns the limit that the floor test imposes, or else the one that the law asks for, whose terms it adds to o.
+// ask returns the limit that the floor test imposes, or otherwise the one that the law asks for. It adds the law's
+// terms to o.
 func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 	switch {
 	case test.Phase == little.Halved:
@@ -125,9 +127,9 @@ func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 	return c.askPID(s, o)
 }
 
-// follow replaces the law's next value, which starts from a reflex's wandering limit, by a smooth one that starts from
-// what is published, with a time constant of two dead times: the reflex is there for everything faster, and its noise of
-// 10 to 25% would be written to the KV several times a minute.
+// follow replaces the law's next value with a smoothed one. The law starts from the reflex's limit, which wanders by 10
+// to 25%; writing that noise would change the KV several times a minute. The smoothed value starts from what is
+// published and has a time constant of two dead times. The reflex handles everything faster.
 func (c *concurrency) follow(s step, o *outcome) {
 	next := math.Log(o.value)
 	o.bound = ""
@@ -147,8 +149,8 @@ func (c *concurrency) follow(s step, o *outcome) {
 	o.value = math.Round(math.Exp(c.smooth))
 }
 
-// decideHang cuts once a settling time while requests arrive, the limit is full and hardly anything finishes: that is
-// no lack of traffic. There is no latency to steer by, so each cut is the largest that is allowed.
+// decideHang handles requests arriving at a full limit while hardly any finish, which is not a lack of traffic. It cuts
+// once per settling time. Without a latency to steer by, each cut is the largest allowed.
 func (c *concurrency) decideHang(s step, o outcome) outcome {
 	raw := o.from
 	if s.now.Sub(c.hangCut) >= c.settle {
@@ -168,7 +170,7 @@ func (c *concurrency) decideHang(s step, o outcome) outcome {
 	return o
 }
 
-// testFloor runs the floor test where no guard runs its own, and takes theirs where one does.
+// testFloor runs the floor test, or takes the guards' result if they run their own.
 func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	v, floor := s.v, s.target.floor(s.now)
 	if v.reflex {
@@ -180,8 +182,8 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	})
 }
 
-// askPID is the default law. It moves ln L by the gain times the predicted error, down only where the mean is above
-// the setpoint or much is refused, up only where the limit binds.
+// askPID is the default law. It moves ln L by the gain times the predicted error: down only if the mean is above the
+// setpoint or a large share is refused, up only if the limit binds.
 func (c *concurrency) askPID(s step, o *outcome) float64 {
 	level, e := math.Log(o.from), c.predictedError(s, o)
 	c.pid.Track(level)
@@ -198,21 +200,21 @@ func (c *concurrency) askPID(s step, o *outcome) float64 {
 	return raw
 }
 
-// observeArrivals notes whether the load is on its way down. Then throughput falls with the arrivals, not because of the
-// limit, and a cut sized by it would leave the service with a limit for the load that has gone.
+// observeArrivals notes whether the load is falling. Throughput then falls with the arrivals, not because of the limit,
+// and a cut sized by it would leave the service with a limit for a load that has already gone.
 func (c *concurrency) observeArrivals(offered float64) {
 	c.easing = offered < easingShare*c.arrivals
 	c.arrivals = offered
 }
 
-// easingShare of the arrivals of one period earlier: below it the load is easing. Windows overlap by three quarters, so
-// that a load that stops falls by a quarter a period.
+// easingShare: the load is easing if arrivals fall below this share of the previous period's. Windows overlap by three
+// quarters, so a load that stops altogether falls by a quarter per period.
 const easingShare = 0.9
 
-// predictedError is e = ln(X̂·τ/L). With shedding the queue hovers between the threshold φ and the limit, so that the
-// limit counts as L·(φ + (1 − φ)·refused share). While the service is fast and refuses all the same, the throughput says
-// only what the limit let through, so the latency's own margin drives the way up: slowly, or, while ŝ stands and the
-// limit was cut for nothing, all of it.
+// predictedError is e = ln(X̂·τ/L). With shedding the number in flight hovers between the threshold φ and the
+// limit, so the limit counts as L·(φ + (1 − φ)·refused share). If the service is fast and still refuses,
+// throughput shows only what the limit let through, so the latency margin drives the limit up instead: slowly, or at
+// full gain while ŝ stands, because the limit was then cut for nothing.
 func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	v, tau, mean := s.v, o.setpoint.value, s.v.mean.value
 	effective := o.from * (v.threshold + (1-v.threshold)*v.limitRefused.value)
@@ -231,8 +233,8 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	return e
 }
 
-// askAIMD is the alternative law: additive increase while binding and healthy, one decrease per settling time, sized
-// by Little's law.
+// askAIMD is the alternative law: additive increase while the limit binds and the service is healthy; one decrease per
+// settling time, sized by Little's law.
 func (c *concurrency) askAIMD(s step, o *outcome) float64 {
 	tau, slow := o.setpoint.value, s.v.mean.Above(o.setpoint.value)
 	o.terms.Error = Number(c.predictedError(s, o))
@@ -241,7 +243,7 @@ func (c *concurrency) askAIMD(s step, o *outcome) float64 {
 	return raw
 }
 
-// constraint is what the output passes. A floor test's move is exact: it needs no deadband, and its floor is its own.
+// constraint returns the constraints on the output. A floor test needs exact moves: no deadband, and its own floor.
 func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	tuning := s.spec.Tuning
 	k := Constraint{
@@ -276,9 +278,9 @@ func (c *concurrency) state(s step, o outcome) State {
 	return Steady
 }
 
-// ceiling contains a reflex that misbehaves and otherwise costs nothing: twice the limit, and never less than three
-// times what the service has carried. A reflex that runs against it while the service stays slow is not doing its job:
-// the ceiling comes down to the limit and stays there for the hold time.
+// ceiling contains a reflex that misbehaves and does not hinder one that works: it is twice the limit, and at least
+// three times what the service has carried. A reflex that sits at its ceiling while the service stays slow is not doing
+// its job: the ceiling then drops to the limit and stays there for the hold time.
 func (c *concurrency) ceiling(s step, o outcome) float64 {
 	v, limit, present := s.v, o.value, s.inForce.Ceiling
 	if !v.reflex {
@@ -308,8 +310,8 @@ func (c *concurrency) ceiling(s step, o outcome) float64 {
 	return ceiling
 }
 
-// news decides whether anything moved enough to be written. Where a reflex lives, the effective limit moves by itself
-// all the time, and only a large difference to what is published is news.
+// news decides whether anything moved enough to be written. With a reflex the effective limit moves all the time, so
+// only a large difference from what is published counts.
 func (c *concurrency) news(s step, o outcome) bool {
 	switch f := s.inForce; {
 	case s.v.unsure != "":
@@ -324,5 +326,5 @@ func (c *concurrency) news(s step, o outcome) bool {
 	}
 }
 
-// newsStep is how far, in ln units, a limit that a reflex moves anyway must be off before it is worth a write.
+// newsStep is the smallest difference, in ln units, worth writing for a limit that a reflex moves anyway.
 var newsStep = math.Log(1.2)

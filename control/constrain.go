@@ -2,16 +2,16 @@ package control
 
 import "math"
 
-// Constraint is what every output passes before it may be published: deadband, then slew, then floor, clamp and whole
-// units. Moves are measured in ln units of the value, so that a step means the same at 20 and at 2000.
+// Constraint limits every output before it may be published: deadband, then slew, then floor, clamp and whole units.
+// Moves are measured in ln units of the value, so that a step means the same at 20 and at 2000.
 type Constraint struct {
-	Deadband  float64 // moves smaller than this are not made
-	RaiseMax  float64 // largest raise a step
-	CutMax    float64 // largest cut a step
-	Floor     float64 // a cut stops here; it never raises
+	Deadband  float64 // smaller moves are suppressed
+	RaiseMax  float64 // largest raise per step
+	CutMax    float64 // largest cut per step
+	Floor     float64 // a cut stops here; the floor never raises the value
 	Min, Max  float64 // hard bounds, 0 < Min ≤ Max
 	Whole     bool    // the value counts things: a move is at least one of them
-	NeverRise bool    // unknown never loosens
+	NeverRise bool    // only tighten, because something is unknown
 }
 
 // The names of the constraints, as Decision.Bound reports them.
@@ -24,9 +24,9 @@ const (
 	BoundTighten  = "tighten_only"
 )
 
-// Apply returns the value that may follow from, given that the law asks for raw, and the constraint that shaped it ("" if
-// none did; the last one where several did). A raw value that is not a number changes nothing. From itself is clamped to
-// the bounds first: a changed bound takes effect at once.
+// Apply returns the value that may follow from when the law asks for raw, and the constraint that shaped it: "" if none
+// did, the last one if several did. A raw value that is NaN changes nothing. Apply first clamps from to the bounds, so
+// that a changed bound takes effect at once.
 func (c Constraint) Apply(from, raw float64) (value float64, bound string) {
 	if clamped := min(max(from, c.Min), c.Max); clamped != from {
 		bound = BoundMin
@@ -67,7 +67,7 @@ func (c Constraint) Apply(from, raw float64) (value float64, bound string) {
 	return value, bound
 }
 
-// wholeStep rounds value towards from, but makes a move of at least one unit where there is one.
+// wholeStep rounds value toward from, but any move is at least one unit.
 func wholeStep(from, value float64) float64 {
 	switch {
 	case value > from:

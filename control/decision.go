@@ -7,7 +7,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
-// State is what a loop is doing, in the words of the API, the journal and govtop.
+// State is what a loop is doing. The API, the journal and govtop use these words.
 type State string
 
 // The states.
@@ -24,7 +24,7 @@ const (
 	Override    State = "override"
 )
 
-// Mode is how far governor may go with a service.
+// Mode is how far governor may intervene in a service.
 type Mode string
 
 // The modes: Observe reads signals only, Shadow decides and publishes nothing, Enforce publishes.
@@ -45,46 +45,47 @@ const (
 	KnobRetry       Knob = "retry"
 )
 
-// Decision is the complete record of one step of one loop: what was measured, what every term said, what bound the
-// result, and why. Log line, journal, API and govtop are views of this one value. Quantities that are unknown or do
-// not apply are NaN (null in JSON).
+// Decision is the complete record of one step of one loop: the measurement, every term of the law, the constraint that
+// shaped the result, and the reason. The log line, the journal, the API and govtop are views of this one value.
+// Quantities that are unknown or do not apply are NaN (null in JSON).
 type Decision struct {
 	Service string    `json:"service"`
 	Knob    Knob      `json:"knob"`
 	Mode    Mode      `json:"mode"`
 	At      time.Time `json:"at"`
 	State   State     `json:"state"`
-	// HoldReason is set where State is Hold, where a partial or missing signal limited the step to tightening, and where
-	// one would have but for a person's order.
+	// HoldReason is set if State is Hold, if a partial or missing signal limited the step to tightening, and if an
+	// order kept the loop from holding for that reason.
 	HoldReason Reason `json:"hold_reason,omitempty"`
 	Detail     string `json:"detail,omitempty"`
-	// Reason is the whole decision in one line of plain words.
+	// Reason is the whole decision in one plain sentence.
 	Reason string `json:"reason"`
 
 	Inputs Inputs `json:"inputs"`
 
-	// Setpoint and Measured are in seconds of mean latency of admitted requests (τ in force, max(LatencyTarget, 1.25·ŝ)),
-	// for the knob shed in shares of the protected requests refused.
+	// Setpoint is what the law aims at now, max(LatencyTarget, 1.25·ŝ), and Measured what it is compared with: both
+	// in seconds of mean latency of admitted requests. For the knob shed both are shares of the protected requests
+	// refused.
 	Setpoint Number `json:"setpoint"`
 	Measured Number `json:"measured"`
-	// LatencyTarget is τ*, what is published for the guards' reflex: they know ŝ themselves.
+	// LatencyTarget is τ*, published for the guards' reflex. The guards know ŝ themselves.
 	LatencyTarget Number `json:"latency_target_seconds"`
 	Terms         Terms  `json:"terms"`
 	Gates         Gates  `json:"gates"`
 
-	From  Number `json:"from"`  // the value in force before
+	From  Number `json:"from"`  // the value in force before this step
 	Raw   Number `json:"raw"`   // what the law asked for, before any constraint
 	Bound string `json:"bound"` // the constraint that shaped the result: one of the bounds, or ""
 	Value Number `json:"value"` // what governor wants in force now
 
-	Ceiling Number `json:"ceiling"` // how far the guard's reflex may go
-	// Publish says that Value, Ceiling or Setpoint moved enough to be written; Renew that the lease may be renewed (the
-	// measurements were valid, or a person's order stands). Both are false in a hold.
+	Ceiling Number `json:"ceiling"` // the highest limit the guard's reflex may choose
+	// Publish is set if Value, Ceiling or LatencyTarget moved enough to be written. Renew is set if the lease may be
+	// renewed: the measurements were valid, or an order is in effect. Both are false in a hold.
 	Publish bool `json:"publish"`
 	Renew   bool `json:"renew"`
 }
 
-// NewDecision returns a decision in which every quantity is unknown and nothing has been decided.
+// NewDecision returns a decision in which every quantity is unknown and nothing is decided.
 func NewDecision(service string, knob Knob) Decision {
 	nan := Number(math.NaN())
 	return Decision{
@@ -106,31 +107,32 @@ func NewDecision(service string, knob Knob) Decision {
 
 // Inputs are the readings the law used, aggregated over the instances that the decision is about.
 type Inputs struct {
-	AgeSeconds    Number    `json:"age_seconds"`    // of the oldest sample used; where nothing is found, of the last good one
+	AgeSeconds    Number    `json:"age_seconds"`    // of the oldest sample used; if there is none, of the last good one
 	TookSeconds   Number    `json:"took_seconds"`   // duration of the slowest query
 	WindowSeconds Number    `json:"window_seconds"` // W
 	Requests      Number    `json:"requests"`       // arrivals in the window, all instances
 	Throughput    Number    `json:"throughput"`     // X̂: completions per second and instance
-	RefusedShare  Number    `json:"refused_share"`  // of the offered, by any policy
-	RefusedBy     RefusedBy `json:"refused_by"`     // the same, policy by policy
+	RefusedShare  Number    `json:"refused_share"`  // share of the offered requests, any policy
+	RefusedBy     RefusedBy `json:"refused_by"`     // the same, per policy
 	Quantile      Number    `json:"quantile"`       // the objective's quantile, seconds
 	Censored      bool      `json:"censored"`       // Quantile is a lower bound (top bucket)
 	SlowRatio     Number    `json:"slow_ratio"`     // admitted requests slower than the SLO
 	FailedRatio   Number    `json:"failed_ratio"`   // admitted requests that failed
-	BadRatio      Number    `json:"bad_ratio"`      // the worse of both, each as a multiple of its objective's budget (> 1: SLO violated)
-	// Burn5m and Burn1h are the bad-request ratio over these windows as a multiple of its budget (BadRatio's unit).
+	BadRatio      Number    `json:"bad_ratio"`      // the worse of both, as a multiple of its budget (> 1: SLO violated)
+	// Burn5m and Burn1h are the bad-request ratio over 5 minutes and 1 hour, as a multiple of its budget (like
+	// BadRatio).
 	Burn5m         Number   `json:"burn_5m"`
 	Burn1h         Number   `json:"burn_1h"`
-	EffectiveLimit Number   `json:"effective_limit"` // as the instances report it, mean
+	EffectiveLimit Number   `json:"effective_limit"` // mean of what the instances report
 	Instances      int      `json:"instances"`
-	Applied        int      `json:"applied"`            // instances that report the published revision; -1 where it is not reported
-	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision is not about
+	Applied        int      `json:"applied"`            // instances at the published revision; -1 if none reports any
+	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision ignores
 }
 
 // RefusedBy are the shares of the offered requests that each policy refused.
 type RefusedBy struct {
 	Concurrency Number `json:"concurrency"` // the limit is reached
-	Shed        Number `json:"shed"`        // nearly so, and others are more important
+	Shed        Number `json:"shed"`        // the limit is nearly reached; the rest is kept for more important requests
 	Rate        Number `json:"rate"`
 }
 
@@ -141,38 +143,38 @@ type Terms struct {
 	P     Number `json:"p"`
 	I     Number `json:"i"`
 	D     Number `json:"d"`
-	Event string `json:"event,omitempty"` // what the law did besides its arithmetic: one of the events
+	Event string `json:"event,omitempty"` // what else the law did: one of the events
 }
 
 // The events.
 const (
-	EventIncrease     = "increase"      // AIMD: healthy, a step up
-	EventDecrease     = "decrease"      // AIMD: congested, a share down
-	EventCooldown     = "cooldown"      // AIMD: the last decrease has yet to show
-	EventHang         = "hang"          // hardly anything finishes: the largest cut, there is no latency to steer by
+	EventIncrease     = "increase"      // AIMD: healthy, one step up
+	EventDecrease     = "decrease"      // AIMD: congested, multiplicative cut
+	EventCooldown     = "cooldown"      // AIMD: the last decrease is not visible yet
+	EventHang         = "hang"          // hardly anything finishes: the largest cut, for want of a latency to steer by
 	EventFirstSetting = "first setting" // nothing was published before
-	EventYields       = "yields"        // the rate leaves it to the concurrency limit
-	EventDrains       = "drains"        // the service works off a backlog: cutting the rate would not speed it up
-	EventRestore      = "restore"       // cutting the rate did not help: it goes back
+	EventYields       = "yields"        // the rate leaves the overload to the concurrency limit
+	EventDrains       = "drains"        // the service is draining a backlog: cutting the rate would not speed it up
+	EventRestore      = "restore"       // cutting the rate did not help: it is restored
 )
 
-// Gates are the findings that were made before any law ran.
+// Gates are the findings made before the law runs.
 type Gates struct {
 	Binds              bool   `json:"binds"`                // the knob's value holds traffic back: a law may move it
 	Occupancy          Number `json:"occupancy"`            // in flight ÷ limit
-	BindingShare       Number `json:"binding_share"`        // of the window, in which the limit was nearly full (little.BindingAt)
+	BindingShare       Number `json:"binding_share"`        // share of the window near the limit (little.BindingAt)
 	Floor              Number `json:"floor"`                // Little's-law floor X̂max·m₀
 	FloorTest          string `json:"floor_test"`           // one of the FloorTest constants
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
-	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ, 0 when none stands
+	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ; 0: none stands
 	Infeasible         bool   `json:"infeasible"`
-	BurnSteps          int    `json:"burn_steps"` // how often fast burning of the error budget has tightened the setpoint by 10%
+	BurnSteps          int    `json:"burn_steps"` // number of 10% setpoint cuts for a fast burn of the error budget
 }
 
 // The values of Gates.FloorTest.
 const (
 	FloorTestIdle   = string(little.Idle)
 	FloorTestDwell  = string(little.Dwell)  // the condition holds, the test is about to start
-	FloorTestHalved = string(little.Halved) // the limit is halved on purpose, throughput is being watched
+	FloorTestHalved = string(little.Halved) // the limit is halved on purpose to watch the throughput
 	FloorTestGuard  = "guard"               // the guards run their own
 )

@@ -9,15 +9,15 @@ import (
 	"github.com/seed-de83e32b/governor/control/format"
 )
 
-// explain writes a decision as one sentence. It has one grammar, whatever the knob:
+// explain writes a decision as one sentence. All knobs share one grammar:
 //
 //	keep VALUE: FINDING; CLAUSE; CLAUSE …
 //	raise VALUE->VALUE: …        cut VALUE->VALUE: …
 //	hold VALUE: REASON, DETAIL
 //	frozen at VALUE until TIME: WHO, WHY        override VALUE until TIME: …
 //
-// The finding compares what was measured with the setpoint. Each clause names one more thing that shaped the decision or
-// that a person should know.
+// The finding compares the measurement with the setpoint. Each clause names one more thing that shaped the decision or
+// that an operator should know.
 func explain(d Decision, slo SLO, order *Order) string {
 	switch d.State {
 	case Frozen, Override:
@@ -129,7 +129,7 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 	}
 }
 
-// whyHeld is the reason to hold with its detail, which may begin with the same word.
+// whyHeld joins the reason to hold and its detail. The detail may already begin with the reason.
 func whyHeld(d Decision) string {
 	why := string(d.HoldReason)
 	switch {
@@ -141,7 +141,7 @@ func whyHeld(d Decision) string {
 	return why + ", " + d.Detail
 }
 
-// explainOrder is the sentence of a loop that obeys a person.
+// explainOrder is the sentence of a loop under an operator's order.
 func explainOrder(d Decision, expires time.Time) string {
 	until := ""
 	if !expires.IsZero() {

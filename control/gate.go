@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// gate is the data gate: it decides whether a Measurement can be judged at all, and which instances a decision is about.
+// gate is the data gate: it decides whether a Measurement is fit to be judged, and which instances the decision is
+// about.
 type gate struct {
 	slo         SLO
 	staleAfter  time.Duration
@@ -14,8 +15,8 @@ type gate struct {
 	refusedCut  float64
 }
 
-// pass returns the view of m, or a view that says why nothing can be decided. The latency target tau, in seconds, tells
-// instances in trouble from healthy ones.
+// pass returns the view of m, or a view that says why nothing can be decided. The latency target tau, in seconds,
+// separates instances in trouble from healthy ones.
 func (g gate) pass(m Measurement, tau float64) *view {
 	v := &view{
 		took: m.Took, window: m.Window, total: len(m.Instances), quantile: m.Quantile, censored: m.Censored,
@@ -56,7 +57,7 @@ func (g gate) pass(m Measurement, tau float64) *view {
 	return v
 }
 
-// fresh returns the instances with recent samples; where there are none it rejects the view and returns nil.
+// fresh returns the instances with recent samples. If there are none it rejects the view and returns nil.
 func (g gate) fresh(v *view, all []Instance) []Instance {
 	fresh := make([]Instance, 0, len(all))
 	var why Reason
@@ -86,8 +87,8 @@ func (g gate) fresh(v *view, all []Instance) []Instance {
 	return fresh
 }
 
-// majority narrows the view to the instances on the side that carries at least half of the arrivals: one sick instance
-// of eight is an outlier to report, not a reason to cut eight.
+// majority narrows the view to the side, healthy or in trouble, that receives at least half of the arrivals. One sick
+// instance out of eight is an outlier to report, not a reason to cut all eight.
 func (g gate) majority(v *view, ins []Instance, tau float64) {
 	if len(ins) < 2 {
 		return
@@ -113,7 +114,7 @@ func (g gate) majority(v *view, ins []Instance, tau float64) {
 	}
 	whole := v.flow
 	v.take(aggregate(side, v.window))
-	// The judge, the traffic gate and the rate speak of the whole service.
+	// The SLO ratios, the traffic gate and the rate concern the whole service.
 	v.offered, v.slow, v.failed, v.completed = whole.offered, whole.slow, whole.failed, whole.completed
 	v.admittedRate, v.rateRefused = whole.admittedRate, whole.rateRefused
 	if arrivals < total/2 {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A service that hangs is asked for much and answers hardly anything, with its limit full: that is overload, not want of
-// traffic. The limit is cut once a settling time, as far as one step may, and comes back when the service does.
+// A service that hangs receives many requests and answers hardly any, with its limit full: that is overload, not a lack
+// of traffic. The limit is cut once per settling time by the largest step, and recovers with the service.
 func TestHangIsCutForOnceASettlingTime(t *testing.T) {
 	r := newRig(t, checkout(), 400)
 	hang := load{rate: 400, refused: 380, inFlight: 400, binding: 1, limit: 400}.measurement()

@@ -2,13 +2,13 @@ package control
 
 import "reflect"
 
-// Spec returns what the loops were built from, with every default derived. Treat it as read-only.
+// Spec returns the specification of the loops with every default filled in. Treat it as read-only.
 func (s *LoopSet) Spec() Spec { return s.spec }
 
-// Inherit takes over what the loops of an earlier configuration of the service are doing. Where SLO, timing and tuning
-// are the same, that is all they have learned and integrated, and only the bounds are new: a value outside of them is
-// clamped, visibly, by the next decision. Otherwise it is the values in force, from which the new loops start without a
-// bump. The old LoopSet must not be used afterwards.
+// Inherit takes over the state of the loops built from an earlier configuration of the service. If SLO, timing and
+// tuning are unchanged, the new loops keep everything the old ones learned and integrated; only the bounds are new, and
+// the next decision visibly clamps a value outside of them. Otherwise the new loops start, without a bump, from the
+// values in force. Do not use the old LoopSet afterwards.
 func (s *LoopSet) Inherit(old *LoopSet) {
 	same := s.spec.SLO == old.spec.SLO && s.spec.Timing == old.spec.Timing &&
 		reflect.DeepEqual(s.spec.Tuning, old.spec.Tuning)
@@ -32,7 +32,7 @@ func (s *LoopSet) Inherit(old *LoopSet) {
 	}
 }
 
-// inherit gives a law the state of another one of its kind and leaves it its own bounds.
+// inherit gives a law the state of an earlier law of its kind but keeps its own bounds.
 func inherit(to, from law) {
 	switch to := to.(type) {
 	case *concurrency:

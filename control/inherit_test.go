@@ -53,7 +53,7 @@ func TestInheritKeepsWhatWasLearned(t *testing.T) {
 	}
 }
 
-// A value that nobody published is the configuration's own, and follows it.
+// A value that was never published comes from the configuration and follows its changes.
 func TestInheritLeavesAnUnpublishedFallbackBehind(t *testing.T) {
 	before, err := NewLoopSet(checkout())
 	if err != nil {

@@ -7,22 +7,22 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
-// latencyTarget turns the SLO, a promise about a high quantile, into the latency target τ* for the mean, which is what
-// the laws drive and what is published for the guards' reflex. The distance D̂ = quantile − mean hardly depends on the
-// queue in front of a service, so it can be learned at any time and then
+// latencyTarget turns the SLO, a promise about a high quantile, into the latency target τ* for the mean. The laws aim
+// at it, and governor publishes it for the guards' reflex. The distance D̂ = quantile − mean hardly depends on the
+// queue in front of a service, so it can be learned at any time. Then
 //
 //	τ* = clip(0.9·SLO − D̂, max(1.3·m₀, 0.3·SLO), 0.6·SLO)
 //
-// Example: SLO 300 ms, the p99 runs 150 ms above the mean, m₀ = 40 ms: τ* = 270 − 150 = 120 ms. Nothing here integrates, so
-// nothing can wind up, and the SLO, not the measurement, anchors it: a service that slowly degrades does not move it
-// beyond the clip. It also keeps the estimates that the floor needs.
+// Example: SLO 300 ms, p99 150 ms above the mean, m₀ = 40 ms: τ* = 270 − 150 = 120 ms. Nothing here integrates, so
+// nothing can wind up. The SLO, not the measurement, anchors the target: a service that slowly degrades cannot move it
+// beyond the clip. latencyTarget also keeps the estimates behind the floor.
 type latencyTarget struct {
 	slo    time.Duration
-	weight float64 // of a new sample in D̂
+	weight float64 // of a new sample of D̂
 
 	distance Reading                   // D̂ in seconds, missing before the first sample
-	inForce  float64                   // τ* in seconds, moved when it would change by more than 5%
-	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: not
+	inForce  float64                   // τ* in seconds; moves only by more than 5%
+	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: never, or released
 	own      *little.OwnLatency
 	carried  little.Carried
 }
@@ -32,10 +32,10 @@ const (
 	targetHeadroom  = 0.9
 	targetLow       = 0.3
 	targetHigh      = 0.6
-	targetOwnMargin = 1.3 // × m₀: a target nearer to the service's own latency would cut useful work
+	targetOwnMargin = 1.3 // × m₀: a target closer to the service's own latency would cut useful work
 	targetStep      = 0.05
 	burnTightens    = 0.9
-	quantileSure    = 8 // × what a quantile needs at least: fewer requests than this and it counts for less
+	quantileSure    = 8 // × the least a quantile needs: with fewer requests it counts for less
 )
 
 func newLatencyTarget(slo, window time.Duration, weight float64) *latencyTarget {
@@ -58,14 +58,14 @@ func (t *latencyTarget) observe(now time.Time, v *view) {
 	}
 }
 
-// observeDistance learns D̂ from a sample, as far as that is sure.
+// observeDistance updates D̂ with a sample, weighted by how sure it is (1: fully).
 func (t *latencyTarget) observeDistance(seconds, sure float64) {
 	before := t.distance.Or(seconds)
 	t.distance = Read(before + t.weight*min(1, sure)*(seconds-before))
 }
 
-// observeBurn notes which pairs of windows burn too fast. Each holds the target down until it has not for one long
-// window. What is unknown neither tightens nor releases.
+// observeBurn notes which pairs of windows burn too fast. Each pair keeps the target lowered until it has not burned
+// too fast for one long window. An unknown burn rate neither tightens nor releases.
 func (t *latencyTarget) observeBurn(now time.Time, burn [len(BurnRates)]Burn) {
 	for i, b := range burn {
 		switch rate := BurnRates[i]; {
@@ -77,7 +77,7 @@ func (t *latencyTarget) observeBurn(now time.Time, burn [len(BurnRates)]Burn) {
 	}
 }
 
-// burnSteps is how many pairs of windows hold the target down.
+// burnSteps is how many pairs of windows currently lower the target.
 func (t *latencyTarget) burnSteps() int {
 	n := 0
 	for _, since := range t.burning {
@@ -88,18 +88,18 @@ func (t *latencyTarget) burnSteps() int {
 	return n
 }
 
-// seconds is τ* in force, tightened by a tenth for each burn rate that is too high.
+// seconds is τ* in force, lowered by a tenth for each burn rate that is too high.
 func (t *latencyTarget) seconds() float64 {
 	return t.inForce * math.Pow(burnTightens, float64(t.burnSteps()))
 }
 
-// setpoint is what a law aims at, in seconds of mean latency: τ*, or as much above ŝ as a limit has to leave while ŝ
-// stands (0: none does). Nearer to it a limit would cut useful work.
+// setpoint is what a law aims at, in seconds of mean latency: τ*, or 1.25·ŝ if that is higher (serviceTime is ŝ; 0:
+// none stands). Closer to ŝ a limit would cut useful work.
 func (t *latencyTarget) setpoint(serviceTime float64) Reading {
 	return Read(max(t.seconds(), little.ServiceTimeMargin*serviceTime))
 }
 
-// restore starts from a published τ*, so that a new leader does not learn D̂ from nothing.
+// restore starts from a published τ*, so that a new leader does not have to learn D̂ from scratch.
 func (t *latencyTarget) restore(tau float64) {
 	if slo := t.slo.Seconds(); tau > targetLow*slo && tau < targetHigh*slo {
 		t.inForce, t.distance = tau, Read(targetHeadroom*slo-tau)
@@ -117,13 +117,14 @@ func (t *latencyTarget) ideal() float64 {
 	return max(min(tau, targetHigh*slo), low)
 }
 
-// infeasible says that the SLO leaves no room above the service's own latency: a status, never a hold, because a plain
-// slow-down looks the same.
+// infeasible says whether the SLO leaves no room above the service's own latency. It is only a status and never a hold,
+// because an ordinary slow-down looks the same.
 func (t *latencyTarget) infeasible() bool {
 	return t.distance.Above(targetHeadroom*t.slo.Seconds() - targetOwnMargin*t.own.Seconds())
 }
 
-// floor is X̂max·m₀: the requests in flight, per instance, of a service that carries what it has carried before.
+// floor is X̂max·m₀: the requests in flight, per instance, that the service needs to carry what it has carried
+// before.
 func (t *latencyTarget) floor(now time.Time) float64 {
 	return t.carried.PerSecond(now) * t.own.Seconds()
 }

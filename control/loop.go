@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Loop steers one knob of one service: what is common to every knob is here, the arithmetic of each is its law. It is
-// not safe for concurrent use.
+// Loop steers one knob of one service. It holds what all knobs have in common; the arithmetic of each knob is its law.
+// It is not safe for concurrent use.
 type Loop struct {
 	knob Knob
 	spec *Spec
@@ -15,36 +15,37 @@ type Loop struct {
 	inForce InForce
 	changed time.Time // when the value in force last changed
 	fresh   bool      // restarted: hold one period
-	order   *Order    // of a person; nil: none
+	order   *Order    // from an operator; nil: none
 }
 
-// law is the arithmetic of one knob. It knows neither orders nor modes nor how a decision is told.
+// law is the arithmetic of one knob. It knows nothing of orders, modes or how a decision is reported.
 type law interface {
-	// rest returns the outcome of a step that moves nothing: what the law aims at and what it finds, as far as that is known.
+	// rest returns the outcome of a step that moves nothing: the setpoint and the findings, as far as they are known.
 	rest(s step) outcome
-	// decide returns the outcome of a step on a good view.
+	// decide returns the outcome of a step on a valid view.
 	decide(s step) outcome
-	// track learns that the value in force went from before to after.
+	// track notes that the value in force changed from before to after.
 	track(now time.Time, before, after float64)
-	// lose forgets the last error: a sample is missing, and the jump over the gap must be no kick.
+	// lose forgets the last error. It is called when a sample is missing, so that the jump across the gap gives no
+	// derivative kick.
 	lose()
-	// restart forgets everything that belongs to the present run of the loop.
+	// restart forgets everything that belongs to the current run of the loop.
 	restart()
 }
 
-// tick is one period of one service as all its loops see it.
+// tick is one period of one service, shared by all its loops.
 type tick struct {
 	now    time.Time
 	v      *view
 	target *latencyTarget
 
-	// concurrency is the limit that the concurrency loop wants in force, missing where that knob is not steered. The knobs
-	// act in order: concurrency first, shed decides which requests it refuses, rate follows sustained capacity. One signal
-	// never drives two knobs at once.
+	// concurrency is the limit that the concurrency loop wants in force, missing if that knob is not steered. The knobs
+	// act in order: concurrency first, then shed decides which requests that limit refuses, then rate follows the
+	// sustained capacity. One signal never drives two knobs at once.
 	concurrency Reading
 }
 
-// step is a tick as the law of one knob sees it.
+// step is a tick from the point of view of one knob's law.
 type step struct {
 	*tick
 	spec    *Spec
@@ -52,10 +53,10 @@ type step struct {
 	changed time.Time // when the value in force last changed
 }
 
-// outcome is what comes of a step. A Decision is assembled from it, once.
+// outcome is the result of a step. A Decision is assembled from it in one place.
 type outcome struct {
 	state  State
-	hold   Reason // why nothing was decided, or what limited the step to tightening
+	hold   Reason // why nothing was decided, or why the step could only tighten
 	detail string
 	event  string
 
@@ -63,7 +64,7 @@ type outcome struct {
 	gates              found
 	terms              Terms
 
-	from    float64 // the value that the step starts from
+	from    float64 // the value the step starts from
 	raw     Reading // what the law asked for, before any constraint
 	bound   string  // the constraint that shaped the value
 	value   float64
@@ -72,7 +73,7 @@ type outcome struct {
 	renew   bool // the lease may be renewed
 }
 
-// found is what a law's gates found.
+// found holds the findings of a law's gates.
 type found struct {
 	binds       bool
 	occupancy   Reading
@@ -81,7 +82,7 @@ type found struct {
 	serviceTime float64 // ŝ in seconds, 0: none stands
 }
 
-// rest is the outcome of a step that moves nothing, before its law adds what it knows.
+// rest is the outcome of a step that moves nothing, before the law adds what it knows.
 func (s step) rest(law Law) outcome {
 	v := s.v
 	return outcome{
@@ -94,7 +95,7 @@ func (s step) rest(law Law) outcome {
 	}
 }
 
-// held returns the outcome o of a step that moves nothing as a hold.
+// held turns o, the outcome of a step that moves nothing, into a hold.
 func (o outcome) held(why Reason, detail string) outcome {
 	o.state, o.hold, o.detail = Hold, why, detail
 	return o
@@ -107,8 +108,8 @@ func termsOf(law Law) Terms {
 	return t
 }
 
-// pidTerms are the terms of a PID step whose integral stood at level before it: its level is the knob itself, and what
-// it contributes is its move.
+// pidTerms are the terms of a PID step whose integral stood at level before the step. That level is the knob's value
+// itself, so the integral's contribution is its move.
 func pidTerms(e float64, t PIDTerms, level float64) Terms {
 	return Terms{
 		Law: PIDLaw, Error: Number(e), P: Number(t.P), I: Number(t.I - level), D: Number(t.D + 0), // + 0: no negative zero
@@ -122,13 +123,13 @@ func newLoop(s *Spec, knob Knob, fallback float64, law law) *Loop {
 // published says whether the value in force came from a Setting.
 func (f InForce) published() bool { return f.Revision > 0 }
 
-// restart begins anew from f: bumpless, with one period of holding.
+// restart starts over from f: bumpless, and holding for one period.
 func (l *Loop) restart(now time.Time, f InForce) {
 	l.inForce, l.changed, l.fresh = f, now, true
 	l.law.restart()
 }
 
-// track takes note of the value in force after the actuator ran.
+// track records the value in force after the actuator ran.
 func (l *Loop) track(now time.Time, f InForce) {
 	l.law.track(now, l.inForce.Value, f.Value)
 	if f.Value != l.inForce.Value {
@@ -146,7 +147,7 @@ func (l *Loop) step(t *tick) Decision {
 	return l.decision(s, l.act(s))
 }
 
-// act is a step of a loop that is automatic.
+// act is a step under automatic control.
 func (l *Loop) act(s step) outcome {
 	switch {
 	case s.v.hold != "":
@@ -166,7 +167,7 @@ func (l *Loop) act(s step) outcome {
 	case o.state == Hold:
 	case s.v.unsure == "":
 		o.renew = true
-	default: // decided while something was unknown: it renews no lease
+	default: // something was unknown: do not renew the lease
 		o.hold, o.detail = s.v.unsure, s.v.unsureDetail
 		if o.bound == BoundTighten {
 			o.state = Hold
@@ -175,14 +176,17 @@ func (l *Loop) act(s step) outcome {
 	return o
 }
 
-// decision tells what came of a step, and what it was made on.
+// decision assembles the Decision from the step and its outcome.
 func (l *Loop) decision(s step, o outcome) Decision {
 	v, target := s.v, s.target
 	d := NewDecision(l.spec.Service, l.knob)
 	d.Mode, d.At = l.spec.Mode, s.now
 	d.State, d.HoldReason, d.Detail = o.state, o.hold, o.detail
 	d.Setpoint, d.Measured, d.LatencyTarget = o.setpoint.Number(), o.measured.Number(), Number(target.seconds())
-	d.From, d.Raw, d.Value, d.Ceiling = Number(o.from), o.raw.Number(), Number(o.value), Number(o.ceiling)
+	d.From, d.Raw, d.Value = Number(o.from), o.raw.Number(), Number(o.value)
+	if o.ceiling > 0 { // else the knob has none
+		d.Ceiling = Number(o.ceiling)
+	}
 	d.Bound, d.Publish, d.Renew = o.bound, o.publish, o.renew
 	d.Terms = o.terms
 	d.Terms.Event = o.event
@@ -203,14 +207,14 @@ func (l *Loop) decision(s step, o outcome) Decision {
 		Floor: d.Gates.Floor, FloorTest: o.gates.floorTest, OwnLatencySeconds: Number(target.own.Seconds()),
 		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: target.infeasible(), BurnSteps: target.burnSteps(),
 	}
-	if o.gates.floor > 0 { // else nothing was carried yet
+	if o.gates.floor > 0 { // otherwise nothing has been carried yet
 		d.Gates.Floor = Number(o.gates.floor)
 	}
 	d.Reason = explain(d, l.spec.SLO, l.order)
 	return d
 }
 
-// applied counts the instances that report the revision or a later one; -1 where none reports any.
+// applied counts the instances that report this revision or a later one; -1 if none reports any.
 func (f *flow) applied(revision uint64) int {
 	if len(f.revisions) == 0 || revision == 0 {
 		return -1

@@ -459,8 +459,8 @@ func TestOneSickInstanceIsAnOutlier(t *testing.T) {
 	}
 }
 
-// TestLoadThatGoesLeavesTheLimit: while the load falls away, refusals and latencies of the overload are still in the window
-// and the throughput falls with the arrivals. That is no reason to cut.
+// TestLoadThatGoesLeavesTheLimit: while the load falls, the window still contains refusals and latencies of the
+// overload, and throughput falls with the arrivals. Neither is a reason to cut.
 func TestLoadThatGoesLeavesTheLimit(t *testing.T) {
 	r := newRig(t, checkout(), 60)
 	for range 30 {
@@ -495,8 +495,8 @@ func TestTakeoverIsBumpless(t *testing.T) {
 	}
 }
 
-// TestTakeoverBesideAReflexIsBumpless: a reflex's limit wanders by a fifth around what is published. A new leader that
-// starts from what it sees in one window must not write that down.
+// TestTakeoverBesideAReflexIsBumpless: a reflex's limit wanders by a fifth around the published one. A new leader must
+// not publish what it happens to see in one window.
 func TestTakeoverBesideAReflexIsBumpless(t *testing.T) {
 	r := newRig(t, checkout(), 96)
 	noise := rand.New(rand.NewPCG(1, 1))

@@ -17,18 +17,18 @@ type LoopSet struct {
 	sampled time.Time // of the last good sample
 }
 
-// InForce is the value of a knob that is really in force: published and accepted, tracked from the KV at start and
-// after a takeover, or (where governor publishes nothing) the fallback.
+// InForce is the value of a knob that is really in force: published and accepted, read from the KV at start or after a
+// takeover, or (if governor publishes nothing) the fallback.
 type InForce struct {
 	Value         float64
 	Ceiling       float64 // 0: none
 	LatencyTarget float64 // τ* as published, in seconds; 0: none
-	// Revision is that of the Setting which carries the value; 0 where nothing is published. Measured revisions are
-	// compared with it to count the instances that have applied it.
+	// Revision belongs to the Setting that carries the value; 0 if nothing is published. Comparing it with measured
+	// revisions counts the instances that have applied the value.
 	Revision uint64
 }
 
-// NewLoopSet returns the loops of the service that spec describes, or an error that names what is wrong with it.
+// NewLoopSet returns the loops of the service that spec describes. The error names what is wrong with spec.
 func NewLoopSet(spec Spec) (*LoopSet, error) {
 	if err := spec.validate(); err != nil {
 		return nil, fmt.Errorf("loops of service %q: %w", spec.Service, err)
@@ -55,7 +55,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 }
 
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
-// shed, rate. Instants must grow; one that does not changes nothing and is reported as a hold.
+// shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 	t := &tick{now: now, v: s.gate.pass(m, s.target.seconds()), target: s.target}
 	s.arrive(t)
@@ -69,7 +69,7 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 	return ds
 }
 
-// arrive places a tick in time, and learns from it. After a long gap the loops start again.
+// arrive checks that time advanced and learns from the tick. After a long gap the loops restart.
 func (s *LoopSet) arrive(t *tick) {
 	gap := t.now.Sub(s.last)
 	first := s.last.IsZero()
@@ -92,7 +92,7 @@ func (s *LoopSet) arrive(t *tick) {
 	}
 }
 
-// learn feeds the estimates with a snapshot that is plausible and complete.
+// learn updates the estimates from a snapshot that is plausible and complete.
 func (s *LoopSet) learn(t *tick) {
 	if why := t.v.implausible(s.largestLimit()); why != "" {
 		t.v.reject(Implausible, why)
@@ -102,7 +102,7 @@ func (s *LoopSet) learn(t *tick) {
 	}
 }
 
-// largestLimit is the most requests in flight that governor would ever allow an instance.
+// largestLimit is the highest limit that governor would ever give an instance.
 func (s *LoopSet) largestLimit() float64 {
 	if s.spec.Concurrency == nil {
 		return 0
@@ -110,24 +110,24 @@ func (s *LoopSet) largestLimit() float64 {
 	return s.spec.Concurrency.Max
 }
 
-// Track tells the loop of knob which value is in force after the actuator ran, whether or not it was what the loop
-// asked for. Call it after every Step that was acted on; a Step whose write failed is tracked with the value before.
+// Track tells the loop of knob which value is in force after the actuator ran, whether or not the loop asked for it.
+// Call it after every Step that was acted on. After a failed write, track the previous value.
 func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
-		l.track(now, f)
+		l.track(now, f.withoutNaN())
 	}
 }
 
-// Restore starts the loop of knob from a Setting read from the KV, at start or after a takeover: bumpless, holding one
-// period with the reason Starting.
+// Restore starts the loop of knob from a Setting read from the KV, at start or after a takeover. The start is bumpless:
+// the loop holds for one period with the reason Starting.
 func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
 		s.target.restore(f.LatencyTarget)
-		l.restart(now, f)
+		l.restart(now, f.withoutNaN())
 	}
 }
 
-// loop returns the loop of knob, nil where it is not steered.
+// loop returns the loop of knob, nil if it is not steered.
 func (s *LoopSet) loop(knob Knob) *Loop {
 	for _, l := range s.loops {
 		if l.knob == knob {
@@ -137,5 +137,13 @@ func (s *LoopSet) loop(knob Knob) *Loop {
 	return nil
 }
 
-// finite says whether f can be tracked: a Setting in which a field is missing or odd must not poison a controller.
+// finite says whether f can be tracked: a Setting with a missing or strange field must not poison a controller.
 func finite(f InForce) bool { return f.Value > 0 && !math.IsInf(f.Value, 0) }
+
+// withoutNaN lets a caller pass on the ceiling of a Decision on a knob that has none.
+func (f InForce) withoutNaN() InForce {
+	if math.IsNaN(f.Ceiling) {
+		f.Ceiling = 0
+	}
+	return f
+}

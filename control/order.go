@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Order takes a loop out of automatic control until it expires: a person has decided. The law goes on following what is
-// in force, as in a hold, so that the loop continues from there without a bump.
+// Order takes a loop out of automatic control until it expires, because an operator decided so. The law keeps tracking
+// the value in force, as in a hold, so the loop later continues from there without a bump.
 type Order struct {
 	State State // Frozen: the value in force stays; Override: Value comes into force
 	Value float64
-	// Why says in words who ordered it and for what.
+	// Why says who gave the order and for what reason.
 	Why string
-	// Expires is when the loop goes on by itself; zero: when it is told to.
+	// Expires is when automatic control resumes; zero: only when it is told to.
 	Expires time.Time
 }
 
@@ -21,16 +21,17 @@ func (o *Order) active(now time.Time) bool {
 	return o != nil && (o.Expires.IsZero() || now.Before(o.Expires))
 }
 
-// Obey gives the loop of knob an order in place of the one before; nil: it is automatic.
+// Obey replaces the order of the loop of knob with o; nil returns it to automatic control.
 func (s *LoopSet) Obey(knob Knob, o *Order) {
 	if l := s.loop(knob); l != nil {
 		l.order = o
 	}
 }
 
-// obey carries out an order: no law, no measurement and no doubt has a say. The lease is renewed even where nothing can
-// be measured, since a guard that drifted to its fallback would break the order. A freeze of what was never published
-// publishes nothing: guards stand at a value of their own. What is wrong with the measurement is told all the same.
+// obey carries out an order: law, measurement and doubts have no influence. It renews the lease even if nothing can be
+// measured, because a guard that drifted to its fallback would break the order. Freezing a value that was never
+// published publishes nothing: the guards then use values of their own. Problems with the measurement are still
+// reported.
 func (l *Loop) obey(s step) outcome {
 	l.law.lose()
 	l.fresh = false
@@ -49,8 +50,8 @@ func (l *Loop) obey(s step) outcome {
 		o.bound = BoundMax
 	}
 	if l.knob == KnobConcurrency {
-		o.value = math.Round(o.value) // as it will be in force, or it would be asked for in every period
-		o.ceiling = o.value           // whoever sets the limit by hand means the guards' own limit, too
+		o.value = math.Round(o.value) // limits are whole; otherwise every period would ask for it again
+		o.ceiling = o.value           // a limit set by hand also binds the guards' reflex
 	}
 	o.publish = o.value != s.inForce.Value || o.ceiling != s.inForce.Ceiling
 	return o

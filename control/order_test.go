@@ -39,7 +39,7 @@ func TestResumeIsBumpless(t *testing.T) {
 	}
 }
 
-// TestFreezeHeedsNothing: neither a missing measurement nor a poisoned one moves or ends a freeze.
+// TestFreezeHeedsNothing: a missing or a poisoned measurement neither moves nor ends a freeze.
 func TestFreezeHeedsNothing(t *testing.T) {
 	r := newRig(t, checkout(), 96)
 	r.s.Obey(KnobConcurrency, &Order{State: Frozen, Why: "kill switch, ana: all"})

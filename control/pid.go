@@ -9,11 +9,11 @@ import (
 //
 //	u = bias + Kp·e + ∫Ki·e dt + Kd·de/dt
 //
-// that works as P, PI, PD or PID from its first sample: a gain of zero simply removes its term. The derivative is
-// taken from the second sample on and can be low-pass filtered. Wind-up is prevented by tracking (Åström and Murray,
-// Feedback Systems, 2nd ed., §11.4, with a tracking time of one sample): Track tells the controller which output is
-// really in force, whatever clamped, delayed or refused its own, and the integral takes up the difference. Bumpless
-// start and transfer from manual are the same call.
+// It works as P, PI, PD or PID from its first sample: a gain of zero simply removes its term. The derivative starts
+// with the second sample and can be low-pass filtered. Tracking prevents wind-up (Åström and Murray, Feedback
+// Systems, 2nd ed., §11.4, with a tracking time of one sample): Track tells the controller which output is really in
+// force, after any clamp, delay or refusal, and the integral absorbs the difference. The same call gives a bumpless
+// start and a bumpless transfer from manual control.
 //
 // The zero PID with gains set is ready to use. It is not safe for concurrent use.
 type PID struct {
@@ -32,18 +32,18 @@ type PID struct {
 	tracking bool // Track was called since the last Step
 }
 
-// PIDTerms are the contributions to one output.
+// PIDTerms are the contributions of the terms to one output.
 type PIDTerms struct {
 	Error, P, I, D float64 // I includes the bias
 	Output         float64
 }
 
-// largestError keeps the arithmetic finite: no error of a real plant comes near it.
+// largestError keeps the arithmetic finite. No real plant produces an error near it.
 const largestError = 1e6
 
-// Step advances the controller by dt with the error e (setpoint − measurement, in whatever units the gains expect) and
-// returns its terms. It does nothing and returns false for an e that is not a number and for dt ≤ 0; infinite errors
-// count as very large ones.
+// Step advances the controller by dt with the error e (setpoint − measurement, in the units that the gains expect)
+// and returns its terms. It does nothing and returns false if e is NaN or dt ≤ 0. Infinite errors count as very large
+// ones.
 func (c *PID) Step(dt time.Duration, e float64) (PIDTerms, bool) {
 	if math.IsNaN(e) || dt <= 0 {
 		return PIDTerms{}, false
@@ -59,7 +59,7 @@ func (c *PID) Step(dt time.Duration, e float64) (PIDTerms, bool) {
 		}
 	}
 	if c.tracking && c.Ki != 0 {
-		before := e // without a previous error, start as if it had been e all along: no bump
+		before := e // no previous error: start as if it had always been e, without a bump
 		if c.hasPrev {
 			before = c.prevE
 		}
@@ -74,8 +74,8 @@ func (c *PID) Step(dt time.Duration, e float64) (PIDTerms, bool) {
 	return t, true
 }
 
-// Track tells the controller that the output u is in force. A controller without integral action keeps its bias: it
-// has nothing that could wind up. Values that are not finite are ignored.
+// Track tells the controller that the output u is in force. A controller without integral action keeps its bias,
+// because it has nothing that could wind up. Values that are not finite are ignored.
 func (c *PID) Track(u float64) {
 	if math.IsNaN(u) || math.IsInf(u, 0) {
 		return
@@ -83,6 +83,6 @@ func (c *PID) Track(u float64) {
 	c.tracked, c.tracking = u, true
 }
 
-// Lose tells the controller that a sample is missing: the next one starts without a derivative, so that the jump over
-// the gap is no kick. The integral stands.
+// Lose tells the controller that a sample is missing. The next sample gets no derivative, so that the jump across the
+// gap gives no kick. The integral is kept.
 func (c *PID) Lose() { c.hasPrev, c.rate = false, 0 }

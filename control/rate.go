@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// rate is the law of the admission rate of a whole service: AIMD on what the service completes. At its maximum the rate
-// is off.
+// rate is the control law for the admission rate of a whole service: AIMD on what the service completes. At its maximum
+// the rate limit is off.
 //
-// A service that falls behind completes less than it admits, X < A, and then X is its capacity, however late the mean
-// latency tells of it. So a decrease is sized by X rather than by the rate: made twice for one loss, it is the same
-// decrease. It leaves room to work off the backlog, of which everything is late and no use to anybody; while that lasts,
-// X > A, nothing is cut. The way up is exponential in ln, slow near the capacity last seen, and faster the longer that
-// goes well: a probe of fixed slowness locks a service up for an hour after a short loss.
+// A service that falls behind completes less than it admits, X < A. X is then its capacity, even though the mean
+// latency shows the trouble much later. A decrease is therefore sized by X rather than by the rate, so that reacting
+// twice to one loss gives the same decrease. It leaves room to drain the backlog, whose requests are all late and
+// useless; while it drains, X > A, nothing is cut. The increase is exponential: slow near the capacity last seen, and
+// faster the longer it goes well. Probing at a fixed slow pace would lock a service up for an hour after a short loss.
 //
 //	X < A  backlog grows   cut to clip(0.9·G, 0.5, 0.8 of min(X, A, x̂)), at once
-//	X ≈ A  and still slow  the same, once a settling time; if it did not help, limiting cannot: say so and put it back
+//	X ≈ A  and still slow  the same, once per settling time; if it did not help, limiting cannot: say so and restore
 //	X > A  backlog drains  wait
 //	fast                   grow
 //
-// A mean above the setpoint is what both the rate and the concurrency limit answer to, so the rate yields to a
-// concurrency limit that can still be cut, which is faster and needs no probing. It acts where that one has come to its
-// minimum, or where there is none.
+// Both the rate and the concurrency limit respond to a mean above the setpoint. The rate therefore yields to a
+// concurrency limit that can still be cut, which is faster and needs no probing. It acts if that limit is near its
+// minimum or does not exist.
 type rate struct {
 	spec   RateSpec
 	period time.Duration
@@ -30,23 +30,23 @@ type rate struct {
 	hold   time.Duration
 	aimd   AIMD
 
-	want   float64 // as the law has it; what is published follows in steps of rateStep. NaN: what is in force
+	want   float64 // the law's own value; publishing follows in steps of rateStep. NaN: start from what is in force
 	good   []float64
-	best   float64 // x̂: largest goodput that was sustained for one settling time, fading
+	best   float64 // x̂: largest goodput sustained for one settling time; it fades
 	bestAt time.Time
 
-	cut     rateCut   // the last one made, zero: none since the rate was off
+	cut     rateCut   // the last cut made; zero: none since the rate was off
 	asked   rateCut   // proposed in this period
-	crossed time.Time // when the rate came near the last cut again
-	busy    time.Time // when it was last fast, cut or draining: windows up to one settling time later show that, too
+	crossed time.Time // when the rate came back near the last cut
+	busy    time.Time // when last fast, cut or draining; windows up to one settling time later still show it
 
-	serviceTime float64 // ŝ: the service's own mean latency where limiting did not help, 0: none
+	serviceTime float64 // ŝ: the service's own mean latency after limiting did not help; 0: none
 	serviceAt   time.Time
 }
 
 // rateCut is the situation in which a cut was made.
 type rateCut struct {
-	from    float64 // the rate before it, in force
+	from    float64 // the rate in force before the cut
 	to      float64 // and after it
 	carried float64 // what the service completed
 	top     float64 // from, of the first of a run of cuts
@@ -58,14 +58,14 @@ type rateCut struct {
 const (
 	rateMemory   = 300 * time.Second // time constant of x̂
 	rateBalance  = 0.05              // X and A this close are equal
-	rateNear     = 0.9               // of what was carried at the last cut: from here growth probes
-	rateProbe    = 0.03              // of the normal growth at first, doubling each settling time
+	rateNear     = 0.9               // of what was carried at the last cut: from here on growth probes
+	rateProbe    = 0.03              // of normal growth at first; doubles every settling time
 	rateOff      = 3.0               // × x̂: a rate above this limits nothing
 	rateAim      = 0.9               // of the goodput
 	rateDeepest  = 0.5               // of what is carried
 	rateShallow  = 0.8
 	rateLast     = 1.3  // × its minimum: a concurrency limit above this can still be cut
-	rateHelped   = 0.8  // of the mean before a cut: if it does not get below, the cut was no help
+	rateHelped   = 0.8  // of the mean before a cut: if it stays above, the cut did not help
 	rateStep     = 0.05 // smallest raise worth a write, in ln
 	rateBurst    = 0.25 // seconds of tokens
 	serviceFades = 0.8  // a mean below this share of ŝ ends it
@@ -77,8 +77,8 @@ func newRate(s *Spec) *rate {
 	}
 }
 
-// track keeps the law within one step of what is in force, and takes note of a cut once it is made: a write that failed
-// winds nothing up.
+// track keeps the law within one step of the value in force, so that a failed write winds nothing up, and records a cut
+// once it has taken effect.
 func (c *rate) track(now time.Time, before, after float64) {
 	c.want = min(max(c.want, after*math.Exp(-rateStep)), after*math.Exp(rateStep))
 	if c.asked.from > 0 && after < before {
@@ -122,7 +122,7 @@ func (c *rate) decide(s step) outcome {
 	}
 	switch {
 	case !slow && c.cut.from == 0:
-		c.busy = s.now // it may be slow for a while before it is taken for overload
+		c.busy = s.now // it may be slow for a while before that counts as overload
 	case yields:
 		o.event = EventYields
 	}
@@ -157,8 +157,8 @@ func (c *rate) decide(s step) outcome {
 	return o
 }
 
-// learn feeds x̂ and lets go of ŝ. x̂ takes what was sustained: a counter that is reset in one of two replicas reads
-// seventyfold for as long as the window, and not for a settling time.
+// learn updates x̂ and drops ŝ when it has expired. x̂ takes only sustained goodput: a counter reset in one of two
+// replicas can read as 70 times the rate for a window, but not for a settling time.
 func (c *rate) learn(s step) {
 	if c.serviceTime > 0 && (s.now.Sub(c.serviceAt) >= c.hold || s.v.mean.Below(serviceFades*c.serviceTime)) {
 		c.serviceTime = 0
@@ -181,7 +181,7 @@ func (c *rate) sustained(now time.Time) float64 {
 	return c.best * math.Exp(-max(now.Sub(c.bestAt), 0).Seconds()/rateMemory.Seconds())
 }
 
-// arbitrate says whether the rate yields to the concurrency limit, and in words who acts.
+// arbitrate says whether the rate yields to the concurrency limit, and describes which of them acts.
 func (c *rate) arbitrate(s step) (yields bool, detail string) {
 	switch limit, steered := s.concurrency.Value(); {
 	case !steered:
@@ -192,12 +192,12 @@ func (c *rate) arbitrate(s step) (yields bool, detail string) {
 	return false, "the concurrency limit is near its minimum, the rate may act"
 }
 
-// mayCut says whether a slow service may be cut now, and if not, what it waits for.
+// mayCut says whether a slow service may be cut now and, if not, what it is waiting for.
 func (c *rate) mayCut(s step) (may bool, event string) {
 	switch completed, admitted := s.v.completedRate(), s.v.admittedRate.value; {
 	case s.v.hang != "":
 	case completed < (1-rateBalance)*admitted:
-		return true, "" // it falls behind
+		return true, "" // falling behind
 	case completed > (1+rateBalance)*admitted:
 		c.busy = s.now
 		return false, EventDrains
@@ -208,7 +208,7 @@ func (c *rate) mayCut(s step) (may bool, event string) {
 	return true, ""
 }
 
-// carried is what the service can do as far as a slow window tells.
+// carried is the capacity of the service, as far as a slow window shows it.
 func (c *rate) carried(v *view) float64 {
 	if v.hang != "" {
 		return v.admittedRate.value
@@ -216,7 +216,7 @@ func (c *rate) carried(v *view) float64 {
 	return min(v.completedRate(), v.admittedRate.value)
 }
 
-// decreaseTo sizes a cut. A hang says nothing of what is carried, so that one halves the rate.
+// decreaseTo sizes a cut. A hang shows nothing about capacity, so it halves the rate.
 func (c *rate) decreaseTo(v *view, from float64) float64 {
 	base, good := c.carried(v), v.goodput()
 	if v.hang != "" {
@@ -225,9 +225,10 @@ func (c *rate) decreaseTo(v *view, from float64) float64 {
 	return max(min(max(rateAim*good, rateDeepest*base), rateShallow*base), c.spec.Min)
 }
 
-// useless says whether the last cut did not help: less comes in than the service has just carried, no backlog is left,
-// it is as slow as before and no larger part of what it does is in time. Then the mean is its own. Of a service that does
-// hardly anything in time that takes a run of cuts down to a fifth: its queue may just be so long that clients give up.
+// useless says whether the last cut did not help: less arrives than the service just carried, no backlog is left, the
+// service is as slow as before, and no larger share of its work is in time. The mean is then the service's own. If
+// hardly anything is in time, this takes a run of cuts down to a fifth: the queue may simply be so long that clients
+// give up.
 func (c *rate) useless(v *view) bool {
 	admitted, slower := v.admittedRate.value, v.mean.Float()/c.cut.mean
 	switch {
@@ -241,7 +242,7 @@ func (c *rate) useless(v *view) bool {
 	return inTime > 0.1 && inTime < c.cut.good/c.cut.carried/rateHelped
 }
 
-// growth is the raise a period in ln units.
+// growth is the raise per period in ln units.
 func (c *rate) growth(s step) float64 {
 	u := s.spec.Tuning.RaiseMax
 	if c.cut.from == 0 || c.want < rateNear*c.cut.carried {
@@ -286,5 +287,5 @@ func (c *rate) state(o outcome, slow bool) State {
 	return Steady
 }
 
-// Burst is the token bucket's size for a rate: a quarter of a second of it, at least one token.
+// Burst is the size of the token bucket for a rate: a quarter of a second's worth of tokens, at least one.
 func Burst(perSecond float64) float64 { return max(1, math.Round(rateBurst*perSecond)) }

@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// Reason says why a reading is missing or a loop holds. The values are the words of the API, the journal and govtop.
+// Reason says why a reading is missing or a loop holds. The API, the journal and govtop use these words.
 type Reason string
 
-// The reasons. Prose goes to the Detail beside them.
+// The reasons. Free text belongs in the accompanying Detail.
 const (
 	NaN              Reason = "nan"
 	NotFinite        Reason = "not_finite"
@@ -27,7 +27,7 @@ const (
 )
 
 // Reading is one measured quantity: a finite value, or the reason why there is none. The zero Reading is missing
-// (NoData), so that a field nobody filled in can never be mistaken for the number zero.
+// (NoData), so that an unset field can never pass for the number zero.
 type Reading struct {
 	value  float64
 	known  bool
@@ -49,8 +49,8 @@ func Read(v float64) Reading {
 // Missing returns a Reading without a value.
 func Missing(why Reason, detail string) Reading { return Reading{reason: why, detail: detail} }
 
-// Value returns the value and whether it is known. An unknown value is NaN, so that arithmetic that forgot to ask
-// spoils its result visibly instead of acting on a zero.
+// Value returns the value and whether it is known. An unknown value is NaN, so that arithmetic that fails to check
+// visibly spoils its result instead of acting on a zero.
 func (r Reading) Value() (float64, bool) {
 	if !r.known {
 		return math.NaN(), false
@@ -58,7 +58,7 @@ func (r Reading) Value() (float64, bool) {
 	return r.value, true
 }
 
-// Or returns the value, or def where it is unknown.
+// Or returns the value, or def if it is unknown.
 func (r Reading) Or(def float64) float64 {
 	if !r.known {
 		return def
@@ -77,7 +77,7 @@ func (r Reading) Why() (Reason, string) {
 	return r.reason, r.detail
 }
 
-// Float returns the value, NaN where it is unknown: for a formula whose result is then unknown, too.
+// Float returns the value, or NaN if it is unknown. Use it in formulas whose result is then also unknown.
 func (r Reading) Float() float64 {
 	v, _ := r.Value()
 	return v
@@ -89,8 +89,8 @@ func (r Reading) Number() Number { return Number(r.Float()) }
 // Known reports whether there is a value.
 func (r Reading) Known() bool { return r.known }
 
-// Above reports whether the value is known and greater than x. This and its siblings are false where nothing is known:
-// what is unknown is neither above x nor at most x.
+// Above reports whether the value is known and greater than x. All comparisons are false for an unknown value: it is
+// neither above x nor at most x.
 func (r Reading) Above(x float64) bool { return r.known && r.value > x }
 
 // AtLeast reports whether the value is known and at least x.
@@ -102,15 +102,15 @@ func (r Reading) AtMost(x float64) bool { return r.known && r.value <= x }
 // Below reports whether the value is known and less than x.
 func (r Reading) Below(x float64) bool { return r.known && r.value < x }
 
-// The arithmetic of Readings. Where an operand is missing the result is missing for the same reason, the first operand's
-// where both are: a part is not the whole. A result that is not finite is missing, too.
+// The arithmetic of Readings. If an operand is missing, the result is missing for the same reason (the first operand's
+// if both are missing), because a part does not stand for the whole. A result that is not finite is also missing.
 
 // Plus returns r + o.
 func (r Reading) Plus(o Reading) Reading {
 	return r.with(o, func(a, b float64) float64 { return a + b })
 }
 
-// Less returns r − o, but never less than 0: counts that Prometheus has extrapolated may differ by a little in the wrong
+// Less returns r − o, but never less than 0: extrapolated counts from Prometheus may differ slightly in the wrong
 // direction.
 func (r Reading) Less(o Reading) Reading {
 	return r.with(o, func(a, b float64) float64 { return max(0, a-b) })
@@ -121,8 +121,7 @@ func (r Reading) Times(o Reading) Reading {
 	return r.with(o, func(a, b float64) float64 { return a * b })
 }
 
-// Over returns r/o. Nothing out of nothing is no data rather than zero: where o is 0 the result is missing, and none says
-// what there was none of.
+// Over returns r/o. If o is 0 the result is missing rather than zero, and none is its detail.
 func (r Reading) Over(o Reading, none string) Reading {
 	if r.known && o.known && o.value == 0 {
 		return Missing(NoData, none)
@@ -130,7 +129,7 @@ func (r Reading) Over(o Reading, none string) Reading {
 	return r.with(o, func(a, b float64) float64 { return a / b })
 }
 
-// ShareOf returns r as a share of whole, at most 1: both may be extrapolated. A share of nothing is missing.
+// ShareOf returns r as a share of whole, at most 1 because both may be extrapolated. A share of zero is missing.
 func (r Reading) ShareOf(whole Reading) Reading {
 	share := r.Over(whole, "a share of nothing")
 	if share.Above(1) {
@@ -149,7 +148,7 @@ func (r Reading) with(o Reading, f func(a, b float64) float64) Reading {
 	return Read(f(r.value, o.value))
 }
 
-// Number is a float64 whose JSON form is null where it is NaN or infinite: encoding/json refuses those values.
+// Number is a float64 whose JSON form is null if it is NaN or infinite, because encoding/json refuses those values.
 type Number float64
 
 // Known reports whether n is a number at all: neither NaN nor infinite.
@@ -169,7 +168,8 @@ func (n *Number) UnmarshalJSON(b []byte) error {
 		*n = Number(math.NaN())
 		return nil
 	}
-	// A screen reads some forty of them for every decision. What is no number gets its error from the usual way.
+	// This is the fast path: a screen reads about forty Numbers per decision. json.Unmarshal reports the error
+	// otherwise.
 	if f, err := strconv.ParseFloat(string(b), 64); err == nil {
 		*n = Number(f)
 		return nil

@@ -14,7 +14,7 @@ func anyReading(t *rapid.T, label string) Reading {
 	return Missing(rapid.SampledFrom([]Reason{Stale, ManySeries, ""}).Draw(t, label+" reason"), label)
 }
 
-// Unknown in, unknown out, with the reason of the first operand that is unknown; and nothing that is not finite is known.
+// Unknown in, unknown out, with the reason of the first unknown operand; a value that is not finite is never known.
 func TestReadingArithmeticKeepsTheUnknown(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := anyReading(t, "a"), anyReading(t, "b")
@@ -58,7 +58,7 @@ func TestReadingOverNothing(t *testing.T) {
 	}
 }
 
-// What is unknown satisfies no comparison, so that no condition written with one can loosen a knob.
+// An unknown reading satisfies no comparison, so no condition written with one can loosen a knob.
 func TestUnknownComparesAsNothing(t *testing.T) {
 	for _, r := range []Reading{{}, Read(math.NaN()), Missing(Stale, "")} {
 		if r.Above(-1) || r.AtLeast(-1) || r.Below(1) || r.AtMost(1) {

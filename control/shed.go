@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// shed is the law of the shed threshold φ: how full the service is, in flight ÷ limit, when the least important requests
-// are refused. PI on the share r of protected requests that are refused all the same,
+// shed is the control law for the shed threshold φ: the occupancy, in flight ÷ limit, from which the least important
+// requests are refused. It is PI on the share r of protected requests that are still refused,
 //
 //	e = clip(ln((r + 0.002)/0.004), −1, 2),   φ −= 0.1·(T/θ)·e + 0.033·Δe
 //
-// so that r settles near 0.2%. Nothing is shed below φ·L: a threshold that is late to be released costs nothing, where a
-// published share of admissions would go on refusing after the load has gone.
+// so that r settles near 0.2%. Nothing is shed below φ·L, so a threshold that is released late costs nothing. A
+// published share of requests to refuse would go on refusing after the load has gone.
 type shed struct {
 	spec ShedSpec
 	pid  PID
-	phi  float64 // as the law has it; what is published follows in steps of shedStep. NaN: what is in force
+	phi  float64 // the law's own value; publishing follows in steps of shedStep. NaN: start from what is in force
 }
 
 const (
 	shedSetpoint = 0.002 // share of protected requests refused
 	shedStep     = 0.02  // smallest change of φ worth a write
-	shedGain     = 0.1   // of φ per dead time at e = 1: from 0.6 to 0.4 in two
+	shedGain     = 0.1   // of φ per dead time at e = 1: from 0.6 to 0.4 in two dead times
 	shedKick     = 0.033
 )
 
@@ -32,7 +32,7 @@ func newShed(s *Spec) *shed {
 	}
 }
 
-// track keeps φ within one step of what is in force: a write that failed cannot wind it up.
+// track keeps φ within one step of the value in force, so that a failed write cannot wind it up.
 func (c *shed) track(_ time.Time, _, after float64) {
 	c.phi = min(max(c.phi, after-shedStep), after+shedStep)
 }
@@ -53,8 +53,8 @@ func (c *shed) decide(s step) outcome {
 	switch why, detail := o.measured.Why(); why {
 	case "":
 	case TooLittleTraffic:
-		// The service is measured well, there are only too few to judge by. While it is overloaded the threshold stays;
-		// else nobody needs it, and it goes back. The lease is renewed either way.
+		// The measurement is valid but there are too few requests to judge. While the service is overloaded the
+		// threshold stays. Otherwise nobody needs it and it is released. The lease is renewed either way.
 		o.detail = detail
 		if o.gates.binds {
 			c.lose()
@@ -85,7 +85,7 @@ func (c *shed) decide(s step) outcome {
 	return o
 }
 
-// constrain returns what φ may become where the law asks for next.
+// constrain returns what φ may become if the law asks for next.
 func (c *shed) constrain(from, next float64, neverRise bool) (phi float64, bound string) {
 	if next > from && neverRise {
 		next, bound = from, BoundTighten
@@ -99,7 +99,7 @@ func (c *shed) constrain(from, next float64, neverRise bool) (phi float64, bound
 	return next, bound
 }
 
-// worthAWrite says whether φ is far enough from what is in force, or has come to a bound, or was never published.
+// worthAWrite says whether φ is far enough from the value in force, has reached a bound, or was never published.
 func (c *shed) worthAWrite(s step, phi float64) bool {
 	from := s.inForce.Value
 	return !s.inForce.published() || math.Abs(phi-from) >= shedStep ||

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// SLO is what the service owes its callers: the share Objective of admitted requests finishes within Latency, and at
-// most the share Errors fails.
+// SLO is what the service owes its callers: at least the share Objective of admitted requests finishes within Latency,
+// and at most the share Errors fails.
 type SLO struct {
 	Latency   time.Duration // > 0
 	Objective float64       // in (0, 1): 0.99
@@ -48,17 +48,17 @@ type RateSpec struct {
 	Fallback float64 // in [Min, Max]; 0: Max
 }
 
-// ShedSpec bounds the shed threshold and says whom it protects.
+// ShedSpec bounds the shed threshold and names the classes it protects.
 type ShedSpec struct {
-	Protect  Criticality // the least important class that is still protected
-	Min, Max float64     // 0 < Min ≤ Max ≤ 1; 0: 0.4 and 0.6, outside of which the middle classes suffer
+	Protect  Criticality // the least important class that is protected
+	Min, Max float64     // 0 < Min ≤ Max ≤ 1; 0: 0.4 and 0.6; outside of these the middle classes suffer
 	Fallback float64     // in [Min, Max]; 0: Max
 }
 
-// Bounds are the hard bounds of a knob, and where its readers go without a live lease.
+// Bounds are the hard bounds of a knob and the value that its readers drift to without a live lease.
 type Bounds struct{ Min, Max, Fallback float64 }
 
-// Bounds returns those of a knob of a complete spec, zero where it is not steered.
+// Bounds returns the bounds of a knob in a complete spec, zero if the knob is not steered.
 func (s Spec) Bounds(knob Knob) Bounds {
 	switch c, h, r := s.Concurrency, s.Shed, s.Rate; {
 	case knob == KnobConcurrency && c != nil:
@@ -71,25 +71,25 @@ func (s Spec) Bounds(knob Knob) Bounds {
 	return Bounds{}
 }
 
-// Tuning holds every gain, window and gate. A zero field takes its default, derived from Timing by Tuning.WithDefaults;
-// a field that may legitimately be zero is a pointer.
+// Tuning holds every gain, window and gate. Tuning.WithDefaults derives zero fields from Timing. A field that may
+// legitimately be zero is a pointer.
 type Tuning struct {
 	Gain             float64  // integral gain on the predicted error, per period; default 1, stable below 2
 	ProportionalGain *float64 // default 0
 	DerivativeGain   *float64 // default 0
-	CutMax           float64  // largest cut a period, ln units; default 0.7 (halves the limit)
-	RaiseMax         float64  // largest raise a period, ln units; default min(0.2, 0.6·T/θ)
-	Deadband         float64  // smallest move, ln units; default max(0.05, 4/√n), n the completions in the window
+	CutMax           float64  // largest cut per period, ln units; default 0.7 (halves the limit)
+	RaiseMax         float64  // largest raise per period, ln units; default min(0.2, 0.6·T/θ)
+	Deadband         float64  // smallest move, ln units; default max(0.05, 4/√n), with n completions in the window
 	RefusingAt       float64  // refused share from which the service counts as refusing; default 0.01
-	RefusedCut       float64  // refused share above which a cut is allowed though the mean is fine; default 0.05
+	RefusedCut       float64  // refused share above which a cut is allowed although the mean is fine; default 0.05
 	MinRequests      float64  // arrivals in the window below which nothing is judged; default 100
 	StaleAfter       time.Duration
-	TargetWeight     float64       // EWMA weight of D̂ a period; default 0.5·T/θ
+	TargetWeight     float64       // EWMA weight of D̂ per period; default 0.5·T/θ
 	FloorTestHold    time.Duration // how long a floor test's result stands; default max(20θ, 300 s)
-	AIMDIncrease     float64       // additive increase a period, share of the limit; default 0.02, at least one request
+	AIMDIncrease     float64       // additive increase per period, share of the limit; default 0.02, at least one request
 }
 
-// validate reports the first thing that no loop could work with.
+// validate reports the first problem that no loop could work with.
 func (s Spec) validate() error {
 	switch c := s.Concurrency; {
 	case s.SLO.Latency <= 0:
@@ -170,15 +170,16 @@ func (h ShedSpec) withDefaults() ShedSpec {
 	return h
 }
 
-// DefaultFallback is √(Min·Max), in whole requests: the middle of the bounds in ln units.
+// DefaultFallback is √(Min·Max) in whole requests: the middle of the bounds in ln units.
 func (c ConcurrencySpec) DefaultFallback() float64 {
 	return min(max(math.Round(math.Sqrt(c.Min*c.Max)), c.Min), c.Max)
 }
 
-// WithDefaults returns t with every zero field derived from the timing. Beside each number, what it does to the plant.
+// WithDefaults returns t with every zero field derived from the timing. The comments say what each number does to the
+// plant.
 func (t Tuning) WithDefaults(timing Timing) Tuning {
 	theta := timing.DeadTime().Seconds()
-	perDeadTime := timing.Period.Seconds() / theta // periods are this share of the dead time
+	perDeadTime := timing.Period.Seconds() / theta // one period as a share of the dead time
 	zero := 0.0
 	def(&t.Gain, 1)
 	if t.ProportionalGain == nil {
@@ -188,9 +189,9 @@ func (t Tuning) WithDefaults(timing Timing) Tuning {
 		t.DerivativeGain = &zero
 	}
 	def(&t.CutMax, 0.7)                         // at most halves the limit in a period
-	def(&t.RaiseMax, min(0.2, 0.6*perDeadTime)) // at most +80% within a dead time, while the effect is still unseen
+	def(&t.RaiseMax, min(0.2, 0.6*perDeadTime)) // at most +80% within a dead time, before the effect is visible
 	def(&t.Deadband, 0.05)
-	def(&t.RefusingAt, 0.01) // a rare burst against a roomy limit is no overload
+	def(&t.RefusingAt, 0.01) // an occasional burst into a roomy limit is not overload
 	def(&t.RefusedCut, 0.05)
 	def(&t.MinRequests, 100)
 	def(&t.TargetWeight, min(0.5*perDeadTime, 1))

@@ -10,12 +10,12 @@ type Timing struct {
 	PublishDelay time.Duration // d: from decision to enforcement
 }
 
-// DeadTime is θ = W/2 + S/2 + T/2 + d: how late, on average, a change of the plant shows in a decision.
+// DeadTime is θ = W/2 + S/2 + T/2 + d: how long, on average, it takes until a decision reflects a change of the plant.
 func (t Timing) DeadTime() time.Duration {
 	return (t.Window+t.Scrape+t.Period)/2 + t.PublishDelay
 }
 
-// Settle is W + S + d: how long until a window holds nothing but the time after a change.
+// Settle is W + S + d: how long until a window covers only the time after a change.
 func (t Timing) Settle() time.Duration { return t.Window + t.Scrape + t.PublishDelay }
 
 // StaleAfter is 2·S + 1 s: the age past which the oldest sample no longer counts as fresh.

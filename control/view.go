@@ -9,32 +9,32 @@ import (
 	"github.com/seed-de83e32b/governor/control/format"
 )
 
-// view is a Measurement that has passed the data gate, aggregated over the instances that a decision is about; or the
+// view is a Measurement that has passed the data gate, aggregated over the instances that the decision is about, or the
 // reason why nothing can be decided.
 type view struct {
 	hold   Reason // != "": nothing can be judged
 	detail string
 
-	// unsure is set where something is known but not everything: such a view may tighten, never loosen.
+	// unsure is set if only part of the data is known. Such a view may tighten a knob but never loosen it.
 	unsure       Reason
 	unsureDetail string
 
 	age          Reading // of the oldest sample used, in seconds
 	took, window time.Duration
 	total        int      // instances that reported at all
-	outliers     []string // instances in trouble that the decision is not about
+	outliers     []string // instances in trouble that the decision ignores
 
 	flow
-	refusing bool // the limit refuses a share that counts
+	refusing bool // the limit refuses a significant share
 
 	quantile      Reading // of the objective, in seconds
 	censored      bool
-	quantileNeeds float64 // completions that the quantile needs
+	quantileNeeds float64 // completions the quantile needs
 	burn          [len(BurnRates)]Burn
 }
 
-// percentileSamples is how many samples must lie beyond a quantile before it says anything: a percentile needs
-// 10/(1 − q) requests.
+// percentileSamples is how many samples must lie beyond a quantile before it means anything: the q-quantile needs 10/(1
+// − q) requests.
 const percentileSamples = 10
 
 func (v *view) reject(why Reason, detail string) *view {
@@ -42,14 +42,14 @@ func (v *view) reject(why Reason, detail string) *view {
 	return v
 }
 
-// doubt takes note of the first reason not to be sure.
+// doubt records the first reason to be unsure.
 func (v *view) doubt(why Reason, detail string) {
 	if v.unsure == "" {
 		v.unsure, v.unsureDetail = why, detail
 	}
 }
 
-// take makes f what the view is about.
+// take makes f the subject of the view.
 func (v *view) take(f flow) {
 	v.flow = f
 	if f.unjudged != "" {
@@ -57,13 +57,13 @@ func (v *view) take(f flow) {
 	}
 }
 
-// flow is what some instances did in the window, taken together. Where its unit is an instance's it is a mean over them,
+// flow is the combined traffic of some instances over the window. Per-instance quantities are means over the instances,
 // because a limit counts requests in flight per instance. A reading that one instance lacks is missing altogether.
 type flow struct {
-	// unjudged says why nothing can be said about these instances, "" where something can.
+	// unjudged says why these instances cannot be judged; "": they can.
 	unjudged       Reason
 	unjudgedDetail string
-	// hang says that requests arrive, the limit is full and hardly anything finishes; "" where it is not so.
+	// hang describes a hang: requests arrive, the limit is full and hardly anything finishes. "": no hang.
 	hang string
 
 	offered      Reading // arrivals in the window, all instances together
@@ -78,19 +78,19 @@ type flow struct {
 	slow         Reading // share of the completed
 	failed       Reading // share of the admitted
 
-	inFlight Reading // per instance; by Little's law where it is not reported, or reported too low
+	inFlight Reading // per instance; from Little's law if it is not reported, or reported too low
 	sampled  Reading // per instance, as reported
-	binding  Reading // share of the window spent near the limit
+	binding  Reading // share of the window near the limit
 	limit    Reading // effective, per instance
 
-	reflex      bool    // guards with a reflex of their own are in force
-	serviceTime float64 // ŝ as the guards report it, in seconds, 0: none
-	threshold   float64 // φ in force, 1 where nothing is shed
+	reflex      bool    // the guards run a reflex of their own
+	serviceTime float64 // ŝ as the guards report it, in seconds; 0: none
+	threshold   float64 // φ in force; 1: nothing is shed
 	classes     [Criticalities]Class
-	revisions   []float64 // applied revisions as far as reported, one an instance
+	revisions   []float64 // applied revisions, one per instance that reports it
 }
 
-// aggregate takes instances together.
+// aggregate combines instances.
 func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1}
 	zero := Read(0)
@@ -164,7 +164,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 	return f
 }
 
-// without returns the flow of instances that cannot be judged for want of a quantity.
+// without returns f marked as impossible to judge because a quantity is missing.
 func (f flow) without(quantity string, why Reason, detail string) flow {
 	f.unjudged, f.unjudgedDetail = why, quantity
 	if detail != "" {
@@ -176,17 +176,17 @@ func (f flow) without(quantity string, why Reason, detail string) flow {
 // idle says whether nothing arrived.
 func (f *flow) idle() bool { return f.offered.AtMost(0) }
 
-// hangs says whether hardly anything finishes of what arrives at a full limit.
+// hangs says whether the limit is full and hardly any of the arrivals finish.
 func (f *flow) hangs() bool {
 	full := f.inFlight.AtLeast(little.BindingAt*f.limit.Float()) || f.binding.AtLeast(little.BindingAt)
 	return full && f.completed.known && f.completed.value < hangShare*f.offered.value
 }
 
-// hangShare of the arrivals finishes at least where a service does not hang, however deep the overload.
+// hangShare is the share of the arrivals that finishes at least, however deep the overload, unless the service hangs.
 const hangShare = 0.005
 
-// protectedRefused is the share of the arrivals of the classes up to least that were refused, for whatever reason but the
-// rate. It needs a hundred of them.
+// protectedRefused is the share of the arrivals of the classes up to least that were refused by anything but the rate
+// limit. It needs a hundred arrivals.
 func (f *flow) protectedRefused(least Criticality) Reading {
 	offered, refused := Read(0), Read(0)
 	for _, c := range f.classes[:least+1] {
@@ -204,7 +204,7 @@ const protectedRequests = 100
 // completedRate is how many requests the service finishes per second, all instances.
 func (v *view) completedRate() float64 { return v.completed.Float() / v.window.Seconds() }
 
-// goodput is what the service completes within the SLO without failing, in requests per second, all instances.
+// goodput is the requests per second, over all instances, that finish within the SLO without failing.
 func (v *view) goodput() float64 {
 	bad := min(v.slow.Or(0)+v.failed.Or(0), 1)
 	return v.completed.Float() * (1 - bad) / v.window.Seconds()
@@ -213,13 +213,13 @@ func (v *view) goodput() float64 {
 // occupancy is in flight ÷ limit, for the limit in force now.
 func (v *view) occupancy(limit float64) Reading { return v.inFlight.Over(Read(limit), "") }
 
-// binds says whether the limit matters at all: it refuses, or it is nearly full. Only then may a law move it.
+// binds says whether the limit holds traffic back: it refuses, or it is nearly full. Only then may a law move it.
 func (v *view) binds(limit float64) bool {
 	return v.refusing || v.occupancy(limit).AtLeast(little.BindingAt) || v.binding.AtLeast(0.5)
 }
 
-// healthy says whether nothing was refused and the limit had room: only such windows tell the service's own latency.
-// Where no limit is known, the service must have kept up with what came in.
+// healthy says whether nothing was refused and the limit had room. Only such windows show the service's own latency. If
+// no limit is known, the service must have kept up with its arrivals.
 func (v *view) healthy() bool {
 	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(0.5) {
 		return false
@@ -232,7 +232,7 @@ func (v *view) healthy() bool {
 }
 
 // badRatio is the worse of the two SLO ratios, each as a multiple of its budget: above 1 the SLO is violated. It is
-// unknown where neither is known.
+// unknown if neither is known.
 func (v *view) badRatio(slo SLO) Reading {
 	bad := v.slow.Over(Read(1-slo.Objective), "")
 	if slo.Errors > 0 {
@@ -243,9 +243,9 @@ func (v *view) badRatio(slo SLO) Reading {
 	return bad
 }
 
-// implausible checks throughput against Little's law: X̂·mean requests were in flight on average, and there cannot have
-// been many more than the limits allow, nor ten times as many as a few samples of them have shown. A counter reset seen
-// through two replicas reads as a hundredfold rate.
+// implausible checks throughput against Little's law. On average X̂·mean requests were in flight; that cannot be far
+// more than the limits allow, nor ten times what the few samples of it show. A counter reset seen through two replicas
+// reads as a hundredfold rate.
 func (v *view) implausible(most float64) string {
 	limit, ok := v.limit.Value()
 	if !ok || v.hold != "" {
@@ -262,5 +262,5 @@ func (v *view) implausible(most float64) string {
 	return ""
 }
 
-// fewInFlight is a number that a handful of samples can miss altogether.
+// fewInFlight is a number in flight small enough for a handful of samples to miss entirely.
 const fewInFlight = 5

@@ -9,14 +9,14 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
-// auditSpan bounds what the recorder remembers of what people did.
+// auditSpan limits how far back the recorder remembers the actions of people.
 const auditSpan = 1000
 
-// governorItself is the actor where an order ends because its time is up.
+// governorItself is the actor when an order ends because it expired.
 const governorItself = "governor"
 
-// obeyed takes note of the orders of a service: whatever people did since the last tick goes to the audit, the log and
-// the metrics, in whichever way it was written to the KV. The caller holds r.mu.
+// obeyed processes the orders of a service. Everything that people did since the last tick goes to the audit, the log
+// and the metrics, however they wrote it to the KV. The caller holds r.mu.
 func (r *Recorder) obeyed(now time.Time, spec control.Spec, o orders) {
 	service := spec.Service
 	if o.news {
@@ -56,8 +56,8 @@ func (r *Recorder) obeyed(now time.Time, spec control.Spec, o orders) {
 	}
 }
 
-// acted adds an action to the audit, unless it is there. What happened before this governor started is for those who
-// ran then to count and log.
+// acted adds an action to the audit unless it is already there. Actions from before this governor's start were counted
+// and logged by the governors that ran then.
 func (r *Recorder) acted(a actuators.Action) {
 	if slices.ContainsFunc(r.audit, func(b actuators.Action) bool { return sameAction(a, b) }) {
 		return
@@ -67,7 +67,7 @@ func (r *Recorder) acted(a actuators.Action) {
 		i++
 	}
 	if i == 0 && len(r.audit) == auditSpan {
-		return // older than all that is remembered, and told when it was not
+		return // older than the audit reaches, and reported when it was new
 	}
 	r.audit = slices.Insert(r.audit, i, a)
 	r.audit = r.audit[max(0, len(r.audit)-auditSpan):]
@@ -88,7 +88,7 @@ func (r *Recorder) acted(a actuators.Action) {
 	r.log.Info("operator", args...)
 }
 
-// resumed says whether the audit has a resume of the loop since the order was given.
+// resumed says whether the audit holds a resume of the loop since the order was given.
 func (r *Recorder) resumed(service string, knob control.Knob, since time.Time) bool {
 	return slices.ContainsFunc(r.audit, func(a actuators.Action) bool {
 		return a.Service == service && a.Knob == string(knob) && a.Kind == actuators.Resume && !a.At.Before(since)
@@ -107,7 +107,7 @@ func stampOr(at, now time.Time) time.Time {
 	return at
 }
 
-// Audit returns what people did, oldest first, to the loops of one service and knob ("": all).
+// Audit returns the actions of people, oldest first, on the loops of one service and knob ("": all).
 func (r *Recorder) Audit(service string, knob control.Knob) []actuators.Action {
 	r.mu.Lock()
 	defer r.mu.Unlock()

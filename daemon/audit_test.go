@@ -14,7 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// TestOrderByHand: an order that somebody puts into the KV without an audit is told of like any other.
+// TestOrderByHand: an order that somebody writes into the KV without an audit is reported like any other.
 func TestOrderByHand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, g := obedient(t)
@@ -41,7 +41,7 @@ func TestOrderByHand(t *testing.T) {
 	})
 }
 
-// TestOrderWithoutALeader: a standby tells of an order as a leader does, and obeys it from its first tick as leader.
+// TestOrderWithoutALeader: a standby reports an order like a leader, and obeys it from its first tick as leader.
 func TestOrderWithoutALeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, first := obedient(t)
@@ -82,8 +82,8 @@ func TestOrderWithoutALeader(t *testing.T) {
 	})
 }
 
-// TestLiftsAreToldOnce: who lifts the kill switch through this governor is told of by name, who lifts it by hand right
-// after is not taken for the same.
+// TestLiftsAreToldOnce: a lift of the kill switch through this governor is reported with its actor; a lift by hand
+// right after it is reported separately.
 func TestLiftsAreToldOnce(t *testing.T) {
 	w := newWorld("checkout")
 	g := w.governor(t, control.Enforce)
@@ -125,7 +125,7 @@ func TestLiftsAreToldOnce(t *testing.T) {
 	}
 }
 
-// TestEarlierTickLiftsNothing: a group whose tick began before the kill switch was seen may end after it.
+// TestEarlierTickLiftsNothing: a group's tick may begin before the kill switch was seen and end after it.
 func TestEarlierTickLiftsNothing(t *testing.T) {
 	w := newWorld("checkout")
 	g := w.governor(t, control.Enforce)
@@ -142,7 +142,8 @@ func TestEarlierTickLiftsNothing(t *testing.T) {
 	}
 }
 
-// TestFullAuditForgets: what has fallen out of the audit is not told again with the next action of its service.
+// TestFullAuditForgets: an action that has dropped out of the audit is not reported again with its service's next
+// action.
 func TestFullAuditForgets(t *testing.T) {
 	w := newWorld("checkout")
 	g := w.governor(t, control.Enforce)

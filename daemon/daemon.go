@@ -18,41 +18,41 @@ import (
 
 // Options wire a Daemon to its surroundings.
 type Options struct {
-	// Setup is what the configuration says at the start.
+	// Setup is the configuration at the start.
 	Setup
-	// Load reads the configuration again, for a reload; its error is what a person has to put right. nil: no reload.
+	// Load reads the configuration again, for a reload. Its error is for a person to fix. nil: no reload.
 	Load func() (Setup, error)
 
 	Store      Store
 	Leadership Leadership
-	// Operators records what people order through this governor; nil: they cannot.
+	// Operators records the orders that people give through this governor; nil: they cannot give any.
 	Operators Operators
-	// Election returns the governor that holds the lock, as far as is known, and why this one cannot compete for it.
+	// Election returns the governor that holds the lock, if known, and why this one cannot compete for it.
 	Election func() (leader api.LeaderInfo, trouble error)
 
 	Instance string
-	// ConsulAddress and KeyOf are for people: where the Store is, and the key of a service's Setting in it.
+	// ConsulAddress and KeyOf are for display: where the Store is, and the key of a service's Setting in it.
 	ConsulAddress string
 	KeyOf         func(service string) string
-	// Closed says why a call that changes something must be refused, nil where it need not; nil itself: it never must.
+	// Closed says why a call that changes something must be refused; nil if it may proceed. A nil Closed allows all.
 	Closed func() error
 
 	Registry *prometheus.Registry
 	Log      *slog.Logger
 }
 
-// Setup is the part of the Options that the configuration decides and a reload replaces as a whole.
+// Setup is the part of the Options that comes from the configuration. A reload replaces it as a whole.
 type Setup struct {
 	Groups []Group
-	// Prometheus returns how Prometheus answered last.
+	// Prometheus returns the outcome of the last request to Prometheus.
 	Prometheus func() api.Dependency
 	Lease      time.Duration // 0: actuators.DefaultLeaseSeconds
 	Config     api.ConfigInfo
-	// Close lets go of what the sensors hold, once a later Setup has replaced this one, or Run has ended. May be nil.
+	// Close releases the sensors' resources, after a later Setup has replaced this one or Run has ended. May be nil.
 	Close func()
 }
 
-// Group is a set of services that one sensor measures together, at one pace.
+// Group is a set of services that one sensor measures together, at one period.
 type Group struct {
 	Sensor Sensor
 	Specs  []control.Spec // all with the same Timing
@@ -72,7 +72,7 @@ type Daemon struct {
 	refused   atomic.Pointer[string] // why the last reload changed nothing; nil: it did not fail
 }
 
-// New builds the loops of every group. Nothing runs and nobody is asked before Run.
+// New builds the loops of every group. It runs nothing and contacts nobody; Run does.
 func New(opts Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: opts, startedAt: time.Now(), kv: &kvClient{store: opts.Store}, reloads: make(chan reload),
@@ -87,8 +87,8 @@ func New(opts Options) (*Daemon, error) {
 	return d, nil
 }
 
-// Run ticks every group on its grid until ctx ends, and returns when the last tick is over. It writes nothing on the
-// way out: the values in force stay. A reload replaces the workers between two ticks.
+// Run ticks every group on its grid until ctx ends, and returns when the last tick is over. It writes nothing on exit:
+// the values in force stay. A reload replaces the workers between two ticks.
 func (d *Daemon) Run(ctx context.Context) {
 	for {
 		working, stop := context.WithCancel(ctx)
@@ -103,7 +103,7 @@ func (d *Daemon) Run(ctx context.Context) {
 			d.setup.Load().close()
 			return
 		case next := <-d.reloads:
-			stop() // a query under way is given up, a write is brought to its end
+			stop() // cancels queries in flight; writes in flight finish
 			workers.Wait()
 			inherit(d.workers, next.workers)
 			d.install(next.setup, next.workers)
@@ -112,7 +112,7 @@ func (d *Daemon) Run(ctx context.Context) {
 	}
 }
 
-// install makes a setup the one in force.
+// install puts a setup into force.
 func (d *Daemon) install(setup Setup, workers []*worker) {
 	var specs []control.Spec
 	perHour := 0.0
@@ -125,12 +125,12 @@ func (d *Daemon) install(setup Setup, workers []*worker) {
 	d.workers = workers
 	d.recorder.journal.Resize(int(math.Ceil(perHour)))
 	d.recorder.configure(specs, time.Now())
-	d.setup.Store(&setup) // last: who sees it finds all of it
+	d.setup.Store(&setup) // last: a reader that sees the setup sees all of it
 	d.recorder.metrics.reloaded.Set(1)
 	d.recorder.metrics.reloadedAt.Set(float64(setup.Config.LoadedAt.UnixMilli()) / 1000)
 }
 
-// Status describes the daemon and what it depends on.
+// Status describes the daemon and its dependencies.
 func (d *Daemon) Status() api.Status {
 	setup := d.setup.Load()
 	s := api.Status{
@@ -156,7 +156,7 @@ func (d *Daemon) Status() api.Status {
 	return s
 }
 
-// lease is how long a Setting speaks for its leader.
+// lease is the lease of every Setting.
 func (s Setup) lease() time.Duration {
 	if s.Lease == 0 {
 		return actuators.DefaultLeaseSeconds * time.Second

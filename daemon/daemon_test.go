@@ -15,7 +15,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// pass lets so much time pass and every tick in it end.
+// pass lets time pass and waits for every tick in it to end.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -29,7 +29,7 @@ func TestOverloadIsMeasuredDecidedPublishedAndRecorded(t *testing.T) {
 		pass(2 * time.Minute)
 
 		got := w.kv.stored("checkout")
-		// Little's law: 400/s within the setpoint of 0.4 × 300 ms are 48 in flight.
+		// Little's law: 400/s within the setpoint of 0.4 × 300 ms gives 48 in flight.
 		if c := got.Concurrency; c == nil || c.Limit < 43 || c.Limit > 53 {
 			t.Fatalf("published %+v, want a limit near 48", got)
 		}
@@ -135,7 +135,7 @@ func TestTicksThatPassedInASlowOneAreSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
 		g := w.governor(t, control.Enforce)
-		// A sensor that ignores its deadline in the third tick, as a machine that was suspended would.
+		// A sensor that ignores its deadline in the third tick, like a machine that was suspended.
 		g.workers[0].sensor = &stubborn{plants: w.sensor, good: 2, nap: 17 * time.Second}
 		g.start(t)
 		pass(50 * time.Second)
@@ -153,7 +153,7 @@ func TestTicksThatPassedInASlowOneAreSkipped(t *testing.T) {
 	})
 }
 
-// A13: the write is refused by Consul for 30 minutes; felixge/pidctrl PR 5, JuliaControl/DiscretePIDs.jl#4.
+// A13: Consul refuses the write for 30 minutes; felixge/pidctrl PR 5, JuliaControl/DiscretePIDs.jl#4.
 func TestRefusedWritesDoNotWindUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, g := lead(t, "checkout")
@@ -176,7 +176,7 @@ func TestRefusedWritesDoNotWindUp(t *testing.T) {
 			t.Errorf("logged %d times in half an hour, want once", n)
 		}
 
-		// Capacity is back and the limit binds: the first period that may write raises, at the ordinary pace.
+		// Capacity is back and the limit binds: the first period that may write raises the limit, at the normal pace.
 		w.sensor.set(func(p *plants) { p.services["checkout"].capacity = 2000; p.services["checkout"].offered = 4000 })
 		w.kv.set(func(kv *memoryKV) { delete(kv.refuse, "checkout") })
 		pass(period)
@@ -514,7 +514,7 @@ func TestHigherEpochInTheKeyMakesTheLeaderCompeteAgain(t *testing.T) {
 	})
 }
 
-// A write whose answer was lost but that arrived is ours, not somebody's edit.
+// A write whose answer was lost but that arrived is ours, not an edit.
 func TestLostAnswerIsNoDrift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")

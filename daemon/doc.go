@@ -1,4 +1,4 @@
-// Package daemon is the shell around the pure loops of package control: the one place of governor that has a clock,
+// Package daemon is the shell around the pure loops of package control. It is the only part of governor with a clock,
 // goroutines and a network.
 //
 // Services that share their queries form a group, and each group has one worker. A worker sleeps until the next point
@@ -8,21 +8,21 @@
 //	──────┼─────────────────┼─────────────────┼──────▶ wall clock
 //	      └ measure, read KV → step → apply → track → record
 //
-// Each worker has at most one tick in flight. Grid points that passed during a slow tick, an outage or a suspended
-// laptop are gone: the next tick is an ordinary one, made on what is true then. So a slow group delays only its own
+// Each worker has at most one tick in flight. Grid points that pass during a slow tick, an outage or a suspended laptop
+// are skipped; the next tick is an ordinary one, based on the state at that time. So a slow group delays only its own
 // services, and nothing ever queues.
 //
-// What a tick may do is decided by three facts that are looked up anew each time. The mode: only enforce writes. The
-// lock: a standby measures and decides too, its loops tracking the Setting that the leader published, so that its first
-// decision as leader continues where the other stopped. The KV: what is in there is in force; a Setting that somebody
-// edited is adopted, never fought over, and a write that failed is told to the loop as not applied.
+// Three facts, looked up in every tick, decide what a tick may do. The mode: only enforce writes. The lock: a standby
+// measures and decides too, and its loops track the Setting that the leader published, so its first decision as leader
+// continues where the other stopped. The KV: its content is in force. The daemon adopts an edited Setting and never
+// fights it; if a write fails, it tells the loop that the value was not applied.
 //
-// How the decisions of a tick become one Setting, and when its lease is renewed, is package publish: rules without a
-// clock or a network, which the simulator obeys too.
+// Package publish turns the decisions of a tick into one Setting and decides when to renew its lease. It has no clock
+// and no network; the simulator uses it too.
 //
-// A reload replaces the workers between two ticks, and hands each service's state to its successor. Whoever watches, a
-// scrape, a page, a stream, is a reader of the Recorder: none can hold up a tick.
+// A reload replaces the workers between two ticks and hands each service's state to its successor. All observers (a
+// scrape, a page, a stream) read from the Recorder, and none can delay a tick.
 //
-// A dependency that is down is never an exit. Without Prometheus the loops hold, without Consul nothing is written,
-// both are visible in the status, the journal and the metrics, and the values in force stay.
+// A dependency that is down never ends the daemon. Without Prometheus the loops hold; without Consul nothing is
+// written. Both show in the status, the journal and the metrics, and the values in force stay.
 package daemon

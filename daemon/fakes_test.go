@@ -39,8 +39,8 @@ func specOf(service string, mode control.Mode) control.Spec {
 	}
 }
 
-// plants is a sensor over simple plants: each serves capacity requests a second at its own latency, holds as many as
-// its limit lets in, and refuses the rest. The limit is what the KV holds, as with guards that follow it at once.
+// plants is a sensor over simple plants: each serves capacity requests per second at its own latency, holds as many as
+// its limit admits, and refuses the rest. The limit is the one in the KV, as with guards that follow it at once.
 type plants struct {
 	kv *memoryKV
 
@@ -92,8 +92,8 @@ func (p *plants) Measure(ctx context.Context, now time.Time) []control.Measureme
 	return ms
 }
 
-// measure is the plant in steady state with a guard that enforces the setting. A third of the requests is critical, and
-// of those as many are refused as the test says.
+// measure is the plant in steady state with a guard that enforces the setting. A third of the requests is critical; the
+// test says how many of those are refused.
 func (p *plant) measure(setting actuators.Setting) control.Instance {
 	const window = 20
 	limit, threshold := 89.0, 1.0 // the guard's fallback
@@ -180,7 +180,7 @@ func (kv *memoryKV) ReadAll(context.Context) (consul.Snapshot, error) {
 	return all, nil
 }
 
-// Do records an action as consul.Operators does.
+// Do records an action like consul.Operators.
 func (kv *memoryKV) Do(_ context.Context, a actuators.Action) (consul.Done, error) {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
@@ -280,7 +280,7 @@ func (e *election) Resign() {
 	e.gone++
 }
 
-// win takes the lock, whoever had it, as after the death of a leader.
+// win takes the lock from whoever holds it, as after the death of a leader.
 func (e *election) win(epoch uint64) {
 	fence := consul.Fence{Key: "governor/leader", Session: fmt.Sprintf("session-%d", epoch), Epoch: epoch}
 	e.kv.set(func(kv *memoryKV) { kv.holder = fence })
@@ -311,7 +311,7 @@ func newWorld(services ...string) *world {
 	return w
 }
 
-// overload sends three times what the plants carry: the right limit is 400/s × 120 ms = 48.
+// overload sends three times what the plants can carry: the right limit is 400/s × 120 ms = 48.
 func (w *world) overload() {
 	w.sensor.set(func(p *plants) {
 		for _, s := range p.services {
@@ -346,7 +346,7 @@ func (w *world) governor(t *testing.T, mode control.Mode) *governor {
 	return w.governorOf(t, w.group(specs...))
 }
 
-// group has the sensor of the world measure the services of specs.
+// group lets the sensor of the world measure the services of specs.
 func (w *world) group(specs ...control.Spec) Group { return Group{Sensor: w.sensor, Specs: specs} }
 
 func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
@@ -368,7 +368,7 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 	return g
 }
 
-// setup is what a configuration of these groups says.
+// setup is the Setup of a configuration with these groups.
 func (w *world) setup(groups ...Group) Setup {
 	return Setup{
 		Groups:     groups,
@@ -388,7 +388,7 @@ func (g *governor) start(t *testing.T) (stop func()) {
 	return stop
 }
 
-// client talks to the governor as programs do, until the test ends.
+// client talks to the governor like a program, until the test ends.
 func (g *governor) client(t *testing.T) *api.Client {
 	t.Helper()
 	server := httptest.NewServer(g.Handler())

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// health remembers how a dependency answered last. It is safe for concurrent use.
+// health remembers the last answer of a dependency. It is safe for concurrent use.
 type health struct {
 	mu     sync.Mutex
 	err    error

@@ -14,9 +14,9 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// TestHoldIsAHoldEverywhere: A1 to A7, A9 and A10 end in a hold, and a hold is one thing wherever it is looked at. The
-// key is not written (not even to renew its lease), the value stays, the journal, the log, the API and the metrics name
-// the reason, and the first good tick decides as if the bad ones had not been.
+// TestHoldIsAHoldEverywhere: A1 to A7, A9 and A10 end in a hold, and a hold looks the same everywhere. The key is not
+// written (not even to renew its lease), the value stays, the journal, the log, the API and the metrics name the
+// reason, and the first good tick decides as if the bad ones had not happened.
 func TestHoldIsAHoldEverywhere(t *testing.T) {
 	missing := func(reason control.Reason) func(*control.Measurement) {
 		return func(m *control.Measurement) { m.Instances, m.Invalid, m.Detail = nil, reason, "as the sensor says" }
@@ -135,7 +135,7 @@ func TestHoldIsAHoldEverywhere(t *testing.T) {
 					t.Errorf("the published value's metric reads %v, want %v", v, limit)
 				}
 
-				// Half of the capacity has gone meanwhile: the cut is that of a governor that never held.
+				// Half of the capacity is gone meanwhile: the cut equals that of a governor that never held.
 				for _, world := range []*world{w, twin} {
 					world.sensor.set(func(p *plants) {
 						p.services["checkout"].spoil, p.services["checkout"].capacity = nil, 200

@@ -21,14 +21,14 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Records in one answer of /api/v1/decisions.
+// Limits on the records in one answer of /api/v1/decisions.
 const (
 	limitDefault = 1000
 	limitMax     = 10_000
 )
 
-// Handler serves the HTTP interface. What changes something is refused where Options.Closed says so, and to pages of
-// other origins that a browser shows.
+// Handler serves the HTTP interface. It refuses requests that change something if Options.Closed says so, or if they
+// come from a web page of another origin.
 func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.Prefix+"/status", d.serveStatus)
@@ -73,30 +73,30 @@ func (d *Daemon) Handler() http.Handler {
 
 var landing = web.LandingConfig{
 	Name:        "governor",
-	Description: "Keeps the limits of services right, from their SLO, their metrics and Consul.",
+	Description: "Adapts the limits of services to their SLOs, from metrics in Prometheus, through Consul.",
 	Version:     version.Info(),
 	Links: []web.LandingLinks{
 		{Address: api.Prefix + "/status", Text: "Status", Description: "role, leader, dependencies, configuration"},
 		{Address: api.Prefix + "/loops", Text: "Loops", Description: "every loop with its last decision"},
 		{
 			Address: api.Prefix + "/decisions", Text: "Decisions",
-			Description: "the last hour (since, last, notable, service, knob, limit)",
+			Description: "decisions of the last hour (since, last, notable, service, knob, limit)",
 		},
 		{
 			Address: api.Prefix + "/history?since=5m", Text: "History",
-			Description: "the same to draw (since, step, service, knob)",
+			Description: "the last hour as points to draw (since, step, service, knob)",
 		},
-		{Address: api.Prefix + "/audit", Text: "Audit", Description: "what people did (service, knob)"},
+		{Address: api.Prefix + "/audit", Text: "Audit", Description: "actions of people (service, knob)"},
 		{Address: api.Prefix + "/stream", Text: "Stream", Description: "decisions as they are made, as server-sent events"},
 		{Address: "/metrics", Text: "Metrics"},
-		{Address: "/-/healthy", Text: "Healthy", Description: "the process lives"},
-		{Address: "/-/ready", Text: "Ready", Description: "every loop has decided or held at least once"},
+		{Address: "/-/healthy", Text: "Healthy", Description: "the process is alive"},
+		{Address: "/-/ready", Text: "Ready", Description: "every loop has decided at least once (a hold counts)"},
 	},
 }
 
 func (d *Daemon) serveStatus(w http.ResponseWriter, _ *http.Request) { answer(w, d.Status()) }
 
-// serveLoops answers with the loops as they are, or as they stood at an instant of the past.
+// serveLoops answers with the loops as they are now, or as they were at an instant in the past.
 func (d *Daemon) serveLoops(w http.ResponseWriter, r *http.Request) {
 	text := r.URL.Query().Get("at")
 	if text == "" {
@@ -118,7 +118,7 @@ func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// loop returns the loop that the path names, or answers that there is none.
+// loop returns the loop that the path names, or answers that it does not exist.
 func (d *Daemon) loop(w http.ResponseWriter, r *http.Request) (api.Loop, bool) {
 	service, knob := r.PathValue("service"), r.PathValue("knob")
 	loops, _ := d.recorder.Loops()
@@ -130,11 +130,11 @@ func (d *Daemon) loop(w http.ResponseWriter, r *http.Request) (api.Loop, bool) {
 		names[i] = l.Service + "/" + string(l.Knob)
 	}
 	refuse(w, http.StatusNotFound, fmt.Sprintf("there is no loop %s/%s", service, knob),
-		"there is: "+strings.Join(names, ", "))
+		"the loops are: "+strings.Join(names, ", "))
 	return api.Loop{}, false
 }
 
-// serveHistory answers for one loop, or for those that the query selects.
+// serveHistory answers for one loop, or for the loops that the query selects.
 func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	service, knob := q.Get("service"), q.Get("knob")
@@ -160,7 +160,8 @@ func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
 	answer(w, api.History{Loops: d.recorder.journal.History(since, step, service, control.Knob(knob))})
 }
 
-// instant reads a point in time: an RFC 3339 time, or how long ago; "" is as long ago as anything is kept.
+// instant reads a point in time: an RFC 3339 time, or a duration before now. "" means as far back as the journal
+// reaches.
 func instant(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -170,7 +171,7 @@ func instant(text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return at, errors.New("expected how long ago, like 5m, or a time like 2026-11-24T14:03:27Z")
+		return at, errors.New("expected a duration before now, like 5m, or a time, like 2026-11-24T14:03:27Z")
 	}
 	return at, nil
 }
@@ -180,7 +181,7 @@ func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
 	since, err := number(q, "since", 0, math.MaxUint64)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error(),
-			"pass the \"next\" of an earlier answer, or leave it out for all that is kept")
+			"pass the \"next\" of an earlier answer, or leave it out for the whole journal")
 		return
 	}
 	limit, err := number(q, "limit", limitDefault, limitMax)
@@ -213,14 +214,14 @@ func number(q url.Values, name string, unset, most uint64) (uint64, error) {
 	return n, nil
 }
 
-// serveReady answers whether governor does its work: the configuration is loaded (else nobody would answer) and every
-// loop has gone through a tick, be it to a decision or to a hold. So a Prometheus or a Consul that is down does not
-// make a governor unready: it holds, as it should.
+// serveReady answers whether governor does its work: the configuration is loaded (else there would be no answer) and
+// every loop has completed a tick, with a decision or a hold. Prometheus or Consul being down does not make governor
+// unready: it holds, as it should.
 func (d *Daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 	loops, decided := d.recorder.Loops()
 	if decided < len(loops) {
 		refuse(w, http.StatusServiceUnavailable,
-			fmt.Sprintf("%d of %d loops have not been through a tick yet", len(loops)-decided, len(loops)),
+			fmt.Sprintf("%d of %d loops have not completed a tick yet", len(loops)-decided, len(loops)),
 			"the first tick comes at most one period after the start")
 		return
 	}
@@ -247,7 +248,7 @@ func (d *Daemon) changing(h http.HandlerFunc) http.Handler {
 
 func (d *Daemon) serveReload(w http.ResponseWriter, r *http.Request) {
 	if err := d.Reload(r.Context()); err != nil {
-		refuse(w, http.StatusInternalServerError, err.Error(), "the configuration in force stays")
+		refuse(w, http.StatusInternalServerError, err.Error(), "the configuration in force is unchanged")
 		return
 	}
 	answer(w, d.Status().Config)
@@ -261,11 +262,11 @@ func servePostOnly(w http.ResponseWriter, r *http.Request) {
 func serveNoResource(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, r.Method+" is not possible here",
-			"use GET; what a person may change is "+api.Prefix+"/loops/{service}/{knob}/freeze, /resume and /override")
+		refuse(w, http.StatusMethodNotAllowed, r.Method+" is not supported here",
+			"use GET; to change a loop, POST to "+api.Prefix+"/loops/{service}/{knob}/freeze, /resume or /override")
 		return
 	}
-	refuse(w, http.StatusNotFound, "there is no resource "+r.URL.Path, "there is: "+api.Prefix+"/status, /loops, "+
+	refuse(w, http.StatusNotFound, "there is no resource "+r.URL.Path, "try "+api.Prefix+"/status, /loops, "+
 		"/loops/{service}/{knob}, /loops/{service}/{knob}/history, /history, /decisions, /audit, /stream")
 }
 
@@ -284,5 +285,5 @@ func send(w http.ResponseWriter, code int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(body, '\n')) // a client that went away is its own business
+	_, _ = w.Write(append(body, '\n')) // the client may have gone away
 }

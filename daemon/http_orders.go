@@ -16,12 +16,12 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Operators record what people order, where the leader will find it: a *consul.Operators.
+// Operators record the orders of people where the leader finds them: a *consul.Operators.
 type Operators interface {
 	Do(ctx context.Context, a actuators.Action) (consul.Done, error)
 }
 
-// maxCommandBytes is far more than any Command takes.
+// maxCommandBytes is far larger than any Command.
 const maxCommandBytes = 16 << 10
 
 func (d *Daemon) serveAudit(w http.ResponseWriter, r *http.Request) {
@@ -58,7 +58,7 @@ func (d *Daemon) serveOrder(kind actuators.OrderKind) http.HandlerFunc {
 	}
 }
 
-// overridable says why a loop cannot be set to a value, nil if it can.
+// overridable says why a loop cannot be set to a value; nil if it can.
 func overridable(l api.Loop, value float64) error {
 	switch {
 	case l.Mode != control.Enforce:
@@ -79,14 +79,15 @@ func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
 		now := time.Now().UTC().Round(time.Microsecond)
 		a := actuators.Action{Kind: kind, Actor: c.Actor, Reason: c.Reason, At: now}
 		if c.ExpiresInSeconds != 0 {
-			a.ExpiresAt = now.Add(time.Second) // to be refused: who asks for an end must not get a freeze without one
+			a.ExpiresAt = now.Add(time.Second) // to be refused: a freeze must not lose the end that the caller asked for
 		}
 		d.order(r.Context(), w, a)
 	}
 }
 
-// commandOf reads a Command. Who has logged in is the actor, whatever the body says: the owner of a verified
-// certificate, else the user. A listener that asks for certificates alone lets any user name through.
+// commandOf reads a Command. For authenticated requests the actor is the authenticated identity, and the actor field is
+// ignored: the owner of a verified certificate, else the user. A listener that asks only for certificates accepts any
+// user name, so the certificate comes first.
 func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommandBytes))
 	if err == nil {
@@ -105,7 +106,7 @@ func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) 
 	return c, true
 }
 
-// ownerOf names whose certificate it is. Those of workloads often have no common name.
+// ownerOf names the owner of a certificate. Workload certificates often have no common name.
 func ownerOf(c *x509.Certificate) string {
 	switch {
 	case c.Subject.CommonName != "":
@@ -120,7 +121,7 @@ func ownerOf(c *x509.Certificate) string {
 	return "serial " + c.SerialNumber.String()
 }
 
-// order records an action in the KV, and tells who will see to it.
+// order records an action in the KV, and says which governor will enforce it.
 func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.Action) {
 	if d.opts.Operators == nil {
 		refuse(w, http.StatusNotImplemented, "this governor takes no orders", "")
@@ -128,7 +129,7 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 	}
 	done, err := d.opts.Operators.Do(ctx, a)
 	if err != nil {
-		code, hint := http.StatusServiceUnavailable, "is Consul up? nothing was recorded"
+		code, hint := http.StatusServiceUnavailable, "nothing was recorded; is Consul up?"
 		switch {
 		case errors.Is(err, consul.ErrRefused):
 			code, hint = http.StatusBadRequest, ""
@@ -137,7 +138,7 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 		case errors.Is(err, consul.ErrConflict):
 			code, hint = http.StatusConflict, ""
 		case errors.Is(err, consul.ErrUnknown):
-			hint = "it may be recorded all the same: giving the order again does no harm"
+			hint = "it may have been recorded anyway; it is safe to give the order again"
 		}
 		refuse(w, code, err.Error(), hint)
 		return
@@ -148,12 +149,12 @@ func (d *Daemon) order(ctx context.Context, w http.ResponseWriter, a actuators.A
 	receipt := api.Receipt{Action: done.Action, Note: api.NotEnforced}
 	switch {
 	case done.LeaderErr != nil:
-		receipt.Note = "recorded; who enforces it is not known: " + done.LeaderErr.Error()
+		receipt.Note = "recorded; the leader that enforces it is not known: " + done.LeaderErr.Error()
 	case done.KillSwitch != nil:
 		receipt.Note = "recorded; the kill switch outranks it until it is lifted"
 	case done.Leader != nil:
 		receipt.Leader = done.Leader.Instance
-		receipt.Note = "recorded; " + receipt.Leader + " enforces it from its next tick on"
+		receipt.Note = "recorded; " + receipt.Leader + " enforces it from its next tick"
 	}
 	answer(w, receipt)
 }

@@ -102,7 +102,7 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 	}
 }
 
-// TestActorIsWhoHasLoggedIn: a body, or a user name that nobody asked for, names nobody else.
+// TestActorIsWhoHasLoggedIn: neither a body nor a user name that was not verified can name another actor.
 func TestActorIsWhoHasLoggedIn(t *testing.T) {
 	workload := &url.URL{Scheme: "spiffe", Host: "shop", Path: "/ops"}
 	verified := func(c x509.Certificate) *tls.ConnectionState {

@@ -10,28 +10,28 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Bounds of the journal. A record takes about a kilobyte, so a full journal of the largest size some 200 MB; an hour of
-// fifty loops that decide every second is as much.
+// Bounds of the journal. A record takes about a kilobyte, so the largest journal takes about 200 MB. That holds an hour
+// of fifty loops that decide every second.
 const (
 	journalSpan = time.Hour
 	journalMin  = 1 << 10
 	journalMax  = 200_000
 )
 
-// Journal keeps the last decisions in memory: at least an hour of every loop, as long as that is fewer than 200 000
+// Journal keeps the last decisions in memory: at least an hour of every loop, as long as that is fewer than 200,000
 // records. It is safe for concurrent use.
 //
-// Sequence numbers begin at the daemon's start in milliseconds since 1970 and grow by one, so that a cursor from before
+// Sequence numbers start at the daemon's start time in milliseconds since 1970 and grow by one. So a cursor from before
 // a restart is older than everything after it.
 type Journal struct {
 	mu      sync.RWMutex
 	ring    []entry
 	size    int
 	oldest  int    // index of the oldest entry once the ring is full
-	nextSeq uint64 // of the entry to come
+	nextSeq uint64 // of the next entry
 }
 
-// entry is one decision and the loop as it stood then.
+// entry is one decision and the state of its loop at that time.
 type entry struct {
 	loop       api.Loop
 	wrote      bool
@@ -39,7 +39,7 @@ type entry struct {
 	notable    bool // a new state, or a value that moved
 }
 
-// NewJournal returns an empty journal for loops that together make that many decisions an hour.
+// NewJournal returns an empty journal for loops that together make perHour decisions an hour.
 func NewJournal(startedAt time.Time, decisionsPerHour int) *Journal {
 	return &Journal{size: journalSize(decisionsPerHour), nextSeq: uint64(startedAt.UnixMilli())}
 }
@@ -48,7 +48,7 @@ func journalSize(decisionsPerHour int) int {
 	return min(max(decisionsPerHour+decisionsPerHour/16, journalMin), journalMax)
 }
 
-// Resize makes room for another number of decisions an hour, and keeps what fits of the past, the newest first.
+// Resize makes room for perHour decisions an hour. It keeps as much of the past as fits, newest first.
 func (j *Journal) Resize(decisionsPerHour int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -87,7 +87,7 @@ func (j *Journal) Last() uint64 {
 	return j.nextSeq - 1
 }
 
-// selection says which entries are asked for. Its zero value selects all.
+// selection says which entries a caller asks for. Its zero value selects all.
 type selection struct {
 	service string
 	knob    control.Knob
@@ -98,14 +98,14 @@ func (s selection) has(e *entry) bool {
 	return matches(e, s.service, s.knob) && (e.notable || !s.notable)
 }
 
-// Since returns up to limit records after the cursor since, oldest first, that are selected. The cursor it returns
-// passes over those that are not.
+// Since returns up to limit selected records after the cursor since, oldest first. The cursor it returns also skips the
+// records that were not selected.
 func (j *Journal) Since(since uint64, s selection, limit int) api.Decisions {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	answer := api.Decisions{Decisions: []api.Record{}, Next: since}
 	if since >= j.nextSeq {
-		since = 0 // from another daemon, or a clock that was set back: better twice than never
+		since = 0 // from another daemon, or the clock was set back: repeat entries rather than miss any
 	}
 	skip := 0
 	if since >= j.first() {
@@ -120,7 +120,7 @@ func (j *Journal) Since(since uint64, s selection, limit int) api.Decisions {
 	return answer
 }
 
-// Newest returns the last n records that are selected, oldest first.
+// Newest returns the last n selected records, oldest first.
 func (j *Journal) Newest(n int, s selection) api.Decisions {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -141,13 +141,14 @@ func (j *Journal) record(i int) api.Record {
 	}
 }
 
-// At returns every loop as it stood at an instant, sorted by service and knob. What has decided only later is absent.
+// At returns every loop as it was at an instant, sorted by service and knob. Loops that had not decided by then are
+// absent.
 func (j *Journal) At(at time.Time) []api.Loop {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	then := map[loopID]*api.Loop{}
 	for i := range j.ring {
-		// Groups tick beside one another, so that entries are in the order of time but for a tick.
+		// Groups tick in parallel, so entries may be out of order by up to one tick.
 		if l := &j.at(i).loop; !l.Decision.At.After(at) {
 			then[loopID{l.Service, l.Knob}] = l
 		}
@@ -160,8 +161,8 @@ func (j *Journal) At(at time.Time) []api.Loop {
 	return loops
 }
 
-// Missed returns the loops as they stood after every decision since the cursor, oldest first; false where the journal
-// does not reach back to it, or where they are more than limit.
+// Missed returns the state of the loops after every decision since the cursor, oldest first. It returns false if the
+// journal does not reach back that far, or if there are more than limit.
 func (j *Journal) Missed(since uint64, limit int) ([]api.Loop, bool) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -175,8 +176,8 @@ func (j *Journal) Missed(since uint64, limit int) ([]api.Loop, bool) {
 	return missed, true
 }
 
-// History returns the past of the loops of one service and knob ("": all) after the instant since, at most one point a
-// step: the last one.
+// History returns the past of the loops of one service and knob ("": all) after the instant since. It returns at most
+// one point per step, the last one.
 func (j *Journal) History(since time.Time, step time.Duration, service string, knob control.Knob) []api.LoopHistory {
 	j.mu.RLock()
 	defer j.mu.RUnlock()

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// TestJournalKeepsTheLastRecords compares the ring with a slice that forgets nothing.
+// TestJournalKeepsTheLastRecords compares the ring with a slice that drops nothing.
 func TestJournalKeepsTheLastRecords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := time.UnixMilli(1_800_000_000_000)

@@ -6,8 +6,8 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Everywhere takes note of the kill switch as a tick that began at now has read it, nil: it is not pulled. What a later
-// tick has read already counts for more.
+// Everywhere notes the kill switch as read by a tick that began at now; nil: it is not pulled. If a later tick has
+// already reported, Everywhere changes nothing.
 func (r *Recorder) Everywhere(now time.Time, order *actuators.Order) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -32,7 +32,7 @@ func (r *Recorder) Everywhere(now time.Time, order *actuators.Order) {
 	r.lifted = false
 }
 
-// ActedEverywhere adds what was done to the kill switch through this governor: a lift leaves no trace in the KV.
+// ActedEverywhere records an action on the kill switch made through this governor. A lift leaves no trace in the KV.
 func (r *Recorder) ActedEverywhere(a actuators.Action) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -40,7 +40,7 @@ func (r *Recorder) ActedEverywhere(a actuators.Action) {
 	r.acted(a)
 }
 
-// KillSwitch returns the order that freezes every loop, nil where there is none.
+// KillSwitch returns the order that freezes every loop; nil if there is none.
 func (r *Recorder) KillSwitch() *actuators.Order {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
-// threeKnobs steers everything there is.
+// threeKnobs steers all knobs.
 func threeKnobs(service string) control.Spec {
 	spec := specOf(service, control.Enforce)
 	spec.Shed = &control.ShedSpec{}
@@ -34,7 +34,7 @@ func (g *governor) loopOf(t *testing.T, service string, knob control.Knob) api.L
 	return api.Loop{}
 }
 
-// followsTheKV checks that every loop of the service shows and decides from what the KV holds.
+// followsTheKV checks that every loop of the service shows the KV's values and decides from them.
 func (g *governor) followsTheKV(t *testing.T, w *world, service string) {
 	t.Helper()
 	stored := w.kv.stored(service)
@@ -70,7 +70,7 @@ func TestAllKnobsShareOneSetting(t *testing.T) {
 		w.sensor.set(func(p *plants) { p.services["checkout"].critical = 0.05 })
 		pass(5 * time.Minute)
 		now := w.kv.stored("checkout")
-		// Half way between threshold and limit is where the queue hovers, hence a limit above the 48 of Little's law.
+		// The queue hovers half way between threshold and limit, hence a limit above the 48 of Little's law.
 		if now.Shed.Threshold != 0.4 || now.Rate.PerSecond != 5000 ||
 			now.Concurrency.Limit < 43 || now.Concurrency.Limit > 80 {
 			t.Errorf("after 5 minutes of overload: %+v %+v %+v", now.Concurrency, now.Shed, now.Rate)
@@ -89,7 +89,7 @@ func TestAllKnobsShareOneSetting(t *testing.T) {
 	})
 }
 
-// A13 for all knobs: what was not written is not in force, for any loop.
+// A13 for all knobs: a value that was not written is not in force, for any loop.
 func TestRefusedWriteIsTrackedForEveryKnob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout", "gateway")
@@ -194,7 +194,7 @@ func TestTakeoverIsBumplessForEveryKnob(t *testing.T) {
 	})
 }
 
-// A Setting from before a knob was configured gets it with the next write, and keeps what it had.
+// A Setting from before a knob was configured gets the knob with the next write, and keeps its other values.
 func TestKnobThatIsNewJoinsTheSetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")

@@ -10,14 +10,14 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 )
 
-// Reads of a KV that does not answer back off to this. A takeover or a recovery is noticed that late at worst.
+// Reads back off to this interval while the KV does not answer. It bounds how late a takeover or a recovery is noticed.
 const (
 	backoffMin = time.Second
 	backoffMax = 15 * time.Second
 )
 
-// kvClient is the way to the KV, shared by all workers: it knocks less often while nobody answers, and remembers how the
-// last call went. It is safe for concurrent use.
+// kvClient is the shared access of all workers to the KV. It asks less often while the KV does not answer, and
+// remembers the outcome of the last call. It is safe for concurrent use.
 type kvClient struct {
 	store  Store
 	health health
@@ -28,7 +28,7 @@ type kvClient struct {
 	lastErr  error
 }
 
-// kvState is what one reading of the KV brought, or why it brought nothing.
+// kvState is the result of one read of the KV, or why it failed.
 type kvState struct {
 	consul.Snapshot
 	err error
@@ -55,13 +55,13 @@ func (l *kvClient) read(ctx context.Context, now time.Time) kvState {
 	}
 	wait := min(backoffMin<<min(l.failures, 10), backoffMax)
 	l.failures++
-	// Half of it at random, so that the governors of a fleet do not come back together.
+	// Half of the pause is random, so that the governors of a fleet do not come back together.
 	l.retryAt = now.Add(wait/2 + rand.N(wait/2))
 	return kvState{err: err}
 }
 
 func (l *kvClient) write(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error) {
-	// A daemon that is stopping finishes the write it has begun rather than leave its outcome unknown.
+	// A stopping daemon finishes a write that it has begun, rather than leave the outcome unknown.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	return l.store.Publish(ctx, fence, s, index)

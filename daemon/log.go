@@ -12,16 +12,16 @@ import (
 )
 
 var driftPolicy = map[Drift]string{
-	Edited:     "adopted, the loop goes on from there",
-	Deleted:    "the value last in force is written again at the next valid measurement",
-	Unreadable: "the value last in force is written again at the next valid measurement",
+	Edited:     "adopted; the loop continues from it",
+	Deleted:    "the last value in force is written again at the next valid measurement",
+	Unreadable: "the last value in force is written again at the next valid measurement",
 }
 
-// ordinary are the reasons to hold that are nobody's fault.
+// ordinary are the reasons to hold that do not indicate a fault.
 var ordinary = map[control.Reason]bool{control.Idle: true, control.TooLittleTraffic: true, control.Starting: true}
 
-// logDecision writes one line for a decision that changes something. A hold, a failing write and a value that may not
-// be written are told when they begin and when they end, not every tick.
+// logDecision writes one line for a decision that changes something. For a hold, a failing write and a value that may
+// not be written it logs the beginning and the end, not every tick.
 func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, failure string) {
 	log := r.log.With("service", d.Service, "knob", d.Knob, "unit", rec.loop.Unit)
 
@@ -57,7 +57,7 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 
 	switch {
 	case done.Kind == publish.Change && !d.Publish:
-		// Written for another knob, or for bounds that changed.
+		// The write was for another knob, or for changed bounds.
 	case done.Kind == publish.Change:
 		log.Info("decision", "state", d.State, "from", float64(d.From), "value", float64(d.Value), "reason", d.Reason)
 		rec.wanted = control.Number(math.NaN())
@@ -66,7 +66,7 @@ func (r *Recorder) logDecision(rec *loopRecord, d control.Decision, done Write, 
 	case d.Publish && failure == "" && notable(float64(d.Value), float64(rec.wanted)):
 		level := slog.LevelInfo
 		if d.Mode == control.Enforce {
-			level = slog.LevelDebug // a standby: the leader's log has it
+			level = slog.LevelDebug // a standby: the leader logs it too
 		}
 		log.Log(context.Background(), level, "decision, not written", "mode", d.Mode, "state", d.State,
 			"from", float64(d.From), "value", float64(d.Value), "reason", d.Reason)

@@ -13,14 +13,14 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
-// states is the one-hot alphabet of governor_loop_state.
+// states are the values of the label state of governor_loop_state.
 var states = []control.State{
 	control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax, control.Ineffective,
 	control.Infeasible, control.Hold, control.Frozen, control.Override,
 }
 
-// metrics answer on governor's own /metrics: is it deciding, is it obeyed, is it helping? A quantity that is unknown
-// has no series; it is never NaN and never zero.
+// metrics are governor's own metrics at /metrics. They answer three questions: is it deciding, do the services follow,
+// does it help? An unknown quantity has no series; it is never NaN and never zero.
 type metrics struct {
 	value, published              *prometheus.GaugeVec
 	setpoint, measured            *prometheus.GaugeVec // seconds
@@ -48,35 +48,35 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &metrics{
-		value:     gauge("governor_loop_value", "Value that the loop wants in force.", loop...),
+		value:     gauge("governor_loop_value", "Value that the loop wants.", loop...),
 		published: gauge("governor_loop_published_value", "Value in the KV.", loop...),
-		setpoint:  gauge("governor_loop_setpoint_seconds", "Target of the mean latency of admitted requests.", loop...),
+		setpoint:  gauge("governor_loop_setpoint_seconds", "Setpoint for the mean latency of admitted requests.", loop...),
 		measured:  gauge("governor_loop_measured_seconds", "Measured mean latency of admitted requests.", loop...),
 		setpointShare: gauge("governor_loop_setpoint_ratio",
-			"Target of the share of protected requests that are refused, for the knob shed.", loop...),
+			"Setpoint for the share of protected requests that are refused, for the knob shed.", loop...),
 		measuredShare: gauge("governor_loop_measured_ratio",
-			"Measured share of protected requests that are refused, for the knob shed.", loop...),
-		state: gauge("governor_loop_state", "1 for the state that the loop is in.", "service", "knob", "state"),
+			"Measured share of protected requests that were refused, for the knob shed.", loop...),
+		state: gauge("governor_loop_state", "1 for the loop's current state.", "service", "knob", "state"),
 		age:   gauge("governor_signal_age_seconds", "Age of the oldest sample behind the last decision.", loop...),
 		badRatio: gauge("governor_slo_bad_ratio",
-			"Slow or failed share of the admitted requests, in multiples of the SLO's budget: above 1 it is violated.",
+			"Slow or failed share of the admitted requests, as a multiple of the SLO's budget: above 1 violates the SLO.",
 			loop...),
-		refused: gauge("governor_refused_ratio", "Share of the offered requests that any policy refused.", loop...),
+		refused: gauge("governor_refused_ratio", "Share of the offered requests that were refused, by any policy.", loop...),
 		refusedBy: gauge("governor_refused_by_policy_ratio",
 			"Share of the offered requests that each policy refused: concurrency, shed, rate.", "service", "knob", "policy"),
-		decisions: counter("governor_decisions_total", "Decisions, holds included.", loop...),
-		holds:     counter("governor_holds_total", "Decisions that were a hold.", "service", "knob", "reason"),
+		decisions: counter("governor_decisions_total", "Decisions, including holds.", loop...),
+		holds:     counter("governor_holds_total", "Decisions to hold.", "service", "knob", "reason"),
 		writes: counter("governor_setting_writes_total",
-			"Settings written, as a change or to renew a lease.", "service", "kind"),
+			"Settings written, to change a value or to renew a lease.", "service", "kind"),
 		writeFailures: counter("governor_setting_write_failures_total",
-			"Settings that should have been written and were not, by reason.", "service", "reason"),
+			"Settings that could not be written, by reason.", "service", "reason"),
 		drifts: counter("governor_setting_drifts_total",
-			"Times the KV held what this leader had not written.", "service", "kind"),
+			"Times the KV held something that this leader had not written.", "service", "kind"),
 		actions: counter("governor_operator_actions_total",
-			"What people did: freeze, override, resume; an order that expires resumes. The kill switch has no service.",
+			"Actions of people: freeze, override, resume. An expired order counts as a resume. The kill switch has no service.",
 			"service", "knob", "action"),
 		expiry: gauge("governor_loop_order_expiry_timestamp_seconds",
-			"When the freeze or override of the loop ends by itself; no series while the loop is automatic.",
+			"When the loop's freeze or override expires; no series while the loop is automatic.",
 			"service", "knob", "order"),
 		frozen: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "governor_frozen", Help: "1 while the kill switch freezes every loop.",
@@ -86,18 +86,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 13),
 		}),
 		tickLateness: auto.NewHistogram(prometheus.HistogramOpts{
-			Name: "governor_tick_lateness_seconds", Help: "How long after its grid point a tick began.",
+			Name: "governor_tick_lateness_seconds", Help: "Delay from a tick's grid point to its start.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 		ticksSkipped: auto.NewCounter(prometheus.CounterOpts{
 			Name: "governor_ticks_skipped_total", Help: "Grid points that passed while a tick was still running.",
 		}),
 		streamsDropped: auto.NewCounter(prometheus.CounterOpts{
-			Name: "governor_streams_dropped_total", Help: "Readers of the stream that were cut off because they fell behind.",
+			Name: "governor_streams_dropped_total", Help: "Stream readers that were disconnected because they fell behind.",
 		}),
 		reloaded: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "governor_config_last_reload_successful",
-			Help: "1 if the configuration was last read without an error, at the start or by a reload.",
+			Help: "1 if the last read of the configuration, at the start or by a reload, succeeded.",
 		}),
 		reloadedAt: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "governor_config_last_reload_success_timestamp_seconds",
@@ -106,7 +106,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 }
 
-// decided shows one loop after a decision.
+// decided updates the series of one loop after a decision.
 func (m *metrics) decided(l api.Loop) {
 	d := l.Decision
 	labels := []string{l.Service, string(l.Knob)}
@@ -147,7 +147,7 @@ func (m *metrics) decided(l api.Loop) {
 	}
 }
 
-// ordered shows the order of one loop, nil: none.
+// ordered updates the series of one loop's order; nil: none.
 func (m *metrics) ordered(service string, knob control.Knob, o *actuators.Order) {
 	m.expiry.DeletePartialMatch(prometheus.Labels{"service": service, "knob": string(knob)})
 	if o != nil {
@@ -155,7 +155,7 @@ func (m *metrics) ordered(service string, knob control.Knob, o *actuators.Order)
 	}
 }
 
-// forget removes the series of a loop that a reload has removed.
+// forget removes the series of a loop that a reload removed.
 func (m *metrics) forget(id loopID) {
 	labels := prometheus.Labels{"service": id.service, "knob": string(id.knob)}
 	for _, g := range []*prometheus.GaugeVec{
@@ -202,14 +202,14 @@ func failureReason(err error) string {
 	return "error"
 }
 
-// statusCollector exports the daemon's status as it is at the scrape.
+// statusCollector exports the daemon's status at the time of the scrape.
 type statusCollector struct{ d *Daemon }
 
 var (
 	leaderDesc     = prometheus.NewDesc("governor_leader", "1 while this governor holds the lock and writes.", nil, nil)
-	epochDesc      = prometheus.NewDesc("governor_leader_epoch", "Epoch of the leader that is known, 0: none.", nil, nil)
-	prometheusDesc = prometheus.NewDesc("governor_prometheus_up", "1 if Prometheus answered last.", nil, nil)
-	consulDesc     = prometheus.NewDesc("governor_consul_up", "1 if Consul answered last.", nil, nil)
+	epochDesc      = prometheus.NewDesc("governor_leader_epoch", "Epoch of the known leader; 0: none.", nil, nil)
+	prometheusDesc = prometheus.NewDesc("governor_prometheus_up", "1 if the last query of Prometheus succeeded.", nil, nil)
+	consulDesc     = prometheus.NewDesc("governor_consul_up", "1 if the last request to Consul succeeded.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.

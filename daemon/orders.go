@@ -10,8 +10,8 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
-// orders is what people have ordered of one service, as last read. What is ordered stays in force while the KV cannot
-// be read, or holds something that cannot be understood: the order before is what a person meant for certain.
+// orders are the orders that people gave for one service, as last read. They stay in force while the KV cannot be read
+// or holds something that cannot be understood: the previous orders are the last ones known to be intended.
 type orders struct {
 	operator   actuators.Operator
 	everywhere *actuators.Order // the kill switch
@@ -20,8 +20,8 @@ type orders struct {
 	news       bool             // the operator key has changed in this tick
 }
 
-// of returns the order that is in force for a knob, nil where it is automatic. The kill switch outranks a knob's own
-// order: it keeps the value that this one has brought into force.
+// of returns the order in force for a knob; nil if the knob is automatic. The kill switch outranks the knob's own
+// order: it keeps the value that the order brought into force.
 func (o *orders) of(now time.Time, knob control.Knob) *actuators.Order {
 	if o.everywhere != nil {
 		return o.everywhere
@@ -29,7 +29,7 @@ func (o *orders) of(now time.Time, knob control.Knob) *actuators.Order {
 	return o.own(now, knob)
 }
 
-// own returns the order of the knob itself.
+// own returns the knob's own order.
 func (o *orders) own(now time.Time, knob control.Knob) *actuators.Order {
 	if own, ok := o.operator.Orders[string(knob)]; ok && own.Active(now) {
 		return &own
@@ -37,15 +37,15 @@ func (o *orders) own(now time.Time, knob control.Knob) *actuators.Order {
 	return nil
 }
 
-// warning says that the operator key cannot be understood, "" if it can.
+// warning says why the operator key cannot be understood; "" if it can.
 func (o *orders) warning() string {
 	if o.err == nil {
 		return ""
 	}
-	return fmt.Sprintf("%v: the orders before it stay in force", o.err)
+	return fmt.Sprintf("%v: the previous orders stay in force", o.err)
 }
 
-// obey takes in what people have ordered, and tells the loops.
+// obey takes in the current orders and tells the loops.
 func (s *service) obey(now time.Time, kv kvState) {
 	s.orders.news, s.orders.worse = false, false
 	if kv.err == nil {

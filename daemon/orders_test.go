@@ -31,7 +31,7 @@ func (w *world) do(t *testing.T, a actuators.Action) {
 	}
 }
 
-// obedient starts a leader with a service in steady state at the limit that it has found in the KV.
+// obedient starts a leader with a service in steady state at the limit that it found in the KV.
 func obedient(t *testing.T) (*world, *governor) {
 	w, g := lead(t, "checkout")
 	w.overload()
@@ -78,8 +78,8 @@ func TestFreezeHoldsUntilItExpires(t *testing.T) {
 	})
 }
 
-// TestOrderRenewsTheLease: guards that drifted to their fallback would break the order, so the lease is renewed while a
-// person wants the value to stand, even if nothing can be measured. Without the order it is not.
+// TestOrderRenewsTheLease: guards that drifted to their fallback would break the order, so the lease is renewed while
+// an order keeps the value, even if nothing can be measured. Without the order it is not.
 func TestOrderRenewsTheLease(t *testing.T) {
 	for name, give := range map[string]func(*testing.T, *world){
 		"freeze":   func(t *testing.T, w *world) { w.do(t, ordered(actuators.Freeze, 0, time.Hour)) },
@@ -212,7 +212,7 @@ func TestOrdersOutliveAnUnreadableKey(t *testing.T) {
 	})
 }
 
-// TestOrdersOutliveAReloadWhileConsulIsDown: what was ordered is known, whatever the new configuration says.
+// TestOrdersOutliveAReloadWhileConsulIsDown: known orders stay in force under the new configuration.
 func TestOrdersOutliveAReloadWhileConsulIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, g := obedient(t)

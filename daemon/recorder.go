@@ -27,8 +27,8 @@ type Recorder struct {
 	subscribers map[*subscriber]bool
 	warnings    map[string]string
 	everywhere  *actuators.Order   // the kill switch
-	looked      time.Time          // when the tick began that last saw whether it is pulled
-	lifted      bool               // through this governor, which a tick has yet to see
+	looked      time.Time          // when the last tick that read the kill switch began
+	lifted      bool               // it was lifted through this governor; no tick has seen that yet
 	audit       []actuators.Action // oldest first
 	startedAt   time.Time
 }
@@ -38,14 +38,14 @@ type loopID struct {
 	knob    control.Knob
 }
 
-// loopRecord is what is shown of one loop: the last decision and what became of it.
+// loopRecord is what the interfaces show of one loop: the last decision and what became of it.
 type loopRecord struct {
 	loop     api.Loop
 	decided  bool
 	holding  control.Reason // why it holds, "" while it does not
-	wanted   control.Number // the last value that was logged as wanted but may not be written
+	wanted   control.Number // the last value that was logged as wanted, but not written
 	writeErr string
-	own      *actuators.Order // in force, the kill switch apart
+	own      *actuators.Order // in force; excludes the kill switch
 }
 
 func newRecorder(log *slog.Logger, startedAt time.Time, m *metrics) *Recorder {
@@ -55,8 +55,8 @@ func newRecorder(log *slog.Logger, startedAt time.Time, m *metrics) *Recorder {
 	}
 }
 
-// configure makes the loops of these services known before they have decided anything, and forgets all others. What a
-// loop has done already stays with it.
+// configure registers the loops of these services before their first decision, and forgets all others. A loop that is
+// already registered keeps its record.
 func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,7 +82,7 @@ func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 	r.tell(newFrame(api.EventSnapshot, r.journal.Last(), r.sorted()))
 }
 
-// describe fills in what the configuration says of a loop.
+// describe fills in what the configuration says about a loop.
 func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
 	b := spec.Bounds(knob)
 	l.Service, l.Knob, l.Mode = spec.Service, knob, spec.Mode
@@ -96,7 +96,7 @@ func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
 	}
 }
 
-// unitsOf returns what the value of a knob counts, and what its measurement and setpoint are in.
+// unitsOf returns the unit of a knob's value, and the unit of its measurement and setpoint.
 func unitsOf(knob control.Knob) (value, measured api.Unit) {
 	switch knob {
 	case control.KnobShed:
@@ -107,7 +107,7 @@ func unitsOf(knob control.Knob) (value, measured api.Unit) {
 	return api.Requests, api.Seconds
 }
 
-// waiting is shown of a loop before its first decision.
+// waiting is the decision shown for a loop before its first one.
 func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decision {
 	d := control.NewDecision(spec.Service, knob)
 	d.Mode, d.At = spec.Mode, now
@@ -115,20 +115,20 @@ func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decisi
 	return d
 }
 
-// report is what one tick of one service has to tell. It is a value: the service may go on to its next tick while the
-// report is read.
+// report is the outcome of one tick of one service. It is a value: the service may start its next tick while somebody
+// reads the report.
 type report struct {
 	at        time.Time
 	spec      control.Spec
 	decisions []control.Decision
 	write     Write
-	setting   *actuators.Setting // in force after the tick, nil: none
+	setting   *actuators.Setting // in force after the tick; nil: none
 	key       string             // of the Setting
 	index     uint64             // of the key
 	orders    orders
 }
 
-// Record records the decisions of one service in one tick and what was written of them.
+// Record records the decisions of one service in one tick, and the write they led to.
 func (r *Recorder) Record(t report) {
 	service, done := t.spec.Service, t.write
 	r.metrics.wrote(service, done)
@@ -152,7 +152,7 @@ func (r *Recorder) Record(t report) {
 		id := loopID{d.Service, d.Knob}
 		rec := r.loops[id]
 		if rec == nil {
-			continue // a knob that is not steered has no business here
+			continue // not a loop that governor steers
 		}
 		r.logDecision(rec, d, done, failure)
 		state := !rec.decided || d.State != rec.loop.Decision.State
@@ -170,7 +170,7 @@ func (r *Recorder) Record(t report) {
 	}
 }
 
-// published is what is shown of a knob's value in the KV, nil before there is any.
+// published describes a knob's value in the KV; nil if there is none yet.
 func (t report) published(knob control.Knob, failure string) *api.Published {
 	f, ok := publish.InForce(knob, t.setting)
 	if !ok {
@@ -223,7 +223,7 @@ func (r *Recorder) States() map[control.State]int {
 	return states
 }
 
-// Warn keeps what there is to warn of about something, "" for nothing, in place of what was said about it before.
+// Warn replaces the warning about a subject. "" removes it.
 func (r *Recorder) Warn(about, warning string, news bool) {
 	if news {
 		r.log.Warn(warning)
@@ -237,7 +237,7 @@ func (r *Recorder) Warn(about, warning string, news bool) {
 	}
 }
 
-// Warnings returns what there is to warn of.
+// Warnings returns the current warnings.
 func (r *Recorder) Warnings() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -250,5 +250,5 @@ func (r *Recorder) Measured(took time.Duration) { r.metrics.measureDuration.Obse
 // Woke records how late a worker woke up.
 func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(max(0, late.Seconds())) }
 
-// Skipped records the grid points that passed during a tick.
+// Skipped records how many grid points passed during a tick.
 func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(max(0, n))) }

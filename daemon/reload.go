@@ -8,19 +8,19 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// reload hands a complete setup, workers built, to the goroutine in Run.
+// reload hands a complete setup, workers included, to the goroutine in Run.
 type reload struct {
 	setup   Setup
 	workers []*worker
 	done    chan struct{}
 }
 
-// errNoReload: the daemon was not told where its configuration comes from.
+// errNoReload: nobody told the daemon where its configuration comes from.
 var errNoReload = errors.New("this governor cannot reload its configuration: restart it")
 
-// Reload reads the configuration again and applies it as a whole, or changes nothing and says why. Loops whose
-// configuration is the same go on as if nothing had happened; where only bounds or the mode are new, with all they have
-// learned. The keys of services that are gone stay as they are. It returns once the new configuration is in force.
+// Reload reads the configuration again and applies all of it, or changes nothing and says why. Loops whose
+// configuration is the same continue undisturbed. Loops whose bounds or mode alone changed keep everything they have
+// learned. The keys of removed services stay in the KV. Reload returns once the new configuration is in force.
 func (d *Daemon) Reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -29,7 +29,7 @@ func (d *Daemon) Reload(ctx context.Context) error {
 		why := err.Error()
 		d.refused.Store(&why)
 		d.recorder.metrics.reloaded.Set(0)
-		d.opts.Log.Error("the configuration was not reloaded, the one in force stays", "err", err)
+		d.opts.Log.Error("configuration not reloaded: the one in force stays", "err", err)
 		return err
 	}
 	d.refused.Store(nil)
@@ -69,12 +69,12 @@ func (s *Setup) close() {
 	}
 }
 
-// build makes the workers of a setup, without touching those that run.
+// build makes the workers of a setup without touching the running ones.
 func (d *Daemon) build(setup Setup) ([]*worker, error) {
 	var workers []*worker
 	for _, g := range setup.Groups {
 		if len(g.Specs) == 0 {
-			return nil, errors.New("a group without services")
+			return nil, errors.New("a group has no services")
 		}
 		w := &worker{
 			period: g.Specs[0].Timing.Period, sensor: g.Sensor, kv: d.kv,
@@ -113,7 +113,7 @@ func inherit(old, next []*worker) {
 	}
 }
 
-// inherit continues what was knew and did about the Setting, and its loops.
+// inherit takes over the loops of was, and what it knew and did about the Setting.
 func (s *service) inherit(was *service) {
 	spec, lease, loops := s.spec, s.lease, s.loops
 	*s = *was

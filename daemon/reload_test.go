@@ -16,14 +16,14 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// load lets the next reload find these groups, or the error.
+// load makes the next reload find these groups, or the error.
 func (g *governor) load(w *world, err error, groups ...Group) {
 	setup := w.setup(groups...)
 	setup.Config.Hash = "000000000002"
 	g.opts.Load = func() (Setup, error) { return setup, err }
 }
 
-// A27 (g): cloudamqp/lavinmq PR 2091: a new configuration is applied whole, and what it does not touch does not notice.
+// A27 (g): cloudamqp/lavinmq PR 2091: a new configuration is applied as a whole, and unchanged parts are undisturbed.
 func TestReloadKeepsTheStateOfUnchangedServices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout", "payments", "search")
@@ -40,7 +40,7 @@ func TestReloadKeepsTheStateOfUnchangedServices(t *testing.T) {
 		r, _ := g.listen(t, "")
 		synctest.Wait()
 
-		// search is now called find, payments must not go below 80, checkout is as it was.
+		// search is renamed to find, payments must not go below 80, checkout is unchanged.
 		w.sensor.set(func(p *plants) { p.services["find"] = p.services["search"]; delete(p.services, "search") })
 		payments := specOf("payments", control.Enforce)
 		payments.Concurrency.Min = 80
@@ -95,7 +95,7 @@ func TestReloadKeepsTheStateOfUnchangedServices(t *testing.T) {
 	})
 }
 
-// The bounds are a person's decision. They hold though nothing can be measured.
+// The bounds are a person's decision. They apply even if nothing can be measured.
 func TestReloadedBoundsHoldWithoutAMeasurement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
@@ -174,7 +174,7 @@ func TestRefusedReloadChangesNothing(t *testing.T) {
 			testutil.ToFloat64(g.recorder.metrics.reloadedAt) != at {
 			t.Errorf("the refusal does not show: %+v", s)
 		}
-		// A file that reads well, and a loop that cannot be built from it.
+		// A file that is valid, but from which a loop cannot be built.
 		odd := specOf("checkout", control.Enforce)
 		odd.Concurrency.Min = 0
 		closed := false
@@ -228,7 +228,7 @@ func TestReloadIsForThoseWhoMay(t *testing.T) {
 	})
 }
 
-// Reloads come one after the other, whatever sends them, while the loops tick and people look.
+// Reloads run one after the other, whoever requests them, while the loops tick and people look.
 func TestReloadsUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout", "search")

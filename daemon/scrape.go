@@ -9,21 +9,21 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// scrapeObserver is a Sensor that knows how often its data is really scraped, in seconds: a *signals.Group.
+// scrapeObserver is a Sensor that knows the real scrape interval of its data, in seconds: a *signals.Group.
 type scrapeObserver interface{ ObservedScrape() control.Reading }
 
-// scrapeWatch compares the scrape interval in the data with the configured one, from which dead time, freshness and
-// every gain derive. It speaks up once, when the difference has stood for three windows: right after a start of the
+// scrapeWatch compares the scrape interval seen in the data with the configured one, from which dead time, freshness
+// and every gain derive. It warns once, after the difference has lasted three windows: right after a start of the
 // service or a lost scrape the data looks thin for a while.
 type scrapeWatch struct {
 	services []string
 	timing   control.Timing
 
-	since   time.Time // when the difference began, zero: there is none
-	warning string    // that has been given, and still holds
+	since   time.Time // when the difference began; zero: there is none
+	warning string    // the warning given, while it holds
 }
 
-// scrapeFactor is what counts as a clear difference.
+// scrapeFactor is the smallest factor that counts as a difference.
 const scrapeFactor = 1.5
 
 func newScrapeWatch(g Group) scrapeWatch {
@@ -34,12 +34,12 @@ func newScrapeWatch(g Group) scrapeWatch {
 	return w
 }
 
-// check returns what to warn of at the instant now, "" for nothing, and whether that is news.
+// check returns the warning at the instant now, "" for none, and whether it is new.
 func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning string, news bool) {
 	seconds, ok := observed.Value()
 	configured := w.timing.Scrape.Seconds()
 	switch {
-	case !ok: // unknown: no reason to begin or to end anything
+	case !ok: // unknown: begin nothing and end nothing
 		return w.warning, false
 	case math.Abs(math.Log(seconds/configured)) < math.Log(scrapeFactor):
 		w.since, w.warning = time.Time{}, ""
@@ -54,12 +54,12 @@ func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning st
 	if n := len(w.services); n > 3 {
 		names = fmt.Sprintf("%s and %d more", strings.Join(w.services[:3], ", "), n-3)
 	}
-	w.warning = fmt.Sprintf("Prometheus scrapes %s about every %s, the configuration says %s: "+
-		"set timing.scrape_interval to what is true", names, rounded(seconds), w.timing.Scrape)
+	w.warning = fmt.Sprintf("Prometheus scrapes %s about every %s, but the configuration says %s: "+
+		"set timing.scrape_interval to the real interval", names, rounded(seconds), w.timing.Scrape)
 	return w.warning, true
 }
 
-// rounded writes a scrape interval as a person would.
+// rounded formats a scrape interval as a person would write it.
 func rounded(seconds float64) time.Duration {
 	step := 100 * time.Millisecond
 	if seconds >= 5 {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// scraped is a sensor that finds this scrape interval in the data; 0: it cannot tell.
+// scraped is a sensor that sees this scrape interval in the data; 0: it cannot tell.
 type scraped struct {
 	*plants
 	every atomic.Int64 // nanoseconds

@@ -12,18 +12,19 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
-// service is one governed service: its loops, and the daemon's view of its Setting. One goroutine at a time owns it.
+// service is one governed service: its loops, and what the daemon knows about its Setting. One goroutine at a time owns
+// it.
 //
-// The Setting in the KV, whoever wrote it, is what is in force. So a tick starts by adopting what is there, and a write
-// replaces exactly what was adopted or fails. Nothing is ever kept back to be written later: after an outage the next
-// tick decides afresh, from the value that is still in force.
+// The Setting in the KV, whoever wrote it, is the one in force. So a tick starts by adopting it, and a write either
+// replaces exactly the adopted Setting or fails. No write is ever kept for later: after an outage the next tick decides
+// afresh, from the value still in force.
 type service struct {
 	spec  control.Spec
 	loops *control.LoopSet
 	kv    *kvClient
 	key   string // of the Setting, for people
 	lease time.Duration
-	// resign gives the leadership up, to come back with a higher epoch.
+	// resign gives up the leadership, to come back with a higher epoch.
 	resign func()
 
 	fence    consul.Fence // under which this service may be written; zero: not now
@@ -31,18 +32,18 @@ type service struct {
 	unread   error        // why the KV could not be read in this tick
 	drift    Drift        // what adopt found in this tick
 	orders   orders       // of people
-	// outranked: the key holds an epoch above our own, so that readers would refuse whatever we write.
+	// outranked: the key holds an epoch above ours, so readers would refuse our writes.
 	outranked bool
 
-	last    publish.Last       // the Setting in force, as last known
+	last    publish.Last       // the last known Setting in force
 	index   uint64             // of the key, for the compare-and-set; 0: the key does not exist
-	attempt *actuators.Setting // a write that failed, but may have arrived
+	attempt *actuators.Setting // a failed write that may have arrived
 }
 
-// Drift says how the KV came to hold something that this leader did not write.
+// Drift says how the KV came to differ from what this leader wrote.
 type Drift string
 
-// The drifts. An edited Setting is adopted; a deleted or unreadable one is replaced by the value last in force.
+// The drifts. An edited Setting is adopted; a deleted or unreadable one is replaced by the last value in force.
 const (
 	NoDrift    Drift = ""
 	Edited     Drift = "edited"
@@ -50,26 +51,26 @@ const (
 	Unreadable Drift = "unreadable"
 )
 
-// errUnreadable: a write would be blind, and would most likely fail as the read did. Nothing is kept for later: the
+// errUnreadable: a write would be blind, and would most likely fail like the read. No write is kept for later: the
 // first tick after the outage decides afresh.
 var errUnreadable = errors.New("not written, the KV cannot be read")
 
-// errOutranked: somebody has written an epoch above this leader's.
+// errOutranked: the key holds an epoch above this leader's.
 var errOutranked = errors.New("not written, the key holds a higher epoch: competing for the lock again")
 
-// Write is what a tick did about a service's Setting.
+// Write is the outcome of a tick's write of a service's Setting.
 type Write struct {
 	Kind  publish.Kind
-	Err   error // why it was not written although it should have been
+	Err   error // why a Setting that was due was not written
 	Drift Drift
 }
 
-// adopt takes in what the KV holds. At start and on a takeover the loops are restored from it, without a bump.
+// adopt takes in the content of the KV. At start and on a takeover it restores the loops from it, without a bump.
 func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	s.obey(now, kv)
 	s.drift, s.unread = NoDrift, kv.err
 	if kv.err != nil {
-		// Nothing new is known: what was in force last still is. A new epoch has to read before it writes.
+		// Nothing new is known: the last known Setting is still in force. A new epoch has to read before it writes.
 		if fence != s.fence {
 			s.fence = consul.Fence{}
 		}
@@ -84,7 +85,7 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	case found.Index == s.index && s.restored && !takeover:
 		return
 	case takeover, !leads, s.spec.Mode != control.Enforce, s.attempt != nil && sameWrite(found.Setting, *s.attempt):
-		// Our own past write, or someone else's right to write: nothing to remark on.
+		// Our own earlier write, or a legitimate write of another leader.
 	case !ok:
 		s.drift = Deleted
 	case found.Err != nil:
@@ -114,7 +115,8 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	}
 }
 
-// apply writes the decisions of one tick to the KV, all knobs in one Setting, where this governor may and must.
+// apply writes the decisions of one tick to the KV, all knobs in one Setting, if this governor may and something is
+// due.
 func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decision) Write {
 	done := Write{Drift: s.drift}
 	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
@@ -146,12 +148,12 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 	return done
 }
 
-// track tells every loop the value that is in force after the tick, whatever it had asked for.
+// track tells every loop the value in force after the tick, whatever it had asked for.
 func (s *service) track(now time.Time) {
 	s.eachInForce(func(k control.Knob, f control.InForce) { s.loops.Track(now, k, f) })
 }
 
-// eachInForce calls f with what the Setting says of every knob. Before anything was published it says nothing, and the
+// eachInForce calls f with the Setting's value for every knob. Before anything was published it calls nothing: the
 // loops know best where they start.
 func (s *service) eachInForce(f func(control.Knob, control.InForce)) {
 	for _, knob := range publish.Knobs(s.spec) {
@@ -161,7 +163,7 @@ func (s *service) eachInForce(f func(control.Knob, control.InForce)) {
 	}
 }
 
-// report is what the tick at now has to tell.
+// report returns the report of the tick at now.
 func (s *service) report(now time.Time, ds []control.Decision, done Write) report {
 	return report{
 		at: now, spec: s.spec, decisions: ds, write: done,
@@ -169,7 +171,7 @@ func (s *service) report(now time.Time, ds []control.Decision, done Write) repor
 	}
 }
 
-// sameWrite reports whether found is the write that was attempted.
+// sameWrite reports whether found is the attempted write.
 func sameWrite(found, attempt actuators.Setting) bool {
 	return found.Epoch == attempt.Epoch && found.Revision == attempt.Revision && found.IssuedAt.Equal(attempt.IssuedAt)
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// The stream tells every decision as it is made. A reader that does not keep up is cut off rather than waited for: the
-// daemon never blocks on it, and it may come back and ask for what it has missed.
+// The stream sends every decision as it is made. The daemon never blocks on a reader: it disconnects a reader that does
+// not keep up, and the reader may reconnect and ask for what it missed.
 const (
-	streamBuffer   = 2048 // frames a reader may be behind: four ticks of five hundred loops
+	streamBuffer   = 2048 // frames that a reader may lag behind: four ticks of five hundred loops
 	streamReplay   = 10_000
 	streamPatience = 10 * time.Second // for one write to a reader whose connection is stuck
 	statusEvery    = time.Second
 )
 
-// frame is one event of the stream. Its body is encoded once, whatever the number of readers.
+// frame is one event of the stream. Its body is encoded once for all readers.
 type frame struct {
 	kind string
 	seq  uint64
@@ -37,10 +37,10 @@ func newFrame(kind string, seq uint64, what any) *frame {
 	}
 }
 
-// subscriber is one reader of the stream. Its channel is closed when it was too slow.
+// subscriber is one reader of the stream. Its channel is closed if it falls behind.
 type subscriber struct{ frames chan *frame }
 
-// tell passes a frame on to every reader, and cuts off those that have no room for it. The caller holds r.mu.
+// tell passes a frame to every reader, and disconnects those that have no room for it. The caller holds r.mu.
 func (r *Recorder) tell(f *frame) {
 	for s := range r.subscribers {
 		select {
@@ -53,9 +53,9 @@ func (r *Recorder) tell(f *frame) {
 	}
 }
 
-// subscribe adds a reader. It returns what the reader has to be told first: the decisions after its cursor, as far as
-// they are kept (complete says whether they are all), and the loops as they stand. Nothing falls between these and what
-// comes through the channel.
+// subscribe adds a reader. It returns what to send to the reader first: the decisions after its cursor that the journal
+// still has (complete says whether that is all of them), and the current loops. Nothing is lost between these and the
+// first frame of the channel.
 func (r *Recorder) subscribe(after uint64) (s *subscriber, missed []*frame, loops *frame, complete bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,7 +130,7 @@ func (d *Daemon) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lastEventID returns the cursor that a reader comes back with, 0 for none.
+// lastEventID returns the cursor of a reader that reconnects, 0 if it sends none.
 func lastEventID(r *http.Request) (uint64, error) {
 	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
@@ -143,18 +143,18 @@ func lastEventID(r *http.Request) (uint64, error) {
 	return n, nil
 }
 
-// sameStatus says whether nothing has happened but time.
+// sameStatus says whether the two differ in nothing but time.
 func sameStatus(a, b api.Status) bool {
 	a.Now = b.Now
 	return reflect.DeepEqual(a, b)
 }
 
-// eventWriter writes server-sent events. Its first error sticks.
+// eventWriter writes server-sent events. Its first error is sticky.
 type eventWriter struct {
 	to      http.ResponseWriter
 	control *http.ResponseController
 	buffer  bytes.Buffer
-	said    time.Time // when something was last written
+	said    time.Time // the last write
 	err     error
 }
 
@@ -176,7 +176,7 @@ func (w *eventWriter) snapshot(f *frame, status api.Status, complete bool) {
 	w.event(newFrame(f.kind, f.seq, api.Snapshot{Status: status, Loops: f.what.([]api.Loop), Complete: complete}))
 }
 
-// heartbeat says that the stream lives where nothing else has for a while.
+// heartbeat writes a heartbeat if nothing else was written for a while.
 func (w *eventWriter) heartbeat(now time.Time) {
 	if w.buffer.Len() == 0 && now.Sub(w.said) >= api.Heartbeat {
 		w.buffer.WriteString(":\n\n")
@@ -188,7 +188,7 @@ func (w *eventWriter) flush() {
 		return
 	}
 	w.said = time.Now()
-	_ = w.control.SetWriteDeadline(w.said.Add(streamPatience)) // where the connection has one
+	_ = w.control.SetWriteDeadline(w.said.Add(streamPatience)) // not every connection supports it
 	if _, w.err = w.buffer.WriteTo(w.to); w.err == nil {
 		w.err = w.control.Flush()
 	}

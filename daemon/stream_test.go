@@ -41,7 +41,7 @@ func (r *reader) heard() string {
 	return r.text.String()
 }
 
-// listen streams to a reader until the returned function is called, which waits for the end.
+// listen streams to a reader until the returned function is called, which waits for the stream to end.
 func (g *governor) listen(t *testing.T, lastEventID string) (*reader, func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -159,7 +159,7 @@ func atoi(t *testing.T, text string) (n uint64) {
 	return n
 }
 
-// A reader that does not read costs the daemon nothing but its buffer.
+// A reader that does not read costs the daemon only its buffer.
 func TestSlowReaderIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")

@@ -14,24 +14,25 @@ import (
 
 // Sensor measures the services of one group.
 type Sensor interface {
-	// Measure returns one snapshot a service, taken at now. What went wrong is inside the Measurement, as its reason.
+	// Measure returns one snapshot per service, taken at now. If something went wrong, the Measurement carries it as its
+	// reason.
 	Measure(ctx context.Context, now time.Time) []control.Measurement
 }
 
 // Store is the KV that holds the Settings: a *consul.Publisher.
 type Store interface {
-	// ReadAll returns what is stored: Settings, orders and the kill switch.
+	// ReadAll returns the contents of the store: Settings, orders and the kill switch.
 	ReadAll(ctx context.Context) (consul.Snapshot, error)
-	// Publish replaces the Setting that was read at index (0: there was none), if the lock behind fence is still held,
-	// and returns the index of what it wrote.
+	// Publish replaces the Setting that was read at index (0: there was none) if the lock behind fence is still held. It
+	// returns the index of the write.
 	Publish(ctx context.Context, fence consul.Fence, s actuators.Setting, index uint64) (uint64, error)
 }
 
 // Leadership says whether this governor may write: a *consul.Elector.
 type Leadership interface {
-	// Fence returns the proof that this governor holds the lock; false while it does not.
+	// Fence returns the proof that this governor holds the lock; false if it does not.
 	Fence() (consul.Fence, bool)
-	// Resign gives the lock up, to compete for it again with an epoch above any in the store.
+	// Resign gives up the lock, to compete for it again with an epoch above any in the store.
 	Resign()
 }
 
@@ -46,20 +47,20 @@ type worker struct {
 	scrape     scrapeWatch
 }
 
-// Budgets of a tick. Prometheus and the KV are asked at the same time, and have most of the period; what is left is for
-// the writes, each bounded by itself.
+// Budgets of a tick. Prometheus and the KV are queried in parallel and get most of the period. The rest is for the
+// writes; each has its own timeout.
 const (
-	observeShare = 0.85 // of T; a sensor has a deadline of its own, a little earlier
+	observeShare = 0.85 // of T; a sensor has its own, slightly earlier deadline
 	writeTimeout = 2 * time.Second
 	writesAtOnce = 8
 )
 
 // tick is the loop: measure, step, apply, track, record.
 func (w *worker) tick(ctx context.Context, now time.Time) {
-	fence, _ := w.leadership.Fence() // before the KV is read: what is adopted must not be older than the right to write
+	fence, _ := w.leadership.Fence() // before the KV read: an adopted value must not be older than the right to write
 	ms, kv := w.observe(ctx, now)
 	if ctx.Err() != nil {
-		return // stopping: what was not answered for that reason is no measurement
+		return // stopping: an unanswered query is no measurement here
 	}
 
 	w.each(func(s *service) {
@@ -71,8 +72,8 @@ func (w *worker) tick(ctx context.Context, now time.Time) {
 	})
 }
 
-// observe asks Prometheus how the plants are doing and the KV what is in force, both at once, so that a slow one does
-// not cost the other its time.
+// observe asks Prometheus for the measurements and the KV for the Settings in force. It asks both in parallel, so that
+// a slow one does not take the other's time.
 func (w *worker) observe(ctx context.Context, now time.Time) (map[string]control.Measurement, kvState) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(observeShare*float64(w.period)))
 	defer cancel()
@@ -105,7 +106,7 @@ func (w *worker) observe(ctx context.Context, now time.Time) (map[string]control
 	return ms, kv
 }
 
-// each runs f for every service of the group, several at once: a write that hangs holds up nobody else's.
+// each runs f for every service of the group, several at a time, so that a write that hangs does not delay the others.
 func (w *worker) each(f func(*service)) {
 	var g errgroup.Group
 	g.SetLimit(writesAtOnce)
@@ -126,7 +127,7 @@ func (w *worker) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		// The timer says when the tick was due; what counts is the time it is now.
+		// The timer's time is when the tick was due. The tick needs the time now.
 		now := time.Now()
 		w.recorder.Woke(now.Sub(due))
 		w.tick(ctx, now)
@@ -134,8 +135,8 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// nextOnGrid returns the first multiple of period on the wall clock that lies after now.
+// nextOnGrid returns the first multiple of period on the wall clock after now.
 func nextOnGrid(now time.Time, period time.Duration) time.Time {
-	// Round drops the monotonic reading, which Truncate alone keeps out of step after a clock adjustment.
+	// Round drops the monotonic reading. Truncate alone keeps it, out of step after a clock adjustment.
 	return now.Round(0).Truncate(period).Add(period)
 }

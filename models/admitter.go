@@ -1,6 +1,6 @@
 // Package models holds the plants: deterministic event-queue models of a service under load, with load shapes, faults
-// and the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; whoever wires a
-// loop around a plant hands it an Admitter.
+// and the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; the caller that
+// closes a loop around a plant supplies an Admitter.
 //
 //	        Load (Poisson, open loop), by Route
 //	             │ arrival
@@ -15,8 +15,8 @@
 //	│ queue → K servers → dep├─────────┴──►│ Telemetry │  what a scrape every S sees, late and windowed
 //	└────────────────────────┘             └───────────┘
 //
-// Time is simulated and starts at zero. A run with the same Config has the same arrivals, service draws and dependency
-// draws whatever its Admitter does, so that contenders differ by their decisions alone. Everything here runs on one
+// Time is simulated and starts at zero. Runs with the same Config have the same arrivals, service draws and dependency
+// draws whatever the Admitter does, so that contenders differ only by their decisions. Everything here runs on one
 // goroutine.
 package models
 
@@ -32,23 +32,23 @@ type Request struct {
 	Route       int    // index in Config.Routes; 0 where there is one only
 	Endless     bool   // declared by its route as held open by design: a stream, a long poll
 	Arrived     time.Duration
-	Sent        time.Duration // this attempt; Arrived, for the first
+	Sent        time.Duration // time of this attempt; equals Arrived for the first
 	Attempt     int           // 0, 1, 2…
-	// Slot is the place in the plant that the request takes if it is admitted: small, dense and free until Done. An
-	// Admitter may index what it must remember about the request by it.
+	// Slot is the request's place in the plant if it is admitted: small, dense and not reused until Done. An Admitter
+	// may use it as an index for what it remembers about the request.
 	Slot int
 }
 
-// Verdict is what an Admitter says to a request.
+// Verdict is an Admitter's decision about a request.
 type Verdict int
 
 // The verdicts.
 const (
 	Admitted      Verdict = iota
-	Refused               // because too many are in flight, or to keep room for more important ones
-	RefusedByRate         // because too many arrive
-	// Aside is admitted without a place: the request is in no counter and no gauge of the Telemetry, as an endless one
-	// is whose service has declared it. It takes its server time all the same.
+	Refused               // too many are in flight, or the room is kept for more important requests
+	RefusedByRate         // too many arrive
+	// Aside is admitted without a place in the limit, for a request that its service declares endless. The Telemetry
+	// counts it nowhere; it takes its server time all the same.
 	Aside
 )
 
@@ -59,7 +59,7 @@ type Outcome int
 const (
 	OK       Outcome = iota // finished
 	Failed                  // finished with an error
-	TimedOut                // finished, but the client had given up before
+	TimedOut                // finished after the client had given up
 )
 
 // Admitter decides about each arrival: it is the final control element in front of a plant. Instants are simulated time
@@ -71,11 +71,11 @@ type Admitter interface {
 	Report(now time.Duration) Report
 }
 
-// Report is what an Admitter exposes beside the counters that the plant itself keeps.
+// Report is what an Admitter exposes in addition to the plant's own counters.
 type Report struct {
 	Limit          float64 // the effective limit of requests in flight; +Inf: none
-	ServiceTime    float64 // ŝ of a floor test in seconds, 0 when none stands; NaN: no floor test lives here
+	ServiceTime    float64 // ŝ of a floor test in seconds, 0: none stands; NaN: no floor test runs here
 	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
-	Revision       float64 // of the Setting that is applied
-	ShedThreshold  float64 // occupancy from which the least important are refused; 1: nothing is shed
+	Revision       float64 // of the applied Setting
+	ShedThreshold  float64 // occupancy above which the least important are refused; 1: nothing is shed
 }

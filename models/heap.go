@@ -2,7 +2,7 @@ package models
 
 import "time"
 
-// event is one thing that will happen to a request in the plant. Values, not pointers: the heap is the hot path.
+// event is a future event of a request in the plant. Values, not pointers: the heap is the hot path.
 type event struct {
 	at   time.Duration
 	slot int32
@@ -12,9 +12,9 @@ type event struct {
 type eventKind int32
 
 const (
-	served   eventKind = iota // a server has finished with the request
+	served   eventKind = iota // a server has finished the request
 	answered                  // the dependency has answered
-	dropped                   // a server has found that nobody waits for the request
+	dropped                   // a server has found that nobody is waiting for the request
 	again                     // a client tries again
 )
 

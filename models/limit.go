@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// BindingAt is the share of its limit at which a service counts as bound by it: little.BindingAt, which this package
-// cannot import.
+// BindingAt is the share of a limit in flight from which the limit counts as binding: little.BindingAt, which this
+// package cannot import.
 const BindingAt = 0.85
 
-// Limiter is the plain concurrency limiter: it admits while fewer than its limit are in flight, and knows no latency,
-// no priority and no reflex. Lowering the limit below what is in flight refuses until enough has finished.
+// Limiter is the plain concurrency limiter: it admits while fewer requests than its limit are in flight, and ignores
+// latency and priority. After the limit is lowered below the number in flight, it refuses until enough have finished.
 type Limiter struct {
 	limit    float64
 	revision float64
@@ -21,7 +21,7 @@ type Limiter struct {
 // NewLimiter returns a Limiter; a limit of +Inf admits everything.
 func NewLimiter(limit float64) *Limiter { return &Limiter{limit: limit} }
 
-// Set puts a limit in force; revision is reported back as applied.
+// Set puts a limit in force; Report returns revision as applied.
 func (l *Limiter) Set(now time.Duration, limit, revision float64) {
 	l.binding.advance(now, l.inFlight, l.limit)
 	l.limit, l.revision = limit, revision
@@ -55,8 +55,8 @@ func (l *Limiter) Report(now time.Duration) Report {
 	}
 }
 
-// bindingClock adds up the time during which a limit binds. It must be advanced before every change of what it looks
-// at.
+// bindingClock adds up the time during which a limit binds. Call advance before every change of the limit or of the
+// number in flight.
 type bindingClock struct {
 	since, total time.Duration
 }

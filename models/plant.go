@@ -10,13 +10,13 @@ import (
 type Config struct {
 	ServiceTime   time.Duration // mean service time at Slowdown 1
 	Law           Law           // of the service time
-	ClientTimeout time.Duration // a client gives up after this; its request stays where it is. 0: never
-	// Retries is how often a client tries again, at most, after a refusal or a timeout: the n-th time after a wait drawn
-	// from 0 to RetryWait·2ⁿ⁻¹ (full jitter). The attempts of a request need the same service time and belong to one
-	// criticality.
+	ClientTimeout time.Duration // a client gives up after this; its request stays in the plant. 0: never
+	// Retries is the maximum number of times a client tries again after a refusal or a timeout. Before the n-th retry
+	// it waits for a time drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). All attempts of a request have the same
+	// service time and criticality.
 	Retries   int
 	RetryWait time.Duration
-	// CancelPassedOn says that the service learns of clients that gave up: their requests leave the queue unserved.
+	// CancelPassedOn says that the service learns when clients give up: their requests leave the queue unserved.
 	CancelPassedOn bool
 	RejectCost     time.Duration // server time that one refusal costs
 	Load           Load
@@ -34,15 +34,15 @@ type Config struct {
 	LatencyEdges []time.Duration
 }
 
-// Stage is the condition of the service from an instant on.
+// Stage is the condition of the service from an instant onward.
 type Stage struct {
 	From time.Duration
-	// Servers is how many requests are worked on at once. Servers that are lost finish what they work on.
+	// Servers is how many requests are served at once. Servers that are lost finish their current request.
 	Servers int
-	// Slowdown multiplies the service time of requests that start from now on: 1 as built, 5 five times slower.
+	// Slowdown multiplies the service time of requests that start from now on: 1 is normal, 5 is five times slower.
 	Slowdown float64
-	// With probability DependencyShare a request waits DependencyDelay for a dependency after its service: it is in
-	// flight for that long, but on no server.
+	// With probability DependencyShare a request waits DependencyDelay for a dependency after its service. It stays in
+	// flight for that time, but occupies no server.
 	DependencyDelay time.Duration
 	DependencyShare float64
 }
@@ -79,13 +79,13 @@ type Plant struct {
 type inFlight struct {
 	request Request
 	work    float64 // service time in units of its mean
-	dep     float64 // uniform draw: a dependency is called where it is below the share
-	attempt uint64  // counts all of them; 0 where the request is not in the plant
+	dep     float64 // uniform draw: a value below the share calls the dependency
+	attempt uint64  // number among all attempts; 0: the request is not in the plant
 	at      int32   // index of the instance that has it
 	aside   bool    // admitted Aside
 }
 
-// patience holds the instants at which clients give up. All are equally patient, so that it is a queue.
+// patience holds the instants at which clients give up. All clients are equally patient, so it is a queue.
 type patience struct {
 	waiting []waiter
 	head    int
@@ -127,7 +127,7 @@ type timer struct {
 	run    func(now time.Duration)
 }
 
-// New returns a plant at time 0 whose only instance is behind admitter. It panics on a Config that makes no sense.
+// New returns a plant at time 0 whose only instance is behind admitter. It panics if the Config makes no sense.
 func New(cfg Config, admitter Admitter, score *Score) *Plant {
 	if len(cfg.Instances) > 1 {
 		panic("models: several instances need NewFleet, for each has an Admitter of its own")
@@ -142,8 +142,8 @@ func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, 
 	p := &Plant{cfg: cfg, routes: routesOf(cfg), score: score}
 	p.load = merged(p.routes)
 	score.judge(p.routes)
-	// One stream each, and every arrival draws from all of them whether it is admitted or not: what a request will cost
-	// depends on its number alone. Stream 5 is whoever scrapes's.
+	// Each kind of draw has its own stream, and every arrival draws from all of them whether it is admitted or not, so
+	// the cost of a request depends only on its number. Stream 5 belongs to the simulator, for the scrape offsets.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	p.arrivals, p.services, p.depends, p.classes = stream(1), stream(2), stream(3), stream(4)
 	p.waits, p.kinds = stream(6), stream(7)
@@ -164,13 +164,13 @@ func (p *Plant) InFlight() (n int) {
 	return n
 }
 
-// At runs f once at the instant at. What is due at the same instant runs in the order in which it was asked for, and
-// before anything happens to requests.
+// At runs f once at the instant at. Timers due at the same instant run in the order in which they were added, before
+// anything happens to requests.
 func (p *Plant) At(at time.Duration, f func(now time.Duration)) {
 	p.timers = append(p.timers, timer{at: at, run: f})
 }
 
-// Every runs f at first and then once a period.
+// Every runs f first at first and then once per period.
 func (p *Plant) Every(first, period time.Duration, f func(now time.Duration)) {
 	if period <= 0 {
 		panic("models: a period must be positive")
@@ -178,7 +178,7 @@ func (p *Plant) Every(first, period time.Duration, f func(now time.Duration)) {
 	p.timers = append(p.timers, timer{at: first, period: period, run: f})
 }
 
-// Run advances the plant up to the instant until, exclusively.
+// Run advances the plant up to but not including the instant until.
 func (p *Plant) Run(until time.Duration) {
 	due := p.nextTimer()
 	for {
@@ -208,8 +208,8 @@ func (p *Plant) Run(until time.Duration) {
 	}
 }
 
-// nextTimer returns the index of the timer that is due first, -1 where there is none. A run has a handful of them, and
-// asks between timers only.
+// nextTimer returns the index of the timer that is due first, -1 if there is none. A run has only a few timers and
+// calls this only when one has fired.
 func (p *Plant) nextTimer() int {
 	due := -1
 	for i, t := range p.timers {
@@ -231,7 +231,7 @@ func (p *Plant) fire(i int) {
 	t.run(p.now)
 }
 
-// enter puts the conditions of a stage in force. Free servers start on the queue at once.
+// enter puts a stage in force. Free servers start on the queue at once.
 func (p *Plant) enter(in *instance, s Stage) {
 	in.stage = s
 	p.serve(in)
@@ -338,7 +338,7 @@ func (p *Plant) giveUp(w waiter) {
 	p.retry(slot)
 }
 
-// retry lets the client of the request in slot wait and try again, or frees the slot when it has tried often enough.
+// retry lets the client of the request in slot wait and try again, or frees the slot if no attempts are left.
 func (p *Plant) retry(slot int32) {
 	in := &p.requests[slot]
 	in.attempt = 0
@@ -390,7 +390,7 @@ func (p *Plant) takeSlot() int32 {
 	return int32(len(p.requests) - 1)
 }
 
-// timeout is how long the clients of a route wait, 0: for ever.
+// timeout is how long the clients of a route wait, 0: forever.
 func (p *Plant) timeout(route *Route) time.Duration {
 	if p.cfg.ClientTimeout == 0 {
 		return 0

@@ -16,14 +16,15 @@ type Score struct {
 	routes    []Route
 }
 
-// Phase is a span of a run that is judged by itself.
+// Phase is a span of a run with a score of its own.
 type Phase struct {
 	Name     string
 	From, To time.Duration
 
 	Offered           int // requests, however often they were sent
 	Admitted, Refused int // attempts
-	// Good counts requests that finished within the SLO of their first attempt, in all and by criticality.
+	// Good counts requests that finished within the SLO, measured from their first attempt, in total and by
+	// criticality.
 	Good        int
 	OfferedBy   [Classes]int
 	GoodBy      [Classes]int
@@ -40,15 +41,15 @@ type RouteScore struct {
 	Good              int // finished within the SLO, or within the deadline of the route
 }
 
-// second is one second of a run: requests that arrived in it, and those of them that finished well; requests that
-// finished in it, and those of them that finished late.
+// second counts one second of a run: the requests that arrived in it and how many of those finished well, and the
+// requests that finished in it and how many of those were late.
 type second struct {
 	arrived, good  int32
 	finished, late int32
 }
 
-// NewScore returns a Score for an SLO (the share objective within latency slo) over adjoining phases. Of a Phase only
-// Name, From and To are read.
+// NewScore returns a Score for an SLO (the share objective within latency slo) over adjoining phases. It reads only
+// Name, From and To of each Phase.
 func NewScore(slo time.Duration, objective float64, phases []Phase) *Score {
 	s := &Score{slo: slo, objective: objective}
 	for _, p := range phases {
@@ -58,7 +59,7 @@ func NewScore(slo time.Duration, objective float64, phases []Phase) *Score {
 	return s
 }
 
-// phase finds the phase that at lies in; at hardly ever moves far from the last one asked for.
+// phase returns the phase that contains at. It searches from the previous result, because at rarely moves far.
 func (s *Score) phase(at time.Duration) *Phase {
 	for s.current > 0 && at < s.Phases[s.current].From {
 		s.current--
@@ -135,7 +136,7 @@ func (s *Score) finished(at time.Duration, r Request, o Outcome) {
 	}
 }
 
-// Quantile is the q-quantile of latency over the admitted requests of the phase, to within 1%; 0 where none finished.
+// Quantile is the q-quantile of latency over the admitted requests of the phase, to within 1%; 0 if none finished.
 func (p *Phase) Quantile(q float64) time.Duration {
 	if p.latencySeen == 0 {
 		return 0
@@ -149,8 +150,8 @@ func (p *Phase) Quantile(q float64) time.Duration {
 	return latencyOf(latencyBins - 1)
 }
 
-// AboveSLO is the time in [from, to) that the service spent above its SLO: whole seconds in which more of the finishing
-// requests were late than the objective allows, or requests arrived and none finished.
+// AboveSLO is the time in [from, to) during which the service violated its SLO: whole seconds in which more of the
+// finishing requests were late than the objective allows, or in which requests arrived and none finished.
 func (s *Score) AboveSLO(from, to time.Duration) time.Duration {
 	var n time.Duration
 	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
@@ -164,8 +165,8 @@ func (s *Score) AboveSLO(from, to time.Duration) time.Duration {
 	return n
 }
 
-// Late counts the requests that finished in [from, to), and those of them that took longer than the SLO; both instants
-// in whole seconds.
+// Late counts the requests that finished in [from, to) and those of them that took longer than the SLO. Both instants
+// are whole seconds.
 func (s *Score) Late(from, to time.Duration) (late, finished int) {
 	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
 		late += int(s.seconds[i].late)
@@ -174,8 +175,8 @@ func (s *Score) Late(from, to time.Duration) (late, finished int) {
 	return late, finished
 }
 
-// Goodput counts the requests that arrived in [from, to), and those of them that finished within the SLO; both instants
-// in whole seconds.
+// Goodput counts the requests that arrived in [from, to) and those of them that finished within the SLO. Both instants
+// are whole seconds.
 func (s *Score) Goodput(from, to time.Duration) (good, offered int) {
 	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
 		good += int(s.seconds[i].good)
@@ -194,7 +195,7 @@ var binWidth = math.Log(1.01)
 
 func latencyBin(d time.Duration) int {
 	bin := math.Log(d.Seconds()/latencyLeast) / binWidth
-	return int(max(0, min(latencyBins-1, bin))) // -Inf for 0 lands in the first
+	return int(max(0, min(latencyBins-1, bin))) // -Inf for 0 falls into the first bin
 }
 
 func latencyOf(bin int) time.Duration {

@@ -8,8 +8,8 @@ import (
 )
 
 // Telemetry is what Prometheus would know about an instance: its counters and gauges, sampled on the scrape grid, and
-// functions over windows of those samples that answer as PromQL does. A loop in a simulation reads the plant through it
-// and through nothing else.
+// functions over windows of those samples that give the same answers as PromQL. A simulated loop reads the plant only
+// through Telemetry.
 type Telemetry struct {
 	edges   []time.Duration // of the histogram
 	samples []snapshot      // ascending in time
@@ -60,8 +60,8 @@ func Scrape(p *Plant, instance int, first, interval time.Duration) *Telemetry {
 	return t
 }
 
-// Window is what one evaluation sees of the samples in (At−Span, At]. Quantities are NaN where the samples do not
-// determine them: fewer than two for increases, none for gauges, no completion for latencies.
+// Window is the result of one evaluation over the samples in (At−Span, At]. Quantities that the samples do not
+// determine are NaN: increases with fewer than two samples, gauges with none, latencies without a completion.
 type Window struct {
 	At, Span time.Duration
 	Age      float64 // of the newest sample, seconds
@@ -69,14 +69,14 @@ type Window struct {
 	// Increases over the window, extrapolated to its edges as PromQL's increase() does, hence not whole.
 	Offered, Admitted, Refused float64
 	RefusedByRate              float64                                     // of Refused
-	ByClass                    [Classes]struct{ Offered, Refused float64 } // without those
+	ByClass                    [Classes]struct{ Offered, Refused float64 } // without refusals by rate
 	Completed                  float64
-	Slow                       float64   // completed later than the SLO; NaN unless the SLO is an edge of the histogram
+	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
 	Buckets                    []float64 // completed by upper edge of the histogram, cumulative; the last is +Inf
 	Binding                    float64   // share of the window at ≥ 85% of the limit
 
-	InFlight float64 // mean of the samples, as avg_over_time
+	InFlight float64 // mean of the samples, like avg_over_time
 	// Last samples.
 	Limit, ServiceTime, Revision, ShedThreshold float64
 }
@@ -86,7 +86,7 @@ func (t *Telemetry) SampledBy(at time.Duration) bool {
 	return len(t.samples) > 0 && t.samples[0].at <= at
 }
 
-// Window evaluates at the instant at over the last span. Samples younger than lag have not arrived yet.
+// Window evaluates the last span at the instant at. Samples younger than lag have not arrived yet.
 func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 	nan := math.NaN()
 	w := Window{At: at, Span: span, Age: nan, InFlight: nan}
@@ -145,13 +145,13 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 	return w
 }
 
-// Increase answers PromQL's increase() over the range (from, to] of a counter sampled at times, ascending and inside
-// the range. It is NaN for fewer than two samples.
+// Increase computes PromQL's increase() over the range (from, to] of a counter sampled at times, which must be
+// ascending and inside the range. It is NaN for fewer than two samples.
 //
-// The rule is Prometheus's extrapolatedRate (promql/functions.go): the difference of last and first sample, plus the
-// value before every reset, is scaled up to the edges of the range where the nearest sample is within 1.1 × the mean
-// distance of samples, and by half of that mean distance where it is not; to the left no further than to where the
-// counter would have been zero.
+// The rule is Prometheus's extrapolatedRate (promql/functions.go). The difference between the last and the first
+// sample, plus the value before every reset, is scaled up to the edges of the range if the nearest sample is within 1.1
+// × the mean distance between samples, and otherwise by half of that distance. On the left it never extends beyond the
+// point where the counter would have been zero.
 func Increase(times []time.Duration, values []float64, from, to time.Duration) float64 {
 	n := len(values)
 	if n < 2 {
@@ -206,9 +206,9 @@ func Quantile(q float64, edges []time.Duration, windows ...Window) (value float6
 	return bucketQuantile(q, edges, cumulative)
 }
 
-// bucketQuantile answers histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
-// lower bound of the first, the highest finite edge (censored) where the quantile lies above it. cumulative has one
-// element more than edges, for +Inf.
+// bucketQuantile computes histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
+// lower bound of the first bucket, and the highest finite edge (censored) if the quantile lies above it. cumulative has
+// one element more than edges, for +Inf.
 func bucketQuantile(q float64, edges []time.Duration, cumulative []float64) (value float64, censored bool) {
 	total := cumulative[len(cumulative)-1]
 	if len(edges) == 0 || !(total > 0) {

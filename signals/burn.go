@@ -13,14 +13,14 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Burn rates cover hours, so their query is dear and its answer moves slowly: it is asked at a pace of its own, in the
-// background, and the ticks in between use the last answer while it is not too old.
+// Burn rates cover hours, so their query is expensive and its answer changes slowly. It runs in the background at a
+// pace of its own; the ticks in between use the last answer until it is too old.
 const (
 	burnPace   = 30 * time.Second
-	burnMemory = 3 // paces for which an answer counts
+	burnMemory = 3 // an answer counts for this many paces
 )
 
-// burnRequests is how many requests a window must have seen before its burn rate says anything.
+// burnRequests is how many requests a window must contain before its burn rate means anything.
 const burnRequests = 100
 
 type burnRates struct {
@@ -35,7 +35,7 @@ type burnRates struct {
 	busy   bool
 	at     time.Time // of the reply; zero: none yet
 	reply  reply
-	bad    bool // the last query failed, as fault says
+	bad    bool // the last query failed; see fault
 	fault  control.Reading
 }
 
@@ -52,7 +52,7 @@ func newBurnRates(background context.Context, opts Options, g *Group, get bool) 
 	return b
 }
 
-// refresh asks anew if it is time, and returns at once.
+// refresh starts a new query if one is due, and returns at once.
 func (b *burnRates) refresh(g *Group, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -63,7 +63,7 @@ func (b *burnRates) refresh(g *Group, now time.Time) {
 	b.running.Go(func() { b.take(g, now, g.ask(b.background, b.query, now, b.deadline)) })
 }
 
-// stop waits for the query that is running, and lets no other begin.
+// stop waits for the running query and prevents any other from starting.
 func (b *burnRates) stop() {
 	b.mu.Lock()
 	b.closed = true
@@ -71,7 +71,7 @@ func (b *burnRates) stop() {
 	b.running.Wait()
 }
 
-// take keeps the answer for the ticks to come.
+// take stores the answer for the following ticks.
 func (b *burnRates) take(g *Group, now time.Time, a answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -83,7 +83,7 @@ func (b *burnRates) take(g *Group, now time.Time, a answer) {
 	b.at, b.reply = now, g.tabulate(a.vector)
 }
 
-// of returns the burn rates of the service, as the last answer has them.
+// of returns the burn rates of the service according to the last answer.
 func (b *burnRates) of(s subject, now time.Time) (burn [len(control.BurnRates)]control.Burn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -116,19 +116,19 @@ func (b *burnRates) of(s subject, now time.Time) (burn [len(control.BurnRates)]c
 	return burn
 }
 
-// young says that the series do not reach far enough back for the long window to be one: after a minute of life an hour
-// shows the same minute, and one bad minute would read as a bad hour.
+// young says that the series do not go back far enough for the long window to mean anything: one minute after a start
+// the last hour shows only that minute, and one bad minute would read as a bad hour.
 func (r reply) young(s subject, long, short time.Duration) bool {
 	inLong, ok := s.read(sigCompleted, r.service(burnSignal(sigCompleted, long), s.Name)).Value()
 	inShort, ok2 := s.read(sigCompleted, r.service(burnSignal(sigCompleted, short), s.Name)).Value()
 	return ok && ok2 && inLong < youngest*inShort
 }
 
-// youngest is how many short windows' worth of requests a long window, twelve times as long, must hold.
+// youngest is how many times the requests of the short window the long window, twelve times as long, must contain.
 const youngest = 3
 
-// burnRate is the worse of the slow and the failed ratio of a window, each as a multiple of its budget. Where one of
-// them is missing, the other counts only if it exceeds the multiple by itself: the truth can only be worse.
+// burnRate is the worse of the slow and the failed ratio over a window, each as a multiple of its budget. If one of
+// them is missing, the other counts only if it alone exceeds the multiple: the true value can only be worse.
 func (r reply) burnRate(s subject, window time.Duration, multiple float64) control.Reading {
 	total := s.read(sigCompleted, r.service(burnSignal(sigCompleted, window), s.Name))
 	switch n, ok := total.Value(); {
@@ -179,8 +179,8 @@ func (r reply) burnFailed(s subject, window time.Duration) control.Reading {
 	return s.read(sigFailed, found)
 }
 
-// ownBurn is the query of the burn rates of a service that has queries of its own: the same with longer windows, where
-// they leave the window to governor. "" if they do not.
+// ownBurn is the burn-rate query of a service with user-supplied queries: the same queries over longer windows. It is
+// "" if they do not leave the window to governor.
 func (s subject) ownBurn() string {
 	for _, signal := range []Signal{Offered, Admitted, Refused, Completed, Slow, Failed} {
 		if text := s.Queries[signal]; text != "" && !strings.Contains(text, windowVariable) {

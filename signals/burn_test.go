@@ -122,7 +122,7 @@ func TestBurnRatesOfOwnQueries(t *testing.T) {
 	isMissing(t, "with a fixed window", burning(t, s, nil)[0].Long, control.NoData, "$window")
 }
 
-// The query of the burn rates is dear and slow. It has its own pace, and no tick waits for it.
+// The query of the burn rates is expensive and slow. It has a pace of its own, and no tick waits for it.
 func TestBurnRatesAreAskedAtTheirOwnPace(t *testing.T) {
 	body, tick := recorded(t, "burn").body(), recorded(t, "classes").body()
 	synctest.Test(t, func(t *testing.T) {

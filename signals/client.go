@@ -48,18 +48,18 @@ func newClient(opts Options) (*client, error) {
 	return &client{Client: inner, get: opts.Method == http.MethodGet}, nil
 }
 
-// client is api.Client with two additions: it can ask by GET from the start (the API package only falls back to it on
-// 403, 405 and 501), and it notes what happened on the wire for whoever put an exchange in the context.
+// client is api.Client with two additions: it can use GET from the start (the API package only falls back to it on 403,
+// 405 and 501), and it records what happened on the wire if the context carries an exchange.
 type client struct {
 	api.Client
 	get bool
 }
 
-// exchange is what one query saw on the wire. The API package keeps status and headers to itself.
+// exchange is what one query saw on the wire. The API package does not expose status and headers.
 type exchange struct {
 	method   string        // of the last request
 	status   int           // of the last reply, 0: none
-	skew     time.Duration // the server's clock against ours, 0: not provable
+	skew     time.Duration // server clock minus ours; 0: no provable difference
 	attempts int
 }
 
@@ -102,8 +102,8 @@ func asGET(req *http.Request) (*http.Request, error) {
 	return http.NewRequest(http.MethodGet, u.String(), nil)
 }
 
-// skew returns the smallest difference between the server's clock and ours that is consistent with the reply's Date,
-// which says that the server's clock stood in [Date, Date + 1 s) at some time in [sent, received].
+// skew returns the smallest difference between the server's clock and ours that is consistent with the reply's Date.
+// Date says that the server's clock was in [Date, Date + 1 s) at some time in [sent, received].
 func skew(h http.Header, sent, received time.Time) time.Duration {
 	date, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
@@ -137,7 +137,7 @@ func explain(err error, ex exchange, limit time.Duration) (control.Reason, strin
 	if d := brief(apiErr.Detail); d != "" {
 		text += ": " + d
 	}
-	// The API package reads the error's type from 400 and 422 only; Prometheus sends time-outs with 503.
+	// The API package reads the error's type only for 400 and 422; Prometheus sends timeouts with 503.
 	if ex.status == http.StatusGatewayTimeout ||
 		ex.status == http.StatusServiceUnavailable && strings.Contains(apiErr.Detail, `"errorType":"timeout"`) {
 		return control.Timeout, text
@@ -151,8 +151,8 @@ func explain(err error, ex exchange, limit time.Duration) (control.Reason, strin
 	return control.QueryError, text
 }
 
-// hint says what to try after a reply that did not come from the query API itself, but from something in between or
-// from a server that does not know the way we asked.
+// hint says what to try after a reply that did not come from the query API, but from a proxy in between or a server
+// that does not support the method used.
 func hint(ex exchange) string {
 	switch ex.status {
 	case http.StatusUnauthorized:
@@ -175,7 +175,7 @@ func hint(ex exchange) string {
 	return ""
 }
 
-// brief puts text that came from outside on one line of bounded length.
+// brief puts external text on one line of bounded length.
 func brief(s string) string {
 	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
 	const most = 300

@@ -15,15 +15,15 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Group measures the services that share one query. One goroutine owns a group's pace; Measure never blocks for longer
-// than Deadline.
+// Group measures the services that share one query. One goroutine owns a group and its pace; Measure never blocks for
+// longer than Deadline.
 type Group struct {
 	api      v1.API
 	key      groupKey
 	timing   control.Timing
 	services []subject
-	owner    map[string]string // the services' names, by the values of the labels that identify them
-	query    string            // "": all queries are the user's own
+	owner    map[string]string // service names by the values of their identifying labels
+	query    string            // "": all queries are user-supplied
 	own      []ownQuery
 	burn     *burnRates
 	deadline time.Duration
@@ -35,7 +35,7 @@ type Group struct {
 	observed control.Reading
 }
 
-// Services names the services, in the order of Measure's answer.
+// Services returns the names of the services, in the order of Measure's result.
 func (g *Group) Services() []string {
 	names := make([]string, len(g.services))
 	for i, s := range g.services {
@@ -44,14 +44,14 @@ func (g *Group) Services() []string {
 	return names
 }
 
-// Timing is the pace of the group: Period is how often to call Measure.
+// Timing is the timing of the group. Call Measure once per Period.
 func (g *Group) Timing() control.Timing { return g.timing }
 
 // Deadline bounds one call of Measure; it is at most 0.8 of the period.
 func (g *Group) Deadline() time.Duration { return g.deadline }
 
-// Queries are the PromQL that the group evaluates: in each period, and last, more slowly, that of the burn rates. For
-// people who want to see it with their own eyes.
+// Queries returns the PromQL that the group evaluates, for people who want to run it themselves: first the queries of
+// each period, and last the slower query of the burn rates.
 func (g *Group) Queries() []string {
 	var all []string
 	if g.query != "" {
@@ -69,29 +69,30 @@ func (g *Group) String() string {
 		g.key.period, strconv.FormatFloat(g.key.objective, 'f', -1, 64), len(g.services))
 }
 
-// Health is how the group's last query went; a group that has not asked yet is not OK. It is safe for concurrent use.
+// Health reports how the group's last query went. A group that has not asked yet is not OK. It is safe for concurrent
+// use.
 func (g *Group) Health() Health {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.health
 }
 
-// ObservedScrape is the scrape interval in seconds that the last answered query found in the data: the median over the
-// instances of two windows divided by the samples in them. Compare it with Timing.Scrape: all delays derive from that.
-// It is safe for concurrent use.
+// ObservedScrape is the scrape interval in seconds seen in the last answer: two windows divided by the number of
+// samples in them, median over the instances. Compare it with Timing.Scrape, from which all delays derive. It is safe
+// for concurrent use.
 func (g *Group) ObservedScrape() control.Reading {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.observed
 }
 
-// Measure evaluates the group's query at the instant now and returns one Measurement for each service, in the order of
-// Services. It always returns within Deadline; whatever failed is in the Measurements, as a reason and a sentence. A
-// call while another is running does not ask a second time: it returns at once, with the reason Timeout.
+// Measure evaluates the group's query at the instant now and returns one Measurement per service, in the order of
+// Services. It always returns within Deadline; the Measurements report failures as a reason and a sentence. A call
+// while another one is running sends no second query: it returns at once, with the reason Timeout.
 func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measurement {
-	now = now.Truncate(time.Millisecond) // what Prometheus resolves
+	now = now.Truncate(time.Millisecond) // the resolution of Prometheus
 	if !g.inFlight.TryLock() {
-		return g.invalid(now, 0, control.Timeout, "the query of the tick before is still running")
+		return g.invalid(now, 0, control.Timeout, "the query of the previous tick is still running")
 	}
 	defer g.inFlight.Unlock()
 
@@ -117,7 +118,7 @@ func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measuremen
 	return ms
 }
 
-// answer is what became of one query.
+// answer is the result of one query.
 type answer struct {
 	vector  model.Vector
 	partial string // the server's warnings
@@ -128,7 +129,7 @@ type answer struct {
 	detail string
 }
 
-// ask evaluates one query at the instant now, within the deadline or the earlier one of ctx.
+// ask evaluates one query at the instant now, within deadline or ctx's deadline if that is earlier.
 func (g *Group) ask(ctx context.Context, query string, now time.Time, deadline time.Duration) answer {
 	a := answer{started: time.Now()}
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, &a.exchange), deadline)
@@ -150,8 +151,8 @@ func (g *Group) ask(ctx context.Context, query string, now time.Time, deadline t
 	return a
 }
 
-// snapshot asks the query of the tick and the user's own ones, side by side. The answer sums them up; it has failed
-// only where nothing can be known.
+// snapshot runs the query of the tick and the user-supplied queries concurrently. The answer summarizes them; it has
+// failed only if nothing can be known.
 func (g *Group) snapshot(ctx context.Context, now time.Time) (reply, answer, faults) {
 	own := make([]answer, len(g.own))
 	var wg sync.WaitGroup
@@ -170,7 +171,7 @@ func (g *Group) snapshot(ctx context.Context, now time.Time) (reply, answer, fau
 	faults := faults{}
 	for i, q := range g.own {
 		a := own[i]
-		if g.query == "" && q.signal == Offered { // who is there, and since when
+		if g.query == "" && q.signal == Offered { // says which instances exist, and since when
 			took, partial := sum.took, sum.partial
 			sum = a
 			sum.took, sum.partial = max(took, a.took), joinedWarnings(partial, a.partial)
@@ -186,7 +187,7 @@ func (g *Group) snapshot(ctx context.Context, now time.Time) (reply, answer, fau
 	return r, sum, faults
 }
 
-// tabulate sorts the samples by the services of the group.
+// tabulate assigns the samples to the services of the group.
 func (g *Group) tabulate(v model.Vector) reply {
 	return tabulate(v, func(m model.Metric) (string, bool) {
 		if g.key.alone != "" {
@@ -230,8 +231,8 @@ func (g *Group) answered(a answer, observed control.Reading) {
 	g.observed = observed
 }
 
-// serverTimeout is the deadline told to the server, so that it stops working for a client that has left. The API reads
-// no fractions of a second other than milliseconds.
+// serverTimeout is the deadline passed to the server, so that it stops working for a client that is gone. The API
+// accepts no fractions of a second except milliseconds.
 func serverTimeout(d time.Duration) time.Duration {
 	if d >= time.Second {
 		return (d + time.Second - 1).Truncate(time.Second)
@@ -239,8 +240,8 @@ func serverTimeout(d time.Duration) time.Duration {
 	return max(d.Truncate(time.Millisecond), time.Millisecond)
 }
 
-// partialOf joins the warnings of a reply. Older servers send their notes (such as bucket counts made
-// monotonic) in the same list; those are normal and say nothing about missing data.
+// partialOf joins the warnings of a reply. Older servers include notes (such as bucket counts made monotonic) in the
+// same list; those are normal and say nothing about missing data.
 func partialOf(warnings v1.Warnings) string {
 	var kept []string
 	for _, w := range warnings {

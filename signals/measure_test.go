@@ -118,7 +118,7 @@ func TestInfinityAndTheTopBucket(t *testing.T) {
 		}
 	})
 	t.Run("the largest finite edge", func(t *testing.T) {
-		// The edge is spelt 1.0, the value 1: equal as numbers is what counts.
+		// The edge is spelled 1.0 and the value 1: they are compared as numbers.
 		m := measure(t, healthy(t).set(sigQuantile, "", "1").body())
 		if !m.Censored || text(m.Quantile) != "1" {
 			t.Errorf("quantile %s, censored %v; want 1, censored", text(m.Quantile), m.Censored)

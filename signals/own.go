@@ -13,16 +13,16 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// ownQuery is a query of the user's own, with what tells how fresh its samples are.
+// ownQuery is a user-supplied query, extended by what shows how fresh its samples are.
 type ownQuery struct {
 	signal Signal
 	query  string
 }
 
-// faults says of which of the user's own queries there is no answer, and why.
+// faults says which user-supplied queries have no answer, and why.
 type faults map[Signal]control.Reading
 
-// The signals of a query of the user's own in the reply.
+// The signals of a user-supplied query in the reply.
 func sigQueried(s Signal) string     { return "query_" + string(s) }
 func sigQueriedSeen(s Signal) string { return "query_" + string(s) + "_seen" }
 
@@ -36,15 +36,15 @@ func ownQueries(s subject) []ownQuery {
 	return all
 }
 
-// ownQuery is the user's expression and, beside it, the times of the newest samples of the series that it reads: what
-// an expression returns is stamped with the time of its evaluation, however old the data.
+// ownQuery is the user's expression plus the times of the newest samples of the series that it reads: Prometheus stamps
+// the result of an expression with the evaluation time, however old the data is.
 func (s subject) ownQuery(signal Signal) string {
 	expr, _ := parseQuery(s.Queries[signal], s.Timing.Window) // validated
 	var branches []string
 	add := func(as, expr string) {
 		branches = append(branches, fmt.Sprintf(`label_replace(%s, %q, %q, "", "")`, expr, signalLabel, as))
 	}
-	newest := func(format string) string { // of each selector, the oldest of which counts
+	newest := func(format string) string { // newest sample of each selector; the oldest of these counts
 		var parts []string
 		for i, selector := range readBy(expr) {
 			parts = append(parts, fmt.Sprintf(`label_replace(max by (%s) (%s), "governor_part", "%d", "", "")`,
@@ -73,8 +73,8 @@ func readBy(expr parser.Expr) []string {
 	return slices.Compact(all)
 }
 
-// merge adds the answer to a query of the user's own. Where the query gives one sample for the whole service, when its
-// series were read no longer tells the instances apart either.
+// merge adds the answer to a user-supplied query. If the query gives one sample for the whole service, the sample times
+// are merged over the instances too.
 func (r reply) merge(s subject, signal Signal, v model.Vector) {
 	all := func(model.Metric) (string, bool) { return s.Name, true }
 	t := tabulate(v, all, model.LabelName(s.InstanceLabel))
@@ -101,7 +101,7 @@ func (r reply) merge(s subject, signal Signal, v model.Vector) {
 	}
 }
 
-// field is where the signal of an instance belongs; nil for those of the service.
+// field returns the field of an instance that holds the signal, nil for signals of the whole service.
 func field(in *control.Instance, signal Signal) *control.Reading {
 	return map[Signal]*control.Reading{
 		Offered: &in.Offered, Admitted: &in.Admitted, Refused: &in.Refused, Completed: &in.Completed, Failed: &in.Failed,
@@ -109,7 +109,7 @@ func field(in *control.Instance, signal Signal) *control.Reading {
 	}[signal]
 }
 
-// queried reads what a query of the user's own says of one instance.
+// queried reads the result of a user-supplied query for one instance.
 func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, faults faults) control.Reading {
 	if fault, failed := faults[signal]; failed {
 		return fault
@@ -130,7 +130,7 @@ func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, fau
 	if !ok {
 		return reading
 	}
-	// The freshness of a query without samples of its own is unknown, hence not trusted.
+	// If the query reads no samples of its own, its freshness is unknown and it is not trusted.
 	age := math.Inf(1)
 	for _, seen := range r[sigQueriedSeen(signal)][k] {
 		age = float64(now.UnixMilli())/1000 - seen.value
@@ -145,7 +145,7 @@ func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, fau
 	return control.Read(v)
 }
 
-// queriedQuantile reads the one quantile that a query of the user's own gives.
+// queriedQuantile reads the single quantile that a user-supplied query gives.
 func (r reply) queriedQuantile(s subject, idle bool, faults faults) control.Reading {
 	if fault, failed := faults[Quantile]; failed {
 		return fault

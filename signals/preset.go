@@ -23,10 +23,10 @@ const (
 	Custom Preset = "custom"
 )
 
-// Signal names a quantity that a query of the user's own can supply.
+// Signal names a quantity that a user-supplied query can provide.
 type Signal string
 
-// The signals. Counted ones (up to Slow) are asked for in requests per second and multiplied by the window.
+// The signals. Queries of counted signals return requests per second, which are multiplied by the window.
 const (
 	Offered   Signal = "offered"   // arrivals, admitted or refused
 	Admitted  Signal = "admitted"  // default: offered − refused
@@ -54,20 +54,20 @@ func (s Signal) counted() bool {
 	return false
 }
 
-// Histogram says how the preset http_histogram finds the signals of a service in the metrics it already has. Every
-// selector gets the matchers of Service.Labels too. Selectors are PromQL, with or without braces: code=~"5..".
+// Histogram says how the preset http_histogram finds the signals of a service in its existing metrics. Every selector
+// also gets the matchers of Service.Labels. Selectors are PromQL, with or without braces: code=~"5..".
 type Histogram struct {
-	// Metric is the histogram's name without _bucket, _sum or _count: http_request_duration_seconds. It counts each
-	// request when it has finished.
+	// Metric is the histogram's name without _bucket, _sum or _count: http_request_duration_seconds. It counts a
+	// request when the request finishes.
 	Metric string
 	// Unit is "seconds" or "milliseconds"; "": milliseconds if the name ends in _milliseconds or _ms, else seconds.
 	Unit string
-	// Selector narrows the histogram down to the requests that the service is judged by, such as handler!="/healthz".
+	// Selector limits the histogram to the requests that the service is judged by, such as handler!="/healthz".
 	Selector string
-	// Admitted selects the requests that were let in, such as code!~"429|503"; the others count as refused. Without it
-	// refused requests, which take no time, make an overloaded service look fast.
+	// Admitted selects the requests that were admitted, such as code!~"429|503"; the others count as refused. Without
+	// it, refused requests, which take no time, make an overloaded service look fast.
 	Admitted string
-	// Refused selects the refused requests where Admitted does not tell: in the histogram (code="429"), or, with a name,
+	// Refused selects the refused requests if Admitted does not: in the histogram (code="429"), or, with a metric name,
 	// in a counter of its own (http_requests_rejected_total{reason="limit"}).
 	Refused string
 	// Failed selects the failed ones among the admitted requests, such as code=~"5..".
@@ -76,12 +76,12 @@ type Histogram struct {
 	InFlight string
 }
 
-// NotBinding says why the mode of a service is capped at shadow where ShowsBinding is false.
+// NotBinding explains why a service is capped at shadow mode if ShowsBinding is false.
 const NotBinding = "its metrics show neither refusals nor requests in flight, so overload cannot be told from a slow " +
 	"dependency: the mode is capped at shadow; give metrics: refused, admitted or inflight, or use guard"
 
-// ShowsBinding says whether the metrics of the service show when its limit binds: by requests refused, or by requests
-// in flight. Without that a service must not be enforced; NotBinding says why.
+// ShowsBinding says whether the metrics of the service show when its limit binds: by refused requests or by requests in
+// flight. Otherwise the service must not be enforced; NotBinding says why.
 func (s Service) ShowsBinding() bool {
 	h := s.Histogram
 	_, refused := s.Queries[Refused]
@@ -90,7 +90,7 @@ func (s Service) ShowsBinding() bool {
 		s.Preset == HTTPHistogram && (h.Refused != "" || h.Admitted != "" || h.InFlight != "")
 }
 
-// unit returns how many seconds one unit of the histogram has.
+// unit returns one unit of the histogram in seconds.
 func (h Histogram) unit() float64 {
 	if h.Unit == "milliseconds" ||
 		h.Unit == "" && (strings.HasSuffix(h.Metric, "_milliseconds") || strings.HasSuffix(h.Metric, "_ms")) {
@@ -142,7 +142,7 @@ func (s selector) String() string {
 	return joined(texts...)
 }
 
-// exist matches the series that have the labels that s asks about.
+// exist matches the series that have the labels used by s.
 func (s selector) exist() string {
 	texts := make([]string, len(s.matchers))
 	for i, m := range s.matchers {
@@ -151,9 +151,9 @@ func (s selector) exist() string {
 	return joined(texts...)
 }
 
-// sources lists where each signal of a valid histogram comes from. A selector of requests with a certain outcome has a
-// companion, hasLabels: with it, nothing found means none; without it, that the selector asks about labels that are not
-// there.
+// sources lists where each signal of a valid histogram comes from. A selector for an outcome has a companion,
+// hasLabels. If the companion finds series, an empty result means zero; if it finds none, the selector uses labels that
+// do not exist.
 func (h Histogram) sources() map[string]source {
 	parse := func(text string) selector {
 		s, _ := parseSelector(text) // validated
@@ -161,7 +161,7 @@ func (h Histogram) sources() map[string]source {
 	}
 	all, admitted, refused := parse(h.Selector), parse(h.Admitted), parse(h.Refused)
 	if h.Admitted == "" && h.Refused != "" && refused.metric == "" {
-		inverse, _ := refused.matchers[0].Inverse() // the only one
+		inverse, _ := refused.matchers[0].Inverse() // the only matcher
 		admitted.matchers = []*labels.Matcher{inverse}
 	}
 	count, bucket := h.Metric+"_count", h.Metric+"_bucket"
@@ -197,7 +197,7 @@ func (h Histogram) sources() map[string]source {
 	return m
 }
 
-// validateHistogram reports everything that is wrong with the selectors of the service.
+// validateHistogram reports all errors in the selectors of the service.
 func (s *Service) validateHistogram(check func(ok bool, format string, args ...any)) {
 	h := s.Histogram
 	if s.Preset != HTTPHistogram {
@@ -230,12 +230,12 @@ func (s *Service) validateHistogram(check func(ok bool, format string, args ...a
 			check(f.text == "" || err != nil || sel.metric != "" || len(sel.matchers) > 0,
 				"refused: %q selects everything", f.text)
 			check(err != nil || sel.metric != "" || len(sel.matchers) < 2 || h.Admitted != "",
-				"refused: the rest of %q cannot be said in one selector: set admitted too", f.text)
+				"refused: the complement of %q cannot be written as one selector: set admitted too", f.text)
 		}
 	}
 }
 
-// windowVariable stands for the window in queries of the user's own, so that they follow it when it changes.
+// windowVariable stands for the window in user-supplied queries, so that they follow its changes.
 const windowVariable = "$window"
 
 func (s *Service) validateQueries(check func(ok bool, format string, args ...any)) {
@@ -261,7 +261,7 @@ func (s *Service) validateQueries(check func(ok bool, format string, args ...any
 	}
 }
 
-// parseQuery reads a query of the user's own, with its window filled in.
+// parseQuery parses a user-supplied query with its window filled in.
 func parseQuery(text string, window time.Duration) (parser.Expr, error) {
 	expr, err := promQL.ParseExpr(strings.ReplaceAll(text, windowVariable, promDuration(window)))
 	switch {
@@ -270,7 +270,7 @@ func parseQuery(text string, window time.Duration) (parser.Expr, error) {
 	case expr.Type() != parser.ValueTypeVector:
 		return nil, fmt.Errorf("%q gives a %s: want an instant vector, one sample for each instance", text, expr.Type())
 	case len(parser.ExtractSelectors(expr)) == 0:
-		return nil, fmt.Errorf("%q reads no series, so nothing tells how fresh it is", text)
+		return nil, fmt.Errorf("%q reads no series, so its freshness is unknown", text)
 	}
 	return expr, nil
 }

@@ -229,8 +229,8 @@ func TestOwnQueries(t *testing.T) {
 			t.Errorf("%s = %s, want %s", what, got[0], got[1])
 		}
 	}
-	isMissing(t, "slow", a.Slow, control.NoData, "no query tells it")
-	isMissing(t, "quantile", m.Quantile, control.NoData, "no query tells it")
+	isMissing(t, "slow", a.Slow, control.NoData, "no query provides it")
+	isMissing(t, "quantile", m.Quantile, control.NoData, "no query provides it")
 
 	t.Run("empty", func(t *testing.T) {
 		isInvalid(t, snapshot(t, own(), later, nil), control.NoData, "the query of offered finds nothing")

@@ -18,44 +18,44 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Probe is what the sensor finds of one service, for people who are setting it up.
+// Probe is what the sensor finds out about one service, for people who are setting it up.
 type Probe struct {
 	Service     string
-	Measurement control.Measurement // what a loop would get, burn rates included
-	Signals     []Found             // in the order of a request's life
-	Arrivals    control.Reading     // in one window, all instances together
+	Measurement control.Measurement // what a loop would receive, including burn rates
+	Signals     []Found             // in the order of a request's lifetime
+	Arrivals    control.Reading     // in one window, over all instances
 
 	Edges []time.Duration // finite bucket edges, ascending; empty where there is no histogram
-	// Below and Above are the edges next to the SLO, 0: none. AtSLO says that there is one exactly at it; without that
-	// slow requests cannot be counted.
+	// Below and Above are the edges next to the SLO, 0: none. AtSLO says that an edge lies exactly at the SLO; without
+	// it slow requests cannot be counted.
 	Below, Above time.Duration
 	AtSLO        bool
 
 	Scrape         time.Duration   // as configured
 	ObservedScrape control.Reading // seconds, as found in the data
-	Method         string          // by which Prometheus answered: POST or GET
+	Method         string          // method that Prometheus answered: POST or GET
 	Took           time.Duration   // the slowest query
-	Advice         []string        // what to change and why, the most important first
+	Advice         []string        // what to change and why, most important first
 }
 
 // Found is one signal of a Probe.
 type Found struct {
 	Signal   Signal
-	Selector string          // what was looked for: a selector, or the user's query
-	Series   control.Reading // how many series it matches now
+	Selector string          // a selector, or the user's query
+	Series   control.Reading // number of series it matches now
 	Age      control.Reading // of the newest sample, seconds
-	Value    control.Reading // counts in the window: of all instances together; else the mean of the instances
+	Value    control.Reading // counts: over the window and all instances; otherwise the mean over the instances
 	Unit     string          // of Value: requests, seconds, or ""
 }
 
-// outcomeLabels are names under which HTTP metrics commonly carry the outcome of a request.
+// outcomeLabels are the labels that commonly carry the outcome of a request in HTTP metrics.
 var outcomeLabels = []string{
 	"code", "status", "status_code", "http_status_code", "http_response_status_code", "response_code", "outcome",
 }
 
-// Probe measures one service once, thoroughly, and says what to improve. It takes a few queries, each with the deadline
-// of Options.Timeout, and leaves groups and their health alone. The error is for a service that the sensor does not
-// know; what goes wrong on the way to Prometheus is in the Measurement.
+// Probe measures one service once, thoroughly, and says what to improve. It sends a few queries, each with the deadline
+// of Options.Timeout, and does not affect groups and their health. It returns an error only for an unknown service; the
+// Measurement reports problems with Prometheus.
 func (s *Sensor) Probe(ctx context.Context, service string) (Probe, error) {
 	for _, g := range s.groups {
 		for _, sub := range g.services {
@@ -86,8 +86,8 @@ func (s *Sensor) probe(ctx context.Context, of *Group, sub subject) Probe {
 			p.advise("Prometheus refuses POST (status %d) and answers GET: set prometheus: {http_method: GET}", a.status)
 			r, a, faults, p.Method = r2, a2, faults2, http.MethodGet
 		}
-	case a.reason == "" && a.method == http.MethodGet: // the API package asked again
-		p.advise("Prometheus refuses POST and answers GET, so each query is asked twice: " +
+	case a.reason == "" && a.method == http.MethodGet: // the API package tried again
+		p.advise("Prometheus refuses POST and answers GET, so each query is sent twice: " +
 			"set prometheus: {http_method: GET}")
 		p.Method = http.MethodGet
 	}
@@ -140,7 +140,7 @@ func (p *Probe) advise(format string, args ...any) {
 	p.Advice = append(p.Advice, fmt.Sprintf(format, args...))
 }
 
-// raw is the query that counts the series behind each signal, and tells how fresh they are.
+// raw is the query that counts the series of each signal and finds how fresh they are.
 func (s subject) raw() string {
 	var branches []string
 	add := func(signal, expr string) {
@@ -156,13 +156,13 @@ func (s subject) raw() string {
 	return strings.Join(branches, "\nor ")
 }
 
-// presetSignal is the signal of the presets behind one that a query of the user's own can supply.
+// presetSignal maps the signals that a user-supplied query can provide to those of the presets.
 var presetSignal = map[Signal]string{
 	Offered: sigOffered, Admitted: sigAdmitted, Refused: sigRefused, Completed: sigCompleted, Failed: sigFailed,
 	Slow: sigBucket, Mean: sigLatencySum, Quantile: sigQuantile, InFlight: sigInFlight, Limit: sigLimit,
 }
 
-// signals lists what was found signal by signal: r is the reply of the tick, raw that about the series themselves.
+// signals lists what was found, signal by signal: r is the reply of the tick, raw the reply about the series.
 func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
 	at := float64(now.UnixMilli()) / 1000
 	for _, signal := range Signals() {
@@ -184,7 +184,7 @@ func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
 			f.Age = control.Read(at - newest)
 		case s.from[preset].metric != "":
 			f.Selector = s.selector(preset)
-			if len(raw) > 0 { // else nothing has been counted
+			if len(raw) > 0 { // otherwise nothing has been counted
 				f.Series = control.Read(0)
 			}
 			if n := only(raw, "series_"+preset); !math.IsNaN(n) {
@@ -196,7 +196,7 @@ func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
 	}
 }
 
-// only is the value of a signal that has one sample in the reply, whoever it belongs to.
+// only is the value of a signal that has one sample in the reply, of whatever service or instance.
 func only(r reply, signal string) float64 {
 	for _, samples := range r[signal] {
 		return samples[0].value
@@ -204,7 +204,7 @@ func only(r reply, signal string) float64 {
 	return math.NaN()
 }
 
-// value aggregates a signal over the instances: the sum of counts, the mean of anything else.
+// value aggregates a signal over the instances: the sum for counts, the mean otherwise.
 func (p *Probe) value(signal Signal) control.Reading {
 	if signal == Quantile {
 		return p.Measurement.Quantile
@@ -243,7 +243,7 @@ func (p *Probe) edges(r reply, s subject) {
 		}
 		edge := time.Duration(math.Round(v * s.Histogram.unit() * 1e9))
 		if n := len(p.Edges); n > 0 && p.Edges[n-1] == edge {
-			continue // in another spelling
+			continue // the same edge, spelled differently
 		}
 		p.Edges = append(p.Edges, edge)
 		switch {
@@ -260,14 +260,14 @@ func (p *Probe) edges(r reply, s subject) {
 // percentileSamples is how many requests must lie beyond a percentile before it says anything.
 const percentileSamples = 10
 
-// judge turns what was found into advice.
+// judge turns the findings into advice.
 func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	m := p.Measurement
 	if m.Invalid != "" {
 		p.advise("%s: %s", m.Invalid, m.Detail)
 	}
 	if m.Partial != "" {
-		p.advise("Prometheus answers in part (%s): governor then only tightens", m.Partial)
+		p.advise("Prometheus answers only in part (%s): governor then only tightens", m.Partial)
 	}
 	if !s.ShowsBinding() {
 		p.advise("%s", NotBinding)
@@ -309,7 +309,7 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 	if n, ok := p.Arrivals.Value(); ok {
 		if n < burnRequests {
-			p.advise("%.0f requests in the window of %s: with fewer than %d governor judges nothing; widen the window if "+
+			p.advise("%.0f requests in the window of %s: with fewer than %d governor does not judge; widen the window if "+
 				"this is usual", n, s.Timing.Window, burnRequests)
 		} else if need := percentileSamples / (1 - s.SLO.Objective); n < need {
 			p.advise("%.0f requests in the window of %s: the p%s needs %.0f, so the target stays at its default",
@@ -321,8 +321,8 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 }
 
-// judgeSeparation warns where refused requests may be among those whose latency is measured: they take no time, and an
-// overloaded service would look fast.
+// judgeSeparation warns if the measured latencies may include refused requests: they take no time and would make an
+// overloaded service look fast.
 func (p *Probe) judgeSeparation(s subject, labels []string) {
 	if s.Preset != HTTPHistogram || s.from[hasLabels(sigCompleted)].metric != "" || s.Queries[Mean] != "" {
 		return
@@ -343,7 +343,7 @@ func (p *Probe) judgeSeparation(s subject, labels []string) {
 		"an overloaded service look fast", s.Histogram.Metric, found)
 }
 
-// next names the edges beside the SLO.
+// next names the edges next to the SLO.
 func (p *Probe) next() string {
 	switch {
 	case p.Below == 0:

@@ -103,7 +103,7 @@ func TestProbe(t *testing.T) {
 	tick.warnings = []string{"No StoreAPIs matched"}
 	probed(t, s, tick, raw, "").advises(t, "scraped every 1s, configured 5s: set timing: {scrape_interval: 1s}",
 		"no bucket edge at the SLO of 500ms (next to it: 300ms and 1s)", "failed: nothing found for guard_failed_total",
-		"inflight: the newest sample is 24", "answers in part (No StoreAPIs matched)")
+		"inflight: the newest sample is 24", "answers only in part (No StoreAPIs matched)")
 
 	if _, err := sensor(t, Options{URL: "http://prometheus"}, s).Probe(t.Context(), "nobody"); err == nil {
 		t.Error("a service that is not there")

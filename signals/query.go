@@ -23,7 +23,7 @@ const signalLabel = "governor_signal"
 // The signals of the presets, values of signalLabel.
 const (
 	sigSeen          = "seen"    // time of the newest raw sample, Unix seconds
-	sigUp            = "up"      // whether the target that exported the instance lately can be scraped
+	sigUp            = "up"      // whether the target that recently exported the instance can be scraped
 	sigSamples       = "samples" // raw samples in the window
 	sigBefore        = "before"  // raw samples in the window before it
 	sigLimit         = "limit"
@@ -37,31 +37,31 @@ const (
 	sigRefusedByShed = "refused_by_shed"
 	sigRefusedByRate = "refused_by_rate"
 	sigClassOffered  = "class_offered" // by criticality
-	sigClassRefused  = "class_refused" // by criticality, the rate limit's left out
+	sigClassRefused  = "class_refused" // by criticality, without refusals by rate
 	sigFailed        = "failed"
 	sigBinding       = "binding"
 	sigCompleted     = "completed"
-	sigTotal         = "total" // all that the histogram counts, admitted or refused
+	sigTotal         = "total" // everything the histogram counts, admitted or refused
 	sigLatencySum    = "latency_sum"
 	sigBucket        = "bucket"   // completed within an SLO's latency, by le
-	sigEdges         = "edges"    // the bucket edges there are, by service
+	sigEdges         = "edges"    // the existing bucket edges, by service
 	sigQuantile      = "quantile" // the objective's quantile, by service
 )
 
-// hasLabels is the signal that counts the series with the labels that the selector of another signal asks about.
+// hasLabels is the signal that counts the series that have the labels used by another signal's selector.
 func hasLabels(signal string) string { return signal + "_labels" }
 
-// memory is how long an instance that cannot be scraped stays in the snapshot, as stale: Prometheus's own look-back.
+// memory is how long an instance that cannot be scraped stays in the snapshot as stale: Prometheus's own lookback.
 const memory = 5 * time.Minute
 
-// criticalityLabel tells the classes of guard's counters apart.
+// criticalityLabel separates the classes of guard's counters.
 const criticalityLabel = "criticality"
 
-// source is where a signal comes from: a metric, and matchers besides those that name the service.
+// source is where a signal comes from: a metric, and matchers in addition to those that identify the service.
 type source struct{ metric, matchers string }
 
-// guardSources are the metrics of the preset guard. The limit stands for the instance too: one raw series each, always
-// there.
+// guardSources are the metrics of the preset guard. The limit also stands for the instance: it is one raw series per
+// instance and always present.
 var guardSources = func() map[string]source {
 	const bucket = "guard_latency_seconds_bucket"
 	m := map[string]source{}
@@ -82,11 +82,11 @@ var guardSources = func() map[string]source {
 	return m
 }()
 
-// subject is a Service with everything derived from its description.
+// subject is a Service and everything derived from its description.
 type subject struct {
 	Service
 	from map[string]source
-	ids  map[string]string // labels that tell the series of this service from those of others
+	ids  map[string]string // labels that separate this service's series from others
 }
 
 // edge is the SLO's latency in the unit of the histogram.
@@ -107,11 +107,11 @@ func newSubject(s Service) subject {
 	return sub
 }
 
-// selector is how an operator would look for the signal of the service.
+// selector returns the selector with which an operator would look for the signal of the service.
 func (s subject) selector(signal string) string {
 	from, ok := s.from[signal]
 	if !ok {
-		if signal == sigSeen { // where nobody else says who is there, the query of the arrivals does
+		if signal == sigSeen { // without another source, the query of arrivals says which instances exist
 			signal = string(Offered)
 		}
 		return "the query of " + signal
@@ -119,14 +119,14 @@ func (s subject) selector(signal string) string {
 	return from.metric + "{" + joined(from.matchers, equalities(s.ids)) + "}"
 }
 
-// groupKey is what the services of one query have in common.
+// groupKey holds what the services of one query have in common.
 type groupKey struct {
 	preset                 Preset
 	histogram              Histogram
 	instance, ids          string // label names
 	scrape, window, period time.Duration
 	objective              float64
-	alone                  string // the service that has queries of its own
+	alone                  string // name of a service with user-supplied queries
 }
 
 func keyOf(s subject) groupKey {
@@ -144,8 +144,8 @@ func keyOf(s subject) groupKey {
 // getBudget bounds a query that travels in a URL: common proxies refuse request lines above 8 KiB.
 const getBudget = 7000
 
-// fitted builds a query for the services, by name if it may be of any length. Where it is asked by GET and naming every
-// service would make the URL too long, it reads all services in Prometheus and the reply is filtered here.
+// fitted builds a query that names the services. If it is sent by GET and the names would make the URL too long, it
+// selects all services in Prometheus instead, and the reply is filtered here.
 func fitted(get bool, services []subject, build func(selectors []string) string) string {
 	named := selectors(services, true)
 	q := build(named)
@@ -159,7 +159,7 @@ func fitted(get bool, services []subject, build func(selectors []string) string)
 type builder struct {
 	key       groupKey
 	from      map[string]source
-	selectors []string // matchers of the services; they match different series, so that no series meets itself
+	selectors []string // matchers of the services; no series matches two of them
 	edges     string   // pattern of the bucket edges at the SLOs
 	branches  []string
 }
@@ -170,12 +170,12 @@ func newBuilder(k groupKey, services []subject, selectors []string) *builder {
 
 func (b *builder) String() string { return strings.Join(b.branches, "\nor ") }
 
-// add marks the expression as the signal.
+// add adds the expression as a branch marked with the signal.
 func (b *builder) add(signal, expr string) {
 	b.branches = append(b.branches, fmt.Sprintf(`label_replace(%s, %q, %q, "", "")`, expr, signalLabel, signal))
 }
 
-// each puts the selectors of the signal in the place of $ in the template, and joins the results.
+// each replaces $ in the template with each selector of the signal and joins the results.
 func (b *builder) each(template, signal string, more ...string) string {
 	from := b.from[signal]
 	parts := make([]string, len(b.selectors))
@@ -186,12 +186,12 @@ func (b *builder) each(template, signal string, more ...string) string {
 	return strings.Join(parts, " or ")
 }
 
-// over is the range function over a window of each series of the signal.
+// over applies a range function to a window of each series of the signal.
 func (b *builder) over(function string, window time.Duration, signal string, more ...string) string {
 	return b.each(function+"($["+promDuration(window)+"])", signal, more...)
 }
 
-// by aggregates over everything but the labels of the service, and those given.
+// by aggregates over everything except the labels of the service and those given.
 func (b *builder) by(aggregation, expr string, more ...string) string {
 	return aggregation + " by (" + joined(append([]string{b.key.ids}, more...)...) + ") (" + expr + ")"
 }
@@ -204,8 +204,8 @@ func (b *builder) measurement() string {
 		b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst))
 	}
 	if k.preset == Guard {
-		// Gauges are read raw, one series an instance with all its labels, so that the series of a process that is gone
-		// cannot mix with its successor's.
+		// Gauges are read raw, one series per instance with all its labels, so that the series of a process that is
+		// gone cannot mix with its successor's.
 		for _, g := range []struct{ signal, template string }{
 			{sigSeen, "timestamp($)"},
 			{sigSamples, "count_over_time($" + w + ")"},
@@ -226,7 +226,8 @@ func (b *builder) measurement() string {
 			b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst, criticalityLabel))
 		}
 	} else {
-		// The histogram has many series an instance. Two jobs that scrape it are kept apart, so as to be noticed.
+		// The histogram has many series per instance. Two jobs that scrape it stay separate, so that the duplication is
+		// noticed.
 		b.add(sigSeen, b.by("max", b.each("timestamp($)", sigSeen), inst, model.JobLabel))
 		b.add(sigSamples, b.by("max", b.over("count_over_time", k.window, sigSamples), inst, model.JobLabel))
 		b.add(sigBefore, b.by("max", b.each("count_over_time($"+w+" offset "+promDuration(k.window)+")", sigBefore),
@@ -251,12 +252,12 @@ func (b *builder) measurement() string {
 	return b.String()
 }
 
-// up marks the instances in expr that were there lately with whether their target can be scraped now.
+// up marks the instances in expr, which existed recently, with whether their target can be scraped now.
 func (b *builder) up(expr string) {
 	b.add(sigUp, expr+" * 0 + on (job, instance) group_left () max by (job, instance) (up)")
 }
 
-// labels counts, for each selector that asks about labels of the histogram, the series that have them.
+// labels counts, for each selector that uses labels of the histogram, the series that have them.
 func (b *builder) labels(by ...string) {
 	for _, signal := range []string{sigCompleted, sigRefused, sigFailed} {
 		if has := hasLabels(signal); b.from[has].metric != "" {
@@ -265,8 +266,8 @@ func (b *builder) labels(by ...string) {
 	}
 }
 
-// selectors returns one set of label matchers for each distinct set of identifying labels among the services, but for
-// one label: that which has the most values is matched by all of them at once.
+// selectors returns one set of label matchers for each distinct set of identifying labels among the services, except
+// that the label with the most values is matched with all its values at once.
 func selectors(services []subject, byName bool) []string {
 	values := map[string]map[string]bool{}
 	for _, s := range services {
@@ -300,7 +301,7 @@ func selectors(services []subject, byName bool) []string {
 	return out
 }
 
-// oneOf matches the label if it has one of the values.
+// oneOf matches the label with any of the values.
 func oneOf(label string, values []string) string {
 	if len(values) == 1 {
 		return label + "=" + strconv.Quote(values[0])
@@ -312,7 +313,7 @@ func oneOf(label string, values []string) string {
 	return label + "=~" + strconv.Quote(strings.Join(quoted, "|"))
 }
 
-// equalities matches the labels if they have the values.
+// equalities matches each label with its value.
 func equalities(labels map[string]string) string {
 	var m []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
@@ -321,17 +322,17 @@ func equalities(labels map[string]string) string {
 	return strings.Join(m, ", ")
 }
 
-// joined lists what is not empty.
+// joined joins the parts that are not empty.
 func joined(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(parts), func(p string) bool { return p == "" }), ", ")
 }
 
-// edgePattern matches the bucket edges at the SLOs of the services, in each spelling: an exporter or an older server
+// edgePattern matches the bucket edges at the SLOs of the services, in every spelling: an exporter or an older server
 // writes one second as "1", OpenMetrics and Prometheus 3 as "1.0".
 func edgePattern(services []subject) string {
 	var all []string
 	for _, s := range services {
-		// Fifteen digits: what the conversion from seconds has added to the sixteenth is not part of the edge's name.
+		// Fifteen digits: the conversion from seconds may disturb the sixteenth, which is not part of the edge's name.
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(s.edge(), 'g', 15, 64), 64)
 		for _, format := range []byte{'f', 'g'} {
 			text := strconv.FormatFloat(v, format, -1, 64)
@@ -345,7 +346,7 @@ func edgePattern(services []subject) string {
 	return "le=~" + strconv.Quote(strings.Join(slices.Compact(all), "|"))
 }
 
-// sameEdge says whether the le label is the edge v, however it is spelt.
+// sameEdge says whether the le label is the edge v, in any spelling.
 func sameEdge(le string, v float64) bool {
 	e, err := strconv.ParseFloat(le, 64)
 	return err == nil && math.Abs(e-v) <= 1e-9*v

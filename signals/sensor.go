@@ -20,26 +20,27 @@ import (
 
 // Service describes one service to measure.
 type Service struct {
-	Name   string // value of the label service
+	Name   string // value of the label "service"
 	SLO    control.SLO
 	Timing control.Timing
 	Preset Preset // "": Guard
-	// Labels are further matchers of every selector (label = value), such as job or namespace. With the preset guard
-	// they are for a Prometheus that holds the service more than once; with http_histogram they name the service.
+	// Labels are additional matchers for every selector (label = value), such as job or namespace. The preset guard
+	// needs them if Prometheus holds the service more than once; with http_histogram they identify the service.
 	Labels map[string]string
-	// InstanceLabel tells the instances apart; "": instance. Another one, such as pod, is for metrics without guard.
+	// InstanceLabel distinguishes the instances; "": instance. Other labels, such as pod, are for metrics without
+	// guard.
 	InstanceLabel string
 	// Histogram is for the preset http_histogram only.
 	Histogram Histogram
-	// Queries are PromQL of the user's own: they replace or complete what the preset reads, signal by signal. Each gives
-	// one sample for each instance, or one without the instance label for the whole service. $window stands for the
-	// window. A service with queries of its own is a group of its own.
+	// Queries are user-supplied PromQL: they replace or complete what the preset reads, signal by signal. Each returns
+	// one sample per instance, or one sample without the instance label for the whole service. $window stands for the
+	// window. A service with such queries forms a group of its own.
 	Queries map[Signal]string
 	// StaleAfter is the age past which an instance's newest sample no longer counts; 0: Timing.StaleAfter().
 	StaleAfter time.Duration
 }
 
-// Options says how to reach Prometheus, or anything that speaks its query API.
+// Options says how to reach Prometheus, or any server with its query API.
 type Options struct {
 	URL string // base URL, such as http://localhost:9090 or https://mimir.example/prometheus
 	// HTTP configures authentication, TLS, proxy and headers; nil: config.DefaultHTTPClientConfig.
@@ -54,7 +55,7 @@ type Options struct {
 
 const (
 	defaultTimeout = 10 * time.Second
-	deadlineShare  = 0.8 // of the period: leaves time to decide and publish before the next tick
+	deadlineShare  = 0.8 // of the period; leaves time to decide and publish before the next tick
 )
 
 // Sensor measures services through one Prometheus. Its groups may be used concurrently, each by one goroutine.
@@ -63,11 +64,11 @@ type Sensor struct {
 	client  *client
 	options Options
 	groups  []*Group
-	cancel  context.CancelFunc // ends what runs in the background
+	cancel  context.CancelFunc // ends background queries
 }
 
-// New checks the options and the services, all errors at once, and deals the services into groups. It does not
-// contact the server: Prometheus being down is no reason for a daemon not to start.
+// New checks the options and the services, reports all errors at once, and divides the services into groups. It does
+// not contact the server: the daemon must start even if Prometheus is down.
 func New(opts Options, services []Service) (*Sensor, error) {
 	client, err := newClient(opts)
 	if err != nil {
@@ -126,14 +127,14 @@ func New(opts Options, services []Service) (*Sensor, error) {
 	return sensor, nil
 }
 
-// group returns a group of the one service.
+// group returns a group with one service.
 func (s *Sensor) group(first subject) *Group {
 	g := &Group{
 		api: v1.NewAPI(s.client), key: keyOf(first), timing: first.Timing,
 		deadline: deadline(s.options.Timeout, first.Timing.Period),
 		health:   Health{Error: "not asked yet"}, owner: map[string]string{},
 	}
-	_ = g.take(first) // nobody else is there
+	_ = g.take(first) // cannot fail: the group is empty
 	return g
 }
 
@@ -204,10 +205,10 @@ func deadline(timeout, period time.Duration) time.Duration {
 	return min(timeout, time.Duration(deadlineShare*float64(period)))
 }
 
-// Groups returns the groups of services that are measured together. Each has its own pace: see Group.Timing.
+// Groups returns the groups of services that are measured together. Each has its own pace; see Group.Timing.
 func (s *Sensor) Groups() []*Group { return slices.Clone(s.groups) }
 
-// Close ends what runs in the background and drops idle connections to the server.
+// Close ends background queries and closes idle connections to the server.
 func (s *Sensor) Close() {
 	s.cancel()
 	for _, g := range s.groups {
@@ -216,19 +217,19 @@ func (s *Sensor) Close() {
 	s.client.CloseIdleConnections()
 }
 
-// Health is how the server answered lately.
+// Health describes how the server has answered recently.
 type Health struct {
 	Address string        // of the server, without credentials
 	OK      bool          // the last query of every group was answered
 	Error   string        // of the last failure, while not OK
-	Latency time.Duration // of the last answer; of the slowest group where there are several
+	Latency time.Duration // of the last answer; with several groups, of the slowest
 	LastOK  time.Time     // zero: never
-	// Skew is how far the server's clock is ahead of ours, negative: behind. Read from the Date header, which has a
-	// resolution of one second; differences it cannot prove are 0.
+	// Skew is how far the server's clock is ahead of ours (negative: behind). It comes from the Date header, which has
+	// a resolution of one second; differences that the header cannot prove are 0.
 	Skew time.Duration
 }
 
-// Health summarizes all groups: the worst of them, and the latest success of any. It is safe for concurrent use.
+// Health summarizes all groups: the worst state, and the latest success of any group. It is safe for concurrent use.
 func (s *Sensor) Health() Health {
 	h := Health{Address: s.address, OK: true}
 	for _, g := range s.groups {

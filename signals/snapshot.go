@@ -26,9 +26,8 @@ type seriesKey struct{ service, instance string }
 // reply is the vector of a group's query, by signal, service and instance.
 type reply map[string]map[seriesKey][]sample
 
-// tabulate sorts the samples of a vector, those of each service by the label that names its instances. Samples without
-// a signal, of services that nobody asked for, and native histograms where a number belongs, are dropped: what they
-// should have told is then missing.
+// tabulate arranges the samples of a vector by signal, service and instance. It drops samples without a signal, of
+// unknown services, and native histograms in place of a number; their values are then missing.
 func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), instance model.LabelName) reply {
 	r := reply{}
 	for _, s := range v {
@@ -55,8 +54,8 @@ func (r reply) add(signal string, k seriesKey, s ...sample) {
 	r[signal][k] = append(r[signal][k], s...)
 }
 
-// observedScrape is the median over the instances of 2·W divided by the samples in those two windows. Instances that
-// were not there for all of the first window are left out.
+// observedScrape is 2·W divided by the number of samples in those two windows, median over the instances. It leaves
+// out instances that did not exist for all of the first window.
 func (r reply) observedScrape(window time.Duration) control.Reading {
 	var intervals []float64
 	for k, now := range r[sigSamples] {
@@ -73,7 +72,7 @@ func (r reply) observedScrape(window time.Duration) control.Reading {
 	return control.Read(intervals[len(intervals)/2])
 }
 
-// fill completes the Measurement of the service s from the reply. The faults are of its own queries.
+// fill completes the Measurement of the service s from the reply. The faults concern its user-supplied queries.
 func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults faults) {
 	var inside float64
 	complete := false
@@ -104,8 +103,8 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 	}
 }
 
-// instances lists who belongs to the snapshot: whoever has a current series, and whoever is a target that cannot be
-// scraped. Counts that still echo in the window of an instance that has left do not make it a member.
+// instances lists the instances of the snapshot: those with a current series, and those whose target cannot be scraped.
+// Counts of a departed instance that still echo in the window do not make it a member.
 func (r reply) instances(service string) []string {
 	names := map[string]bool{}
 	for k := range r[sigSeen] {
@@ -122,7 +121,7 @@ func (r reply) instances(service string) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// instance reads one instance, or says once and for all why it cannot be judged.
+// instance reads one instance, or gives every reading the same reason why the instance cannot be judged.
 func (r reply) instance(s subject, name string, now time.Time, faults faults) control.Instance {
 	k := seriesKey{s.Name, name}
 	in := control.Instance{Name: name}
@@ -133,7 +132,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 		return in
 	}
 
-	// Of several processes that bear the instance's name, those that are gone do not count: a pod may be replaced.
+	// If several processes have the instance's name, those that are gone do not count: a pod may have been replaced.
 	var fresh []sample
 	youngest := math.Inf(1)
 	for _, seen := range r[sigSeen][k] {
@@ -176,8 +175,8 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 			*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 		}
 	}
-	// An instance whose window is not filled has no Age either: it is not a member of the judgement, and its gap must
-	// not make the sum over the others a gap.
+	// An instance without a full window has no Age either: it is not judged, and its gap must not make the sum over the
+	// others missing.
 	unjudged := func(why control.Reason, detail string) control.Instance {
 		for _, reading := range append(windowed(&in), &in.Age) {
 			*reading = control.Missing(why, detail)
@@ -201,7 +200,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 		r.histogram(&in, s, k)
 	default:
 		for _, reading := range windowed(&in) {
-			*reading = control.Missing(control.NoData, "no query tells it")
+			*reading = control.Missing(control.NoData, "no query provides it")
 		}
 	}
 	for _, signal := range Signals() {
@@ -215,7 +214,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 	return in
 }
 
-// guard fills in what the preset guard counts over the window.
+// guard fills in the readings that the preset guard counts over the window.
 func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	counter := func(signal string) control.Reading { return s.read(signal, r[signal][k]) }
 	in.Offered = counter(sigOffered)
@@ -239,7 +238,7 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	}
 }
 
-// histogram fills in what a histogram counts over the window, but for what derive makes of it.
+// histogram fills in the readings that a histogram counts over the window, except those that derive computes.
 func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 	for _, reading := range windowed(in) {
 		*reading = control.Missing(control.NoData, "not reported: the service has no guard")
@@ -256,7 +255,7 @@ func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 	sum := s.read(sigLatencySum, r[sigLatencySum][k]).Times(control.Read(s.Histogram.unit()))
 	in.Mean = mean(in.Completed, in.Completed, sum, s.Timing.Window)
 	switch {
-	case s.from[sigTotal].metric != "": // refused is what is not admitted
+	case s.from[sigTotal].metric != "": // whatever is not admitted was refused
 		in.Refused = s.read(sigTotal, r[sigTotal][k]).Less(in.Completed)
 	case s.Histogram.Refused != "":
 		in.Refused = r.outcome(s, sigRefused, k)
@@ -265,8 +264,8 @@ func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 	}
 }
 
-// outcome reads the count of the requests with a certain outcome. Series for an outcome come to be when it first
-// happens, so that nothing found means none; but only if the histogram has the labels that the selector asks about.
+// outcome reads the count of the requests with a certain outcome. A series for an outcome appears when the outcome
+// first happens, so an empty result means zero, but only if the histogram has the labels that the selector uses.
 func (r reply) outcome(s subject, signal string, k seriesKey) control.Reading {
 	has := hasLabels(signal)
 	if len(r[signal][k]) == 0 && s.from[has].metric != "" {
@@ -279,8 +278,8 @@ func (r reply) outcome(s subject, signal string, k seriesKey) control.Reading {
 	return s.read(signal, r[signal][k])
 }
 
-// derive completes the counts of a service without guard. What nothing calls refused counts as admitted, and a
-// histogram counts requests when they have finished, so that arrivals are what was admitted and what was refused.
+// derive completes the counts of a service without guard. Requests that no metric calls refused count as admitted. A
+// histogram counts requests when they finish, so arrivals are the admitted plus the refused requests.
 func derive(in *control.Instance, s subject) {
 	queried := func(signal Signal) bool { return s.Queries[signal] != "" }
 	if s.Preset == Custom {
@@ -304,7 +303,7 @@ func derive(in *control.Instance, s subject) {
 	arrivals, known := in.Offered.Value()
 	finished, ok := in.Completed.Value()
 	if why, _ := in.Mean.Why(); known && ok && arrivals == 0 && finished == 0 && why != "" {
-		// Of requests that hang, a histogram knows nothing.
+		// A histogram does not see requests that hang.
 		if n := in.InFlight.Or(0); n >= 1 && !queried(Offered) {
 			detail := fmt.Sprintf("nothing finished in %s, while %.0f requests are in flight", s.Timing.Window, n)
 			in.Offered, in.Mean = control.Missing(control.NoData, detail), control.Missing(control.NoData, detail)
@@ -314,11 +313,11 @@ func derive(in *control.Instance, s subject) {
 	}
 }
 
-// none is a known zero where the reading it belongs to is known.
+// none is zero if the reading it is based on is known, and otherwise missing.
 func none(of control.Reading) control.Reading { return of.Times(control.Read(0)) }
 
-// current and windowed are the readings of an instance that a missing instance lacks: those of now, and those that
-// cover the window and are wrong until the instance has existed for all of it.
+// current and windowed are the readings that a missing instance lacks: current values, and values over the window,
+// which are wrong until the instance has existed for all of it.
 func current(in *control.Instance) []*control.Reading {
 	return []*control.Reading{&in.InFlight, &in.Limit, &in.ServiceTime, &in.Revision, &in.ShedThreshold}
 }
@@ -358,8 +357,8 @@ func (s subject) read(signal string, found []sample) control.Reading {
 	return control.Read(v)
 }
 
-// slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges it would be
-// a guess about where requests lie inside a bucket.
+// slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges the count
+// would be a guess about where requests lie inside the bucket.
 func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.Reading {
 	if !completed.Above(0) {
 		return completed
@@ -376,7 +375,7 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.R
 	return completed.Less(fast)
 }
 
-// upToSLO counts the requests in the buckets up to the SLO, and says whether there is an edge exactly there. While an
+// upToSLO counts the requests in the buckets up to the SLO and says whether an edge lies exactly there. While an
 // exporter changes its spelling ("1", then "1.0"), each request is in one of the two series.
 func (r reply) upToSLO(s subject, buckets []sample) (control.Reading, bool) {
 	var at []sample
@@ -404,14 +403,14 @@ func mean(offered, completed, sum control.Reading, window time.Duration) control
 	return sum.Over(completed, fmt.Sprintf("no admitted request finished in %s", window))
 }
 
-// quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest
-// finite bucket edge only says "at least that". Where the edges are unknown any value may be at the top.
+// quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest finite
+// bucket edge only says "at least that". If the edges are unknown, any value may be at the top.
 func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, bool) {
 	if s.Queries[Quantile] != "" {
 		return r.queriedQuantile(s, idle, faults), false
 	}
 	if s.Preset == Custom {
-		return control.Missing(control.NoData, "no query tells it"), false
+		return control.Missing(control.NoData, "no query provides it"), false
 	}
 	found := r.service(sigQuantile, s.Name)
 	if len(found) == 1 && math.IsNaN(found[0].value) && idle {
@@ -459,7 +458,7 @@ func (r reply) edges(service string) []string {
 func (r reply) absence(s subject) string {
 	found := s.selector(sigSeen) + " finds nothing"
 	if s.Preset != Guard {
-		return found + ": is the service scraped, and are the labels spelt as in Prometheus?"
+		return found + ": is the service scraped, and are the labels spelled as in Prometheus?"
 	}
 	if up := r.service(sigUp, s.Name); len(up) > 0 {
 		return fmt.Sprintf("%s now; its %d targets answer scrapes, but without it: has the service stopped using guard?",
@@ -468,10 +467,10 @@ func (r reply) absence(s subject) string {
 	if len(r.service(sigOffered, s.Name)) > 0 {
 		return found + " now, and its last instances have just left the targets"
 	}
-	return found + ": is the service scraped, and spelt as in its guard.Config?"
+	return found + ": is the service scraped, and is it spelled as in its guard.Config?"
 }
 
-// manySeries says in which labels the series differ. The text does not depend on their order.
+// manySeries says in which labels the series differ. The text does not depend on the order of the series.
 func manySeries(found []sample) string {
 	names := map[model.LabelName]bool{}
 	for _, s := range found {

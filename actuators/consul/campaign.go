@@ -33,7 +33,7 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 			continue
 		}
 		if !e.probed {
-			// A token without the right to lead should be noticed today, not in the night when it is needed.
+			// A token without the right to lead should be noticed now, not at the first failover.
 			session, _, err := e.createSession(ctx)
 			if err != nil {
 				return tenure{}, err
@@ -47,7 +47,7 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 }
 
 // acquire creates a session and takes the free lock with it. It tries for as long as the lock delay may last, since
-// nothing tells when it is over, and gives the session back where somebody else was faster.
+// nothing says when the delay is over. If somebody else is faster, it destroys the session.
 func (e *Elector) acquire(ctx context.Context) (tenure, error) {
 	session, alive, err := e.createSession(ctx)
 	if err != nil {
@@ -68,13 +68,13 @@ func (e *Elector) acquire(ctx context.Context) (tenure, error) {
 }
 
 var (
-	errNotYet = errors.New("the lock is free but cannot be had yet")
+	errNotYet = errors.New("the lock is free but cannot be acquired yet")
 	errTaken  = errors.New("another governor has taken the lock")
 )
 
-// tryLock takes the lock, and writes the new epoch with it, in one transaction that holds only if the key has not
-// changed since it was read. Every leader writes its epoch there before it writes a Setting; so between the look at the
-// terms and the lock no higher one can come into being.
+// tryLock takes the lock and writes the new epoch in one transaction, which succeeds only if the key has not changed
+// since it was read. Every leader writes its epoch there before it writes a Setting, so no higher epoch can appear
+// between the read of the epochs and the lock.
 func (e *Elector) tryLock(ctx context.Context, session string) (epoch uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
@@ -116,8 +116,8 @@ func (e *Elector) tryLock(ctx context.Context, session string) (epoch uint64, er
 	return epoch, nil
 }
 
-// nextEpoch returns an epoch above the last leader's, above every epoch in the store, whoever wrote it there, and above
-// all that this process has seen, should the store have been wiped or restored from an old snapshot.
+// nextEpoch returns an epoch above the last leader's, above every epoch in the store, whoever wrote it, and above every
+// epoch that this process has seen, in case the store was wiped or restored from an old snapshot.
 func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, error) {
 	highest := e.lastEpoch
 	if leader != nil {
@@ -131,7 +131,7 @@ func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, er
 		return 0, explain(err, "read the settings under "+services, fmt.Sprintf(ruleReadPrefix, services))
 	}
 	for _, pair := range pairs {
-		// Only the epoch matters here, also of a Setting that is otherwise broken.
+		// Only the epoch matters here, even if the Setting is otherwise broken.
 		var setting struct {
 			Epoch uint64 `json:"epoch"`
 		}

@@ -23,25 +23,25 @@ type ElectorOptions struct {
 // Elector makes one of several governors the leader by a session lock. One goroutine calls Run; the other methods are
 // safe for concurrent use and do not block.
 //
-// It uses Consul's session and KV interfaces directly, not api.Lock. Whether api.Lock has lost the lock is decided by a
-// channel that closes on the first failed read of the key, while its renewal goroutine keeps the session, and so the
-// lock, alive (hashicorp/consul#1162, #2371); the object then cannot be used again (#4902); and nothing ends the
-// leadership while Consul cannot be reached, which is exactly when another may be elected (#9788). Here a standby has
-// no session at all, so a lock can never be held by one that does not lead: a session is created to acquire the lock
-// and is destroyed, not renewed and forgotten about whenever that fails or ends.
+// It uses Consul's session and KV interfaces directly, not api.Lock. api.Lock reports a lost lock on a channel that
+// closes on the first failed read of the key, while its renewal goroutine keeps the session, and so the lock, alive
+// (hashicorp/consul#1162, #2371). The object then cannot be used again (#4902). And it does not end the leadership
+// while Consul is unreachable, which is exactly when another governor may be elected (#9788). Here a standby has no
+// session at all, so a governor that does not lead can never hold the lock: it creates a session to acquire the lock,
+// and destroys the session whenever that fails or the leadership ends.
 type Elector struct {
 	client    *api.Client
 	options   ElectorOptions
 	log       *slog.Logger
 	resign    chan struct{}
 	orphans   map[string]bool // sessions that could not be destroyed; used by Run only
-	probed    bool            // that this token can create sessions; used by Run only
+	probed    bool            // this token can create sessions; used by Run only
 	lastEpoch uint64          // highest ever seen by this process; used by Run only
 
 	mu       sync.Mutex
 	state    State
 	deadline time.Time       // of the leadership, on the monotonic clock
-	troubles map[string]bool // reasons that were logged since Consul last did what was asked of it
+	troubles map[string]bool // reasons logged since the last request that succeeded
 	troubled time.Time       // since when
 }
 
@@ -71,8 +71,8 @@ func NewElector(client *api.Client, options ElectorOptions) (*Elector, error) {
 	}, nil
 }
 
-// Resign gives the leadership up, if there is one, and competes again. The next leader, this instance or another, has a
-// newer epoch than anything in the store: the way out where a key holds a higher epoch than the leader's own.
+// Resign gives up the leadership, if there is one, and competes again. The next leader, this instance or another, has
+// an epoch above every epoch in the store. This is the way out if a key holds a higher epoch than the leader's own.
 func (e *Elector) Resign() {
 	if _, leading := e.Fence(); !leading {
 		return
@@ -83,14 +83,14 @@ func (e *Elector) Resign() {
 	}
 }
 
-// Run competes for the lock until ctx ends. While it holds the lock, lead runs (nil: nothing does, and the caller asks
-// Fence); lead's context ends when the leadership does, and lead should then return soon: Run waits for it before it
-// gives the lock up or competes again. A lead that returns by itself resigns.
+// Run competes for the lock until ctx ends. While it holds the lock, lead runs (nil: nothing runs, and the caller asks
+// Fence). lead's context ends with the leadership. lead should then return soon: Run waits for it before it gives up
+// the lock or competes again. A lead that returns on its own resigns.
 //
 // The leadership ends when ctx does (the lock is then released at once), by Resign, when the lock or the session is
 // lost, and a tenth of the TTL before Consul could let the session expire, counted on this machine's monotonic clock
-// from when the last successful renewal was sent. That clock stands still while the machine is suspended; a leader
-// that wakes up so is stopped by the fence.
+// from the time the last successful renewal was sent. That clock stops while the machine is suspended; the fence stops
+// a leader that wakes up from a suspend.
 func (e *Elector) Run(ctx context.Context, lead func(ctx context.Context, fence Fence)) {
 	retry := backoff{first: 500 * time.Millisecond, most: 5 * time.Second}
 	for ctx.Err() == nil {
@@ -107,7 +107,7 @@ func (e *Elector) Run(ctx context.Context, lead func(ctx context.Context, fence 
 		default:
 			retry.reset()
 			e.hold(ctx, tenure, lead)
-			_ = sleep(ctx, jitter(retry.first)) // whoever resigned or was thrown out lets others go first
+			_ = sleep(ctx, jitter(retry.first)) // after a resignation or a loss, let others go first
 		}
 	}
 }

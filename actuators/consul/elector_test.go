@@ -20,7 +20,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
-// faultyStore is one instance's way to the store, which can be cut or answered for.
+// faultyStore is one instance's connection to the store, which tests can cut or answer for.
 type faultyStore struct {
 	store *consultest.Fake
 	fault atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
@@ -38,7 +38,7 @@ func (l *faultyStore) fail(fault func(http.ResponseWriter, *http.Request) bool) 
 }
 func (l *faultyStore) mend() { l.fault.Store(nil) }
 
-// hang takes requests and never answers, as a cut network does.
+// hang takes requests and never answers, like a cut network.
 func hang(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
 
 func noLeader(w http.ResponseWriter, _ *http.Request) bool {
@@ -46,7 +46,7 @@ func noLeader(w http.ResponseWriter, _ *http.Request) bool {
 	return true
 }
 
-// governor is an Elector that runs, with its own link.
+// governor is a running Elector with its own link.
 type governor struct {
 	*consul.Elector
 	link   *faultyStore
@@ -56,7 +56,7 @@ type governor struct {
 	log    *waittest.Buffer
 }
 
-// newGovernor starts an Elector, its link with the fault, if one is given, from the first request.
+// newGovernor starts an Elector. A fault, if given, affects its link from the first request.
 func newGovernor(t *testing.T, store *consultest.Fake, name string, ttl time.Duration,
 	faults ...func(http.ResponseWriter, *http.Request) bool,
 ) *governor {
@@ -94,7 +94,7 @@ func leader(t *testing.T, store *consultest.Fake) *api.KVPair {
 	return store.Pair(actuators.Keys{}.Leader())
 }
 
-// advance lets fake time pass in small steps and calls check at each.
+// advance lets fake time pass in small steps and calls check after each.
 func advance(d time.Duration, check func(passed time.Duration)) {
 	for start := time.Now(); time.Since(start) < d; {
 		time.Sleep(50 * time.Millisecond)
@@ -214,7 +214,7 @@ func TestBlipKeepsTheLead(t *testing.T) {
 	})
 }
 
-// Item A18: hashicorp/consul#2371, PR 4935: nobody led, and a renewal that had been forgotten about kept the lock.
+// Item A18: hashicorp/consul#2371, PR 4935: nobody led, and a forgotten renewal kept the lock.
 func TestOutageEndsTheLeadAndNeverStrandsTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
@@ -267,7 +267,7 @@ func TestOutageEndsTheLeadAndNeverStrandsTheLock(t *testing.T) {
 	})
 }
 
-// An outage is one warning at its beginning and one line at its end, not one for every retry.
+// An outage is one warning at its beginning and one line at its end, not one per retry.
 func TestOutageIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 	for name, fault := range map[string]func(http.ResponseWriter, *http.Request) bool{
 		"errors": noLeader, "no answers": hang,
@@ -309,7 +309,7 @@ func TestOutageIsLoggedWhenItBeginsAndWhenItEnds(t *testing.T) {
 	}
 }
 
-// Any web server says 404, which must not pass for a key that does not exist: the operator has the wrong address.
+// Any web server answers 404, which must not look like a key that does not exist: the operator has the wrong address.
 func TestAddressThatIsNotConsulsIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newGovernor(t, consultest.NewFake(), "a", 10*time.Second, func(w http.ResponseWriter, r *http.Request) bool {
@@ -330,8 +330,8 @@ func TestAddressThatIsNotConsulsIsNamed(t *testing.T) {
 	})
 }
 
-// A leader that steps down while the store is away cannot destroy its session. When the store is back with the lock
-// still held by it, waiting for it to expire would leave the fleet without a leader for nothing.
+// A leader that steps down while the store is away cannot destroy its session. When the store is back and that session
+// still holds the lock, waiting for it to expire would leave the fleet without a leader for nothing.
 func TestOwnStrandedLockIsFreedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
@@ -390,7 +390,7 @@ func TestNodeThatIsNotRegisteredYetIsRetriedWithBackoff(t *testing.T) {
 	})
 }
 
-// Item A19: hashicorp/consul-esm#107: the log repeated 403 without saying what is missing.
+// Item A19: hashicorp/consul-esm#107: the log repeated 403 without naming the missing permission.
 func TestMissingPermissionIsNamedAndTheGovernorStandsBy(t *testing.T) {
 	tests := []struct {
 		name, path, method string
@@ -439,7 +439,7 @@ func TestMissingPermissionIsNamedAndTheGovernorStandsBy(t *testing.T) {
 	}
 }
 
-// A standby finds out that it could not lead while another still does, and goes on knowing who that is.
+// A standby finds out that it could not lead while another still leads, and continues to know the leader.
 func TestStandbyNoticesAMissingSessionRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
@@ -462,7 +462,8 @@ func TestStandbyNoticesAMissingSessionRule(t *testing.T) {
 	})
 }
 
-// Item A19: patroni/patroni#301: somebody released the leader's lock. The leader must not go on beside the next one.
+// Item A19: patroni/patroni#301: somebody released the leader's lock. The leader must not continue next to its
+// successor.
 func TestReleasedLockEndsTheLead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
@@ -480,7 +481,7 @@ func TestReleasedLockEndsTheLead(t *testing.T) {
 			t.Error("still leading without the lock")
 		}
 		advance(5*time.Second, func(time.Duration) {})
-		// The value has gone with the release; the epoch is remembered.
+		// The value is gone with the release, but the epoch is remembered.
 		if fence, ok := a.Fence(); !ok || fence.Epoch <= before.Epoch {
 			t.Errorf("then %+v, want to lead again with an epoch above %d", a.State(), before.Epoch)
 		}
@@ -495,7 +496,7 @@ func TestResigningGetsAnEpochAboveAllInTheStore(t *testing.T) {
 		a := newGovernor(t, store, "a", 10*time.Second)
 		advance(2*time.Second, func(time.Duration) {})
 		key := actuators.Keys{}.Setting("checkout")
-		// Otherwise broken: the epoch counts all the same.
+		// The Setting is otherwise broken, but its epoch still counts.
 		if _, err := store.Client().KV().Put(&api.KVPair{Key: key, Value: []byte(`{"epoch":99}`)}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -532,7 +533,7 @@ func TestLeadThatReturnsResigns(t *testing.T) {
 	})
 }
 
-// The answer to the write that took the lock is lost. The lock must not stay with a session nobody knows about.
+// The answer to the write that took the lock is lost. The lock must not stay with an unknown session.
 func TestLostAnswerToTheAcquisitionStrandsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()
@@ -558,7 +559,7 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 func (discard) WriteHeader(int)             {}
 
-// pausing is a log that stops its caller for half a minute at one message, as a stopped process or a full disk does.
+// pausing is a log that blocks its caller for half a minute at one message, like a stopped process or a full disk.
 type pausing struct {
 	slog.Handler
 	at string
@@ -573,7 +574,7 @@ func (p pausing) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// Item A17: bsm/redislock#93: a holder that was paused past its TTL. Whoever asks it then must not hear that it leads.
+// Item A17: bsm/redislock#93: a holder that was paused past its TTL must not report that it leads.
 func TestPausedLeaderDoesNotClaimToLead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, err := consul.NewElector(consultest.NewFake().Client(), consul.ElectorOptions{

@@ -11,14 +11,14 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// ErrDenied marks errors of a token that lacks a permission. The message names the rule that is missing; see
-// docs/consul-acl.md for the whole policy.
+// ErrDenied marks errors of a token that lacks a permission. The message names the missing rule; see docs/consul-acl.md
+// for the whole policy.
 var ErrDenied = errors.New("permission denied")
 
-// errNotConsul marks an answer without the headers that Consul sends even where it has nothing to say.
-var errNotConsul = errors.New("the answer is not Consul's: is this the address of a Consul agent's HTTP API?")
+// errNotConsul marks an answer without the headers that Consul always sends, even with an empty answer.
+var errNotConsul = errors.New("the answer is not from Consul: is this the address of a Consul agent's HTTP API?")
 
-// The rules that governor and guard need, as they are written in a Consul ACL policy.
+// The rules that governor and guard need, as written in a Consul ACL policy.
 const (
 	ruleSession     = `session_prefix "" { policy = "write" } (or session "NODE", the node of governor's agent)`
 	ruleWriteKey    = `key "%s" { policy = "write" }`
@@ -27,8 +27,7 @@ const (
 	ruleReadPrefix  = `key_prefix "%s" { policy = "read" }`
 )
 
-// explain adds to an error of consul/api what was attempted and, where a permission is missing, the rule that grants
-// it.
+// explain adds to an error of consul/api what was attempted and, if a permission is missing, the rule that grants it.
 func explain(err error, attempted, rule string) error {
 	if err == nil {
 		return nil
@@ -38,13 +37,13 @@ func explain(err error, attempted, rule string) error {
 	}
 	text := err.Error()
 	if strings.Contains(text, "Missing node registration") || strings.Contains(text, "Missing check") {
-		return fmt.Errorf("%s: the node of the Consul agent is not registered yet, as just after its start: %w",
+		return fmt.Errorf("%s: the node of the Consul agent is not registered yet (has it just started?): %w",
 			attempted, err)
 	}
 	return fmt.Errorf("%s: %w", attempted, hinted(err))
 }
 
-// hinted adds what to check to an answer that no Consul gives.
+// hinted adds what to check to an answer that Consul never gives.
 func hinted(err error) error {
 	status, _ := errors.AsType[api.StatusError](err)
 	switch text := err.Error(); {
@@ -62,8 +61,8 @@ func hinted(err error) error {
 
 var sourcePort = regexp.MustCompile(`:\d+->`)
 
-// cause is what the requests of one outage have in common: the error without the request, where what was asked does not
-// matter because nothing came back or the server failed, and without the connection's own port.
+// cause is what the requests of one outage have in common: the error without the connection's own port, and without the
+// request if it does not matter because no answer came or the server failed.
 func cause(err error) string {
 	text := err.Error()
 	if request, ok := errors.AsType[*url.Error](err); ok {
@@ -74,8 +73,8 @@ func cause(err error) string {
 	return sourcePort.ReplaceAllString(text, "->")
 }
 
-// denied recognizes a refusal by ACL. Not every call of consul/api keeps the status code: renew has it in the text
-// only, and a transaction has Consul's words per operation.
+// denied recognizes a refusal by ACL. Not every call of consul/api keeps the status code: renew has it only in the
+// text, and a transaction has Consul's words per operation.
 func denied(err error) bool {
 	if status, ok := errors.AsType[api.StatusError](err); ok {
 		return status.Code == http.StatusForbidden || status.Code == http.StatusUnauthorized

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The fake that the tests of this package use keeps the same contract as the real Consul.
+// The fake in this package's tests keeps the same contract as the real Consul.
 func TestFakeKeepsTheContract(t *testing.T) {
 	for _, c := range consultest.Cases {
 		t.Run(c.Name, func(t *testing.T) {

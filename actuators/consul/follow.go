@@ -8,22 +8,24 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// How a key is followed.
+// Parameters for following a key.
 const (
-	// An answer that brings nothing new may come at once and again and again: from an index that grows with every write
-	// anywhere, from an agent that sends index 0, from a proxy that does not hold long polls.
+	// An answer with nothing new may come at once and repeatedly: if the index grows with every write anywhere, if the
+	// agent sends index 0, if a proxy does not hold long polls.
 	pauseUnchanged = time.Second
-	// A key that really changes all the time is read this often at most; a reader needs the newest value, not each.
+	// A key that changes all the time is read at most this often; a reader needs the newest value, not every value.
 	pauseChanged = 100 * time.Millisecond
-	// Consul adds up to wait/16 of jitter to a blocking query. Beyond it and this much of network the answer is lost.
+	// Consul adds up to wait/16 of jitter to a blocking query. Beyond that, plus this much for the network, the answer is
+	// lost.
 	answerGrace = 2 * time.Second
 )
 
 // follower reads one key by blocking queries, one at a time.
 //
-// The index rules are Consul's (its API pages, "Blocking Queries"): it is opaque; one that goes back means that the
-// servers' state was replaced, so start over without it; zero means nothing and is never sent. After an error it starts
-// over too: a server that lost its state would otherwise wait out the whole query for an index it may never reach.
+// The index rules are Consul's (its API pages, "Blocking Queries"). The index is opaque. If it goes backwards, the
+// servers' state was replaced, so start over without it. Zero means nothing and is never sent. After an error the
+// follower also starts over: a server that lost its state would otherwise wait out the whole query for an index it may
+// never reach.
 type follower struct {
 	kv    *api.KV
 	key   string
@@ -38,8 +40,8 @@ type follower struct {
 	notBefore time.Time // the next request
 }
 
-// next returns the next answer, and whether it differs from the one before (existence, value or lock holder); nil is a
-// key that does not exist. It returns after at most the wait, changed or not.
+// next returns the next answer, and whether it differs from the previous one (existence, value or lock holder); nil is
+// a key that does not exist. It returns after at most the wait, changed or not.
 func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, err error) {
 	if err := sleep(ctx, time.Until(f.notBefore)); err != nil {
 		return nil, false, err
@@ -59,7 +61,7 @@ func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, er
 		return nil, false, err
 	}
 	if pair == nil && meta.LastIndex == 0 && !meta.KnownLeader {
-		return nil, false, errNotConsul // any web server says 404, and it would pass for a key that does not exist
+		return nil, false, errNotConsul // any web server answers 404, which would look like a key that does not exist
 	}
 
 	changed = !f.answered || f.exists != (pair != nil)

@@ -6,7 +6,8 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Holder is the value of the leader's key, as JSON: who holds the lock, or held it last where no session does.
+// Holder is the value of the leader's key, as JSON: the current holder of the lock, or the last one if no session holds
+// it.
 type Holder struct {
 	Instance string `json:"instance"`
 	API      string `json:"api"`   // base URL of its HTTP interface

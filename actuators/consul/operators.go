@@ -15,41 +15,39 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Operators writes what people order, straight into Consul: it needs no governor, and obeys none. It is safe for
-// concurrent use.
+// Operators writes people's orders straight into Consul. It works without a governor. It is safe for concurrent use.
 type Operators struct {
 	client *api.Client
 	keys   actuators.Keys
 }
 
-// NewOperators returns the way to the operator keys under keys.
+// NewOperators returns the Operators of the keys under keys.
 func NewOperators(client *api.Client, keys actuators.Keys) *Operators {
 	return &Operators{client: client, keys: keys}
 }
 
-// Done tells what an action met.
+// Done is the outcome of an action.
 type Done struct {
 	Action  actuators.Action   // as it was recorded: text on one line
-	Setting *actuators.Setting // published for the service, nil: nothing is
-	Leader  *Holder            // who holds the leader's lock, nil: nobody, so that nobody enforces the order yet
-	// KillSwitch outranks the order of a loop until it is lifted; nil: nobody has pulled it.
+	Setting *actuators.Setting // published for the service; nil: nothing is
+	Leader  *Holder            // holder of the leader's lock; nil: nobody, so nobody enforces the order yet
+	// KillSwitch outranks the order of a loop until it is lifted; nil: it is not pulled.
 	KillSwitch *actuators.Order
-	// LeaderErr is why it is not known who leads, or whether the kill switch is pulled. The action is recorded all the
-	// same.
+	// LeaderErr says why the leader, or the state of the kill switch, is unknown. The action is recorded anyway.
 	LeaderErr error
 }
 
-// ErrRefused marks an action that breaks a rule of its own: nothing was written.
+// ErrRefused marks an action that is invalid in itself: nothing was written.
 var ErrRefused = errors.New("refused")
 
 const (
 	operatorTimeout = 5 * time.Second
-	operatorTries   = 8 // against others who write the same key at the same time
+	operatorTries   = 8 // attempts while others write the same key
 )
 
-// Do records an action of a person: on the loop of a.Knob of a.Service, or, where both are "", on the kill switch. The
-// action must be complete; an override must lie within the bounds of the Setting, where one is published. The order is
-// in force from the leader's next tick on.
+// Do records an action of a person: on the loop of a.Knob of a.Service or, if both are "", on the kill switch. The
+// action must be complete. An override must be within the bounds of the Setting, if one is published. The order is in
+// force from the leader's next tick.
 func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
 	defer cancel()
@@ -89,10 +87,10 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 			return done, nil
 		}
 	}
-	return done, fmt.Errorf("%s: others write the operator key all the time: %w, try again", what, ErrConflict)
+	return done, fmt.Errorf("%s: others keep writing the operator key: %w, try again", what, ErrConflict)
 }
 
-// record tries once to add a to the operator key of its service; false where somebody else was faster.
+// record tries once to add a to the operator key of its service; false if somebody else was faster.
 func (o *Operators) record(ctx context.Context, a actuators.Action) (bool, error) {
 	key := o.keys.Operator(a.Service)
 	pair, err := o.get(ctx, key)
@@ -104,7 +102,7 @@ func (o *Operators) record(ctx context.Context, a actuators.Action) (bool, error
 	if pair != nil {
 		next.ModifyIndex = pair.ModifyIndex
 		if before, err = actuators.DecodeOperator(pair.Value, a.Service); err != nil {
-			return false, fmt.Errorf("%w: nothing was written over it: put it right, or remove it with consul kv delete %s",
+			return false, fmt.Errorf("%w: it was not overwritten: fix it, or remove it with consul kv delete %s",
 				err, key)
 		}
 	}
@@ -139,8 +137,8 @@ func (o *Operators) everywhere(ctx context.Context, a actuators.Action) (Done, e
 	return done, nil
 }
 
-// unsettled marks an error of a write that was sent and not answered as ErrUnknown: it may have been made, or may still
-// be. To give the same order again does no harm.
+// unsettled marks the error of a write that was sent but not answered as ErrUnknown: the write may have happened or may
+// still happen. It is safe to give the same order again.
 func unsettled(err error) error {
 	dial, _ := errors.AsType[*net.OpError](err)
 	status, _ := errors.AsType[api.StatusError](err)
@@ -151,7 +149,7 @@ func unsettled(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-// leader returns who holds the lock, nil where nobody does.
+// leader returns the holder of the lock; nil if there is none.
 func (o *Operators) leader(ctx context.Context) (*Holder, error) {
 	pair, err := o.get(ctx, o.keys.Leader())
 	if err != nil || pair == nil || pair.Session == "" {
@@ -169,7 +167,7 @@ func (o *Operators) get(ctx context.Context, key string) (*api.KVPair, error) {
 	return pair, explain(err, "read "+key, fmt.Sprintf(ruleReadKey, key))
 }
 
-// killSwitch is what the key of the kill switch orders, nil where there is none.
+// killSwitch returns the order of the kill switch; nil if it is not pulled.
 func killSwitch(pair *api.KVPair) *actuators.Order {
 	if pair == nil {
 		return nil
@@ -178,7 +176,7 @@ func killSwitch(pair *api.KVPair) *actuators.Order {
 	return &order
 }
 
-// oneLine makes what a person typed safe to show wherever the key is read.
+// oneLine makes text that a person typed safe to show wherever the key is read.
 func oneLine(text string) string {
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
@@ -188,7 +186,7 @@ func oneLine(text string) string {
 	}, strings.ToValidUTF8(text, "\uFFFD")))
 }
 
-// checkBounds refuses an override that the published Setting would not carry.
+// checkBounds refuses an override that the published Setting could not carry.
 func checkBounds(a actuators.Action, s *actuators.Setting) error {
 	if a.Kind != actuators.Override || s == nil {
 		return nil

@@ -13,16 +13,16 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Why a write did not happen, or may not have. Errors of Publish match exactly one of these, or ErrDenied.
+// Why a write did not happen, or may not have. Every error of Publish matches exactly one of these, or ErrDenied.
 var (
-	// ErrFenced: the lock is not ours any more. Retrying is useless until the Elector leads again.
+	// ErrFenced: we no longer hold the lock. Retrying is useless until the Elector leads again.
 	ErrFenced = errors.New("fenced: the leader's lock is lost")
-	// ErrConflict: somebody else has written the key since it was read. WriteError.Current is what is there now.
-	ErrConflict = errors.New("conflict: the key has been written by somebody else")
-	// ErrUnknown: no answer came, and the look at the key after it settled nothing. The write may still land: read the
-	// key before the next write, or let that write end in ErrConflict.
+	// ErrConflict: somebody else has written the key since it was read. WriteError.Current is its current content.
+	ErrConflict = errors.New("conflict: somebody else has written the key")
+	// ErrUnknown: no answer came, and reading the key afterwards settled nothing. The write may still land. Read the key
+	// before the next write, or let that write end in ErrConflict.
 	ErrUnknown = errors.New("outcome unknown")
-	// ErrTooLarge: more than actuators.MaxBytes, or than something on the way to Consul lets through.
+	// ErrTooLarge: the Setting is larger than actuators.MaxBytes, or larger than something on the way to Consul accepts.
 	ErrTooLarge = errors.New("too large")
 	// ErrInvalid: the Setting breaks its own hard bounds or the order of writes. Nothing was sent.
 	ErrInvalid = errors.New("invalid")
@@ -33,7 +33,7 @@ type WriteError struct {
 	Service string
 	Kind    error // one of the errors above
 	Detail  error // what Consul or the network said; may be nil
-	// Current is what the key holds, where Kind is ErrConflict and it could be read.
+	// Current is the content of the key, if Kind is ErrConflict and the key could be read.
 	Current *Stored
 }
 
@@ -53,12 +53,12 @@ func (e *WriteError) Error() string {
 // Unwrap returns the kind and the detail.
 func (e *WriteError) Unwrap() []error { return []error{e.Kind, e.Detail} }
 
-// Stored is what a Setting's key holds.
+// Stored is the content of a Setting's key.
 type Stored struct {
 	Setting actuators.Setting
 	Raw     []byte
 	Index   uint64 // the key's ModifyIndex, for the next write; 0: the key does not exist
-	Err     error  // why Raw is not a valid Setting; nil: it is, or there is none
+	Err     error  // why Raw is not a valid Setting; nil: it is valid, or there is none
 }
 
 // Fence proves inside a transaction that its holder is still the leader.
@@ -76,15 +76,15 @@ type Publisher struct {
 	slots   chan struct{}
 
 	mu   sync.Mutex
-	seen map[string]Stored // by service, without Raw: what lies at the index of the last read or write
+	seen map[string]Stored // by service, without Raw: the content at the index of the last read or write
 }
 
 // PublisherOptions has zero values that are good defaults.
 type PublisherOptions struct {
-	// Timeout of a write, and again of the look at the key where its answer was lost; 0 means 1.5 s.
+	// Timeout is the timeout of a write, and of reading the key again if the answer was lost; 0 means 1.5 s.
 	Timeout time.Duration
-	// MaxInFlight bounds the writes that are under way at once, of all services; 0 means 8. A fleet that changes in one
-	// tick does not stampede the leader of Consul.
+	// MaxInFlight bounds the concurrent writes, of all services; 0 means 8. So a fleet that changes in one tick does not
+	// overload Consul's leader.
 	MaxInFlight int
 }
 
@@ -105,8 +105,8 @@ func NewPublisher(client *api.Client, keys actuators.Keys, options PublisherOpti
 	}
 }
 
-// Read returns what the service's key holds, from Consul's leader. A key that does not exist is the zero Stored, and a
-// value that is no valid Setting is Stored.Err: neither is an error of the read.
+// Read returns the content of the service's key, from Consul's leader. A key that does not exist is the zero Stored,
+// and a value that is not a valid Setting is Stored.Err: neither is an error of the read.
 func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -117,21 +117,21 @@ func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
 	return p.remember(service, stored(service, pair)), nil
 }
 
-// Snapshot is what governor's keys hold, but for the leader's. A service without the key in question is absent.
+// Snapshot is the content of governor's keys, except the leader's. A service without the key in question is absent.
 type Snapshot struct {
 	Settings  map[string]Stored
 	Operators map[string]Ordered
 	Freeze    *actuators.Order // the kill switch; nil: nobody has pulled it
 }
 
-// Ordered is what the operator key of a service holds. Err is why it cannot be understood.
+// Ordered is the content of a service's operator key. Err says why it cannot be understood.
 type Ordered struct {
 	actuators.Operator
 	Err error
 }
 
-// ReadAll returns what the keys hold, in two requests whatever the number of services. It fails as a whole: who cannot
-// tell whether the kill switch is pulled must not act.
+// ReadAll returns the content of the keys, in two requests for any number of services. It fails as a whole: a caller
+// that cannot tell whether the kill switch is pulled must not act.
 func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -162,12 +162,12 @@ func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	return all, nil
 }
 
-// Publish replaces what the service's key held at index (0: nothing) with s, if the lock behind fence is still held,
+// Publish replaces the content of the service's key at index (0: no key) with s if the lock behind fence is still held,
 // and returns the new index. Both conditions and the write are one transaction: all or nothing. The error is a
-// *WriteError; nothing is retried, because by the next tick there is something newer to write.
+// *WriteError. Publish retries nothing, because the next tick has something newer to write.
 //
-// s must be valid, of the fence's epoch, and later in order than what was read: epoch and revision in the store only
-// ever grow.
+// s must be valid, have the fence's epoch, and come later in order than what was read: epoch and revision in the store
+// only ever grow.
 func (p *Publisher) Publish(ctx context.Context, fence Fence, s actuators.Setting, index uint64) (uint64, error) {
 	fail := func(kind, detail error) (uint64, error) {
 		return 0, &WriteError{Service: s.Service, Kind: kind, Detail: detail}
@@ -200,7 +200,7 @@ func (p *Publisher) Publish(ctx context.Context, fence Fence, s actuators.Settin
 	return written, nil
 }
 
-// inOrder catches a write that would take the store back.
+// inOrder catches a write that would move the store backwards.
 func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) error {
 	if fence.Session == "" || fence.Key == "" {
 		return errors.New("no fence: only a leader writes")
@@ -215,7 +215,7 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 		return nil // the transaction will find out
 	}
 	if err := s.Follows(last.Setting); err != nil {
-		return fmt.Errorf("%w; where the key holds a higher epoch, resign and lead again with a newer one", err)
+		return fmt.Errorf("%w; if the key holds a higher epoch, resign and lead again with a newer one", err)
 	}
 	if s.Epoch == last.Setting.Epoch && s.Revision == last.Setting.Revision {
 		return fmt.Errorf("revision %d of epoch %d is already written", s.Revision, s.Epoch)
@@ -223,7 +223,7 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 	return nil
 }
 
-// transact sends the transaction and reads its verdict.
+// transact sends the transaction and reads its outcome.
 func (p *Publisher) transact(ctx context.Context, fence Fence, service string, raw []byte, index uint64) (
 	uint64, *WriteError,
 ) {
@@ -268,9 +268,9 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 	return fail(kind, errors.New(strings.Join(words, "; ")))
 }
 
-// settle looks at the key after a write whose answer was lost or that found another index than expected: the bytes that
-// were sent may be there. A write without an answer that is not there yet may still arrive, but not after another one:
-// its index will have passed.
+// settle reads the key after a write whose answer was lost, or that found another index than expected: the bytes sent
+// may be there. A write without an answer that is not there yet may still arrive, but not after another write, since
+// its index has passed by then.
 func (p *Publisher) settle(ctx context.Context, werr *WriteError, raw []byte, index uint64) (uint64, *WriteError) {
 	current, err := p.Read(ctx, werr.Service)
 	switch {
@@ -289,7 +289,7 @@ func (p *Publisher) remember(service string, s Stored) Stored {
 	light.Raw = nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Reads and writes of the same service may overtake one another; the store's index says which is later.
+	// Reads and writes of one service may overtake each other; the store's index says which is later.
 	if s.Index == 0 || s.Index >= p.seen[service].Index {
 		p.seen[service] = light
 	}

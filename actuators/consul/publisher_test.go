@@ -62,8 +62,8 @@ func (b *bench) stored(t *testing.T, service string) (actuators.Setting, uint64)
 	return s, pair.ModifyIndex
 }
 
-// Item A21: openark/orchestrator#1302: 525 operations met the limit of 64 in production. Here each service is one small
-// transaction, and one that fails takes nobody with it.
+// Item A21: openark/orchestrator#1302: 525 operations exceeded the limit of 64 in production. Here each service is one
+// small transaction, and a failure affects no other service.
 func TestFleetThatChangesAtOnceIsWrittenServiceByService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1, consul.PublisherOptions{})
@@ -81,7 +81,7 @@ func TestFleetThatChangesAtOnceIsWrittenServiceByService(t *testing.T) {
 			b.store.ServeHTTP(w, r)
 			return true
 		})
-		// Service 17 has been written by somebody else.
+		// Somebody else has written service 17.
 		mine := &api.KVPair{Key: actuators.Keys{}.Setting("service-17"), Value: []byte("mine")}
 		if _, err := b.client.KV().Put(mine, nil); err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestWriteWithoutTheLockIsFencedWhateverElseIsWrong(t *testing.T) {
 	})
 }
 
-// A time-out says nothing about the write. The key does.
+// A timeout says nothing about the write. The key does.
 func TestLostAnswerIsLookedUp(t *testing.T) {
 	txnOnly := func(do func(r *http.Request)) func(http.ResponseWriter, *http.Request) bool {
 		return func(_ http.ResponseWriter, r *http.Request) bool {
@@ -214,7 +214,7 @@ func TestLostAnswerIsLookedUp(t *testing.T) {
 	})
 }
 
-// Item A21: a proxy in front of Consul lets less through, hashicorp/consul#7278.
+// Item A21: a proxy in front of Consul has a lower size limit, hashicorp/consul#7278.
 func TestTooLargeIsSaidSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1, consul.PublisherOptions{})
@@ -260,7 +260,7 @@ func TestWriterRefusesWhatReadersWould(t *testing.T) {
 		if !errors.Is(err, consul.ErrInvalid) {
 			t.Errorf("without a fence: %v, want ErrInvalid", err)
 		}
-		// A higher epoch in the store, by hand: to write on under 42 would take it back.
+		// Somebody wrote a higher epoch: writing on under 42 would move the store backwards.
 		ahead := first
 		ahead.Epoch = 99
 		raw, err := ahead.Encode()

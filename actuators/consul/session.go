@@ -15,8 +15,8 @@ const (
 	MaxTTL     = 24 * time.Hour
 )
 
-// ValidTTL returns nil for a session TTL that Consul accepts: 10 s to 24 h. A dead leader is replaced after at most
-// twice as long, since Consul doubles it.
+// ValidTTL returns nil for a session TTL that Consul accepts: 10 s to 24 h. It takes up to twice the TTL to replace a
+// dead leader, because Consul doubles it.
 func ValidTTL(ttl time.Duration) error {
 	if ttl < MinTTL || ttl > MaxTTL {
 		return fmt.Errorf("session TTL %s: expected %s to %s, the range that Consul accepts", ttl, MinTTL, MaxTTL)
@@ -28,9 +28,9 @@ func (e *Elector) createSession(ctx context.Context) (id string, sent time.Time,
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
 	sent = time.Now()
-	// Without health checks: the TTL alone tells that a leader is dead. With Consul's default, the node's serfHealth, a
-	// few seconds of gossip trouble take the lock from a healthy leader (patroni/patroni#522), and an agent that has just
-	// started has no such check to give (hashicorp/consul#14515).
+	// No health checks: the TTL alone shows that a leader is dead. With Consul's default, the node's serfHealth, a few
+	// seconds of gossip trouble take the lock from a healthy leader (patroni/patroni#522), and an agent that has just
+	// started does not have that check yet (hashicorp/consul#14515).
 	id, _, err = e.client.Session().CreateNoChecks(&api.SessionEntry{
 		Name:      "governor " + e.options.Instance,
 		TTL:       e.options.TTL.String(),
@@ -44,7 +44,7 @@ func (e *Elector) createSession(ctx context.Context) (id string, sent time.Time,
 	return id, sent, nil
 }
 
-// destroy ends a session. One that cannot be destroyed now is remembered, in case it turns out to hold the lock.
+// destroy ends a session. It remembers a session that cannot be destroyed now, in case it turns out to hold the lock.
 func (e *Elector) destroy(ctx context.Context, session string) error {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout())
 	defer cancel()
@@ -58,5 +58,5 @@ func (e *Elector) destroy(ctx context.Context, session string) error {
 	return nil
 }
 
-// timeout of one request: short against the TTL, so that several fit in before a leadership ends.
+// timeout of one request: short compared with the TTL, so that several fit in before a leadership ends.
 func (e *Elector) timeout() time.Duration { return min(e.options.TTL/5, 5*time.Second) }

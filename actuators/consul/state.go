@@ -8,29 +8,29 @@ import (
 	"time"
 )
 
-// State is what an Elector knows.
+// State is the state of an Elector.
 type State struct {
 	Leading bool
 	Fence   Fence     // of the leadership; zero unless Leading
-	Holder  Holder    // of the lock, this instance or another; zero where nobody holds it, or none has been read
+	Holder  Holder    // of the lock, this instance or another; zero if nobody holds it, or none was read
 	Since   time.Time // of the last change of Leading
-	// Err is why this instance cannot take part just now; nil where it leads, or waits for the lock in good order.
+	// Err says why this instance cannot compete now; nil if it leads, or waits for the lock as it should.
 	Err error
 }
 
-// State returns what the Elector knows now.
+// State returns the Elector's current state.
 func (e *Elector) State() State {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	state := e.state
-	// A process that was paused may be asked before Run has seen that its time is up.
+	// The caller may ask a process that was paused before Run has noticed that its time is up.
 	if state.Leading && !time.Now().Before(e.deadline) {
 		state.Leading, state.Fence, state.Since = false, Fence{}, e.deadline
 	}
 	return state
 }
 
-// Fence returns what a write needs, and false while this instance does not lead.
+// Fence returns the fence that a write needs, and false while this instance does not lead.
 func (e *Elector) Fence() (Fence, bool) {
 	state := e.State()
 	return state.Fence, state.Leading
@@ -90,7 +90,7 @@ func (e *Elector) cannot(err error, pause time.Duration) {
 	e.failed("Cannot compete for the leader's lock; standing by", err, pause)
 }
 
-// update changes the state. Log lines are written outside of it: a slow log must not make State block.
+// update changes the state. It logs outside of the lock: a slow log must not block State.
 func (e *Elector) update(change func(*State)) (before, after State) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -99,8 +99,8 @@ func (e *Elector) update(change func(*State)) (before, after State) {
 	return before, e.state
 }
 
-// failed logs what Consul did not do. An outage is one story, however many requests it costs: each reason is a warning
-// once until something works again; what repeats it is for those who debug.
+// failed logs a failed request to Consul. An outage may cost many requests: each reason is a warning once until
+// something works again; repeats are logged at debug level.
 func (e *Elector) failed(what string, err error, pause time.Duration) {
 	why := cause(err)
 	e.mu.Lock()
@@ -120,7 +120,7 @@ func (e *Elector) failed(what string, err error, pause time.Duration) {
 	e.log.Log(context.Background(), level, what, args...)
 }
 
-// worked ends what failed began.
+// worked ends the outage that failed began.
 func (e *Elector) worked() {
 	e.mu.Lock()
 	over, lasted := len(e.troubles) > 0, time.Since(e.troubled)

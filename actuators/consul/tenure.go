@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// tenure is one session that holds the lock.
+// tenure is the time during which one session holds the lock.
 type tenure struct {
 	session string
 	epoch   uint64
@@ -63,7 +63,7 @@ func (e *Elector) hold(ctx context.Context, t tenure, lead func(context.Context,
 		case <-e.resign:
 			why = errors.New("resigned")
 		case <-returned:
-			why = errors.New("resigned: the work of the leader has ended")
+			why = errors.New("resigned: the leader's work has ended")
 		}
 	}
 	cancel(why)
@@ -72,13 +72,13 @@ func (e *Elector) hold(ctx context.Context, t tenure, lead func(context.Context,
 	e.giveUp(ctx, t)
 }
 
-// deadlineOf leaves a tenth of the TTL for the writes under way to end before Consul may give the lock away.
+// deadlineOf leaves a tenth of the TTL for the writes in flight to end before Consul may give the lock away.
 func (e *Elector) deadlineOf(alive time.Time) time.Time {
 	return alive.Add(e.options.TTL - e.options.TTL/10)
 }
 
-// renew keeps the session alive until ctx ends or Consul does not know the session any more. A failure is retried for
-// as long as the leadership lasts: one that is over in a few seconds costs nothing but a warning.
+// renew keeps the session alive until ctx ends or Consul no longer knows the session. It retries failures as long as
+// the leadership lasts: an outage of a few seconds costs nothing but a warning.
 func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time.Time) error {
 	pause := e.options.TTL / 3
 	for {
@@ -109,8 +109,9 @@ func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time
 	}
 }
 
-// guardLock returns when the lock is not the session's any more although the session lives: somebody has deleted the
-// key or released the lock (patroni/patroni#301). Errors prove nothing; whether to go on without Consul is for renew.
+// guardLock returns when the session no longer holds the lock although the session is alive: somebody has deleted the
+// key or released the lock (patroni/patroni#301). Errors prove nothing; renew decides whether to continue without
+// Consul.
 func (e *Elector) guardLock(ctx context.Context, session string) error {
 	f := follower{kv: e.client.KV(), key: e.options.Keys.Leader(), wait: 10 * time.Second}
 	retry := backoff{first: 500 * time.Millisecond, most: 5 * time.Second}
@@ -127,14 +128,15 @@ func (e *Elector) guardLock(ctx context.Context, session string) error {
 		case pair == nil:
 			return fmt.Errorf("the key %s has been deleted", f.key)
 		case pair.Session != session:
-			return fmt.Errorf("the lock on %s has been released or taken by somebody else", f.key)
+			return fmt.Errorf("somebody else has released or taken the lock on %s", f.key)
 		}
 		retry.reset()
 	}
 }
 
-// giveUp releases the lock and destroys the session, best effort and even where ctx has ended. The release comes first
-// and by itself: a lock that is lost with its session cannot be had again before the lock delay is over.
+// giveUp releases the lock and destroys the session, best effort and even if ctx has ended. It releases the lock first,
+// in its own request: if the session ends with the lock held, nobody can take the lock before the lock delay has
+// passed.
 func (e *Elector) giveUp(ctx context.Context, t tenure) {
 	ctx = context.WithoutCancel(ctx)
 	request, cancel := context.WithTimeout(ctx, e.timeout())

@@ -11,36 +11,37 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Watcher hands on what is written to a key. It implements guard's Source. One Watcher serves any number of
-// concurrent watches; a process that watches one service, with all its knobs, has one request in flight.
+// Watcher delivers the values of a key as they are written. It implements guard's Source. One Watcher serves any number
+// of concurrent watches. A process that watches one service, with all its knobs, has one request in flight.
 type Watcher struct {
 	Client *api.Client
 	Keys   actuators.Keys
 
-	// OnError, if set, is told of every request that failed, with what to try. The watch goes on by itself; the pauses
-	// between failures grow to MaxPause, so it may log.
+	// OnError, if set, is called for every failed request, with advice on what to try. The watch continues by itself. The
+	// pauses between failures grow to MaxPause, so OnError may log.
 	OnError func(error)
 
-	// Wait is how long Consul holds a query while nothing changes; 0 means 60 s. It bounds how long a connection that
-	// has silently died goes unnoticed.
+	// Wait is how long Consul holds a query while nothing changes; 0 means 60 s. It bounds how long a silently dead
+	// connection goes unnoticed.
 	Wait time.Duration
 	// MaxPause caps the backoff after failures; 0 means 30 s.
 	MaxPause time.Duration
 }
 
-// firstConnect spreads the first requests of processes that were started together.
+// firstConnect spreads the first requests of processes that start together.
 const firstConnect = time.Second
 
-// Watch calls apply with the bytes of the service's Setting: first what is there, then each value that differs from the
-// one before, never two calls at once. It passes nil for a key that does not exist (yet, or any more). Bytes come as
-// they are stored, so that whoever enforces them also decodes, judges and counts them: see actuators.Accept. A value is
-// handed on once: reconnecting to the same value is no news, and must not look like a renewed lease.
+// Watch calls apply with the bytes of the service's Setting: first the current value, then each value that differs from
+// the previous one, never two calls at once. It passes nil for a key that does not exist (yet, or any more). The bytes
+// are passed as stored, so that the receiver, which enforces them, also decodes, judges and counts them: see
+// actuators.Accept. Each value is delivered once: after a reconnect the same value is not delivered again, and so does
+// not look like a renewed lease.
 //
-// Watch blocks until ctx ends and returns its error. While Consul is down it calls nothing, and retries. It returns at
-// once with another error only for a service name that is no name.
+// Watch blocks until ctx ends and returns its error. While Consul is down it retries and calls nothing. It returns at
+// once with another error only if the service name is invalid.
 //
-// Reads may be stale, answered by any server: order is checked by epoch and revision, so the fleet need not load the
-// leader.
+// Reads may be stale, so any server may answer: the reader checks epoch and revision, and the fleet puts no load on
+// Consul's leader.
 func (w *Watcher) Watch(ctx context.Context, service string, apply func(raw []byte)) error {
 	if err := actuators.ValidServiceName(service); err != nil {
 		return fmt.Errorf("watch the setting of service %q: expected %w", service, err)
@@ -82,9 +83,9 @@ func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byt
 		}
 		var raw []byte
 		if pair != nil {
-			raw = append([]byte{}, pair.Value...) // never nil, even where the value is empty
+			raw = append([]byte{}, pair.Value...) // never nil, even if the value is empty
 		}
-		// Somebody may have locked or unlocked the key: that is a change of the pair, not of its value.
+		// If somebody has locked or unlocked the key, the pair has changed but its value has not.
 		if seen && (raw == nil) == (last == nil) && string(raw) == string(last) {
 			continue
 		}
@@ -98,7 +99,7 @@ func (w *Watcher) report(key string, err error, pause time.Duration) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer in time; does something on the way to Consul hold or drop long polls? %w", err)
+		err = fmt.Errorf("no answer in time; does a proxy on the way to Consul hold back or drop long polls? %w", err)
 	}
 	w.OnError(explain(err, fmt.Sprintf("watch %s (again in %s)", key, pause.Round(time.Millisecond)),
 		fmt.Sprintf(ruleReadKey, key)))

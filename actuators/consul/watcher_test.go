@@ -21,7 +21,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 )
 
-// agent answers reads of a key as a test says, and notes when it was asked with which index.
+// agent answers reads of a key as the test says, and records the time and index of each.
 type agent struct {
 	mu      sync.Mutex
 	asked   []time.Time
@@ -91,7 +91,7 @@ func (w *watched) expect(t *testing.T, values ...string) {
 
 func block(r *http.Request) { <-r.Context().Done() }
 
-// Item A20a: hashicorp/consul PR 2621, cortexproject/cortex#1708: the index goes back and updates are missed for ever.
+// Item A20a: hashicorp/consul PR 2621, cortexproject/cortex#1708: the index goes back and updates are missed forever.
 func TestIndexThatGoesBackStartsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchFor(t, time.Minute, func(n int, w http.ResponseWriter, r *http.Request) {
@@ -113,7 +113,7 @@ func TestIndexThatGoesBackStartsOver(t *testing.T) {
 	})
 }
 
-// Item A20b: hashicorp/consul PR 4437: index 0 makes a hot loop.
+// Item A20b: hashicorp/consul PR 4437: index 0 causes a hot loop.
 func TestIndexZeroIsNeverSentAndNeverHot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchFor(t, 30*time.Second, func(_ int, w http.ResponseWriter, _ *http.Request) { value(w, 0, "same") })
@@ -130,7 +130,7 @@ func TestIndexZeroIsNeverSentAndNeverHot(t *testing.T) {
 	})
 }
 
-// Item A20c: hashicorp/consul#1244, #3890: queries return at once with nothing changed.
+// Item A20c: hashicorp/consul#1244, #3890: queries return at once although nothing changed.
 func TestUnchangedValueIsNoUpdateAndBoundsTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchFor(t, 30*time.Second, func(n int, w http.ResponseWriter, _ *http.Request) {
@@ -164,7 +164,7 @@ func TestValueThatAlwaysChangesBoundsTheRate(t *testing.T) {
 	})
 }
 
-// Item A20d: a proxy cuts every long poll after a second. What was cut is read again at once, without the index.
+// Item A20d: a proxy cuts every long poll after a second. The watcher reads again at once, without the index.
 func TestCutConnectionsAreRetriedWithJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchFor(t, 5*time.Minute, func(_ int, w http.ResponseWriter, r *http.Request) {
@@ -203,7 +203,7 @@ func TestFailuresBackOffUpToTheCap(t *testing.T) {
 				})
 				w.expect(t)
 				asked, _ := w.requests()
-				// A mean pause of 15 s once the cap is reached.
+				// A mean pause of 15 s once the backoff reaches its cap.
 				if len(asked) < 120 || len(asked) > 400 {
 					t.Errorf("%d requests in an hour, want about 240", len(asked))
 				}
@@ -220,7 +220,7 @@ func TestFailuresBackOffUpToTheCap(t *testing.T) {
 	}
 }
 
-// Item A20e, and A22: git2consul-go#46: the key vanishes. The reader is told, and told again when it is back.
+// Item A20e, and A22: git2consul-go#46: the key vanishes. The reader hears of it, and again when the key is back.
 func TestDeletedKeyIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := watchFor(t, 30*time.Second, func(n int, w http.ResponseWriter, r *http.Request) {
@@ -283,7 +283,7 @@ func TestReconnectingToTheSameValueIsNoUpdate(t *testing.T) {
 	})
 }
 
-// Item A22: a thousand guards restarted together with Consul down.
+// Item A22: a thousand guards restart together while Consul is down.
 func TestFirstConnectsAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &agent{answer: func(_ int, _ http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) }}

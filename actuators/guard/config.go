@@ -10,33 +10,33 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Config describes one guard. Service and SLO are required; every other zero value has a sane meaning.
+// Config describes one guard. Service and SLO are required; every other zero value has a sensible meaning.
 type Config struct {
-	// Service is the name under which governor steers this service; a Setting for another one is refused.
+	// Service is the name under which governor steers this service. The guard refuses a Setting for any other service.
 	Service string
-	// SLO is the latency within which the service should answer, 1 ms to 1 h. It is an edge of the latency histogram,
-	// and 0.4 of it is the reflex's target until governor publishes one.
+	// SLO is the latency within which the service should answer, 1 ms to 1 h. It is an edge of the latency histogram.
+	// Until governor publishes a latency target, the reflex uses 0.4·SLO.
 	SLO time.Duration
 
-	// Min and Max bound the limit, in requests in flight. They hold against any Setting. Zero means unbounded here:
-	// the Setting's own bounds apply, and before there is one, 1 and 1000.
+	// Min and Max bound the limit, in requests in flight, against any Setting. Zero means no bound of the host's own:
+	// the Setting's bounds apply, and before the first Setting 1 and 1000.
 	Min, Max int
-	// Fallback is the limit to start from where there is no Setting, in [Min, Max]; 0: √(Min·Max). Two to three times
-	// what the service carries (throughput × latency) is a good value.
+	// Fallback is the limit to start from without a Setting, in [Min, Max]; 0: √(Min·Max). Two to three times what
+	// the service carries (throughput × latency) is a good value.
 	Fallback int
 
-	// ShedThreshold is the occupancy (in flight ÷ limit) above which the least important requests are refused, in (0, 1],
-	// until a Setting says so; 0 means 1: nothing is shed. 0.6 is a good value.
+	// ShedThreshold is the occupancy (in flight ÷ limit) above which the least important requests are refused, in (0,
+	// 1]. A Setting overrides it. 0 means 1: nothing is shed. 0.6 is a good value.
 	ShedThreshold float64
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
 	NoReflex bool
 
-	// CacheFile, if set, keeps the last good Setting for a start while the store is down. It is read by New and written
-	// by Run.
+	// CacheFile, if set, stores the last good Setting, for starts while the store is down. New reads it and Run writes
+	// it.
 	CacheFile string
 
-	// Logger takes the rare events (refused Settings, findings of the floor test); nil: none.
+	// Logger logs rare events (refused Settings, findings of the floor test); nil: none.
 	Logger *slog.Logger
 
 	// Now replaces the clock, for tests and simulations; nil: the monotonic clock.
@@ -46,11 +46,11 @@ type Config struct {
 const (
 	defaultMin = 1
 	defaultMax = 1000
-	hardMax    = 1 << 30 // a limit is 32 bits of the admission word
+	hardMax    = 1 << 30 // the admission word has 32 bits for the limit
 )
 
-// targetShare of the SLO is the mean latency that the reflex aims at while nobody publishes a target: low enough that
-// the tail of an exponential service still meets the SLO.
+// targetShare of the SLO is the reflex's latency target until one is published: low enough that the tail of an
+// exponential service still meets the SLO.
 const targetShare = 0.4
 
 // ready checks c and fills in its defaults.
@@ -83,7 +83,7 @@ func (c Config) ready() (Config, error) {
 	case c.ShedThreshold == 0:
 		c.ShedThreshold = 1
 	case !(c.ShedThreshold > 0 && c.ShedThreshold <= 1):
-		bad("ShedThreshold %v is outside 0..1: give the share of the limit from which on the least important are refused",
+		bad("ShedThreshold %v is outside 0..1: give the share of the limit above which the least important are refused",
 			c.ShedThreshold)
 	}
 	if len(errs) > 0 {
@@ -95,7 +95,7 @@ func (c Config) ready() (Config, error) {
 	return c, nil
 }
 
-// bounds are the limits of the limit while there is no Setting.
+// bounds returns the bounds of the limit while there is no Setting.
 func (c Config) bounds() (lo, hi int) {
 	lo, hi = c.Min, c.Max
 	if lo == 0 {

@@ -1,9 +1,9 @@
 package guard
 
-// Criticality says how much a request matters, most important first. Its metrics are kept apart.
+// Criticality says how much a request matters, most important first. Each criticality has its own metrics.
 type Criticality uint8
 
-// The criticalities. A request that does not say is Default.
+// The criticalities. A request without one is Default.
 const (
 	Critical Criticality = iota
 	Default
@@ -18,7 +18,7 @@ var criticalityNames = [criticalities]string{"critical", "default", "sheddable",
 // String returns the name that metrics and headers use.
 func (c Criticality) String() string { return criticalityNames[c.valid()] }
 
-// valid maps a value that is no criticality to Default: a bug must not promote a request.
+// valid maps an unknown value to Default: a bug must not promote a request.
 func (c Criticality) valid() Criticality {
 	if c >= criticalities {
 		return Default
@@ -26,7 +26,7 @@ func (c Criticality) valid() Criticality {
 	return c
 }
 
-// ParseCriticality returns the criticality called name, and Default with false for a name that is none.
+// ParseCriticality returns the criticality called name, or Default and false if there is none of that name.
 func ParseCriticality(name string) (Criticality, bool) {
 	for i, n := range criticalityNames {
 		if n == name {

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
-// A guard needs a name and a latency objective. It works at once, on its fallback and its reflex; Run, where there is a
-// governor, keeps it supplied with Settings.
+// A guard needs a name and a latency objective. It works at once, on its fallback and its reflex. If governor runs, Run
+// keeps the guard supplied with Settings.
 func Example() {
 	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
 	if err != nil {
@@ -49,8 +49,8 @@ func ExampleGuard_Do() {
 	// Output: concurrency 1s false
 }
 
-// A nearly full guard keeps its last slots for what is more important. A key makes the verdict the tenant's: whoever of
-// a class is refused is refused at every request, by every instance, and the others are served whole.
+// A nearly full guard keeps its last slots for more important requests. A key ties the verdict to the tenant: within a
+// class, some tenants are refused at every request and by every instance, and the others are fully served.
 func ExampleGuard_AcquireFor() {
 	g, _ := guard.New(guard.Config{
 		Service: "checkout", SLO: 300 * time.Millisecond, Min: 10, Max: 10, ShedThreshold: 0.6,

@@ -8,11 +8,12 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
-// gate counts the requests in flight against the limit. Both live in one word, so that an admission is one
-// compare-and-swap against the limit of that very instant: check-then-act would let more in than the limit.
+// gate counts the requests in flight against the limit. Both share one word, so that an admission is one
+// compare-and-swap against the limit of that very instant. Checking first and then counting would admit more than the
+// limit.
 type gate struct {
 	word atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower
-	_    [56]byte      // the word is written by every request: keep its cache line to itself
+	_    [56]byte      // every request writes the word: give it a cache line of its own
 	busy stopwatch
 }
 
@@ -26,16 +27,16 @@ func (g *gate) full() bool {
 	return n >= limit
 }
 
-// verdict is what a request meets at the gate.
+// verdict is the gate's answer to a request.
 type verdict uint8
 
 const (
 	entered  verdict = iota
-	full             // as many as the limit are inside
-	overfull         // more are inside than this request is admitted beside
+	full             // the limit is reached
+	overfull         // the occupancy is above the share that this request may fill
 )
 
-// enter takes a slot, if there is one and the share of the limit that is taken is no more than fill.
+// enter takes a slot if there is one and the share of the limit in use is at most fill.
 func (g *gate) enter(now time.Duration, fill float64) verdict {
 	for {
 		w := g.word.Load()
@@ -43,7 +44,7 @@ func (g *gate) enter(now time.Duration, fill float64) verdict {
 		switch {
 		case n >= limit:
 			return full
-		case float64(n) > float64(limit)*fill+1e-9: // 29 of 100 is no more than 0.29, whatever floats make of it
+		case float64(n) > float64(limit)*fill+1e-9: // tolerate rounding: 29 of 100 is at most 0.29
 			return overfull
 		}
 		if g.word.CompareAndSwap(w, w+1) {
@@ -63,7 +64,8 @@ func (g *gate) leave(now time.Duration) {
 	}
 }
 
-// setLimit changes the limit. Requests in flight above a lowered one stay; nobody enters until they have drained.
+// setLimit changes the limit. Requests in flight above a lowered limit stay; none are admitted until enough have
+// finished.
 func (g *gate) setLimit(now time.Duration, limit uint64) {
 	for {
 		w := g.word.Load()
@@ -81,8 +83,8 @@ func (g *gate) setLimit(now time.Duration, limit uint64) {
 // bindingAt is the number in flight from which the limit counts as binding: its share little.BindingAt, rounded up.
 func bindingAt(limit uint64) uint64 { return (limit*(100*little.BindingAt) + 99) / 100 }
 
-// watch brings the stopwatch in line with the gate. It looks at the gate's present state rather than at the crossing
-// that called it: whoever crosses last also looks last, so overtaking calls cannot leave it running or stopped wrongly.
+// watch synchronizes the stopwatch with the gate. It uses the gate's state now, not the crossing that called it: the
+// last call sees the final state, so overtaking calls cannot leave the stopwatch running or stopped wrongly.
 func (g *gate) watch(now time.Duration) time.Duration {
 	g.busy.mu.Lock()
 	defer g.busy.mu.Unlock()

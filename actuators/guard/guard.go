@@ -14,12 +14,12 @@ import (
 // Guard admits or refuses the requests of one service in one process. All methods are safe for concurrent use.
 type Guard struct {
 	cfg   Config
-	base  time.Time // instants inside are durations since base
+	base  time.Time // internal instants are durations since base
 	gate  gate
 	rate  rater
 	shed  shedder
 	cells [criticalities]cell
-	due   atomic.Int64 // when the reflex wants its next step
+	due   atomic.Int64 // when the reflex's next step is due
 	slow  atomic.Int64 // the setpoint, in nanoseconds
 
 	latency *latency
@@ -34,7 +34,7 @@ type Guard struct {
 	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
 }
 
-// cell holds the counters of one criticality on a cache line of its own.
+// cell holds the counters of one criticality in a cache line of its own.
 type cell struct {
 	admitted atomic.Uint64
 	refused  [policies]atomic.Uint64
@@ -50,16 +50,16 @@ func (c *cell) offered() uint64 {
 	return n
 }
 
-// ticket stands for one request in flight. Tickets are recycled; the generation grows at each end of a use, so that a
-// Permit of an earlier use fits no more.
+// ticket represents one request in flight. Tickets are recycled. The generation increases after each use, so that a
+// Permit of an earlier use no longer matches.
 type ticket struct {
 	guard *Guard
 	gen   atomic.Uint64
 	start time.Duration
 }
 
-// Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing
-// it, or a copy of it, again does nothing but count. The zero Permit, which accompanies an error, may be released, too.
+// Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it
+// (or a copy) again only increments a counter. The zero Permit that accompanies an error may be released too.
 type Permit struct {
 	ticket *ticket
 	gen    uint64
@@ -68,23 +68,24 @@ type Permit struct {
 // Outcome is how an admitted request ended.
 type Outcome uint8
 
-// The outcomes. What each one tells about the service's latency decides what is counted:
+// The outcomes differ in whether their latency is counted:
 const (
-	// Success and Failure count with their latency. A failed request held its slot for as long as any other, and
-	// Little's law speaks of all of them; a service that fails fast has no queue that a lower limit could shorten.
+	// Success and Failure count with their latency. A failed request held its slot like any other, and Little's law
+	// covers all requests; a service that fails fast has no queue that a lower limit could shorten.
 	Success Outcome = iota
 	Failure
-	// Canceled: the caller gave up first. That is no failure of the service. It counts with its latency if it had
-	// lasted longer than the setpoint, because it would have taken at least that long; a shorter one says
-	// nothing, and would make the service look fast.
+	// Canceled: the caller gave up first, which is not a failure of the service. It counts with its latency if it
+	// lasted longer than the setpoint, because it would have taken at least that long. A shorter one shows nothing
+	// about the service and would make it look fast.
 	Canceled
-	// Ignored: nothing about the request says how the service is doing (a WebSocket, an endless stream, a health
-	// check). Its slot is freed and that is all.
+	// Ignored: the request shows nothing about how the service is doing (a WebSocket, an endless stream, a health
+	// check). The guard only frees its slot.
 	Ignored
 )
 
-// New returns a guard for the service that c describes, at its cached Setting where there is one, else at its fallback.
-// The error lists everything wrong with c. A cache file that is missing, unreadable or damaged is logged and no error.
+// New returns a guard for the service that c describes. It starts from the cached Setting if there is one, otherwise
+// from the fallback. The error lists everything wrong with c. A cache file that is unreadable or damaged is logged and
+// is not an error; a missing one is ignored.
 func New(c Config) (*Guard, error) {
 	cfg, err := c.ready()
 	if err != nil {
@@ -112,7 +113,7 @@ func New(c Config) (*Guard, error) {
 	return g, nil
 }
 
-// now reads the clock. time.Since on a monotonic base is half the price of time.Now.
+// now reads the clock. time.Since on a monotonic base costs half as much as time.Now.
 func (g *Guard) now() time.Duration {
 	if g.cfg.Now == nil {
 		return time.Since(g.base)
@@ -120,15 +121,15 @@ func (g *Guard) now() time.Duration {
 	return g.cfg.Now().Sub(g.base)
 }
 
-// Acquire admits a request of criticality c, or refuses it with a *Refusal. It never waits. If ctx has already ended it
-// returns ctx's error and counts nothing: nobody is there to be served.
+// Acquire admits a request of criticality c or refuses it with a *Refusal. It never waits. If ctx has already ended, it
+// returns ctx's error and counts nothing, because nobody is waiting for the answer.
 func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
 	return g.AcquireFor(ctx, c, "")
 }
 
-// AcquireFor is Acquire for a request of the user or tenant called key. Where the guard sheds a part of a criticality,
-// the same key gets the same verdict at the same occupancy, for an hour at a time and from every guard: some tenants
-// are served, rather than all of them by halves. "" is a request of nobody: each such request stands for itself.
+// AcquireFor is Acquire for a request of the user or tenant called key. If the guard sheds part of a criticality, the
+// same key gets the same verdict at the same occupancy, from every guard, for an hour at a time: some tenants are
+// served fully instead of all of them partly. With the key "" each request is judged on its own.
 func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
@@ -141,8 +142,8 @@ func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Perm
 	return g.acquire(g.now(), c, key)
 }
 
-// AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; one that lies before an
-// earlier one is taken for the same time.
+// AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; an instant before an
+// earlier one counts as the same time.
 func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
 	return g.AcquireForAt(now, c, "")
 }
@@ -152,8 +153,8 @@ func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, 
 	return g.acquire(now.Sub(g.base), c.valid(), key)
 }
 
-// acquire asks the three policies, cheapest first, and takes a token last of all: what one policy refuses must not use
-// up what another one gives. When the last token goes to somebody else in between, the slot is given back.
+// acquire asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
+// use up what another policy grants. If another request takes the last token in between, acquire gives the slot back.
 func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, error) {
 	g.tick(now)
 	cell := &g.cells[c]
@@ -188,8 +189,8 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, e
 	return Permit{ticket: t, gen: t.gen.Load()}, nil
 }
 
-// Release ends the request. It must be called exactly once for every admitted request, whatever happens to it; a
-// deferred call is the way to be sure.
+// Release ends the request. Call it exactly once for every admitted request, whatever happens to it; a deferred call is
+// the safest way.
 func (p Permit) Release(o Outcome) {
 	if p.ticket != nil {
 		p.release(p.ticket.guard.now(), o)
@@ -228,8 +229,8 @@ func (p Permit) release(now time.Duration, o Outcome) {
 	g.tick(now)
 }
 
-// Do runs fn as one request: admitted first, released however fn ends, by a panic, too. Its error is that of Acquire or
-// of fn. An error of fn is a failure, unless ctx was canceled by its caller.
+// Do runs fn as one request: it acquires a permit first and releases it however fn ends, even by a panic. It returns
+// the error of Acquire or of fn. An error of fn counts as a failure, unless the caller canceled ctx.
 func (g *Guard) Do(ctx context.Context, c Criticality, fn func(context.Context) error) error {
 	return g.DoFor(ctx, c, "", fn)
 }
@@ -240,7 +241,7 @@ func (g *Guard) DoFor(ctx context.Context, c Criticality, key string, fn func(co
 	if err != nil {
 		return err
 	}
-	outcome := Failure // of a panic
+	outcome := Failure // if fn panics
 	defer func() { p.Release(outcome) }()
 	switch err = fn(ctx); {
 	case err == nil:
@@ -251,7 +252,7 @@ func (g *Guard) DoFor(ctx context.Context, c Criticality, key string, fn func(co
 	return err
 }
 
-// tick lets the reflex take its step if one is due. One caller takes it, nobody waits for it.
+// tick runs the reflex's step if one is due. One caller runs it; nobody waits for it.
 func (g *Guard) tick(now time.Duration) {
 	if int64(now) < g.due.Load() || !g.mu.TryLock() {
 		return
@@ -262,7 +263,7 @@ func (g *Guard) tick(now time.Duration) {
 	}
 }
 
-// step brings everything that changes with time up to now: lease, drift, reflex, limit. g.mu is held.
+// step brings everything that changes with time up to now: lease, drift, reflex, limit. The caller holds g.mu.
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
 	t := g.tally(now)
@@ -274,7 +275,7 @@ func (g *Guard) step(now time.Duration) {
 	g.enforce(now)
 }
 
-// report logs what the floor test found: rare, and worth a person's attention.
+// report logs what the floor test found. Findings are rare and worth an operator's attention.
 func (g *Guard) report(before, found float64) {
 	switch {
 	case before == 0 && found > 0:
@@ -285,7 +286,7 @@ func (g *Guard) report(before, found float64) {
 	}
 }
 
-// enforce puts the reflex's limit and the regime's rate and shed threshold into force. g.mu is held.
+// enforce puts the reflex's limit and the regime's rate and shed threshold in force. The caller holds g.mu.
 func (g *Guard) enforce(now time.Duration) {
 	b := g.regime.bounds(now)
 	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
@@ -304,7 +305,8 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 	return n
 }
 
-// tally adds up the counters as of now. A request refused by rate says nothing about the limit.
+// tally adds up the counters as of now. Refusals by the rate limit are left out: they say nothing about the concurrency
+// limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.finished, t.seconds = g.latency.total()

@@ -8,7 +8,7 @@ import (
 )
 
 // The native histogram's resolution: 2^3 buckets per doubling (schema 3), from 2^-20 s ≈ 1 µs to 2^12 s ≈ 68 min.
-// What is outside is counted in the outermost bucket.
+// The outermost buckets count what lies outside.
 const (
 	nativeSchema  = 3
 	perDoubling   = 1 << nativeSchema
@@ -16,8 +16,8 @@ const (
 	nativeHighest = 12 * perDoubling
 )
 
-// classicShares of the SLO, in per cent, are the edges of the classic histogram: dense around the SLO and around the
-// means that the reflex aims at (30 to 60%).
+// classicShares are the edges of the classic histogram in percent of the SLO: dense around the SLO and around the means
+// that the reflex aims at (30 to 60%).
 var classicShares = []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000}
 
 // octave holds the bounds of the native buckets within one doubling, as fractions in [0.5, 1).
@@ -29,13 +29,13 @@ var octave = func() (b [perDoubling]float64) {
 }()
 
 // latency counts the latencies of admitted requests that finished. A classic and a native histogram share one array of
-// counters, cut at the edges of both: an observation is one increment, and the two can never disagree on the total.
+// counters, split at the edges of both, so that an observation is one increment and the two always agree on the total.
 type latency struct {
 	edges   []float64 // upper bounds (inclusive) of all cells but the last, seconds, ascending
 	classic []float64
-	first   [nativeHighest - nativeLowest + 1]uint16 // by native bucket, 0 the zero bucket: its first cell
+	first   [nativeHighest - nativeLowest + 1]uint16 // first cell of each native bucket; 0 is the zero bucket
 	cells   []atomic.Uint64
-	sum     atomic.Uint64 // in units of 100 ns: 58 years with a thousand requests in flight before it wraps
+	sum     atomic.Uint64 // in units of 100 ns: wraps after 58 years with a thousand requests in flight
 }
 
 const sumUnit = 100 * time.Nanosecond
@@ -103,17 +103,18 @@ func (l *latency) total() (count uint64, sum float64) {
 	return count, float64(l.sum.Load()) * sumUnit.Seconds()
 }
 
-// Latency is a copy of the latency histogram: of admitted requests that finished, failed ones included.
+// Latency is a copy of the latency histogram of admitted requests that finished, including failed ones.
 type Latency struct {
 	Count uint64
 	Sum   float64 // seconds
 
-	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO; Cumulative counts what is at or
-	// below.
+	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO. Cumulative counts the requests at or
+	// below each edge.
 	Edges      []float64
 	Cumulative []uint64
 
-	// The same observations as a Prometheus native histogram. Buckets is by index: bucket i ends at 2^(i/2^Schema).
+	// The same observations as a Prometheus native histogram. The keys of Buckets are bucket indexes: bucket i ends at
+	// 2^(i/2^Schema).
 	Schema        int32
 	ZeroThreshold float64
 	ZeroCount     uint64

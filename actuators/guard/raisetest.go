@@ -6,9 +6,9 @@ import (
 )
 
 // raiseTest asks, before the first cut of an overload, whether the limit is to blame for the latency at all. A service
-// that is short of capacity and one that waits for a slow dependency look alike: slow, and some requests are refused. With
-// more in flight they part ways. In front of a full service the queue grows, the mean with it, and as many are refused as
-// before; a delay that is no queue stays what it is, and what was refused gets through.
+// short of capacity and one that waits for a slow dependency look alike: slow, with some requests refused. With more in
+// flight they differ. In front of a full service the queue and the mean grow, and as many requests are refused as
+// before. A delay that is not a queue stays the same, and the requests that were refused get through.
 //
 //	idle ──slow, and it binds──► before ──a clean window──► raised by half ──a clean window──► ŝ is the mean,
 //	                                │                            │                             the limit stays raised
@@ -17,14 +17,14 @@ import (
 //	                                                                  ▼
 //	                                             queue: the limit as before; cuts, until five seconds without overload
 //
-// Raising costs little where it is done: the mean must be so low that it would still keep the SLO if it did grow in
-// proportion, and no more than half of the requests may be refused. Anything worse is cut at once. (A cut would answer
-// the same question, and costs a service that waits for others as much goodput as it takes off the limit.)
+// The test runs only where raising costs little: the mean must be low enough to meet the SLO even if it grew in
+// proportion, and at most half of the requests may be refused. Anything worse is cut at once. (A cut would answer the
+// same question, but costs a service that waits for others as much goodput as it takes off the limit.)
 type raiseTest struct {
 	slo   float64 // seconds
 	phase raisePhase
-	from  tally // start of the phase, once clean the start of the window that counts
-	clean bool  // what the phase began with has finished
+	from  tally // start of the phase; once clean, start of the window that counts
+	clean bool  // the requests from before the phase have finished
 
 	limit, raised float64
 	mean, refused float64   // before the raise: seconds, share
@@ -43,18 +43,18 @@ const (
 const (
 	raiseBy      = 1.5
 	raiseLeast   = 1.25 // below this, noise would decide
-	raiseRefused = 0.5  // share refused above which nothing is tried
+	raiseRefused = 0.5  // share refused above which there is no test
 
-	// A window: a second with two hundred requests, whose mean has a noise of a sixth of what a queue would add, or two
-	// seconds.
+	// A window is one second with at least two hundred requests, whose mean has a noise of one sixth of what a queue
+	// would add, or two seconds.
 	raiseSpan    = time.Second
 	raiseSamples = 200
 
-	raiseFill   = 3 * time.Second // the longest wait for a queue to fill the raised limit
+	raiseFill   = 3 * time.Second // longest wait for a queue to fill the raised limit
 	raiseForget = 5 * time.Second
 )
 
-// plight is what the reflex makes of its last window.
+// plight is the reflex's judgment of its last window.
 type plight struct {
 	over     bool // the limit binds
 	slow     bool // and the mean is above the setpoint
@@ -71,8 +71,8 @@ func (x *raiseTest) abort() {
 	}
 }
 
-// step takes the window w that ended at t. It returns the limit that the test imposes, 0 where none runs, and ŝ in
-// seconds where one has just found that the limit is not to blame.
+// step takes the window w that ended at t. It returns the limit that the test imposes, 0 if none is running, and ŝ in
+// seconds if the test has just found that the limit is not to blame.
 func (x *raiseTest) step(t tally, w window, p plight) (limit, service float64) {
 	switch x.phase {
 	case raiseIdle:
@@ -99,7 +99,7 @@ func (x *raiseTest) step(t tally, w window, p plight) (limit, service float64) {
 		return x.raise(t, seen, p), 0
 	case !ok:
 		return x.raised, 0
-	case seen.mean < p.setpoint: // the trouble has gone by itself
+	case seen.mean < p.setpoint: // the trouble went away by itself
 		x.phase = raiseIdle
 		return x.limit, 0
 	case x.queued(seen):
@@ -127,9 +127,9 @@ func (x *raiseTest) begin(t tally, w window, p plight) float64 {
 	return x.limit
 }
 
-// window returns what has happened since the phase settled, and whether that is enough to judge by. Nothing is settled
-// while requests of before are in flight, nor while there is still room under the raised limit: a queue that fills it
-// slowly would not show yet.
+// window returns what has happened since the phase settled, and whether that is enough to judge by. The phase has not
+// settled while requests from before it are in flight, or while there is still room under the raised limit, because a
+// queue that fills it slowly would not show yet.
 func (x *raiseTest) window(t tally, w window) (seen window, ok bool) {
 	seen = t.since(x.from)
 	if x.clean {
@@ -145,7 +145,7 @@ func (x *raiseTest) window(t tally, w window) (seen window, ok bool) {
 	return seen, false
 }
 
-// raise begins the second half of the test, seen being the first.
+// raise begins the second half of the test; seen is the result of the first.
 func (x *raiseTest) raise(t tally, seen window, p plight) float64 {
 	switch {
 	case seen.mean*raiseBy > x.slo:
@@ -159,9 +159,9 @@ func (x *raiseTest) raise(t tally, seen window, p plight) float64 {
 	return x.raised
 }
 
-// queued says whether the raised limit has only made the queue longer. Either sign that lies more than half way from
-// what a mere delay shows will do: the mean, from as before to in proportion to the limit; the share refused, from what
-// the larger limit leaves over to as before.
+// queued says whether the raised limit only lengthened the queue. Either of two signs is enough if it lies more than
+// halfway from a mere delay to a queue: the mean, between unchanged and growth in proportion to the limit, and the
+// share refused, between what the larger limit leaves over and unchanged.
 func (x *raiseTest) queued(seen window) bool {
 	growth := x.raised / x.limit
 	left := max(0, 1-growth*(1-x.refused))

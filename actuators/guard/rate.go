@@ -9,33 +9,33 @@ import (
 
 // rater is the rate limit: a token bucket, or none.
 //
-// It is written as the generic cell rate algorithm (ITU-T I.371, annex A), a token bucket turned into time: one word,
-// the theoretical arrival time TAT, says when the bucket will be full again. A request conforms while TAT is no more
-// than burst−1 tokens ahead, and moves it on by one token. So admission is one compare-and-swap, refills are exact
-// however rarely the bucket is looked at, and a clock that goes back finds TAT further ahead: it never mints a token.
+// It implements the generic cell rate algorithm (ITU-T I.371, annex A), a token bucket expressed as time: one word, the
+// theoretical arrival time TAT, says when the bucket will be full again. A request conforms if TAT is at most burst−1
+// tokens ahead, and moves it on by one token. An admission is therefore one compare-and-swap, and refills are exact
+// however rarely the bucket is used. A clock that goes back only finds TAT further ahead, so it never mints a token.
 //
-// The semantics are those of golang.org/x/time/rate, but for 0 per second, which admits nothing: a limiter that is told
-// to stop must not first empty its bucket. What was in it is kept for the next rate.
+// The semantics are those of golang.org/x/time/rate, except that a rate of 0 admits nothing: a limiter that is told to
+// stop must not empty its bucket first. The tokens in it are kept for the next rate.
 type rater struct {
 	bucket atomic.Pointer[bucket] // nil: no rate limit
 }
 
-// bucket is a token bucket of one rate and one burst. A change of either makes a new one.
+// bucket is a token bucket with a fixed rate and burst. Changing either makes a new bucket.
 type bucket struct {
 	perSecond float64
 	burst     float64
-	interval  int64        // nanoseconds a token takes; 0 for a rate above one a nanosecond
-	slack     int64        // nanoseconds of burst−1 tokens
+	interval  int64        // nanoseconds per token; 0 for rates above one per nanosecond
+	slack     int64        // burst−1 tokens in nanoseconds
 	kept      float64      // tokens of a bucket at 0 per second
 	tat       atomic.Int64 // nanoseconds since the guard's base, or retired
 }
 
 const (
 	retired = math.MaxInt64
-	forever = int64(1) << 61 // 73 years: the longest time that a token or a burst may take
+	forever = int64(1) << 61 // 73 years: the longest time a token or a burst may take
 )
 
-// newBucket returns a bucket that holds tokens, which may be negative, at now.
+// newBucket returns a bucket that holds tokens at now; tokens may be negative.
 func newBucket(now time.Duration, perSecond, burst, tokens float64) *bucket {
 	b := &bucket{perSecond: perSecond, burst: burst, kept: tokens}
 	if perSecond <= 0 {
@@ -48,8 +48,8 @@ func newBucket(now time.Duration, perSecond, burst, tokens float64) *bucket {
 	return b
 }
 
-// set changes the rate (admissions per second of this instance; +Inf: no limit) and the burst (tokens, ≥ 1). What the
-// bucket holds stays, up to the new burst; a new limit starts with its burst. Calls must not overlap.
+// set changes the rate (admissions per second on this instance; +Inf: no limit) and the burst (tokens, ≥ 1). The
+// bucket keeps its tokens, up to the new burst; a new limit starts with a full burst. Calls must not overlap.
 func (r *rater) set(now time.Duration, perSecond, burst float64) {
 	old := r.bucket.Load()
 	if math.IsInf(perSecond, 1) {
@@ -66,7 +66,7 @@ func (r *rater) set(now time.Duration, perSecond, burst float64) {
 	r.bucket.Store(newBucket(now, perSecond, burst, tokens))
 }
 
-// retire ends the bucket's use and returns what it holds: nobody can take a token that its successor counts again.
+// retire ends the bucket's use and returns its tokens. Nobody can then take a token that its successor counts again.
 func (b *bucket) retire(now time.Duration) float64 {
 	tat := b.tat.Swap(retired)
 	if b.interval == 0 {
@@ -75,7 +75,7 @@ func (b *bucket) retire(now time.Duration) float64 {
 	return b.burst - float64(max(0, tat-int64(now)))/float64(b.interval)
 }
 
-// wait returns how long it is until a token is there; ≤ 0: there is one.
+// wait returns the time until a token is available; ≤ 0: one is available now.
 func (b *bucket) wait(now time.Duration, tat int64) time.Duration {
 	if b.perSecond <= 0 {
 		return math.MaxInt64
@@ -83,7 +83,7 @@ func (b *bucket) wait(now time.Duration, tat int64) time.Duration {
 	return time.Duration(tat - b.slack - int64(now))
 }
 
-// ready says whether take would succeed, and else when it is worth trying again. It takes nothing.
+// ready says whether take would succeed and, if not, how long to wait before trying again. It takes nothing.
 func (r *rater) ready(now time.Duration) (wait time.Duration, ok bool) {
 	b := r.bucket.Load()
 	if b == nil {
@@ -97,7 +97,7 @@ func (r *rater) ready(now time.Duration) (wait time.Duration, ok bool) {
 	return wait, wait <= 0
 }
 
-// take takes a token, or says how long it is until there is one.
+// take takes a token, or returns the time until one is available.
 func (r *rater) take(now time.Duration) (wait time.Duration, ok bool) {
 	for {
 		b := r.bucket.Load()
@@ -105,7 +105,7 @@ func (r *rater) take(now time.Duration) (wait time.Duration, ok bool) {
 			return 0, true
 		}
 		tat := b.tat.Load()
-		if tat == retired { // its successor is some nanoseconds away
+		if tat == retired { // its successor arrives within nanoseconds
 			runtime.Gosched()
 			continue
 		}

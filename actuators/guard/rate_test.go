@@ -245,7 +245,7 @@ func TestTimeGoingBackMintsNothing(t *testing.T) {
 	}
 }
 
-// A change takes the bucket away from under those who are just reaching into it. Not one token is taken twice.
+// A change of the rate replaces the bucket while other goroutines take from it. No token is taken twice.
 func TestChangeWhileTokensAreTaken(t *testing.T) {
 	const burst, rounds, workers = 3000, 20, 3
 	for range rounds {
@@ -294,7 +294,7 @@ func TestSlowRate(t *testing.T) {
 	}
 }
 
-// Extreme rates neither overflow nor divide by nothing.
+// Extreme rates neither overflow nor divide by zero.
 func TestExtremeRates(t *testing.T) {
 	for _, c := range []struct {
 		perSecond, burst float64
@@ -385,7 +385,7 @@ func TestRefusedRequestsTakeNoTokens(t *testing.T) {
 	}
 }
 
-// A rate that refuses is no sign that the limit binds: the reflex does not grow the limit for it.
+// Refusals by rate are not a sign that the limit binds: the reflex does not raise the limit for them.
 func TestRateDoesNotDriveTheReflex(t *testing.T) {
 	g := simGuard(t, Config{Min: 10, Max: 1000})
 	apply(t, g, epoch, rated(1, 200, 20, 1))

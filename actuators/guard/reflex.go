@@ -7,21 +7,21 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
-// The reflex's constants. They are chosen for queues that form within milliseconds and are not configurable: a service
-// that needs others needs another target.
+// The reflex's constants. They suit queues that form within milliseconds and are not configurable: a service for which
+// they are wrong needs a different latency target.
 const (
 	reflexPeriod   = 250 * time.Millisecond
-	reflexPatience = 2 * time.Second // longest that samples accumulate for one step
+	reflexPatience = 2 * time.Second // longest time that samples accumulate for one step
 	reflexSamples  = 40
-	reflexCut      = 0.8  // at most, a step: from double the right limit to it in about a second
-	reflexRaise    = 1.1  // at most, a step: doubles in about two seconds
+	reflexCut      = 0.8  // largest cut per step: halves the limit in about a second
+	reflexRaise    = 1.1  // largest raise per step: doubles the limit in about two seconds
 	reflexBand     = 0.15 // of ln(τ/mean): the noise of forty samples
 
 	learnWindow = 2 * time.Second // of throughput and own latency
-	calm        = 0.1             // share of a window at a binding limit below which it teaches the own latency
-	bound       = 0.5             // share of a window at a binding limit from which the limit counts
-	boundLong   = 0.25            // the same of two seconds: a short excursion is no overload
-	refusing    = 0.01            // share refused in two seconds from which the limit counts: a rare burst is no overload
+	calm        = 0.1             // share of a window at a binding limit, below which OwnLatency learns
+	bound       = 0.5             // share of a window at a binding limit, from which the limit binds
+	boundLong   = 0.25            // the same over two seconds: a short excursion is not overload
+	refusing    = 0.01            // share refused over two seconds, likewise: a rare burst is not overload
 
 	testDwell  = 2 * time.Second // floor test, see little.FloorTest
 	testWait   = 500 * time.Millisecond
@@ -29,7 +29,7 @@ const (
 	testHold   = 300 * time.Second
 )
 
-// tally is everything the guard has counted since it was made, at one instant.
+// tally is everything the guard has counted from its start to one instant.
 type tally struct {
 	at       time.Time
 	finished uint64  // requests whose latency was counted
@@ -43,7 +43,7 @@ type tally struct {
 type window struct {
 	span     time.Duration
 	finished uint64
-	mean     float64 // seconds; NaN where nothing finished
+	mean     float64 // seconds; NaN if nothing finished
 	refused  float64 // share of what finished or was refused, 0..1
 	binding  float64 // share of the span, 0..1
 }
@@ -69,20 +69,20 @@ func (t tally) since(from tally) window {
 func (w window) enough() bool        { return w.finished >= reflexSamples }
 func (w window) throughput() float64 { return float64(w.finished) / w.span.Seconds() }
 
-// reflex moves the limit on local data: every 250 ms with at least forty finished requests,
+// reflex moves the limit using local data: every 250 ms with at least forty finished requests,
 //
 //	L ← L · clip(√(τ/mean), 0.8, 1.1)
 //
 // and only while the limit binds, because a limit that does not bind is neither the cause of a high latency nor the
-// cure. The root makes it converge where the plant's gain is as high as it gets (above the knee, the mean is
-// proportional to L). Two tests ask whether limiting helps at all: before the first cut the raise test, and below
-// X̂max·m₀, where Little's law says that the service could not do what it has already done, the floor test.
+// cure. The square root makes it converge where the plant's gain is highest (above the knee, the mean is proportional
+// to L). Two tests ask whether limiting helps at all: the raise test before the first cut, and the floor test below
+// X̂max·m₀, where by Little's law the service could not do what it has already done.
 //
-// It is a plain calculation: the guard hands it tallies and keeps the limit it returns.
+// It is pure arithmetic: the guard passes it tallies and uses the limit it returns.
 type reflex struct {
 	off   bool // the limit is the regime's
 	limit float64
-	blind bool // no step had enough data for reflexPatience
+	blind bool // too little data for a step within reflexPatience
 
 	started    bool
 	from       tally    // start of the step's window
@@ -93,7 +93,7 @@ type reflex struct {
 	carried    little.Carried
 	test       little.FloorTest
 	finding    little.Finding
-	found      time.Time // when the floor test last spoke
+	found      time.Time // time of the last finding
 	raise      raiseTest
 }
 
@@ -108,14 +108,14 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	}
 }
 
-// setpoint is what the reflex aims at: the latency target, but never so low that it would cut a service for being as
-// slow as a test found it to be.
+// setpoint is what the reflex aims at: the latency target, or 1.25·ŝ if that is higher, because a lower setpoint
+// would cut a service for a slowness that a test found to be its own.
 func (r *reflex) setpoint(b bounds) float64 {
 	return max(b.target, little.ServiceTimeMargin*r.finding.ServiceTime)
 }
 
-// healthy says whether the service keeps its setpoint: over the last two seconds, or trivially when it is idle.
-// Requests in flight of which none finishes are not healthy.
+// healthy says whether the service keeps its setpoint over the last two seconds. An idle service is healthy; one with
+// requests in flight of which none finishes is not.
 func (r *reflex) healthy(t tally, b bounds) bool {
 	w := t.since(r.oldest(t))
 	if w.finished == 0 {
@@ -124,7 +124,7 @@ func (r *reflex) healthy(t tally, b bounds) bool {
 	return w.mean <= r.setpoint(b)
 }
 
-// step moves the limit to what the data up to t and the bounds b say.
+// step moves the limit according to the data up to t and the bounds b.
 func (r *reflex) step(t tally, b bounds) {
 	if !r.started {
 		r.start(t)
@@ -142,7 +142,7 @@ func (r *reflex) step(t tally, b bounds) {
 	r.learn(t)
 	w, long := t.since(r.from), t.since(r.oldest(t))
 	over := w.refused > 0 && long.refused >= refusing || w.binding >= bound && long.binding >= boundLong
-	if b.drift > 0 && !over { // a limit that somebody needs does not drift
+	if b.drift > 0 && !over { // a limit in demand does not drift
 		r.limit = approach(r.limit, b.fallback, b.drift)
 	}
 	switch {
@@ -156,10 +156,10 @@ func (r *reflex) step(t tally, b bounds) {
 	r.limit = min(max(r.limit, b.min), b.ceiling)
 }
 
-// testing says whether a floor test has cut the limit. That few requests finish then is what it wants to know.
+// testing says whether a floor test has cut the limit. Few requests may then finish; that is what the test measures.
 func (r *reflex) testing() bool { return r.finding.Limit > 0 }
 
-// move takes one step on the window w with enough data; the floor test needs the two seconds of long.
+// move takes one step on the window w, which has enough data. The floor test uses the two-second window long.
 func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 	if long.span >= learnWindow && (long.enough() || r.testing() && long.finished > 0) && !r.raise.running() {
 		r.found = t.at
@@ -183,7 +183,7 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 	r.limit = max(r.limit, b.min, r.finding.Floor)
 }
 
-// follow moves the limit by the law, or has the raise test move it.
+// follow moves the limit by the law, or lets the raise test move it.
 func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 	setpoint := r.setpoint(b)
 	e := math.Log(setpoint / w.mean)
@@ -195,7 +195,7 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 	case limit > 0:
 		r.limit = limit
 		if !trying {
-			r.test.Abort() // a dwell at the floor must not run on meanwhile
+			r.test.Abort() // a dwell at the floor must not continue meanwhile
 		}
 		if service > 0 {
 			r.test.Found(t.at, service)
@@ -206,8 +206,8 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 	}
 }
 
-// grope takes the limit from the regime where there is too little data to judge. A limit that binds is not raised by
-// that: with requests in flight and hardly any finishing, the service may be hanging.
+// grope takes the limit from the regime when there is too little data to judge. It does not raise a limit that binds:
+// with requests in flight and hardly any finishing, the service may be hanging.
 func (r *reflex) grope(now time.Time, over bool, b bounds) {
 	r.raise.abort()
 	if restore := r.test.Abort(); restore > 0 {
@@ -222,7 +222,7 @@ func (r *reflex) grope(now time.Time, over bool, b bounds) {
 	}
 }
 
-// learn feeds the long-term estimates with windows that do not overlap.
+// learn updates the long-term estimates from windows that do not overlap.
 func (r *reflex) learn(t tally) {
 	w := t.since(r.learned)
 	if w.span < learnWindow {

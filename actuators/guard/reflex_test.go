@@ -58,8 +58,8 @@ func TestReflexEndsOverload(t *testing.T) {
 	})
 }
 
-// Half the servers go while the load is three times too high: the limit follows, and nothing stays behind when they
-// come back.
+// Half the servers are lost while the load is three times too high: the limit follows, and nothing lingers when they
+// return.
 func TestReflexFollowsCapacity(t *testing.T) {
 	eachSeed(t, func(t *testing.T, seed uint64) {
 		p := trained(t, seed, Config{})
@@ -101,7 +101,7 @@ func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 	})
 }
 
-// Nor does it grow: with nobody waiting, a higher limit helps no one and is a debt for later.
+// It does not grow either: with nobody waiting, a higher limit helps no one and only allows a larger backlog later.
 func TestLimitGrowsOnlyWhileItBinds(t *testing.T) {
 	eachSeed(t, func(t *testing.T, seed uint64) {
 		p := trained(t, seed, Config{Fallback: 60})
@@ -239,7 +239,7 @@ func TestUnknownNeverLoosens(t *testing.T) {
 	}
 }
 
-// The governor's limit rules where the reflex sees too little, and each new one is followed at once.
+// Governor's limit applies if the reflex sees too little, and each new one takes effect at once.
 func TestQuietServiceFollowsTheSetting(t *testing.T) {
 	g := simGuard(t, Config{})
 	apply(t, g, epoch, setting(1, nil))

@@ -2,15 +2,16 @@ package guard
 
 import "time"
 
-// Refusal is the error of a request that was not admitted. Compare with errors.Is, and ask errors.As for the reason.
+// Refusal is the error returned for a request that was not admitted. Compare it with errors.Is; use errors.As to read
+// its reason.
 type Refusal struct {
 	reason     string
 	text       string
 	retryAfter time.Duration
 }
 
-// The policies that refuse, in the order in which they are asked. Each admission that one of them refuses costs the
-// others nothing: a token is only taken for a request that has a slot.
+// The policies, in the order in which they are asked. A request that one of them refuses takes nothing from the others:
+// only a request that has a slot takes a token.
 const (
 	byConcurrency = iota
 	byRate
@@ -20,12 +21,12 @@ const (
 
 // The refusals, for errors.Is.
 var (
-	// ErrConcurrency refuses a request because as many as the limit allows are in flight.
+	// ErrConcurrency refuses a request because the limit on requests in flight is reached.
 	ErrConcurrency error = errConcurrency
 	// ErrRate refuses a request because more arrive than the rate limit allows. Its RetryAfter is the time to the next
-	// token in whole seconds, at least one and at most a minute: by then the rate may be another.
+	// token in whole seconds, between one second and a minute: after that the rate may have changed.
 	ErrRate error = rateRefusals[0]
-	// ErrShed refuses a request because the service is nearly full, and others are more important.
+	// ErrShed refuses a request because the service is nearly full and keeps its room for more important requests.
 	ErrShed error = errShed
 )
 
@@ -41,7 +42,7 @@ var (
 			"do not retry at once",
 		retryAfter: time.Second,
 	}
-	// rateRefusals has one for each wait, so that none has to be made when it is needed.
+	// rateRefusals has one refusal per wait in seconds, so that refusing allocates nothing.
 	rateRefusals = func() (all [60]*Refusal) {
 		for i := range all {
 			all[i] = &Refusal{
@@ -57,7 +58,7 @@ var (
 	}
 )
 
-// rateRefusal returns the refusal of a request for which there will be a token after wait.
+// rateRefusal returns the refusal for a request that finds a token after wait.
 func rateRefusal(wait time.Duration) error {
 	i := min(max(wait-1, 0)/time.Second, time.Duration(len(rateRefusals)-1))
 	return rateRefusals[i]
@@ -66,18 +67,19 @@ func rateRefusal(wait time.Duration) error {
 // Error implements error.
 func (r *Refusal) Error() string { return r.text }
 
-// Is makes refusals by rate with different waits the same error.
+// Is makes rate refusals with different waits compare as the same error.
 func (r *Refusal) Is(target error) bool {
 	other, ok := target.(*Refusal)
 	return ok && r.reason == other.reason
 }
 
-// Reason is the word that metrics and the Guard-Refused header use: "concurrency", "rate" or "shed".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate" or "shed".
 func (r *Refusal) Reason() string { return r.reason }
 
-// RetryAfter is the shortest wait before another attempt makes sense. Spread callers beyond it, or they return
-// together.
+// RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same
+// time.
 func (r *Refusal) RetryAfter() time.Duration { return r.retryAfter }
 
-// Retryable is false: a refusal means that the service has no room, and an immediate retry takes room from others.
+// Retryable is always false: a refusal means that the service has no room, and an immediate retry takes room from
+// others.
 func (r *Refusal) Retryable() bool { return false }

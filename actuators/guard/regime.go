@@ -7,18 +7,18 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// regime is what the guard obeys: for each knob the last good values and how far their lease has run, or the Config
-// where there are none.
+// regime is what the guard obeys: for each knob the last good values and the state of their lease, or the Config if
+// there are none.
 //
 //	receipt ──── lease ────► lapsed ──── one further lease, spent healthy ────► drifted
 //	 value, ceiling, target    no ceiling; the value moves towards the fallback    fallback
 //
-// A guard in trouble does not move: the last thing an overloaded service needs is a limit that changes because its
-// controller is silent. A Setting without a knob leaves that knob's values and their lease as they are.
+// A guard in trouble does not drift: an overloaded service must not have its limit changed because its controller is
+// silent. A Setting without a knob leaves that knob's values and lease unchanged.
 type regime struct {
 	cfg   Config
-	last  actuators.Setting // the last one accepted, for the order; zero: none
-	heard time.Duration     // until when last orders its successors
+	last  actuators.Setting // the last one accepted; zero: none
+	heard time.Duration     // until when successors must follow last in order
 
 	knob      *actuators.Concurrency // the last good values; nil: none
 	knobLease lease
@@ -26,18 +26,18 @@ type regime struct {
 
 	rate      *actuators.Rate
 	rateLease lease
-	perSecond float64 // the rate asked for, of the whole service
+	perSecond float64 // the rate asked for, whole service
 
 	shed      *actuators.Shed
 	shedLease lease
 	threshold float64 // φ asked for
 }
 
-// lease counts how long a knob's values speak for their governor, and the drift after that.
+// lease tracks how long a knob's values are valid, and the drift after that.
 type lease struct {
 	length time.Duration // 0: never granted
 	ends   time.Duration
-	spent  float64       // how much of the further lease has been spent healthy, 0..1
+	spent  float64       // share of the further lease spent healthy, 0..1
 	seen   time.Duration // when spent was last brought up to date
 }
 
@@ -47,7 +47,7 @@ func newLease(now, length time.Duration) lease {
 
 func (l lease) running(now time.Duration) bool { return l.length > 0 && now < l.ends }
 
-// advance brings the drift up to now and returns the share of the remaining way to the fallback that is to be covered.
+// advance brings the drift up to now and returns the share of the remaining way to the fallback to cover.
 func (l *lease) advance(now time.Duration, healthy bool) float64 {
 	from := max(l.seen, l.ends)
 	l.seen = max(l.seen, now)
@@ -60,12 +60,12 @@ func (l *lease) advance(now time.Duration, healthy bool) float64 {
 	return share
 }
 
-// bounds are what the regime asks of the reflex.
+// bounds are the regime's constraints on the reflex.
 type bounds struct {
 	base    float64 // the limit to use without local data
 	min     float64
 	ceiling float64
-	target  float64 // τ, seconds
+	target  float64 // τ*, seconds
 
 	fallback float64
 	drift    float64 // share of the way to the fallback to go now
@@ -75,9 +75,9 @@ func newRegime(cfg Config) regime {
 	return regime{cfg: cfg, base: float64(cfg.Fallback), perSecond: math.Inf(1), threshold: cfg.ShedThreshold}
 }
 
-// predecessor is the Setting that the next one must follow. After its lease and one further lease it has no authority
-// left: a store that was wiped, or restored from an old copy, starts again at a lower epoch and must not be refused for
-// ever.
+// predecessor is the Setting that the next one must follow. Once its lease and one further lease have passed it no
+// longer counts: a store that was wiped, or restored from an old copy, starts again at a lower epoch, and the guard
+// must not refuse it forever.
 func (r *regime) predecessor(now time.Duration) actuators.Setting {
 	if now >= r.heard {
 		return actuators.Setting{}
@@ -85,7 +85,7 @@ func (r *regime) predecessor(now time.Duration) actuators.Setting {
 	return r.last
 }
 
-// adopt takes an accepted Setting into force from now on.
+// adopt puts an accepted Setting in force from now on.
 func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	granted := newLease(now, time.Duration(s.LeaseSeconds*float64(time.Second)))
 	r.last, r.heard = s, now+2*granted.length
@@ -103,7 +103,7 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	}
 }
 
-// leased says whether governor's word stands for any knob.
+// leased says whether the lease of any knob is running.
 func (r *regime) leased(now time.Duration) bool {
 	return r.knobLease.running(now) || r.rateLease.running(now) || r.shedLease.running(now)
 }
@@ -126,8 +126,8 @@ func (r *regime) advance(now time.Duration, healthy bool) bounds {
 	return b
 }
 
-// approach moves v by share of the way to target, evenly in its logarithm: a limit is a matter of proportion. From and
-// to zero there is no proportion, and the way is even in v itself.
+// approach moves v by share of the way to target, evenly in its logarithm, because a limit is a matter of proportion.
+// From or to zero it moves evenly in v itself.
 func approach(v, target, share float64) float64 {
 	switch {
 	case share >= 1:
@@ -146,7 +146,7 @@ func (r *regime) fallback() float64 {
 	return min(max(float64(r.knob.Fallback), lo), hi)
 }
 
-// span returns the hard bounds: those of the Setting within those of the Config, which wins where they disagree.
+// span returns the hard bounds: the Setting's bounds clamped to the Config's, which win if they conflict.
 func (r *regime) span() (lo, hi float64) {
 	cl, ch := r.cfg.bounds()
 	if r.knob == nil {
@@ -175,7 +175,7 @@ func (r *regime) bounds(now time.Duration) bounds {
 	return b
 }
 
-// pace returns this instance's part of the rate limit: admissions per second, +Inf where there is none, and the burst.
+// pace returns this instance's part of the rate limit: admissions per second, +Inf if there is no limit, and the burst.
 func (r *regime) pace() (perSecond, burst float64) {
 	if r.rate == nil || r.perSecond >= r.rate.Max {
 		return math.Inf(1), 0

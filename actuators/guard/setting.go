@@ -14,10 +14,10 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Source delivers the Settings of a service. actuators/consul's Watcher is one.
+// Source delivers the Settings of a service, for example the Watcher of actuators/consul.
 type Source interface {
-	// Watch calls apply with the bytes of the service's Setting, at first and after each change, and with nil when the
-	// key does not exist. It blocks until ctx ends, through any trouble with the store.
+	// Watch calls apply with the bytes of the service's Setting, first and after each change, and with nil if the key
+	// does not exist. It blocks until ctx ends and rides out any trouble with the store.
 	Watch(ctx context.Context, service string, apply func(raw []byte)) error
 }
 
@@ -28,8 +28,8 @@ const (
 )
 
 // Run keeps the guard supplied with Settings from src until ctx ends, and then returns nil. It blocks: the caller
-// chooses the goroutine. A Watch that fails is called again after a jittered pause of at most 30 s; the guard meanwhile
-// works on. A guard without Run works, too, on its fallback and its reflex.
+// chooses the goroutine. If Watch fails, Run calls it again after a jittered pause of about 30 s at most; meanwhile the
+// guard keeps working. A guard works without Run too, on its fallback and its reflex.
 func (g *Guard) Run(ctx context.Context, src Source) error {
 	pause := retryFirst
 	for {
@@ -44,7 +44,7 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 		}
 		g.cfg.Logger.Warn("the source of settings ended; the guard keeps the last one",
 			"service", g.cfg.Service, "err", err)
-		// Full jitter: the guards of a fleet that lost its store must not come back together.
+		// Full jitter: the guards of a fleet that lost its store must not all come back at once.
 		select {
 		case <-ctx.Done():
 			return nil
@@ -54,9 +54,9 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 	}
 }
 
-// Apply takes the bytes of a Setting into force. It returns nil when they are now in force, and the error of
-// actuators.Accept when they were refused, counted and (at most once a minute for each reason) logged; the guard then
-// keeps what it has. nil stands for a deleted key: the last good Setting stays until its lease has run out.
+// Apply puts the bytes of a Setting in force. It returns nil if they are in force. If they are refused, it returns the
+// error of actuators.Accept, counts and logs it (at most once a minute per reason), and the guard keeps what it has.
+// nil means that the key was deleted: the last good Setting stays until its lease runs out.
 func (g *Guard) Apply(raw []byte) error { return g.apply(g.now(), raw) }
 
 // ApplyAt is Apply at the instant now.
@@ -78,8 +78,8 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 		g.refuse(now, err)
 		return err
 	}
-	// The same bytes again are no news. Above all they do not renew the lease: a store that is read again must not
-	// speak for a governor that has died.
+	// The same Setting again is no news. In particular it does not renew the lease: reading the store again must not
+	// keep alive the word of a governor that has died.
 	if reflect.DeepEqual(s, g.regime.last) {
 		return nil
 	}
@@ -102,7 +102,7 @@ func (g *Guard) refuse(now time.Duration, err error) {
 		"err", err)
 }
 
-// loadCache starts from the cached Setting. Its lease counts from now, like that of one just received.
+// loadCache starts from the cached Setting. Its lease counts from now, as if it had just been received.
 func (g *Guard) loadCache() {
 	if g.cfg.CacheFile == "" {
 		return
@@ -120,7 +120,7 @@ func (g *Guard) loadCache() {
 	}
 }
 
-// readCache reads no more than a Setting may be long (one byte more, so that Accept can say so).
+// readCache reads at most the size limit of a Setting, plus one byte so that Accept can report one that is too long.
 func readCache(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -147,7 +147,7 @@ func (g *Guard) saveCache() {
 	}
 }
 
-// replaceFile writes raw to name in one step: whoever reads sees the old content or the new, also after a crash.
+// replaceFile writes raw to name atomically: a reader sees either the old or the new content, even after a crash.
 func replaceFile(name string, raw []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {

@@ -20,7 +20,7 @@ func shedding(revision int, threshold float64) []byte {
 	})
 }
 
-// customary is the mix of a usual service: some of it pays the bills, some of it can wait.
+// customary is the mix of a typical service.
 var customary = classes{Critical: 0.1, Default: 0.4, Sheddable: 0.3, Background: 0.2}
 
 // teach lets n requests arrive and finish at d, in the given mix.
@@ -37,8 +37,8 @@ func teach(t testing.TB, g *Guard, d time.Duration, n int, mix classes) {
 	}
 }
 
-// Five times what the service can carry: what is critical is served, and in this order the rest as far as there is
-// room. Without shedding, the critical ones fare no better than all.
+// Five times what the service can carry: the critical requests are served, and the others in order of importance as far
+// as there is room. Without shedding, critical requests fare no better than the rest.
 func TestCriticalSurvivesOverload(t *testing.T) {
 	run := func(t *testing.T, seed uint64, threshold, load float64) (p *plant, ratio classes) {
 		p = trained(t, seed, Config{ShedThreshold: threshold})
@@ -154,7 +154,7 @@ func TestThresholdOfOneShedsNothing(t *testing.T) {
 	}
 }
 
-// The same tenant fares the same: again, at another guard, and under another name of the service, for an hour. Then the
+// The same tenant gets the same verdict for an hour: again, at another guard, and under another service name. Then the
 // tenants change places.
 func TestTenantsFareTheSameEverywhere(t *testing.T) {
 	occupied := func(at time.Duration, service string) *Guard {

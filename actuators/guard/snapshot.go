@@ -7,8 +7,8 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Snapshot is what a guard has counted and what it is doing, at one instant. Counters start at zero in New and only
-// grow. The arrays are by Criticality.
+// Snapshot is the state and the counters of a guard at one instant. Counters start at zero in New and only increase.
+// Arrays are indexed by Criticality.
 type Snapshot struct {
 	Service string
 	Started time.Time
@@ -23,7 +23,7 @@ type Snapshot struct {
 	InFlight      int
 	Limit         int           // enforced now
 	Blind         bool          // the reflex has too little data (or is off): the limit is the regime's
-	Setpoint      time.Duration // mean latency that the reflex aims at: the latency target, or more while a service time stands
+	Setpoint      time.Duration // mean latency the reflex aims at: the latency target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85% of the limit in flight
@@ -31,22 +31,22 @@ type Snapshot struct {
 	RateLimit     float64       // admissions per second in force on this instance; +Inf: no limit
 
 	Epoch, Revision uint64                             // of the Setting in force; 0: none
-	Leased          bool                               // the lease of some knob is running
+	Leased          bool                               // the lease of at least one knob is running
 	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
 	DoubleReleases  uint64
 }
 
-// Service returns the name of the service that the guard is for.
+// Service returns the name of the guarded service.
 func (g *Guard) Service() string { return g.cfg.Service }
 
-// Snapshot returns the state as of now. It costs some microseconds: it is meant for scrapes, not for requests.
+// Snapshot returns the state as of now. It takes some microseconds: use it for scrapes, not for requests.
 func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
 
 // SnapshotAt is Snapshot at the instant now.
 func (g *Guard) SnapshotAt(now time.Time) Snapshot { return g.snapshot(now.Sub(g.base)) }
 
 func (g *Guard) snapshot(now time.Duration) Snapshot {
-	g.tick(now) // without traffic, nothing else makes a lease run out
+	g.tick(now) // without traffic, nothing else ends a lease
 	s := Snapshot{
 		Service:        g.cfg.Service,
 		Started:        g.base,

@@ -5,47 +5,47 @@ import (
 	"time"
 )
 
-// FloorTest answers the question that latency alone cannot: the limit is at its floor, the service is still slower than
-// its setpoint and refuses work; would refusing more help? It halves the limit for one settling time and looks at the
-// throughput.
+// FloorTest answers a question that latency alone cannot: the limit is at its floor, and the service is still slower
+// than its setpoint and refuses work; would refusing more help? It halves the limit for one settling time and watches
+// the throughput.
 //
 //	idle ──at the floor, slow, refusing for Dwell──► halved ──one settle──► Δln X/Δln L > ½ ?
 //	                                                                       yes: ineffective   no: smaller
 //
-// If throughput fell with the limit there was no queue to cut: a dependency is slow, or the service itself. The limit is
-// restored and ŝ, the mean latency seen, becomes the service's present own time: no setpoint below 1.25·ŝ makes sense
-// while it stands. If throughput stayed, capacity really has shrunk, and the halved limit is the new floor. (Comparing
-// latency before and after looks natural and wrecks a real overload.)
+// If throughput fell with the limit, there was no queue to cut: a dependency or the service itself is slow. The test
+// restores the limit, and ŝ, the mean latency observed, becomes the service's current service time: while it stands,
+// no setpoint below 1.25·ŝ makes sense. If throughput stayed, capacity really has shrunk, and the halved limit is the
+// new floor. (Comparing latency before and after looks natural but makes a real overload worse.)
 type FloorTest struct {
 	Dwell      time.Duration // how long at the floor before a test starts
-	Window     time.Duration // span of the throughput and mean that Step is given
+	Window     time.Duration // span of the throughput and mean passed to Step
 	MinWait    time.Duration // shortest time from a change of the limit to the start of a clean window
-	WaitFactor float64       // and at least this many mean latencies
+	WaitFactor float64       // and at least this many times the mean latency
 	Hold       time.Duration // how long a finding stands
 
 	phase    Phase
-	since    time.Time // of the phase; in Idle: since when the test's condition has held (zero: it does not)
+	since    time.Time // start of the phase; in Idle: when the test's condition became true (zero: it is false)
 	limit    float64   // before the cut
 	trial    float64   // during it: half the limit, or the configured minimum
 	x        float64   // throughput before halving
 	wait     time.Duration
-	smaller  float64 // the floor a test has found, 0: none
+	smaller  float64 // floor that a test found; 0: none
 	smallerT time.Time
-	s        float64 // ŝ in seconds, 0: none
+	s        float64 // ŝ in seconds; 0: none
 	sT       time.Time
 }
 
-// Phase is where a FloorTest stands.
+// Phase is the phase of a FloorTest.
 type Phase string
 
 // The phases.
 const (
 	Idle   Phase = "idle"
 	Dwell  Phase = "dwell"  // the condition holds, the test is about to start
-	Halved Phase = "halved" // the limit is halved, throughput is being watched
+	Halved Phase = "halved" // the limit is halved to watch the throughput
 )
 
-// Sample is what a FloorTest is told of the service at one instant, over the last Window.
+// Sample is the input of a FloorTest: the service at one instant, over the last Window.
 type Sample struct {
 	Throughput float64 // completions per second
 	Mean       float64 // mean latency, seconds
@@ -56,27 +56,28 @@ type Sample struct {
 	Target     float64 // the latency target τ*, seconds
 }
 
-// Finding is what a FloorTest says.
+// Finding is the output of a FloorTest.
 type Finding struct {
 	Phase       Phase
 	Limit       float64 // the limit the test imposes now; 0: none
-	Floor       float64 // the floor in force: Sample.Floor, or what a test has found
+	Floor       float64 // the floor in force: Sample.Floor, or what a test found
 	ServiceTime float64 // ŝ in seconds; 0: none stands
-	Ended       bool    // a test ended in this step: the limit before it is in Restore
-	Restore     float64 // the limit to return to (Ended, ineffective); 0 where the halved one stays
+	Ended       bool    // a test ended in this step
+	Restore     float64 // the limit to return to (Ended, ineffective); 0: the halved limit stays
 }
 
-// ServiceTimeMargin is how far above ŝ a setpoint must stay: below it the limit would cut useful work.
+// ServiceTimeMargin is how far above ŝ a setpoint must stay: closer to ŝ the limit would cut useful work.
 const ServiceTimeMargin = 1.25
 
 const (
 	sFades     = 0.8  // a mean below this share of ŝ ends it
-	atFloor    = 1.05 // a limit within 5% of the floor is at it
+	atFloor    = 1.05 // a limit within 5% of the floor counts as at the floor
 	elasticity = 0.5  // Δln X/Δln L above which throughput followed the limit
-	roomToTest = 1.3  // a limit below this multiple of the minimum cannot be cut enough to learn from: ŝ is set at once
+	roomToTest = 1.3  // × the minimum: a lower limit cannot be cut enough to learn from, so ŝ is set at once
 )
 
-// Step advances the test to now. Call it once a period with a valid sample; a missing measurement skips the call.
+// Step advances the test to now. Call it once per period with a valid sample; skip the call if the measurement is
+// missing.
 func (t *FloorTest) Step(now time.Time, s Sample) Finding {
 	if t.s > 0 && (now.Sub(t.sT) >= t.Hold || s.Mean < sFades*t.s) {
 		t.s = 0
@@ -102,7 +103,7 @@ func (t *FloorTest) floor(s Sample) float64 {
 	return max(s.Min, s.Floor)
 }
 
-// watch waits for the condition to hold for Dwell, and then halves the limit.
+// watch waits until the condition has held for Dwell and then halves the limit.
 func (t *FloorTest) watch(now time.Time, s Sample, f Finding) Finding {
 	t.phase = Idle
 	stuck := t.s == 0 && s.Refusing && s.Mean > s.Target && s.Limit <= atFloor*f.Floor
@@ -129,7 +130,7 @@ func (t *FloorTest) watch(now time.Time, s Sample, f Finding) Finding {
 	return f
 }
 
-// judge waits for a window that saw only the halved limit, and compares the throughput.
+// judge waits for a window that covers only the halved limit, and then compares the throughput.
 func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 	f.Phase, f.Limit, f.Floor = Halved, t.trial, t.trial
 	if now.Sub(t.since) < t.wait {
@@ -147,11 +148,12 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 	return f
 }
 
-// Found tells the test what another one has found: ŝ in seconds. It stands as if it were its own.
+// Found gives the test a service time ŝ, in seconds, that another test found. The finding stands as if this test had
+// made it.
 func (t *FloorTest) Found(now time.Time, serviceTime float64) { t.s, t.sT = serviceTime, now }
 
-// Abort ends a running test without a finding, and says which limit to return to (0: none was running). Use it when the
-// loop is frozen or restarted, or the measurement is lost in mid-test for longer than a settling time.
+// Abort ends a running test without a finding and returns the limit to restore (0: no test was running). Use it when
+// the loop is frozen or restarted, or when the measurement is missing for longer than a settling time during a test.
 func (t *FloorTest) Abort() (restore float64) {
 	if t.phase == Halved {
 		restore = t.limit

@@ -1,18 +1,18 @@
-// Package little holds the estimates that guard's reflex and governor's loops make from Little's law, L = X·m: the mean
-// number of requests in a service is its throughput times their mean latency, whatever the distributions
-// (J. D. C. Little, "A Proof for the Queuing Formula L = λW", Operations Research 9(3), 1961).
+// Package little holds the estimates that guard's reflex and governor's loops derive from Little's law, L = X·m: the
+// mean number of requests in a service is its throughput times their mean latency, for any distributions (J. D. C.
+// Little, "A Proof for the Queuing Formula L = λW", Operations Research 9(3), 1961).
 //
-// Three questions are answered, by the same code in both layers:
+// Both layers use the same code to answer three questions:
 //
 //   - OwnLatency: how fast is the service when nothing queues (m₀)?
 //   - Carried: what throughput has it shown it can carry (X̂max)? X̂max·m₀ is the floor: with fewer requests in flight
-//     the service cannot possibly do what it has done before.
+//     the service cannot do what it has done before.
 //   - FloorTest: at the floor and still too slow, does limiting help at all?
 //
-// A worked number: a service that has carried 800 requests/s at 40 ms had 32 of them in flight. A limit of 20 would cap
-// it at 500/s, however healthy it is.
+// Example: a service that carried 800 requests/s at 40 ms had 32 of them in flight. A limit of 20 would cap it at
+// 500/s, however healthy it is.
 //
-// Time is an argument; nothing here is safe for concurrent use.
+// Time is an argument. Nothing here is safe for concurrent use.
 package little
 
 import (
@@ -21,29 +21,29 @@ import (
 	"time"
 )
 
-// BindingAt is the share of a limit in flight from which the limit counts as binding. Guards measure for how long their
-// limit binds and governor judges by it, so both use this constant: a setting that moved only one of the two would let
-// them disagree about what an overload is. It is compiled into the services.
+// BindingAt is the share of a limit in flight from which the limit counts as binding. Guards measure how long their
+// limit binds, and governor judges by it, so both use this constant: if a setting could change only one of the two,
+// they would disagree about what an overload is. The constant is compiled into the services.
 const BindingAt = 0.85
 
-// OwnLatency estimates m₀, the mean latency of a service in which nothing queues: the 20% quantile of the means of its
-// recent healthy windows. Overload cannot raise it, because windows with refusals or a nearly full limit are left out:
-// however long a crisis lasts, the estimate stands. (A sliding minimum forgets: after an hour of overload it has
-// learned the crisis.)
+// OwnLatency estimates m₀, the mean latency of a service in which nothing queues: the 20% quantile of the means of
+// its recent healthy windows. Overload cannot raise it, however long it lasts, because windows with refusals or a
+// nearly full limit are left out. (A sliding minimum would forget: after an hour of overload it would have learned the
+// overload.)
 type OwnLatency struct {
-	prior  float64 // stands in while no healthy window was seen, seconds
+	prior  float64 // used until a healthy window is seen, seconds
 	window time.Duration
 	keep   int
 	means  []float64 // ring, newest at next-1
 	next   int
 	last   time.Time
-	lowest float64 // smallest mean ever offered, healthy or not
+	lowest float64 // smallest mean ever observed, healthy or not
 }
 
 const (
 	ownLatencyQuantile = 0.2
 	ownLatencySpan     = 300 * time.Second
-	ownLatencyPrior    = 0.23 // of the SLO: what an unknown service is taken to need
+	ownLatencyPrior    = 0.23 // of the SLO: assumed for an unknown service
 )
 
 // NewOwnLatency returns an estimator for a service with the latency objective slo, fed with means over window. It
@@ -56,8 +56,8 @@ func NewOwnLatency(slo, window time.Duration) *OwnLatency {
 	return &OwnLatency{prior: ownLatencyPrior * slo.Seconds(), window: window, keep: keep, lowest: math.Inf(1)}
 }
 
-// Observe takes the mean latency (seconds) of the window that ended at now. Overlapping windows are thinned out: one in
-// a window's length counts. Means that are not positive and finite are ignored.
+// Observe takes the mean latency (seconds) of the window that ended at now. It thins out overlapping windows: one per
+// window length counts. Means that are not positive and finite are ignored.
 func (o *OwnLatency) Observe(now time.Time, mean float64, healthy bool) {
 	if !(mean > 0) || math.IsInf(mean, 0) {
 		return
@@ -84,8 +84,8 @@ func (o *OwnLatency) Seconds() float64 {
 	return sorted[int(ownLatencyQuantile*float64(len(sorted)-1))]
 }
 
-// Carried remembers X̂max, the largest throughput a service has carried, in requests per second. It fades with a time
-// constant of an hour, so that a service which has really become smaller is believed in the end.
+// Carried remembers X̂max, the largest throughput a service has carried, in requests per second. X̂max fades with a
+// time constant of an hour, so that a service that has really become smaller is eventually believed.
 type Carried struct {
 	x  float64
 	at time.Time

@@ -1,8 +1,8 @@
 // Package waittest is for tests that wait for another goroutine or process: it polls a condition until a deadline, and
-// collects what is written meanwhile. It serves the tests of both modules, which is why it is not internal: the
-// daemon's module can import this one, and not the other way round. Services have no use for it.
+// collects what is written meanwhile. It serves the tests of both modules and so cannot be internal: the daemon's
+// module can import this module, but not the other way round. Services do not need it.
 //
-// Where everything runs in one process, prefer testing/synctest, which needs no polling and no patience.
+// If everything runs in one process, prefer testing/synctest, which needs no polling and no patience.
 package waittest
 
 import (
@@ -14,14 +14,15 @@ import (
 )
 
 const (
-	// Patience is what Until allows: more than anything takes on a busy machine, and less than a test's time limit.
+	// Patience is how long Until waits: longer than anything takes on a busy machine, and shorter than a test's time
+	// limit.
 	Patience = 30 * time.Second
 
-	// pollEvery is short beside what tests wait for, and long enough to leave a busy machine its cores.
+	// pollEvery is short compared with what tests wait for, and long enough not to load a busy machine.
 	pollEvery = 10 * time.Millisecond
 )
 
-// Until polls condition until it holds. Where it is a matter of correctness how long that takes, use Within.
+// Until polls condition until it holds. If correctness depends on how long that takes, use Within.
 func Until(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	Within(t, Patience, what, condition)
@@ -59,8 +60,8 @@ func Succeeds(t testing.TB, d time.Duration, what string, check func() error) ti
 	}
 }
 
-// Buffer is a bytes.Buffer that one goroutine may read while others write: the log of what a test watches. The zero
-// Buffer is empty and ready to use.
+// Buffer is a bytes.Buffer that one goroutine may read while others write, for example the log of what a test watches.
+// The zero Buffer is empty and ready to use.
 type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -73,7 +74,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// String returns all that was written since the last Reset.
+// String returns everything written since the last Reset.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
-// failing is a test whose end by Fatalf is looked at.
+// failing is a test that records its Fatalf.
 type failing struct {
 	testing.TB
 	said string

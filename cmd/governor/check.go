@@ -14,10 +14,11 @@ import (
 )
 
 func checkCommand(app *kingpin.Application) (string, command) {
-	cmd := app.Command("check-config", "Say everything that is wrong with configuration files, or what governor makes of them.")
+	cmd := app.Command("check-config", "Report everything that is wrong with configuration files, "+
+		"or what governor derives from valid ones.")
 	files := cmd.Arg("file", "Configuration file.").Required().Strings()
-	online := cmd.Flag("online", "Look into Prometheus and Consul too, and say what is found there, service by service. "+
-		"It only reads; the exit code is 1 where something is missing that governor needs.").Bool()
+	online := cmd.Flag("online", "Query Prometheus and Consul too, and report what they hold for each service. "+
+		"It only reads. The exit code is 1 if something that governor needs is missing.").Bool()
 
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)

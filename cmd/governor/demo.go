@@ -19,22 +19,22 @@ import (
 func demoCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("demo", "Show what governor does: two services under the same load, one with a limit set by hand, "+
 		"one governed, through overload, a slow dependency, and the loss of Prometheus and of the leader. On a terminal it "+
-		"is a live screen; the scorecard stays. Everything runs in this process, with an embedded Prometheus and Consul.")
-	headless := cmd.Flag("headless", "Print the scorecard only. Without a terminal there is no more in any case, but "+
-		"for a line an act on standard error.").Bool()
-	until := cmd.Flag("until", "The last act to play.").Hidden().String() // for tests, which have seen the others
-	duration := cmd.Flag("duration", "How long the story takes, at least 50s.").Default(demo.DefaultDuration.String()).
+		"shows a live screen and leaves a scorecard. All runs in this process, with an embedded Prometheus and Consul.")
+	headless := cmd.Flag("headless", "Print only the scorecard. Without a terminal it prints nothing else either, "+
+		"except one line per act on standard error.").Bool()
+	until := cmd.Flag("until", "The last act to play.").Hidden().String() // for tests that need no more
+	duration := cmd.Flag("duration", "Length of the story, at least 50s.").Default(demo.DefaultDuration.String()).
 		PlaceHolder("65s").Duration()
 	seed := cmd.Flag("seed", "Seed of the arrivals and of the service times.").Default("1").Uint64()
 	output := cmd.Flag("output", "Form of the scorecard: text or json.").Default(string(demo.Text)).
 		Enum(string(demo.Text), string(demo.JSON))
 	o := demo.Options{Command: inProcess}
-	cmd.Flag("prometheus.url", "A real Prometheus to use. It has to scrape the sidecars every second.").
+	cmd.Flag("prometheus.url", "Use this real Prometheus. It must scrape the sidecars every second.").
 		PlaceHolder("URL").StringVar(&o.PrometheusURL)
-	cmd.Flag("consul.address", "A real Consul to use, in the demo's own keys.").PlaceHolder("HOST:PORT").
+	cmd.Flag("consul.address", "Use this real Consul, with the demo's own keys.").PlaceHolder("HOST:PORT").
 		StringVar(&o.ConsulAddress)
-	cmd.Flag("prometheus.targets-file", "File for the addresses that Prometheus has to scrape, as its file_sd_configs "+
-		"reads it. Without it they are printed.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
+	cmd.Flag("prometheus.targets-file", "File to write with the addresses that Prometheus must scrape, for its "+
+		"file_sd_configs. Without it the demo prints them.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -43,7 +43,7 @@ func demoCommand(app *kingpin.Application) (string, command) {
 		show := demo.Show{
 			Duration: *duration, Until: *until, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stderr,
 			Screen: !*headless && *output == string(demo.Text) && hasScreen(os.Stdin, os.Stdout, os.Getenv("TERM")),
-			// Any value but the empty one, as no-color.org has it.
+			// Any value except the empty one, as no-color.org says.
 			Color: os.Getenv("NO_COLOR") == "",
 		}
 		if *headless {
@@ -57,12 +57,12 @@ func demoCommand(app *kingpin.Application) (string, command) {
 	}
 }
 
-// hasScreen reports whether a live screen can be shown.
+// hasScreen reports whether there is a terminal for a live screen.
 func hasScreen(stdin, stdout *os.File, terminal string) bool {
 	return term.IsTerminal(stdin.Fd()) && term.IsTerminal(stdout.Fd()) && terminal != "" && terminal != "dumb"
 }
 
-// inProcess runs a command line of governor in this process, until it ends or ctx does.
+// inProcess runs a governor command line in this process, until it ends or ctx does.
 func inProcess(ctx context.Context, log *slog.Logger, args ...string) error {
 	app, _, commands := commandLine()
 	name, err := app.Parse(args)

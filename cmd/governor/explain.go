@@ -21,8 +21,8 @@ import (
 )
 
 func explainCommand(app *kingpin.Application) (string, command) {
-	cmd := app.Command("explain", "Say in plain words what a loop last decided and why: what bound it, the measurements "+
-		"behind it with their age, who has ordered what, and what would change it.")
+	cmd := app.Command("explain", "Explain what a loop last decided and why, in plain words: what bound it, the "+
+		"measurements behind it and their age, the order in force, and what would change the decision.")
 	var loop loopName
 	cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency.").Required().SetValue(&loop)
 	address := cmd.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
@@ -42,7 +42,7 @@ func explainCommand(app *kingpin.Application) (string, command) {
 	}
 }
 
-// explainLoop asks for one loop and prints what there is to say of it. Ages are by the daemon's clock.
+// explainLoop fetches one loop and prints its explanation. Ages are by the daemon's clock.
 func explainLoop(ctx context.Context, client *api.Client, loop loopName, out io.Writer) error {
 	l, err := client.Loop(ctx, loop.service, control.Knob(loop.knob))
 	if err != nil {
@@ -86,7 +86,7 @@ func explanation(s explain.Subject) string {
 	row("ordered", s.Order())
 	row("in force", s.InForce()...)
 	b.WriteString("\n")
-	hang(&b, "", "what it measured, and how old that is now")
+	hang(&b, "", "what it measured, with the age of each now")
 	for _, in := range s.Inputs() {
 		value := in.Value
 		switch {
@@ -114,10 +114,10 @@ func leaderText(s api.Status) string {
 	case by.Instance != "":
 		return fmt.Sprintf("as seen by the standby %s; %s leads in epoch %d", s.Instance, by.Instance, by.Epoch)
 	}
-	return fmt.Sprintf("as seen by the standby %s; nobody leads", s.Instance)
+	return fmt.Sprintf("as seen by the standby %s; no governor leads", s.Instance)
 }
 
-// hang writes text behind head, its further lines indented as far as that. The text is cleaned first, so that its width
+// hang writes text after head and indents further lines to the same column. It cleans the text first, so that its width
 // is what a terminal shows.
 func hang(b *strings.Builder, head, text string) {
 	text = strings.Join(strings.Fields(plain.Clean(text)), " ")

@@ -20,7 +20,7 @@ import (
 
 var explainedAt = time.Date(2026, time.November, 24, 14, 3, 27, 0, time.UTC)
 
-// frozenLoop is a loop that a person has frozen while its service is slow.
+// frozenLoop is a loop that a person froze while its service is slow.
 func frozenLoop() api.Loop {
 	at := explainedAt.Add(-2 * time.Second)
 	nan := control.Number(math.NaN())
@@ -62,16 +62,16 @@ const frozenExplained = `checkout/concurrency, mode enforce, steered by gov-a, t
 
 state     FROZEN, since 14:02:49 UTC (38 s)
 why       frozen at 72 until 2026-11-24 14:17:47 UTC: ana: INC-1412
-bound by  the order of ana: the value stays, whatever is measured
+bound by  the order of ana: the value stays, whatever the measurements
 ordered   frozen by ana at 14:02:47 UTC (40 s ago) until 14:17:47 UTC (in 14
           min): INC-1412
 in force  72 requests in flight per instance, published with revision 881 of
           epoch 41, changed 38 s ago
-          all 9 instances report it or a later one
-          between two decisions a guard's reflex may raise its limit up to 144
+          all 9 instances report this revision or a later one
+          between decisions a guard's reflex may raise its limit up to 144
           bounds 20 to 400, fallback 89
 
-what it measured, and how old that is now
+what it measured, with the age of each now
   mean latency                148 ms, setpoint 112 ms (over 20 s, 3.2 s old)
   p99 latency                 284 ms, SLO 300 ms (over 20 s, 3.2 s old)
   slow requests               2.1%, allowed 1% (over 20 s, 3.2 s old)
@@ -79,22 +79,22 @@ what it measured, and how old that is now
   error budget burn, 5 min    6.1 × its budget
   error budget burn, 1 h      3.9 × its budget
   arrivals                    41820 (over 20 s, 3.2 s old)
-  answered, per instance      644/s (over 20 s, 3.2 s old)
+  completed, per instance     644/s (over 20 s, 3.2 s old)
   refused                     31% (over 20 s, 3.2 s old)
   limit of the instances      80 (3.2 s old)
   in flight ÷ limit           97% (3.2 s old)
   time with the limit full    91% (over 20 s, 3.2 s old)
   Little's-law floor          26
-  own latency, as learned     39.8 ms
+  own latency (learned)       39.8 ms
   instances                   9 (3.2 s old)
 
 what would change it
   - governor resume checkout/concurrency --reason=TEXT
-  - the end of the order at 14:17:47 UTC, in 14 min: the loop then goes on from
-    the value in force
+  - the end of the order at 14:17:47 UTC, in 14 min: the loop then continues
+    from the value in force
 `
 
-// daemonAnswers serves one loop as a governor does.
+// daemonAnswers serves one loop like a governor.
 func daemonAnswers(t *testing.T, l api.Loop, status api.Status) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -107,7 +107,7 @@ func daemonAnswers(t *testing.T, l api.Loop, status api.Status) string {
 		case "/api/v1/status":
 		default:
 			w.WriteHeader(http.StatusNotFound)
-			answer = api.Error{Error: "there is no loop " + r.URL.Path, Hint: "there is: checkout/concurrency"}
+			answer = api.Error{Error: "there is no loop " + r.URL.Path, Hint: "the loops are: checkout/concurrency"}
 		}
 		_ = json.NewEncoder(w).Encode(answer)
 	}))
@@ -122,7 +122,7 @@ func TestExplain(t *testing.T) {
 		t.Errorf("exit code %d, stderr %q, stdout\n%s\nwant\n%s", code, errs, out, frozenExplained)
 	}
 	for _, tc := range []struct{ args, want string }{
-		{"checkout/rate --connect=" + url, "(there is: checkout/concurrency)"},
+		{"checkout/rate --connect=" + url, "(the loops are: checkout/concurrency)"},
 		{"checkout/rate --connect=" + servers.Unused(t), "no governor answers at"},
 	} {
 		_, errs, code := playsGovernor(t, nil, append([]string{"explain"}, strings.Split(tc.args, " ")...)...)
@@ -132,7 +132,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// What others say is cleaned before it is laid out, and no line is wider than a terminal of 80 columns.
+// Foreign text is cleaned before it is laid out, and no line is wider than a terminal of 80 columns.
 func TestExplanationFitsAndIsCleaned(t *testing.T) {
 	l := frozenLoop()
 	long := strings.Repeat("https://wiki.example/", 8)

@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// namedValue is a flag's value whose errors say which flag it is, what it was given and what it expects: kingpin hands
-// on what strconv says.
+// namedValue is a flag's value whose errors name the flag, the text and what was expected. kingpin itself only passes
+// on the error of strconv.
 type namedValue struct {
 	kingpin.Value
 	flag, expected string
@@ -28,8 +28,8 @@ func (v namedValue) Set(text string) error {
 	}
 }
 
-// nameFlags makes the errors of all flags name them, where the text of a value can be wrong: any text is good for a
-// string, and a switch has none.
+// nameFlags makes the errors of all flags name them, for the types whose text can be wrong: a string accepts any text,
+// and a switch takes none.
 func nameFlags(app *kingpin.Application) {
 	name := func(clause *kingpin.FlagClause, flag *kingpin.FlagModel) {
 		named := namedValue{Value: flag.Value, flag: flag.Name}

@@ -2,9 +2,9 @@
 // from their SLO, and publishes them through Consul.
 //
 // The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the
-// guard library, `governor check-config` reads a configuration as the daemon would, and `governor demo` shows the whole
-// loop at work, in one process. `governor simulate` puts the laws through scenarios. `governor explain` tells a person why a loop does what it does; `governor freeze`,
-// `resume` and `override` let that person step in, straight through Consul.
+// guard library. `governor check-config` reads a configuration as the daemon would. `governor demo` shows the whole
+// loop at work in one process. `governor simulate` runs scenarios. `governor explain` says why a loop does what it does. `governor freeze`, `resume` and
+// `override` let a person step in, straight through Consul.
 package main
 
 import (
@@ -31,7 +31,7 @@ const (
 	exitUsage = 2
 )
 
-const overview = `Keeps the limits of your services right.
+const overview = `Adapts the limits of your services to their load.
 
 Governor measures services through Prometheus, decides their limits from their
 SLO, and publishes them through Consul KV, where the guard library inside each
@@ -50,14 +50,14 @@ A new service starts in shadow: governor shows what it would do, and does
 nothing. govtop shows all loops.`
 
 func main() {
-	version.Version = api.Version() // everywhere the same word for a build that was not stamped with one
+	version.Version = api.Version() // one name everywhere for a build without a version stamp
 	os.Exit(governor(os.Args[1:]))
 }
 
-// command is what a sub-command does, until it is done, its context ends or a signal comes.
+// command runs a sub-command until it is done, its context ends or a signal arrives.
 type command func(context.Context, *slog.Logger) error
 
-// commandLine returns the parser of the command line, where it puts the flags of logging, and the commands by name.
+// commandLine returns the parser of the command line, the logging flags that it fills, and the commands by name.
 func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) {
 	app := kingpin.New("governor", overview)
 	app.HelpFlag.Short('h')
@@ -98,5 +98,5 @@ func governor(args []string) int {
 	}
 }
 
-// errReported ends a command that has already said what is wrong.
+// errReported ends a command that has already reported its problem.
 var errReported = errors.New("reported")

@@ -26,7 +26,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// operatorOptions is what a person orders, and where it is written.
+// operatorOptions is an order, and where to write it.
 type operatorOptions struct {
 	kind    actuators.OrderKind
 	loop    loopName
@@ -41,15 +41,15 @@ type operatorOptions struct {
 }
 
 func freezeCommand(app *kingpin.Application) (string, command) {
-	cmd := app.Command("freeze", "Keep the value that is in force, whatever governor measures, until the order expires "+
-		"or `governor resume` ends it. With --all: the kill switch, every loop of every service, until it is lifted. The "+
-		"order goes straight into Consul, so it can be given while governor is down.")
+	cmd := app.Command("freeze", "Keep the value in force, whatever governor measures, until the order expires "+
+		"or `governor resume` ends it. With --all: the kill switch; freeze every loop of every service. The "+
+		"order goes straight to Consul, so it works while governor is down.")
 	o := &operatorOptions{kind: actuators.Freeze}
 	return o.register(cmd)
 }
 
 func resumeCommand(app *kingpin.Application) (string, command) {
-	cmd := app.Command("resume", "End a freeze or an override: the loop goes on by itself, from the value in force. "+
+	cmd := app.Command("resume", "End a freeze or an override: the loop continues from the value in force. "+
 		"With --all: lift the kill switch.")
 	o := &operatorOptions{kind: actuators.Resume}
 	return o.register(cmd)
@@ -62,8 +62,8 @@ func overrideCommand(app *kingpin.Application) (string, command) {
 	return o.register(cmd)
 }
 
-// register declares what the commands have in common, and checks it before anything is asked of Consul: what is wrong
-// with a command line is a matter of usage.
+// register declares what the commands have in common, and checks it before any request to Consul, so that mistakes on
+// the command line are usage errors.
 func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	loop := cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency.")
 	if o.kind == actuators.Override {
@@ -78,13 +78,13 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	}
 	cmd.Flag("reason", "Why, for the next person on call.").Required().PlaceHolder("TEXT").StringVar(&o.reason)
 	if o.kind != actuators.Resume {
-		cmd.Flag("expires", "How long the order stands, at most 7d.").Default("15m").PlaceHolder("15m").
+		cmd.Flag("expires", "How long the order lasts, at most 7d.").Default("15m").PlaceHolder("15m").
 			IsSetByUser(&o.lasts).SetValue(&o.expires)
 	}
 	cmd.Flag("actor", "Who gives the order.").Envar("USER").Required().PlaceHolder("NAME").StringVar(&o.actor)
-	cmd.Flag("consul.address", "Consul's HTTP address. Without it CONSUL_HTTP_ADDR, else 127.0.0.1:8500; the token is "+
-		"that of CONSUL_HTTP_TOKEN, and so on.").PlaceHolder("HOST:PORT").StringVar(&o.address)
-	cmd.Flag("consul.prefix", "Start of governor's keys, as in its configuration.").Default(actuators.DefaultPrefix).
+	cmd.Flag("consul.address", "Consul's HTTP address. Default: CONSUL_HTTP_ADDR, else 127.0.0.1:8500. The token comes "+
+		"from CONSUL_HTTP_TOKEN, and so on.").PlaceHolder("HOST:PORT").StringVar(&o.address)
+	cmd.Flag("consul.prefix", "Prefix of governor's keys, as in its configuration.").Default(actuators.DefaultPrefix).
 		StringVar(&o.prefix)
 	cmd.Validate(func(*kingpin.CmdClause) error { return o.check() })
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
@@ -94,7 +94,7 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	}
 }
 
-// check says in terms of the command line what the action would be refused for.
+// check reports what the action would be refused for, in terms of the command line.
 func (o *operatorOptions) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -104,7 +104,7 @@ func (o *operatorOptions) check() error {
 	case named && o.all:
 		bad("%s and --all: expected one of them", &o.loop)
 	case o.all && o.lasts:
-		bad("--expires=%s: the kill switch has no expiry, it stands until `governor resume --all`", &o.expires)
+		bad("--expires=%s: the kill switch does not expire, it lasts until `governor resume --all`", &o.expires)
 	}
 	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
 		bad("value %s: expected a number above 0", &o.value)
@@ -120,7 +120,7 @@ func (o *operatorOptions) check() error {
 	return errors.Join(errs...)
 }
 
-// give records the order in Consul and says what has become of it.
+// give records the order in Consul and reports the outcome.
 func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now time.Time) error {
 	config := consulapi.DefaultConfig()
 	if o.address != "" {
@@ -156,7 +156,7 @@ func (o *operatorOptions) action(now time.Time) actuators.Action {
 	return a
 }
 
-// receipt says what was ordered, and who sees to it.
+// receipt says what was ordered, and who enforces it.
 func receipt(a actuators.Action, done consul.Done) []string {
 	var what string
 	until := ""
@@ -185,7 +185,7 @@ func receipt(a actuators.Action, done consul.Done) []string {
 	who := api.NotEnforced
 	switch {
 	case done.LeaderErr != nil:
-		who = fmt.Sprintf("recorded; whether a leader runs is not known: %v", done.LeaderErr)
+		who = fmt.Sprintf("recorded; it is not known whether a leader runs: %v", done.LeaderErr)
 	case done.KillSwitch != nil:
 		who = fmt.Sprintf("recorded; the kill switch outranks it until `governor resume --all`, by %s: %s",
 			done.KillSwitch.Actor, done.KillSwitch.Reason)
@@ -195,13 +195,13 @@ func receipt(a actuators.Action, done consul.Done) []string {
 	return []string{what, who}
 }
 
-// doubtOf is what a person should check because nothing in the KV belongs to the loop, "" where all is well.
+// doubtOf says what a person should check if the KV holds nothing for the loop; "" if all is well.
 func doubtOf(a actuators.Action, s *actuators.Setting) string {
 	switch {
 	case a.Service == "":
 		return ""
 	case s == nil:
-		return fmt.Sprintf("recorded; no Setting of %s is in the KV: check the name, or the service is in shadow", a.Service)
+		return fmt.Sprintf("recorded; the KV holds no Setting of %s: check the name, or is the service in shadow?", a.Service)
 	}
 	if _, _, _, ok := s.Knob(a.Knob); !ok {
 		return fmt.Sprintf("recorded; the Setting of %s has no %s: check the name of the knob", a.Service, a.Knob)
@@ -209,19 +209,19 @@ func doubtOf(a actuators.Action, s *actuators.Setting) string {
 	return ""
 }
 
-// hintOrder adds what to check to an error of Consul's.
+// hintOrder adds advice to an error from Consul.
 func hintOrder(err error, address string) error {
 	_, network := errors.AsType[*url.Error](err)
 	switch {
 	case errors.Is(err, consul.ErrUnknown):
-		return fmt.Errorf("%w (it may be recorded all the same: giving the order again does no harm)", err)
+		return fmt.Errorf("%w (it may have been recorded anyway; it is safe to give the order again)", err)
 	case errors.Is(err, consul.ErrDenied):
-		return fmt.Errorf("%w (nothing was recorded; the token is that of CONSUL_HTTP_TOKEN, the policy of an operator is "+
+		return fmt.Errorf("%w (nothing was recorded; the token comes from CONSUL_HTTP_TOKEN, the policy of an operator is "+
 			"in docs/consul-acl.md)", err)
 	case network && errors.Is(err, context.Canceled):
 		return fmt.Errorf("interrupted: %w", err)
 	case network:
-		return fmt.Errorf("%w (is a Consul agent at %s? --consul.address or CONSUL_HTTP_ADDR says where it is)", err, address)
+		return fmt.Errorf("%w (is a Consul agent at %s? its address is --consul.address or CONSUL_HTTP_ADDR)", err, address)
 	}
 	return err
 }
@@ -254,7 +254,7 @@ func (l *loopName) String() string {
 	return l.service + "/" + l.knob
 }
 
-// orderSpan is how long an order stands, on the command line; see api.ParseExpiry.
+// orderSpan is the duration of an order on the command line; see api.ParseExpiry.
 type orderSpan time.Duration
 
 // Set implements kingpin.Value.

@@ -28,7 +28,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// plays runs governor as a process of its own.
+// plays runs governor as a separate process.
 func playsGovernor(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	self, err := os.Executable()
@@ -72,7 +72,7 @@ func put(t *testing.T, client *consulapi.Client, key string, value any) {
 	}
 }
 
-// leads puts the leader's lock into the hands of an instance.
+// leads gives the leader's lock to an instance.
 func leads(t *testing.T, client *consulapi.Client, instance string) {
 	t.Helper()
 	session, _, err := client.Session().CreateNoChecks(&consulapi.SessionEntry{}, nil)
@@ -147,9 +147,9 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 		t.Errorf("after all: orders %v, audit %v", o.Orders, kinds)
 	}
 
-	// A name that nothing in the KV bears is recorded, and doubted.
+	// An order for a name that the KV does not have is recorded, with a warning.
 	for loop, doubt := range map[string]string{
-		"chekcout/concurrency": "no Setting of chekcout is in the KV: check the name, or the service is in shadow",
+		"chekcout/concurrency": "the KV holds no Setting of chekcout: check the name, or is the service in shadow?",
 		"checkout/rate":        "the Setting of checkout has no rate",
 	} {
 		_, errs, code = playsGovernor(t, env, "freeze", loop, "--reason=x")
@@ -191,7 +191,7 @@ func TestKillSwitch(t *testing.T) {
 	}
 }
 
-// What is wrong with a command line is said before anything is asked of Consul, which is not there.
+// Mistakes on the command line are reported before any request to Consul, which is not there.
 func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
 		{"freeze checkout/concurrency", "'--reason' not provided"},
@@ -200,7 +200,7 @@ func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 		{"freeze check\tout/rate --reason=x", "a service name: 1 to 128 ASCII letters"},
 		{"freeze checkout/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
 		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
-		{"freeze --all --expires=15m --reason=x", "the kill switch has no expiry"},
+		{"freeze --all --expires=15m --reason=x", "the kill switch does not expire"},
 		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: not a duration like 90s, 15m, 2h30m or 1d"},
 		{"freeze checkout/rate --expires=0s --reason=x", "--expires=0s: must be more than 0"},
 		{"freeze checkout/rate --expires=8d --reason=x", "--expires=8d: at most 7d"},
@@ -253,8 +253,8 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 		address, args string
 		want          []string
 	}{
-		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may be recorded all the same"}},
-		{hangsUp.URL, "resume --all", []string{"EOF", "it may be recorded all the same"}},
+		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may have been recorded anyway"}},
+		{hangsUp.URL, "resume --all", []string{"EOF", "it may have been recorded anyway"}},
 		{servers.Unused(t), "resume --all", []string{"connection refused", "is a Consul agent at 127.0.0.1:"}},
 		{servers.Unused(t), "freeze checkout/concurrency", []string{
 			"connection refused", "is a Consul agent at 127.0.0.1:", "--consul.address or CONSUL_HTTP_ADDR",
@@ -285,7 +285,7 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 	}
 }
 
-// An order is recorded, and said to be, where who leads cannot be told.
+// An order is recorded and reported as recorded even if the leader cannot be determined.
 func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 	address, client := kv(t)
 	leads(t, client, "gov-a")
@@ -298,7 +298,7 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 		t.Fatalf("%v, %v", ok, err)
 	}
 	out, _, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "checkout/rate", "--reason=x")
-	if code != exitOK || !strings.Contains(out, "recorded; whether a leader runs is not known: read governor/leader: ") {
+	if code != exitOK || !strings.Contains(out, "recorded; it is not known whether a leader runs: read governor/leader: ") {
 		t.Errorf("exit code %d, stdout %q", code, out)
 	}
 	if o := stored(t, client, "checkout"); len(o.Orders) != 1 {
@@ -306,11 +306,11 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 	}
 }
 
-// hostile is what Consul, Prometheus or a person may say: a color, a title, a C1 control, a forged line, a
+// hostile is text that Consul, Prometheus or a person might send: a color, a title, a C1 control, a forged line, a
 // bidirectional override.
 const hostile = "\x1b[31mred\x1b]0;owned\a \u009b2J\x9b \u202e\nlevel=info msg=forged"
 
-// acted says what of a text a terminal would act on, "" if nothing.
+// acted returns the part of a text that a terminal would act on; "" if there is none.
 func acted(text string) string {
 	if i := strings.IndexFunc(text, func(r rune) bool {
 		return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028')
@@ -320,7 +320,7 @@ func acted(text string) string {
 	return ""
 }
 
-// Whatever is told by others reaches no terminal as it came.
+// No foreign text reaches a terminal unchanged.
 func TestForeignTextIsCleanedEverywhere(t *testing.T) {
 	address, client := kv(t)
 	leads(t, client, "gov\u009b-"+hostile)
@@ -338,7 +338,7 @@ func TestForeignTextIsCleanedEverywhere(t *testing.T) {
 	}
 	bad := write(t, strings.ReplaceAll(goodConfig, "99%", `"\e[31m99\x9b"`))
 
-	// A Setting that says something rude, and one that cannot be read at all.
+	// A Setting with hostile text, and one that cannot be read at all.
 	setting := consultest.Setting("checkout", 72, 41, actuators.Setting{})
 	setting.Reason = hostile
 	put(t, client, actuators.Keys{}.Setting("checkout"), setting)

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// load reads the configuration; what is wrong with it reads as check-config says it.
+// load reads the configuration. Its errors read as in check-config.
 func load(file string, log *slog.Logger) (*configs.Config, error) {
 	config, warnings, err := configs.Load(file)
 	if err != nil {
@@ -55,8 +55,8 @@ func setupOf(config *configs.Config) (daemon.Setup, error) {
 	}, nil
 }
 
-// reload reads the file again. The connection to Consul is the one thing that a running governor cannot change: its
-// lock, and with it the right to write, hangs on it.
+// reload reads the file again. A running governor cannot change the connection to Consul: its lock, and so its right to
+// write, depends on it.
 func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
 	config, err := load(started.File, log)
 	if err != nil {
@@ -66,12 +66,12 @@ func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
 	now.Lease = before.Lease
 	if !reflect.DeepEqual(before, now) {
 		return daemon.Setup{}, errors.New(config.File +
-			": consul: of this section only lease can change while governor runs: restart it, the standbys first")
+			": consul: only the key lease can change while governor runs: restart governor, the standbys first")
 	}
 	return setupOf(config)
 }
 
-// addReloads reloads on SIGHUP. What came of it is in the log, the metrics and the status.
+// addReloads reloads on SIGHUP. The log, the metrics and the status show the outcome.
 func addReloads(g *run.Group, d *daemon.Daemon) {
 	ctx, cancel := context.WithCancel(context.Background())
 	hangups := make(chan os.Signal, 1)
@@ -89,11 +89,11 @@ func addReloads(g *run.Group, d *daemon.Daemon) {
 	}, func(error) { cancel() })
 }
 
-// closed says why calls that change something are refused: because the network can make them and nobody asks who it is.
-// The file is read anew each time, as the server does.
+// closed says why calls that change something are refused: because anybody on the network could make them without
+// credentials. It reads the web configuration anew each time, as the server does.
 func (o runOptions) closed() error {
 	if *o.web.WebSystemdSocket && !authenticates(*o.web.WebConfigFile) {
-		return errors.New("governor listens where systemd does, which may not be loopback, and asks for no credentials")
+		return errors.New("governor listens on a systemd socket, which may not be loopback, and asks for no credentials")
 	}
 	for _, listen := range *o.web.WebListenAddresses {
 		if !isLoopback(listen) && !authenticates(*o.web.WebConfigFile) {
@@ -108,7 +108,7 @@ func isLoopback(listen string) bool {
 	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
-// authenticates says whether the web configuration lets in only users with a password or a certificate.
+// authenticates says whether the web configuration admits only users with a password or a certificate.
 func authenticates(file string) bool {
 	text, err := os.ReadFile(file)
 	if err != nil {

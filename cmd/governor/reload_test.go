@@ -22,7 +22,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// daemonProcess runs governor as a process of its own, with neither Prometheus nor Consul, and returns a client for it.
+// daemonProcess runs governor as a separate process, with neither Prometheus nor Consul, and returns a client for it.
 func daemonProcess(t *testing.T, file string, log io.Writer) (*exec.Cmd, *api.Client) {
 	t.Helper()
 	self, err := os.Executable()
@@ -112,7 +112,7 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 	hangUp(consul)
 	waittest.Until(t, "a new prefix is refused", func() bool { return strings.Contains(config().Error, "restart") })
 
-	// And then a good one, with a service that has another name.
+	// And then a valid file, in which a service has another name.
 	hangUp(strings.Replace(goodConfig, "checkout", "checkout-v2", 1))
 	waittest.Until(t, "the new configuration is in force", func() bool { return config().Hash != before.Hash })
 	loops, err := client.Loops(t.Context())
@@ -122,11 +122,11 @@ func TestBadReloadKeepsTheConfigurationInForce(t *testing.T) {
 	if !metric("governor_config_last_reload_successful 1") {
 		t.Error("the metric does not show the success")
 	}
-	if n := strings.Count(log.String(), "configuration was not reloaded"); n != 9 {
+	if n := strings.Count(log.String(), "configuration not reloaded"); n != 9 {
 		t.Errorf("%d refusals in the log, want 9:\n%s", n, log)
 	}
 
-	// A stream that is open does not hold up the end.
+	// An open stream does not delay the exit.
 	streaming := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() {
@@ -186,7 +186,7 @@ func TestOnlyAnOpenDoorIsClosed(t *testing.T) {
 		if err := o.closed(); (err == nil) != tc.open {
 			t.Errorf("%s with %q: %v", tc.listen, filepath.Base(tc.file), err)
 		}
-		// Where systemd listens only systemd knows.
+		// With systemd sockets only systemd knows the address.
 		*o.web.WebSystemdSocket = true
 		if err := o.closed(); (err == nil) != (tc.file == users || tc.file == certificates) {
 			t.Errorf("on a socket of systemd with %q: %v", filepath.Base(tc.file), err)

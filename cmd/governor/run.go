@@ -34,7 +34,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// shutdownTimeout bounds how long answers under way may take to end.
+// shutdownTimeout bounds how long answers in flight may take to finish.
 const shutdownTimeout = 10 * time.Second
 
 type runOptions struct {
@@ -45,7 +45,7 @@ type runOptions struct {
 }
 
 func runCommand(app *kingpin.Application) (string, command) {
-	cmd := app.Command("run", "Run the daemon: measure, decide, publish. Several may run: "+
+	cmd := app.Command("run", "Run the daemon: measure, decide, publish. You can run several: "+
 		"one leads, the others stand by.")
 	var o runOptions
 	cmd.Flag("config.file", "Configuration file; `governor check-config` checks it.").
@@ -125,15 +125,15 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
-// logStop logs an orderly end. An error is for whoever gets it returned to say, once.
+// logStop logs an orderly end. It does not log the error: the caller that gets it reports it, once.
 func logStop(log *slog.Logger, what string, err error) {
 	if errors.Is(err, run.ErrSignal) || errors.Is(err, context.Canceled) {
 		log.Info(what, "why", err)
 	}
 }
 
-// addLoops runs the loops and the election. On the way out the last tick ends before the lock is released, so that the
-// next leader finds nothing half done.
+// addLoops runs the loops and the election. On exit the last tick ends before the lock is released, so that the next
+// leader finds nothing half done.
 func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.Add(func() error {
@@ -148,8 +148,7 @@ func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 	}, func(error) { cancel() })
 }
 
-// addServer serves the interface for people and Prometheus. Once it listens the process has started, as far as systemd
-// is concerned.
+// addServer serves the interface for people and Prometheus. Once it listens, systemd considers the process started.
 func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *slog.Logger) {
 	var started sync.Once
 	streaming, end := context.WithCancel(context.Background())
@@ -175,7 +174,7 @@ func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *s
 	})
 }
 
-// listenError names the flag of an address that cannot be listened at, or was not served to the end.
+// listenError names the flag of an address where governor cannot listen, or where serving failed.
 func listenError(flag, address string, err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("--%s=%s: %w: is another governor running? if so, choose another --%[1]s", flag, address, err)
@@ -183,8 +182,8 @@ func listenError(flag, address string, err error) error {
 	return fmt.Errorf("--%s=%s: %w", flag, address, err)
 }
 
-// identity returns the name of this governor among its standbys, and the URL at which others may reach it: a listener
-// on all addresses is known by the host's name.
+// identity returns the name of this governor among its standbys, and the URL at which others may reach it. For a
+// listener on all addresses the URL uses the host's name.
 func (o runOptions) identity() (instance, url string) {
 	name, err := os.Hostname()
 	if err != nil {
@@ -193,7 +192,7 @@ func (o runOptions) identity() (instance, url string) {
 	listen := (*o.web.WebListenAddresses)[0]
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return cmp.Or(o.instance, name), o.externalURL // a socket of another kind
+		return cmp.Or(o.instance, name), o.externalURL // not a TCP socket
 	}
 	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 		host = name

@@ -32,7 +32,8 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
 )
 
-// sidecarAdmin is where a sidecar's own pages are: beside the traffic, so that they shadow no path of the upstream.
+// sidecarAdmin is the default address of the sidecar's own pages. It is separate, so that they hide no path of the
+// upstream.
 const sidecarAdmin = ":9748"
 
 type sidecarOptions struct {
@@ -46,26 +47,26 @@ type sidecarOptions struct {
 
 func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what "+
-		"the service cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it works on its fallback "+
-		"and its reflex. The agent is found by CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
+		"the service cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it uses its fallback "+
+		"and its reflex. It finds Consul through CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
 	o := sidecarOptions{}
 	cmd.Flag("service", "Name of the service, as in governor's configuration.").Required().
 		PlaceHolder("NAME").StringVar(&o.guard.Service)
-	cmd.Flag("slo.latency", "Latency that a good request stays within.").Required().
+	cmd.Flag("slo.latency", "Latency of a good request, at most.").Required().
 		PlaceHolder("300ms").DurationVar(&o.guard.SLO)
-	cmd.Flag("upstream", "The service itself.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
+	cmd.Flag("upstream", "URL of the service.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
 	cmd.Flag("listen", "Address for the service's clients.").Default(":8081").StringVar(&o.listen)
-	cmd.Flag("limit.min", "The limit of requests in flight never goes below. 0: as published, else 1.").
+	cmd.Flag("limit.min", "Lowest limit of requests in flight. 0: as published, else 1.").
 		Default("0").IntVar(&o.guard.Min)
-	cmd.Flag("limit.max", "The limit never goes above. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
-	cmd.Flag("limit.fallback", "The limit before governor has published one, and after it has been silent for long. "+
+	cmd.Flag("limit.max", "Highest limit. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
+	cmd.Flag("limit.fallback", "The limit before governor has published one, and after a long silence of governor. "+
 		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
-	reflex := cmd.Flag("reflex", "Let the limit follow the latency here, between governor's decisions. "+
-		"Without it the limit is exactly what is published.").Default("true").Bool()
-	cmd.Flag("cache-file", "File that keeps the last setting, for a start while Consul is down.").PlaceHolder("FILE").
+	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
+		"Without it the limit is exactly as published.").Default("true").Bool()
+	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
 		StringVar(&o.guard.CacheFile)
-	cmd.Flag("consul.prefix", "Start of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
-	cmd.Flag("drain-timeout", "How long requests under way may take to end after SIGTERM.").
+	cmd.Flag("consul.prefix", "Prefix of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
+	cmd.Flag("drain-timeout", "How long requests in flight may take to finish after SIGTERM.").
 		Default("30s").DurationVar(&o.drain)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
 	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error {
@@ -90,7 +91,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	}
 	watcher := &consul.Watcher{
 		Client: client, Keys: actuators.Keys{Prefix: o.consulPrefix},
-		OnError: func(err error) { log.Warn("Settings cannot be watched; the last one stays in force", "err", err) },
+		OnError: func(err error) { log.Warn("Cannot watch the settings; the last one stays in force", "err", err) },
 	}
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
@@ -114,7 +115,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		ctx, cancel := context.WithTimeout(context.Background(), o.drain)
 		defer cancel()
 		if err := traffic.Shutdown(ctx); err != nil {
-			log.Warn("Requests under way were cut off", "after", o.drain)
+			log.Warn("Cut off requests in flight", "after", o.drain)
 			_ = traffic.Close()
 		}
 	})
@@ -127,7 +128,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	return err
 }
 
-// check says what the guard would say of its Config, in terms of the flags.
+// check reports what the guard would refuse in its Config, in terms of the flags.
 func (o sidecarOptions) check() error {
 	var errs []error
 	bad := func(flag string, value any, format string, args ...any) {
@@ -138,12 +139,12 @@ func (o sidecarOptions) check() error {
 		bad("service", g.Service, "%w", err)
 	}
 	if g.SLO < time.Millisecond || g.SLO > time.Hour {
-		bad("slo.latency", g.SLO, "1ms to 1h, the latency that a good request stays within")
+		bad("slo.latency", g.SLO, "1ms to 1h, the longest latency of a good request")
 	}
 	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		bad("upstream", u, "a URL like http://127.0.0.1:8080")
 	}
-	lo, hi := cmp.Or(g.Min, 1), cmp.Or(g.Max, max(1000, g.Min)) // as guard.Config has them
+	lo, hi := cmp.Or(g.Min, 1), cmp.Or(g.Max, max(1000, g.Min)) // as in guard.Config
 	switch {
 	case g.Min < 0:
 		bad("limit.min", g.Min, "0 or more requests in flight")
@@ -160,11 +161,11 @@ func (o sidecarOptions) check() error {
 	return errors.Join(errs...)
 }
 
-// forwarded are the headers, X-Forwarded-For apart, by which proxies further out tell how the client came.
+// forwarded are the headers, except X-Forwarded-For, in which outer proxies describe the client.
 var forwarded = []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"}
 
-// newProxy passes requests on to the service as they came: same host, path and query, what outer proxies said kept, and
-// the peer's address added to X-Forwarded-For. The service trusts these headers as much as it did without the sidecar.
+// newProxy passes requests to the service unchanged: same host, path and query. It keeps the headers of outer proxies
+// and adds the peer's address to X-Forwarded-For. The service can trust these headers as much as without the sidecar.
 // An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
 func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
 	var lastLog atomic.Int64
@@ -181,11 +182,11 @@ func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
 			}
 		},
 		Transport: &http.Transport{
-			// The upstream is beside the sidecar: no proxy in between, and a connection comes at once or not at all.
-			// How long an answer may take is between the client and the service.
+			// The upstream is next to the sidecar: there is no proxy in between, and a connection succeeds at once or not at
+			// all. The client and the service decide how long an answer may take.
 			DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 			MaxIdleConns:        0,
-			MaxIdleConnsPerHost: 1024, // the limit's order: fewer would close and dial connections all the time
+			MaxIdleConnsPerHost: 1024, // about the limit: fewer would close and dial connections all the time
 			IdleConnTimeout:     90 * time.Second,
 			DisableCompression:  true, // bodies pass as they are
 			ForceAttemptHTTP2:   true,
@@ -193,9 +194,9 @@ func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
-				return // nobody is there to answer
+				return // the client has gone
 			}
-			// In an outage this is every request: guard_failed_total counts them all, the log need not.
+			// In an outage this is every request: guard_failed_total counts them all, so the log need not.
 			now, last := time.Now().UnixNano(), lastLog.Load()
 			if now-last > int64(10*time.Second) && lastLog.CompareAndSwap(last, now) {
 				log.Warn("The upstream did not answer", "upstream", upstream.Redacted(), "err", err)

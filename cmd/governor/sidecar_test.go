@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// sidecar puts a guard of limit 2 in front of upstream, as the command does, and serves the admin pages beside it.
+// sidecar puts a guard of limit 2 in front of upstream, like the command, and serves the admin pages separately.
 func sidecar(t *testing.T, upstream string) (g *guard.Guard, traffic, admin *httptest.Server) {
 	t.Helper()
 	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Min: 2, Max: 2})
@@ -95,7 +95,7 @@ func TestSidecarPassesRequestsOnAsTheyCame(t *testing.T) {
 	if code != http.StatusTeapot || header.Get("Upstream") != "yes" {
 		t.Errorf("answer %d %v", code, header)
 	}
-	// /metrics of the service stays the service's: the sidecar's own are elsewhere.
+	// /metrics stays the service's own; the sidecar's metrics are elsewhere.
 	if want := "shop.example /metrics?a=1;b=%2F 192.0.2.1, 127.0.0.1 https br"; body != want {
 		t.Errorf("the service saw %q, want %q", body, want)
 	}

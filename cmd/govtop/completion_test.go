@@ -11,8 +11,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/programs"
 )
 
-// TestCompletion sources what packaging/ has for a shell, and asks it what it would offer for a line, as a user who
-// presses the tab key does.
+// TestCompletion sources the shell's file from packaging/ and asks it for completions of a line, like a user who
+// presses the tab key.
 func TestCompletion(t *testing.T) {
 	built := t.TempDir()
 	build := exec.Command("go", "build", "-o", built, ".", "../governor")

@@ -1,8 +1,8 @@
 // Command govtop shows governor's loops: what each one measures, what it decides, and why.
 //
-// On a terminal it is a live screen, on which a person may also freeze, resume and override a loop; with --once it
-// prints one table, or one JSON document for scripts; with --check it answers by its exit code whether any service
-// misses its SLO. It speaks governor's HTTP interface, and decides nothing itself.
+// On a terminal it is a live screen, where a person can also freeze, resume and override a loop. With --once it prints
+// one table, or one JSON document for scripts. With --check its exit code says whether any service misses its SLO. It
+// speaks governor's HTTP interface and decides nothing itself.
 package main
 
 import (
@@ -35,7 +35,7 @@ const (
 )
 
 func main() {
-	version.Version = api.Version() // everywhere the same word for a build that was not stamped with one
+	version.Version = api.Version() // one name everywhere for a build without a version stamp
 	app, o := commandLine()
 	if _, err := app.Parse(completing(os.Args[1:])); err != nil {
 		os.Exit(usage(os.Stderr, err.Error()+"; try govtop --help"))
@@ -51,7 +51,7 @@ type options struct {
 	screen  ui.Options
 }
 
-// commandLine returns the parser of the command line, and what it fills.
+// commandLine returns the parser of the command line, and the options that it fills.
 func commandLine() (*kingpin.Application, *options) {
 	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
 		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
@@ -67,18 +67,18 @@ func commandLine() (*kingpin.Application, *options) {
 		StringVar(&o.address)
 	app.Flag("once", "Print the loops once and exit.").BoolVar(&o.once)
 	choose("output", "What --once prints", []string{"table", "json"}, &o.output)
-	app.Flag("check", "Exit with 4 if a loop violates its SLO, naming those that do.").BoolVar(&o.check)
-	app.Flag("filter", "Only the loops whose name, mode or state matches, on the screen, in --once and in --check; "+
-		"!REGEX for those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
-	app.Flag("read-only", "No keys that change anything.").BoolVar(&o.screen.ReadOnly)
-	app.Flag("actor", "Who gives the orders: what their forms begin with.").PlaceHolder("NAME").Envar("USER").
+	app.Flag("check", "Exit with 4 if a loop violates its SLO, and name those loops.").BoolVar(&o.check)
+	app.Flag("filter", "Show or check only the loops whose name, mode or state matches; "+
+		"!REGEX selects those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
+	app.Flag("read-only", "Disable all keys that change anything.").BoolVar(&o.screen.ReadOnly)
+	app.Flag("actor", "Your name, to fill in as the actor of your orders.").PlaceHolder("NAME").Envar("USER").
 		StringVar(&o.screen.Actor)
 	choose("theme", "Colors of the screen", ui.Themes, &o.screen.Theme)
-	choose("graph", "What charts are drawn with", ui.Graphs, &o.screen.Graph)
+	choose("graph", "Characters that draw the charts", ui.Graphs, &o.screen.Graph)
 	return app, o
 }
 
-// choice is the value of a flag that is one of a few words. Unlike kingpin's own, it says which flag it is about.
+// choice is the value of a flag that accepts a few words. Unlike kingpin's own, its error names the flag.
 type choice struct {
 	flag   string
 	words  []string
@@ -102,8 +102,8 @@ func either(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// completing makes an empty word that a shell wants completed the beginning of a flag, where it is not a flag's value:
-// nothing else can stand there, and kingpin would have no answer.
+// completing lets a shell complete an empty word as the start of a flag, unless the word is a flag's value. Nothing
+// else can stand there, and kingpin would offer nothing.
 func completing(args []string) []string {
 	last := len(args) - 1
 	if last < 1 || args[0] != "--completion-bash" || args[last] != "" {
@@ -118,7 +118,7 @@ func completing(args []string) []string {
 func run(o options, stdin, stdout, stderr *os.File) int {
 	filter, err := ui.ParseFilter(o.screen.Filter)
 	if err != nil {
-		return usage(stderr, fmt.Sprintf("--filter=%s: %v; a regular expression is expected, like checkout or !shadow",
+		return usage(stderr, fmt.Sprintf("--filter=%s: %v; expected a regular expression, like checkout or !shadow",
 			o.screen.Filter, err))
 	}
 	client, err := api.NewClient(o.address)
@@ -130,7 +130,7 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 		return once(context.Background(), client, o, filter, stdout, stderr)
 	}
 	if o.output != "table" {
-		return usage(stderr, "--output goes with --once")
+		return usage(stderr, "--output needs --once")
 	}
 	if why := noScreen(stdin, stdout, os.Getenv("TERM")); why != "" {
 		return usage(stderr, why+": try govtop --once")
@@ -139,7 +139,7 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 	return live(client, client.Address(), o.screen, stderr)
 }
 
-// noScreen says why the live screen cannot be shown, "" if it can.
+// noScreen says why the live screen cannot be shown; "" if it can.
 func noScreen(stdin, stdout *os.File, terminal string) string {
 	switch {
 	case !term.IsTerminal(stdin.Fd()):
@@ -147,7 +147,7 @@ func noScreen(stdin, stdout *os.File, terminal string) string {
 	case !term.IsTerminal(stdout.Fd()):
 		return "standard output is not a terminal"
 	case terminal == "" || terminal == "dumb":
-		return fmt.Sprintf("the terminal (TERM=%q) has no screen", terminal)
+		return fmt.Sprintf("the terminal (TERM=%q) cannot show a screen", terminal)
 	}
 	return ""
 }
@@ -155,10 +155,10 @@ func noScreen(stdin, stdout *os.File, terminal string) string {
 func live(source ui.Source, address string, screen ui.Options, stderr io.Writer) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	// Each round of decisions of a large fleet is megabytes of JSON to read and forget. A few more of them in memory spare
-	// most collections.
+	// Each round of decisions of a large fleet is megabytes of JSON that live briefly. A little more memory saves most
+	// garbage collections.
 	debug.SetGCPercent(400)
-	// Any value but the empty one, as no-color.org has it; the terminal library would ask for a boolean.
+	// Any value except the empty one, as no-color.org says; the terminal library would expect a boolean.
 	color := os.Getenv("NO_COLOR") == ""
 	if err := ui.Run(ctx, ui.New(ctx, source, address, api.Version(), screen), color); err != nil {
 		return failed(stderr, err)
@@ -182,7 +182,7 @@ func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, st
 		return exitOK
 	}
 	if len(snapshot.Loops) == 0 && all > 0 {
-		// A check that looks at nothing must not be green for ever.
+		// A check that matches nothing must not pass forever.
 		return failed(stderr, fmt.Errorf("--check: none of the %d loops matches --filter=%s", all, o.screen.Filter))
 	}
 	code := exitOK
@@ -207,8 +207,8 @@ func show(w io.Writer, snapshot ui.Snapshot, output string) error {
 	return err
 }
 
-// save writes an export into the working directory, for its owner to read, and returns its path. A file that is there
-// already stays as it is: the new one gets a number.
+// save writes an export into the working directory, readable by its owner only, and returns its path. It never
+// overwrites a file: the new one gets a number.
 func save(name string, content []byte) (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -226,7 +226,7 @@ func save(name string, content []byte) (string, error) {
 	}
 	_, err = file.Write(content)
 	if err = errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path) // half a document is worse than none
+		_ = os.Remove(path) // do not leave half a document
 		return "", fmt.Errorf("cannot export: %w", err)
 	}
 	return path, nil

@@ -42,7 +42,7 @@ func TestOnceTable(t *testing.T) {
 	golden.File(t, filepath.Join("testdata", "once.txt"), out)
 }
 
-// TestOnceJSON: what is printed reads back as the API's own types.
+// TestOnceJSON: the output decodes into the API's own types.
 func TestOnceJSON(t *testing.T) {
 	server := httptest.NewServer(&fixture.Server{})
 	defer server.Close()
@@ -63,7 +63,7 @@ func TestOnceJSON(t *testing.T) {
 	}
 }
 
-// answers is a server that answers everything in one way.
+// answers is a server that gives the same answer to every request.
 func answers(t *testing.T, code int, header map[string]string, body string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -135,7 +135,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// TestErrorsHelp: whatever is wrong, govtop says in one line what it attempted and what to try.
+// TestErrorsHelp: for every failure, govtop says in one line what it attempted and what to try.
 func TestErrorsHelp(t *testing.T) {
 	closed := "http://" + servers.Unused(t)
 	jsonOf := func(version string) map[string]string {
@@ -162,7 +162,7 @@ func TestErrorsHelp(t *testing.T) {
 			"nobody listens",
 			[]string{"--once", "--connect", closed},
 			exitUnreachable,
-			[]string{"no governor answers at " + closed, "connection refused", "is `governor run` up"},
+			[]string{"no governor answers at " + closed, "connection refused", "is `governor run` running"},
 		},
 		{"nobody to check", []string{"--check", "--connect", closed}, exitUnreachable, []string{"connection refused"}},
 		{
@@ -254,7 +254,7 @@ func TestErrorsHelp(t *testing.T) {
 			[]string{"--theme=solarized: expected auto, dark, light or mono"},
 		},
 		{"unknown graph", []string{"--graph", "dots"}, exitUsage, []string{"--graph=dots: expected braille, block or ascii"}},
-		{"output alone", []string{"--output", "json"}, exitUsage, []string{"--output goes with --once"}},
+		{"output alone", []string{"--output", "json"}, exitUsage, []string{"--output needs --once"}},
 		{"no terminal", nil, exitUsage, []string{"is not a terminal", "try govtop --once"}},
 		{"argument", []string{"--once", "now"}, exitUsage, []string{"now", "govtop --help"}},
 	} {

@@ -28,7 +28,7 @@ var updateSchema = flag.Bool("update-schema", false, "rewrite docs/govtop.schema
 
 const schemaFile = "../../docs/govtop.schema.json"
 
-// words are the types that are words. They are examples to the schema: a later governor may say one more.
+// words are the types whose values are words. The schema lists them as examples: a later governor may add one.
 var words = map[reflect.Type][]any{
 	reflect.TypeFor[control.State](): {
 		control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax,
@@ -123,7 +123,7 @@ func TestOnceJSONIsAsTheSchemaSays(t *testing.T) {
 	}
 }
 
-// TestSchemaRefuses: a schema that takes anything would be of no use.
+// TestSchemaRefuses: a schema that accepts anything would be useless.
 func TestSchemaRefuses(t *testing.T) {
 	good, err := ui.EncodeJSON(ui.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()})
 	if err != nil {

@@ -25,7 +25,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
-// The test binary plays other programs when this is set: govtop with a fault in it, and a governor to look at.
+// If this is set, the test binary plays other programs: govtop with a fault in it, and a governor to look at.
 const role = "GOVTOP_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// faulty is a source whose stream panics, if that is its fault, when it is time.
+// faulty is a source whose stream panics when told to.
 type faulty struct {
 	ui.Source // nil: nothing else is asked
 	fault     string
@@ -177,6 +177,9 @@ func TestQuitRestoresTheTerminal(t *testing.T) {
 			if !term.Raw() {
 				t.Error("the live screen does not take the line into raw mode")
 			}
+			// What the terminal answers to the program's questions is on its way. A signal, unlike a key, may overtake it, and
+			// what arrives after the program has ended is echoed.
+			term.Settle(100 * time.Millisecond)
 			end(term)
 			term.Ends(exitOK)
 			if text := term.Screen().String(); strings.TrimSpace(text) != "" {
@@ -186,7 +189,7 @@ func TestQuitRestoresTheTerminal(t *testing.T) {
 	}
 }
 
-// TestSuspendAndForeground suspends govtop under a shell that controls jobs, looks at the terminal as the shell has it,
+// TestSuspendAndForeground suspends govtop under a shell with job control, checks the terminal as the shell gets it,
 // and brings govtop back.
 func TestSuspendAndForeground(t *testing.T) {
 	shell := programs.Find(t, "bash")
@@ -254,7 +257,7 @@ func TestReconnectsByItself(t *testing.T) {
 	term.Ends(exitOK)
 }
 
-// TestNoDaemon: a screen that says so, tries again, and can be left.
+// TestNoDaemon: the screen says so, tries again, and can be left.
 func TestNoDaemon(t *testing.T) {
 	term := start(t, usual, nil, binary(t), "--connect", "http://127.0.0.1:1")
 	term.Shows("No data from governor at http://127.0.0.1:1")
@@ -264,8 +267,8 @@ func TestNoDaemon(t *testing.T) {
 	term.Ends(exitOK)
 }
 
-// TestPanicRestoresTheTerminal (A28): a fault anywhere in the program gives the shell its terminal back, and says what
-// happened on the main screen.
+// TestPanicRestoresTheTerminal (A28): after a fault anywhere in the program, the shell gets its terminal back, and the
+// main screen says what happened.
 func TestPanicRestoresTheTerminal(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -283,7 +286,7 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 			term.Ends(exitError)
 			text := term.Scrollback() + term.Screen().String()
 			for _, part := range []string{
-				"\ngovtop: govtop failed on a mistake of its own", "a fault in " + fault, "\ngoroutine ",
+				"\ngovtop: govtop crashed; please report the trace above", "a fault in " + fault, "\ngoroutine ",
 			} {
 				if !strings.Contains(text, part) {
 					t.Errorf("the main screen does not say %q at the left:\n%s", part, text)

@@ -1,6 +1,6 @@
-// Package format writes numbers, spans and instants the way governor shows them everywhere: in a decision's sentence, in
-// explain, in govtop and in the demo. A quantity has at most three significant digits and never an exponent, because a
-// person on call compares it with another one at a glance; what is unknown reads as a word and never as a zero.
+// Package format writes numbers, spans and instants the way governor shows them everywhere: in a decision's sentence,
+// in explain, in govtop and in the demo. A quantity has at most three significant digits and never an exponent, because
+// a person on call compares quantities at a glance. An unknown quantity reads as a word, never as zero.
 //
 //	148 ms   1.23 s   9.1%   < 0.01%   644/s   p99.9   12 min   14:03:27 UTC   unknown
 //
@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-// Unknown stands where there is no number.
+// Unknown is written in place of a missing number.
 const Unknown = "unknown"
 
-// Number writes a quantity with at most three significant digits, and a number above 99.95 whole.
+// Number writes a quantity with at most three significant digits; above 99.95 it writes a whole number.
 func Number(v float64) string {
 	switch abs := math.Abs(v); {
 	case math.IsNaN(v) || math.IsInf(v, 0):
@@ -30,10 +30,10 @@ func Number(v float64) string {
 	}
 }
 
-// log10Of9995 is what makes 9.996, which reads as 10.0, count as a number of two digits before the point.
+// log10Of9995 makes 9.996, which reads as 10.0, count as having two digits before the point.
 var log10Of9995 = math.Log10(10 / 9.995)
 
-// decimal writes v with at most so many digits after the point, no zeros at its end and no negative zero.
+// decimal writes v with at most that many digits after the point, without trailing zeros or a negative zero.
 func decimal(v float64, digits int) string {
 	text := strconv.FormatFloat(v, 'f', digits, 64)
 	if strings.Contains(text, ".") {
@@ -56,7 +56,7 @@ func Latency(seconds float64) string {
 	return Number(seconds) + " s"
 }
 
-// Percent writes a ratio: 0%, 0.04%, 9.1%, 31%. What is not zero does not read as zero.
+// Percent writes a ratio: 0%, 0.04%, 9.1%, 31%. A ratio other than zero never reads as zero.
 func Percent(ratio float64) string {
 	switch {
 	case math.IsNaN(ratio) || math.IsInf(ratio, 0):
@@ -75,7 +75,8 @@ func Rate(perSecond float64) string {
 	return Unknown
 }
 
-// Ratio writes a number between 0 and 1 that is no share of anything counted, like a shed threshold, with two digits.
+// Ratio writes a number between 0 and 1 that is not a share of anything counted, like a shed threshold, with two
+// digits.
 func Ratio(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return Unknown
@@ -100,7 +101,7 @@ func Quantile(objective float64) string {
 	return "p" + strconv.FormatFloat(math.Round(objective*1e8)/1e6, 'f', -1, 64)
 }
 
-// Span writes a duration in its largest fitting unit, a short one to the tenth of a second: 3.2 s, 90 s, 12 min, 5 h.
+// Span writes a duration in its largest fitting unit, short ones to a tenth of a second: 3.2 s, 90 s, 12 min, 5 h.
 func Span(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < 10*time.Second:
@@ -128,7 +129,7 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
-// Clock writes an instant in UTC, with its date where it is not within half a day of now.
+// Clock writes an instant in UTC, with its date if it is more than twelve hours before or after now.
 func Clock(at, now time.Time) string {
 	if now.Sub(at).Abs() > 12*time.Hour {
 		return Instant(at)
@@ -136,13 +137,13 @@ func Clock(at, now time.Time) string {
 	return TimeOfDay(at) + " UTC"
 }
 
-// TimeOfDay writes an instant in UTC without saying so, where the screen says it elsewhere.
+// TimeOfDay writes an instant in UTC without the suffix UTC, for screens that say it elsewhere.
 func TimeOfDay(at time.Time) string { return at.UTC().Format(time.TimeOnly) }
 
 // Instant writes an instant in UTC with its date.
 func Instant(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05 UTC") }
 
-// Column makes a text of this package as short as a table needs it: 148ms, <0.01%, and -- for what is unknown.
+// Column shortens a text of this package for a table: 148ms, <0.01%, and -- for unknown.
 func Column(text string) string {
 	if text == Unknown {
 		return "--"

@@ -19,11 +19,11 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// DefaultAddress is where a governor listens unless told otherwise, and where a client looks for it.
+// DefaultAddress is the default address on which governor listens and where clients look for it.
 const DefaultAddress = "127.0.0.1:9747"
 
-// VersionHeader carries the version of the daemon on every one of its answers. A client tells by it a governor from
-// whatever else may listen on the port.
+// VersionHeader carries the daemon's version on every answer. It lets a client tell a governor from another program on
+// the same port.
 const VersionHeader = "Governor-Version"
 
 const (
@@ -35,11 +35,11 @@ const (
 type Client struct {
 	base   *url.URL
 	http   *http.Client
-	stream *http.Client // without a bound on the whole answer
+	stream *http.Client // without a timeout for the whole answer
 }
 
 // NewClient returns a client for the governor at baseURL: "http://127.0.0.1:9747", or "host:port" for plain HTTP. Every
-// call but Stream is bounded by five seconds besides its own context.
+// call except Stream has a timeout of five seconds in addition to its own context.
 func NewClient(baseURL string) (*Client, error) {
 	spelled := baseURL
 	if !strings.Contains(baseURL, "://") {
@@ -51,7 +51,7 @@ func NewClient(baseURL string) (*Client, error) {
 			spelled, DefaultAddress)
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
-	// A transport of its own: its idle connections end with the client, not with the process.
+	// A separate transport: its idle connections end with the client, not with the process.
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = clientTimeout
 	return &Client{
@@ -59,13 +59,13 @@ func NewClient(baseURL string) (*Client, error) {
 	}, nil
 }
 
-// Address returns the base URL that the client asks, without a password.
+// Address returns the base URL of the governor, without a password.
 func (c *Client) Address() string { return c.base.Redacted() }
 
-// Close drops the idle connections.
+// Close closes the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Status returns the state of the daemon and of what it depends on.
+// Status returns the state of the daemon and of its dependencies.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	err := c.get(ctx, &s, nil, "status")
@@ -86,25 +86,25 @@ func (c *Client) Loop(ctx context.Context, service string, knob control.Knob) (L
 	return l, err
 }
 
-// LoopsAt returns every loop as it stood at an instant of the daemon's hour, sorted by service and knob. A loop that had
-// not decided by then is absent.
+// LoopsAt returns every loop as it was at an instant within the journal's reach, sorted by service and knob. Loops that
+// had not decided by then are absent.
 func (c *Client) LoopsAt(ctx context.Context, at time.Time) ([]Loop, error) {
 	var l []Loop
 	err := c.get(ctx, &l, url.Values{"at": {at.UTC().Format(time.RFC3339Nano)}}, "loops")
 	return l, err
 }
 
-// Query selects decisions. Its zero value is all that is kept, from the oldest on, a thousand at a time.
+// Query selects decisions. Its zero value selects everything in the journal, oldest first, a thousand at a time.
 type Query struct {
 	Since   uint64       // a cursor: the Next of an earlier answer
-	Last    int          // > 0: the newest so many instead
+	Last    int          // > 0: the newest Last entries instead
 	Service string       // "": all
 	Knob    control.Knob // "": all
 	Notable bool         // only new states and values that moved
 }
 
-// Decisions returns entries of the journal, oldest first. To read everything, begin with the zero Query and pass the
-// Next of one answer as the Since of the following one until an answer is empty. Cursors stay valid when the daemon
+// Decisions returns entries of the journal, oldest first. To read everything, start with the zero Query, then pass the
+// Next of each answer as the Since of the following call until an answer is empty. Cursors stay valid when the daemon
 // restarts.
 func (c *Client) Decisions(ctx context.Context, q Query) (Decisions, error) {
 	v := url.Values{}
@@ -142,7 +142,7 @@ func (c *Client) OrderAll(ctx context.Context, kind actuators.OrderKind, command
 	return c.post(ctx, command, string(kind))
 }
 
-// History returns what the loops did since that long ago, at most one point a step (0: every decision).
+// History returns the past of the loops over the given duration, at most one point per step (0: every decision).
 func (c *Client) History(ctx context.Context, since, step time.Duration) (History, error) {
 	query := url.Values{"since": {since.String()}}
 	if step > 0 {
@@ -153,7 +153,7 @@ func (c *Client) History(ctx context.Context, since, step time.Duration) (Histor
 	return h, err
 }
 
-// LoopHistory returns what one loop did since that long ago, at most one point a step (0: every decision).
+// LoopHistory returns the past of one loop over the given duration, at most one point per step (0: every decision).
 func (c *Client) LoopHistory(
 	ctx context.Context, service string, knob control.Knob, since, step time.Duration,
 ) (LoopHistory, error) {
@@ -171,7 +171,7 @@ func (c *Client) LoopHistory(
 	return h.Loops[0], nil
 }
 
-// AnswerError is an answer other than success: what was asked, what came back, what may help.
+// AnswerError is an answer other than success: the request, the answer, and what may help.
 type AnswerError struct {
 	Method  string
 	URL     string
@@ -237,7 +237,7 @@ func (c *Client) request(
 	return req, nil
 }
 
-// read tells apart what can come back from an address that somebody typed: a governor's answer, a governor's error, a
+// read tells apart the possible answers of an address that somebody typed: a governor's answer, a governor's error, a
 // governor of another version, another program altogether.
 func read(req *http.Request, resp *http.Response, body []byte, into any) error {
 	fail := func(message, hint string) error {
@@ -252,7 +252,7 @@ func read(req *http.Request, resp *http.Response, body []byte, into any) error {
 	switch {
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden && kind != jsonType:
 		return fail(resp.Status+": this governor asks for credentials",
-			"put them into the address, https://user:password@host:port")
+			"put them in the address: https://user:password@host:port")
 	case served == "" && resp.StatusCode == http.StatusBadRequest && bytes.Contains(body, []byte("HTTPS server")):
 		return fail("the answer does not come from a governor ("+resp.Status+")", "it speaks TLS: try https://")
 	case served == "":
@@ -290,7 +290,7 @@ func (c *Client) unreachable(ctx context.Context, err error) error {
 	return &UnreachableError{Address: c.base.Redacted(), Err: err}
 }
 
-// UnreachableError says that nobody answered at Address.
+// UnreachableError says that no governor answered at Address.
 type UnreachableError struct {
 	Address string
 	Err     error
@@ -303,12 +303,12 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) hint() string {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](e.Err); ok {
-		return "a private authority is trusted with SSL_CERT_FILE=/path/to/ca.pem in the environment"
+		return "to trust a private authority, set SSL_CERT_FILE=/path/to/ca.pem in the environment"
 	}
 	if errors.Is(e.Err, http.ErrSchemeMismatch) {
 		return "try http://"
 	}
-	return "is `governor run` up, and is that its --web.listen-address?"
+	return "is `governor run` running, and is this its --web.listen-address?"
 }
 
 // Unwrap returns the network's error.

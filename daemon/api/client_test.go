@@ -16,7 +16,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// serve answers every request as a governor of version 1.2.3 would, with the given status and body.
+// serve answers every request like a governor of version 1.2.3, with the given status and body.
 func serve(t *testing.T, code int, body string, header http.Header) *Client {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -114,8 +114,8 @@ func TestErrorsSayWhatToTry(t *testing.T) {
 	}{
 		{"nobody there", absent, []string{gone.URL, "refused", "governor run", "--web.listen-address"}},
 		{
-			"its own error", serve(t, 404, `{"error":"no loop x/rate","hint":"there is: checkout/concurrency"}`, nil),
-			[]string{"/api/v1/status", "no loop x/rate", "there is: checkout/concurrency"},
+			"its own error", serve(t, 404, `{"error":"no loop x/rate","hint":"the loops are: checkout/concurrency"}`, nil),
+			[]string{"/api/v1/status", "no loop x/rate", "the loops are: checkout/concurrency"},
 		},
 		{"another program", serve(t, 200, "<html>", stranger), []string{"not come from a governor", DefaultAddress}},
 		{

@@ -25,15 +25,15 @@ var expirySyntax = func() *regexp.Regexp {
 	return regexp.MustCompile("^" + terms.String() + "$")
 }()
 
-// ParseExpiry reads how long an order is to stand, as people type it at the command line and in govtop:
+// ParseExpiry reads the duration of an order, as people type it at the command line and in govtop:
 //
 //	expiry = term { term }, larger units before smaller ones, each at most once
 //	term   = number unit
 //	number = digits, with or without a decimal fraction
 //	unit   = "w" | "d" | "h" | "m" | "s" | "ms", where a day has 24 hours
 //
-// So 90s, 2h30m, 1d1.5h and 1w are expiries. One is more than 0 and at most actuators.MaxOrder. Space around it does not
-// count.
+// So 90s, 2h30m, 1d1.5h and 1w are valid. An expiry is more than 0 and at most actuators.MaxOrder. Surrounding space is
+// ignored.
 func ParseExpiry(text string) (time.Duration, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -43,10 +43,10 @@ func ParseExpiry(text string) (time.Duration, error) {
 	if numbers == nil {
 		return 0, errors.New("not a duration like 90s, 15m, 2h30m or 1d")
 	}
-	lasts := 0.0 // nanoseconds; those of MaxOrder are exact in a float64
+	lasts := 0.0 // nanoseconds; up to MaxOrder they are exact in a float64
 	for i, unit := range expiryUnits {
 		if number := numbers[1+i]; number != "" {
-			n, _ := strconv.ParseFloat(number, 64) // +Inf where it is out of range
+			n, _ := strconv.ParseFloat(number, 64) // +Inf if it is out of range
 			lasts += n * float64(unit)
 		}
 	}

@@ -33,7 +33,7 @@ func TestParseExpiry(t *testing.T) {
 	}
 }
 
-// FuzzParseExpiry: what it accepts is a time that an order may stand, the same that Go understands where Go does.
+// FuzzParseExpiry: what it accepts is a valid duration of an order, and equals Go's reading if Go can read it.
 func FuzzParseExpiry(f *testing.F) {
 	for _, text := range []string{"", "15m", "1d1.5h", "1w", "7d1ns", "99999999999999999999h", "1.5.5h", "-1s", "0.3ms", "\x00"} {
 		f.Add(text)

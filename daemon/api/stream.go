@@ -14,13 +14,14 @@ import (
 	"time"
 )
 
-// silence is how long a stream may say nothing before it counts as lost: a governor that lives sends heartbeats.
+// silence is how long a stream may say nothing before the client treats it as lost: a live governor sends heartbeats.
 const silence = 5 * Heartbeat
 
-// Stream follows the governor's decisions as they are made, and calls deliver for each event, in order, in the calling
-// goroutine: first those after the sequence number after that are still known (0: none), then a Snapshot, then whatever
-// happens, heartbeats included. It returns when the connection ends, never nil; whoever wants to go on calls it again,
-// after a while, with the highest Seq delivered so far. An error from deliver ends it, too, and is returned as it is.
+// Stream follows the governor's decisions as they are made. It calls deliver for each event, in order, in the calling
+// goroutine: first the decisions after the sequence number after that the governor still has (0: none), then a
+// Snapshot, then everything that happens, including heartbeats. It returns when the connection ends, and never returns
+// nil. To continue, wait a little and call it again with the highest Seq delivered so far. An error from deliver also
+// ends it and is returned unchanged.
 func (c *Client) Stream(ctx context.Context, after uint64, deliver func(Event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -70,11 +71,11 @@ func (c *Client) Stream(ctx context.Context, after uint64, deliver func(Event) e
 }
 
 var (
-	errSilent    = fmt.Errorf("nothing was heard for %s", silence)
+	errSilent    = fmt.Errorf("no event for %s", silence)
 	errMalformed = errors.New("not an event of a governor's stream")
 )
 
-// readEvent reads up to the blank line that ends an event. Events of a kind that is not known here read as heartbeats.
+// readEvent reads up to the blank line that ends an event. Events of an unknown kind read as heartbeats.
 func readEvent(lines *bufio.Reader) (e Event, err error) {
 	var kind string
 	var data []byte

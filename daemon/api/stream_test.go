@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// streaming answers as a governor's stream, with the text, and then stays silent until the client leaves.
+// streaming answers like a governor's stream, with the text, and then stays silent until the client leaves.
 func streaming(t *testing.T, text string, stay bool) (*Client, *[]string) {
 	t.Helper()
 	var cursors []string
@@ -83,7 +83,7 @@ func TestStreamEndsWithDeliverOrTheContext(t *testing.T) {
 	}
 }
 
-// A governor that hangs, or a network that swallows packets, must not look alive for ever.
+// A governor that hangs, or a network that swallows packets, must not look alive forever.
 func TestSilentStreamIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, err := NewClient("http://governor")

@@ -1,5 +1,5 @@
 // Package api is governor's HTTP interface seen from outside: the wire types of /api/v1 and a client for them. The
-// daemon serves these types, govtop and the command line read them; neither knows the other's insides.
+// daemon serves these types; govtop and the command line read them. The two sides share nothing else.
 package api
 
 import (
@@ -12,10 +12,10 @@ import (
 // Prefix is the path under which every resource of this version lives.
 const Prefix = "/api/v1"
 
-// Role is what a governor is to the fleet.
+// Role is the role of a governor in the fleet.
 type Role string
 
-// The roles: one Leader writes, every Standby measures and is ready to take over.
+// The roles: one Leader writes. Every Standby measures and is ready to take over.
 const (
 	Leader  Role = "leader"
 	Standby Role = "standby"
@@ -34,21 +34,21 @@ type Status struct {
 	Config     ConfigInfo `json:"config"`
 	// Loops counts the loops by state.
 	Loops map[control.State]int `json:"loops"`
-	// Freeze is the kill switch, where somebody has pulled it: every loop is frozen.
+	// Freeze is the kill switch if somebody has pulled it: every loop is frozen.
 	Freeze *actuators.Order `json:"freeze,omitempty"`
-	// Warnings are what governor has noticed about its surroundings and a person should put right.
+	// Warnings are problems in governor's surroundings that a person should fix.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// LeaderInfo names the governor that holds the lock; empty where nobody does or Consul cannot be asked. It is also the
-// value of the key governor/leader.
+// LeaderInfo names the governor that holds the lock. It is empty if none does or if Consul cannot be reached. It is
+// also the value of the key governor/leader.
 type LeaderInfo struct {
 	Instance string `json:"instance"`
 	API      string `json:"api"`   // base URL of the leader's HTTP interface
 	Epoch    uint64 `json:"epoch"` // of the Settings it writes
 }
 
-// Dependency is how a server that governor needs has last answered.
+// Dependency is the last answer of a server that governor needs.
 type Dependency struct {
 	Address string         `json:"address"`
 	OK      bool           `json:"ok"`
@@ -62,7 +62,7 @@ type ConfigInfo struct {
 	File     string    `json:"file"`
 	Hash     string    `json:"hash"` // first 12 hex digits of the file's SHA-256
 	LoadedAt time.Time `json:"loaded_at"`
-	// Error is why the last reload changed nothing, with the position of every problem; "" where it succeeded.
+	// Error says why the last reload changed nothing, with the position of every problem; "" if it succeeded.
 	Error string `json:"error,omitempty"`
 }
 
@@ -83,27 +83,27 @@ type Loop struct {
 	Service string       `json:"service"`
 	Knob    control.Knob `json:"knob"`
 	Mode    control.Mode `json:"mode"`
-	// Unit is that of the knob: of Min, Max, Fallback, and of the decision's From, Raw, Value and Ceiling. MeasuredUnit is
-	// that of the decision's Setpoint and Measured.
+	// Unit is the unit of the knob: of Min, Max and Fallback, and of the decision's From, Raw, Value and Ceiling.
+	// MeasuredUnit is the unit of the decision's Setpoint and Measured.
 	Unit         Unit    `json:"unit"`
 	MeasuredUnit Unit    `json:"measured_unit"`
 	Min          float64 `json:"min"`
-	Max          float64 `json:"max"` // of the rate: off
-	// Fallback is where readers drift without a live lease.
+	Max          float64 `json:"max"` // for the rate: off
+	// Fallback is the value that readers drift to without a live lease.
 	Fallback float64 `json:"fallback"`
 	SLO      SLO     `json:"slo"`
-	// Protect is the least important class that shedding protects, for the knob shed.
+	// Protect is the least important class that shedding protects; for the knob shed only.
 	Protect string `json:"protect,omitempty"`
-	// Since is when State was entered.
+	// Since is when the loop entered State.
 	Since     time.Time        `json:"since"`
 	Decision  control.Decision `json:"decision"`
 	Published *Published       `json:"published,omitempty"` // nil: nothing in the KV
-	// Order is what a person has ordered of the loop: its own order, or the kill switch. nil: the loop is automatic.
+	// Order is the order in force for the loop: its own, or the kill switch. nil: the loop is automatic.
 	Order *actuators.Order `json:"order,omitempty"`
 }
 
-// Overdue returns how old the loop's decision is at now, and whether it should have decided again by then: it decides
-// every period, a few seconds to a minute, and its window is always longer than that.
+// Overdue returns the age of the loop's decision at now, and whether a newer one is overdue. A loop decides every
+// period, from a few seconds to a minute; its window is always longer than that.
 func (l Loop) Overdue(now time.Time) (time.Duration, bool) {
 	allowed := 15 * time.Second
 	if w := l.Decision.Inputs.WindowSeconds; w.Known() {
@@ -127,31 +127,31 @@ type Published struct {
 	Epoch     uint64    `json:"epoch"`
 	Revision  uint64    `json:"revision"`
 	ChangedAt time.Time `json:"changed_at"`
-	// Error is why the last write failed, "" where it did not.
+	// Error says why the last write failed; "" if it succeeded.
 	Error string `json:"error,omitempty"`
 }
 
 // Record is one entry of the journal.
 type Record struct {
-	Seq      uint64           `json:"seq"` // grows by one with every entry, and over restarts; the cursor of ?since=
+	Seq      uint64           `json:"seq"` // grows by one per entry, also across restarts; the cursor of ?since=
 	Decision control.Decision `json:"decision"`
-	// Wrote says that the Setting was written to the KV in this tick; WriteError why it was not. The decision's own
-	// publish is what the law asks for: a loop that does not enforce asks again in every tick, since its value never
-	// comes into force.
+	// Wrote says that this tick wrote the Setting to the KV; WriteError says why it did not. The decision's own publish
+	// field is what the law asks for: a loop that does not enforce asks again in every tick, because its value never comes
+	// into force.
 	Wrote      bool   `json:"wrote"`
 	WriteError string `json:"write_error,omitempty"`
 }
 
-// Decisions answers GET /api/v1/decisions?since=SEQ&service=S&knob=K&limit=N: entries after SEQ, oldest first. With
-// last=N instead of limit it is the newest N that match; with notable=true only those that a person would read: a new
-// state, or a value that moved.
+// Decisions answers GET /api/v1/decisions?since=SEQ&service=S&knob=K&limit=N: entries after SEQ, oldest first. last=N
+// instead of limit selects the newest N that match. notable=true selects only entries with a new state or a moved
+// value.
 type Decisions struct {
 	Decisions []Record `json:"decisions"`
 	Next      uint64   `json:"next"` // the cursor to pass as since
 }
 
-// History answers GET /api/v1/history?since=&step=&service=&knob= and GET /api/v1/loops/{service}/{knob}/history:
-// what the loops did, as far as the journal reaches back, in a form small enough to draw.
+// History answers GET /api/v1/history?since=&step=&service=&knob= and GET /api/v1/loops/{service}/{knob}/history: the
+// past of the loops as far as the journal reaches back, small enough to draw.
 type History struct {
 	Loops []LoopHistory `json:"loops"` // sorted by service and knob
 }
@@ -163,7 +163,7 @@ type LoopHistory struct {
 	Points  []Point      `json:"points"`
 }
 
-// Point is one decision in short. The units are those of the Loop.
+// Point is a summary of one decision. Its units are those of the Loop.
 type Point struct {
 	At       time.Time      `json:"at"`
 	Value    control.Number `json:"value"`
@@ -175,10 +175,10 @@ type Point struct {
 
 // Event is one message of GET /api/v1/stream. Exactly one of the pointers is set, none in a heartbeat.
 type Event struct {
-	// Seq is the sequence number of the last decision that has been told, 0 where the message tells of none. Ask for a
-	// stream after the highest one to miss nothing.
+	// Seq is the sequence number of the last decision sent, 0 if the message is not about a decision. To miss nothing, ask
+	// for a stream after the highest one received.
 	Seq      uint64
-	Snapshot *Snapshot // first, and whenever everything has to be said anew: after a reload
+	Snapshot *Snapshot // first, and again after a reload
 	Loop     *Loop     // one decision
 	Status   *Status   // something about the daemon has changed
 }
@@ -190,19 +190,20 @@ const (
 	EventStatus   = "status"
 )
 
-// Snapshot is everything that a screen shows.
+// Snapshot is everything that a screen needs.
 type Snapshot struct {
 	Status Status `json:"status"`
 	Loops  []Loop `json:"loops"` // sorted by service and knob
-	// Complete says that no decision since the one that the client named was left out; false where it named none.
+	// Complete says that no decision since the client's cursor was left out; false if the client sent no cursor.
 	Complete bool `json:"complete"`
 }
 
-// Heartbeat is how often the stream says something, if only that it lives.
+// Heartbeat is the longest silence of the stream.
 const Heartbeat = 2 * time.Second
 
 // Command is the body of POST /api/v1/loops/{service}/{knob}/freeze|resume|override, and of POST /api/v1/freeze|resume,
-// which pull and lift the kill switch. Whoever has logged in is the actor; otherwise Actor says who it is.
+// which pull and lift the kill switch. For authenticated requests the actor is the authenticated identity, and Actor is
+// ignored.
 type Command struct {
 	Actor            string  `json:"actor"`
 	Reason           string  `json:"reason"`
@@ -210,18 +211,18 @@ type Command struct {
 	Value            float64 `json:"value,omitempty"`              // of an override
 }
 
-// Receipt answers a Command: what was recorded in the KV, and who will see to it.
+// Receipt answers a Command: what was recorded in the KV, and which governor will enforce it.
 type Receipt struct {
 	Action actuators.Action `json:"action"`
-	Leader string           `json:"leader"` // the governor that enforces it from its next tick on, "" where none does
+	Leader string           `json:"leader"` // the governor that enforces it from its next tick; "" if none does
 	Note   string           `json:"note"`   // the same in words: "recorded, not enforced until a leader runs"
 }
 
-// NotEnforced is the note of an action that no leader sees yet.
+// NotEnforced is the note of an action while there is no leader to enforce it.
 const NotEnforced = "recorded, not enforced until a leader runs"
 
-// Audit answers GET /api/v1/audit?service=S&knob=K: what people did, oldest first, as far as the operator keys
-// remember.
+// Audit answers GET /api/v1/audit?service=S&knob=K: the actions of people, oldest first, as far as the operator keys
+// reach back.
 type Audit struct {
 	Actions []actuators.Action `json:"actions"`
 }

@@ -6,5 +6,5 @@ import (
 	"github.com/prometheus/common/version"
 )
 
-// Version is the version of this program, "devel" for a build that was not stamped with one.
+// Version is the version of this program; "devel" for a build without a version stamp.
 func Version() string { return cmp.Or(version.Version, "devel") }

@@ -9,13 +9,13 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// WouldChange says what would change the decision: what the loop waits for, or which measurement would make it act, and
+// WouldChange says what would change the decision: what the loop waits for or which measurement would make it act, and
 // what a person can do about it. The most immediate comes first.
 func (s Subject) WouldChange() []string {
 	d := s.Loop.Decision
 	var out []string
 	if age, old := s.Loop.Overdue(s.Now); old {
-		out = append(out, fmt.Sprintf("a new decision: the last one is %s old, so this governor does not tick", format.Span(age)))
+		out = append(out, fmt.Sprintf("a new decision: the last is %s old, so governor is not ticking", format.Span(age)))
 	}
 	out = append(out, s.byOrder()...)
 	switch ordered := d.State == control.Frozen || d.State == control.Override; {
@@ -29,27 +29,27 @@ func (s Subject) WouldChange() []string {
 	return append(out, s.byWriting()...)
 }
 
-// byOrder is about orders that stand, have just been given, or have just ended.
+// byOrder covers orders that are in force, were just given, or just ended.
 func (s Subject) byOrder() []string {
 	d, o := s.Loop.Decision, s.Loop.Order
 	ordered := d.State == control.Frozen || d.State == control.Override
 	switch {
 	case o == nil && ordered:
-		return []string{"the next tick: no order stands any more, so the loop goes on by itself"}
+		return []string{"the next tick: no order is in force any more, so the loop resumes"}
 	case o == nil:
 		return nil
 	case s.killed() && !ordered:
 		return []string{"the next tick: the kill switch has been pulled"}
 	case s.killed():
-		return []string{"governor resume --all --reason=TEXT: the kill switch has no end of its own"}
+		return []string{"governor resume --all --reason=TEXT: the kill switch does not expire"}
 	case !o.Active(s.Now):
-		return []string{fmt.Sprintf("the next tick: the order has ended at %s", format.Clock(o.ExpiresAt, s.Now))}
+		return []string{fmt.Sprintf("the next tick: the order ended at %s", format.Clock(o.ExpiresAt, s.Now))}
 	case !ordered:
-		return []string{"the next tick: an order has been given that the loop has not carried out yet"}
+		return []string{"the next tick: the loop has not carried out a new order yet"}
 	}
 	return []string{
 		"governor resume " + s.Name() + " --reason=TEXT",
-		fmt.Sprintf("the end of the order at %s, in %s: the loop then goes on from the value in force",
+		fmt.Sprintf("the end of the order at %s, in %s: the loop then continues from the value in force",
 			format.Clock(o.ExpiresAt, s.Now), format.Span(o.ExpiresAt.Sub(s.Now))),
 	}
 }
@@ -59,7 +59,7 @@ func (s Subject) afterHold() []string {
 	d := s.Loop.Decision
 	in := d.Inputs
 	if d.Terms.Event == control.EventHang {
-		return []string{"answers from the service; without them, the next cut once the last one shows in a whole window"}
+		return []string{"answers from the service; without any, the next cut, once a whole window shows the last one"}
 	}
 	window := "the window"
 	if in.WindowSeconds.Known() && in.WindowSeconds > 0 {
@@ -67,30 +67,30 @@ func (s Subject) afterHold() []string {
 	}
 	switch d.HoldReason {
 	case control.Starting:
-		return []string{"the next tick: after a start, a takeover or a gap a loop holds one period"}
+		return []string{"the next tick: after a start, a takeover or a gap a loop holds for one period"}
 	case control.Stale:
 		return []string{"a fresh sample: " + s.sample() + "; does Prometheus still scrape the service?"}
 	case control.NoData:
 		return []string{
 			"data: " + s.sample() + "; is the service up, and are its metrics and labels as configured?",
-			"governor check-config --online FILE shows what Prometheus has of each signal",
+			"governor check-config --online FILE shows what Prometheus has for each signal",
 		}
 	case control.Idle:
-		return []string{"traffic: no request came within " + window + "; an idle service needs no decision"}
+		return []string{"traffic: no request arrived within " + window + "; an idle service needs no decision"}
 	case control.TooLittleTraffic:
 		return []string{
 			fmt.Sprintf("more traffic: %s requests within %s are too few to judge", num(in.Requests), window),
 			"a lower tuning.min_requests or a longer timing.window in the configuration",
 		}
 	case control.ManySeries:
-		return []string{"one series an instance where there are several now: narrow the labels or the query"}
+		return []string{"one series per instance instead of several: narrow the labels or the query"}
 	case control.Partial:
-		return []string{"an answer without warnings: Prometheus says itself that this one is incomplete"}
+		return []string{"an answer without warnings: Prometheus itself says that this one is incomplete"}
 	case control.NaN, control.NotFinite:
-		return []string{"a finite reading: the query divides by zero or adds up what is missing (" + d.Detail + ")"}
+		return []string{"a finite reading: the query divides by zero or adds up missing values (" + d.Detail + ")"}
 	case control.Implausible:
-		return []string{"a plausible reading: after a counter reset or a double scrape once " + window + " has passed, " +
-			"else a query that counts something else"}
+		return []string{"a plausible reading: after a counter reset or a double scrape, once " + window + " has passed; " +
+			"else the query counts the wrong thing"}
 	case control.Timeout:
 		return []string{
 			"an answer in time: " + s.answered(), "a lighter query (recording rules), or a longer timing.period",
@@ -98,14 +98,14 @@ func (s Subject) afterHold() []string {
 	case control.QueryError:
 		return []string{"an answer without an error: " + s.answered()}
 	case control.Clock:
-		return []string{"clocks that agree: is NTP at work on this host, on Prometheus's and on the service's?"}
+		return []string{"clocks that agree: is NTP running on this host, on Prometheus's and on the service's?"}
 	case "":
 		return []string{"a measurement that governor may act on"}
 	}
 	return []string{fmt.Sprintf("the end of %q", string(d.HoldReason))} // of a newer governor
 }
 
-// sample says how old the newest usable data is.
+// sample gives the age of the newest usable data.
 func (s Subject) sample() string {
 	if !s.Loop.Decision.Inputs.AgeSeconds.Known() {
 		return "there has been none yet"
@@ -127,8 +127,8 @@ func (s Subject) answered() string {
 	return s.sample()
 }
 
-// byMeasurement says which measurements would move the value, and what to do where a bound or the service itself is in
-// the way.
+// byMeasurement says which measurements would move the value, and what to do if a bound or the service itself prevents
+// it.
 func (s Subject) byMeasurement() (out []string) {
 	d := s.Loop.Decision
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -139,18 +139,18 @@ func (s Subject) byMeasurement() (out []string) {
 	case control.AtMax:
 		say("%s", s.pastMax())
 	case control.Ineffective:
-		say("the service itself: its own mean is %s, and no limit makes it faster; is something that it calls slow?",
+		say("the service itself: its own mean is %s, and no limit makes it faster; is one of its dependencies slow?",
 			latency(d.Gates.ServiceTimeSeconds))
-		say("a mean below 80%% of that, or a while without one: then governor tries again")
+		say("a mean below 80%% of that, or some time without a mean: then governor tries again")
 	case control.Infeasible:
-		say("an SLO that leaves room: answers take %s without any queue, the SLO allows %s",
+		say("an SLO that leaves room: requests take %s without any queue, the SLO allows %s",
 			latency(d.Gates.OwnLatencySeconds), latency(control.Number(s.Loop.SLO.LatencySeconds)))
 	}
 	if d.HoldReason != "" {
-		say("a complete measurement (%s now): until then the %s may only be tightened", d.HoldReason, s.noun())
+		say("a complete measurement (%s now): until then the %s may only tighten", d.HoldReason, s.noun())
 	}
 	if d.Gates.Infeasible && d.State != control.Infeasible {
-		say("the SLO may be out of reach: answers take %s without any queue", latency(d.Gates.OwnLatencySeconds))
+		say("the SLO may be out of reach: requests take %s without any queue", latency(d.Gates.OwnLatencySeconds))
 	}
 	switch s.Loop.Knob {
 	case control.KnobConcurrency:
@@ -161,12 +161,12 @@ func (s Subject) byMeasurement() (out []string) {
 		out = append(out, s.byRefusals()...)
 	}
 	if d.Gates.BurnSteps > 0 && s.Loop.Knob != control.KnobShed {
-		say("slower burning of the error budget: it tightens the setpoint now, by 10%% %d times", d.Gates.BurnSteps)
+		say("a slower burn of the error budget: it now tightens the setpoint by 10%%, %d times", d.Gates.BurnSteps)
 	}
 	return out
 }
 
-// pastMin says which bound to move where the configured minimum binds.
+// pastMin says which bound to change if the configured minimum binds.
 func (s Subject) pastMin() string {
 	least := s.value(control.Number(s.Loop.Min))
 	switch s.Loop.Knob {
@@ -175,18 +175,18 @@ func (s Subject) pastMin() string {
 	case control.KnobRate:
 		return "a lower rate.min in the configuration, if " + least + " is more than the service can carry"
 	}
-	return fmt.Sprintf("a lower %s.min in the configuration, if %s at a time is more than an instance can carry",
+	return fmt.Sprintf("a lower %s.min in the configuration, if an instance cannot carry %s at a time",
 		s.Loop.Knob, least)
 }
 
-// pastMax says which bound to move where the configured maximum binds.
+// pastMax says which bound to change if the configured maximum binds.
 func (s Subject) pastMax() string {
 	most := s.value(control.Number(s.Loop.Max))
 	switch s.Loop.Knob {
 	case control.KnobShed:
 		return "a higher shed.max in the configuration, if the others may fill more than " + most + " of the limit"
 	case control.KnobRate:
-		return "a higher rate.max in the configuration: at " + most + " the rate is off, and still it is met"
+		return "a higher rate.max in the configuration: at " + most + " the rate is off, and the SLO is still met"
 	}
 	return fmt.Sprintf("a higher %s.max in the configuration, if an instance can carry more than %s at a time",
 		s.Loop.Knob, most)
@@ -198,9 +198,9 @@ func (s Subject) byLatency() []string {
 	setpoint, now := latency(d.Setpoint), latency(d.Measured)
 	switch {
 	case d.Terms.Event == control.EventHang:
-		return []string{"answers from the service: a mean latency to steer by"}
+		return []string{"answers from the service: there is no mean latency to act on"}
 	case d.Gates.FloorTest == control.FloorTestHalved:
-		return []string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"}
+		return []string{"the end of the floor test: if throughput fell with the limit, the limit comes back; else it stays"}
 	case !d.Measured.Known() || !d.Setpoint.Known():
 		return nil
 	case d.State == control.Cutting:
@@ -215,24 +215,24 @@ func (s Subject) byLatency() []string {
 	case d.State == control.Ineffective:
 		return nil
 	case !d.Gates.Binds:
-		return []string{fmt.Sprintf("load that fills the limit (in flight ÷ limit %s now): then a mean latency above %s "+
-			"(%s now) would cut, one below would raise", percent(d.Gates.Occupancy), setpoint, now)}
+		return []string{fmt.Sprintf("load that fills the limit (in flight ÷ limit %s now): a mean latency above %s "+
+			"(%s now) would then cut, one below would raise", percent(d.Gates.Occupancy), setpoint, now)}
 	}
 	if d.Measured > d.Setpoint {
-		return []string{fmt.Sprintf("a mean latency that stays above %s (%s now) would cut, unless the load is going away",
+		return []string{fmt.Sprintf("a mean latency that stays above %s (%s now) would cut, unless the load is falling",
 			setpoint, now)}
 	}
 	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut, one well below would raise", setpoint, now)}
 }
 
-// byBacklog is the rate's law: it follows what the service completes.
+// byBacklog covers the rate's law, which follows the completions of the service.
 func (s Subject) byBacklog() []string {
 	d := s.Loop.Decision
 	setpoint, now := latency(d.Setpoint), latency(d.Measured)
 	off := d.Value.Known() && float64(d.Value) >= s.Loop.Max
 	switch {
 	case d.Terms.Event == control.EventYields:
-		return []string{"a concurrency limit near its own min: it acts first, and the rate only after it"}
+		return []string{"a concurrency limit near its own min: it acts first, the rate only after it"}
 	case d.Terms.Event == control.EventDrains:
 		return []string{"the end of the backlog: while it drains, nothing is cut"}
 	case !d.Measured.Known() || !d.Setpoint.Known() || d.State == control.Ineffective:
@@ -240,14 +240,14 @@ func (s Subject) byBacklog() []string {
 	case d.State == control.Cutting || d.State == control.AtMin:
 		return []string{fmt.Sprintf("a mean latency below %s (%s now): then the rate grows again", setpoint, now)}
 	case off:
-		return []string{fmt.Sprintf("a mean latency above %s (%s now) while less is answered than comes in would set a rate",
+		return []string{fmt.Sprintf("a mean latency above %s (%s now) while less completes than arrives would set a rate",
 			setpoint, now)}
 	}
 	return []string{fmt.Sprintf("a mean latency above %s (%s now) would cut; else the rate grows until it is off",
 		setpoint, now)}
 }
 
-// byRefusals is the shed threshold's law: it makes room for the protected classes.
+// byRefusals covers the shed threshold's law, which makes room for the protected classes.
 func (s Subject) byRefusals() []string {
 	d := s.Loop.Decision
 	protected := "protected requests"
@@ -258,7 +258,7 @@ func (s Subject) byRefusals() []string {
 	case !d.Measured.Known():
 		return []string{"more " + protected + ": there are too few to judge"}
 	case d.State == control.AtMin:
-		return []string{fmt.Sprintf("fewer refusals of %s: below %s (%s now) less is shed", protected,
+		return []string{fmt.Sprintf("fewer refusals of %s: below %s (%s now) governor sheds less", protected,
 			percent(d.Setpoint), percent(d.Measured))}
 	case d.State == control.AtMax:
 		return []string{fmt.Sprintf("refusals of %s: more than %s (%s now) would shed the others earlier", protected,
@@ -268,18 +268,18 @@ func (s Subject) byRefusals() []string {
 		percent(d.Setpoint), protected, percent(d.Measured))}
 }
 
-// byWriting is about whether the service hears of the decision at all.
+// byWriting covers whether the decision reaches the service at all.
 func (s Subject) byWriting() (out []string) {
 	l := s.Loop
 	switch l.Mode {
 	case control.Enforce:
 	case control.Observe:
-		out = append(out, "mode: shadow in the configuration, to see what governor would do, or enforce, to have it done")
+		out = append(out, "mode: shadow in the configuration, to see what governor would do, or enforce, to let it act")
 	default:
-		out = append(out, "mode: enforce in the configuration: only then do services hear of it")
+		out = append(out, "mode: enforce in the configuration: only then are services told")
 	}
 	if l.Published != nil && l.Published.Error != "" {
-		out = append(out, "a write that succeeds: the service still has the value before")
+		out = append(out, "a successful write: the service still has the previous value")
 	}
 	if s.Status.Role == api.Standby {
 		leader := "another governor leads"
@@ -287,7 +287,7 @@ func (s Subject) byWriting() (out []string) {
 			leader = fmt.Sprintf("%s at %s leads", by.Instance, by.API)
 		}
 		if s.Status.Leader.Instance == "" {
-			leader = "nobody leads"
+			leader = "no governor leads"
 		}
 		out = append(out, "this governor is a standby and writes nothing: "+leader)
 	}

@@ -1,8 +1,9 @@
-// Package explain says in plain words what a loop last did: what bound the decision, what it rests on, and what would
-// change it. Everything is derived from what the HTTP interface tells of the loop, by arithmetic alone; the clock is an
-// argument. Nothing here decides, and nothing is guessed: where the interface does not say why, neither does the text.
+// Package explain says in plain words what a loop last did: what decided the value, which measurements the decision is
+// based on, and what would change it. It derives everything from the HTTP interface's account of the loop, by
+// arithmetic alone; the clock is an argument. It decides nothing and guesses nothing: if the interface does not say
+// why, neither does the text.
 //
-// Names, reasons and errors come out as they came in. Whoever shows them cleans them (package plain).
+// Names, reasons and errors are passed on unchanged. The caller cleans them before showing them (package plain).
 package explain
 
 import (
@@ -17,17 +18,17 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Subject is what there is to explain: a loop, and what its governor says of itself, at an instant.
+// Subject is what to explain: a loop, and the status of its governor, at an instant.
 type Subject struct {
 	Loop   api.Loop
-	Status api.Status // zero: not known
+	Status api.Status // zero: unknown
 	Now    time.Time
 }
 
-// Name is how the loop is called on the command line.
+// Name is the name of the loop on the command line.
 func (s Subject) Name() string { return s.Loop.Service + "/" + string(s.Loop.Knob) }
 
-// State is the state in its own word, what moved, and since when.
+// State is the state's own word, the move if there was one, and since when.
 func (s Subject) State() string {
 	d := s.Loop.Decision
 	_, text := StateWord(d.State)
@@ -40,13 +41,13 @@ func (s Subject) State() string {
 	return text
 }
 
-// Reason is the decision's own line.
+// Reason is the decision's own reason.
 func (s Subject) Reason() string {
 	return cmp.Or(Reason(s.Loop.Decision), "governor gives no reason")
 }
 
-// Reason is a decision in one line of plain words: its own, completed by its reason to hold and its detail where that
-// leaves them out. "" where it gives none.
+// Reason is a decision in one line of plain words: its own reason, with the reason to hold and the detail added if it
+// leaves them out. "" if it gives none.
 func Reason(d control.Decision) string {
 	text := d.Reason
 	if !strings.Contains(text, string(d.HoldReason)) {
@@ -58,8 +59,8 @@ func Reason(d control.Decision) string {
 	return text
 }
 
-// StateWord is how a state reads wherever it is shown, never by color alone: a glyph and a word. A state of a newer
-// governor has the glyph "?".
+// StateWord is how every screen shows a state, never by color alone: a glyph and a word. An unknown state of a newer
+// governor gets the glyph "?".
 func StateWord(s control.State) (glyph, word string) {
 	return cmp.Or(glyphs[s], "?"), strings.ToUpper(strings.ReplaceAll(string(s), "_", " "))
 }
@@ -70,19 +71,19 @@ var glyphs = map[control.State]string{
 	control.Frozen: "*", control.Override: "M",
 }
 
-// Order is what a person ordered of the loop, or that nothing is.
+// Order says what a person ordered of the loop, or that there is no order.
 func (s Subject) Order() string {
 	o := s.Loop.Order
 	switch d := s.Loop.Decision; {
 	case o == nil && (d.State == control.Frozen || d.State == control.Override):
-		return "no order stands any more"
+		return "no order is in force any more"
 	case o == nil:
-		return "nothing: the loop is automatic"
+		return "none: the loop is automatic"
 	}
 	what := "frozen"
 	switch {
 	case s.killed():
-		what = "the kill switch, every loop frozen,"
+		what = "kill switch, every loop frozen,"
 	case o.Kind == actuators.Override:
 		what = "set to " + s.value(control.Number(o.Value))
 	}
@@ -101,10 +102,10 @@ func (s Subject) Order() string {
 	return text + ": " + o.Reason
 }
 
-// killed says whether the loop's order is the kill switch, the only one without an end.
+// killed says whether the loop's order is the kill switch, the only order that does not expire.
 func (s Subject) killed() bool { return s.Loop.Order != nil && s.Loop.Order.ExpiresAt.IsZero() }
 
-// InForce says which value governs the service now, where it is published, and who has taken it up.
+// InForce says which value governs the service now, if one is published, and which instances obey it.
 func (s Subject) InForce() []string {
 	l, d := s.Loop, s.Loop.Decision
 	var out []string
@@ -120,9 +121,9 @@ func (s Subject) InForce() []string {
 		say("%s", text)
 		say("%s", s.applied())
 	case l.Mode == control.Enforce:
-		say("nothing is published yet: guards run on their own fallback")
+		say("nothing is published yet: guards use their own fallback")
 	default:
-		say("nothing is published: the mode is %s", l.Mode)
+		say("nothing is published in mode %s", l.Mode)
 	}
 	switch {
 	case l.Mode != control.Enforce && d.Value.Known():
@@ -134,7 +135,7 @@ func (s Subject) InForce() []string {
 		say("the last write failed: %s", p.Error)
 	}
 	if l.Knob == control.KnobConcurrency && d.Ceiling.Known() && d.Ceiling > d.Value {
-		say("between two decisions a guard's reflex may raise its limit up to %s", s.value(d.Ceiling))
+		say("between decisions a guard's reflex may raise its limit up to %s", s.value(d.Ceiling))
 	}
 	say("bounds %s to %s, fallback %s", s.value(control.Number(l.Min)), s.setTo(l.Max), s.setTo(l.Fallback))
 	return out
@@ -144,27 +145,27 @@ func (s Subject) applied() string {
 	d := s.Loop.Decision
 	switch in := d.Inputs; {
 	case !s.Loop.Published.ChangedAt.Before(d.At):
-		return "which instances have taken it up shows in the next decision"
+		return "the next decision will show which instances obey it"
 	case in.Applied < 0:
 		return "no instance reports which revision it obeys"
 	case in.Applied == 1 && in.Instances == 1:
-		return "the one instance reports it or a later one"
+		return "the only instance reports this revision or a later one"
 	case in.Applied >= in.Instances:
-		return fmt.Sprintf("all %d instances report it or a later one", in.Instances)
+		return fmt.Sprintf("all %d instances report this revision or a later one", in.Instances)
 	default:
-		return fmt.Sprintf("%d of %d instances report it or a later one", in.Applied, in.Instances)
+		return fmt.Sprintf("%d of %d instances report this revision or a later one", in.Applied, in.Instances)
 	}
 }
 
-// Input is one reading behind the decision.
+// Input is one measurement behind the decision.
 type Input struct {
 	Name  string
-	Value string // "unknown" where there is none
-	Over  string // the span that it sums up, "" for one that has none
-	Age   string // how old its oldest sample is now, "" where that is not told
+	Value string // "unknown" if there is none
+	Over  string // the span that it covers; "" if it has none
+	Age   string // the age of its oldest sample now; "" if unknown
 }
 
-// Inputs are the readings behind the decision, and how old they are by now.
+// Inputs are the measurements behind the decision, and their age now.
 func (s Subject) Inputs() []Input {
 	l, d := s.Loop, s.Loop.Decision
 	in, g := d.Inputs, d.Gates
@@ -176,7 +177,7 @@ func (s Subject) Inputs() []Input {
 		window = format.Span(secondsOf(in.WindowSeconds))
 	}
 	var out []Input
-	// A reading that is missing has no age; what it is compared with is told all the same.
+	// A missing measurement has no age, but is still shown with the number that it is compared with.
 	add := func(name string, ok bool, value, over, age string) {
 		if !ok {
 			over, age = "", ""
@@ -207,7 +208,7 @@ func (s Subject) Inputs() []Input {
 	add("error budget burn, 5 min", in.Burn5m.Known(), times(in.Burn5m), "", "")
 	add("error budget burn, 1 h", in.Burn1h.Known(), times(in.Burn1h), "", "")
 	measured("arrivals", in.Requests, num(in.Requests))
-	measured("answered, per instance", in.Throughput, rate(in.Throughput))
+	measured("completed, per instance", in.Throughput, rate(in.Throughput))
 	measured("refused", in.RefusedShare, percent(in.RefusedShare))
 	by := in.RefusedBy
 	for _, policy := range []struct {
@@ -223,7 +224,7 @@ func (s Subject) Inputs() []Input {
 	measured("time with the limit full", g.BindingShare, percent(g.BindingShare))
 	if l.Knob == control.KnobConcurrency {
 		learned("Little's-law floor", g.Floor, num(g.Floor))
-		learned("own latency, as learned", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))
+		learned("own latency (learned)", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))
 	}
 	if g.ServiceTimeSeconds.Known() && g.ServiceTimeSeconds > 0 {
 		learned("the service's own mean", g.ServiceTimeSeconds, latency(g.ServiceTimeSeconds))
@@ -239,7 +240,7 @@ func (s Subject) Inputs() []Input {
 	return out
 }
 
-// sampleAge is how old the oldest sample behind the decision is by now.
+// sampleAge is the age now of the oldest sample behind the decision.
 func (s Subject) sampleAge() time.Duration {
 	return secondsOf(s.Loop.Decision.Inputs.AgeSeconds) + max(0, s.Now.Sub(s.Loop.Decision.At))
 }

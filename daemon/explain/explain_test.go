@@ -110,7 +110,7 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 	}{
 		{
 			"steady", subject(concurrency),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
 		},
 		{
@@ -118,30 +118,30 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 				d.Gates.Binds, d.Gates.Occupancy = false, 0.42
 			})),
 			"the overload gate: the limit does not bind (in flight ÷ limit 42%), so the law may not move it",
-			[]string{"load that fills the limit (in flight ÷ limit 42% now): then a mean latency above 140 ms (120 ms now) " +
-				"would cut, one below would raise"},
+			[]string{"load that fills the limit (in flight ÷ limit 42% now): a mean latency above 140 ms (120 ms now) " +
+				"would then cut, one below would raise"},
 		},
 		{
 			"steady within the deadband", subject(concurrency, in(control.Steady, bound("deadband", 74))),
-			"the deadband: the law asked for 74, too small a move to be worth making",
+			"the deadband: the law asked for 74, too small a move to make",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
 		},
 		{
 			"steady beside a reflex", subject(concurrency, in(control.Steady, bound("deadband", 60), func(d *control.Decision) {
 				d.Gates.FloorTest = "guard"
 			})),
-			"the deadband: the law asked for 60; beside a reflex of the guards the limit follows that slowly, and is " +
-				"written once it is 20% off",
+			"the deadband: the law asked for 60; where guards have a reflex the limit follows it slowly, and is " +
+				"written once the two differ by 20%",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut, one well below would raise"},
 		},
 		{
 			"steady though slow", subject(concurrency, in(control.Steady, measured(0.15))),
-			"nothing: the law asks for no move",
-			[]string{"a mean latency that stays above 140 ms (150 ms now) would cut, unless the load is going away"},
+			"nothing: the law asked for no move",
+			[]string{"a mean latency that stays above 140 ms (150 ms now) would cut, unless the load is falling"},
 		},
 		{
 			"steady shed", subject(shed),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
 				"earlier, fewer later"},
 		},
@@ -152,7 +152,7 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 		},
 		{
 			"steady rate", subject(rateKnob),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"},
 		},
 		{
@@ -160,31 +160,31 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 				d.From, d.Value, d.Raw, d.Bound = 5000, 5000, 5000, "max"
 			})),
 			"the configured max 5000/s (off): the law asked for 5000/s",
-			[]string{"a mean latency above 140 ms (120 ms now) while less is answered than comes in would set a rate"},
+			[]string{"a mean latency above 140 ms (120 ms now) while less completes than arrives would set a rate"},
 		},
 		{
 			"rate yields", subject(rateKnob, in(control.Steady, event("yields"))),
 			"the order of the knobs: the concurrency limit can still be cut and acts first",
-			[]string{"a concurrency limit near its own min: it acts first, and the rate only after it"},
+			[]string{"a concurrency limit near its own min: it acts first, the rate only after it"},
 		},
 		{
 			"rate waits for the backlog", subject(rateKnob, in(control.Steady, event("drains"))),
-			"the backlog: more is answered than let in, so the service catches up and the rate waits",
+			"the backlog: more completes than is admitted, so the service is catching up and the rate waits",
 			[]string{"the end of the backlog: while it drains, nothing is cut"},
 		},
 		{
 			"rate waits for its last change", subject(rateKnob, in(control.Steady, event("cooldown"))),
-			"the settling time: the last change does not show in a whole window yet",
+			"the settling time: no whole window shows the last change yet",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"},
 		},
 		{
 			"cutting", subject(concurrency, in(control.Cutting, moved(95, 72), measured(0.148))),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{"a mean latency down to 140 ms (148 ms now) with few refusals ends the cuts"},
 		},
 		{
 			"cutting by the slew limit", subject(concurrency, in(control.Cutting, moved(95, 72), bound("slew", 30))),
-			"the slew limit: the law asked for 30, further than one period may go",
+			"the slew limit: the law asked for 30, more than one period may change",
 			[]string{"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts"},
 		},
 		{
@@ -194,23 +194,23 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 		},
 		{
 			"cutting in a hang", subject(concurrency, in(control.Cutting, moved(95, 48), event("hang"), measured(none))),
-			"the rule for a hang: requests come and hardly any is answered, so the limit is cut without a latency",
-			[]string{"answers from the service: a mean latency to steer by"},
+			"the rule for a hang: requests arrive but hardly any complete, so the limit is cut without a latency",
+			[]string{"answers from the service: there is no mean latency to act on"},
 		},
 		{
 			"cutting for the floor test", subject(concurrency, in(control.Cutting, moved(26, 20), func(d *control.Decision) {
 				d.Gates.FloorTest = "halved"
 			})),
-			"the floor test: the limit is halved on purpose, to see whether throughput follows",
-			[]string{"the end of the floor test: throughput that fell with the limit brings it back, else it stays"},
+			"the floor test: the limit is halved on purpose, to see whether throughput falls with it",
+			[]string{"the end of the floor test: if throughput fell with the limit, the limit comes back; else it stays"},
 		},
 		{
 			"cutting on partial data", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
 				d.HoldReason, d.Detail = control.Partial, "a shard is missing"
 			})),
-			"nothing: the law's value went through as it was asked for; and the data gate (partial): it may tighten only",
+			"nothing: the law's value went through unchanged; and the data gate (partial): the law may only tighten",
 			[]string{
-				"a complete measurement (partial now): until then the limit may only be tightened",
+				"a complete measurement (partial now): until then the limit may only tighten",
 				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
 			},
 		},
@@ -218,36 +218,36 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"cutting while the budget burns", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
 				d.Gates.BurnSteps = 2
 			})),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{
 				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
-				"slower burning of the error budget: it tightens the setpoint now, by 10% 2 times",
+				"a slower burn of the error budget: it now tightens the setpoint by 10%, 2 times",
 			},
 		},
 		{
 			"cutting rate", subject(rateKnob, in(control.Cutting, moved(1800, 1400), event("decrease"))),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{"a mean latency below 140 ms (120 ms now): then the rate grows again"},
 		},
 		{
 			"cutting shed", subject(shed, in(control.Cutting, moved(0.5, 0.47))),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
 				"earlier, fewer later"},
 		},
 		{
 			"raising", subject(concurrency, in(control.Raising, moved(72, 80), bound("slew", 303))),
-			"the slew limit: the law asked for 303, further than one period may go",
+			"the slew limit: the law asked for 303, more than one period may change",
 			[]string{"a mean latency above 140 ms (120 ms now), or a limit that no longer binds, ends the raises"},
 		},
 		{
 			"raising rate", subject(rateKnob, in(control.Raising, moved(1400, 1500), event("increase"))),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{"a mean latency above 140 ms (120 ms now) would cut; else the rate grows until it is off"},
 		},
 		{
 			"raising shed", subject(shed, in(control.Raising, moved(0.5, 0.53))),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
 				"earlier, fewer later"},
 		},
@@ -257,7 +257,7 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			})),
 			"the configured min 20: the law asked for 14",
 			[]string{
-				"a lower concurrency.min in the configuration, if 20 at a time is more than an instance can carry",
+				"a lower concurrency.min in the configuration, if an instance cannot carry 20 at a time",
 				"less load or more capacity: the configured min keeps governor from cutting further",
 				"a mean latency below 140 ms (200 ms now) with the limit binding would raise",
 			},
@@ -279,7 +279,7 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			[]string{
 				"a lower shed.min in the configuration, if the others may be refused even before 0.40 of the limit",
 				"less load or more capacity: the configured min keeps governor from cutting further",
-				"fewer refusals of requests of class critical and above: below 0.2% (3.2% now) less is shed",
+				"fewer refusals of requests of class critical and above: below 0.2% (3.2% now) governor sheds less",
 			},
 		},
 		{
@@ -294,8 +294,8 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"at max rate", subject(rateKnob, in(control.AtMax, moved(5000, 5000), bound("max", 5000))),
 			"the configured max 5000/s (off): the law asked for 5000/s",
 			[]string{
-				"a higher rate.max in the configuration: at 5000/s the rate is off, and still it is met",
-				"a mean latency above 140 ms (120 ms now) while less is answered than comes in would set a rate",
+				"a higher rate.max in the configuration: at 5000/s the rate is off, and the SLO is still met",
+				"a mean latency above 140 ms (120 ms now) while less completes than arrives would set a rate",
 			},
 		},
 		{
@@ -310,25 +310,25 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"ineffective", subject(concurrency, in(control.Ineffective, func(d *control.Decision) {
 				d.Gates.ServiceTimeSeconds = 0.31
 			})),
-			"the service's own mean, 310 ms: the setpoint stays above it while it stands",
-			[]string{"the service itself: its own mean is 310 ms, and no limit makes it faster; is something that it calls " +
-				"slow?", "a mean below 80% of that, or a while without one: then governor tries again"},
+			"the service's own mean, 310 ms: the setpoint stays above it while it lasts",
+			[]string{"the service itself: its own mean is 310 ms, and no limit makes it faster; is one of its dependencies " +
+				"slow?", "a mean below 80% of that, or some time without a mean: then governor tries again"},
 		},
 		{
 			"ineffective rate", subject(rateKnob, in(control.Ineffective, event("restore"), func(d *control.Decision) {
 				d.Gates.ServiceTimeSeconds = 0.31
 			})),
-			"the last cuts: they did not help, so they are taken back",
-			[]string{"the service itself: its own mean is 310 ms, and no limit makes it faster; is something that it calls " +
-				"slow?", "a mean below 80% of that, or a while without one: then governor tries again"},
+			"the last cuts: they did not help, so governor takes them back",
+			[]string{"the service itself: its own mean is 310 ms, and no limit makes it faster; is one of its dependencies " +
+				"slow?", "a mean below 80% of that, or some time without a mean: then governor tries again"},
 		},
 		{
 			"infeasible", subject(concurrency, in(control.Infeasible, func(d *control.Decision) {
 				d.Gates.Infeasible, d.Gates.OwnLatencySeconds = true, 0.24
 			})),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{
-				"an SLO that leaves room: answers take 240 ms without any queue, the SLO allows 300 ms",
+				"an SLO that leaves room: requests take 240 ms without any queue, the SLO allows 300 ms",
 				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
 			},
 		},
@@ -336,9 +336,9 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"infeasible while cutting", subject(concurrency, in(control.Cutting, moved(95, 72), func(d *control.Decision) {
 				d.Gates.Infeasible, d.Gates.OwnLatencySeconds = true, 0.24
 			})),
-			"nothing: the law's value went through as it was asked for",
+			"nothing: the law's value went through unchanged",
 			[]string{
-				"the SLO may be out of reach: answers take 240 ms without any queue",
+				"the SLO may be out of reach: requests take 240 ms without any queue",
 				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
 			},
 		},
@@ -346,15 +346,15 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"tighten only", subject(concurrency, in(control.Hold, bound("tighten_only", 90), func(d *control.Decision) {
 				d.HoldReason = control.Partial
 			})),
-			"the data gate (partial): it may tighten only, and the law asked for more",
-			[]string{"an answer without warnings: Prometheus says itself that this one is incomplete"},
+			"the data gate (partial): the law may only tighten, and it asked for more",
+			[]string{"an answer without warnings: Prometheus itself says that this one is incomplete"},
 		},
 		{
 			"hold in a hang", subject(concurrency, in(control.Hold, event("hang"), func(d *control.Decision) {
 				d.HoldReason = control.NoData
 			})),
-			"the rule for a hang: one cut a settling time, and none since the last took effect",
-			[]string{"answers from the service; without them, the next cut once the last one shows in a whole window"},
+			"the rule for a hang: one cut per settling time, and the last one has not taken effect yet",
+			[]string{"answers from the service; without any, the next cut, once a whole window shows the last one"},
 		},
 		{
 			"a bound of a newer governor", subject(concurrency, in(control.Steady, bound("budget", 90))),
@@ -363,24 +363,24 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 		},
 		{
 			"tighten only, of a shed", subject(shed, in(control.Steady, bound("tighten_only", 0.55))),
-			"the data gate: something is unknown, and it may tighten only",
+			"the data gate: something is unknown, so the law may only tighten",
 			[]string{"more than 0.2% of the requests of class critical and above refused (0.1% now) would shed the others " +
 				"earlier, fewer later"},
 		},
 		{
 			"frozen", subject(concurrency, ordered(actuators.Freeze, 0, 15*time.Minute), in(control.Frozen)),
-			"the order of ana: the value stays, whatever is measured",
+			"the order of ana: the value stays, whatever the measurements",
 			[]string{
 				"governor resume checkout/concurrency --reason=TEXT",
-				"the end of the order at 14:18:27 UTC, in 15 min: the loop then goes on from the value in force",
+				"the end of the order at 14:18:27 UTC, in 15 min: the loop then continues from the value in force",
 			},
 		},
 		{
 			"override", subject(rateKnob, ordered(actuators.Override, 900, time.Hour), in(control.Override, moved(1800, 900))),
-			"the order of ana: the value is set, whatever is measured",
+			"the order of ana: the value is set, whatever the measurements",
 			[]string{
 				"governor resume checkout/rate --reason=TEXT",
-				"the end of the order at 15:03:27 UTC, in 60 min: the loop then goes on from the value in force",
+				"the end of the order at 15:03:27 UTC, in 60 min: the loop then continues from the value in force",
 			},
 		},
 		{
@@ -389,17 +389,17 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			"the order of ana, and the configured max: 0.80 was ordered",
 			[]string{
 				"governor resume checkout/shed --reason=TEXT",
-				"the end of the order at 15:03:27 UTC, in 60 min: the loop then goes on from the value in force",
+				"the end of the order at 15:03:27 UTC, in 60 min: the loop then continues from the value in force",
 			},
 		},
 		{
 			"kill switch", subject(concurrency, ordered(actuators.Freeze, 0, 0), in(control.Frozen)),
-			"the kill switch, by ana: the value stays, whatever is measured",
-			[]string{"governor resume --all --reason=TEXT: the kill switch has no end of its own"},
+			"the kill switch, by ana: the value stays, whatever the measurements",
+			[]string{"governor resume --all --reason=TEXT: the kill switch does not expire"},
 		},
 		{
 			"kill switch, just pulled", subject(concurrency, ordered(actuators.Freeze, 0, 0)),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{
 				"the next tick: the kill switch has been pulled",
 				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
@@ -407,52 +407,52 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 		},
 		{
 			"an order just given", subject(concurrency, ordered(actuators.Freeze, 0, time.Hour)),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{
-				"the next tick: an order has been given that the loop has not carried out yet",
+				"the next tick: the loop has not carried out a new order yet",
 				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
 			},
 		},
 		{
 			"an order just ended", subject(concurrency, ordered(actuators.Freeze, 0, -time.Second), in(control.Frozen)),
-			"the order of ana: the value stays, whatever is measured",
-			[]string{"the next tick: the order has ended at 14:03:26 UTC"},
+			"the order of ana: the value stays, whatever the measurements",
+			[]string{"the next tick: the order ended at 14:03:26 UTC"},
 		},
 		{
 			"an order just lifted", subject(concurrency, in(control.Frozen)),
-			"a person's order: the value stays, whatever is measured",
-			[]string{"the next tick: no order stands any more, so the loop goes on by itself"},
+			"a person's order: the value stays, whatever the measurements",
+			[]string{"the next tick: no order is in force any more, so the loop resumes"},
 		},
 		{
 			"observe", subject(concurrency, func(l *api.Loop, _ *control.Decision) { l.Mode = control.Observe }),
-			"the mode: observe reads the signals and decides nothing",
-			[]string{"mode: shadow in the configuration, to see what governor would do, or enforce, to have it done"},
+			"the mode: in observe, governor reads the signals and decides nothing",
+			[]string{"mode: shadow in the configuration, to see what governor would do, or enforce, to let it act"},
 		},
 		{
 			"shadow", subject(concurrency, func(l *api.Loop, _ *control.Decision) { l.Mode = control.Shadow }),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{
 				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
-				"mode: enforce in the configuration: only then do services hear of it",
+				"mode: enforce in the configuration: only then are services told",
 			},
 		},
 		{
 			"a write that fails", subject(concurrency, func(l *api.Loop, _ *control.Decision) {
 				l.Published.Error = "conflict"
 			}),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{
 				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
-				"a write that succeeds: the service still has the value before",
+				"a successful write: the service still has the previous value",
 			},
 		},
 		{
 			"a loop that stands still", subject(concurrency, func(_ *api.Loop, d *control.Decision) {
 				d.At = now.Add(-5 * time.Minute)
 			}),
-			"nothing: the law asks for no move",
+			"nothing: the law asked for no move",
 			[]string{
-				"a new decision: the last one is 5 min old, so this governor does not tick",
+				"a new decision: the last is 5 min old, so governor is not ticking",
 				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
 			},
 		},
@@ -478,7 +478,7 @@ func TestStandbyNamesWhoLeads(t *testing.T) {
 			api.LeaderInfo{Instance: "gov-b", API: "http://10.0.0.8:9747", Epoch: 41},
 			"this governor is a standby and writes nothing: gov-b at http://10.0.0.8:9747 leads",
 		},
-		{api.LeaderInfo{}, "this governor is a standby and writes nothing: nobody leads"},
+		{api.LeaderInfo{}, "this governor is a standby and writes nothing: no governor leads"},
 	} {
 		s := subject(concurrency)
 		s.Status.Role, s.Status.Leader = api.Standby, tc.leader
@@ -488,7 +488,7 @@ func TestStandbyNamesWhoLeads(t *testing.T) {
 	}
 }
 
-// Every reason to hold says what it waits for, for every knob; what it knows of ages and errors is in it.
+// Every reason to hold says what it waits for, for every knob, with the known ages and errors.
 func TestWhatEndsAHold(t *testing.T) {
 	long := now.Add(-31 * time.Second)
 	down := api.Dependency{Address: "http://prom:9090", Error: "connection refused", LastOK: &long}
@@ -496,29 +496,29 @@ func TestWhatEndsAHold(t *testing.T) {
 		reason control.Reason
 		change []string
 	}{
-		{control.Starting, []string{"the next tick: after a start, a takeover or a gap a loop holds one period"}},
+		{control.Starting, []string{"the next tick: after a start, a takeover or a gap a loop holds for one period"}},
 		{control.Stale, []string{"a fresh sample: the last one is 33 s old; does Prometheus still scrape the service?"}},
 		{control.NoData, []string{
 			"data: the last one is 33 s old; is the service up, and are its metrics and labels as configured?",
-			"governor check-config --online FILE shows what Prometheus has of each signal",
+			"governor check-config --online FILE shows what Prometheus has for each signal",
 		}},
-		{control.Idle, []string{"traffic: no request came within a window of 20 s; an idle service needs no decision"}},
+		{control.Idle, []string{"traffic: no request arrived within a window of 20 s; an idle service needs no decision"}},
 		{control.TooLittleTraffic, []string{
 			"more traffic: 12 requests within a window of 20 s are too few to judge",
 			"a lower tuning.min_requests or a longer timing.window in the configuration",
 		}},
-		{control.ManySeries, []string{"one series an instance where there are several now: narrow the labels or the query"}},
-		{control.Partial, []string{"an answer without warnings: Prometheus says itself that this one is incomplete"}},
-		{control.NaN, []string{"a finite reading: the query divides by zero or adds up what is missing (the detail)"}},
-		{control.NotFinite, []string{"a finite reading: the query divides by zero or adds up what is missing (the detail)"}},
-		{control.Implausible, []string{"a plausible reading: after a counter reset or a double scrape once a window of " +
-			"20 s has passed, else a query that counts something else"}},
+		{control.ManySeries, []string{"one series per instance instead of several: narrow the labels or the query"}},
+		{control.Partial, []string{"an answer without warnings: Prometheus itself says that this one is incomplete"}},
+		{control.NaN, []string{"a finite reading: the query divides by zero or adds up missing values (the detail)"}},
+		{control.NotFinite, []string{"a finite reading: the query divides by zero or adds up missing values (the detail)"}},
+		{control.Implausible, []string{"a plausible reading: after a counter reset or a double scrape, once a window of " +
+			"20 s has passed; else the query counts the wrong thing"}},
 		{control.Timeout, []string{
 			"an answer in time: Prometheus last answered 31 s ago (connection refused)",
 			"a lighter query (recording rules), or a longer timing.period",
 		}},
 		{control.QueryError, []string{"an answer without an error: Prometheus last answered 31 s ago (connection refused)"}},
-		{control.Clock, []string{"clocks that agree: is NTP at work on this host, on Prometheus's and on the service's?"}},
+		{control.Clock, []string{"clocks that agree: is NTP running on this host, on Prometheus's and on the service's?"}},
 		{"", []string{"a measurement that governor may act on"}},
 		{"solar_flare", []string{`the end of "solar_flare"`}},
 	} {
@@ -544,7 +544,7 @@ func TestWhatEndsAHold(t *testing.T) {
 		}
 	}
 
-	// What the reason says already is not said again.
+	// The text does not repeat what the reason already says.
 	again := subject(concurrency, in(control.Hold, func(d *control.Decision) {
 		d.HoldReason, d.Reason = control.QueryError, "hold 72: query_error, connection refused"
 	}))
@@ -553,7 +553,7 @@ func TestWhatEndsAHold(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 
-	// Without a status, or with a Prometheus that never answered, less is known and nothing is made up.
+	// Without a status, or with a Prometheus that never answered, the text says less and makes nothing up.
 	s := subject(concurrency, in(control.Hold, func(d *control.Decision) {
 		d.HoldReason, d.Inputs.AgeSeconds = control.QueryError, none
 	}))
@@ -568,7 +568,7 @@ func TestWhatEndsAHold(t *testing.T) {
 	}
 }
 
-// No combination, of those that governor makes and those that it does not, reads like a mistake.
+// No combination, whether or not governor makes it, reads like a mistake.
 func TestNothingReadsLikeAMistake(t *testing.T) {
 	states := []control.State{
 		control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax, control.Ineffective,
@@ -627,33 +627,33 @@ func TestStateOrderAndInForce(t *testing.T) {
 		{s.State(), "CUTTING from 95 to 72, since 14:02:25 UTC (62 s)"},
 		{s.Order(), "set to 90 by ana at 14:01:27 UTC (2 min ago) until 14:18:27 UTC (in 15 min): INC-1412"},
 		{strings.Join(s.InForce(), "\n"), "72 requests in flight per instance, published with revision 881 of epoch 41, " +
-			"changed 40 s ago\n8 of 9 instances report it or a later one\n" +
-			"between two decisions a guard's reflex may raise its limit up to 144\nbounds 20 to 400, fallback 89"},
+			"changed 40 s ago\n8 of 9 instances report this revision or a later one\n" +
+			"between decisions a guard's reflex may raise its limit up to 144\nbounds 20 to 400, fallback 89"},
 		{
 			subject(concurrency, ordered(actuators.Freeze, 0, 26*time.Hour)).Order(),
 			"frozen by ana at 14:01:27 UTC (2 min ago) until 2026-11-25 16:03:27 UTC (in 26 h): INC-1412",
 		},
 		{
 			subject(concurrency, ordered(actuators.Freeze, 0, 0)).Order(),
-			"the kill switch, every loop frozen, by ana at 14:01:27 UTC (2 min ago) until it is lifted: INC-1412",
+			"kill switch, every loop frozen, by ana at 14:01:27 UTC (2 min ago) until it is lifted: INC-1412",
 		},
 		{
 			subject(concurrency, func(l *api.Loop, d *control.Decision) { l.Published.ChangedAt = d.At }).InForce()[1],
-			"which instances have taken it up shows in the next decision",
+			"the next decision will show which instances obey it",
 		},
 		{subject(concurrency, func(_ *api.Loop, d *control.Decision) {
 			d.Inputs.Instances, d.Inputs.Applied = 1, 1
-		}).InForce()[1], "the one instance reports it or a later one"},
-		{subject(concurrency).Order(), "nothing: the loop is automatic"},
+		}).InForce()[1], "the only instance reports this revision or a later one"},
+		{subject(concurrency).Order(), "none: the loop is automatic"},
 		{strings.Join(subject(rateKnob, func(l *api.Loop, d *control.Decision) {
-			l.Published.Error, d.Value = "conflict: the key has been written by somebody else", 1500
+			l.Published.Error, d.Value = "conflict: somebody else has written the key", 1500
 		}).InForce(), "\n"), "1800/s for the whole service, published with revision 881 of epoch 41, changed 40 s ago\n" +
-			"8 of 9 instances report it or a later one\ngovernor wants 1500/s for the whole service\n" +
-			"the last write failed: conflict: the key has been written by somebody else\n" +
+			"8 of 9 instances report this revision or a later one\ngovernor wants 1500/s for the whole service\n" +
+			"the last write failed: conflict: somebody else has written the key\n" +
 			"bounds 100/s to 5000/s (off), fallback 5000/s (off)"},
 		{
 			subject(shed, func(l *api.Loop, _ *control.Decision) { l.Mode, l.Published = control.Shadow, nil }).InForce()[1],
-			"governor would set 0.50 of the limit, from where the least important are refused",
+			"governor would set 0.50 of the limit, above which the least important are refused",
 		},
 	} {
 		if tc.got != tc.want {
@@ -677,13 +677,13 @@ failed requests | unknown, allowed 0.1% |  |
 error budget burn, 5 min | 6.1 × its budget |  | 
 error budget burn, 1 h | 3.9 × its budget |  | 
 arrivals | 41820 | 20 s | 3.2 s
-answered, per instance | 644/s | 20 s | 3.2 s
+completed, per instance | 644/s | 20 s | 3.2 s
 refused | 31% | 20 s | 3.2 s
 limit of the instances | 80 |  | 3.2 s
 in flight ÷ limit | 90% |  | 3.2 s
 time with the limit full | 60% | 20 s | 3.2 s
 Little's-law floor | 26 |  | 
-own latency, as learned | 40 ms |  | 
+own latency (learned) | 40 ms |  | 
 instances | 9, left out as outliers: 10.0.0.9:8080 |  | 3.2 s`
 	if got := strings.Join(lines, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

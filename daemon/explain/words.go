@@ -8,7 +8,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// unknown stands where there is no number.
+// unknown stands in for a missing number.
 const unknown = format.Unknown
 
 func num(n control.Number) string { return format.Number(float64(n)) }
@@ -19,7 +19,7 @@ func percent(share control.Number) string { return format.Percent(float64(share)
 
 func rate(n control.Number) string { return format.Rate(float64(n)) }
 
-// times writes a burn rate.
+// times formats a burn rate.
 func times(n control.Number) string {
 	if !n.Known() {
 		return unknown
@@ -27,10 +27,10 @@ func times(n control.Number) string {
 	return num(n) + " × its budget"
 }
 
-// value writes a value of the loop's knob.
+// value formats a value of the loop's knob.
 func (s Subject) value(n control.Number) string { return s.Loop.Knob.Format(float64(n)) }
 
-// setTo is value, with what it means at the end of its range.
+// setTo is value, plus its meaning at the end of its range.
 func (s Subject) setTo(v float64) string {
 	text := s.value(control.Number(v))
 	switch {
@@ -42,7 +42,7 @@ func (s Subject) setTo(v float64) string {
 	return text
 }
 
-// amount is a value with what it counts.
+// amount is a value with its unit.
 func (s Subject) amount(n control.Number) string {
 	text := s.setTo(float64(n))
 	switch s.Loop.Unit {
@@ -51,12 +51,12 @@ func (s Subject) amount(n control.Number) string {
 	case api.PerSecond:
 		text += " for the whole service"
 	case api.Occupancy:
-		text += " of the limit, from where the least important are refused"
+		text += " of the limit, above which the least important are refused"
 	}
 	return text
 }
 
-// noun is what the value of the loop's knob is.
+// noun names the value of the loop's knob.
 func (s Subject) noun() string {
 	switch s.Loop.Knob {
 	case control.KnobRate:
@@ -73,7 +73,7 @@ func secondsOf(n control.Number) time.Duration {
 	return time.Duration(float64(n) * float64(time.Second))
 }
 
-// join joins what is not empty.
+// join joins the texts that are not empty.
 func join(separator, a, b string) string {
 	if a == "" || b == "" {
 		return a + b

@@ -25,8 +25,8 @@ func Knobs(spec control.Spec) []control.Knob {
 	return knobs
 }
 
-// InForce reads what a Setting has in force for a knob. It returns false if there is no Setting, or none of the knob;
-// the loop then knows best where it starts.
+// InForce returns the value that a Setting has in force for a knob. It returns false if there is no Setting, or if it
+// lacks the knob; the loop then knows best where it starts.
 func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	switch {
 	case s == nil:
@@ -43,8 +43,8 @@ func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	return control.InForce{}, false
 }
 
-// put writes one knob into next: the values of the decision if it asks for that, else the values last in force. A knob
-// that is not in force yet starts with the values of its decision in either case.
+// put writes one knob into next: the values of the decision if it asks for that, else the values last in force. In
+// either case a knob that is not in force yet starts with the values of its decision.
 func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d control.Decision) error {
 	b := spec.Bounds(d.Knob)
 	value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
@@ -84,8 +84,8 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 	return nil
 }
 
-// instances is how many share the rate: as many as a complete measurement saw, else as many as before. An instance
-// that merely was not heard of still takes its share.
+// instances is the number of instances that share the rate: as seen by a complete measurement, else as before. An
+// instance that was merely not seen still takes its share.
 func instances(last *actuators.Setting, d control.Decision) int {
 	known := 1
 	if last != nil && last.Rate != nil {
@@ -97,15 +97,15 @@ func instances(last *actuators.Setting, d control.Decision) int {
 	return known
 }
 
-// resized says whether the rate in force is shared by another number of instances than the Setting says. That is
-// worth a write of its own: twice the instances would admit twice the rate.
+// resized says whether the number of instances that share the rate in force differs from the Setting's. That is worth
+// its own write: twice the instances would admit twice the rate.
 func resized(last *actuators.Setting, d control.Decision) bool {
 	return d.Knob == control.KnobRate && last != nil && last.Rate != nil &&
 		last.Rate.PerSecond < last.Rate.Max && instances(last, d) != last.Rate.Instances
 }
 
-// reconfigured says whether a Setting carries other bounds of a knob than the configuration. A person decided on the
-// new ones, so they are written even though nothing may be measured just now.
+// reconfigured says whether the bounds of a knob in the Setting differ from the configuration. A person decided on the
+// new bounds, so they are written even if nothing can be measured now.
 func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 	if last == nil {
 		return false
@@ -120,7 +120,7 @@ func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback)
 }
 
-// sameValues says whether two Settings ask the same of a service.
+// sameValues says whether two Settings ask a service for the same values.
 func sameValues(a, b actuators.Setting) bool {
 	values := func(s actuators.Setting) []any { return []any{s.LeaseSeconds, s.Concurrency, s.Rate, s.Shed, s.Retry} }
 	return reflect.DeepEqual(values(a), values(b))

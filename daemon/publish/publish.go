@@ -1,6 +1,6 @@
 // Package publish turns the decisions of one tick into the Setting of a service. It is pure: time is an argument, and
-// whoever calls it does the reading and the writing. The daemon and the simulator both publish through it, so a
-// simulated run puts into force what the daemon would.
+// the caller does the reading and the writing. The daemon and the simulator both publish through it, so a simulated run
+// puts into force what the daemon would.
 //
 //	decisions of the tick ──┐
 //	Last: what is in force ─┼─▶ Next ─▶ a Setting, and whether it is a Change, a Renewal or not worth a write
@@ -12,16 +12,16 @@
 //     published keeps the values in force.
 //   - The hard bounds of the configuration are enforced here once more, whatever a decision asks for. If a value or a
 //     latency target is not finite, nothing is written.
-//   - A limit counts requests. It is rounded to the nearest one, and a move that rounds to nothing is no write. A
+//   - A limit counts requests. It is rounded to the nearest integer; a move that rounds to nothing causes no write. A
 //     ceiling is rounded up.
 //   - The first Setting is written as soon as the service is measured, even if no value has moved: readers then have a
 //     fallback and a lease.
 //   - The lease is renewed when a third of it has passed, so that a reader may miss two renewals in a row. A renewal
 //     keeps the reason and the time of the last change.
-//   - A hold renews nothing. The lease belongs to the service, though: if one loop holds by itself, for lack of
-//     protected traffic for example, the others still renew it.
-//   - Two changes are written without any loop asking for them: other bounds in the configuration, even while nothing
-//     can be measured, and another number of instances that share a rate.
+//   - A hold does not renew the lease. But the lease belongs to the service: if one loop holds alone, for example for
+//     lack of protected traffic, the others still renew it.
+//   - Two changes are written without any loop asking for them: new bounds in the configuration, even while nothing can
+//     be measured, and a new number of instances that share a rate.
 package publish
 
 import (
@@ -34,21 +34,21 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Last is what is known of the Setting of a service before the next one is composed. The zero value belongs to a
-// service for which nothing was ever published.
+// Last is what is known about the Setting of a service before the next one is composed. The zero value means that
+// nothing was ever published.
 type Last struct {
 	// Setting is what was last in force, nil if there never was one.
 	Setting *actuators.Setting
-	// Present says that the store still holds Setting; it is false if the key has been lost since.
+	// Present says that the store still holds Setting; false if the key has been lost since.
 	Present bool
-	// Highest is the highest revision ever seen. A Setting edited by hand may carry a lower one, and readers refuse to
-	// go back.
+	// Highest is the highest revision ever seen. A Setting edited by hand may carry a lower one, which readers would
+	// refuse.
 	Highest uint64
 	// RenewedAt is when the lease last began. The zero value asks for a renewal at the next valid measurement.
 	RenewedAt time.Time
 }
 
-// Writer are what a Setting is written under: the configuration of the service, and the leadership that writes.
+// Writer is who writes a Setting: the configuration of the service, and the leadership.
 type Writer struct {
 	Spec  control.Spec // with all defaults derived, as LoopSet.Spec returns it
 	Epoch uint64
@@ -65,8 +65,8 @@ const (
 	Renewal Kind = "renewal"
 )
 
-// Next returns the Setting that the decisions of a tick ask for, and of which kind the write is. An error says why a
-// Setting that is due cannot be written. The Setting is only meaningful if the kind is not None.
+// Next returns the Setting that the decisions of a tick ask for, and the kind of the write. An error says why a Setting
+// that is due cannot be written. The Setting is only meaningful if the kind is not None.
 func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuators.Setting, Kind, error) {
 	wanted, renew := reconfigured(l.Setting, writer.Spec), false
 	for _, d := range ds {
@@ -93,7 +93,7 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 		return next, None, err
 	}
 	if err := next.Validate(); err != nil {
-		return next, None, fmt.Errorf("the Setting of %s would be refused by its readers: %w", next.Service, err)
+		return next, None, fmt.Errorf("readers would refuse the Setting of %s: %w", next.Service, err)
 	}
 	switch {
 	case !l.Present || !sameValues(next, *l.Setting):
@@ -105,12 +105,12 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 	return next, None, nil // the move was smaller than one request
 }
 
-// Written returns what is known once s has reached the store.
+// Written returns the Last after s has reached the store.
 func Written(now time.Time, s actuators.Setting) Last {
 	return Last{Setting: &s, Present: true, Highest: s.Revision, RenewedAt: now}
 }
 
-// reason says why the values are what they are: the decisions that changed something, else what was said before.
+// reason says why the values are what they are: the decisions that changed something, else the previous reason.
 func reason(spec control.Spec, last *actuators.Setting, ds []control.Decision) string {
 	var why []string
 	for _, d := range ds {

@@ -34,8 +34,8 @@ func complete(t interface{ Fatal(...any) }, spec control.Spec) control.Spec {
 	return loops.Spec()
 }
 
-// TestComposedSettingIsValidAndMovesForward feeds Next with decisions no sane loop would make. Whatever it wants
-// written keeps the contract and the configured bounds, and follows what was there.
+// TestComposedSettingIsValidAndMovesForward feeds Next with decisions that no sane loop would make. Every resulting
+// write keeps the contract and the configured bounds, and follows the previous one.
 func TestComposedSettingIsValidAndMovesForward(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		odd := rapid.OneOf(rapid.Float64(), rapid.Float64Range(0.001, 1000),
@@ -112,8 +112,8 @@ func TestComposedSettingIsValidAndMovesForward(t *testing.T) {
 	})
 }
 
-// TestWhatIsWritten holds Next to the rules of the package comment, one tick each. In force is a limit of 72, bounded by
-// 20 and 400, and a threshold of 0.5; the lease lasts three minutes.
+// TestWhatIsWritten checks Next against the rules of the package comment, one tick each. In force is a limit of 72,
+// bounded by 20 and 400, and a threshold of 0.5; the lease lasts three minutes.
 func TestWhatIsWritten(t *testing.T) {
 	spec := specOf("checkout")
 	spec.Concurrency, spec.Shed = &control.ConcurrencySpec{Min: 20, Max: 400}, &control.ShedSpec{}
@@ -221,7 +221,7 @@ func TestWhatIsWritten(t *testing.T) {
 	}
 }
 
-// TestKnobThatDoesNotPublishKeepsItsValues: the knobs share a document, not a fate.
+// TestKnobThatDoesNotPublishKeepsItsValues: the knobs share a document but are independent.
 func TestKnobThatDoesNotPublishKeepsItsValues(t *testing.T) {
 	spec := specOf("checkout")
 	spec.Concurrency = &control.ConcurrencySpec{Min: 20, Max: 400}
@@ -238,7 +238,7 @@ func TestKnobThatDoesNotPublishKeepsItsValues(t *testing.T) {
 	decisions := []control.Decision{
 		{Knob: control.KnobConcurrency, Value: 60, Ceiling: 120, LatencyTarget: 0.1, Renew: true},
 		{Knob: control.KnobShed, Value: 0.44, Reason: "cut", Publish: true, Renew: true},
-		// New in the configuration, and still without a decision of its own: it starts where it stands.
+		// New in the configuration, and still without its own decision: it starts at its current value.
 		{Knob: control.KnobRate, Value: 5000, Inputs: control.Inputs{Instances: 4}, Renew: true},
 	}
 	next, kind, err := Written(now, last).Next(now, Writer{Spec: spec, Epoch: 5, Lease: 3 * time.Minute}, decisions)
@@ -257,8 +257,8 @@ func TestKnobThatDoesNotPublishKeepsItsValues(t *testing.T) {
 	}
 }
 
-// TestRateFollowsItsInstances: per_second is shared, so that another number of instances is worth a write, but only
-// where the rate is on and the count is certain.
+// TestRateFollowsItsInstances: per_second is shared, so a changed number of instances is worth a write, but only if the
+// rate is on and the count is certain.
 func TestRateFollowsItsInstances(t *testing.T) {
 	spec := specOf("gateway")
 	spec.Rate = &control.RateSpec{Min: 100, Max: 5000}
@@ -298,7 +298,7 @@ func TestRateFollowsItsInstances(t *testing.T) {
 	}
 }
 
-// TestOrderOverAPartialMeasurementKeepsTheShares: instances that were not heard of still take theirs.
+// TestOrderOverAPartialMeasurementKeepsTheShares: instances that were not seen still take their share.
 func TestOrderOverAPartialMeasurementKeepsTheShares(t *testing.T) {
 	last := &actuators.Setting{Rate: &actuators.Rate{PerSecond: 400, Instances: 4, Max: 5000}}
 	d := control.Decision{Knob: control.KnobRate, State: control.Frozen, Renew: true, Inputs: control.Inputs{Instances: 2}}

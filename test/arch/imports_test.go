@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// rule says what the packages at or below a folder may import, tests apart.
+// rule says what the packages at or below a folder may import, except in tests.
 type rule struct {
 	folder  string   // the longest matching folder decides
 	ours    []string // packages of this project, exactly; "…/" at the end: the folder and all below it
@@ -79,7 +79,7 @@ var table = []rule{
 		"daemon/api",
 		[]string{"control", "actuators"},
 		true,
-		"the wire types and the client: whoever reads the API imports it",
+		"the wire types and the client: every reader of the API imports it",
 	},
 	{
 		"daemon/explain",
@@ -174,8 +174,9 @@ func TestTableIsStrict(t *testing.T) {
 	}
 }
 
-// TestSimulatorKeepsNoCopy holds the simulator to the publishing of the daemon. A Setting that the simulator composed
-// itself would be a second set of rules, and what it says of the control laws would be true of the simulator only.
+// TestSimulatorKeepsNoCopy checks that the simulator publishes with the daemon's code. A Setting that the simulator
+// composed itself would be a second set of rules, and its results about the control laws would hold for the simulator
+// only.
 func TestSimulatorKeepsNoCopy(t *testing.T) {
 	for _, p := range list(t, ".", "./cmd/internal/simulate") {
 		if !slices.Contains(p.Imports, ourPrefix+"/daemon/publish") {
@@ -194,7 +195,7 @@ func TestSimulatorKeepsNoCopy(t *testing.T) {
 	}
 }
 
-// composed returns where a file writes a Setting, or a knob of one, as a literal.
+// composed returns where a file builds a Setting, or a knob of one, as a literal.
 func composed(file *ast.File) (found []token.Pos) {
 	ast.Inspect(file, func(n ast.Node) bool {
 		literal, ok := n.(*ast.CompositeLit)
@@ -226,8 +227,8 @@ func TestCompositionIsFound(t *testing.T) {
 	}
 }
 
-// forbidden are packages that none of ours may link, directly or not. A name that ends in a slash stands for everything
-// below it too.
+// forbidden are packages that ours must not link, directly or indirectly. A name that ends in a slash includes
+// everything below it.
 var forbidden = []struct{ path, why string }{
 	{"github.com/prometheus/prometheus/tsdb", "the storage engine: queries go over HTTP, or to a small store"},
 	{"github.com/prometheus/prometheus/scrape/", "pulls in every discovery"},
@@ -242,7 +243,7 @@ var forbidden = []struct{ path, why string }{
 	{"github.com/Azure/", "a cloud SDK: something imported too much"},
 	{"cloud.google.com/", "a cloud SDK: something imported too much"},
 	{"k8s.io/", "a cloud SDK: something imported too much"},
-	{"google.golang.org/grpc/", "interceptors are for a module of their own"},
+	{"google.golang.org/grpc/", "interceptors belong in a separate module"},
 	{"github.com/stretchr/testify/", "only tests could want it, and ours don't"},
 }
 
@@ -259,7 +260,7 @@ func TestNothingForbiddenIsLinked(t *testing.T) {
 	}
 }
 
-// TestServicesInheritLittle bounds what a service that imports the actuators module has to accept into its own graph.
+// TestServicesInheritLittle bounds the dependencies of a service that imports the actuators module.
 func TestServicesInheritLittle(t *testing.T) {
 	for _, p := range list(t, "actuators", "./...") {
 		for _, dep := range p.Deps {
@@ -270,11 +271,11 @@ func TestServicesInheritLittle(t *testing.T) {
 	}
 }
 
-// The budget of cmd/governor. Of the packages of others, 186 at the time of writing, 40 are protobuf and client_golang,
-// 42 the PromQL engine of the embedded world with its parser's 20, 20 Consul's client, 20 the web server with TLS and
-// authentication and the HTTP client that Prometheus's users expect, 18 the terminal library of the demo's screen and of
-// cleaning text. All in all, with the standard library (230, and a few more or less by platform and Go version), it
-// links about 440. With tsdb, scrape or discovery it would be 700.
+// The budget of cmd/governor. It links 186 third-party packages: 40 of protobuf and client_golang, 42 of the PromQL
+// engine in the embedded world plus 20 of its parser, 20 of Consul's client, 20 of the web server with TLS and
+// authentication and of the HTTP client that Prometheus's users expect, and 18 of the terminal library for the demo's
+// screen and for cleaning text. With the standard library (about 230, depending on platform and Go version) it links
+// about 440 in all. With tsdb, scrape or discovery it would be 700.
 const (
 	foreignBudget = 192
 	totalBudget   = 452
@@ -296,7 +297,7 @@ func TestDaemonStaysWithinItsBudget(t *testing.T) {
 	}
 }
 
-// impure are the functions by which a calculation would depend on more than its arguments.
+// impure are the functions that would make a calculation depend on more than its arguments.
 var impure = map[string][]string{
 	"time":         {"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer"},
 	"math/rand":    {"*"}, // seeded sources are math/rand/v2's
@@ -308,8 +309,8 @@ var impure = map[string][]string{
 	"log/slog":     {"*"},
 }
 
-// TestCalculationsArePure holds control, models, publish and the estimates that both layers share to arithmetic on their
-// arguments: no clock, no goroutine, no input or output. A run can then be replayed exactly.
+// TestCalculationsArePure checks that control, models, publish and the estimates that both layers share only calculate:
+// no clock, no goroutine, no input or output. A run can then be replayed exactly.
 func TestCalculationsArePure(t *testing.T) {
 	for _, p := range ourPackages(t) {
 		path := short(p.ImportPath)

@@ -20,7 +20,7 @@ const (
 	ourPrefix = "github.com/seed-de83e32b/governor"
 )
 
-// pkg is what `go list -json` says of a package.
+// pkg is the description of a package by `go list -json`.
 type pkg struct {
 	ImportPath   string
 	Dir          string
@@ -33,19 +33,19 @@ type pkg struct {
 	XTestGoFiles []string
 }
 
-// ours reports whether path belongs to this project, in whichever of its modules.
+// ours reports whether path belongs to this project, in any of its modules.
 func ours(path string) bool { return path == ourPrefix || strings.HasPrefix(path, ourPrefix+"/") }
 
-// short cuts our own prefix off.
+// short removes our own prefix.
 func short(path string) string { return strings.TrimPrefix(path, ourPrefix+"/") }
 
-// standard reports whether path belongs to the standard library: the first element of any other has a dot.
+// standard reports whether path belongs to the standard library: the first element of any other path has a dot.
 func standard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".")
 }
 
-// under reports whether path is folder or lies below it.
+// under reports whether path is folder or below it.
 func under(path, folder string) bool { return path == folder || strings.HasPrefix(path, folder+"/") }
 
 // list runs go list in the module at dir (relative to the root of the tree) and decodes its answer.

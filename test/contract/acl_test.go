@@ -17,8 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// A Consul that denies whatever no rule allows. Requests without a token, as the wait for its start sends them, get the
-// management token; every client of the tests has its own.
+// A Consul that denies everything that no rule allows. Requests without a token, such as those that wait for its start,
+// get the management token; every client of the tests has its own token.
 const (
 	management = "7f2c1c1e-2f0b-4e8e-9f0e-5d0a3c9b6a11"
 	aclConfig  = `acl {
@@ -33,10 +33,10 @@ const (
 }`
 )
 
-// documented returns a policy of docs/consul-acl.md by its name.
+// documented returns the named policy from docs/consul-acl.md.
 func documented(t *testing.T, name string) string { return shown(t, "consul-acl.md", "hcl "+name) }
 
-// shown returns what a page of the manual shows in a block of that kind.
+// shown returns the code blocks of one kind on a page of the manual.
 func shown(t *testing.T, page, kind string) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/" + page)
@@ -51,7 +51,8 @@ func shown(t *testing.T, page, kind string) string {
 	return block
 }
 
-// entitled returns clients of a Consul that denies what no rule allows, each with a token for the rules it is given.
+// entitled returns clients of a Consul that denies everything that no rule allows, each with a token for the given
+// rules.
 func entitled(t *testing.T) func(name, rules string) *api.Client {
 	t.Helper()
 	server := servers.Consul(t, servers.Config(aclConfig))
@@ -101,7 +102,7 @@ func run(t *testing.T, client *api.Client, instance string) (e *consul.Elector, 
 	return e, stop
 }
 
-// Item A19: hashicorp/consul-esm#107. The policies of the manual are enough, and nothing in them can be left out.
+// Item A19: hashicorp/consul-esm#107. The policies in the manual are sufficient, and every rule in them is necessary.
 func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	client := entitled(t)
 	rules := documented(t, "governor")
@@ -144,7 +145,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 		t.Errorf("governor reads %+v, %v", all, err)
 	}
 
-	// What each must not be able to do.
+	// What each token must not be able to do.
 	putAs := func(c *api.Client, key string) error {
 		_, err := c.KV().Put(&api.KVPair{Key: key, Value: []byte("{}")}, nil)
 		return err
@@ -178,7 +179,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 		}
 	}
 
-	// A rule left out is named, by a standby while another leads and by a leader that writes.
+	// An error names a missing rule: on a standby while another governor leads, and on a leader that writes.
 	noSession, stopNoSession := run(t, client("no-session", without(t, rules, "session_prefix")), "b")
 	waittest.Until(t, "the missing session rule is named by a standby that knows the leader", func() bool {
 		s := noSession.State()

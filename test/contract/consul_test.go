@@ -12,7 +12,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// connect returns a client of its own connections, closed with the test.
+// connect returns a client with its own connections, closed with the test.
 func connect(t *testing.T, address, token string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()

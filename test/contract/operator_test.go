@@ -16,7 +16,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
-// action is what ana orders of the concurrency of a service, for a quarter of an hour; of "", the kill switch.
+// action is ana's order for the concurrency of a service, for a quarter of an hour; for "", the kill switch.
 func action(kind actuators.OrderKind, service string) actuators.Action {
 	a := actuators.Action{Service: service, Kind: kind, Actor: "ana", Reason: "INC-1412", At: time.Now().UTC()}
 	if service != "" {
@@ -31,9 +31,9 @@ func action(kind actuators.OrderKind, service string) actuators.Action {
 	return a
 }
 
-// The policy of an operator is enough for every order of one service and for the kill switch, and for nothing of
-// another service. A rule left out is named. Governor's own policy lets it record orders, the kill switch's only with
-// its rule.
+// An operator's policy is sufficient for every order on one service and for the kill switch, and for nothing on another
+// service. An error names a missing rule. Governor's own policy lets it record orders; those of the kill switch need an
+// extra rule.
 func TestOperatorsPolicyIsEnoughAndTheLeast(t *testing.T) {
 	client := entitled(t)
 	keys := actuators.Keys{}
@@ -115,7 +115,7 @@ func TestOperatorsPolicyIsEnoughAndTheLeast(t *testing.T) {
 	}
 }
 
-// What the manual shows of the operator keys is what governor writes and reads, and nothing else.
+// The manual's examples of the operator keys are what governor writes and reads, and nothing else.
 func TestManualsOrdersAreReal(t *testing.T) {
 	only := func(text string, into any) {
 		t.Helper()

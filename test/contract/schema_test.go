@@ -18,8 +18,8 @@ import (
 
 const schemaFile = "docs/setting.schema.json"
 
-// bounds are what the types alone do not say, by the path of the field. Order between fields (min ≤ limit ≤ max) is
-// beyond JSON Schema.
+// bounds are the limits that the types alone do not express, by the path of the field. JSON Schema cannot express order
+// between fields (min ≤ limit ≤ max).
 var bounds = map[string]func(*jsonschema.Schema){
 	"schema": between(1, actuators.Schema),
 	"service": func(s *jsonschema.Schema) {
@@ -135,8 +135,8 @@ const complete = `{"schema":1,"service":"checkout","epoch":42,"revision":7,"issu
 	`"shed":{"threshold":0.6,"fallback":0.6,"min":0.4,"max":1},` +
 	`"retry":{"budget_ratio":0.1,"fallback":0.1,"min":0,"max":0.2}}`
 
-// Readers that are not written in Go know the contract by its schema. It must say what Decode does, as far as a schema
-// can: each field of a complete document is replaced by every kind of value, and left out.
+// The schema is the contract for readers that are not written in Go. It must say what Decode does, as far as a schema
+// can: the test replaces each field of a complete document by every kind of value, and leaves it out.
 func TestSchemaAndDecodeAgree(t *testing.T) {
 	schema := golden.Schema(t, "../../"+schemaFile)
 	agree := func(name, raw string) {
@@ -178,7 +178,7 @@ func TestSchemaAndDecodeAgree(t *testing.T) {
 			for _, bad := range []any{
 				nil, "", "text", "a//b", "..", true, []any{}, map[string]any{}, -1, 0.5, 1e300, json.Number("1e17"), good,
 			} {
-				// These fit the schema and break an order between fields, which it cannot say.
+				// These fit the schema but break an order between fields, which the schema cannot express.
 				if path != "" && bad == 0.5 {
 					continue
 				}
@@ -197,7 +197,7 @@ func TestSchemaAndDecodeAgree(t *testing.T) {
 	}
 }
 
-// The documents that the manual shows are valid.
+// The documents in the manual are valid.
 func TestManualsExampleIsValid(t *testing.T) {
 	page, err := os.ReadFile("../../docs/setting.md")
 	if err != nil {

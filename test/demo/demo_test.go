@@ -14,11 +14,11 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// duration leaves eight seconds for the surge. A longer story is kinder to the governed twin: its first second counts
-// for less.
+// duration leaves eight seconds for the surge. A longer story favors the governed twin: its first second counts for
+// less.
 const duration = "55s"
 
-// scorecard is the demo's JSON, decoded on its own so that a change of it is noticed.
+// scorecard is the demo's JSON, decoded independently so that the test notices a change.
 type scorecard struct {
 	Seed     uint64  `json:"seed"`
 	Duration float64 `json:"duration_seconds"`
@@ -69,7 +69,7 @@ func governor(t *testing.T) string {
 	return path
 }
 
-// play plays the demo until a run counts.
+// play plays the demo until a run is valid.
 func play(t *testing.T, binary string, args ...string) scorecard {
 	t.Helper()
 	args = append([]string{"demo", "--headless", "--output=json"}, args...)
@@ -109,7 +109,7 @@ func play(t *testing.T, binary string, args ...string) scorecard {
 	return scorecard{}
 }
 
-// keeps holds a scorecard to what the demo promises.
+// keeps checks a scorecard against the demo's promises.
 func (card scorecard) keeps(t *testing.T) {
 	t.Helper()
 	if r := *card.Governed.AfterRatio; r < 0.95 {
@@ -122,14 +122,14 @@ func (card scorecard) keeps(t *testing.T) {
 	if r := *card.Governed.CriticalGood; r < 0.97 {
 		t.Errorf("governed: %.3f of the critical requests in time at three times the load, want at least 0.97", r)
 	}
-	// What the demo tells of the twin has to be true as well.
+	// The demo's claims about the twin must hold as well.
 	if r := *card.Static.AfterRatio; r > 0.1 {
 		t.Errorf("static: %.3f good after the load was back: it does not stay under, as the story has it", r)
 	}
 }
 
-// TestGovernedServesWhoMattersAndComesBack plays the whole story with one seed. What it promises of the surge and of
-// the time after it does not depend on the acts that follow, so the other seeds leave those out.
+// TestGovernedServesWhoMattersAndComesBack plays the whole story with one seed. The promises about the surge and the
+// time after it do not depend on the later acts, so the other seeds leave those out.
 func TestGovernedServesWhoMattersAndComesBack(t *testing.T) {
 	binary := governor(t)
 	for _, tc := range []struct {

@@ -1,4 +1,4 @@
-// Package demo plays `governor demo` as a user would, headless and over several seeds, and holds its scorecards to what
-// the demo promises. It needs the machine for itself, as the end-to-end tests do: where the load generators came too
-// late, the run says so itself and is repeated.
+// Package demo plays `governor demo` as a user would, headless and with several seeds, and checks its scorecards
+// against the demo's promises. Like the end-to-end tests it needs an idle machine: if the load generators were too
+// late, the run says so and is repeated.
 package demo

@@ -34,8 +34,8 @@ func onTerminal(t *testing.T, binary, folder string, environment ...string) *ter
 	return term
 }
 
-// leaves waits for the end of the demo and holds it to what it leaves behind: texts on the terminal, and nobody at the
-// address.
+// leaves waits for the end of the demo and checks what it leaves behind: texts on the terminal, and nobody listening at
+// the address.
 func leaves(t *testing.T, term *terminal.TestTerminal, address string, texts ...string) {
 	t.Helper()
 	term.Ends(0)
@@ -51,7 +51,7 @@ func leaves(t *testing.T, term *terminal.TestTerminal, address string, texts ...
 	}
 }
 
-// connect is the address that the screen names for govtop.
+// connect is the address that the screen shows for govtop.
 func connect(t *testing.T, term *terminal.TestTerminal) string {
 	t.Helper()
 	m := regexp.MustCompile(`govtop --connect http://(\S+)`).FindStringSubmatch(term.Screen().String())
@@ -73,12 +73,12 @@ func TestDemoOnATerminal(t *testing.T) {
 	term.Types("5")
 	term.Shows("! no leader")
 	term.Types("5")
-	term.Shows("no governor stands by")
+	term.Shows("there is no standby")
 	term.Types("2")
 	term.Shows("by hand: 300 requests/s")
 	term.Shows("load 300/s")
 	term.Types("q")
-	leaves(t, term, address, "driven by hand", "optimum", "critical ones answered, of three times the load",
+	leaves(t, term, address, "driven by hand", "optimum", "critical requests answered in the surge",
 		"The whole story: governor demo --seed=7 --duration=1m5s")
 	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
@@ -97,7 +97,7 @@ func TestSignalEndsTheScreen(t *testing.T) {
 	leaves(t, term, address, "cut short", "The whole story: governor demo --seed=7")
 }
 
-// TestWithoutAScreen: standard output is a file, so it gets the scorecard and nothing else.
+// TestWithoutAScreen: standard output is a file, so it gets only the scorecard.
 func TestWithoutAScreen(t *testing.T) {
 	var out bytes.Buffer
 	cmd := exec.Command(governor(t), "demo", "--seed=7")
@@ -111,7 +111,7 @@ func TestWithoutAScreen(t *testing.T) {
 	}
 	term.Types("\x03") // the terminal makes a signal of it
 	term.Ends(0)
-	if text := out.String(); !strings.HasPrefix(text, "\nThis was cut short") || strings.Contains(text, "1/7") ||
+	if text := out.String(); !strings.HasPrefix(text, "\nThis run was cut short") || strings.Contains(text, "1/7") ||
 		!strings.Contains(text, "optimum") {
 		t.Errorf("standard output is not the scorecard of a story that was cut short:\n%s", text)
 	}

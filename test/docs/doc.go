@@ -1,3 +1,3 @@
-// Package docs holds the tests of what the documentation tells its readers to do: a program that it shows compiles, and a
-// version that it names is the one in go.mod.
+// Package docs tests the documentation: the program that it shows compiles, the version that it names is the one in go.mod,
+// and pages and comments avoid phrases that native readers stumble over.
 package docs

@@ -22,8 +22,8 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// TestFirstUseOfGuardBuilds does what docs/guard.md says: it writes the program that the page shows into a folder beside
-// governor, as a module of its own, and runs the page's commands there.
+// TestFirstUseOfGuardBuilds follows docs/guard.md: it writes the page's program into a folder next to governor, as a
+// separate module, and runs the page's commands there.
 func TestFirstUseOfGuardBuilds(t *testing.T) {
 	sh := programs.Find(t, "sh")
 	_, section, _ := strings.Cut(read(t, "docs/guard.md"), "\n## First use\n")
@@ -44,7 +44,7 @@ func TestFirstUseOfGuardBuilds(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"main.go": program,
-		// The sums are known here, so that none has to be asked for.
+		// The sums are known here, so nothing has to be downloaded.
 		"go.sum": read(t, "actuators/go.sum"),
 	} {
 		if err := os.WriteFile(filepath.Join(checkout, name), []byte(text), 0o644); err != nil {
@@ -69,7 +69,7 @@ func block(t *testing.T, text, language string) string {
 	return m[1]
 }
 
-// TestDocumentationNamesTheGoThatModulesNeed holds the Go version that readers are told to have to the one in go.mod.
+// TestDocumentationNamesTheGoThatModulesNeed compares the Go version in the documentation with the one in go.mod.
 func TestDocumentationNamesTheGoThatModulesNeed(t *testing.T) {
 	for page, module := range map[string]string{
 		"README.md":       "go.mod",

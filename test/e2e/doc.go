@@ -1,9 +1,9 @@
-// Package e2e is the proof that the loop closes: the built binaries, a real Prometheus, a real Consul and real services
-// under a load that they cannot carry (package internal/world draws the picture). A person steps in at govtop, key by
-// key on a terminal, and at a shell.
+// Package e2e proves that the loop closes. It runs the built binaries, a real Prometheus, a real Consul and real
+// services under a load that they cannot carry (package internal/world has a diagram). A person steps in with govtop,
+// key by key on a terminal, and from a shell.
 //
-// The test takes about four minutes and needs the machine for itself: it measures latencies of tens of milliseconds
-// while it sends 1800 requests a second. `make test` runs it alone, after everything else. Where the load generator
-// itself came too late, what the clients saw in that stretch says nothing about the services: such a stretch is
-// measured again, and a machine that is too busy throughout fails the test with those words.
+// The test takes about four minutes and needs an idle machine: it measures latencies of tens of milliseconds while it
+// sends 1800 requests per second. `make test` runs it alone, after everything else. If the load generator itself was
+// too late, the measurements of that stretch say nothing about the services. Such a stretch is measured again; if the
+// machine is too busy throughout, the test fails and says so.
 package e2e

@@ -24,7 +24,7 @@ const (
 	settle = world.Window + world.Scrape + time.Second // until a measurement shows nothing but the time after a change
 )
 
-// story is a world and what the phases of the test need to know of each other.
+// story is a world and the state that the phases of the test share.
 type story struct {
 	*world.World
 	t     *testing.T
@@ -32,8 +32,8 @@ type story struct {
 	tape  *tape
 }
 
-// TestTheLoopCloses tells one story on one world: overload, then the same with each part of the loop lost in turn, then
-// the heal. A phase that fails ends the test, because the next one starts where it should have left off.
+// TestTheLoopCloses tells one story in one world: overload, then the same with each part of the loop lost in turn, then
+// the recovery. A phase that fails ends the test, because the next one starts where it should have ended.
 func TestTheLoopCloses(t *testing.T) {
 	bin, err := world.Build(t.Context(), t.TempDir())
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *story) calm(t *testing.T) {
 	}
 }
 
-// applied reports whether the guard of service says that the published setting is in force.
+// applied reports whether the guard of service reports the published setting as in force.
 func (s *story) applied(service string) error {
 	published, err := s.Setting(s.t.Context(), service)
 	if err != nil {
@@ -134,8 +134,8 @@ func (s *story) overload(t *testing.T) {
 			if service == world.Twin {
 				continue
 			}
-			// "Stays there" of a stretch with n requests: of a service that just meets its objective, the bad ratio of
-			// a stretch scatters by √(b(1−b)/n) around b; two of these are no sign of a violation.
+			// "Stays there" for a stretch with n requests: for a service that just meets its objective, the bad ratio of a
+			// stretch scatters by √(b(1−b)/n) around b. Two of these are no sign of a violation.
 			b := 1 - world.Objective
 			allowed := b + 2*math.Sqrt(b*(1-b)/float64(sum.Admitted()))
 			if !(sum.BadRatio() <= allowed) {
@@ -166,11 +166,11 @@ func (s *story) overload(t *testing.T) {
 			t.Errorf("%s's guard refused %v settings (%v)", service, refused, err)
 		}
 	}
-	// The twin has shown what it had to; the machine is better used for the rest.
+	// The twin is no longer needed; free its share of the machine.
 	s.Load[world.Twin].SetRate(0)
 }
 
-// capacity looks at the service without a reflex: what its limit does is governor's doing alone.
+// capacity looks at the service without a reflex: governor alone moves its limit.
 func (s *story) capacity(t *testing.T) {
 	full := s.setting(t, world.Payments).Concurrency.Limit
 	if err := s.SetMean(t.Context(), world.Payments, 2*world.Mean); err != nil {
@@ -233,7 +233,7 @@ func (s *story) prometheusLost(t *testing.T) {
 	}
 }
 
-// holds returns nil if the loop of service holds because Prometheus cannot be asked, and says so.
+// holds returns nil if the loop of service holds because Prometheus cannot be queried, and says so.
 func (s *story) holds(service string) error {
 	l, err := s.first.Loop(s.t.Context(), service)
 	if err != nil {
@@ -291,7 +291,7 @@ func (s *story) consulLost(t *testing.T) {
 			if w.seen.Before(first.seen.Add(world.Period * 8 / 10)) {
 				newest = w
 			}
-			// Twelve periods of a wound-up controller would come to more than 1 in ln; the reflex's own noise, which
+			// Twelve periods of a wound-up controller would add up to more than 1 in ln; the reflex's own noise, which
 			// governor's limit follows, stays well below 0.4.
 			if move := math.Abs(math.Log(float64(w.Concurrency.Limit) / float64(old.Concurrency.Limit))); move > 0.4 {
 				t.Errorf("%s: the limit jumped from %d to %d within a settling time: %s", service, old.Concurrency.Limit,
@@ -338,7 +338,7 @@ func (s *story) leaderLost(t *testing.T) {
 	for _, service := range world.Governed {
 		written := int(s.setting(t, service).Revision - start[service])
 		t.Logf("%-8s written %d times with two governors", service, written)
-		// A write may fall between the two looks at the journal and at the setting.
+		// A write may happen between the reads of the journal and of the setting.
 		if diff := written - wrote[service]; diff < -1 || diff > 1 {
 			t.Errorf("%s: %d writes, the leader's journal knows of %d", service, written, wrote[service])
 		}
@@ -454,7 +454,7 @@ func (s *story) setting(t *testing.T, service string) world.Setting {
 	return setting
 }
 
-// cursor returns the newest entry of the journal.
+// cursor returns the sequence number of the newest journal entry.
 func (s *story) cursor(t *testing.T, g *world.Governor) uint64 {
 	t.Helper()
 	records, err := g.Decisions(t.Context(), 0)
@@ -464,8 +464,8 @@ func (s *story) cursor(t *testing.T, g *world.Governor) uint64 {
 	return records[len(records)-1].Seq
 }
 
-// writes counts by service what the journal of g says it wrote after the entry since. One write carries all knobs, and
-// each has its entry.
+// writes counts by service the writes in the journal of g after the entry since. One write carries all knobs, and each
+// knob has its own entry.
 func (s *story) writes(t *testing.T, g *world.Governor, since uint64) map[string]int {
 	t.Helper()
 	records, err := g.Decisions(t.Context(), since)
@@ -481,7 +481,7 @@ func (s *story) writes(t *testing.T, g *world.Governor, since uint64) map[string
 	return n
 }
 
-// wait lets d of the story pass; it is no way to wait for a condition.
+// wait lets d of the story pass; do not use it to wait for a condition.
 func wait(t *testing.T, d time.Duration) {
 	t.Helper()
 	select {
@@ -491,7 +491,7 @@ func wait(t *testing.T, d time.Duration) {
 	}
 }
 
-// tapeEvery is how often the tape looks. Writes in between show as gaps in the revisions.
+// tapeEvery is the interval of the tape. Writes in between show as gaps in the revisions.
 const tapeEvery = 50 * time.Millisecond
 
 // taped is a setting and when it was first seen.
@@ -500,7 +500,7 @@ type taped struct {
 	seen time.Time
 }
 
-// tape notes every setting that appears in Consul.
+// tape records every setting that appears in Consul.
 type tape struct {
 	stop func()
 
@@ -538,7 +538,7 @@ func (tp *tape) note(service string, s world.Setting) {
 	}
 }
 
-// since returns what was first seen after at.
+// since returns the settings first seen after at.
 func (tp *tape) since(service string, at time.Time) (after []taped) {
 	tp.mu.Lock()
 	defer tp.mu.Unlock()

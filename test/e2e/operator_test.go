@@ -13,8 +13,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
-// stepIn is a session at govtop, key by key, on the service without a reflex: what its limit does is governor's doing
-// alone. Its capacity halves meanwhile, which the limit has just followed in the phase before.
+// stepIn is a session in govtop, key by key, on the service without a reflex: governor alone moves its limit. The
+// previous phase halved the service's capacity, and the limit has just followed.
 func (s *story) stepIn(t *testing.T) {
 	const loop, reason = world.Payments + "/concurrency", "INC-1412"
 	screen := terminal.Run(t, s.Govtop(t.Context(), s.first), terminal.Size{Width: 120, Height: 30})
@@ -125,7 +125,7 @@ func (s *story) override(t *testing.T) {
 	})
 }
 
-// obeys returns nil if the loop is in a state that an order has brought it into.
+// obeys returns nil if an order has put the loop into its state.
 func (s *story) obeys(loop, state string) error {
 	service, _, _ := strings.Cut(loop, "/")
 	l, err := s.first.Loop(s.t.Context(), service)

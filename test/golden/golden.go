@@ -1,5 +1,5 @@
-// Package golden holds what programs write against what is on file: expected texts, which one flag rewrites so that git
-// shows what has changed, and published JSON schemas.
+// Package golden compares the output of programs with files: expected texts, which one flag rewrites so that git shows
+// the changes, and published JSON schemas.
 //
 //	go test ./cmd/govtop/ui -update
 package golden
@@ -16,10 +16,10 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// Update says whether files are to be rewritten rather than compared.
+// Update says whether to rewrite the files instead of comparing.
 var Update = flag.Bool("update", false, "rewrite the files that tests compare with")
 
-// File holds got against the file at path, or writes it there.
+// File compares got with the file at path, or writes it there.
 func File(t testing.TB, path, got string) {
 	t.Helper()
 	if *Update {
@@ -37,8 +37,8 @@ func File(t testing.TB, path, got string) {
 	}
 }
 
-// Section holds the part of the file at path that lies between the markers <!-- name --> and <!-- /name --> against got,
-// or writes it there: what a program knows better than the page about it.
+// Section compares got with the part of the file at path between the markers <!-- name --> and <!-- /name -->, or
+// writes it there: the generated part of a page.
 func Section(t testing.TB, path, name, got string) {
 	t.Helper()
 	raw, err := os.ReadFile(path)
@@ -61,7 +61,7 @@ func Section(t testing.TB, path, name, got string) {
 	}
 }
 
-// differences lists the first lines in which two texts differ, by their number.
+// differences lists the first lines that differ, with their numbers.
 func differences(got, want string) string {
 	const most = 10
 	a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
@@ -87,7 +87,7 @@ func differences(got, want string) string {
 	return text.String()
 }
 
-// Frame returns what a screen says, without its colors and without the blanks at the end of its lines.
+// Frame returns the text of a screen, without colors and trailing blanks.
 func Frame(screen string) string {
 	var text strings.Builder
 	for line := range strings.SplitSeq(ansi.Strip(screen), "\n") {
@@ -114,7 +114,7 @@ func Schema(t testing.TB, path string) *jsonschema.Resolved {
 	return resolved
 }
 
-// Fits says how a document breaks the JSON schema at path.
+// Fits says how a document violates the JSON schema at path.
 func Fits(t testing.TB, path string, document []byte) error {
 	t.Helper()
 	var value any

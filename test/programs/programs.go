@@ -1,6 +1,6 @@
-// Package programs finds the programs that tests run and that this project does not build, as shells. On a developer's
-// machine a test does without a program that is missing. In CI (CI=true) that would hide what is no longer tested, so the
-// test fails; test/tools/debian.txt names what CI installs.
+// Package programs finds programs that tests run but this project does not build, such as shells. On a developer's
+// machine, a test skips if its program is missing. In CI (CI=true) a skip would hide the missing coverage, so the test
+// fails; test/tools/debian.txt names what CI installs.
 package programs
 
 import (
@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Find returns the path of a program. Without the program the test is skipped; where CI=true it fails.
+// Find returns the path of a program. If the program is missing, the test is skipped; with CI=true it fails.
 func Find(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// outcome keeps how a test ended.
+// outcome records how a test ended.
 type outcome struct {
 	testing.TB
 	failed, skipped bool

@@ -1,4 +1,3 @@
-// Package prometheus holds the tests of signals against the real Prometheus: what its increase, staleness markers,
-// look-back and up really do is the ground the sensor stands on. An exporter that the tests control speaks the metrics
-// of guard.
+// Package prometheus tests package signals against the real Prometheus: the sensor relies on what its increase,
+// staleness markers, look-back and up really do. An exporter that the tests control serves guard's metrics.
 package prometheus

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// load is what an exporter pretends its service does, steadily, from its start.
+// load is the constant load that an exporter reports for its service.
 type load struct {
 	offered, refused, failed float64 // per second
 	byRate                   float64 // those of refused that the rate limit refused
@@ -21,7 +21,7 @@ type load struct {
 	edges                    []string
 }
 
-// exporter is one instance of a service, as /metrics shows it.
+// exporter serves /metrics of one instance of a service.
 type exporter struct {
 	*httptest.Server
 	service string
@@ -45,7 +45,7 @@ func newExporter(t *testing.T, service string, l load) *exporter {
 // target is the instance's name in Prometheus.
 func (e *exporter) target() string { return strings.TrimPrefix(e.URL, "http://") }
 
-// restart begins the counters at zero, as a process does that comes up again under the same address.
+// restart resets the counters to zero, like a process that restarts at the same address.
 func (e *exporter) restart() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

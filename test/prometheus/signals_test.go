@@ -27,7 +27,7 @@ import (
 
 var timing = control.Timing{Scrape: time.Second, Window: 4 * time.Second, Period: time.Second}
 
-// rig is one Prometheus that all tests share, each with services of its own.
+// rig is one Prometheus that all tests share; each test has its own services.
 type rig struct {
 	prom *servers.TestPrometheus
 
@@ -35,7 +35,7 @@ type rig struct {
 	targets []servers.TargetGroup
 }
 
-// add and remove change what Prometheus scrapes.
+// add and remove change the scrape targets of Prometheus.
 func (r *rig) add(t *testing.T, exporters ...*exporter) {
 	t.Helper()
 	r.mu.Lock()
@@ -83,7 +83,7 @@ func (r *rig) group(t *testing.T, services ...string) *signals.Group {
 	return s.Groups()[0]
 }
 
-// until measures once a scrape until the snapshot is as wanted, and fails the test if that takes longer than most.
+// until measures once per scrape until the snapshot is as wanted, and fails the test if that takes longer than most.
 func until(
 	t *testing.T, g *signals.Group, most time.Duration, what string, want func(control.Measurement) bool,
 ) control.Measurement {
@@ -136,7 +136,7 @@ func judged(n int) func(control.Measurement) bool {
 	}
 }
 
-// steady is judged, with every scrape of two windows in place: then counts are exact.
+// steady is judged plus every scrape of two windows in place: then counts are exact.
 func steady(g *signals.Group, n int) func(control.Measurement) bool {
 	return func(m control.Measurement) bool {
 		v, ok := g.ObservedScrape().Value()
@@ -155,7 +155,7 @@ func near(t *testing.T, what string, r control.Reading, want, tolerance float64)
 // Patience on a machine that is busy with other tests.
 const patience = 60 * time.Second
 
-// TestMain lets all tests wait side by side: they wait for scrapes and need no processor meanwhile.
+// TestMain runs all tests in parallel: they wait for scrapes and need no processor meanwhile.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "16"); err != nil {
@@ -246,7 +246,7 @@ func testCounts(t *testing.T, r *rig) {
 			t.Errorf("unexpected instance %s", in.Name)
 		}
 	}
-	// 8 of 240 requests a second lie between 0.3 s and 1 s: the p99 is 2.4 from the top of those 8.
+	// 8 of 240 requests per second are between 0.3 s and 1 s: the p99 is 2.4 from the top of those 8.
 	near(t, "p99", m.Quantile, 0.3+0.7*(8-2.4)/8, 0.02)
 	if m.Censored {
 		t.Error("the p99 lies inside a finite bucket and is not censored")
@@ -273,7 +273,7 @@ func testStaleSample(t *testing.T, r *rig) {
 	if age, ok := m.Instances[0].Age.Value(); !ok || age <= 3 {
 		t.Errorf("age %s, want above 3 s", reading(m.Instances[0].Age))
 	}
-	// The trap: asked plainly, Prometheus presents the same old sample as of now.
+	// The trap: in a plain query, Prometheus presents the same old sample as current.
 	now := time.Now()
 	at, value := instant(t, r, `guard_limit{service="stamped"}`, now)
 	if value != "96" || math.Abs(at-float64(now.UnixMilli())/1000) > 0.01 {
@@ -311,7 +311,7 @@ func testTargets(t *testing.T, r *rig) {
 	g := r.group(t, "fleet")
 	until(t, g, patience, "both judged", judged(2))
 
-	// A new instance is listed and not judged before it has filled a window.
+	// A new instance is listed, but not judged before it has filled a window.
 	c := newExporter(t, "fleet", load{offered: 100, mean: 0.05, limit: 96})
 	r.add(t, c)
 	until(t, g, patience, "the new one starting, the others judged", func(m control.Measurement) bool {
@@ -326,7 +326,7 @@ func testTargets(t *testing.T, r *rig) {
 		why, n := reasonOf(m, c.target())
 		return m.Invalid == "" && why == control.Stale && n == 2
 	})
-	// One that has left the targets is no longer there.
+	// One that has left the targets is gone.
 	r.remove(t, c)
 	until(t, g, patience, "the removed one gone, the others judged", judged(2))
 
@@ -370,7 +370,7 @@ func testCounterReset(t *testing.T, r *rig) {
 	})
 }
 
-// A4, as it happens to a preset: sum by (service, instance) would silently double every count.
+// A4 for a preset: sum by (service, instance) would silently double every count.
 func testTwice(t *testing.T, r *rig, e *exporter) {
 	r.add(t, e)
 	g := r.group(t, "twice")
@@ -380,7 +380,7 @@ func testTwice(t *testing.T, r *rig, e *exporter) {
 	}
 }
 
-// A1: no traffic is known to be none; it is neither a fault nor absence.
+// A1: no traffic is a known zero, neither a fault nor missing data.
 func testIdle(t *testing.T, r *rig) {
 	e := newExporter(t, "idle", load{limit: 96})
 	r.add(t, e)

@@ -15,14 +15,14 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// traffic is one kind of reply of a web service, steadily: per second, and how long each takes.
+// traffic is one kind of reply of a web service: how many per second, and how long each takes.
 type traffic struct {
 	code, handler string
 	rate, seconds float64
 }
 
-// web is an instance of a service without guard: a histogram of all replies by code and handler, as many frameworks
-// have it, and a gauge of the requests in flight.
+// web is an instance of a service without guard: a histogram of all replies by code and handler, as in many frameworks,
+// and a gauge of the requests in flight.
 type web struct {
 	*httptest.Server
 	metric string
@@ -67,8 +67,8 @@ func (w *web) write(out io.Writer, age float64) {
 	}
 }
 
-// overloaded is a service at its limit: it refuses four of five requests in no time. Over all replies the mean is
-// 0.19 s and within any target; those that are let in take 0.9 s.
+// overloaded is a service at its limit: it refuses four of five requests in no time. Over all replies the mean is 0.19
+// s, within any target; admitted requests take 0.9 s.
 func overloaded() []traffic {
 	return []traffic{
 		{"200", "/", 76, 0.9}, {"500", "/", 4, 0.9}, {"429", "/", 320, 0.0003}, {"200", "/healthz", 20, 0.0001},
@@ -95,7 +95,7 @@ func (r *rig) of(t *testing.T, services ...signals.Service) (*signals.Sensor, *s
 	return s, s.Groups()[0]
 }
 
-// job makes Prometheus give the targets a job of their own, which is how most people tell services apart.
+// job gives the targets a separate Prometheus job, which is how most people tell services apart.
 func (r *rig) job(t *testing.T, name string, all ...*web) {
 	t.Helper()
 	r.mu.Lock()
@@ -140,7 +140,7 @@ func testAdmittedOnly(t *testing.T, r *rig) {
 		t.Errorf("p99 = %s, want it in the bucket of the admitted ones, 0.3..1", reading(m.Quantile))
 	}
 
-	// The same without a selector: the trap, and what the probe says about it.
+	// The same without a selector: the trap, and the probe's advice about it.
 	h.Admitted = ""
 	blind, g := r.of(t, signals.Service{
 		Name: "web", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "shop"}, Histogram: h,
@@ -206,7 +206,7 @@ func testOutcomesThatHaveNotHappened(t *testing.T, r *rig) {
 	}
 }
 
-// Prometheus 3 writes le="1.0" whatever the exporter says; older servers keep le="1", as the job old does.
+// Prometheus 3 writes le="1.0" whatever the exporter says; older servers keep le="1", like the job old here.
 func testBothSpellings(t *testing.T, r *rig) {
 	now := newWeb(t, traffic{"200", "/", 100, 0.5}, traffic{"200", "/slow", 100, 2})
 	r.job(t, "new", now)
@@ -305,12 +305,12 @@ func testOwnQueries(t *testing.T, r *rig) {
 	}
 }
 
-// A history that is much shorter than the windows: the short ones tell what there is, the long ones that they are not long.
+// A history much shorter than the windows: the short windows report what there is, the long ones that it is too short.
 func testBurn(t *testing.T, r *rig) {
 	r.add(t, newExporter(t, "burning", load{offered: 200, failed: 4, mean: 0.08, slowShare: 0.2, limit: 96}))
 	_, g := r.of(t, signals.Service{Name: "burning"})
 	until(t, g, patience, "judged", steady(g, 1))
-	// The first answer came before there was anything to count, and the pace is half a minute: a new group asks anew.
+	// The first answer came before there was anything to count, and the interval is half a minute: query with a new group.
 	deadline := time.Now().Add(patience)
 	for {
 		_, g := r.of(t, signals.Service{Name: "burning"})

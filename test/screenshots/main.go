@@ -1,9 +1,10 @@
 // Screenshots takes the pictures of the documentation from a real run: it plays `governor demo` on a terminal, watches
-// its leader with govtop on another, and writes what stands on both as SVG.
+// its leader with govtop on another, and writes both screens as SVG.
 //
 //	screenshots GOVERNOR GOVTOP DIRECTORY
 //
-// It takes a minute. What the pictures show is what was measured meanwhile, so every run gives others.
+// It takes as long as the demo, somewhat more than a minute. What the pictures show is what was measured meanwhile, so
+// every run gives others.
 package main
 
 import (
@@ -33,15 +34,18 @@ func main() {
 	}
 }
 
-// The acts of the demo by what its screen says, and when in them there is most to see.
+// The acts of the demo as the screen names them, and the best moment of each for a picture.
 const (
-	surge, intoSurge   = "2/7 ", 12 * time.Second
-	healed, intoHealed = "3/7 ", 8 * time.Second
+	surge, intoSurge   = "2/7 ", 8 * time.Second
+	healed, intoHealed = "3/7 ", 6 * time.Second
+	killed             = "7/7 "
+	// tookOver is said when the governor that stood by leads and none stands by any more. It decides some seconds later.
+	tookOver, intoTookOver = " leads  Prometheus", 4 * time.Second
 )
 
 var size = terminal.Size{Width: 120, Height: 30}
 
-// take plays the demo up to its third act and takes the pictures on the way.
+// take plays the demo and takes the pictures on the way.
 func take(ctx context.Context, governor, govtop, directory string) error {
 	demo, err := start(governor, "demo")
 	if err != nil {
@@ -68,28 +72,43 @@ func take(ctx context.Context, governor, govtop, directory string) error {
 	if err := watch.Type("\r"); err != nil {
 		return err
 	}
-	watch.Settle(100 * time.Millisecond)
-	if err := save(directory, "govtop-detail", "govtop: why one loop does what it does", watch); err != nil {
-		return err
-	}
 	if err := waitFor(ctx, demo, healed, intoHealed); err != nil {
 		return err
 	}
-	title = "governor demo: after the surge, the service with a limit set by hand stays under, the governed one is back"
+	if err := save(directory, "govtop-detail", "govtop: why one loop does what it does", watch); err != nil {
+		return err
+	}
+	if err := quit(watch); err != nil { // its governor is the one that the last act kills
+		return fmt.Errorf("govtop: %w", err)
+	}
+	if err := waitFor(ctx, demo, killed, 0); err != nil {
+		return err
+	}
+	if err := demo.Type("a"); err != nil { // the story waits, for however long Consul takes to find the leader dead
+		return err
+	}
+	if err := waitFor(ctx, demo, tookOver, intoTookOver); err != nil {
+		return err
+	}
+	title = "governor demo: since the surge, the service with a limit set by hand is down; the governed one serves all"
 	if err := save(directory, "demo", title, demo); err != nil {
 		return err
 	}
-	for _, t := range []*terminal.Terminal{watch, demo} {
-		if err := t.Type("\x03"); err != nil {
-			return err
-		}
-		if code, err := t.Wait(); err != nil {
-			return err
-		} else if code != 0 {
-			return fmt.Errorf("exit code %d", code)
-		}
+	if err := quit(demo); err != nil {
+		return fmt.Errorf("governor demo: %w", err)
 	}
 	return nil
+}
+
+func quit(t *terminal.Terminal) error {
+	if err := t.Type("\x03"); err != nil {
+		return err
+	}
+	code, err := t.Wait()
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d", code)
+	}
+	return err
 }
 
 func start(name string, args ...string) (*terminal.Terminal, error) {
@@ -98,7 +117,7 @@ func start(name string, args ...string) (*terminal.Terminal, error) {
 	return terminal.Start(cmd, size)
 }
 
-// find waits until the screen matches, and returns the first group of what it found.
+// find waits until the screen matches, and returns the first group of the match.
 func find(t *terminal.Terminal, pattern *regexp.Regexp) (found string, err error) {
 	err = t.Until(func(s terminal.Screen) bool {
 		m := pattern.FindStringSubmatch(s.String())
@@ -110,10 +129,10 @@ func find(t *terminal.Terminal, pattern *regexp.Regexp) (found string, err error
 	return found, err
 }
 
-// waitFor waits until the demo plays an act, and then for a while more.
-func waitFor(ctx context.Context, demo *terminal.Terminal, act string, after time.Duration) error {
-	if err := demo.Within(time.Minute, func(s terminal.Screen) bool { return s.Shows(act) }); err != nil {
-		return fmt.Errorf("wait for act %s: %w", act, err)
+// waitFor waits until the demo says something, and then for a while more.
+func waitFor(ctx context.Context, demo *terminal.Terminal, says string, after time.Duration) error {
+	if err := demo.Within(time.Minute, func(s terminal.Screen) bool { return s.Shows(says) }); err != nil {
+		return fmt.Errorf("wait for %q: %w", says, err)
 	}
 	select {
 	case <-ctx.Done():

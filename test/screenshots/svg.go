@@ -11,16 +11,17 @@ import (
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
-// The picture's grid, in pixels. A monospaced font is 0.6 of its size wide.
+// The picture's grid, in pixels. A character of a monospaced font is 0.6 of the font size wide.
 const (
 	fontSize   = 14
 	cellWidth  = 8.4
 	cellHeight = 18
 	baseline   = 13.5 // below the top of a cell
 	margin     = 14
+	overlap    = 0.4 // of what stands on each other
 )
 
-// The colors that a terminal calls its own.
+// The terminal's own colors.
 const (
 	foreground = "#d0d4dc"
 	background = "#16181d"
@@ -31,8 +32,8 @@ var basic = []string{
 	"#6b7280", "#f08080", "#a8d888", "#ecd080", "#88c0f4", "#d8a0e8", "#78d0d8", "#ffffff",
 }
 
-// SVG draws a screen. Text is put onto the grid run by run; lines, blocks and the dots of Braille are drawn, since fonts
-// differ in whether they have them and where they end.
+// SVG draws a screen. It sets text on the grid run by run. It draws lines, blocks and Braille dots as paths, since
+// fonts differ in whether they have them and how large they are.
 func SVG(s terminal.Screen, title string) string {
 	width := float64(s.Size.Width)*cellWidth + 2*margin
 	height := s.Size.Height*cellHeight + 2*margin
@@ -87,7 +88,7 @@ func draw(b *strings.Builder, p terminal.Piece, row int) {
 	}
 }
 
-// split takes a piece apart: runs of text without the gaps between them, and the path of what is drawn.
+// split splits a piece: runs of text without the gaps between them, and the path of the drawn characters.
 func split(p terminal.Piece, x, y float64) (text []terminal.Piece, path string) {
 	var shapes strings.Builder
 	var run terminal.Piece
@@ -122,13 +123,13 @@ func split(p terminal.Piece, x, y float64) (text []terminal.Piece, path string) 
 	return text, shapes.String()
 }
 
-// arms are the directions in which the lines of a box go from the middle of their cell: left, right, up, down.
+// arms are the directions of a box's lines from the middle of their cell: left, right, up, down.
 var arms = map[rune]string{
 	'─': "lr", '│': "ud", '┌': "rd", '┐': "ld", '└': "ru", '┘': "lu", '├': "rud", '┤': "lud", '┬': "lrd", '┴': "lru",
 	'┼': "lrud", '╴': "l", '╵': "u", '╶': "r", '╷': "d",
 }
 
-// shapeOf is the path of a character that is drawn, in the cell at x, y; "" for those that are written.
+// shapeOf is the path of a drawn character in the cell at x, y; "" for characters set as text.
 func shapeOf(r rune, x, y float64) string {
 	box := func(x, y, w, h float64) string {
 		return fmt.Sprintf("M%s %sh%sv%sh-%sz", short(x), short(y), short(w), short(h), short(w))
@@ -153,11 +154,11 @@ func shapeOf(r rune, x, y float64) string {
 		return path.String()
 	case r == '┃':
 		return box(middleX-0.6, y, 2*line, cellHeight)
-	case r >= '▁' && r <= '█': // from below, in eighths
+	case r >= '▁' && r <= '█': // from below, in eighths, and a little lower, lest a seam show between two rows
 		h := float64(r-'▁'+1) / 8 * cellHeight
-		return box(x, y+cellHeight-h, cellWidth, h)
+		return box(x, y+cellHeight-h, cellWidth, h+overlap)
 	case r >= '▉' && r <= '▏': // from the left, in eighths
-		return box(x, y, float64('▏'-r+1)/8*cellWidth, cellHeight)
+		return box(x, y, float64('▏'-r+1)/8*cellWidth, cellHeight+overlap)
 	case r > 0x2800 && r <= 0x28ff: // two columns of four dots
 		var path strings.Builder
 		for bit, at := range [8][2]float64{{0, 0}, {0, 1}, {0, 2}, {1, 0}, {1, 1}, {1, 2}, {0, 3}, {1, 3}} {
@@ -170,7 +171,7 @@ func shapeOf(r rune, x, y float64) string {
 	return ""
 }
 
-// hex is a color in six digits.
+// hex formats a color in six digits.
 func hex(c color.Color, otherwise string) string {
 	switch c := c.(type) {
 	case nil:
@@ -182,5 +183,5 @@ func hex(c color.Color, otherwise string) string {
 	return fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
 }
 
-// short writes a number of pixels with at most one digit after the point.
+// short formats a number of pixels with at most one digit after the point.
 func short(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") }

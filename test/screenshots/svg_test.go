@@ -22,7 +22,7 @@ func screen(style terminal.Style, text string) terminal.Screen {
 	return terminal.Screen{Size: terminal.Size{Width: 40, Height: 1}, Rows: [][]terminal.Cell{row}}
 }
 
-// TestSVG: each piece stands where its cells are, as long as they are, and the document is well-formed.
+// TestSVG: each piece is placed at its cells with their width, and the document is well-formed.
 func TestSVG(t *testing.T) {
 	for _, c := range []struct {
 		text  string
@@ -39,7 +39,7 @@ func TestSVG(t *testing.T) {
 			`<path opacity=".6" d="M14 22.4h4.2v1.2h-4.2zM18.2 22.4h4.2v1.2h-4.2z"/>`,
 			`<text x="22.4" y="27.5" textLength="8.4" opacity=".6">a</text>`,
 		}},
-		{"▄⡀", terminal.Style{}, []string{`<path d="M14 23h8.4v9h-8.4zM23.5 28.8h2v2h-2z"/>`}},
+		{"▄⡀", terminal.Style{}, []string{`<path d="M14 23h8.4v9.4h-8.4zM23.5 28.8h2v2h-2z"/>`}},
 		{"r", terminal.Style{Reverse: true}, []string{
 			`<rect x="14" y="14" width="8.4" height="18" fill="#d0d4dc"/>`, `fill="#16181d">r</text>`,
 		}},

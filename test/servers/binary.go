@@ -56,7 +56,7 @@ var recipes = map[Kind]recipe{
 		env:    "GOVERNOR_TEST_PROMETHEUS",
 		module: "github.com/prometheus/prometheus",
 		pkg:    "github.com/prometheus/prometheus/cmd/prometheus",
-		// The discoveries of every cloud are two thirds of the build; static and file discovery remain.
+		// The discoveries of all clouds are two thirds of the build; static and file discovery remain.
 		buildFlags:     []string{"-tags=remove_all_sd,netgo", "-ldflags=-s -w"},
 		versionArg:     "--version",
 		version:        regexp.MustCompile(`prometheus, version (\d+)\.(\d+)`),
@@ -65,8 +65,8 @@ var recipes = map[Kind]recipe{
 	},
 }
 
-// Binary returns the path of a runnable server, building it if no suitable one is found (see the package comment for
-// the order). It reports what takes time to logf, and is safe to call from any number of processes at once.
+// Binary returns the path of a runnable server, and builds the server if it finds no suitable one (see the package
+// comment for the order). It reports slow steps to logf. Any number of processes may call it at once.
 func Binary(ctx context.Context, kind Kind, logf func(format string, args ...any)) (string, error) {
 	r, ok := recipes[kind]
 	if !ok {
@@ -88,7 +88,7 @@ func Binary(ctx context.Context, kind Kind, logf func(format string, args ...any
 	return path, nil
 }
 
-// suitable reports whether the binary at path says that it is of a version from atLeast on.
+// suitable reports whether the binary at path reports a version of at least atLeast.
 func (r recipe) suitable(ctx context.Context, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -105,8 +105,8 @@ func (r recipe) suitable(ctx context.Context, path string) bool {
 	return major > r.atLeast[0] || major == r.atLeast[0] && minor >= r.atLeast[1]
 }
 
-// cached returns the build in the user's cache directory, making it first where it is missing. The directory's name
-// holds everything that the result depends on, so a cached build is never stale and never rebuilt.
+// cached returns the build in the user's cache directory, and makes it first if it is missing. The directory's name
+// contains everything that the result depends on, so a cached build is never stale and never rebuilt.
 func (r recipe) cached(ctx context.Context, kind Kind, logf func(string, ...any)) (string, error) {
 	tools, err := toolModule(kind)
 	if err != nil {
@@ -153,7 +153,7 @@ func (r recipe) cached(ctx context.Context, kind Kind, logf func(string, ...any)
 	return path, nil
 }
 
-// build compiles into path, which appears only once it is complete. It calls waiting twice a minute.
+// build compiles to path, which appears only once it is complete. It calls waiting twice a minute.
 func (r recipe) build(ctx context.Context, tools, path string, waiting func()) error {
 	temporary := path + ".partial"
 	args := append([]string{"build"}, r.buildFlags...)
@@ -191,7 +191,7 @@ func (r recipe) key(ctx context.Context, tools string) (string, error) {
 		}
 		h.Write(b)
 	}
-	// The toolchain is the one that the nested module selects, not the one that compiled this package.
+	// The toolchain is that of the nested module, not the one that compiled this package.
 	out, err := goCommand(ctx, tools, "env", "GOVERSION", "CGO_ENABLED").Output()
 	if err != nil {
 		return "", fmt.Errorf("go env in %s: %w", tools, explain(err))
@@ -220,7 +220,7 @@ func toolModule(kind Kind) (string, error) {
 	}
 }
 
-// requiredVersion reads from the go.mod in dir which version of module it requires, without the leading v.
+// requiredVersion reads the required version of module from the go.mod in dir, without the leading v.
 func requiredVersion(ctx context.Context, dir, module string) (string, error) {
 	out, err := goCommand(ctx, dir, "mod", "edit", "-json").Output()
 	if err != nil {
@@ -240,7 +240,7 @@ func requiredVersion(ctx context.Context, dir, module string) (string, error) {
 	return "", fmt.Errorf("%s/go.mod does not require %s", dir, module)
 }
 
-// goCommand prepares the go command in the module at dir, free of the caller's workspace and flags.
+// goCommand prepares the go command in the module at dir, independent of the caller's workspace and flags.
 func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
@@ -248,7 +248,7 @@ func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// explain adds what the command wrote to its standard error.
+// explain adds the command's standard error.
 func explain(err error) error {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && len(exit.Stderr) > 0 {
 		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(exit.Stderr))
@@ -257,7 +257,7 @@ func explain(err error) error {
 }
 
 // lock takes the advisory lock on the file at path, which the kernel drops if this process dies. It calls waiting once
-// if somebody else holds it.
+// if another process holds it.
 func lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

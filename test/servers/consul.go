@@ -9,14 +9,14 @@ import (
 	"path/filepath"
 )
 
-// ConsulServer is a running Consul: one server that is its own cluster, with its data on disk, so that keys, sessions
-// and locks survive Kill and Restart as they do in a real cluster.
+// ConsulServer is a running Consul: a cluster of one server with its data on disk, so that keys, sessions and locks
+// survive Kill and Restart as in a real cluster.
 type ConsulServer struct {
 	*Process
 	port int
 }
 
-// Address returns host:port of the HTTP API, as CONSUL_HTTP_ADDR wants it.
+// Address returns host:port of the HTTP API, in the form of CONSUL_HTTP_ADDR.
 func (c *ConsulServer) Address() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }
 
 // URL returns the base URL of the HTTP API.
@@ -25,7 +25,7 @@ func (c *ConsulServer) URL() string { return "http://" + c.Address() }
 const consulNode = "test"
 
 // StartConsul starts a server with its data in dir, which must be empty, and waits until it can be used. The caller
-// ends it by Stop or Kill.
+// ends it with Stop or Kill.
 func StartConsul(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
 	*ConsulServer, error,
 ) {
@@ -49,7 +49,7 @@ func StartConsul(ctx context.Context, dir string, logf func(format string, args 
 				"http": ports[0], "server": ports[1], "serf_lan": ports[2],
 				"serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1, "https": -1,
 			},
-			// A cluster of one elects itself: the time-outs of a cluster across machines would only add seconds.
+			// A cluster of one elects itself: the timeouts for a cluster across machines would only add seconds.
 			"performance":          map[string]int{"raft_multiplier": 1},
 			"connect":              map[string]bool{"enabled": false},
 			"peering":              map[string]bool{"enabled": false},

@@ -11,16 +11,16 @@
 //	prom.Kill()    // as kill -9 does
 //	prom.Restart() // same ports, same data
 //
-// Every server listens on loopback only, on ports that were free a moment before (a start that loses the race for a
-// port is retried on others), keeps its data in the test's temporary directory, and is stopped by its own process id
-// when the test ends. The end of its log is printed when the test has failed. StartConsul and StartPrometheus do the
-// same with a context and a log function where there is no test.
+// Every server listens on loopback only, on ports that were free a moment before (if a start loses the race for a port,
+// it is retried on others). It keeps its data in the test's temporary directory, and is stopped by its own process id
+// when the test ends. If the test failed, the end of the server's log is printed. StartConsul and StartPrometheus do
+// the same outside of tests, with a context and a log function.
 //
 // # Where the binaries come from
 //
 // The first of: the path in GOVERNOR_TEST_CONSUL or GOVERNOR_TEST_PROMETHEUS; a suitable server on PATH (Consul from
 // 1.15, Prometheus from 3.0); a build cached in the user's cache directory; a build from the nested modules
 // test/tools/consul and test/tools/prometheus, whose go.mod alone names the version. The build takes some minutes,
-// once, which is more than a test's time limit should have to cover, so `make test` runs `go run ./test/servers/obtain`
-// beforehand. Builds are serialized by a file lock: any number of test binaries may ask at once.
+// once. No test's time limit should have to cover that, so `make test` first runs `go run ./test/servers/obtain`. A
+// file lock serializes builds: any number of test binaries may ask at once.
 package servers

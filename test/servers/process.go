@@ -23,7 +23,7 @@ const (
 )
 
 // Process is a command that can be started again with the same arguments: one of the servers, or any other binary that
-// a test runs. Fill in the exported fields, then Start; don't change them afterwards. It is safe for concurrent use.
+// a test runs. Fill in the exported fields, then Start; do not change them afterwards. It is safe for concurrent use.
 type Process struct {
 	Name string   // for messages
 	Path string   // of the binary
@@ -39,7 +39,7 @@ type Process struct {
 }
 
 // Start runs the command and waits until it is ready. If it exits before that, or is not ready in time, Start fails and
-// no process is left behind.
+// leaves no process behind.
 func (p *Process) Start(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,13 +84,13 @@ func (p *Process) Start(ctx context.Context) error {
 	}
 }
 
-// end sends sig and waits until the process has gone, by SIGKILL if it takes longer than stopTimeout. It returns the
-// exit code, -1 for a process that a signal ended or that was not running. Callers hold mu.
+// end sends sig and waits until the process has gone; it uses SIGKILL if that takes longer than stopTimeout. It returns
+// the exit code, -1 for a process that a signal ended or that was not running. Callers hold mu.
 func (p *Process) end(sig syscall.Signal) int {
 	if p.cmd == nil {
 		return -1
 	}
-	// The process has not been waited for unless done is closed, so its id cannot belong to another.
+	// The process has not been waited for unless done is closed, so its id cannot belong to another process.
 	p.cmd.Process.Signal(sig)
 	select {
 	case <-p.done:
@@ -103,15 +103,15 @@ func (p *Process) end(sig syscall.Signal) int {
 	return code
 }
 
-// Kill ends the process at once, as kill -9 does, and waits until it has gone. Killing a dead process does nothing.
+// Kill ends the process at once, like kill -9, and waits until it has gone. Killing a dead process does nothing.
 func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end(syscall.SIGKILL)
 }
 
-// Stop ends the process by SIGTERM, and by SIGKILL if that is ignored, and waits until it has gone. It
-// returns the exit code, -1 for a process that a signal ended or that was not running.
+// Stop ends the process with SIGTERM, or with SIGKILL if it ignores that, and waits until it has gone. It returns the
+// exit code, -1 for a process that a signal ended or that was not running.
 func (p *Process) Stop() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,8 +128,8 @@ func (p *Process) Pid() int {
 	return p.cmd.Process.Pid
 }
 
-// RestartContext stops the process if it runs and starts it again: a server with the same ports and data. It returns
-// when the process is ready; while somebody else holds one of the ports it tries again.
+// RestartContext stops the process if it is running and starts it again, with the same ports and data. It returns when
+// the process is ready. While another process holds one of the ports it retries.
 func (p *Process) RestartContext(ctx context.Context) error {
 	p.Stop()
 	var err error
@@ -141,10 +141,10 @@ func (p *Process) RestartContext(ctx context.Context) error {
 	return err
 }
 
-// startAttempts bounds how often a start is repeated on other ports.
+// startAttempts bounds how often a start is retried on other ports.
 const startAttempts = 5
 
-// startAnywhere builds and starts a process, on other ports when the start fails because one was taken meanwhile.
+// startAnywhere builds and starts a process, on other ports if the start fails because one was taken meanwhile.
 func startAnywhere(ctx context.Context, build func() (*Process, error)) (*Process, error) {
 	var failed error
 	for range startAttempts {
@@ -177,9 +177,9 @@ func (p *Process) LogTail() []byte {
 	return b
 }
 
-// freePorts returns n distinct loopback ports on which both TCP and UDP are free now. They lie below the ranges that
-// the usual systems take the local ends of connections from: a killed server's port would otherwise be lost to the next
-// client connection, before the server comes back.
+// freePorts returns n distinct loopback ports on which both TCP and UDP are free now. They are below the usual ranges
+// of ephemeral ports: otherwise the next client connection could take a killed server's port before the server comes
+// back.
 func freePorts(n int) ([]int, error) {
 	const lowest, count = 12000, 18000
 	var ports []int
@@ -210,8 +210,8 @@ func freePorts(n int) ([]int, error) {
 	return nil, errors.New("find free loopback ports: a thousand attempts failed")
 }
 
-// FreeAddress returns a loopback host:port that is free now and whose port no client connection will take as its local
-// end. It is for processes that must be told their port; whatever can listen on port 0 should.
+// FreeAddress returns a loopback host:port that is free now and whose port is not ephemeral. It is for processes that
+// must be told their port; processes that can listen on port 0 should do that.
 func FreeAddress() (string, error) {
 	ports, err := freePorts(1)
 	if err != nil {
@@ -220,7 +220,7 @@ func FreeAddress() (string, error) {
 	return fmt.Sprintf("127.0.0.1:%d", ports[0]), nil
 }
 
-// get fetches url and returns status and body.
+// get fetches url and returns the status and the body.
 func get(ctx context.Context, url string) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -235,5 +235,5 @@ func get(ctx context.Context, url string) (int, []byte, error) {
 	return resp.StatusCode, body, err
 }
 
-// pollClient keeps no connection, so that no goroutine outlives a poll and goleak stays usable in callers' tests.
+// pollClient keeps no connections, so that no goroutine outlives a poll and callers' tests can use goleak.
 var pollClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// dieWithParent has the kernel kill the server when this process dies without cleaning up, as a test binary does when
-// it runs into its time limit.
+// dieWithParent lets the kernel kill the server if this process dies without cleaning up, as a test binary does at its
+// time limit.
 func dieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -4,6 +4,6 @@ package servers
 
 import "os/exec"
 
-// dieWithParent does nothing where the kernel cannot do it: a test binary that runs into its time limit leaves its
-// servers behind.
+// dieWithParent does nothing if the kernel cannot do it: a test binary that reaches its time limit leaves its servers
+// behind.
 func dieWithParent(*exec.Cmd) {}

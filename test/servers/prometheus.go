@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// PrometheusServer is a running Prometheus that scrapes the targets it is given.
+// PrometheusServer is a running Prometheus that scrapes the given targets.
 type PrometheusServer struct {
 	*Process
 	port    int
 	targets string // the file that discovery watches
 }
 
-// TargetGroup is a set of targets (host:port) that share labels, as Prometheus's file discovery reads it.
+// TargetGroup is a set of targets (host:port) that share labels, in the format of Prometheus's file discovery.
 type TargetGroup struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels,omitempty"`
@@ -43,7 +43,7 @@ func writeTargets(path string, groups []TargetGroup) error {
 	if err != nil {
 		return err
 	}
-	// A rename, so that Prometheus cannot read half a file.
+	// A rename, so that Prometheus never reads half a file.
 	if err := os.WriteFile(path+".partial", b, 0o644); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func writeTargets(path string, groups []TargetGroup) error {
 }
 
 // StartPrometheus starts a server with its data in dir, which must be empty, and waits until it can be used. The caller
-// ends it by Stop or Kill.
+// ends it with Stop or Kill.
 func StartPrometheus(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
 	*PrometheusServer, error,
 ) {
@@ -91,7 +91,7 @@ func StartPrometheus(ctx context.Context, dir string, logf func(format string, a
 	return p, nil
 }
 
-// prometheusConfig is the configuration file: one job whose targets discovery reads from a file, then the fragment.
+// prometheusConfig is the configuration file: one job whose targets come from a discovery file, then the fragment.
 func prometheusConfig(o options, targets string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global:\n  scrape_interval: %s\n  scrape_timeout: %s\n  evaluation_interval: %s\n",
@@ -113,7 +113,7 @@ func (p *PrometheusServer) check(ctx context.Context) error {
 	return nil
 }
 
-// options collects what the callers ask for.
+// options collects the callers' options.
 type options struct {
 	scrapeInterval time.Duration
 	targets        []TargetGroup
@@ -121,7 +121,7 @@ type options struct {
 	logs           string
 }
 
-// logDir returns where logs go: beside the data unless asked otherwise.
+// logDir returns the directory for logs: next to the data by default.
 func (o options) logDir(dir string) string {
 	if o.logs != "" {
 		return o.logs
@@ -137,18 +137,18 @@ func apply(opts []Option) options {
 	return o
 }
 
-// Option changes how a server is started. An option that a server has no use for is ignored.
+// Option changes how a server is started. A server ignores options that do not apply to it.
 type Option func(*options)
 
 // ScrapeInterval sets how often Prometheus scrapes (whole milliseconds; default one second).
 func ScrapeInterval(d time.Duration) Option { return func(o *options) { o.scrapeInterval = d } }
 
-// Targets sets what Prometheus scrapes from the start; see also PrometheusServer.SetTargets.
+// Targets sets the initial scrape targets of Prometheus; see also PrometheusServer.SetTargets.
 func Targets(groups ...TargetGroup) Option { return func(o *options) { o.targets = groups } }
 
 // Config adds a fragment to the server's configuration: YAML that continues Prometheus's scrape_configs or follows it
 // at the top level; HCL or JSON that Consul merges over ours.
 func Config(fragment string) Option { return func(o *options) { o.config = fragment } }
 
-// LogDir puts the server's log into dir instead of beside its data.
+// LogDir puts the server's log into dir instead of next to its data.
 func LogDir(dir string) Option { return func(o *options) { o.logs = dir } }

@@ -75,10 +75,10 @@ func endWith(t testing.TB, p *Process) {
 	})
 }
 
-// progress goes to standard error rather than to the test's log, which appears only when the test is over.
+// progress goes to standard error, not to the test's log, which appears only when the test is over.
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-// Unused returns a FreeAddress: nobody listens there.
+// Unused returns a FreeAddress where nobody listens.
 func Unused(t testing.TB) string {
 	t.Helper()
 	address, err := FreeAddress()

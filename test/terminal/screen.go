@@ -9,7 +9,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// Screen is what stands on the terminal at an instant.
+// Screen is the content of the terminal at an instant.
 type Screen struct {
 	Size   Size
 	Rows   [][]Cell // Size.Height rows of Size.Width cells
@@ -30,14 +30,14 @@ type Cell struct {
 	Style Style
 }
 
-// Style is how a cell looks. Its colors are nil where they are the terminal's own; otherwise an ansi.BasicColor, an
+// Style is the look of a cell. Its colors are nil for the terminal's own; otherwise an ansi.BasicColor, an
 // ansi.IndexedColor or an RGB color, as the program chose them.
 type Style struct {
 	Foreground, Background                         color.Color
 	Bold, Faint, Italic, Underline, Reverse, Blink bool
 }
 
-// String names what is not as usual: "red bold", "on #1e1e2e", "" for plain text.
+// String names what differs from plain text: "red bold", "on #1e1e2e"; "" for plain text.
 func (s Style) String() string {
 	var words []string
 	if s.Foreground != nil {
@@ -80,7 +80,7 @@ func colorName(c color.Color) string {
 	return fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
 }
 
-// String returns the text, one line a row, without the blanks at the end of lines.
+// String returns the text, one line per row, without trailing blanks.
 func (s Screen) String() string {
 	var text strings.Builder
 	for _, row := range s.Rows {
@@ -108,7 +108,7 @@ type Piece struct {
 	Style         Style
 }
 
-// Pieces cuts a row into parts of equal style, from left to right.
+// Pieces splits a row into parts of equal style, from left to right.
 func (s Screen) Pieces(row int) []Piece {
 	var pieces []Piece
 	column := 0
@@ -124,7 +124,7 @@ func (s Screen) Pieces(row int) []Piece {
 	return pieces
 }
 
-// Styles lists every piece of text that is not plain, a line for each row that has one:
+// Styles lists every piece of text that is not plain, one line per row that has any:
 //
 //	3  "checkout/concurrency" bold | "v CUTTING" cyan
 func (s Screen) Styles() string {
@@ -145,8 +145,8 @@ func (s Screen) Styles() string {
 	return text.String()
 }
 
-// LooksLike reports whether a person could not tell the two screens apart: every cell has the same text and style, but
-// for styles of blanks that show nothing, since a program may clear a cell or write a faint blank into it.
+// LooksLike reports whether the two screens look the same to a person: every cell has the same text and style, except
+// for invisible styles of blanks, since a program may clear a cell or write a faint blank into it.
 func (s Screen) LooksLike(other Screen) bool {
 	return slices.EqualFunc(s.Rows, other.Rows, func(a, b []Cell) bool {
 		return slices.EqualFunc(a, b, func(a, b Cell) bool { return a.seen() == b.seen() })
@@ -164,7 +164,7 @@ func (c Cell) seen() Cell {
 	return c
 }
 
-// Colored reports whether any cell has a color of its own.
+// Colored reports whether any cell has its own color.
 func (s Screen) Colored() bool {
 	for _, row := range s.Rows {
 		for _, c := range row {

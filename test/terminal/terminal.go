@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// A pause in what a program prints ends a burst; the emulator then shows it as a whole, as a frame of a real terminal
-	// would. Nothing that a program prints in one go takes longer to come through a PTY.
+	// A pause in the output ends a burst. The emulator then shows the burst as a whole, like a frame on a real terminal.
+	// Nothing that a program prints in one go takes longer to come through a PTY.
 	pause = 2 * time.Millisecond
 	// Patience is how long Until waits.
 	Patience = 30 * time.Second
@@ -49,8 +49,8 @@ type Terminal struct {
 	err   error         // of Wait; after ended
 }
 
-// Env is a clean environment for a program on a terminal of 256 colors, with the given variables (NAME=value) set or
-// replaced.
+// Env is a clean environment for a program on a terminal with 256 colors; the given variables (NAME=value) are set or
+// replaced in it.
 func Env(variables ...string) []string {
 	env := []string{"TERM=xterm-256color", "LANG=C.UTF-8", "PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir()}
 	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
@@ -59,14 +59,14 @@ func Env(variables ...string) []string {
 	return append(env, variables...)
 }
 
-// Option changes the terminal that a program gets.
+// Option changes the terminal of a program.
 type Option func(*vt.Emulator)
 
-// Background gives the terminal another background than black, for programs that ask.
+// Background sets the background color that the terminal reports; the default is black.
 func Background(c color.Color) Option { return func(e *vt.Emulator) { e.SetDefaultBackgroundColor(c) } }
 
-// Start starts a command on a new terminal of the given size. Its standard streams are the terminal where they are not
-// set already, its environment is Env() unless it has one.
+// Start starts a command on a new terminal of the given size. Standard streams that are not set become the terminal.
+// The environment is Env() unless it is set.
 func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 	p, tty, err := pty.Open()
 	if err != nil {
@@ -125,7 +125,7 @@ func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 		Bell:     func() { t.titles++ },
 	})
 
-	// Like most terminals of today, and unlike the emulator, this one shows a frame at once if it is told where one ends.
+	// Like most current terminals, and unlike the emulator, this one shows a frame at once if the program marks its end.
 	t.screen.RegisterCsiHandler(ansi.Command('?', '$', 'p'), func(params ansi.Params) bool {
 		mode, _, _ := params.Param(0, 0)
 		if mode != ansi.ModeSynchronizedOutput.Mode() {
@@ -135,7 +135,7 @@ func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 		return true
 	})
 
-	// A region that was meant for a larger screen ends at the last line, as it does elsewhere. The emulator fails on it.
+	// A region meant for a larger screen ends at the last line, as on other terminals. The emulator fails on it.
 	t.screen.RegisterCsiHandler('r', func(params ansi.Params) bool {
 		top, _, _ := params.Param(0, 1)
 		if height := t.screen.Height(); len(params) > 1 && params[1].Param(0) > height {
@@ -161,7 +161,7 @@ func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 	}()
 	shown := make(chan struct{})
 	go t.show(chunks, shown)
-	go func() { _, _ = io.Copy(p, t.screen) }() // what the terminal answers
+	go func() { _, _ = io.Copy(p, t.screen) }() // the terminal's answers
 	go func() {
 		t.err = cmd.Wait()
 		<-shown
@@ -171,8 +171,8 @@ func Start(cmd *exec.Cmd, size Size, options ...Option) (*Terminal, error) {
 	return t, nil
 }
 
-// show puts what comes onto the screen, whole bursts at once. A character and the accent that combines with it must not
-// come apart, or the emulator takes them for two.
+// show puts output onto the screen, in whole bursts. A character and its combining accent must not be separated, or the
+// emulator takes them for two.
 func (t *Terminal) show(chunks <-chan []byte, shown chan<- struct{}) {
 	defer close(shown)
 	for burst := range chunks {
@@ -232,14 +232,15 @@ func (t *Terminal) Resize(size Size) error {
 	return setSize(t.pty, size)
 }
 
-// Written is how many bytes the program has printed, and how many frames: the synchronized updates that it has ended.
+// Written is the number of bytes that the program has printed, and of frames: the synchronized updates that it has
+// ended.
 func (t *Terminal) Written() (bytes int64, frames int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.written, t.frames
 }
 
-// Screen returns what stands on the terminal now.
+// Screen returns the current screen.
 func (t *Terminal) Screen() Screen {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -277,7 +278,7 @@ func (t *Terminal) Screen() Screen {
 	return s
 }
 
-// Scrollback returns the lines that have left the main screen at its top, oldest first.
+// Scrollback returns the lines that have scrolled off the top of the main screen, oldest first.
 func (t *Terminal) Scrollback() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -294,10 +295,10 @@ func (t *Terminal) Scrollback() string {
 	return text.String()
 }
 
-// Until waits until the screen is as it should be. It gives up when the program has ended, or after Patience.
+// Until waits until the screen is as wanted. It gives up when the program has ended, or after Patience.
 func (t *Terminal) Until(is func(Screen) bool) error { return t.Within(Patience, is) }
 
-// Within is Until with a patience of its own.
+// Within is Until with its own patience.
 func (t *Terminal) Within(wait time.Duration, is func(Screen) bool) error {
 	patience := time.NewTimer(wait)
 	defer patience.Stop()
@@ -351,13 +352,13 @@ func (t *Terminal) Wait() (int, error) {
 	return 0, t.err
 }
 
-// Raw reports whether the line is in another mode than before the program began.
+// Raw reports whether the line is in a different mode than before the program started.
 func (t *Terminal) Raw() bool {
 	now, err := term.GetState(t.pty.Fd())
 	return err != nil || !reflect.DeepEqual(now, t.before)
 }
 
-// Restored returns nil if the terminal is as it was before the program began, and otherwise what is not: echo and line
+// Restored returns nil if the terminal is as it was before the program started, otherwise what is not: echo and line
 // editing, the main screen, a visible cursor, no reports of the mouse, of pasted text or of the focus.
 func (t *Terminal) Restored() error {
 	var wrong []string
@@ -367,7 +368,7 @@ func (t *Terminal) Restored() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.screen.IsAltScreen() {
-		wrong = append(wrong, "the alternate screen stands")
+		wrong = append(wrong, "the alternate screen is still on")
 	}
 	if !t.cursor {
 		wrong = append(wrong, "the cursor is hidden")
@@ -400,10 +401,10 @@ func (t *Terminal) Meddled() int {
 	return t.titles
 }
 
-// Close ends the program, if it still runs, and the terminal.
+// Close ends the program, if it is still running, and the terminal.
 func (t *Terminal) Close() {
 	_ = t.cmd.Process.Kill()
 	_ = t.pty.Close()
-	// Close of the emulator itself races with its Read; the end of the pipe ends that as well.
+	// Close of the emulator itself races with its Read; closing the pipe ends the emulator as well.
 	_ = t.screen.InputPipe().(io.Closer).Close()
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// printing starts a shell that prints what printf makes of the text, and waits for a key.
+// printing starts a shell that prints the printf text, and waits for a key.
 func printing(t *testing.T, text string) *TestTerminal {
 	t.Helper()
 	term := Run(t, exec.Command("sh", "-c", "printf '"+text+"'; read key"), Size{20, 4})
@@ -36,7 +36,7 @@ func TestScreen(t *testing.T) {
 	term.Ends(0)
 }
 
-// TestRegionBeyondTheScreen: what a program still prints for a screen that has become smaller.
+// TestRegionBeyondTheScreen: output that a program still prints for a larger, earlier screen.
 func TestRegionBeyondTheScreen(t *testing.T) {
 	term := printing(t, `\033[2;90r\033[2;1H\033[5T\033[80;90r\033[1;1Hend`)
 	term.Types("\n")
@@ -46,7 +46,7 @@ func TestRegionBeyondTheScreen(t *testing.T) {
 // TestWhatIsLeftBehindIsNoticed: a check that cannot fail would prove nothing about the programs that pass it.
 func TestWhatIsLeftBehindIsNoticed(t *testing.T) {
 	for text, want := range map[string]string{
-		`\033[?1049h`: "the alternate screen stands",
+		`\033[?1049h`: "the alternate screen is still on",
 		`\033[?25l`:   "the cursor is hidden",
 		`\033[?1003h`: "still on: mouse motion",
 		`\033[?2004h`: "still on: bracketed paste",

@@ -44,7 +44,7 @@ func (t *TestTerminal) Shows(text string) {
 	t.Waits("the screen shows "+text, func(s Screen) bool { return s.Shows(text) })
 }
 
-// Waits waits until the screen is as it should be.
+// Waits waits until the screen is as wanted.
 func (t *TestTerminal) Waits(what string, is func(Screen) bool) {
 	t.t.Helper()
 	if err := t.Until(is); err != nil {

@@ -1,13 +1,13 @@
-// Package consultest is the contract between package consul and the store it talks to: everything that the Publisher,
-// the Watcher and the Elector rely on, as tests that any Consul-compatible server must pass. The real Consul passes
-// them, and so must whatever stands in for it.
+// Package consultest is the contract between package consul and the store: everything that the Publisher, the Watcher
+// and the Elector rely on, as tests that any Consul-compatible server must pass. The real Consul passes them, and so
+// must every substitute.
 //
 //	func TestContract(t *testing.T) {
 //		consultest.Run(t, client)
 //	}
 //
-// The suite uses keys of its own under contract/ and leaves them behind. Against a real clock it takes about half a
-// minute, nearly all of it waiting for a session to expire. The package also has a Fake: the same in memory, of package
+// The suite uses its own keys under contract/ and leaves them behind. On a real clock it takes about half a minute,
+// nearly all of it waiting for a session to expire. The package also has a Fake: an in-memory store, from package
 // memkv, with hooks for misbehavior.
 package consultest
 
@@ -36,7 +36,7 @@ type Case struct {
 	Test func(t *testing.T, client *api.Client)
 }
 
-// Cases is the whole contract, for callers that must wrap each case, as in a testing/synctest bubble.
+// Cases is the whole contract, for callers that must wrap each case, for example in a testing/synctest bubble.
 var Cases = []Case{
 	{"KeysHoldValuesAndFlags", keysHoldValuesAndFlags},
 	{"MissingKeyIs404", missingKey},
@@ -200,7 +200,8 @@ func checkAndSet(t *testing.T, client *api.Client) {
 	}
 }
 
-// Consul takes a write of what is there already for none, so an index that has not moved does not mean a write was lost.
+// Consul ignores a write of the value that is already there, so an index that has not moved does not mean that a write
+// was lost.
 func rewrite(t *testing.T, client *api.Client) {
 	key := prefix(t) + "key"
 	put(t, client, key, "one")
@@ -283,7 +284,7 @@ func list(t *testing.T, client *api.Client) {
 	}
 }
 
-// block waits on a key beyond index and calls change once the query is surely under way.
+// block waits on a key beyond index, and calls change after the query has surely started.
 func block(t *testing.T, client *api.Client, key string, index uint64, change func()) (*api.KVPair, *api.QueryMeta) {
 	t.Helper()
 	type result struct {
@@ -298,7 +299,7 @@ func block(t *testing.T, client *api.Client, key string, index uint64, change fu
 	}()
 	select {
 	case r := <-answers:
-		// A server may answer early where nothing has changed: allowed, and then there is nothing to wait for.
+		// A server may answer early although nothing has changed. That is allowed, and then there is nothing to wait for.
 		if r.err != nil {
 			t.Fatal(r.err)
 		}
@@ -344,7 +345,7 @@ func blockingDelete(t *testing.T, client *api.Client) {
 
 func blockingCreate(t *testing.T, client *api.Client) {
 	key := prefix(t) + "key"
-	// Writes to other keys may wake this query, as they do in some versions of Consul: the loop is the reader's part.
+	// Writes to other keys may wake this query, as in some versions of Consul: readers must loop.
 	_, meta := get(t, client, key)
 	pair, meta := block(t, client, key, meta.LastIndex, func() { put(t, client, key, "one") })
 	for start := time.Now(); pair == nil && time.Since(start) < 10*time.Second; {
@@ -390,7 +391,7 @@ func sessionRenew(t *testing.T, client *api.Client) {
 	if err != nil || entry == nil || entry.ID != id || entry.TTL != "10s" {
 		t.Errorf("renewed: %+v, %v", entry, err)
 	}
-	for range 2 { // to destroy it again is no error
+	for range 2 { // destroying it again is no error
 		must[*api.WriteMeta](t)(client.Session().Destroy(id, nil))
 	}
 	if entry, _, err := client.Session().Renew(id, nil); err != nil || entry != nil {
@@ -739,7 +740,7 @@ func publisherVerdicts(t *testing.T, client *api.Client) {
 	}
 }
 
-// order is what ana orders of the service checkout, or of all.
+// order is ana's order for the service checkout, or for all services.
 func order(knob string, kind actuators.OrderKind, value float64) actuators.Action {
 	a := actuators.Action{
 		Knob: knob, Kind: kind, Value: value, Actor: "ana", Reason: "INC-1412", At: time.Now().UTC().Round(time.Microsecond),
@@ -854,7 +855,7 @@ func ordersRefused(t *testing.T, client *api.Client) {
 	}
 }
 
-// elector is one that runs until stop is called.
+// elector is an elector that runs until stop is called.
 type elector struct {
 	*consul.Elector
 	stop func()
@@ -917,7 +918,7 @@ func electorHandOver(t *testing.T, client *api.Client) {
 	}
 }
 
-// The dead leader is a session that nobody renews. Consul expires it after 10 to 20 s and the lock delay takes one
+// The dead leader is a session that nobody renews. Consul expires it after 10 to 20 s, and the lock delay takes one
 // more.
 func electorTakeOver(t *testing.T, client *api.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}

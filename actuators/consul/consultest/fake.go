@@ -11,8 +11,8 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
 )
 
-// Fake is a store in memory that a test can make misbehave, by SetHook, and reach without a network, by Client. It is
-// safe for concurrent use.
+// Fake is an in-memory store that a test can make misbehave, with SetHook, and reach without a network, with Client. It
+// is safe for concurrent use.
 type Fake struct {
 	*memkv.Store
 
@@ -23,7 +23,7 @@ type Fake struct {
 // NewFake returns an empty store.
 func NewFake() *Fake { return &Fake{Store: memkv.New()} }
 
-// SetHook sets what is called before every request; where it returns true it has answered, or chosen not to. nil
+// SetHook sets a function to call before every request. If it returns true, it has answered, or has chosen not to. nil
 // removes it.
 func (f *Fake) SetHook(hook func(http.ResponseWriter, *http.Request) bool) {
 	f.mu.Lock()
@@ -31,10 +31,10 @@ func (f *Fake) SetHook(hook func(http.ResponseWriter, *http.Request) bool) {
 	f.hook = hook
 }
 
-// Client returns a client without a network: requests are handled in this process, and end when their context does.
+// Client returns a client without a network: this process handles the requests, and they end when their context does.
 func (f *Fake) Client() *api.Client { return ClientOf(f) }
 
-// ClientOf is Client for any handler, such as one that stands between a client and a Fake.
+// ClientOf is Client for any handler, for example one that sits between a client and a Fake.
 func ClientOf(handler http.Handler) *api.Client {
 	config := api.DefaultConfig()
 	config.HttpClient = &http.Client{Transport: roundTripper{handler}}

@@ -16,7 +16,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// Header is in every answer, with the value "kv".
+// Header is set to "kv" in every answer.
 const Header = "X-Governor-Embedded"
 
 // Limits of Consul's default configuration.
@@ -30,7 +30,7 @@ const (
 	nodeName         = "embedded"
 )
 
-// ServeHTTP answers as Consul's HTTP API does, as far as the package goes.
+// ServeHTTP answers like Consul's HTTP API, as far as this package supports it.
 func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(Header, "kv")
 	below := func(prefix string) (string, bool) {
@@ -82,7 +82,7 @@ func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// block answers a read once what it reads has an index beyond the one asked for, or the wait is over.
+// block answers a read as soon as the index of the data exceeds the requested one, or the wait is over.
 func (s *Store) block(w http.ResponseWriter, r *http.Request, read func() (index uint64, answer func())) {
 	query := r.URL.Query()
 	var after uint64
@@ -142,8 +142,8 @@ func (s *Store) block(w http.ResponseWriter, r *http.Request, read func() (index
 	}
 }
 
-// serveGet answers with the pair of a key, with ?recurse those of all keys that start so, with ?keys only their names,
-// with ?raw the bare value.
+// serveGet answers with the pair of a key; with ?recurse the pairs of all keys with that prefix, with ?keys only their
+// names, with ?raw the bare value.
 func (s *Store) serveGet(w http.ResponseWriter, r *http.Request, key string) {
 	query := r.URL.Query()
 	recurse, names, raw := query.Has("recurse"), query.Has("keys"), query.Has("raw")
@@ -170,7 +170,7 @@ func (s *Store) serveGet(w http.ResponseWriter, r *http.Request, key string) {
 	})
 }
 
-// namesOf returns the keys, each cut behind the first separator after prefix.
+// namesOf returns the keys, each cut after the first separator behind prefix.
 func namesOf(pairs []*api.KVPair, prefix, separator string) []string {
 	names := []string{}
 	for _, pair := range pairs {
@@ -219,7 +219,7 @@ func (s *Store) servePut(w http.ResponseWriter, r *http.Request, key string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// To a lock, a session that does not exist is an error, not a lost race.
+	// For a lock, a session that does not exist is an error, not a lost race.
 	if op.Verb == api.KVLock && s.sessions[op.Session] == nil {
 		http.Error(w, fmt.Sprintf("invalid session %q", op.Session), http.StatusInternalServerError)
 		return
@@ -252,7 +252,7 @@ func (s *Store) serveDelete(w http.ResponseWriter, r *http.Request, key string) 
 	reply(w, http.StatusOK, s.apply(op))
 }
 
-// apply makes a transaction of one operation and says whether it could be made.
+// apply runs a transaction of one operation and says whether it succeeded.
 func (s *Store) apply(op *api.KVTxnOp) bool {
 	tx := s.begin()
 	if _, err := tx.do(op); err != nil {
@@ -358,8 +358,8 @@ func (s *Store) serveCreate(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, map[string]string{"ID": id})
 }
 
-// lockDelayOf reads a lock delay as Consul does: a duration in words or in nanoseconds, or a small number of seconds;
-// a minute at most.
+// lockDelayOf reads a lock delay as Consul does: a duration in words or in nanoseconds, or a small number of seconds; a
+// minute at most.
 func lockDelayOf(v any) (d time.Duration, err error) {
 	switch v := v.(type) {
 	case string:
@@ -411,7 +411,7 @@ func conflicting(w http.ResponseWriter, r *http.Request, parameters ...string) b
 	return found > 1
 }
 
-// readBody returns the body, or has answered why not.
+// readBody returns the body, or answers with an error.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxValue))
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {

@@ -19,7 +19,7 @@ type Store struct {
 	pairs    map[string]*api.KVPair // never changed once stored, only replaced
 	graves   map[string]uint64      // by deleted key: index of the deletion
 	sessions map[string]*session
-	delays   map[string]time.Time // by key: until when it cannot be locked
+	delays   map[string]time.Time // by key: when its lock delay ends
 	changed  chan struct{}        // closed at every write
 	stopped  bool                 // sessions do not expire
 }
@@ -31,8 +31,8 @@ type session struct {
 	timer   *time.Timer
 }
 
-// maxGraves bounds what a store remembers of deleted keys. Beyond it a list may return an index below an earlier one,
-// as Consul's may once it has reaped its tombstones.
+// maxGraves bounds how many deleted keys a store remembers. Beyond it a list may return an index below an earlier one,
+// as Consul's may after it has reaped its tombstones.
 const maxGraves = 10_000
 
 // New returns an empty store.
@@ -47,7 +47,7 @@ func New() *Store {
 	}
 }
 
-// Suspend stops the clock of the sessions, as a Consul does that is down: nobody can renew, so none may expire.
+// Suspend stops the clock of the sessions, as if Consul were down: nobody can renew, so no session may expire.
 func (s *Store) Suspend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,8 +57,8 @@ func (s *Store) Suspend() {
 	}
 }
 
-// Resume starts it again. Like a Consul server that becomes the leader, the store gives every session its whole TTL
-// once more and has forgotten the lock delays.
+// Resume starts the clock again. Like a Consul server that becomes the leader, the store gives every session its whole
+// TTL again and forgets the lock delays.
 func (s *Store) Resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +69,7 @@ func (s *Store) Resume() {
 	}
 }
 
-// Pair returns a copy of what a key holds, nil where it does not exist.
+// Pair returns a copy of the pair at key; nil if there is none.
 func (s *Store) Pair(key string) *api.KVPair {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,15 +81,15 @@ func (s *Store) Pair(key string) *api.KVPair {
 	return &c
 }
 
-// Sessions returns the ids of the sessions that live, in order.
+// Sessions returns the ids of the live sessions, sorted.
 func (s *Store) Sessions() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.sessions))
 }
 
-// lookUp returns the pairs whose key is name, or starts with it, in the order of their keys, and the index of the last
-// write to any of them.
+// lookUp returns the pairs whose key is name, or starts with it, sorted by key, and the index of the last write to any
+// of them.
 func (s *Store) lookUp(name string, recurse bool) (pairs []*api.KVPair, index uint64) {
 	for _, key := range slices.Sorted(maps.Keys(s.pairs)) {
 		if key == name || recurse && strings.HasPrefix(key, name) {
@@ -114,7 +114,7 @@ func (s *Store) announce() {
 	s.changed = make(chan struct{})
 }
 
-// createSession stores entry under a new id and returns that.
+// createSession stores entry under a new id and returns the id.
 func (s *Store) createSession(entry api.SessionEntry, ttl time.Duration) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +137,7 @@ func (s *Store) renewSession(id string) (entry api.SessionEntry, ok bool) {
 	return s.sessions[id].entry, true
 }
 
-// arm lets a session expire twice its TTL from now: Consul grants the double, against clock skew.
+// arm lets a session expire after twice its TTL: Consul doubles it to allow for clock skew.
 func (s *Store) arm(id string) {
 	session := s.sessions[id]
 	session.disarm()

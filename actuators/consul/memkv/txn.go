@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
-// txn is a set of writes that are made together or not at all. Its operations see one another's effects.
+// txn is a set of writes that happen together or not at all. Its operations see each other's effects.
 type txn struct {
 	store  *Store
 	index  uint64
@@ -52,7 +52,7 @@ func (t *txn) get(key string) *api.KVPair {
 	return t.store.pairs[key]
 }
 
-// tree returns the pairs below prefix in the order of their keys.
+// tree returns the pairs below prefix, sorted by key.
 func (t *txn) tree(prefix string) (pairs []*api.KVPair) {
 	all := maps.Clone(t.store.pairs)
 	maps.Copy(all, t.writes)
@@ -64,8 +64,8 @@ func (t *txn) tree(prefix string) (pairs []*api.KVPair) {
 	return pairs
 }
 
-// put stores pair, whose indexes it sets, and returns what the key then holds. Like Consul it does not call it a write
-// where nothing differs.
+// put stores pair, sets its indexes, and returns the resulting content of the key. Like Consul, it does not count a
+// write that changes nothing.
 func (t *txn) put(pair *api.KVPair) *api.KVPair {
 	old := t.get(pair.Key)
 	pair.CreateIndex, pair.ModifyIndex = t.index, t.index
@@ -86,7 +86,7 @@ func (t *txn) remove(key string) {
 	}
 }
 
-// do makes one operation and returns the pairs it is about, or why it cannot be made. The words are Consul's.
+// do runs one operation and returns the affected pairs, or why it failed. The words are Consul's.
 func (t *txn) do(op *api.KVTxnOp) ([]*api.KVPair, error) {
 	old := t.get(op.Key)
 	next := &api.KVPair{Key: op.Key, Value: op.Value, Flags: op.Flags}
@@ -194,7 +194,7 @@ func (t *txn) do(op *api.KVTxnOp) ([]*api.KVPair, error) {
 
 func one(pair *api.KVPair) []*api.KVPair { return []*api.KVPair{pair} }
 
-// keepsValue says whether the answer to an operation shows the values.
+// keepsValue says whether the answer to an operation includes the values.
 func keepsValue(verb api.KVOp) bool {
 	return verb == api.KVGet || verb == api.KVGetOrEmpty || verb == api.KVGetTree
 }

@@ -2,22 +2,22 @@
 //
 //	http.ListenAndServe(":8080", guardhttp.New(g, mux))
 //
-// An admitted request holds one slot of the guard's limit until its handler returns, however it returns: by a panic
-// (which goes on to the server untouched), by http.ErrAbortHandler, or after it has hijacked the connection. A refused
-// one is answered at once with 503 (no slot, or the last slots are kept for more important requests) or 429 (the rate
-// limit), a Retry-After in whole seconds that is spread so that callers do not return together, and a Guard-Refused
-// header that names the reason. 503 says "we are full", 429 "you are too fast".
+// An admitted request holds one slot of the guard's limit until its handler returns, even by a panic (which reaches the
+// server unchanged), by http.ErrAbortHandler, or after hijacking the connection. A refused request is answered at once:
+// with 503 if there is no slot, or if the last slots are kept for more important requests, and with 429 if the rate
+// limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
+// and a Guard-Refused header that names the reason.
 //
-// What counts as what:
+// Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure
-//	client went away before the handler returned     canceled: no failure of the service
-//	connection hijacked or switched (WebSocket)      ignored: its duration is no latency
+//	client went away before the handler returned     canceled: not a failure of the service
+//	connection hijacked or switched (WebSocket)      ignored: its duration is not a latency
 //	everything else                                  success
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
-// or tenant from Guard-Key. Whoever can set the headers can claim to be critical, or try keys until one is let through:
-// strip them at the edge, or give WithCriticality and WithKey functions that know better.
+// or tenant from Guard-Key. A client that can set these headers can claim to be critical, or try keys until one is
+// admitted: strip them at the edge, or use WithCriticality and WithKey with a trusted source.
 package guardhttp
 
 import (
@@ -38,31 +38,31 @@ const (
 	KeyHeader         = "Guard-Key"         // of a request: its user or tenant
 )
 
-// statusClientClosedRequest is nginx's code for a client that went away before it was answered. Nobody receives it; it
-// is for access logs.
+// statusClientClosedRequest is nginx's code for a client that left before it got an answer. Only access logs see it.
 const statusClientClosedRequest = 499
 
 // Option changes how New treats requests.
 type Option func(*handler)
 
-// WithCriticality replaces the header by a function of the request: by route, by tenant, by authenticated client.
+// WithCriticality takes the criticality from a function of the request instead of the header: by route, by tenant, by
+// authenticated client.
 func WithCriticality(of func(*http.Request) guard.Criticality) Option {
 	return func(h *handler) { h.criticality = of }
 }
 
-// WithKey replaces the header by a function of the request that returns its user or tenant, "" for nobody's. It should
-// not allocate: it runs before a request is refused.
+// WithKey takes the user or tenant from a function of the request instead of the header; "" means none. The function
+// should not allocate: it also runs for requests that are refused.
 func WithKey(of func(*http.Request) string) Option {
 	return func(h *handler) { h.key = of }
 }
 
-// WithFailure replaces the rule which status codes of the handler are failures of the service (≥ 500).
+// WithFailure replaces the rule for which status codes count as failures of the service (≥ 500).
 func WithFailure(failed func(status int) bool) Option {
 	return func(h *handler) { h.failed = failed }
 }
 
-// WithBypass lets the requests that match through without a permit and without counting them: health checks and
-// scrapes, which must work best when the service is full.
+// WithBypass lets matching requests through without a permit and without counting them: health checks and scrapes,
+// which must work even when the service is full.
 func WithBypass(match func(*http.Request) bool) Option {
 	return func(h *handler) { h.bypass = match }
 }
@@ -83,13 +83,13 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	return h
 }
 
-// CriticalityOf reads the criticality from the request's header; Default where it is missing or unknown.
+// CriticalityOf reads the criticality from the request's header; Default if it is missing or unknown.
 func CriticalityOf(r *http.Request) guard.Criticality {
 	c, _ := guard.ParseCriticality(r.Header.Get(CriticalityHeader))
 	return c
 }
 
-// KeyOf reads the user or tenant from the request's header; "" where it is missing.
+// KeyOf reads the user or tenant from the request's header; "" if it is missing.
 func KeyOf(r *http.Request) string { return r.Header.Get(KeyHeader) }
 
 type handler struct {
@@ -138,7 +138,7 @@ func refuse(w http.ResponseWriter, err error) {
 		w.WriteHeader(statusClientClosedRequest)
 		return
 	}
-	// One allocation for all the values, and keys in canonical form: a refusal must stay far cheaper than the work.
+	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
 	values := [...]string{retryAfter(refusal.RetryAfter()), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
 	header := w.Header()
 	header["Retry-After"] = values[0:1:1]

@@ -112,7 +112,7 @@ func apply(t testing.TB, g *guard.Guard, rate actuators.Rate, threshold float64)
 	}
 }
 
-// 429 is for those who are too fast, and says how long to wait: here the next token takes ten seconds.
+// 429 tells a client that it is too fast, and how long to wait: here the next token takes ten seconds.
 func TestRefusalByRate(t *testing.T) {
 	g := newGuard(t, 10)
 	apply(t, g, actuators.Rate{PerSecond: 0.1, Burst: 1}, 1)
@@ -340,7 +340,7 @@ func TestStreamingReachesTheClientAtOnce(t *testing.T) {
 	}
 }
 
-// What the server's writer cannot do, the wrapped one does not claim to.
+// The wrapped writer claims no ability that the server's writer lacks.
 func TestNoFalseClaims(t *testing.T) {
 	type bare struct{ http.ResponseWriter }
 	flushes := func(w http.ResponseWriter) bool { _, ok := w.(http.Flusher); return ok }

@@ -7,10 +7,10 @@ import (
 	"net/http"
 )
 
-// recorder notes the status and whether the connection was taken over. Its Unwrap gives http.ResponseController
-// everything that the server's own writer can do; as adds the two optional interfaces that older code asks for by
-// type assertion, where the server's writer has them, and only there: a writer that claims to flush and cannot would
-// change what a handler does.
+// recorder notes the status and whether the connection was hijacked. Its Unwrap gives http.ResponseController
+// everything that the server's own writer can do. as adds the two optional interfaces that older code asks for by type
+// assertion, but only if the server's writer has them: a writer that claims to flush and cannot would change what a
+// handler does.
 type recorder struct {
 	http.ResponseWriter
 	status   int // 0: no header written yet
@@ -19,7 +19,7 @@ type recorder struct {
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// code returns the status the client has got, or will: a handler that writes nothing means 200.
+// code returns the status that the client received or will receive: 200 if the handler writes nothing.
 func (r *recorder) code() int {
 	if r.status == 0 {
 		return http.StatusOK
@@ -28,7 +28,7 @@ func (r *recorder) code() int {
 }
 
 func (r *recorder) note(status int) {
-	// The header of a 1xx response is not the last one, except where it ends HTTP on this connection.
+	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
 	}
@@ -55,7 +55,7 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(r.ResponseWriter, src)
 }
 
-// FlushError is what http.ResponseController calls. What was written so far includes the header.
+// FlushError implements what http.ResponseController calls. Flushing sends the header.
 func (r *recorder) FlushError() error {
 	r.note(http.StatusOK)
 	return http.NewResponseController(r.ResponseWriter).Flush()
@@ -80,7 +80,7 @@ func (w hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error)        { return 
 func (w flusherHijacker) Flush()                                       { w.flush() }
 func (w flusherHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.hijack() }
 
-// as returns r with the optional interfaces that the server's writer has, at whatever depth of wrapping.
+// as returns r with the optional interfaces that the server's writer has, at any depth of wrapping.
 func (r *recorder) as() http.ResponseWriter {
 	canFlush := has(r.ResponseWriter, func(w http.ResponseWriter) bool {
 		_, plain := w.(http.Flusher)
@@ -102,7 +102,7 @@ func (r *recorder) as() http.ResponseWriter {
 	return r
 }
 
-// has looks for an ability where http.ResponseController would: in w and in what it wraps.
+// has looks for an ability the way http.ResponseController does: in w and in what it wraps.
 func has(w http.ResponseWriter, able func(http.ResponseWriter) bool) bool {
 	for {
 		if able(w) {

@@ -2,17 +2,17 @@
 //
 //	prometheus.MustRegister(guardprom.New(g))
 //
-// The metrics are those that governor's preset "guard" reads; their names are a contract. Each carries the label
-// service. All counters are there from the first scrape on, at zero, for every criticality and reason, so that
-// increase() sees the first event. The mean latency of admitted requests over a window is
+// Governor's preset "guard" reads these metrics, so their names are a contract. Each has the label service. All
+// counters exist at zero from the first scrape, for every criticality and reason, so that increase() sees the first
+// event. The mean latency of admitted requests over a window is
 //
 //	rate(guard_latency_seconds_sum[1m]) / rate(guard_latency_seconds_count[1m])
 //
-// and the share slower than the SLO comes from the bucket whose edge is exactly the SLO. Refused requests are in
-// neither: a refusal takes microseconds and would make an overloaded service look fast.
+// and the share slower than the SLO comes from the bucket whose edge is exactly the SLO. Neither includes refused
+// requests: a refusal takes microseconds and would make an overloaded service look fast.
 //
-// Nothing is counted here. The guard keeps its counts, and a scrape turns a snapshot of them into metrics, so that the
-// request path does not pay for Prometheus.
+// This package counts nothing. The guard keeps the counts, and a scrape turns a snapshot of them into metrics, so that
+// the request path does not pay for Prometheus.
 package guardprom
 
 import (
@@ -97,19 +97,19 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.inFlight, float64(s.InFlight))
 	gauge(c.limit, float64(s.Limit))
-	if s.Reflex { // its presence tells governor that a reflex lives here, so that it does not test the floor itself
+	if s.Reflex { // its presence tells governor that a reflex runs here and tests the floor itself
 		gauge(c.serviceTime, s.ServiceTime)
 	}
 	gauge(c.shedThreshold, s.ShedThreshold)
-	if !math.IsInf(s.RateLimit, 1) { // a graph of no limit is a gap, and a sum over the instances has a meaning
+	if !math.IsInf(s.RateLimit, 1) { // no limit shows as a gap, and sums over instances stay meaningful
 		gauge(c.rateLimit, s.RateLimit)
 	}
 	gauge(c.revision, float64(s.Revision))
 	ch <- newHistogram(c.latency, s)
 }
 
-// histogram is one metric that is a classic and a native histogram at once, as client_golang's own can be: a server
-// that scrapes native histograms takes those, any other the buckets.
+// histogram is a metric that is a classic and a native histogram at once, like client_golang's own: a server that
+// scrapes native histograms takes the native one, any other server the buckets.
 type histogram struct{ classic, native prometheus.Metric }
 
 func newHistogram(d *prometheus.Desc, s guard.Snapshot) histogram {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
-// TestAutomaticTheme: govtop asks the terminal for its background, and is then as readable as if it had been told.
+// TestAutomaticTheme: govtop asks the terminal for its background, and is then as readable as with an explicit theme.
 func TestAutomaticTheme(t *testing.T) {
 	path, err := binary()
 	if err != nil {
@@ -32,8 +32,8 @@ func TestAutomaticTheme(t *testing.T) {
 	}
 }
 
-// TestColorsOfTheTerminal: with 16 colors, with 256 and with all of them, under tmux as well, the screen reads the
-// same, and no terminal is asked for colors that it does not have.
+// TestColorsOfTheTerminal: with 16 colors, 256 colors or all of them, and under tmux, the screen reads the same, and
+// govtop uses no color that the terminal lacks.
 func TestColorsOfTheTerminal(t *testing.T) {
 	path, err := binary()
 	if err != nil {

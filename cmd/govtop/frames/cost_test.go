@@ -24,7 +24,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
-// await waits until the daemon has told of its loops that often.
+// await waits until the daemon has reported its loops that often.
 func await(t testing.TB, d *daemon, rounds int) {
 	t.Helper()
 	waittest.Succeeds(t, terminal.Patience, "govtop listens", func() error {
@@ -35,8 +35,8 @@ func await(t testing.TB, d *daemon, rounds int) {
 	})
 }
 
-// TestIdleScreenSendsNothing counts the bytes on the line to the terminal while the governor decides the same, ten
-// times a second, on every screen.
+// TestIdleScreenSendsNothing counts the bytes sent to the terminal while the governor decides the same ten times a
+// second, on every screen.
 func TestIdleScreenSendsNothing(t *testing.T) {
 	d := fleet(nil)
 	term := show(t, d, size{Width: 120, Height: 30}, themes[0])
@@ -54,7 +54,7 @@ func TestIdleScreenSendsNothing(t *testing.T) {
 	term.Ends(0)
 }
 
-// TestFramesAreFew sends five hundred decisions a second, each with another number.
+// TestFramesAreFew sends five hundred decisions a second, each with a different number.
 func TestFramesAreFew(t *testing.T) {
 	d := fleet(func(d *daemon) { d.every, d.round = 20*time.Millisecond, wander })
 	term := show(t, d, size{Width: 120, Height: 30}, themes[0])
@@ -87,7 +87,7 @@ func wander(n int, loops []api.Loop) {
 	}
 }
 
-// many is a fleet of so many loops.
+// many is a fleet of n loops.
 func many(n int) func(*daemon) {
 	return func(d *daemon) {
 		d.consistsOf(fixture.Fleet{Loops: []api.Loop{}})
@@ -105,7 +105,7 @@ func many(n int) func(*daemon) {
 }
 
 // BenchmarkIdle reports the share of a core that govtop takes with 500 loops, each decided every five seconds, while
-// nobody touches a key: with the same decisions again and again, and with new numbers in each.
+// nobody presses a key: once with the same decisions again and again, once with new numbers in each.
 func BenchmarkIdle(b *testing.B) {
 	const long = 30 * time.Second
 	for name, round := range map[string]func(int, []api.Loop){"same": nil, "changing": wander} {
@@ -133,7 +133,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 }
 
-// cpuTime is how long the threads of a program have run on a processor, as Linux tells it.
+// cpuTime is the CPU time of a program's threads, as reported by Linux.
 func cpuTime(b *testing.B, term *terminal.TestTerminal) time.Duration {
 	b.Helper()
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", term.Process().Pid))
@@ -154,9 +154,9 @@ func cpuTime(b *testing.B, term *terminal.TestTerminal) time.Duration {
 }
 
 // TestMemoryIsFlatOverHours runs the screen's model through six hours of twenty loops that are decided every five
-// seconds, with somebody at the keys every few minutes. The hours are those of a simulated clock; the model, its
-// commands and its frames are the real ones. The screen remembers an hour; once that is full, after the second, what
-// lives is as much as after the sixth.
+// seconds, with a user at the keys every few minutes. The hours pass on a simulated clock; the model, its commands and
+// its frames are the real ones. The screen keeps an hour of history. After the second hour that is full, and the live
+// memory must not exceed that after the sixth.
 func TestMemoryIsFlatOverHours(t *testing.T) {
 	if testing.Short() {
 		t.Skip("ninety thousand decisions")
@@ -182,7 +182,7 @@ func TestMemoryIsFlatOverHours(t *testing.T) {
 	})
 }
 
-// live lets a screen live for that long, calls hourly after each hour, and presses keys every few minutes.
+// live runs a screen for the given time, calls hourly after each hour, and presses keys every few minutes.
 func live(t *testing.T, d *daemon, long time.Duration, hourly func(hour int)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -246,7 +246,7 @@ func live(t *testing.T, d *daemon, long time.Duration, hourly func(hour int)) {
 	time.Sleep(time.Minute) // the commands in flight end
 }
 
-// visit is what somebody presses who looks into every screen.
+// visit is the key sequence of a user who looks at every screen.
 func visit() []tea.KeyPressMsg {
 	special := map[string]rune{"enter": tea.KeyEnter, "esc": tea.KeyEscape, "down": tea.KeyDown, "end": tea.KeyEnd}
 	var keys []tea.KeyPressMsg
@@ -301,7 +301,7 @@ func (s *source) OrderAll(context.Context, actuators.OrderKind, api.Command) (ap
 	return api.Receipt{}, nil
 }
 
-// Stream tells of new decisions every five seconds, as long as the screen listens.
+// Stream sends new decisions every five seconds, as long as the screen listens.
 func (s *source) Stream(ctx context.Context, _ uint64, deliver func(api.Event) error) error {
 	snapshot := s.daemon.Snapshot
 	if err := deliver(api.Event{Seq: 1000, Snapshot: &snapshot}); err != nil {

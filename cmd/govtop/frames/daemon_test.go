@@ -17,7 +17,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// daemon answers as a governor whose clock stands still. Once it serves, only what is below mu changes.
+// daemon answers like a governor whose clock stands still. After it starts serving, only the fields below mu change.
 type daemon struct {
 	api.Snapshot
 	journal []api.Record // loop by loop, two each: how it came into its state
@@ -31,10 +31,10 @@ type daemon struct {
 	told int // rounds
 }
 
-// often is how often a daemon of these tests says something.
+// often is the interval between events of a daemon in these tests.
 const often = 100 * time.Millisecond
 
-// fleet is the fixture's, with a change.
+// fleet is the fixture's fleet, with a change.
 func fleet(change func(*daemon)) *daemon {
 	d := &daemon{
 		Snapshot: api.Snapshot{Status: fixture.Status()}, history: fixture.History(),
@@ -64,7 +64,7 @@ func (d *daemon) rename(i int, service string) {
 	}
 }
 
-// serve starts the daemon and returns the arguments and the variables with which govtop finds it.
+// serve starts the daemon and returns the arguments and variables with which govtop finds it.
 func (d *daemon) serve(t testing.TB) (args, variables []string) {
 	server := httptest.NewServer(d)
 	t.Cleanup(server.Close)
@@ -122,7 +122,7 @@ func (d *daemon) past(service, knob, since string) api.LoopHistory {
 	return past
 }
 
-// loopsAt is the fleet as it stood at an instant, "" for now.
+// loopsAt is the fleet as it was at an instant; "" for now.
 func (d *daemon) loopsAt(instant string) []api.Loop {
 	at, err := time.Parse(time.RFC3339Nano, instant)
 	if err != nil {
@@ -175,7 +175,7 @@ func (d *daemon) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// rounds is how often the stream has told of every loop.
+// rounds is how often the stream has reported every loop.
 func (d *daemon) rounds() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -20,10 +20,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden frames")
 
-// quiet is for how long a screen must not change before -update takes it. Govtop writes nothing while nothing changes.
+// quiet is how long a screen must not change before -update records it. Govtop writes nothing while nothing changes.
 const quiet = 600 * time.Millisecond
 
-// patience is how long a frame may take to become what the album has.
+// patience is how long a screen may take to match the album.
 const patience = 10 * time.Second
 
 type size = terminal.Size
@@ -52,7 +52,7 @@ var themes = []theme{
 	{name: "NO_COLOR", variable: "NO_COLOR=1"},
 }
 
-// binary is govtop as it is built for people, with a version that does not change.
+// binary is govtop as built for users, with a fixed version.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "govtop-frames")
 	if err != nil {
@@ -68,7 +68,7 @@ var binary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The programs wait for most of their time.
+	// The programs mostly wait.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
@@ -100,7 +100,7 @@ func run(t testing.TB, s size, th theme, variables []string, args ...string) *te
 	return terminal.Run(t, cmd, s)
 }
 
-// TestFrames takes every scene at every size in every theme.
+// TestFrames captures every scene at every size in every theme.
 func TestFrames(t *testing.T) {
 	album := newAlbum()
 	t.Run("all", func(t *testing.T) {
@@ -254,7 +254,7 @@ func sections(path string) map[string]string {
 	return parts
 }
 
-// see waits until the screen is as the album has it, or is still, and compares.
+// see waits until the screen matches the album, or is still, and compares.
 func (a *album) see(
 	t *testing.T, term *terminal.TestTerminal, name string, s size, th theme, ready func(terminal.Screen) bool,
 ) terminal.Screen {
@@ -283,7 +283,7 @@ func (a *album) see(
 	return frame
 }
 
-// record takes a frame for the files. All themes must show the same text as the first one that was taken.
+// record adds a frame to the album. All themes must show the same text as the first one recorded.
 func (a *album) record(
 	t *testing.T, term *terminal.TestTerminal, name string, s size, th theme, ready func(terminal.Screen) bool,
 ) terminal.Screen {
@@ -319,7 +319,7 @@ func (a *album) record(
 	return frame
 }
 
-// save rewrites the files, and removes those of scenes that are gone.
+// save rewrites the files, and removes those of deleted scenes.
 func (a *album) save(t *testing.T) {
 	t.Helper()
 	for _, path := range golden() {
@@ -368,7 +368,7 @@ func (a *album) noneLeft(t *testing.T) {
 	}
 }
 
-// difference shows line by line where got and want part.
+// difference shows line by line where got and want differ.
 func difference(got, want string) string {
 	if want == "" {
 		return "there is none yet; the screen:\n" + got

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// party is a fleet with the scenes that show it.
+// party is a fleet with its scenes.
 type party struct {
 	name   string
 	daemon func() *daemon // nil: there is none
@@ -18,18 +18,18 @@ type party struct {
 	scenes []scene        // the first one is what stands there at the beginning
 }
 
-// scene is a screen, and how to come there.
+// scene is a screen, and the keys that lead to it.
 type scene struct {
 	name  string
 	keys  string // from the first scene of the fleet
 	shows string // what stands there, at the latest, when it is complete
 	back  string // keys that lead back to the first scene
-	// typing says that text is typed there, so that a cursor may show.
+	// typing says that the scene has a text input, so the cursor may be visible.
 	typing bool
 }
 
-// Keys as a terminal sends them. Escape is spelled out, as terminals do that can: the short form, a byte of its own, is
-// told from the beginning of another key by the time that passes after it, and on a busy machine it passes unnoticed.
+// Keys as a terminal sends them. Escape uses the long form of terminals that have one: only the time after the short
+// form, a single byte, distinguishes it from the start of another key, and on a busy machine that fails.
 const (
 	escape = "\x1b[27u"
 	enter  = "\r"
@@ -61,7 +61,7 @@ func fleets() []party {
 				{name: "decisions", keys: "a", shows: "ecisions", back: escape},
 				{name: "decisions-one", keys: enter + "a", shows: "ecisions", back: escape + escape},
 				{name: "health", keys: "h", shows: "ealth", back: escape},
-				{name: "help", keys: "?", shows: "Moving about", back: escape},
+				{name: "help", keys: "?", shows: "Moving", back: escape},
 				{name: "help-searched", keys: "?/rewind" + enter, shows: "rewind", back: escape},
 				{name: "paused", keys: " ", shows: "PAUSED", back: " "},
 				{name: "past", keys: "[[[", shows: "PAST", back: escape},
@@ -107,7 +107,7 @@ func fleets() []party {
 	}
 }
 
-// calm leaves nothing to look at.
+// calm has nothing that needs attention.
 func calm(d *daemon) { d.consistsOf(fixture.Calm()) }
 
 // blind has lost Prometheus and the leader: every loop holds.
@@ -121,7 +121,7 @@ func blind(d *daemon) {
 	d.consistsOf(fixture.Blind(long))
 }
 
-// stopped is a fleet whose kill switch somebody has pulled.
+// stopped is a fleet whose kill switch is pulled.
 func stopped(d *daemon) {
 	order := &actuators.Order{
 		Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412: the limiter itself is under suspicion",
@@ -131,16 +131,16 @@ func stopped(d *daemon) {
 	d.consistsOf(fixture.Stopped(order))
 }
 
-// warned has a configuration that does not load, and something that a person should put right.
+// warned has a configuration that does not load, and a warning for a person.
 func warned(d *daemon) {
 	d.Status.Role, d.Status.Instance = api.Standby, "gov-b"
 	d.Status.Config.Error = "governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%\n" +
 		"governor.yml:6:5: services.checkout.concurency: unknown key; did you mean \"concurrency\"?"
-	d.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, the configuration says 5s: " +
-		"set timing.scrape_interval to what is true"}
+	d.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, but the configuration says 5s: " +
+		"set timing.scrape_interval to the real interval"}
 }
 
-// foreign has names and reasons that would like to drive the terminal, or take more room than they have letters.
+// foreign has names and reasons that try to drive the terminal, or take more room than they have letters.
 func foreign(d *daemon) {
 	calm(d)
 	for i, name := range []string{

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/terminal"
 )
 
-// seeds are those of the storms; GOVTOP_STORM_SEED names one to repeat.
+// seeds are the seeds of the storms; GOVTOP_STORM_SEED names one to repeat.
 func seeds(t *testing.T) []uint64 {
 	if text := os.Getenv("GOVTOP_STORM_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
@@ -29,11 +29,11 @@ func seeds(t *testing.T) []uint64 {
 	return seeds
 }
 
-// strayKeys move about and open screens; what they leave behind, escape and home undo.
+// strayKeys move the cursor and open screens; escape and home undo their effects.
 var strayKeys = []string{"j", "k", "G", "g", "?", "\r", "d", "h", "\x1b[6~", "\x1b[5~", "\x1b[A", "\x1b[B"}
 
-// TestResizeStorm: whatever sizes a terminal goes through, from 1×1 to 300×100, and whatever is pressed meanwhile,
-// the screen at the end is that of a govtop that was started at this size.
+// TestResizeStorm: after any sequence of sizes, from 1×1 to 300×100, and any keys in between, the final screen equals
+// that of a govtop started at this size.
 func TestResizeStorm(t *testing.T) {
 	for _, seed := range seeds(t) {
 		t.Run(fmt.Sprintf("GOVTOP_STORM_SEED=%d", seed), func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestResizeStorm(t *testing.T) {
 	}
 }
 
-// whole reports whether the screen shows the fleet, or that it cannot.
+// whole reports whether the screen shows the fleet, or says that it cannot.
 func whole(s terminal.Screen) bool {
 	return s.Shows("10 loops") || s.Size.Width < smallest.Width || s.Size.Height < smallest.Height
 }

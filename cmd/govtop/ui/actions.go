@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// orderedMsg is what became of an order.
+// orderedMsg is the outcome of an order.
 type orderedMsg struct {
 	kind    actuators.OrderKind
 	loop    string
@@ -18,7 +18,7 @@ type orderedMsg struct {
 	err     error
 }
 
-// openForm asks for what an order of the loop under the cursor needs.
+// openForm opens the form for an order of the loop under the cursor.
 func (m *Model) openForm(kind actuators.OrderKind) {
 	l, ok := m.overview.current()
 	if !ok {
@@ -28,7 +28,7 @@ func (m *Model) openForm(kind actuators.OrderKind) {
 	m.form = &f
 }
 
-// fillIn gives a key to the form, and sends the order once it is complete.
+// fillIn passes a key to the form, and sends the order once it is complete.
 func (m *Model) fillIn(k tea.KeyPressMsg) tea.Cmd {
 	f, out := m.form.update(k)
 	m.form = &f
@@ -51,7 +51,7 @@ func (m *Model) order(kind actuators.OrderKind, l api.Loop, c api.Command) tea.C
 	}
 }
 
-// ordered tells what became of an order: in its form, as long as that is open, why it was not taken.
+// ordered reports the outcome of an order. If it was refused and its form is still open, the form says why.
 func (m *Model) ordered(o orderedMsg) {
 	waits := m.form != nil && m.form.sending && m.form.kind == o.kind && name(m.form.loop) == o.loop
 	if o.err != nil {
@@ -66,7 +66,7 @@ func (m *Model) ordered(o orderedMsg) {
 	if waits {
 		m.form = nil
 	}
-	m.file.old, m.log.old = true, true // the audit tells of it
+	m.file.old, m.log.old = true, true // the audit has it
 	m.say(manual, fmt.Sprintf("%s of %s: %s", o.kind, o.loop, receiptText(o.receipt)))
 }
 
@@ -80,11 +80,11 @@ func receiptText(r api.Receipt) string {
 	return api.NotEnforced
 }
 
-// export writes what the screen shows into a file.
+// export writes the screen's data into a file.
 func (m *Model) export() tea.Cmd {
 	f := m.fleet()
 	if f == nil {
-		m.say(warning, "There is nothing to export yet")
+		m.say(warning, "Nothing to export yet")
 		return nil
 	}
 	e := Export{Snapshot: f.Snapshot}

@@ -65,7 +65,7 @@ func TestOrderIsSentAndTold(t *testing.T) {
 	}
 }
 
-// TestRefusedOrderStaysInItsForm with what was typed; in a form that was left the refusal is told below.
+// TestRefusedOrderStaysInItsForm with the typed text; if the form was left, a notice shows the refusal.
 func TestRefusedOrderStaysInItsForm(t *testing.T) {
 	source := &boss{err: errors.New("forbidden:\x1b[2J no token")}
 	m, cmd := freeze(t, source)
@@ -97,7 +97,7 @@ func TestReadOnlyHasNoKeysThatAct(t *testing.T) {
 	}
 }
 
-// TestExportIsOfTheScreen: it has what the screen shows: in the past the loops of then.
+// TestExportIsOfTheScreen: an export has the data on the screen: in the past, the loops of that time.
 func TestExportIsOfTheScreen(t *testing.T) {
 	var document []byte
 	save := func(_ string, content []byte) (string, error) { document = content; return "/tmp/x.json", nil }

@@ -27,8 +27,8 @@ func large(w, h int) (Model, []api.Event) {
 	return screen(w, h, snapshot(fixture.Status(), loops)), events
 }
 
-// BenchmarkTickOfFiveHundredLoops is what govtop does for one tick of a large fleet: take over a decision of every
-// loop, sort, and draw. At a period of 5 s, 1% of a core is 50 ms.
+// BenchmarkTickOfFiveHundredLoops is govtop's work for one tick of a large fleet: take over a decision of every loop,
+// sort, and draw. At a period of 5 s, 1% of a core is 50 ms.
 func BenchmarkTickOfFiveHundredLoops(b *testing.B) {
 	m, events := large(120, 30)
 	for b.Loop() {
@@ -37,7 +37,7 @@ func BenchmarkTickOfFiveHundredLoops(b *testing.B) {
 	}
 }
 
-// BenchmarkKey is what the move of the cursor takes in a large fleet.
+// BenchmarkKey is the cost of a cursor move in a large fleet.
 func BenchmarkKey(b *testing.B) {
 	m, _ := large(120, 30)
 	keys := press("down", "up")
@@ -47,7 +47,7 @@ func BenchmarkKey(b *testing.B) {
 	}
 }
 
-// BenchmarkQuietSecond is what a second takes in which nothing is decided.
+// BenchmarkQuietSecond is the cost of a second without decisions.
 func BenchmarkQuietSecond(b *testing.B) {
 	m, _ := large(120, 30)
 	quiet := []tea.Msg{tickMsg(began.Add(time.Second)), heard(began.Add(time.Second), api.Event{})}
@@ -57,7 +57,7 @@ func BenchmarkQuietSecond(b *testing.B) {
 	}
 }
 
-// BenchmarkFilter is what a letter of the filter takes in a large fleet.
+// BenchmarkFilter is the cost of a letter of the filter in a large fleet.
 func BenchmarkFilter(b *testing.B) {
 	m, _ := large(120, 30)
 	m = after(m, press("/")...)

@@ -6,17 +6,17 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// graph is what charts are drawn with.
+// graph is the set of characters that draw charts.
 type graph string
 
-// The kinds of graph: dots of Braille patterns, bars in eighths of a cell, or nothing beyond ASCII.
+// The kinds of graph: dots of Braille patterns, bars in eighths of a cell, or ASCII only.
 const (
 	graphBraille graph = "braille"
 	graphBlock   graph = "block"
 	graphASCII   graph = "ascii"
 )
 
-// grain is how many dots a cell has, across and up.
+// grain is the number of dots in a cell, across and up.
 func (g graph) grain() (x, y int) {
 	switch g {
 	case graphBlock:
@@ -37,8 +37,8 @@ func (g graph) strokes() strokes {
 	return strokes{"│", "┤", "─", "┬", "└", "╌", "┈"}
 }
 
-// canvas is a grid of cells to draw on. Rows count from the top; dots, of which each cell has a few, from the bottom
-// left. What lies outside is not drawn.
+// canvas is a grid of cells to draw on. Rows count from the top; dots, several per cell, count from the bottom left.
+// Anything outside is not drawn.
 type canvas struct {
 	w, h  int
 	graph graph
@@ -57,7 +57,7 @@ func newCanvas(w, h int, g graph) *canvas {
 	return &canvas{w: w, h: h, graph: g, cells: make([]cell, max(w, 0)*max(h, 0))}
 }
 
-// across and up are how many dots a cell has.
+// across and up are the numbers of dots in a cell.
 func (c *canvas) across() int { across, _ := c.graph.grain(); return across }
 func (c *canvas) up() int     { _, up := c.graph.grain(); return up }
 
@@ -71,12 +71,12 @@ func (c *canvas) at(x, row int) *cell {
 // brailleDots are the bits of a Braille pattern (U+2800 on), by column and by row from the bottom.
 var brailleDots = [2][4]byte{{0x40, 0x04, 0x02, 0x01}, {0x80, 0x20, 0x10, 0x08}}
 
-// heights are ASCII characters by where in the cell they lie.
+// heights are ASCII characters by their height in the cell.
 var heights = [...]string{"_", ".", "-", "'"}
 
 var eighths = [...]string{"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"}
 
-// curve draws one column of dots of a curve, from dot low to dot high. A block fills everything below.
+// curve draws one column of a curve, from dot low to dot high. A block also fills everything below.
 func (c *canvas) curve(x, low, high int, t tone) {
 	across, up := c.graph.grain()
 	switch c.graph {
@@ -102,7 +102,7 @@ func (c *canvas) curve(x, low, high int, t tone) {
 	}
 }
 
-// dash draws one column of dots of a dashed line. It gives way to the curve where both cannot be seen.
+// dash draws one column of a dashed line. Where both do not fit, the curve wins.
 func (c *canvas) dash(x, dot int) {
 	across, up := c.graph.grain()
 	column, row := x/across, c.h-1-dot/up
@@ -120,11 +120,11 @@ func (c *canvas) dash(x, dot int) {
 	}
 }
 
-// free reports whether a text of n cells at x would cover neither curve nor text.
+// free reports whether n cells of text at x would cover neither curve nor text.
 func (c *canvas) free(x, row, n int) bool {
 	for i := x; i < x+n; i++ {
 		if on := c.at(i, row); i < 0 || i >= c.w || row < 0 || row >= c.h || on.curve || on.wide ||
-			len(on.glyph) == 1 && !strings.Contains("=: ", on.glyph) { // dashes and dots may go, text may not
+			len(on.glyph) == 1 && !strings.Contains("=: ", on.glyph) { // dashes and dots may be covered, text may not
 			return false
 		}
 	}
@@ -151,7 +151,7 @@ func (c *canvas) text(x, row int, s string, t tone) {
 	}
 }
 
-// line returns a row as text, without the blanks at its end.
+// line returns a row as text, without trailing blanks.
 func (c *canvas) line(row int) string {
 	var out, run strings.Builder
 	last := plain

@@ -24,15 +24,15 @@ type chart struct {
 	curve    []sample // oldest first
 	stepped  bool     // the curve keeps its value until the next sample
 	setpoint []sample // oldest first; always stepped
-	levels   []level  // shown where the curve comes near
+	levels   []level  // shown if the curve comes near
 	unit     api.Unit // of everything that is drawn
 	marks    []mark   // oldest first, one a decision
-	axis     int      // lines of the time axis, where there is room: 1 for the line with its marks, 2 with clock times
-	nothing  string   // said where there is no curve
-	gutter   int      // least width of the labels on the left, so that charts stand aligned
+	axis     int      // lines of the time axis, if there is room: 1 for the line with its marks, 2 with clock times
+	nothing  string   // text if there is no curve
+	gutter   int      // least width of the labels on the left, so that charts align
 }
 
-// sample is one value of a curve. One that is NaN or infinite is a gap.
+// sample is one value of a curve. NaN or infinite is a gap.
 type sample struct {
 	at time.Time
 	y  float64
@@ -52,12 +52,12 @@ type mark struct {
 }
 
 const (
-	huge       = 1e100 // a number beyond is drawn at the edge, lest a difference overflow
-	narrowPlot = 10    // cells; without that many the labels on the left go
+	huge       = 1e100 // a larger number is drawn at the edge, so that differences do not overflow
+	narrowPlot = 10    // cells; with fewer, the labels on the left are dropped
 	mostTicks  = 5
 )
 
-// render draws into exactly h lines of at most w cells.
+// render draws the chart into exactly h lines of at most w cells.
 func (c chart) render(w, h int, g graph) []string {
 	if w <= 0 || h <= 0 {
 		return fitted(nil, h)
@@ -109,7 +109,7 @@ func (c chart) render(w, h int, g graph) []string {
 	return out
 }
 
-// aligned moves the span on by less than a column, so that columns begin at the same instants in every frame: a curve
+// aligned moves the span on by less than a column, so that columns start at the same instants in every frame: a curve
 // moves by whole columns and keeps its shape.
 func (c chart) aligned(columns int) chart {
 	column := max(c.to.Sub(c.from)/time.Duration(columns), 1)
@@ -129,10 +129,10 @@ func (c chart) layout(h int) (title, rows, axis int) {
 	return title, h - title - axis, axis
 }
 
-// spanLabel stands at the left end of the time axis.
+// spanLabel is the label at the left end of the time axis.
 func (c chart) spanLabel() string { return "-" + spanText(c.to.Sub(c.from)) + " " }
 
-// labels is how wide a gutter the labels need in a chart of h lines.
+// labels is the width of the labels in a chart of h lines.
 func (c chart) labels(h int) int {
 	_, rows, axis := c.layout(h)
 	c.curve, c.setpoint = drawable(c.curve), drawable(c.setpoint)
@@ -143,7 +143,7 @@ func (c chart) labels(h int) int {
 	return w
 }
 
-// drawable returns the samples with everything that cannot be drawn as a gap.
+// drawable returns the samples, with everything that cannot be drawn as a gap.
 func drawable(samples []sample) []sample {
 	out := slices.Clone(samples)
 	for i := range out {
@@ -168,7 +168,7 @@ func (c chart) draw(on *canvas, y scale) {
 		}
 		low, high := y.dot(e.low, on), y.dot(e.high, on)
 		if e.joined && drawn {
-			switch { // the line goes on from where it was
+			switch { // the line continues from where it was
 			case last < low-1:
 				low = last + 1
 			case last > high+1:
@@ -190,7 +190,7 @@ func (c chart) draw(on *canvas, y scale) {
 	c.write(on, y, setpoint, drawn)
 }
 
-// write labels the lines where nothing is in the way.
+// write labels the lines where there is room.
 func (c chart) write(on *canvas, y scale, setpoint []extent, drawn bool) {
 	if !drawn {
 		text := fit.Clip(c.nothing, on.w)
@@ -230,15 +230,15 @@ func (c chart) write(on *canvas, y scale, setpoint []extent, drawn bool) {
 	}
 }
 
-// extent is what a curve does within one column: between which values it runs, and where it ends.
+// extent is the range of a curve within one column, and the value where it leaves the column.
 type extent struct {
 	low, high, last float64
 	drawn           bool
 	joined          bool // with the column before
 }
 
-// columns divides the span into n columns. What a curve does within one is kept, so that no peak is lost; where samples
-// are further apart than columns the line between them is straight, or stepped.
+// columns divides the span into n columns. A column keeps the range of the curve, so that no peak is lost. If samples
+// are further apart than columns, the line between them is straight, or stepped.
 func (c chart) columns(samples []sample, n int, stepped bool) []extent {
 	out := make([]extent, n)
 	add := func(x int, y float64, joined bool) {
@@ -270,7 +270,7 @@ func (c chart) columns(samples []sample, n int, stepped bool) []extent {
 		if lasts > gap || lasts <= 0 || !stepped && math.IsNaN(next) {
 			continue
 		}
-		until := c.column(end, n) // of the next sample, which draws itself
+		until := c.column(end, n) // column of the next sample, which draws itself
 		if i+1 == len(samples) {
 			until = n
 		}
@@ -286,7 +286,7 @@ func (c chart) columns(samples []sample, n int, stepped bool) []extent {
 	return out
 }
 
-// column is the one of n columns that an instant falls into; outside of the span it is outside of 0..n-1.
+// column is the column of n that contains an instant; for instants outside of the span it is outside of 0..n-1.
 func (c chart) column(at time.Time, n int) int {
 	x := math.Floor(float64(at.Sub(c.from)) / float64(c.to.Sub(c.from)) * float64(n))
 	if at.Equal(c.to) {
@@ -295,14 +295,14 @@ func (c chart) column(at time.Time, n int) int {
 	return int(min(max(x, -1), float64(n)))
 }
 
-// gap is the longest time between samples that belong together. They come once a period of the loop, or once a step of
-// the history, which nobody tells here: what is twice as far apart as usual has something missing between.
+// gap is the longest time between connected samples. Samples come once a period of the loop, or once a step of the
+// history; the chart knows neither. A distance of twice the usual one means that something is missing.
 func (c chart) gap(samples []sample) time.Duration {
 	apart := make([]time.Duration, 0, len(samples))
 	for i := 1; i < len(samples); i++ {
 		apart = append(apart, samples[i].at.Sub(samples[i-1].at))
 	}
-	// Shorter gaps than that part of the span are bridged: old samples may be further apart than new ones.
+	// Gaps shorter than this part of the span are bridged: old samples may be further apart than new ones.
 	least := c.to.Sub(c.from) / 40
 	if len(apart) == 0 {
 		return least
@@ -318,7 +318,7 @@ type scale struct {
 	blank           bool // there is nothing to measure
 }
 
-// scale fits an axis of so many rows to what is to be drawn. It begins at zero unless the curve stays far away from it,
+// scale fits an axis of rows lines to what it has to show. It starts at zero unless the curve stays far away from zero,
 // and is wide enough that noise looks like noise.
 func (c chart) scale(rows int, curve []sample) scale {
 	low, high := math.Inf(1), math.Inf(-1)
@@ -385,7 +385,7 @@ func (s scale) ticks() []float64 {
 
 func (s scale) text(y float64) string { return s.unit.text(y) }
 
-// width is that of the widest label, with a blank after it.
+// width is the width of the widest label, with a blank after it.
 func (s scale) width() int {
 	w := 0
 	for _, t := range s.ticks() {
@@ -394,7 +394,7 @@ func (s scale) width() int {
 	return w
 }
 
-// unit is how the numbers of one axis are written.
+// unit is how to format the numbers of one axis.
 type unit struct {
 	factor float64
 	suffix string
@@ -416,7 +416,7 @@ func unitOf(u api.Unit, most float64) unit {
 	return unit{1, ""}
 }
 
-// text writes a number with three significant digits; from a hundred thousand on with a prefix.
+// text formats a number with three significant digits; from 100,000 on with a prefix.
 func (u unit) text(y float64) string {
 	y *= u.factor
 	prefix := ""
@@ -432,7 +432,7 @@ func (u unit) text(y float64) string {
 	return format.Number(y) + prefix + u.suffix
 }
 
-// steps are the distances between clock times on a time axis.
+// steps are the possible distances between clock times on a time axis.
 var steps = []time.Duration{
 	time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute,
 	2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour,
@@ -496,7 +496,7 @@ func (c chart) timeAxis(plot *canvas, n int) []string {
 			on.text(x, 0, s.baseTick, dim)
 		}
 		label := t.UTC().Format(layout)
-		row := min(n, 2) - 1 // with one line only, the label stands in the axis
+		row := min(n, 2) - 1 // with only one line, the label goes into the axis
 		if left := x - len(label)/2; left >= 0 && left+len(label) <= on.w && (row > 0 || on.plain(left, len(label), s)) {
 			on.text(left, row, label, dim)
 		}
@@ -514,10 +514,12 @@ func (c *canvas) plain(x, n int, s strokes) bool {
 	return true
 }
 
-// spanText writes a span as the keys for it step through: 1m, 5m, 1h.
+// spanText writes the span of a chart: 20s, 90s, 5m, 1h.
 func spanText(d time.Duration) string {
 	switch {
-	case d < time.Minute || d%time.Minute != 0 && d < time.Hour:
+	case d < 2*time.Minute && d%time.Minute != 0:
+		return format.Number(d.Truncate(time.Second).Seconds()) + "s"
+	case d%time.Minute != 0 && d < time.Hour:
 		return format.Age(d)
 	case d < time.Hour || d%time.Hour != 0:
 		return format.Number(d.Minutes()) + "m"

@@ -19,8 +19,8 @@ import (
 
 var graphs = []graph{graphBraille, graphBlock, graphASCII}
 
-// sampled is five minutes of a curve in steps of five seconds, up to fixture.Now. f takes the share of the time that
-// has passed.
+// sampled is five minutes of a curve in steps of five seconds, up to fixture.Now. The argument of f is the share of the
+// time that has passed.
 func sampled(f func(x float64) float64) []sample {
 	var out []sample
 	for i := range 61 {
@@ -32,7 +32,7 @@ func sampled(f func(x float64) float64) []sample {
 
 func constant(y float64) []sample { return sampled(func(float64) float64 { return y }) }
 
-// marked says that the loop held while x was between the two.
+// marked says that the loop held while x was between from and to.
 func marked(from, to float64) []mark {
 	var out []mark
 	for _, s := range constant(0) {
@@ -46,7 +46,7 @@ func marked(from, to float64) []mark {
 	return out
 }
 
-// curves are what charts are typically about.
+// curves are typical curves.
 func curves() map[string]chart {
 	five := chart{
 		from: fixture.Now.Add(-5 * time.Minute), to: fixture.Now, unit: api.Seconds, axis: 2,
@@ -122,7 +122,7 @@ func TestCharts(t *testing.T) {
 	}
 }
 
-// TestChartFits: whatever there is to draw, a chart has exactly its lines, and none is wider than it may be.
+// TestChartFits: whatever it has to draw, a chart has exactly its lines, and none is too wide.
 func TestChartFits(t *testing.T) {
 	number := rapid.OneOf(
 		rapid.Float64(), rapid.Float64Range(0, 1), rapid.Just(math.NaN()), rapid.Just(math.Inf(1)), rapid.Just(math.Inf(-1)),
@@ -175,7 +175,7 @@ func exactly(t interface {
 	}
 }
 
-// dots returns the columns of a plot in Braille: for each the rows of its dots, counted from the bottom.
+// dots returns the columns of a Braille plot: for each the rows of its dots, counted from the bottom.
 func dots(lines []string) [][]int {
 	columns := [][]int{}
 	for i, line := range lines {
@@ -186,7 +186,7 @@ func dots(lines []string) [][]int {
 			if r < 0x2800 || r > 0x28ff {
 				continue
 			}
-			// Dots 1, 2, 3 and 7 stand on the left, 4, 5, 6 and 8 on the right, from the top.
+			// Dots 1, 2, 3 and 7 are on the left, 4, 5, 6 and 8 on the right, from the top.
 			for row, bits := range [4][2]rune{{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}} {
 				for side, bit := range bits {
 					if (r-0x2800)&bit != 0 {
@@ -228,7 +228,7 @@ func TestBraille(t *testing.T) {
 	}
 }
 
-// TestPeaksAreKept: one bad decision of five seconds shows, though a column stands for much more.
+// TestPeaksAreKept: one bad decision of five seconds is visible, although a column covers much more time.
 func TestPeaksAreKept(t *testing.T) {
 	samples := constant(0.1)
 	samples[41].y = 1
@@ -245,8 +245,7 @@ func TestPeaksAreKept(t *testing.T) {
 	}
 }
 
-// TestGapsStayGaps: between two measurements with none between there is nothing, in every style; nothing at zero,
-// either.
+// TestGapsStayGaps: between two measurements with none in between there is nothing, in every style, not even at zero.
 func TestGapsStayGaps(t *testing.T) {
 	missing := sampled(func(x float64) float64 {
 		if x > 0.3 && x < 0.7 {
@@ -275,7 +274,7 @@ func TestGapsStayGaps(t *testing.T) {
 	}
 }
 
-// TestCurveIsJoined: a line has no holes between its samples, however far they are apart and however steep it is.
+// TestCurveIsJoined: a line has no holes between its samples, however far apart or steep they are.
 func TestCurveIsJoined(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		samples := sampled(func(float64) float64 { return rapid.Float64Range(0, 1).Draw(t, "y") })
@@ -363,7 +362,7 @@ func TestZoomsKeepClockTimes(t *testing.T) {
 	}
 }
 
-// TestHoldsAreMarked: what was held shows on the time axis, below the time at which it was.
+// TestHoldsAreMarked: holds show on the time axis, below the times at which they happened.
 func TestHoldsAreMarked(t *testing.T) {
 	v := detailView{loop: fixture.Loops()[4], now: fixture.Now, span: 5 * time.Minute, loaded: true, graph: graphASCII}
 	states := []control.State{control.Steady, control.Hold, control.Frozen, control.Override, control.Cutting}
@@ -397,7 +396,7 @@ func BenchmarkDetail(b *testing.B) {
 	}
 }
 
-// TestCurveKeepsItsShape: two seconds later the same past is drawn the same, perhaps a column further left.
+// TestCurveKeepsItsShape: two seconds later the same past has the same shape, perhaps a column further left.
 func TestCurveKeepsItsShape(t *testing.T) {
 	samples := sampled(func(x float64) float64 { return 0.1 + 0.05*math.Sin(200*x) })[:50]
 	c := chart{from: fixture.Now.Add(-5 * time.Minute), to: fixture.Now, curve: samples}

@@ -12,15 +12,15 @@ import (
 
 const (
 	backoffMost = 15 * time.Second
-	staleAfter  = 2*api.Heartbeat + time.Second // nothing heard, though the connection stands: a hanging daemon
+	staleAfter  = 2*api.Heartbeat + time.Second // no event although the connection is up: a hanging daemon
 )
 
 // connection is the connection to the governor.
 type connection struct {
-	feed     *feed     // of the connection that stands or is being made; nil: none
-	heard    time.Time // when something last came
-	seq      uint64    // of the last decision that came: where to go on
-	err      error     // why the last connection ended; nil once the next one brings something
+	feed     *feed     // of the connection that is up or being made; nil: none
+	heard    time.Time // when the last event arrived
+	seq      uint64    // of the last decision received: where to continue
+	err      error     // why the last connection ended; nil once the next one delivers
 	failures int       // in a row
 	retryAt  time.Time
 }
@@ -34,7 +34,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 	m.connection.heard, m.connection.err, m.connection.failures = h.at, nil, 0
 	var past tea.Cmd
 	told, news := Snapshot{}, slices.ContainsFunc(h.events, func(e api.Event) bool {
-		return e.Snapshot != nil || e.Status != nil || e.Loop != nil // or else it is a heartbeat
+		return e.Snapshot != nil || e.Status != nil || e.Loop != nil // else it is a heartbeat
 	})
 	if m.live != nil && news {
 		told = Snapshot{Status: m.live.Status, Loops: slices.Clone(m.live.Loops)}
@@ -48,7 +48,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 				told.Loops = []api.Loop{}
 			}
 			if !e.Snapshot.Complete {
-				m.connection.seq = e.Seq // of another daemon, perhaps, whose numbers begin elsewhere
+				m.connection.seq = e.Seq // perhaps of another daemon, whose numbers start elsewhere
 				m.file.old, m.log.old = true, true
 				m.deep = false
 				past = m.remember(sparkSpan, sparkStep/3)
@@ -69,7 +69,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 			if m.showsLog() {
 				m.log.decided(before, *e.Loop, e.Seq)
 			} else {
-				m.log.old = true // it is asked for again when it shows
+				m.log.old = true // it is fetched again when shown
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func (m *Model) hear(h heardMsg) tea.Cmd {
 	return tea.Batch(h.feed.next(m.ctx, m.clock, m.gap), past)
 }
 
-// end takes note that a connection has ended. What it brought stays and grows old.
+// end notes that a connection has ended. Its data stays and grows old.
 func (m *Model) end(e endedMsg) {
 	if e.feed != m.connection.feed {
 		return
@@ -105,7 +105,7 @@ func (m *Model) stale() (time.Duration, bool) {
 	return old, m.connection.err != nil || old > staleAfter
 }
 
-// word is how the header calls the state of the connection.
+// word is the header's word for the state of the connection.
 func (c *connection) word(m *Model) (string, tone) {
 	old, stale := m.stale()
 	switch {
@@ -116,7 +116,7 @@ func (c *connection) word(m *Model) (string, tone) {
 	case c.err != nil:
 		return "STALE " + format.Age(old) + ", " + c.retry(m.now), alarm
 	case stale:
-		return "STALE " + format.Age(old) + ", waiting for a sign of life", alarm
+		return "STALE " + format.Age(old) + ", waiting for events", alarm
 	}
 	return "LIVE", calm
 }
@@ -125,6 +125,6 @@ func (c *connection) retry(now time.Time) string {
 	if c.feed != nil {
 		return "trying again"
 	}
-	// Rounded up: "in 0s" would stand while nothing happens.
+	// Rounded up: else "in 0s" would show while nothing happens.
 	return "retry in " + format.Age(max(c.retryAt.Sub(now), 0)+time.Second-1)
 }

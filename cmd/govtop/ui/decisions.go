@@ -14,7 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// logEntry is one line of what happened: a decision of governor, or an action of a person.
+// logEntry is one line of the log: a decision of governor, or an action of a person.
 type logEntry struct {
 	at     time.Time
 	loop   string // service/knob; "": all loops
@@ -23,14 +23,14 @@ type logEntry struct {
 	tone   tone
 	change string // "95->72"; "": nothing moved
 	reason string
-	facts  []item // what else there is to know, for the selected entry
+	facts  []item // further facts, for the selected entry
 	seq    uint64 // of a decision; 0: an action
 }
 
-// mostEntries bounds what the log remembers.
+// mostEntries bounds the log.
 const mostEntries = 1000
 
-// entriesOf merges what governor decided and what people did, newest first. What is told twice counts once.
+// entriesOf merges governor's decisions and people's actions, newest first. Duplicates count once.
 func entriesOf(records []api.Record, actions []actuators.Action) []logEntry {
 	var out []logEntry
 	seen := map[uint64]bool{}
@@ -48,7 +48,7 @@ func entriesOf(records []api.Record, actions []actuators.Action) []logEntry {
 			out = append(out, ordered(a))
 		}
 	}
-	// Within an instant the order comes first and its effect after it, so that reading upwards tells what led to what.
+	// At the same instant the order comes before its effect, so that reading upwards shows what led to what.
 	slices.SortStableFunc(out, func(a, b logEntry) int {
 		return cmp.Or(b.at.Compare(a.at), cmp.Compare(b.seq, a.seq), cmp.Compare(a.loop, b.loop))
 	})
@@ -71,7 +71,7 @@ func decided(r api.Record) logEntry {
 	}
 	f.say("mode "+string(d.Mode), "measured "+measure(l, d.Measured), "setpoint "+measure(l, d.Setpoint))
 	if d.Inputs.BadRatio.Known() {
-		f.say("bad " + times(d.Inputs.BadRatio) + " of what the SLO allows")
+		f.say("bad " + times(d.Inputs.BadRatio) + " what the SLO allows")
 	}
 	if d.Bound != "" {
 		f.say("bound by " + strings.ReplaceAll(d.Bound, "_", " "))
@@ -87,7 +87,7 @@ func decided(r api.Record) logEntry {
 	return e
 }
 
-// measuredUnit is the unit of a knob's measurement, where there is no loop to ask.
+// measuredUnit is the unit of a knob's measurement, for use without a loop.
 func measuredUnit(k control.Knob) api.Unit {
 	if k == control.KnobShed {
 		return api.Share
@@ -95,7 +95,7 @@ func measuredUnit(k control.Knob) api.Unit {
 	return api.Seconds
 }
 
-// ordered is the entry of what a person did.
+// ordered is the entry of a person's action.
 func ordered(a actuators.Action) logEntry {
 	knob := control.Knob(a.Knob)
 	e := logEntry{at: a.At, tone: manual, reason: "by " + who(a.Actor, a.Reason)}
@@ -124,21 +124,21 @@ func ordered(a actuators.Action) logEntry {
 	return e
 }
 
-// decisionsView is what the decisions screen shows. The selection is an entry, not a line: it stays with the entry when
-// newer ones come; at the top it stays at the top.
+// decisionsView is the content of the decisions screen. The selection is an entry, not a line: it stays with its entry
+// when newer ones arrive; at the top it stays at the top.
 type decisionsView struct {
 	entries  []logEntry // newest first
-	loop     string     // only this loop, and what was ordered of all loops; "": everything
-	selected int        // where among the entries that are shown the selected one was last seen
+	loop     string     // only this loop, and orders for all loops; "": everything
+	selected int        // last known index of the selected entry among those shown
 	chosen   entryID    // the selected entry; zero: the newest
-	top      int        // first entry on the screen, when the selected one was last seen
+	top      int        // last known first entry on the screen
 	now      time.Time
 	loaded   bool  // an answer has come
-	err      error // why the last answer did not
+	err      error // why the last request failed
 	stale    bool
 }
 
-// entryID tells entries apart.
+// entryID identifies an entry.
 type entryID struct {
 	seq        uint64
 	at         time.Time
@@ -147,7 +147,7 @@ type entryID struct {
 
 func (e logEntry) id() entryID { return entryID{e.seq, e.at, e.loop, e.word} }
 
-// shown are the entries that the screen is about.
+// shown are the entries that belong on the screen.
 func (v decisionsView) shown() []logEntry {
 	if v.loop == "" {
 		return v.entries
@@ -155,7 +155,7 @@ func (v decisionsView) shown() []logEntry {
 	return slices.DeleteFunc(slices.Clone(v.entries), func(e logEntry) bool { return e.loop != v.loop && e.loop != "" })
 }
 
-// current returns the selected entry, false where there is none.
+// current returns the selected entry; false if there is none.
 func (v decisionsView) current() (logEntry, bool) {
 	shown := v.shown()
 	v.settle(shown)
@@ -170,14 +170,14 @@ func (v *decisionsView) settle(shown []logEntry) {
 	i := 0
 	if v.chosen != (entryID{}) {
 		if i = slices.IndexFunc(shown, func(e logEntry) bool { return e.id() == v.chosen }); i < 0 {
-			i = v.selected // it was forgotten
+			i = v.selected // it has been dropped
 		}
 	}
 	i = min(max(i, 0), max(len(shown)-1, 0))
 	v.top, v.selected = max(v.top+i-v.selected, 0), i
 }
 
-// move selects the entry delta further down, and scrolls so that a screen of w×h shows it.
+// move selects the entry delta lines further down, and scrolls so that a screen of w×h shows it.
 func (v *decisionsView) move(delta, w, h int) {
 	shown := v.shown()
 	v.settle(shown)
@@ -202,11 +202,11 @@ func (v *decisionsView) scroll(shown []logEntry, w, h int) {
 	v.top = max(v.top, v.selected-max(room, 0))
 }
 
-// logLayout is how the columns of the log are set.
+// logLayout is the layout of the log's columns.
 type logLayout struct {
 	w      int
-	loops  int  // width of the column for loops
-	change bool // there is a column for the change
+	loops  int // width of the column for loops
+	change int // width of the column for changes; 0: there is none
 }
 
 const (
@@ -214,21 +214,27 @@ const (
 	reasonIndent    = 11 // below the time
 	loopColumnLeast = 12
 	loopColumnMost  = 32
-	changeColumn    = 9
+	changeLeast     = 9
+	changeMost      = 16  // "12000->13000/s" and a little more
 	wordColumn      = 13  // "! INEFFECTIVE"
-	changeFrom      = 100 // cells; on a narrower screen the reason tells of the change
+	changeFrom      = 100 // cells; on a narrower screen the reason mentions the change
 )
 
 func (v *decisionsView) layout(w int) logLayout {
-	l := logLayout{w: w, loops: loopColumnLeast, change: w >= changeFrom}
+	l := logLayout{w: w, loops: loopColumnLeast}
+	change := changeLeast
 	for _, e := range v.entries {
-		l.loops = max(l.loops, fit.Width(e.about()))
+		l.loops, change = max(l.loops, fit.Width(e.about())), max(change, fit.Width(e.change))
+	}
+	if w >= changeFrom {
+		l.change = min(change, changeMost)
 	}
 	l.loops = min(l.loops, loopColumnMost, max(w/4, loopColumnLeast))
 	return l
 }
 
-// decisionsScreen draws the log into exactly h lines of at most w cells: a line an entry, and the selected one in full.
+// decisionsScreen draws the log into exactly h lines of at most w cells: one line per entry, and the selected one in
+// full.
 func decisionsScreen(v decisionsView, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return fitted(nil, h)
@@ -269,21 +275,21 @@ func (v decisionsView) nothing() string {
 	case !v.loaded:
 		return "loading ..."
 	case v.loop != "":
-		return "Nothing moved, and nobody ordered anything of this loop, as far back as the journal reaches."
+		return "No moves and no orders for this loop, as far back as the journal reaches."
 	}
-	return "Nothing moved, and nobody ordered anything, as far back as the journal reaches."
+	return "No moves and no orders, as far back as the journal reaches."
 }
 
 // line is an entry in one line.
 func (l logLayout) line(e logEntry, now time.Time) string {
 	why := e.reason
-	if l.change {
+	if l.change > 0 {
 		why = e.because()
 	}
 	return fit.Clip(" "+l.head(e, now, strings.Clone)+why, l.w)
 }
 
-// unfolded is the selected entry: its line, then everything that is known of it.
+// unfolded is the selected entry: its line, then all its details.
 func (l logLayout) unfolded(e logEntry, now time.Time) []string {
 	out := []string{fit.Clip(">"+strings.TrimRight(l.head(e, now, embolden), " "), l.w)}
 	room := l.w - reasonIndent - 1
@@ -299,8 +305,8 @@ func (l logLayout) unfolded(e logEntry, now time.Time) []string {
 func (l logLayout) head(e logEntry, now time.Time, emphasis func(string) string) string {
 	head := emphasis(fit.Left(stamp(e.at, now), 8)+"  "+fit.Left(shortLoop(e.about(), l.loops), l.loops)) + "  " +
 		paint(e.tone, fit.Left(e.glyph+" "+e.word, wordColumn)) + "  "
-	if l.change {
-		head += fit.Left(e.change, changeColumn) + "  "
+	if l.change > 0 {
+		head += fit.Left(e.change, l.change) + "  "
 	}
 	return head
 }
@@ -312,7 +318,7 @@ func (e logEntry) about() string {
 	return e.loop
 }
 
-// because is the reason without what glyph, word and change have said before.
+// because is the reason, without what glyph, word and change already say.
 func (e logEntry) because() string {
 	for _, verb := range []string{"cut ", "raise ", "keep ", "hold "} {
 		if strings.HasPrefix(e.reason, verb) {
@@ -324,7 +330,7 @@ func (e logEntry) because() string {
 	return e.reason
 }
 
-// stamp is a clock time, or a date for what is older than a day.
+// stamp is a clock time, or a date for an entry older than a day.
 func stamp(at, now time.Time) string {
 	if d := now.Sub(at); d > 24*time.Hour || d < -24*time.Hour {
 		return at.UTC().Format("02 Jan")
@@ -332,7 +338,7 @@ func stamp(at, now time.Time) string {
 	return format.TimeOfDay(at)
 }
 
-// shortLoop fits a loop's name into w cells, the knob last to go.
+// shortLoop fits a loop's name into w cells; it keeps the knob as long as possible.
 func shortLoop(loop string, w int) string {
 	if service, knob, ok := strings.Cut(loop, "/"); ok {
 		return shortName(api.Loop{Service: service, Knob: control.Knob(knob)}, w)

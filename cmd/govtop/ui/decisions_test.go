@@ -17,7 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 
-// happened is a quarter of an hour of the fixture: a decision of every loop every half minute, and what people did.
+// happened is a quarter of an hour of the fixture: a decision of every loop every half minute, and the actions of
+// people.
 func happened() (records []api.Record, actions []actuators.Action) {
 	for ago := 15 * time.Minute; ago >= 0; ago -= 30 * time.Second {
 		for i, l := range fixture.Loops() {
@@ -147,7 +148,8 @@ func TestEntriesTellWhatHappened(t *testing.T) {
 	}
 }
 
-// TestSelectedEntryStays when newer entries come, and is on the screen wherever one goes; the newest stays the newest.
+// TestSelectedEntryStays when newer entries arrive, and stays on the screen while the cursor moves; the newest stays
+// the newest.
 func TestSelectedEntryStays(t *testing.T) {
 	records, actions := happened()
 	rapid.Check(t, func(t *rapid.T) {
@@ -180,7 +182,7 @@ func TestSelectedEntryStays(t *testing.T) {
 	})
 }
 
-// TestLogOfALoop has what happened to the loop, and what was ordered of all; nothing of others.
+// TestLogOfALoop has the loop's decisions and orders and the orders for all loops, but nothing about other loops.
 func TestLogOfALoop(t *testing.T) {
 	records, actions := happened()
 	v := decisionsView{entries: entriesOf(records, actions), loop: "ledger/rate"}

@@ -13,11 +13,11 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// detailLines is the height of the detail below the table where the screen has room for all of it.
+// detailLines is the full height of the detail below the table.
 const detailLines = 9
 
-// detail explains the selected loop below the table: its reason first, then what the reason rests on. It draws at most
-// lines lines.
+// detail explains the selected loop below the table: first its reason, then the facts behind the reason. It draws at
+// most lines lines.
 func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	if lines < 2 {
 		return nil
@@ -30,7 +30,7 @@ func detail(l api.Loop, now time.Time, w, lines int, stale bool) []string {
 	return grayed(out[:min(len(out), lines)], stale)
 }
 
-// why is the reason of a decision in at most n lines, and the order behind it, if there is one, in one more.
+// why is the reason of a decision in at most n lines, plus one line for the order behind it, if any.
 func why(l api.Loop, now time.Time, w, n int) []string {
 	out := fit.WrapTo(strings.ReplaceAll(reason(l.Decision), " %", "%"), w, n)
 	if order := orderText(l, now); order != "" {
@@ -39,7 +39,7 @@ func why(l api.Loop, now time.Time, w, n int) []string {
 	return out
 }
 
-// grayed shows that the lines are old.
+// grayed marks the lines as old.
 func grayed(lines []string, stale bool) []string {
 	if stale {
 		for i := range lines {
@@ -55,7 +55,7 @@ func rule(title string, w int) string {
 	return fit.Clip(title+strings.Repeat("─", max(0, w-fit.Width(title))), w)
 }
 
-// titleOf is the rule above all that is said of a loop.
+// titleOf is the title line above everything about a loop.
 func titleOf(l api.Loop, w int, state string) string {
 	items := []string{bold.Render(name(l)), modeText(l.Mode), state}
 	if s := l.SLO; s.LatencySeconds > 0 {
@@ -71,21 +71,43 @@ func titleOf(l api.Loop, w int, state string) string {
 	return rule(spread(w-4, "  ", items...), w)
 }
 
-// detailView is what the detail of one loop shows.
+// detailView is the content of one loop's detail.
 type detailView struct {
 	loop    api.Loop
-	points  []api.Point // oldest first; nil while they are loaded
-	entries []logEntry  // of this loop, newest first; shown where there is room
-	loaded  bool        // an answer has come
-	err     error       // why the last answer did not
-	now     time.Time   // the right end of the charts
-	span    time.Duration
+	points  []api.Point   // oldest first; nil while they are loaded
+	entries []logEntry    // of this loop, newest first; shown where there is room
+	loaded  bool          // an answer has come
+	err     error         // why the last answer did not
+	now     time.Time     // the right end of the charts
+	span    time.Duration // of the charts, at most: see shows
 	graph   graph
 	stale   bool
 }
 
 // zooms are the spans of the charts.
 var zooms = []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
+
+// youngSpans are those of charts whose history is shorter than the zoom. They grow in steps, lest the curve change its
+// shape with every second, and by half at most, so that a third of a chart is the most that stays empty.
+var youngSpans = []time.Duration{
+	10 * time.Second, 15 * time.Second, 20 * time.Second, 25 * time.Second, 30 * time.Second, 40 * time.Second,
+	50 * time.Second, time.Minute, 90 * time.Second, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 5 * time.Minute,
+	7 * time.Minute, 10 * time.Minute, 15 * time.Minute, 20 * time.Minute, 30 * time.Minute, 45 * time.Minute, time.Hour,
+}
+
+// shows is the span of the charts. It is the one that is zoomed to, or a shorter one where the history does not go back
+// as far: that of a governor that has just started is readable from its first decisions on.
+func (v detailView) shows() time.Duration {
+	if !v.loaded || len(v.points) == 0 || v.points[0].At.After(v.now) {
+		return v.span
+	}
+	age := v.now.Sub(v.points[0].At)
+	i, _ := slices.BinarySearch(youngSpans, age)
+	if i == len(youngSpans) {
+		return v.span
+	}
+	return min(youngSpans[i], v.span)
+}
 
 // Heights of the charts: below the least they say nothing, and lines go first to the account.
 const (
@@ -94,9 +116,9 @@ const (
 	sideBySide    = 150
 )
 
-// detailScreen explains one loop in exactly h lines of at most w cells. Where there is little room the charts shrink,
-// then the end of the account goes; where there is much, the account stands beside the charts, with the loop's latest
-// decisions below.
+// detailScreen explains one loop in exactly h lines of at most w cells. If there is little room the charts shrink, then
+// the account loses its end; if there is much, the account moves next to the charts, with the loop's latest decisions
+// below.
 func detailScreen(v detailView, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return fitted(nil, h)
@@ -144,7 +166,7 @@ func detailScreen(v detailView, w, h int) []string {
 	return grayed(fitted(out, h), v.stale)
 }
 
-// tell gives every fact a line, and those that need more whatever is left of n lines.
+// tell gives every fact one line, and shares what is left of n lines among those that need more.
 func tell(account []fact, w, n int) []string {
 	lines := make([]int, len(account))
 	spare := n
@@ -165,7 +187,7 @@ func tell(account []fact, w, n int) []string {
 	return out
 }
 
-// chartPanel draws the charts of a loop, and what its controller added up, in exactly h lines of at most w cells.
+// chartPanel draws the charts of a loop, and its controller's terms, in exactly h lines of at most w cells.
 func chartPanel(v detailView, w, h int) []string {
 	if w <= 0 || h <= 0 {
 		return fitted(nil, h)
@@ -211,7 +233,7 @@ func charts(v detailView, w, h int) []string {
 	return append(measured.render(w, h-below, v.graph), value.render(w, below, v.graph)...)
 }
 
-// measuredChart is the measurement against its setpoint, as it was in the past.
+// measuredChart is the measurement against its setpoint over time.
 func (v detailView) measuredChart(past []api.Point) chart {
 	l := v.loop
 	d := l.Decision
@@ -260,16 +282,20 @@ func (v detailView) valueChart(past []api.Point) chart {
 	case control.KnobRetry:
 		what, of = "retry ratio", ""
 	}
+	set := setTo(l, float64(d.Value))
+	if set == off {
+		of = ""
+	}
 	ceiling := ""
 	if d.Ceiling > 0 {
 		ceiling = ", ceiling " + number(d.Ceiling)
 	}
-	c := v.chart(bold.Render(what)+" "+setTo(l, float64(d.Value))+of+", min..max "+bounds(l)+ceiling, past)
+	c := v.chart(bold.Render(what)+" "+set+of+", min..max "+bounds(l)+ceiling, past)
 	c.unit, c.nothing, c.stepped = l.Unit, v.nothing("no value"), true
 	c.levels = []level{
 		{l.Min, "min " + value(l.Knob, l.Min)}, {l.Max, "max " + value(l.Knob, l.Max)},
 	}
-	if d.Ceiling > 0 { // 0 or unknown: this knob has none
+	if d.Ceiling > 0 { // 0 or unknown: this knob has no ceiling
 		c.levels = append(c.levels, level{float64(d.Ceiling), "ceiling " + number(d.Ceiling) + " now"})
 	}
 	c.curve = make([]sample, 0, len(past))
@@ -279,9 +305,9 @@ func (v detailView) valueChart(past []api.Point) chart {
 	return c
 }
 
-// chart is what the charts of a loop have in common.
+// chart is the common part of the charts of a loop.
 func (v detailView) chart(title string, past []api.Point) chart {
-	c := chart{title: title, from: v.now.Add(-v.span), to: v.now, marks: make([]mark, 0, len(past))}
+	c := chart{title: title, from: v.now.Add(-v.shows()), to: v.now, marks: make([]mark, 0, len(past))}
 	for _, p := range past {
 		m := mark{at: p.At}
 		switch p.State {
@@ -293,17 +319,17 @@ func (v detailView) chart(title string, past []api.Point) chart {
 	return c
 }
 
-// past is what the charts show: the history as far as they reach, and the decision that is newer than it.
+// past is the data of the charts: the history as far as it reaches, and the newer decision.
 func (v detailView) past() []api.Point {
 	if !v.loaded && len(v.points) == 0 {
-		return nil // one decision alone would look like a past in which nothing was measured
+		return nil // one decision alone would look like a past without measurements
 	}
-	from := v.now.Add(-v.span)
+	from := v.now.Add(-v.shows())
 	first := slices.IndexFunc(v.points, func(p api.Point) bool { return !p.At.Before(from) })
 	if first < 0 {
 		first = len(v.points)
 	}
-	points := v.points[max(first-1, 0):] // the one before leads into the span
+	points := v.points[max(first-1, 0):] // the point before leads into the span
 	end := len(points)
 	for end > 0 && points[end-1].At.After(v.now) {
 		end--
@@ -326,5 +352,5 @@ func (v detailView) nothing(what string) string {
 	case !v.loaded:
 		return "loading ..."
 	}
-	return what + " in the last " + spanText(v.span)
+	return what + " in the last " + spanText(v.shows())
 }

@@ -29,8 +29,8 @@ func serviceLoop(service string) api.Loop {
 	panic("no loop of " + service)
 }
 
-// pastOf is an hour that leads to where the loop is: a bump of the measurement, a value that was cut and came back, and
-// a minute without measurements.
+// pastOf is an hour that leads to the loop's present: a bump of the measurement, a value that was cut and came back,
+// and a minute without measurements.
 func pastOf(l api.Loop) []api.Point {
 	var out []api.Point
 	d := l.Decision
@@ -96,6 +96,7 @@ func details() map[string]detailView {
 		"ascii": viewOf("checkout", func(v *detailView) { v.graph = graphASCII }),
 		"block": viewOf("checkout", func(v *detailView) { v.graph = graphBlock }),
 		"hour":  viewOf("checkout", func(v *detailView) { v.span = time.Hour }),
+		"young": viewOf("checkout", func(v *detailView) { v.points = v.points[len(v.points)-7:] }),
 	}
 }
 
@@ -123,14 +124,14 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// TestDetailIsCompleteAt80Columns: whatever the loop does, a terminal of 80×24 shows everything that there is to say
-// of it. Five lines of the 24 are taken by header and keys.
+// TestDetailIsCompleteAt80Columns: whatever the loop does, a terminal of 80×24 shows all its facts. Header and keys
+// take five of the 24 lines.
 func TestDetailIsCompleteAt80Columns(t *testing.T) {
 	for name, v := range details() {
 		got := bare(detailScreen(v, 80, 19))
 		parts := []string{
 			v.loop.Service + "/" + string(v.loop.Knob), modeText(v.loop.Mode), "SLO 99%", wordOf(v.loop.Decision.State).word,
-			"setpoint " + measure(v.loop, v.loop.Decision.Setpoint), "min..max " + bounds(v.loop), "-" + spanText(v.span) + " ",
+			"setpoint " + measure(v.loop, v.loop.Decision.Setpoint), "min..max " + bounds(v.loop), "-" + spanText(v.shows()) + " ",
 			"\n predictor", "own latency", "\n gates     data", "binds", "occupancy", "\n bounds    ",
 			"\n inputs    p99", "slow", "failed", "refused", "age ", "\n kv        ",
 			strings.Fields(v.loop.Decision.Reason)[0],
@@ -185,6 +186,59 @@ func TestDetailFits(t *testing.T) {
 			exactly(t, lines, max(w, 0), len(lines))
 		}
 	})
+}
+
+// TestChartsOfAYoungHistory: they show all that is known, at most a third of them is empty, and none shows more than
+// what is zoomed to.
+func TestChartsOfAYoungHistory(t *testing.T) {
+	for _, c := range []struct{ age, span, want time.Duration }{
+		{0, time.Minute, 10 * time.Second},
+		{10 * time.Second, time.Minute, 10 * time.Second},
+		{11 * time.Second, time.Minute, 15 * time.Second},
+		{61 * time.Second, time.Minute, time.Minute},
+		{61 * time.Second, time.Hour, 90 * time.Second},
+		{31 * time.Minute, time.Hour, 45 * time.Minute},
+		{31 * time.Minute, 15 * time.Minute, 15 * time.Minute},
+		{time.Hour + time.Second, time.Hour, time.Hour},
+	} {
+		v := detailView{now: fixture.Now, span: c.span, loaded: true}
+		v.points = []api.Point{{At: v.now.Add(-c.age)}, {At: v.now}}
+		if got := v.shows(); got != c.want {
+			t.Errorf("a history of %s, zoomed to %s, is shown in %s, want %s", c.age, c.span, got, c.want)
+		}
+		v.loaded = false // more of it may be known to the governor
+		if got := v.shows(); got != c.span {
+			t.Errorf("before the history is here, %s are shown, want %s", got, c.span)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		v := detailView{now: fixture.Now, span: rapid.SampledFrom(zooms).Draw(t, "span"), loaded: true}
+		age := time.Duration(rapid.Int64Range(int64(youngSpans[0]), int64(memory)).Draw(t, "age"))
+		v.points = []api.Point{{At: v.now.Add(-age)}}
+		switch got := v.shows(); {
+		case got > v.span || got < min(age, v.span):
+			t.Fatalf("%s of %s, zoomed to %s", got, age, v.span)
+		case age < got && 3*age < 2*got:
+			t.Fatalf("%s of %s: more than a third is empty", got, age)
+		}
+	})
+}
+
+// TestZoomOfAYoungHistory: a key that changes nothing on the screen says why.
+func TestZoomOfAYoungHistory(t *testing.T) {
+	young := told("checkout", control.KnobConcurrency)
+	young.points = young.points[len(young.points)-7:]
+	m := after(screen(120, 30, mixed()), append(press("down", "down"), young)...)
+	if got := frame(m); !strings.Contains(got, "-30s └") {
+		t.Errorf("a history of half a minute does not fill the chart:\n%s", got)
+	}
+	got := frame(after(m, press("-")...))
+	if !strings.Contains(got, "-30s └") || !strings.Contains(got, "up to 15m; the history of checkout/concurrency is only") {
+		t.Errorf("zooming out says nothing:\n%s", got)
+	}
+	if got := frame(after(m, press("-", "h")...)); strings.Contains(got, "up to 15m") {
+		t.Errorf("it is said for ever:\n%s", got)
+	}
 }
 
 // TestRewoundDetailKnowsNothingLater: in the past, charts end with what is shown.
@@ -243,8 +297,7 @@ func TestOrderText(t *testing.T) {
 	}
 }
 
-// TestFlowLosesNothing: where there is room, every item appears whole and in order; where there is not, an ellipsis
-// says so.
+// TestFlowLosesNothing: if there is room, every item appears whole and in order; if not, an ellipsis says so.
 func TestFlowLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := fact{label: "label"}

@@ -1,7 +1,7 @@
 // Package ui draws governor's loops on a terminal: govtop's live screen and the plain table of govtop --once.
 //
-// The screen shows, it does not think. Everything on it is a view of what a governor's API says about itself; the
-// package computes no control quantity, and learns of the network only through Source.
+// The screen shows, it does not think. Everything on it is a view of what a governor's API says about itself. The
+// package computes no control quantity, and reaches the network only through Source.
 //
 //	Source ──stream──► feed ──batches──► Model ──View──► header     who answers, who leads, what it depends on
 //	 (I/O, in           (a frame's        │               overview   one line a loop, with its sparkline
@@ -11,22 +11,22 @@
 //	                                      │               form       what an order needs to be told
 //	                                      └─ keys ◄────── footer     the key map, which is also the help screen
 //
-// The screen shows one moment. In the present that is the newest fleet; in a pause the fleet that stood there when the key
-// was pressed; in the past what the daemon answered for an instant. Each is a value of its own: events go on changing the
-// newest one alone, and whatever else is drawn, charts, decisions, ages, is drawn up to the moment's own clock. What
-// the stream does not tell, the past of the loop on the screen, the log of all loops, is asked for when a screen needs it,
-// one question at a time (dossier), and goes on with the stream.
+// The screen shows one moment: in the present the newest fleet; in a pause the fleet at the time of the key; in the
+// past the daemon's answer for an instant. Each is a separate value: events change only the newest one, and everything
+// else (charts, decisions, ages) is drawn up to the moment's own clock. The stream does not deliver the past of the
+// loop on the screen or the log of all loops. They are fetched when a screen needs them, one request at a time
+// (dossier), and the stream extends them.
 //
-// What the daemon says about a loop passes through fact: a label and short items, the most telling first, which are laid
-// out last, when it is known how much room there is. A chart goes the same way: samples and a span of time, drawn onto a
-// canvas of cells that knows three ways to make a dot.
+// What the daemon says about a loop becomes a fact: a label and short items, the most important first. Facts are laid
+// out last, when the available room is known. A chart works the same way: samples and a span of time, drawn onto a
+// canvas of cells that knows three ways to draw a dot.
 //
-// Model is the only Bubble Tea model; header, overview and detail are plain values that it asks for lines. Time comes
-// with messages, so a frame is a function of the messages before it, and the same data draws the same frame: the
-// renderer then writes nothing, and an idle govtop costs nothing. What a frame says about time is either the daemon's
-// own clock (how long a loop has held) or appears only while no data comes (how old the data is). A connection that
-// ends is the Model's to make again, which shows when it will; the stream's sequence numbers make up for the gap.
+// Model is the only Bubble Tea model; header, overview and detail are plain values that return lines. Time comes with
+// messages, so a frame is a function of the messages before it, and the same data draws the same frame: the renderer
+// then writes nothing, and an idle govtop costs nothing. Times in a frame either come from the daemon's own clock (how
+// long a loop has held) or appear only while no data arrives (how old the data is). If a connection ends, the Model
+// makes it again, and shows when it will; the stream's sequence numbers close the gap.
 //
-// Strings in the data come from elsewhere: service names, errors of other servers. They are stripped of control
-// characters at the door, once, by clean.
+// Strings in the data come from elsewhere: service names, errors of other servers. clean strips control characters from
+// them once, on arrival.
 package ui

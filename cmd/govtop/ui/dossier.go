@@ -13,29 +13,29 @@ import (
 )
 
 const (
-	memory    = time.Hour        // as far back as charts and rewinding go; the daemon remembers no more
+	memory    = time.Hour        // the reach of charts and rewinding; the daemon keeps no more
 	logLength = 200              // decisions in a log
 	askAgain  = 15 * time.Second // after a failure
 )
 
-// dossier is the past of one loop, or the log of all. It is asked for once, when the screen needs it; what is decided
-// afterwards comes with the stream.
+// dossier is the past of one loop, or the log of all loops. It is fetched once, when the screen needs it; later
+// decisions come from the stream.
 type dossier struct {
 	of      string      // service/knob; "": all loops
 	points  []api.Point // oldest first; none for all loops
 	records []api.Record
 	actions []actuators.Action
 	entries []logEntry // records and actions, newest first
-	changed bool       // records or actions have; the entries have not been written anew
+	changed bool       // records or actions have changed since entries was built
 
 	loaded  bool // an answer has come
-	old     bool // there is more to know than what was asked for
-	busy    bool // a question is under way
+	old     bool // the daemon knows more than was fetched
+	busy    bool // a request is in flight
 	err     error
 	retryAt time.Time
 }
 
-// toldMsg is the answer to the question for a dossier.
+// toldMsg is the answer to a request for a dossier.
 type toldMsg struct {
 	of      string
 	at      time.Time
@@ -45,12 +45,12 @@ type toldMsg struct {
 	err     error
 }
 
-// want says whether the dossier has to be asked for. Of one dossier one question is under way at a time.
+// want says whether to fetch the dossier. A dossier has at most one request in flight.
 func (d *dossier) want(now time.Time) bool {
 	return !d.busy && (!d.loaded || d.old) && !now.Before(d.retryAt)
 }
 
-// ask asks for the dossier of a loop, or of all where the service is "".
+// ask fetches the dossier of a loop, or of all loops if the service is "".
 func (m *Model) ask(d *dossier, service string, knob control.Knob) tea.Cmd {
 	d.busy, d.old = true, false
 	of := d.of
@@ -85,11 +85,11 @@ func (m *Model) ask(d *dossier, service string, knob control.Knob) tea.Cmd {
 	}
 }
 
-// told takes over an answer, and keeps what the stream has told since it was asked for.
+// told takes over an answer, and keeps what the stream has delivered since the request.
 func (d *dossier) told(t toldMsg) {
 	d.busy = false
 	if t.of != d.of {
-		return // another loop is on the screen by now
+		return // the screen shows another loop by now
 	}
 	if d.err = t.err; t.err != nil {
 		d.retryAt, d.old = t.at.Add(askAgain), true
@@ -111,13 +111,13 @@ func (d *dossier) told(t toldMsg) {
 	d.bound()
 }
 
-// decided takes note of a decision that the stream tells of.
+// decided adds a decision from the stream.
 func (d *dossier) decided(before, l api.Loop, seq uint64) {
 	if d.of != "" && d.of != name(l) {
 		return
 	}
 	if !actuators.SameOrder(before.Order, l.Order) {
-		d.old = true // the audit says who did it
+		d.old = true // only the audit names the actor
 	}
 	if d.of != "" {
 		d.points = append(d.points, api.Point{
@@ -132,7 +132,7 @@ func (d *dossier) decided(before, l api.Loop, seq uint64) {
 	d.bound()
 }
 
-// bound forgets what is too old, so that the dossier does not grow.
+// bound drops old entries, so that the dossier does not grow.
 func (d *dossier) bound() {
 	if n := len(d.points); n > 0 {
 		since := d.points[n-1].At.Add(-memory)
@@ -141,14 +141,14 @@ func (d *dossier) bound() {
 	d.records = d.records[max(len(d.records)-logLength, 0):]
 }
 
-// write writes the entries anew where there is something new in them.
+// write rebuilds the entries if records or actions changed.
 func (d *dossier) write() {
 	if d.changed {
 		d.entries, d.changed = entriesOf(d.records, d.actions), false
 	}
 }
 
-// until returns the entries up to an instant, of entries that begin with the newest.
+// until returns the entries up to an instant, from entries sorted newest first.
 func until(entries []logEntry, now time.Time) []logEntry {
 	i := slices.IndexFunc(entries, func(e logEntry) bool { return !e.at.After(now) })
 	if i < 0 {
@@ -157,7 +157,7 @@ func until(entries []logEntry, now time.Time) []logEntry {
 	return entries[i:]
 }
 
-// errands starts the questions that the screen needs an answer to.
+// errands starts the requests that the screen needs.
 func (m *Model) errands() tea.Cmd {
 	if m.live == nil || m.connection.err != nil {
 		return nil

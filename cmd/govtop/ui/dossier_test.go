@@ -13,7 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// TestDossierGoesOnWithTheStream: asked for once, it grows with what is decided, and forgets what is older than an
+// TestDossierGoesOnWithTheStream: fetched once, the dossier grows with new decisions, and drops what is older than an
 // hour.
 func TestDossierGoesOnWithTheStream(t *testing.T) {
 	m := after(screen(120, 30, mixed()), press("down", "down")...)
@@ -55,7 +55,7 @@ func TestDossierGoesOnWithTheStream(t *testing.T) {
 	}
 }
 
-// TestDossierIsOfTheLoopUnderTheCursor: while the cursor moves one question is under way, the next is for where it
+// TestDossierIsOfTheLoopUnderTheCursor: while the cursor moves, one request is in flight; the next is for where it
 // stops, and answers about other loops are not shown.
 func TestDossierIsOfTheLoopUnderTheCursor(t *testing.T) {
 	m := screen(120, 30, mixed())
@@ -77,7 +77,7 @@ func TestDossierIsOfTheLoopUnderTheCursor(t *testing.T) {
 	}
 }
 
-// TestDossierFailure shows, and is tried again after a while.
+// TestDossierFailure: a failure shows, and the request is repeated after a while.
 func TestDossierFailure(t *testing.T) {
 	m := after(screen(120, 30, mixed()), toldMsg{of: "payments/shed", at: began, err: errors.New("disk on fire")})
 	if got := frame(m); !strings.Contains(got, "no history") {
@@ -91,7 +91,7 @@ func TestDossierFailure(t *testing.T) {
 	}
 }
 
-// TestOrdersAreAskedFor: when somebody else orders something, the log is asked for again: only the audit says who.
+// TestOrdersAreAskedFor: when somebody else gives an order, the log is fetched again: only the audit says who it was.
 func TestOrdersAreAskedFor(t *testing.T) {
 	m := after(screen(120, 30, mixed()), told("payments", control.KnobShed))
 	if m.file.busy {
@@ -110,7 +110,7 @@ func TestOrdersAreAskedFor(t *testing.T) {
 	}
 }
 
-// TestSmallScreensAskLess: what is not shown is not asked for.
+// TestSmallScreensAskLess: govtop does not fetch what it does not show.
 func TestSmallScreensAskLess(t *testing.T) {
 	m := screen(80, 24, mixed())
 	if m.file.busy || m.log.busy {
@@ -120,7 +120,7 @@ func TestSmallScreensAskLess(t *testing.T) {
 		t.Error("the decisions of all loops are not asked for")
 	}
 	if m = after(screen(80, 24, mixed()), press("enter")...); !m.file.busy || m.log.busy {
-		t.Error("the past of the loop in detail is not asked for")
+		t.Error("the past of show the loop in detail is not asked for")
 	}
 }
 
@@ -142,12 +142,12 @@ func TestDecisionsLeadToTheirLoop(t *testing.T) {
 		t.Error("esc does not lead back to the overview")
 	}
 	m = after(m, append(press("/", "z", "z", "enter", "a"), told("", ""))...)
-	if m = after(m, press("enter")...); m.screen() != onDecisions || !strings.Contains(frame(m), "not one of the loops") {
+	if m = after(m, press("enter")...); m.screen() != onDecisions || !strings.Contains(frame(m), "is not in the overview") {
 		t.Errorf("enter leads to a loop that the filter hides:\n%s", frame(m))
 	}
 }
 
-// TestEveryScreenIsLeftTheWayItWasEntered walks every way of three screens, and back.
+// TestEveryScreenIsLeftTheWayItWasEntered walks every path of three screens, and back.
 func TestEveryScreenIsLeftTheWayItWasEntered(t *testing.T) {
 	keys := []string{"enter", "a", "h", "?"}
 	for i := range 64 {

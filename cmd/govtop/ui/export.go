@@ -14,27 +14,27 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Export is what govtop writes for other programs: of --once --output json the Snapshot alone, of the key e also the
-// past that the screen shows. docs/govtop.schema.json describes it.
+// Export is what govtop writes for other programs: for --once --output json the Snapshot alone, for the key e also the
+// past on the screen. docs/govtop.schema.json describes it.
 type Export struct {
 	Snapshot
-	// Past is the instant of the loops, where the screen was rewound; the status is that of now.
+	// Past is the instant of the loops if the screen was rewound; the status is always the present one.
 	Past *time.Time `json:"past,omitempty"`
-	// History is what the chart on the screen shows.
+	// History is the data of the charts on the screen.
 	History []api.LoopHistory `json:"history,omitempty"`
 }
 
-// exportedMsg tells how an export ended.
+// exportedMsg is the outcome of an export.
 type exportedMsg struct {
 	path string
 	err  error
 }
 
-// exportCmd writes the document under a name with the time in it. save is that of Options.
+// exportCmd writes the document under a name that contains the time, with Options.Save.
 func exportCmd(save func(name string, content []byte) (string, error), now time.Time, e Export) tea.Cmd {
 	return func() tea.Msg {
 		if save == nil {
-			return exportedMsg{err: errors.New("cannot export: this govtop was not told where to")}
+			return exportedMsg{err: errors.New("cannot export: this govtop has no place to export to")}
 		}
 		document, err := EncodeJSON(e.complete())
 		if err != nil {
@@ -45,7 +45,7 @@ func exportCmd(save func(name string, content []byte) (string, error), now time.
 	}
 }
 
-// complete has empty lists where there are none: the schema knows no null there.
+// complete replaces null lists by empty ones: the schema does not allow null.
 func (e Export) complete() Export {
 	e.Loops = append([]api.Loop{}, e.Loops...)
 	e.History = slices.Clone(e.History)
@@ -55,8 +55,8 @@ func (e Export) complete() Export {
 	return e
 }
 
-// EncodeJSON writes v for scripts and for eyes: characters that JSON lets through, but that a terminal would obey or
-// hide, are escaped, which changes nothing for a JSON reader.
+// EncodeJSON writes v for scripts and for eyes. It escapes characters that JSON allows but a terminal would obey or
+// hide; JSON readers see no difference.
 func EncodeJSON(v any) ([]byte, error) {
 	var document bytes.Buffer
 	encoder := json.NewEncoder(safe.NewLogWriter(&document))

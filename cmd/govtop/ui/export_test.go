@@ -12,7 +12,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 
-// schemaFile describes what is exported.
+// schemaFile describes the exports.
 const schemaFile = "../../../docs/govtop.schema.json"
 
 func TestExport(t *testing.T) {
@@ -58,7 +58,7 @@ func TestExport(t *testing.T) {
 
 func TestExportSaysWhyItFailed(t *testing.T) {
 	full := func(string, []byte) (string, error) { return "", errors.New("no space left on device") }
-	for want, save := range map[string]func(string, []byte) (string, error){"no space left": full, "not told where": nil} {
+	for want, save := range map[string]func(string, []byte) (string, error){"no space left": full, "no place to export to": nil} {
 		got := exportCmd(save, fixture.Now, Export{})().(exportedMsg)
 		if got.err == nil || !strings.Contains(got.err.Error(), want) {
 			t.Errorf("got %v, want %q", got.err, want)

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/explain"
 )
 
-// fact is one line of the account of a decision: what it is about, and its items, the most telling first.
+// fact is one line of the account of a decision: its subject and its items, the most important first.
 type fact struct {
 	label string
 	items []item
@@ -27,7 +27,7 @@ type item struct {
 	tone tone
 }
 
-// say adds items to the account; empty ones are left out.
+// say adds items to the account; it leaves out empty ones.
 func (f *fact) say(texts ...string) {
 	for _, t := range filled(texts) {
 		f.items = append(f.items, item{text: t})
@@ -42,7 +42,7 @@ const factLabel = 10 // cells of a label, with the blank after it
 // lines flows the items into at most n lines of at most w cells; an ellipsis stands for what does not fit.
 func (f fact) lines(w, n int) []string { return f.labeled(factLabel, w, n) }
 
-// labeled sets the label into a column of its own.
+// labeled puts the label into its own column.
 func (f fact) labeled(column, w, n int) []string {
 	items := f.items
 	room := w - column
@@ -63,8 +63,8 @@ func (f fact) labeled(column, w, n int) []string {
 	return out
 }
 
-// flow sets items into at most n lines of at most w cells. An item that is wider than a line begins on one of its own.
-// An ellipsis stands for what does not fit; of what a person should see at least the beginning shows.
+// flow sets items into at most n lines of at most w cells. An item wider than a line starts on its own line. An
+// ellipsis stands for what does not fit; of an item that a person should see, at least the beginning shows.
 func flow(items []item, w, n int) []string {
 	const separator, least = "  ", 12
 	var out []string
@@ -111,10 +111,10 @@ func flow(items []item, w, n int) []string {
 	return out
 }
 
-// reason is the decision in one line of plain words, with whatever the decision knows beyond it.
+// reason is the decision in one line of plain words, with every detail that the decision has.
 func reason(d control.Decision) string { return cmp.Or(explain.Reason(d), "no reason given") }
 
-// orderText says what a person has ordered, and until when it stands.
+// orderText says what a person ordered, and until when.
 func orderText(l api.Loop, now time.Time) string {
 	o := l.Order
 	if o == nil {
@@ -150,7 +150,7 @@ func who(actor, reason string) string {
 	return actor + `: "` + reason + `"`
 }
 
-// remaining writes a duration to the minute: 42s, 14m, 1h56m, 2d3h.
+// remaining formats a duration to the minute: 42s, 14m, 1h56m, 2d3h.
 func remaining(d time.Duration) string {
 	d = max(d, 0)
 	minutes := int(d.Minutes())
@@ -165,22 +165,22 @@ func remaining(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", minutes/60/24, minutes/60%24)
 }
 
-// facts account for the decision of a loop, from what the law said to what readers of the KV see.
+// facts explain the loop's decision, from the law's output to what readers of the KV see.
 func facts(l api.Loop, now time.Time) []fact {
 	return []fact{terms(l), predictor(l), gates(l.Decision), constraints(l), inputs(l), published(l, now)}
 }
 
 var events = map[string]string{
-	control.EventIncrease: "increase: healthy, a step up",
-	control.EventDecrease: "decrease: it falls behind, a share down",
-	control.EventCooldown: "cooldown: the last move has yet to show",
+	control.EventIncrease: "increase: healthy, one step up",
+	control.EventDecrease: "decrease: it falls behind, one share down",
+	control.EventCooldown: "cooldown: the last move does not show yet",
 	control.EventYields:   "yields: the concurrency limit acts first",
 	control.EventDrains:   "drains: more completes than is admitted",
-	control.EventRestore:  "restore: the cut was no help",
+	control.EventRestore:  "restore: the cut did not help",
 	control.EventHang:     "hang: nothing completes",
 }
 
-// terms are what the controller added up, in ln units of the knob.
+// terms are the controller's terms, in ln units of the knob.
 func terms(l api.Loop) fact {
 	d := l.Decision
 	t := d.Terms
@@ -211,7 +211,7 @@ func terms(l api.Loop) fact {
 	return f
 }
 
-// steersBy says what a knob goes by that has no predictor.
+// steersBy says what a knob without a predictor follows.
 func steersBy(k control.Knob) string {
 	switch k {
 	case control.KnobRate:
@@ -222,11 +222,12 @@ func steersBy(k control.Knob) string {
 	return "not steered"
 }
 
-// predictor is what Little's law says: which limit belongs to the throughput, below which it would be the damage.
+// predictor is the prediction by Little's law: the limit for this throughput, below which the limit itself would do the
+// damage.
 func predictor(l api.Loop) fact {
 	d, g := l.Decision, l.Decision.Gates
 	f := fact{label: "predictor"}
-	service := "service " + unknown // found by a floor test that was no help, and stands for a while
+	service := "service " + unknown // found by a floor test that did not help; it lasts for a while
 	if g.ServiceTimeSeconds.Known() && g.ServiceTimeSeconds > 0 {
 		service = "service " + seconds(g.ServiceTimeSeconds)
 	}
@@ -235,7 +236,7 @@ func predictor(l api.Loop) fact {
 		f.say("none: "+steersBy(l.Knob), own, service)
 		return f
 	}
-	// The product is for whoever reads it and would multiply; what governor made of it stands in Raw.
+	// The product is for readers who check the arithmetic; Raw holds what governor made of it.
 	inFlight := control.Number(float64(d.Inputs.Throughput) * float64(d.Setpoint))
 	f.say("Little "+number(d.Inputs.Throughput)+"/s x "+seconds(d.Setpoint)+" = "+number(inFlight),
 		"floor "+number(g.Floor), own, service)
@@ -250,7 +251,7 @@ var holds = map[control.Reason]string{
 	control.NotFinite:        "an infinite number",
 	control.NoData:           "nothing found",
 	control.Idle:             "no requests",
-	control.ManySeries:       "more series than one",
+	control.ManySeries:       "more than one series",
 	control.Partial:          "some instances missing",
 	control.TooLittleTraffic: "too few requests",
 	control.Stale:            "too old",
@@ -261,7 +262,7 @@ var holds = map[control.Reason]string{
 	control.Starting:         "just started",
 }
 
-// gates are the findings made before the controller was asked.
+// gates are the findings made before the controller ran.
 func gates(d control.Decision) fact {
 	g, f := d.Gates, fact{label: "gates"}
 	if d.HoldReason == "" {
@@ -291,15 +292,15 @@ func gates(d control.Decision) fact {
 
 var constraintWords = map[string]string{
 	control.BoundDeadband: "deadband: too small a move to write",
-	control.BoundSlew:     "slew: no larger step at once",
-	control.BoundFloor:    "floor: below, the limit is the damage",
+	control.BoundSlew:     "slew: the step is limited",
+	control.BoundFloor:    "floor: a lower limit would do harm",
 	control.BoundMin:      "min: the configured minimum",
 	control.BoundMax:      "max: the configured maximum",
 	control.BoundTighten:  "tighten only: the data is in doubt",
 	"ceiling":             "ceiling",
 }
 
-// constraints are what an output must pass, and which of them shaped this one.
+// constraints are the constraints on an output, and which of them shaped this one.
 func constraints(l api.Loop) fact {
 	d := l.Decision
 	bound := "nothing bound"
@@ -319,7 +320,7 @@ func constraints(l api.Loop) fact {
 	return f
 }
 
-// inputs are the readings behind the decision: n arrivals in the window, and the age of the oldest sample among them.
+// inputs are the measurements behind the decision: n arrivals in the window, and the age of the oldest sample.
 func inputs(l api.Loop) fact {
 	in := l.Decision.Inputs
 	quantile := format.Quantile(l.SLO.Objective) + " "
@@ -349,7 +350,7 @@ func inputs(l api.Loop) fact {
 	return f
 }
 
-// times writes a multiple.
+// times formats a multiple.
 func times(n control.Number) string {
 	if !n.Known() {
 		return unknown
@@ -357,7 +358,7 @@ func times(n control.Number) string {
 	return number(n) + "x"
 }
 
-// published says what readers of the KV see, and how many have taken it up.
+// published says what readers of the KV see, and how many instances obey it.
 func published(l api.Loop, now time.Time) fact {
 	f, p := fact{label: "kv"}, l.Published
 	switch {
@@ -365,7 +366,7 @@ func published(l api.Loop, now time.Time) fact {
 		f.say("nothing published yet")
 		return f
 	case p == nil:
-		f.say("nothing published: the mode is " + string(l.Mode))
+		f.say("nothing published in mode " + string(l.Mode))
 		return f
 	}
 	f.say(setTo(l, p.Value), fmt.Sprintf("rev %d", p.Revision))

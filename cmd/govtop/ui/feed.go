@@ -9,15 +9,15 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// The screen is drawn for data at most four times a second. A tick of the daemon tells of many loops within
-// milliseconds: they are collected, so that one frame shows all of them.
+// The screen redraws for data at most four times a second. A tick of the daemon reports many loops within milliseconds;
+// they are collected so that one frame shows them all.
 const (
 	frameGap = 250 * time.Millisecond
 	collect  = 50 * time.Millisecond
 )
 
-// feed brings the events of one connection to the screen. Where the screen does not keep up, the feed fills, the
-// connection with it, and the daemon cuts it off: govtop never holds more than this.
+// feed delivers the events of one connection to the screen. If the screen does not keep up, the feed fills, then the
+// connection, and the daemon disconnects it: govtop never holds more than this.
 type feed struct {
 	events  chan api.Event
 	drained chan struct{} // closed when the last event has been shown
@@ -38,11 +38,11 @@ type (
 		at   time.Time
 		err  error
 	}
-	// pastMsg is the history that the sparklines begin with.
+	// pastMsg is the initial history of the sparklines.
 	pastMsg struct{ history api.History }
 )
 
-// connect opens a connection that goes on after the event with the given sequence number.
+// connect opens a connection that continues after the event with the given sequence number.
 func (m *Model) connect() tea.Cmd {
 	f := &feed{events: make(chan api.Event, feedBuffer), drained: make(chan struct{})}
 	m.connection.feed = f
@@ -66,7 +66,7 @@ func (m *Model) connect() tea.Cmd {
 	return tea.Batch(run, f.next(m.ctx, m.clock, 0))
 }
 
-// next waits for events, and then for as long as the last frame is too recent or more events follow at once.
+// next waits for events, then until the last frame is old enough and no more events follow at once.
 func (f *feed) next(ctx context.Context, clock func() time.Time, gap time.Duration) tea.Cmd {
 	return func() tea.Msg {
 		enough := time.After(gap)
@@ -105,8 +105,8 @@ func (f *feed) next(ctx context.Context, clock func() time.Time, gap time.Durati
 	}
 }
 
-// remember asks for what the sparklines begin with, as far back as the span. Without it they begin empty. The governor
-// tells of one decision a step; the finer the step, the surer it is that the worst is among them.
+// remember fetches the initial history of the sparklines, over their span. Without it they start empty. The governor
+// reports one decision per step; the finer the step, the more likely the worst is among them.
 func (m *Model) remember(span, step time.Duration) tea.Cmd {
 	ctx, source := m.ctx, m.source
 	return func() tea.Msg {

@@ -10,15 +10,15 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Filter chooses loops by their text. The zero Filter chooses all.
+// Filter selects loops by their text. The zero Filter selects all.
 type Filter struct {
 	text    string
 	pattern *regexp.Regexp
 	inverse bool
 }
 
-// ParseFilter reads a filter: a regular expression in any case, with a ! before it for the loops that do not match. The
-// error says what is wrong with the expression, without repeating it.
+// ParseFilter reads a filter: a case-insensitive regular expression, with a ! in front to select the loops that do not
+// match. The error says what is wrong with the expression, without repeating it.
 func ParseFilter(text string) (Filter, error) {
 	expression, inverse := strings.CutPrefix(text, "!")
 	if expression == "" {
@@ -33,11 +33,10 @@ func ParseFilter(text string) (Filter, error) {
 	return Filter{text: text, pattern: regexp.MustCompile("(?i:" + expression + ")"), inverse: inverse}, nil
 }
 
-// String returns the text that was parsed, "" where all loops are chosen.
+// String returns the text that was parsed; "" if the filter selects all loops.
 func (f Filter) String() string { return f.text }
 
-// Match reports whether the filter chooses the loop. It sees what the overview says of it in words: name, mode, and
-// state.
+// Match reports whether the filter selects the loop. It looks at the overview's words for it: name, mode, and state.
 func (f Filter) Match(l api.Loop) bool { return f.match(name(l), &l) }
 
 func (f Filter) match(name string, l *api.Loop) bool {

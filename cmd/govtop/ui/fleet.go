@@ -11,13 +11,13 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// fleet is the data of one moment, with what every frame needs of it: it is worked out once, when the data changes, so
-// that a frame costs what it shows, not what there is. It is never changed, only replaced.
+// fleet is the data of one moment, with everything that frames derive from it. It is computed once, when the data
+// changes, so that a frame costs what it shows, not the size of the fleet. It is never changed, only replaced.
 type fleet struct {
 	Snapshot
 	names   []string              // of the loops, in their order
 	counts  map[control.State]int // loops by state
-	asOf    time.Time             // when the newest decision was made: it stands still when nothing is decided
+	asOf    time.Time             // time of the newest decision: it stands still if nothing is decided
 	longest int                   // width of the longest name
 	protect bool                  // some loop protects a class of requests
 }
@@ -37,7 +37,7 @@ func newFleet(s Snapshot) *fleet {
 	return f
 }
 
-// strange returns the states of loops that this program does not know, in the order of their names.
+// strange returns the states that this program does not know, sorted by name.
 func (f *fleet) strange() []control.State {
 	known := func(s control.State) bool { return slices.Contains(states, s) }
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(f.counts)), known)
@@ -50,8 +50,8 @@ func (s *Snapshot) find(service string, knob control.Knob) (int, bool) {
 	})
 }
 
-// decided replaces a loop by what it is after a decision, and returns what it was before. A loop that is not there has
-// been removed by a reload.
+// decided replaces a loop by its state after a decision, and returns its previous state. A missing loop has been
+// removed by a reload.
 func (s *Snapshot) decided(l api.Loop) (before api.Loop, ok bool) {
 	i, ok := s.find(l.Service, l.Knob)
 	if !ok {
@@ -59,7 +59,7 @@ func (s *Snapshot) decided(l api.Loop) (before api.Loop, ok bool) {
 	}
 	before, s.Loops[i] = s.Loops[i], l
 	if at := l.Decision.At; at.After(s.Status.Now) {
-		s.Status.Now = at // the daemon's clock, as far as is known
+		s.Status.Now = at // the daemon's clock, as far as known
 	}
 	return before, true
 }

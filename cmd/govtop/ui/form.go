@@ -17,20 +17,20 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// form asks for what an order needs: the value, why, for how long, who, and for a loop that touches its service the
-// loop's name. It holds what was typed until the order is recorded; it sends nothing itself.
+// form asks for what an order needs: the value, why, for how long, who, and, for a loop that affects its service, the
+// loop's name. It keeps the typed text until the order is recorded. It sends nothing itself.
 type form struct {
 	kind    actuators.OrderKind
 	loop    api.Loop
 	fields  []field
 	focus   int
-	blocked string // why there is nothing to order; there are no fields then
-	asked   bool   // enter was pressed on a field that is not right: what is missing shows
-	sending bool   // the order is under way
-	refusal string // why the daemon did not take it
+	blocked string // why nothing can be ordered; there are no fields then
+	asked   bool   // enter was pressed on an invalid field: show what is missing
+	sending bool   // the order has been sent
+	refusal string // why the daemon refused it
 }
 
-// outcome is what a key has made of a form.
+// outcome is the effect of a key on a form.
 type outcome struct {
 	closed bool         // the user gave up
 	order  *api.Command // to send; nil: none yet
@@ -40,15 +40,15 @@ type outcome struct {
 type field struct {
 	label string
 	line  line
-	cells int                     // of the line; 0: all there is room for
+	cells int                     // of the line; 0: all available
 	unit  string                  // after the line
-	hint  string                  // what belongs here
+	hint  string                  // what to type
 	check func(text string) error // what is wrong with the text
 }
 
 const defaultExpiry = "15m"
 
-// newForm returns the form for an order about a loop, begun with the actor's name.
+// newForm returns the form for an order about a loop, filled in with the actor's name.
 func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 	f := form{kind: kind, loop: l}
 	if kind == actuators.Override && l.Mode != control.Enforce {
@@ -68,7 +68,7 @@ func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 	if kind != actuators.Resume {
 		f.fields = append(f.fields, field{
 			label: expiryField, line: newLine(defaultExpiry), cells: 10, unit: "at most 7d",
-			hint: "then the loop goes on by itself; 90s, 2h30m, 1d",
+			hint: "then the loop resumes by itself; 90s, 2h30m, 1d",
 			check: func(text string) error {
 				_, err := api.ParseExpiry(text)
 				return err
@@ -80,7 +80,7 @@ func newForm(kind actuators.OrderKind, l api.Loop, actor string) form {
 	})
 	if l.Mode == control.Enforce {
 		f.fields = append(f.fields, field{
-			label: confirmField, hint: "type " + name(l) + ": this loop touches its service", check: func(text string) error {
+			label: confirmField, hint: "type " + name(l) + ": this loop affects its service", check: func(text string) error {
 				if strings.TrimSpace(text) != strings.TrimSpace(name(l)) {
 					return errors.New("type " + name(l))
 				}
@@ -101,12 +101,12 @@ const (
 	confirmField = "confirm"
 )
 
-// missing is the index of the first field that is not right, -1 if there is none.
+// missing is the index of the first invalid field; -1 if all are valid.
 func (f form) missing() int {
 	return slices.IndexFunc(f.fields, func(field field) bool { return field.check(field.line.text()) != nil })
 }
 
-// update makes of the form what a key does to it.
+// update applies a key to the form.
 func (f form) update(k tea.KeyPressMsg) (form, outcome) {
 	key := k.String()
 	if key == "esc" {
@@ -126,7 +126,7 @@ func (f form) update(k tea.KeyPressMsg) (form, outcome) {
 		f.focus = (f.focus + len(f.fields) - 1) % len(f.fields)
 	case "enter":
 		if i := f.missing(); i >= 0 {
-			f.asked = f.asked || i == f.focus // to be led to the next field is no mistake
+			f.asked = f.asked || i == f.focus // moving on to the next field is not a mistake
 			f.focus = i
 			break
 		}
@@ -138,7 +138,7 @@ func (f form) update(k tea.KeyPressMsg) (form, outcome) {
 	return f, outcome{}
 }
 
-// paste puts text that was pasted into the field under the cursor.
+// paste puts pasted text into the field under the cursor.
 func (f form) paste(text string) form {
 	if f.sending || f.blocked != "" {
 		return f
@@ -153,17 +153,17 @@ func (f form) edit(change func(line) line) form {
 	return f
 }
 
-// refused is the form after the order was sent and not taken: as it was typed, with the reason.
+// refused is the form after the daemon refused the order: as typed, with the reason.
 func (f form) refused(err error) form {
 	text := err.Error()
 	if a, ok := errors.AsType[*api.AnswerError](err); ok {
-		text = join("; ", a.Message, a.Hint) // where it was asked stands in the header
+		text = join("; ", a.Message, a.Hint) // the header already shows the address
 	}
 	f.sending, f.refusal = false, Clean(text)
 	return f
 }
 
-// follow is the form about its loop as it stands by now, so that the value to be changed is the one in force.
+// follow updates the form to the current state of its loop, so that it shows the value in force.
 func (f form) follow(loops []api.Loop) form {
 	if i := slices.IndexFunc(loops, func(l api.Loop) bool { return name(l) == name(f.loop) }); i >= 0 {
 		f.loop = loops[i]
@@ -203,7 +203,7 @@ func words(text string) error {
 	return nil
 }
 
-// parseValue reads the value of an override in the knob's unit, as the screen writes it: 40, 1800 or 1800/s, 0.45.
+// parseValue reads the value of an override in the knob's unit, in the screen's notation: 40, 1800 or 1800/s, 0.45.
 func parseValue(l api.Loop, text string) (float64, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
@@ -234,7 +234,7 @@ func unitWords(k control.Knob) string {
 	case control.KnobRate:
 		return "requests/s of the service"
 	case control.KnobShed:
-		return "occupancy to shed from"
+		return "occupancy from which to shed"
 	case control.KnobRetry:
 		return "retries per request"
 	}
@@ -242,12 +242,12 @@ func unitWords(k control.Knob) string {
 }
 
 const (
-	formWidth  = 76 // at most: lines as long as a screen is wide are hard to follow
+	formWidth  = 76 // at most: very long lines are hard to read
 	labelCells = 11 // marker, label, gap
 )
 
-// render draws the form as a box in the middle of w×h cells, h lines in all. Where lines are few, the room between the
-// parts leaves first, then what explains.
+// render draws the form as a box in the middle of w×h cells, h lines in all. If there are few lines, the space between
+// the parts goes first, then the explanation.
 func (f form) render(w, h int) []string {
 	inner := max(min(w, formWidth)-4, 1)
 	head := f.explanation(inner)
@@ -290,9 +290,9 @@ var verbs = map[actuators.OrderKind]string{
 // explanation says what the order does, and what else the user should know about the loop.
 func (f form) explanation(w int) []string {
 	does := map[actuators.OrderKind]string{
-		actuators.Freeze:   "Keeps the value that is in force, whatever is measured.",
-		actuators.Override: "Puts a value in force, whatever is measured.",
-		actuators.Resume:   "Ends what was ordered: the loop decides again, from its next tick on.",
+		actuators.Freeze:   "Keeps the value in force, whatever the measurements.",
+		actuators.Override: "Puts a value in force, whatever the measurements.",
+		actuators.Resume:   "Ends the order: the loop decides again from its next tick.",
 	}[f.kind]
 	var lines []string
 	if f.blocked == "" {
@@ -312,15 +312,15 @@ func (f form) notes() (notes []string) {
 	case f.blocked != "":
 		notes = append(notes, "! "+f.blocked)
 	case l.Mode == control.Shadow && f.kind == actuators.Freeze:
-		notes = append(notes, "! shadow: nothing is published; only what governor would do stands still")
+		notes = append(notes, "! shadow: nothing is published; this freezes only what governor would do")
 	case l.Mode == control.Shadow:
-		notes = append(notes, "! shadow: nothing is published; only what governor would do moves again")
+		notes = append(notes, "! shadow: nothing is published; this resumes only what governor would do")
 	case l.Mode != control.Enforce:
-		notes = append(notes, fmt.Sprintf("! %s: nothing is published; the order is recorded, and moves nothing", l.Mode))
+		notes = append(notes, fmt.Sprintf("! %s: nothing is published; the order is recorded but changes nothing", l.Mode))
 	}
 	switch {
 	case o != nil && o.ExpiresAt.IsZero():
-		notes = append(notes, "! the kill switch holds every loop, whatever is ordered here; governor resume --all lifts it")
+		notes = append(notes, "! the kill switch holds every loop, whatever you order here; governor resume --all lifts it")
 	case f.kind == actuators.Resume && o == nil && !byHand(l):
 		notes = append(notes, "! nobody has frozen or overridden this loop: there is nothing to resume")
 	case f.kind != actuators.Resume && o != nil:
@@ -329,17 +329,17 @@ func (f form) notes() (notes []string) {
 	return notes
 }
 
-// byHand says whether the loop is in a state that a person has put it into.
+// byHand says whether a person has put the loop into its state.
 func byHand(l api.Loop) bool {
 	return l.Decision.State == control.Frozen || l.Decision.State == control.Override
 }
 
-// standing says which order stands, by whom, and why.
+// standing describes the order in force: what, by whom, and why.
 func standing(o actuators.Order) string {
 	return fmt.Sprintf("the %s by %s: %q", o.Kind, Clean(o.Actor), Clean(o.Reason))
 }
 
-// lines are the value and the fields. Below the field under the cursor stands what belongs into it, or what is wrong.
+// lines are the value and the fields. Below the field under the cursor is its hint, or what is wrong with it.
 func (f form) lines(w int) []string {
 	if f.blocked != "" {
 		return nil
@@ -397,7 +397,8 @@ func (f form) lines(w int) []string {
 	return append(out, "")
 }
 
-// hardWrap breaks s into at most n lines of w cells, words too long for a line in the middle, and not before them.
+// hardWrap breaks s into at most n lines of w cells. It breaks words that are longer than a line in the middle, not
+// before.
 func hardWrap(s string, w, n int) []string {
 	lines := fit.WrapTo(s, w, n)
 	if slices.ContainsFunc(strings.Fields(s), func(word string) bool { return fit.Width(word) > w }) {
@@ -406,8 +407,7 @@ func hardWrap(s string, w, n int) []string {
 	return lines[:min(n, len(lines))]
 }
 
-// shows reports whether the time has come to say that a field is not right: not while it is still empty, nor while a
-// name is being typed.
+// shows reports whether to say that a field is invalid: not while it is still empty, nor while a name is being typed.
 func (f form) shows(field field) bool {
 	text := field.line.text()
 	if field.label == confirmField && strings.HasPrefix(name(f.loop), text) {
@@ -416,7 +416,7 @@ func (f form) shows(field field) bool {
 	return f.asked || text != ""
 }
 
-// footer tells the keys, and above them in at most lines lines why the daemon did not take the order.
+// footer shows the keys, and above them, in at most lines lines, why the daemon refused the order.
 func (f form) footer(w, lines int) []string {
 	if f.blocked != "" {
 		return []string{paint(dim, "esc back")}

@@ -32,7 +32,7 @@ func loopOf(t *testing.T, called string) api.Loop {
 	return api.Loop{}
 }
 
-// formKey makes the message of a key by its name, or of a text that is typed.
+// formKey makes the message for a key, by its name, or for typed text.
 func formKey(k string) tea.KeyPressMsg {
 	special := map[string]tea.Key{
 		"enter": {Code: tea.KeyEnter}, "esc": {Code: tea.KeyEscape}, "tab": {Code: tea.KeyTab},
@@ -48,7 +48,7 @@ func formKey(k string) tea.KeyPressMsg {
 	return tea.KeyPressMsg{Text: k, Code: []rune(k)[0]}
 }
 
-// fill presses keys; what is not the name of one is typed, letter by letter.
+// fill presses the named keys, and types everything else letter by letter.
 func fill(f form, keys ...string) (form, outcome) {
 	var o outcome
 	for _, k := range keys {
@@ -168,7 +168,7 @@ func TestFormMoves(t *testing.T) {
 	}
 }
 
-// What was typed survives a daemon that does not take it, and is not sent twice meanwhile.
+// The typed text survives a refusal by the daemon, and is not sent twice meanwhile.
 func TestFormWaitsForTheAnswer(t *testing.T) {
 	f, o := fill(newForm(actuators.Resume, loopOf(t, "cart/rate"), "ana"), "over", "enter")
 	if o.order == nil || !f.sending {
@@ -189,7 +189,7 @@ func TestFormWaitsForTheAnswer(t *testing.T) {
 	}
 }
 
-// While a form is open its loop moves on.
+// The loop moves while the form is open.
 func TestFormFollowsItsLoop(t *testing.T) {
 	loops := fixture.Loops()
 	f, _ := fill(newForm(actuators.Override, loopOf(t, "checkout/concurrency"), "ana"), "40", "tab", "INC-1412")
@@ -280,7 +280,7 @@ func TestParseValue(t *testing.T) {
 	}
 }
 
-// TestFormGivesValidOrders: whatever is typed, what the form gives the daemon will take.
+// TestFormGivesValidOrders: whatever is typed, the daemon accepts the form's order.
 func TestFormGivesValidOrders(t *testing.T) {
 	text := rapid.OneOf(rapid.String(), rapid.StringN(1, 120, 250),
 		rapid.SampledFrom([]string{"40", "0.05", "1", "90s", "7d", "1d", "checkout/concurrency", "ledger/rate"}))
@@ -378,7 +378,7 @@ func TestFormFrames(t *testing.T) {
 	}
 }
 
-// formFrame returns what the form draws, the cursor as ▏ before what it stands on.
+// formFrame returns the drawn form, with ▏ in front of the cursor's position.
 func formFrame(f form, w, h int) string {
 	var text strings.Builder
 	for _, line := range f.render(w, h) {
@@ -388,7 +388,7 @@ func formFrame(f form, w, h int) string {
 	return text.String()
 }
 
-// TestFormFits: on every screen that govtop draws on, a form fits and shows its fields, its problem and the way out.
+// TestFormFits: on every screen size, a form fits and shows its fields, its problem and how to leave.
 func TestFormFits(t *testing.T) {
 	for scene, f := range formScenes(t) {
 		for w := 60; w <= 124; w += 1 + w/70 {

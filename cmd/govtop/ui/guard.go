@@ -8,12 +8,12 @@ import (
 	tea "charm.land/bubbletea/v2"
 )
 
-// guarded is a model whose commands may panic. Bubble Tea restores the terminal and then tells of a panic in Update and
-// in View; of one in a batch of commands it tells while the terminal is still the program's, and nobody reads it. So
-// a panic in a command becomes one in Update.
+// guarded is a model whose commands may panic. After a panic in Update or View, Bubble Tea restores the terminal and
+// then reports it. It reports a panic in a batch of commands while the program still owns the terminal, where nobody
+// can read it. So guarded turns a panic in a command into one in Update.
 type guarded struct{ tea.Model }
 
-// faultMsg is a panic in a command, with the trace of where it was.
+// faultMsg is a panic in a command, with its stack trace.
 type faultMsg string
 
 func (g guarded) Init() tea.Cmd { return guard(g.Model.Init()) }
@@ -26,7 +26,7 @@ func (g guarded) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	return guarded{next}, guard(cmd)
 }
 
-// guard makes a message of a panic in the command, or in one that it leads to.
+// guard turns a panic in the command, or in one that it leads to, into a message.
 func guard(cmd tea.Cmd) tea.Cmd {
 	if cmd == nil {
 		return nil
@@ -38,7 +38,7 @@ func guard(cmd tea.Cmd) tea.Cmd {
 			}
 		}()
 		msg = cmd()
-		// A batch, or a sequence, whose type has no name outside of Bubble Tea.
+		// A batch or a sequence, whose type Bubble Tea does not export.
 		if list := reflect.ValueOf(msg); msg != nil && list.Type().ConvertibleTo(commandList) {
 			for i := range list.Len() {
 				if c, ok := reflect.TypeAssert[tea.Cmd](list.Index(i)); ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// header says who answers and whether what it depends on is well. It grows by a line for everything that is not, but
-// leaves most of the terminal to the loops.
+// header says which governor answers and whether its dependencies are well. It grows by a line for each that is not,
+// but leaves most of the terminal to the loops.
 func header(m *Model, w int) []string {
 	connected, connectionTone := m.connection.word(m)
 	first := []string{bold.Render("govtop " + m.version), paint(connectionTone, connected)}
@@ -26,7 +26,7 @@ func header(m *Model, w int) []string {
 	var s api.Status
 	if f != nil {
 		if s = f.Status; m.when() == inPast {
-			s = m.live.Status // of the past only the loops are known
+			s = m.live.Status // for the past only the loops are known
 		}
 		first = append(first, leadership(s))
 	}
@@ -51,17 +51,17 @@ func header(m *Model, w int) []string {
 	if m.connection.err != nil {
 		err := m.connection.err
 		if u, ok := errors.AsType[*api.UnreachableError](err); ok {
-			err = u.Err // the address stands above
+			err = u.Err // the address is shown above
 		}
 		bad = append(bad, fit.Clip("! "+Clean(err.Error()), w))
 	}
 	for _, t := range append(troubles(s), misfit(m.version, s.Version)) {
-		bad = append(bad, fit.WrapTo(t, w, 2)...) // the cause stands at the end of an error
+		bad = append(bad, fit.WrapTo(t, w, 2)...) // the cause is at the end of an error
 	}
 	bad = filled(bad)
 	if room := max(m.height/4, 2); len(bad) > room {
 		more := len(bad) - room + 1
-		bad = append(bad[:room-1], fmt.Sprintf("! %d more lines of trouble: h for health", more))
+		bad = append(bad[:room-1], fmt.Sprintf("! %d more problems: h for health", more))
 	}
 	for _, line := range bad {
 		lines = append(lines, paint(alarm, line))
@@ -69,23 +69,23 @@ func header(m *Model, w int) []string {
 	return lines
 }
 
-// frozenText says who has pulled the kill switch, and why.
+// frozenText says who pulled the kill switch, and why.
 func frozenText(o actuators.Order) string {
 	return join(": ", "* FROZEN everywhere by "+o.Actor, o.Reason)
 }
 
-// misfit warns of a govtop that was not made for the governor: a release of another major or minor version. Builds
-// without a number fit everything.
+// misfit warns if govtop was not built for this governor: if their major or minor versions differ. Builds without a
+// number fit all.
 func misfit(ours, theirs string) string {
 	a, b := release(ours), release(theirs)
 	if a == "" || b == "" || a == b {
 		return ""
 	}
-	return fmt.Sprintf("! govtop %s does not fit governor %s and may leave things out: use the one that came with it",
+	return fmt.Sprintf("! govtop %s does not match governor %s and may leave things out: use the one that came with it",
 		ours, theirs)
 }
 
-// release returns the major.minor of a version, "" where it has none.
+// release returns the major.minor of a version; "" if it has none.
 func release(version string) string {
 	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
 	if len(parts) < 2 {
@@ -119,7 +119,7 @@ func dependency(name string, d api.Dependency) string {
 	return name + " ok " + seconds(d.Latency)
 }
 
-// troubles explains every dependency that does not answer, and what else a person should put right.
+// troubles explains every dependency that does not answer, and everything else that a person should fix.
 func troubles(s api.Status) []string {
 	lines := []string{trouble("Prometheus", s.Prometheus, s.Now), trouble("Consul", s.Consul, s.Now)}
 	if s.Config.Error != "" {
@@ -157,7 +157,7 @@ func governor(s api.Status) string {
 	return fmt.Sprintf("governor %s %s", s.Instance, s.Version)
 }
 
-// counts says how many loops are in which state, what needs a person first.
+// counts says how many loops are in which state; states that need a person come first.
 func counts(f *fleet, w int) string {
 	segments := []string{fmt.Sprintf("%d %s", len(f.Loops), plural(len(f.Loops), "loop"))}
 	for _, s := range append(f.strange(), states...) {

@@ -13,15 +13,15 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// connectionView is how govtop itself stands to the governor that it asks.
+// connectionView is the state of govtop's own connection to its governor.
 type connectionView struct {
-	address, version string // of the governor asked, and of this govtop
+	address, version string // of the governor, and of this govtop
 	word             string // "LIVE", "STALE 13s, retry in 4s"
 	tone             tone
-	err              error // why the last connection ended; nil: it stands
+	err              error // why the last connection ended; nil: it is up
 }
 
-// healthView is what the health screen shows.
+// healthView is the content of the health screen.
 type healthView struct {
 	status     api.Status
 	loops      []api.Loop
@@ -32,14 +32,14 @@ type healthView struct {
 
 const (
 	healthLabel    = 12  // cells of a label, with the blank after it
-	healthColumns  = 120 // cells; from here on the Settings stand beside
+	healthColumns  = 120 // cells; from this width on the Settings go to the side
 	mostErrorLines = 4
 )
 
-// most is the highest top of a screen of w×h.
+// most is the largest top of a screen of w×h.
 func (v healthView) most(w, h int) int { return max(len(v.lines(w))-(h-1), 0) }
 
-// healthScreen draws the governor, what it depends on and what came of its writes, into exactly h lines of at most w
+// healthScreen draws the governor, its dependencies and the outcome of its writes, into exactly h lines of at most w
 // cells.
 func healthScreen(v healthView, w, h int) []string {
 	if w <= 0 || h <= 0 {
@@ -98,7 +98,7 @@ func (v healthView) lines(w int) []string {
 	return indent(out)
 }
 
-// ok and bad begin a fact with glyph and word.
+// ok and bad start a fact with glyph and word.
 func (f *fact) ok(word string)  { f.warn(calm, "= "+word) }
 func (f *fact) bad(word string) { f.warn(alarm, "! "+word) }
 
@@ -135,7 +135,7 @@ func (v healthView) leader() fact {
 	f, l := fact{label: "leader"}, v.status.Leader
 	if l.Instance == "" {
 		f.bad("NO LEADER")
-		f.say("nothing is written until one is elected")
+		f.say("nothing is written until a leader is elected")
 		return f
 	}
 	f.ok("ELECTED")
@@ -143,7 +143,7 @@ func (v healthView) leader() fact {
 	return f
 }
 
-// server is how one that governor depends on has answered.
+// server shows the last answer of a dependency.
 func server(name string, d api.Dependency, now time.Time) fact {
 	f := fact{label: name}
 	if d.OK {
@@ -172,7 +172,7 @@ func (v healthView) config() fact {
 		f.ok("LOADED")
 	} else {
 		f.bad("NOT RELOADED")
-		f.say("the one in force stays:")
+		f.say("the previous one stays in force:")
 	}
 	f.say(c.File)
 	if c.Hash != "" {
@@ -202,7 +202,7 @@ func (v healthView) killSwitch() fact {
 	return f
 }
 
-// states counts the loops by state, what needs a person first.
+// states counts the loops by state; states that need a person come first.
 func (v healthView) states() fact {
 	f := fact{label: "loops"}
 	by := map[control.State]int{}
@@ -240,7 +240,7 @@ func (v healthView) modes() fact {
 	return f
 }
 
-// slo names the loops whose service is measured to miss its SLO.
+// slo names the loops whose measurements show that the service misses its SLO.
 func (v healthView) slo() fact {
 	f := fact{label: "SLO"}
 	var missed []string
@@ -266,7 +266,7 @@ func (v healthView) slo() fact {
 	return f
 }
 
-// silence names the loops that no decision comes of.
+// silence names the loops that make no decisions.
 func (v healthView) silence() fact {
 	f := fact{label: "decisions"}
 	var newest time.Time
@@ -293,10 +293,10 @@ func (v healthView) silence() fact {
 	return f
 }
 
-// setting is what became of what governor publishes for one service.
+// setting is the state of what governor publishes for one service.
 type setting struct {
 	service            string
-	applied, instances int // applied is -1 where it is not reported
+	applied, instances int // applied is -1 if it is not reported
 	revision           uint64
 	changed            time.Time
 	published          bool
@@ -304,7 +304,7 @@ type setting struct {
 	err                string
 }
 
-// rank orders settings: what went wrong first.
+// rank orders settings: failures first.
 func (s setting) rank() int {
 	switch {
 	case s.err != "":
@@ -321,7 +321,7 @@ func (s setting) rank() int {
 	return 5
 }
 
-// settings are the Settings of all services, the worst first: one document for all knobs of a service.
+// settings are the Settings of all services, worst first: one document for all knobs of a service.
 func (v healthView) settings() []setting {
 	by := map[string]*setting{}
 	var out []*setting
@@ -360,7 +360,7 @@ func (v healthView) settings() []setting {
 	return sorted
 }
 
-// written counts what became of the Settings.
+// written counts the outcomes of the writes.
 func written(settings []setting) fact {
 	f := fact{label: "settings"}
 	by := map[string]int{}

@@ -40,8 +40,8 @@ func healths() map[string]healthView {
 			s.Consul = api.Dependency{Address: "127.0.0.1:8500", Latency: none}
 			s.Leader, s.Role = api.LeaderInfo{}, api.Standby
 			s.Config.Error = "governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%"
-			s.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, the configuration says 5s: set " +
-				"timing.scrape_interval to what is true", "the clocks of governor and Prometheus differ by 7s"}
+			s.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, but the configuration says 5s: set " +
+				"timing.scrape_interval to the real interval", "the clocks of governor and Prometheus differ by 7s"}
 			s.Freeze = &actuators.Order{
 				Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: fixture.Now.Add(-30 * time.Hour),
 			}
@@ -69,7 +69,7 @@ func TestHealthScreens(t *testing.T) {
 	}
 }
 
-// TestHealthScrollsToItsEnd: every line can be reached, and no further.
+// TestHealthScrollsToItsEnd: every line can be reached, and nothing beyond.
 func TestHealthScrollsToItsEnd(t *testing.T) {
 	for name, v := range healths() {
 		all := bare(v.lines(80))
@@ -122,7 +122,7 @@ func TestWorstSettingComesFirst(t *testing.T) {
 	}
 }
 
-// TestHealthSaysItInWords: what is colored has a glyph in front, so that it can be told without color.
+// TestHealthSaysItInWords: colored text has a glyph in front, so that it is clear without color.
 func TestHealthSaysItInWords(t *testing.T) {
 	for name, v := range healths() {
 		for _, f := range []fact{

@@ -16,7 +16,7 @@ type helpEntry struct {
 	means   string
 }
 
-// helpEntries are all of them: the key map, then how to read the screen.
+// helpEntries are all entries: the key map, then how to read the screen.
 func (m *Model) helpEntries() []helpEntry {
 	var all []helpEntry
 	commands := m.commands()
@@ -24,7 +24,7 @@ func (m *Model) helpEntries() []helpEntry {
 		for i, c := range commands {
 			same := func(o command) bool { return o.group == g && o.Help() == c.Help() }
 			if c.group != g || slices.IndexFunc(commands, same) < i {
-				continue // it has been told
+				continue // already listed
 			}
 			on := c.on
 			for _, o := range commands[i:] {
@@ -48,7 +48,7 @@ func (m *Model) helpEntries() []helpEntry {
 	return all
 }
 
-// where says on which screens a key works, unless it is all that show data.
+// where names the screens where a key works, unless it works on all that show data.
 func where(on place) string {
 	if on&onData == onData || on&(inFilter|inSearch) != 0 {
 		return ""
@@ -65,7 +65,7 @@ func where(on place) string {
 	return " (" + strings.Join(names, ", ") + ")"
 }
 
-// help is the text of the help screen, of which a search leaves the lines that contain its words.
+// help is the text of the help screen. A search keeps only the lines that contain its words.
 func (m *Model) help(w int) []string {
 	var lines []string
 	heading := ""
@@ -90,7 +90,7 @@ func (m *Model) help(w int) []string {
 		}
 	}
 	if len(lines) == 0 {
-		lines = append(lines, paint(dim, "nothing in the help is about that"))
+		lines = append(lines, paint(dim, "no line of the help matches"))
 	}
 	return lines
 }
@@ -99,10 +99,10 @@ func containsAll(text string, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
 }
 
-// helpRoom is how many lines of the help are on the screen.
+// helpRoom is the number of lines for the help on the screen.
 func (m *Model) helpRoom() int { return max(m.height-2, 1) }
 
-// helpScreen takes the whole screen. Where that is too low, the title says what is shown of how much.
+// helpScreen fills the whole screen. If the help does not fit, the title says which lines show.
 func (m *Model) helpScreen(w, h int) []string {
 	all, room := indent(m.help(w-2)), m.helpRoom()
 	top := min(m.helpTop, max(len(all)-room, 0))

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -9,23 +10,24 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
-// command is one thing that a key does somewhere. The list of commands is the only way from a key to an action, and
-// footer and help are printed from it: a key that works is a key that is explained.
+// command is one action of a key in some place. The list of commands is the only way from a key to an action, and it
+// generates the footer and the help: every key that works is explained.
 type command struct {
 	key.Binding
-	group  string // under which the help tells of it
+	group  string // its heading in the help
 	on     place  // where the key works
 	when   when
-	acts   bool   // it reaches outside of the screen: read-only goes without it
-	footer string // how the footer tells of it; "": not at all
-	spare  int    // of a footer that is too long the highest leave first
+	acts   bool   // it affects more than the screen: read-only disables it
+	footer string // its text in the footer; "": not in the footer
+	spare  int    // if the footer is too long, the highest are dropped first
 	do     func(m *Model) tea.Cmd
 }
 
-// The groups of the help, in their order.
-var groups = []string{"Moving about", "Looking", "Time", "Acting", "While typing", "govtop"}
+// The groups of the help, in order.
+var groups = []string{"Moving", "Looking", "Time", "Acting", "While typing", "govtop"}
 
 // commands is the key map.
 func (m *Model) commands() []command {
@@ -42,7 +44,7 @@ func (m *Model) commands() []command {
 		})
 		return &all[len(all)-1]
 	}
-	// A command that only changes what is shown has nothing to return.
+	// A command that only changes the view returns nothing.
 	view := func(do func(m *Model)) func(*Model) tea.Cmd {
 		return func(m *Model) tea.Cmd { do(m); return nil }
 	}
@@ -61,37 +63,37 @@ func (m *Model) commands() []command {
 	bind("G", lists, always, "to the last", move(func(*Model) int { return most }))
 	bind("end", lists, inPresent, "to the last", move(func(*Model) int { return most }))
 	bind("end", onHelp, away, "to the last", move(func(*Model) int { return most }))
-	bind("enter", onLoops, always, "the loop in detail", view(func(m *Model) { m.open(onLoop) })).foot("enter detail", 2)
-	bind("enter", onDecisions, always, "the loop of the entry", view((*Model).openEntry)).foot("enter loop", 2)
-	bind("a", onLoops, always, "what was decided, for all loops", view(func(m *Model) { m.openDecisions("") })).
+	bind("enter", onLoops, always, "show loop details", view(func(m *Model) { m.open(onLoop) })).foot("enter detail", 2)
+	bind("enter", onDecisions, always, "go to the entry's loop", view((*Model).openEntry)).foot("enter loop", 2)
+	bind("a", onLoops, always, "show the decisions of all loops", view(func(m *Model) { m.openDecisions("") })).
 		foot("a decisions", 5)
-	bind("a", onLoop, always, "what was decided, for this loop", view(func(m *Model) { m.openDecisions(m.called()) })).
+	bind("a", onLoop, always, "show the decisions of this loop", view(func(m *Model) { m.openDecisions(m.called()) })).
 		foot("a decisions", 3)
-	bind("a", onDecisions, always, "one loop, or all", view(func(m *Model) {
+	bind("a", onDecisions, always, "switch between one loop and all", view(func(m *Model) {
 		if m.decisions.loop == "" {
 			m.openDecisions(m.called())
 		} else {
 			m.openDecisions("")
 		}
 	})).foot("a one/all", 3)
-	bind("h", onLoops|onLoop|onDecisions, always, "health: the governor, and what it depends on",
+	bind("h", onLoops|onLoop|onDecisions, always, "health of the governor and its dependencies",
 		view(func(m *Model) { m.healthTop = 0; m.open(onHealth) })).foot("h health", 6)
 	bind("h", onHealth, always, "back", view((*Model).back))
 	bind("esc", onLoop|onDecisions|onHealth, inPresent, "back", view((*Model).back)).foot("esc back", 1)
 	bind("esc", onHelp, always, "back", view((*Model).back)).foot("esc back", 1)
-	bind("esc", onData, away, "from the past, or a pause, back to now", view((*Model).present)).foot("esc now", 0)
+	bind("esc", onData, away, "return to now from the past or a pause", view((*Model).present)).foot("esc now", 0)
 
 	group = groups[1]
-	bind("/", onLoops, always, "filter the loops: a regular expression for name, mode and state; ! for all others",
+	bind("/", onLoops, always, "filter the loops: a regular expression for name, mode and state; ! inverts it",
 		view((*Model).typeFilter)).foot("/ filter", 1)
 	clear := bind("esc", onLoops, inPresent, "clear the filter", view(func(m *Model) { m.filter(Filter{}) }))
 	if m.overview.filter.String() != "" {
 		clear.foot("esc all", 1)
 	}
-	bind("s", onLoops, always, "sort by the next: burn, name, state, ratio, value", view(func(m *Model) {
+	bind("s", onLoops, always, "change the sorting: burn, name, state, ratio, value", view(func(m *Model) {
 		m.overview.show((m.overview.order+1)%len(orders), false, m.overview.filter)
 	})).foot("s sort", 4)
-	bind("S", onLoops, always, "sort the other way round", view(func(m *Model) {
+	bind("S", onLoops, always, "reverse the sorting", view(func(m *Model) {
 		m.overview.show(m.overview.order, !m.overview.reverse, m.overview.filter)
 	}))
 	bind("-", onData, always, "zoom out: charts and steps of 1m, 5m, 15m, 1h", view(func(m *Model) { m.zoomBy(1) }))
@@ -99,13 +101,13 @@ func (m *Model) commands() []command {
 	bind("/", onHelp, always, "search the help", view((*Model).typeSearch)).foot("/ search", 1)
 
 	group = groups[2]
-	bind(" ", onData, inPresent, "pause: the screen stands, data keeps coming", view((*Model).pause)).
+	bind(" ", onData, inPresent, "pause: the screen stops, data keeps coming", view((*Model).pause)).
 		foot("space pause", 4)
-	bind(" ", onData, away, "from the past, or a pause, back to now", view((*Model).present))
-	bind("[", onData, always, "rewind, within the hour that the governor remembers",
+	bind(" ", onData, away, "return to now from the past or a pause", view((*Model).present))
+	bind("[", onData, always, "rewind, within the governor's last hour",
 		view(func(m *Model) { m.rewind(-1) })).foot("[ ] rewind", 3)
-	bind("]", onData, always, "forward, up to now", view(func(m *Model) { m.rewind(1) }))
-	bind("end", onData, away, "from the past, or a pause, back to now", view((*Model).present))
+	bind("]", onData, always, "go forward, up to now", view(func(m *Model) { m.rewind(1) }))
+	bind("end", onData, away, "return to now from the past or a pause", view((*Model).present))
 
 	group = groups[3]
 	ordered := false
@@ -119,16 +121,16 @@ func (m *Model) commands() []command {
 		}
 		bind(k, onLoops|onLoop, away, does, view(func(m *Model) { m.refuse(kind) })).act()
 	}
-	order("f", actuators.Freeze, "freeze the loop: its value stays, until you resume it or the time is up")
+	order("f", actuators.Freeze, "freeze the loop: its value stays until you resume it or the order expires")
 	order("r", actuators.Resume, "resume the loop: it decides again")
 	order("o", actuators.Override, "override the loop: set its value yourself")
-	bind("e", onData, always, "export what the screen shows, as JSON", (*Model).export).act().foot("e export", 7)
+	bind("e", onData, always, "export the screen's data as JSON", (*Model).export).act().foot("e export", 7)
 
 	group = groups[4]
 	bind("enter", inFilter, always, "keep the filter", view((*Model).keepTyped)).foot("enter keep", 0)
 	bind("esc", inFilter, always, "clear the filter", view((*Model).clearTyped)).foot("esc clear", 0)
 	bind("enter", inSearch, always, "keep the search", view((*Model).keepTyped)).foot("enter keep", 0)
-	bind("esc", inSearch, always, "show all of the help", view((*Model).clearTyped)).foot("esc clear", 0)
+	bind("esc", inSearch, always, "clear the search", view((*Model).clearTyped)).foot("esc clear", 0)
 
 	group = groups[5]
 	bind("?", onData, always, "this help", view(func(m *Model) { m.helpTop, m.search = 0, ""; m.open(onHelp) })).
@@ -148,16 +150,16 @@ func (c *command) foot(text string, spare int) *command { c.footer, c.spare = te
 
 func (c *command) act() *command { c.acts = true; return c }
 
-// most is further than any list goes.
+// most is larger than any list.
 const most = 1 << 30
 
-// bound returns what keys do here and now.
+// bound returns the commands available here and now.
 func (m *Model) bound() []command {
 	on, when := m.context(), m.when()
 	return slices.DeleteFunc(m.commands(), func(c command) bool { return c.on&on == 0 || c.when&when == 0 })
 }
 
-// press does what the key map says about a key. Where text is typed the other keys are text; elsewhere they do nothing.
+// press runs the command of a key. While text is typed, other keys are text; elsewhere they do nothing.
 func (m *Model) press(k tea.KeyPressMsg) tea.Cmd {
 	m.notice = notice{}
 	for _, c := range m.bound() {
@@ -175,7 +177,7 @@ func (m *Model) press(k tea.KeyPressMsg) tea.Cmd {
 	return nil
 }
 
-// paste is text for whatever is being typed. Elsewhere it is dropped: a text is no row of commands.
+// paste adds pasted text to what is being typed. Elsewhere it is dropped: text is not a sequence of commands.
 func (m *Model) paste(text string) {
 	switch {
 	case m.form != nil:
@@ -187,7 +189,7 @@ func (m *Model) paste(text string) {
 	}
 }
 
-// move moves the cursor, or what a screen shows.
+// move moves the cursor, or scrolls the screen.
 func (m *Model) move(delta int) {
 	w, h := m.width, m.body()
 	switch m.screen() {
@@ -206,7 +208,7 @@ func (m *Model) move(delta int) {
 	}
 }
 
-// page is how far a page key moves.
+// page is the distance of a page key.
 func (m *Model) page() int {
 	switch m.screen() {
 	case onHelp:
@@ -217,7 +219,7 @@ func (m *Model) page() int {
 	return max(m.height-8, 1)
 }
 
-// called returns the name of the loop under the cursor, "" where there is none.
+// called returns the name of the loop under the cursor; "" if there is none.
 func (m *Model) called() string {
 	if l, ok := m.overview.current(); ok {
 		return name(l)
@@ -230,7 +232,7 @@ func (m *Model) openDecisions(loop string) {
 	m.open(onDecisions)
 }
 
-// openEntry goes to the loop that the selected decision is about.
+// openEntry goes to the loop of the selected decision.
 func (m *Model) openEntry() {
 	e, ok := m.decisions.current()
 	switch {
@@ -238,13 +240,24 @@ func (m *Model) openEntry() {
 	case m.overview.find(e.loop):
 		m.open(onLoop)
 	default:
-		m.say(warning, e.about()+": not one of the loops in the overview")
+		m.say(warning, e.about()+" is not in the overview")
 	}
 }
 
-func (m *Model) zoomBy(n int) { m.zoom = min(max(m.zoom+n, 0), len(zooms)-1) }
+// zoomBy changes the span of the charts, and says why they stay as they are where nothing is known of the rest of it.
+func (m *Model) zoomBy(n int) {
+	m.zoom = min(max(m.zoom+n, 0), len(zooms)-1)
+	l, ok := m.overview.current()
+	if !ok || !m.showsLoop() || m.screen() == onDecisions {
+		return
+	}
+	if v := m.detailView(l); v.shows() < v.span {
+		m.say(plain, fmt.Sprintf("The charts go back up to %s; the history of %s is only %s long",
+			spanText(v.span), name(l), format.Age(v.now.Sub(v.points[0].At))))
+	}
+}
 
-// filter changes what the overview shows.
+// filter changes the loops that the overview shows.
 func (m *Model) filter(f Filter) { m.overview.show(m.overview.order, m.overview.reverse, f) }
 
 func (m *Model) typeFilter() {
@@ -253,7 +266,7 @@ func (m *Model) typeFilter() {
 
 func (m *Model) typeSearch() { m.prompt = prompt{in: inSearch, line: newLine(m.search)} }
 
-// typed applies what has been typed so far. A filter that is not complete yet leaves the last good one in force.
+// typed applies the text typed so far. While a filter is incomplete, the last valid one stays in force.
 func (m *Model) typed() {
 	text := m.prompt.line.text()
 	if m.prompt.in == inSearch {
@@ -274,7 +287,7 @@ func (m *Model) clearTyped() {
 	m.prompt = prompt{}
 }
 
-// footer names the keys that work here, as many as fit: those that are easily found elsewhere leave first.
+// footer names the available keys, as many as fit: those that are easy to find elsewhere are dropped first.
 func (m *Model) footer(w int) string {
 	keys := slices.DeleteFunc(m.bound(), func(c command) bool { return c.footer == "" })
 	for {

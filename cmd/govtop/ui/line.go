@@ -8,18 +8,18 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
-// line is a line of text under edit. It holds nothing that Clean would remove. Text that is pasted is bounded: a line
-// says too long, it does not hold a book.
+// line is a line of text being edited. It holds nothing that Clean would remove. The length of pasted text is bounded.
 type line struct{ before, after string } // the cursor
 
-// lineBytes is how much a line holds. Every limit on a text that is typed is lower, so that what is too long shows.
+// lineBytes is the capacity of a line. It is above every limit on typed text, so that a field can show that its text is
+// too long.
 const lineBytes = 1000
 
 func newLine(text string) line { return line{}.insert(text) }
 
 func (l line) text() string { return l.before + l.after }
 
-// insert puts text at the cursor, as much of it as fits.
+// insert puts as much of text as fits at the cursor.
 func (l line) insert(text string) line {
 	for text = Clean(text); text != ""; {
 		cluster, _ := ansi.FirstGraphemeCluster(text, ansi.GraphemeWidth)
@@ -32,7 +32,7 @@ func (l line) insert(text string) line {
 	return l
 }
 
-// update edits the line, and says whether the key was one for that.
+// update edits the line, and says whether it handled the key.
 func (l line) update(k tea.KeyPressMsg) (line, bool) {
 	switch k.String() {
 	case "left", "ctrl+b":
@@ -76,8 +76,8 @@ func cutLast(s string) (rest, last string) {
 
 var cursor = lipgloss.NewStyle().Reverse(true)
 
-// render draws the line in exactly w cells, of which the cursor, where it is shown, is one or two; the text on both
-// sides of it that fits.
+// render draws the line in exactly w cells, with as much text around the cursor as fits. If shown, the cursor takes one
+// or two cells.
 func (l line) render(w int, focused bool) string {
 	if w <= 0 {
 		return ""
@@ -95,7 +95,7 @@ func (l line) render(w int, focused bool) string {
 	}
 	before := l.before
 	if room := w - fit.Width(under); fit.Width(before) > room {
-		// One cell more than needed goes with a wide character; left fills it.
+		// A wide character may remove one cell more than needed; left fills it.
 		for before != "" && fit.Width(before) > room-1 {
 			cluster, _ := ansi.FirstGraphemeCluster(before, ansi.GraphemeWidth)
 			before = before[len(cluster):]

@@ -50,7 +50,7 @@ func TestLineEdits(t *testing.T) {
 	}
 }
 
-// TestLineDraws: in whatever room, the line takes exactly that, and the cursor is in it.
+// TestLineDraws: the line takes exactly the given width, and the cursor is in it.
 func TestLineDraws(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := line{}.insert(rapid.StringOf(rapid.SampledFrom([]rune("ab 日本\u0301éü👍🏽\u200d"))).Draw(t, "text"))

@@ -14,8 +14,8 @@ import (
 
 const manualPath = "../../../docs/govtop.md"
 
-// TestManual holds the parts of the manual that the program knows better to the program: the screen, the keys, and the
-// tables of states, columns and orders. go test -update rewrites them.
+// TestManual compares the parts of the manual that the program can generate: the screen, the keys, and the tables of
+// states and orders. go test -update rewrites them.
 func TestManual(t *testing.T) {
 	m := screen(120, 30, scenes()["mixed"]...)
 	golden.Section(t, manualPath, "screen", "```\n"+frame(m)+"```\n")
@@ -50,7 +50,7 @@ func columnsAt(w int, f *fleet) int {
 	return len(chosen)
 }
 
-// keysTable is the key map as it stands in the help.
+// keysTable is the key map as shown in the help.
 func keysTable(m *Model) string {
 	var b strings.Builder
 	heading := ""

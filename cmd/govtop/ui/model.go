@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	minWidth, minHeight = 60, 15 // below, there is no honest way to show a loop
+	minWidth, minHeight = 60, 15 // below this a loop cannot be shown properly
 
 	tickEvery    = time.Second
 	fetchTimeout = 5 * time.Second
@@ -27,36 +27,36 @@ type Model struct {
 	every   time.Duration    // between ticks
 	gap     time.Duration    // between frames for data, at least
 
-	// What is known.
+	// The data.
 	now        time.Time // of the latest tick or batch of events
 	connection connection
-	live       *fleet // the newest there is; nil: nothing yet
+	live       *fleet // the newest data; nil: none yet
 	sparks     sparks
 	deep       bool    // the sparklines reach back an hour
 	file       dossier // of the loop on the screen
 	log        dossier // of all loops
 
-	// What is shown.
+	// The view.
 	width, height int
 	background    background
 	profile       colorprofile.Profile
 	theme         theme
 	graph         graph
 	zoom          int     // index of zooms and rewindSteps
-	above         []place // the way from the overview to the screen that shows
+	above         []place // the path from the overview to the current screen
 	overview      overview
 	decisions     decisionsView
 	healthTop     int    // first line of the health screen
 	helpTop       int    // first line of the help
-	search        string // what the help shows
-	still         *fleet // what a paused screen shows; nil: it is not paused
+	search        string // the search in the help
+	still         *fleet // the data of a paused screen; nil: not paused
 	stillSparks   sparks
 	past          rewind
 
 	top   []string // the header, and the banner
-	drawn string   // the frame: drawn anew by messages that change what is seen
+	drawn string   // the frame: redrawn after messages that change the view
 
-	// What the user is doing.
+	// The user's input.
 	prompt prompt
 	form   *form // nil: none is open
 	notice notice
@@ -72,25 +72,25 @@ func (m *Model) say(t tone, text string) { m.notice = notice{t, Clean(text)} }
 
 type tickMsg time.Time
 
-// Themes are the names of the themes, the default first. The automatic one asks the terminal for its background.
+// Themes are the names of the themes, the default first. The automatic one asks the terminal for its background color.
 var Themes = []string{"auto", "dark", "light", "mono"}
 
-// Graphs are the names of what charts are drawn with, the default first.
+// Graphs are the names of the chart characters, the default first.
 var Graphs = []string{string(graphBraille), string(graphBlock), string(graphASCII)}
 
-// Options are what a user chooses about the screen. The zero value is the default.
+// Options are a user's choices about the screen. The zero value is the default.
 type Options struct {
-	ReadOnly bool   // there are no keys that change anything
+	ReadOnly bool   // disable the keys that change anything
 	Theme    string // one of Themes, "": the first
 	Graph    string // one of Graphs, "": the first
-	Filter   string // see ParseFilter; what the overview begins with
-	Actor    string // who gives orders, as forms begin with it
-	// Save keeps an export under a name, and returns where it went. It is called by a command. nil: there is no export.
+	Filter   string // the initial filter of the overview; see ParseFilter
+	Actor    string // the initial actor of orders
+	// Save stores an export under a name and returns its path. A command calls it. nil: exports are disabled.
 	Save func(name string, content []byte) (string, error)
 }
 
-// New returns the screen of the governor behind source. The address and version are for the header. A filter that
-// cannot be parsed chooses every loop.
+// New returns the screen for the governor behind source. The address and version are for the header. A filter that
+// cannot be parsed selects every loop.
 func New(ctx context.Context, source Source, address, version string, options Options) Model {
 	m := Model{
 		source: source, address: Clean(address), version: Clean(version), options: options, ctx: ctx,
@@ -107,10 +107,10 @@ func New(ctx context.Context, source Source, address, version string, options Op
 	return m
 }
 
-// defaultZoom is the index of five minutes, which the sparklines show as well.
+// defaultZoom is the index of five minutes, which is also the span of the sparklines.
 const defaultZoom = 1
 
-// Init implements tea.Model: the first connection is made at once.
+// Init implements tea.Model: it makes the first connection at once.
 func (m Model) Init() tea.Cmd {
 	first := func() tea.Msg { return tickMsg(m.clock()) }
 	if m.options.Theme == Themes[0] {
@@ -126,7 +126,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-		m.overview.top = 0 // where the table is scrolled to shall not tell of sizes that were
+		m.overview.top = 0 // the scroll position must not depend on earlier sizes
 	case tea.BackgroundColorMsg:
 		m.background = light
 		if msg.IsDark() {
@@ -162,7 +162,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	}
 	switch msg.(type) {
 	case tickMsg, heardMsg:
-		// Time by itself shows in the word for the connection only. An idle screen draws no frames.
+		// Time alone changes only the word for the connection. An idle screen draws no frames.
 		if m.live == was && m.linkWord() == word {
 			return m, tea.Batch(cmd, m.errands())
 		}
@@ -197,7 +197,7 @@ func (m *Model) tick(now time.Time) tea.Cmd {
 	return tea.Batch(again, m.connect())
 }
 
-// told takes over what a question for a dossier brought.
+// told takes over the answer to a request for a dossier.
 func (m *Model) told(t toldMsg) {
 	d := &m.file
 	if t.of == "" {
@@ -206,7 +206,7 @@ func (m *Model) told(t toldMsg) {
 	d.told(t)
 }
 
-// paint chooses the colors.
+// paint applies the colors.
 func (m *Model) paint() { m.theme = newTheme(m.options.Theme, m.background, m.profile) }
 
 // View implements tea.Model.

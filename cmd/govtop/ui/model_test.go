@@ -65,7 +65,7 @@ func TestFrameFitsEverySize(t *testing.T) {
 	})
 }
 
-// contexts are all places where a key can be pressed, at all moments, with and without read-only.
+// contexts are all places and moments in which a key can be pressed, with and without read-only.
 func contexts(t *testing.T) map[string]Model {
 	t.Helper()
 	all := map[string]Model{}
@@ -95,7 +95,7 @@ func contexts(t *testing.T) map[string]Model {
 	return all
 }
 
-// TestEveryKeyIsExplainedOnce: in every context a key does one thing, and the help says which.
+// TestEveryKeyIsExplainedOnce: in every context a key does one thing, and the help explains it.
 func TestEveryKeyIsExplainedOnce(t *testing.T) {
 	used := map[string]bool{}
 	for context, m := range contexts(t) {
@@ -128,8 +128,8 @@ func TestEveryKeyIsExplainedOnce(t *testing.T) {
 	}
 }
 
-// TestUndocumentedKeysDoNothing presses, in every context, every printable key and the control keys that the key map
-// does not name there. Where text is typed, they are text.
+// TestUndocumentedKeysDoNothing presses, in every context, every printable key and control key that the key map does
+// not name there. While text is typed, they are text.
 func TestUndocumentedKeysDoNothing(t *testing.T) {
 	for context, before := range contexts(t) {
 		if before.context()&(inFilter|inSearch|inForm) != 0 {
@@ -173,7 +173,7 @@ func TestQuitKeys(t *testing.T) {
 	}
 }
 
-// TestSelectionFollowsItsLoop: the line under the cursor is a loop, not a number; it stays when others come and go.
+// TestSelectionFollowsItsLoop: the selection is a loop, not a line number; it stays when others come and go.
 func TestSelectionFollowsItsLoop(t *testing.T) {
 	m := screen(80, 24, append([]tea.Msg{mixed()}, press("s", "g", "j", "j", "j", "j")...)...) // sorted by name
 	selected := func() string { return m.overview.of.Loops[m.overview.rows[m.overview.index]].Service }
@@ -220,7 +220,7 @@ func TestLongListsScroll(t *testing.T) {
 	}
 }
 
-// TestReconnectBacksOff: connections that fail come at 1, 2, 4, 8, 15, 15 s, and one that brings something ends that.
+// TestReconnectBacksOff: failing connections are retried after 1, 2, 4, 8, 15, 15 s; one that delivers resets that.
 func TestReconnectBacksOff(t *testing.T) {
 	now := began
 	m := after(screen(80, 24), failure(now))
@@ -244,8 +244,8 @@ func TestReconnectBacksOff(t *testing.T) {
 	}
 }
 
-// TestReconnectGoesOnWhereItWas: the next connection asks for what came after the last event, and what the daemon then
-// tells is merged; a daemon that knows nothing of that event starts anew.
+// TestReconnectGoesOnWhereItWas: the next connection asks for the events after the last one, and the answer is merged;
+// a daemon that does not know that event starts anew.
 func TestReconnectGoesOnWhereItWas(t *testing.T) {
 	l := fixture.Loops()[4]
 	l.Decision.Value, l.Decision.At = 55, fixture.Now.Add(5*time.Second)
@@ -268,7 +268,7 @@ func TestReconnectGoesOnWhereItWas(t *testing.T) {
 	if m = after(m, other); m.connection.seq != 1000 {
 		t.Errorf("another daemon counts from 1000, the next connection would ask for %d", m.connection.seq)
 	}
-	// A message of a connection that was given up changes nothing.
+	// A message from an abandoned connection changes nothing.
 	stray := mixed()
 	stray.feed = &feed{}
 	stray.events[0].Snapshot.Loops = nil
@@ -277,7 +277,7 @@ func TestReconnectGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
-// runs starts what a command batches, and does not wait for what it returns.
+// runs starts the commands of a batch, and does not wait for their results.
 func runs(cmd tea.Cmd) {
 	if cmd == nil {
 		return
@@ -311,7 +311,7 @@ func TestSilenceShows(t *testing.T) {
 	}
 }
 
-// TestEventsChangeWhatTheyTellOf: a decision its loop, a status the header, nothing else.
+// TestEventsChangeWhatTheyTellOf: a decision changes its loop, a status the header, nothing else.
 func TestEventsChangeWhatTheyTellOf(t *testing.T) {
 	l := fixture.Loops()[4]
 	l.Decision.Value, l.Decision.At = 55, fixture.Now.Add(5*time.Second)
@@ -456,7 +456,7 @@ func TestWideCharactersKeepTheColumns(t *testing.T) {
 	}
 }
 
-// TestUpdateDoesNoIO: the package cannot reach the network, and Update asks nothing of its source.
+// TestUpdateDoesNoIO: the package cannot reach the network, and Update calls nothing on its source.
 func TestUpdateDoesNoIO(t *testing.T) {
 	here, err := build.ImportDir(".", 0)
 	if err != nil {
@@ -477,8 +477,8 @@ func TestUpdateDoesNoIO(t *testing.T) {
 	}
 }
 
-// TestNothingChangedWritesNothing runs the real renderer against a source that says the same again and again, and
-// counts bytes. A change is then one frame, however many events tell of it.
+// TestNothingChangedWritesNothing runs the real renderer against a source that repeats itself, and counts bytes. A
+// change is then one frame, however many events report it.
 func TestNothingChangedWritesNothing(t *testing.T) {
 	source := &counting{}
 	screen := &waittest.Buffer{}
@@ -509,7 +509,7 @@ func TestNothingChangedWritesNothing(t *testing.T) {
 	}
 }
 
-// TestFramesForDataAreFew: events that come all the time are shown in batches, four a second.
+// TestFramesForDataAreFew: events that arrive all the time are shown in batches, four per second.
 func TestFramesForDataAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -552,7 +552,7 @@ func TestFramesForDataAreFew(t *testing.T) {
 	})
 }
 
-// counting tells of the fixture, again and again, and counts.
+// counting reports the fixture again and again, and counts.
 type counting struct {
 	Source               // nil: nothing else is asked
 	asked  atomic.Int64  // calls

@@ -13,22 +13,22 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// overview is the table of loops: those that the filter chooses, sorted. Its selection is a loop, not a line: it stays
+// overview is the table of loops: those that the filter selects, sorted. Its selection is a loop, not a line: it stays
 // with the loop when others come and go, and returns with a loop that comes back.
 type overview struct {
 	order   int // index of orders
 	reverse bool
 	filter  Filter
 
-	of       *fleet // what rows was made of
-	again    bool   // rows has to be made again
-	rows     []int  // indices of of.Loops, as they stand on the screen
-	selected string // name of the loop that the user has chosen
+	of       *fleet // the data that rows was made from
+	again    bool   // rows must be rebuilt
+	rows     []int  // indices into of.Loops, in screen order
+	selected string // name of the loop that the user selected
 	index    int    // the row under the cursor
 	top      int    // first row on the screen
 }
 
-// settle sorts again where the loops have changed, or how they are to be shown, and finds the selected loop.
+// settle sorts again if the loops or the view changed, and finds the selected loop.
 func (o *overview) settle(f *fleet, lines int) {
 	if o.of != f || o.again {
 		o.of, o.again, o.rows = f, false, arrange(f, orders[o.order], o.reverse, o.filter)
@@ -43,7 +43,7 @@ func (o *overview) settle(f *fleet, lines int) {
 	}
 }
 
-// show changes how the loops are shown; settle then sees to it.
+// show changes the view; settle then applies it.
 func (o *overview) show(order int, reverse bool, filter Filter) {
 	o.order, o.reverse, o.filter, o.again = order, reverse, filter, true
 }
@@ -56,7 +56,7 @@ func (o *overview) move(delta, lines int) {
 	}
 }
 
-// find selects the loop of that name, and says whether it is among those that are shown.
+// find selects the loop of that name, and says whether it is shown.
 func (o *overview) find(name string) bool {
 	if o.of == nil || !slices.ContainsFunc(o.rows, func(row int) bool { return o.of.names[row] == name }) {
 		return false
@@ -65,7 +65,7 @@ func (o *overview) find(name string) bool {
 	return true
 }
 
-// scroll puts the cursor on row i, or the nearest there is, and the row on the screen.
+// scroll puts the cursor on row i, or the nearest one, and the row on the screen.
 func (o *overview) scroll(i, lines int) {
 	o.index = max(min(i, len(o.rows)-1), 0)
 	lines = max(lines, 1)
@@ -82,7 +82,7 @@ func (o *overview) current() (l api.Loop, ok bool) {
 	return o.of.Loops[o.rows[o.index]], true
 }
 
-// title tells how many loops are shown, and in which order. What it says of the filter is up to the caller.
+// title says how many loops are shown, and in which order. The caller describes the filter.
 func (o *overview) title(filter string) string {
 	by, arrow := orders[o.order], "v"
 	if by.falling == o.reverse {
@@ -92,7 +92,7 @@ func (o *overview) title(filter string) string {
 		bold.Render("Loops"), by.name, arrow, filter, len(o.rows), len(o.of.Loops))
 }
 
-// column is one column of the table. Columns with a drop rank leave, lowest rank first, where the screen is narrow.
+// column is one column of the table. On a narrow screen, columns with a drop rank are dropped, lowest rank first.
 type column struct {
 	title string
 	width int
@@ -108,12 +108,12 @@ var columns = []column{
 	{title: "LOOP", means: "service/knob"},
 	{
 		title: "MODE", width: 7, drop: 4,
-		means: "observe, shadow, or ENFORCE: only that one touches the service",
+		means: "observe, shadow, or ENFORCE: only that one affects the service",
 		text:  func(l api.Loop, _ time.Time) string { return modeText(l.Mode) },
 	},
 	{
 		title: "MEASURED", width: 8, right: true,
-		means: "mean latency of the admitted requests; of a shed threshold, the share of the protected requests refused",
+		means: "mean latency of admitted requests; for shed, the share of protected requests that are refused",
 		text:  func(l api.Loop, _ time.Time) string { return measured(l) },
 		tone: func(l api.Loop) tone {
 			if l.Decision.Measured.Known() && l.Decision.Measured > l.Decision.Setpoint {
@@ -124,7 +124,7 @@ var columns = []column{
 	},
 	{
 		title: "SETPT", width: 6, right: true,
-		means: "the setpoint that the measurement is held to",
+		means: "the setpoint of the measurement",
 		text:  func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) },
 	},
 	{
@@ -146,7 +146,7 @@ var columns = []column{
 	},
 	{
 		title: "BURN5m/1h", width: 9, right: true, drop: 3,
-		means: "how fast the error budget burns, over five minutes and an hour: 1 uses it up just in time",
+		means: "burn rate of the error budget over 5 minutes and an hour: at 1 it lasts exactly its period",
 		text:  func(l api.Loop, _ time.Time) string { return burnText(l) },
 		tone: func(l api.Loop) tone {
 			if l.Decision.Inputs.Burn5m > 1 {
@@ -157,7 +157,7 @@ var columns = []column{
 	},
 	{
 		title: "VALUE", width: 7, right: true,
-		means: "what governor wants in force: requests in flight per instance, requests per second, a share of the limit",
+		means: "the value that governor wants: requests in flight per instance, requests/s, or a share of the limit",
 		text:  func(l api.Loop, _ time.Time) string { return setTo(l, float64(l.Decision.Value)) },
 	},
 	{
@@ -167,18 +167,18 @@ var columns = []column{
 	},
 	{
 		title: "STATE", width: 17,
-		means: "what the loop does, and for how long or from which value",
+		means: "what the loop does, and since when or from which value",
 		text:  stateText,
 		tone:  func(l api.Loop) tone { return wordOf(l.Decision.State).tone },
 	},
 	{
 		title: "5m", width: sparkCells, drop: 1, spark: true,
-		means: "the measurement of five minutes: half height is the setpoint, a gap a time without a measurement",
+		means: "the measurement over 5 minutes: half height is the setpoint, a gap means no measurement",
 	},
 }
 
 const (
-	loopWidthWanted = 20 // a column leaves rather than let names get narrower
+	loopWidthWanted = 20 // columns are dropped rather than make names narrower
 	loopWidthLeast  = 16
 	loopWidthMost   = 40
 	stateWidthMost  = 28
@@ -220,8 +220,8 @@ func titled(columns []column, title string) *column {
 	return nil
 }
 
-// stateAndMode is the STATE column where there is none for the mode: a move of a loop that publishes nothing must not
-// read like one that is felt.
+// stateAndMode is the STATE column if there is none for the mode: a move of a loop that publishes nothing must not look
+// like a real one.
 func stateAndMode(l api.Loop, now time.Time) string {
 	if _, old := l.Overdue(now); old || l.Mode == control.Enforce {
 		return stateText(l, now)
@@ -290,8 +290,8 @@ func (c column) cell(text string) string {
 	return fit.Left(text, c.width)
 }
 
-// shortName fits a loop's name into w cells. The service gives way before the knob, which would tell nothing alone and
-// without which the service's loops could not be told apart.
+// shortName fits a loop's name into w cells. The service is cut before the knob: a cut knob would say nothing and make
+// the service's loops look alike.
 func shortName(l api.Loop, w int) string {
 	full, knob := name(l), "/"+string(l.Knob)
 	if room := w - fit.Width(knob); fit.Width(full) > w && room >= 4 {

@@ -13,7 +13,8 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// when says which moment the screen shows. Anything but the present is unmissable, and nothing can be ordered there.
+// when says which moment the screen shows. Outside of the present the screen says so clearly, and nothing can be
+// ordered.
 type when int
 
 const (
@@ -33,24 +34,24 @@ func (m *Model) when() when {
 	return inPresent
 }
 
-// rewind is the way into the daemon's hour. Keys move the instant that is wanted; one question is under way at a time,
-// and the next one is for where the user has got by then.
+// rewind is the state of rewinding into the daemon's hour. Keys move the wanted instant. One request is in flight at a
+// time; the next one is for wherever the user is by then.
 type rewind struct {
-	shown *fleet    // what the screen shows; nil: the present
+	shown *fleet    // the data on the screen; nil: the present
 	at    time.Time // the instant of it
-	want  time.Time // where the user has gone
+	want  time.Time // the instant that the user wants
 	busy  bool
 	err   error // why there is no answer for want
 }
 
-// thenMsg is the answer to the question for the loops of an instant.
+// thenMsg is the answer to the request for the loops at an instant.
 type thenMsg struct {
 	at    time.Time
 	loops []api.Loop
 	err   error
 }
 
-// fleet returns what the screen shows; nil: nothing yet.
+// fleet returns the data on the screen; nil: none yet.
 func (m *Model) fleet() *fleet {
 	switch m.when() {
 	case inPast:
@@ -61,10 +62,11 @@ func (m *Model) fleet() *fleet {
 	return m.live
 }
 
-// rewindSteps is how far a key rewinds at each zoom.
+// rewindSteps is the step of a rewind key at each zoom.
 var rewindSteps = []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute}
 
-// rewind moves by n rewindSteps, into the past or towards the present, and arrives there in the end.
+// rewind moves the wanted instant by n steps, into the past or towards the present, and returns to the present at the
+// end.
 func (m *Model) rewind(n int) {
 	if m.live == nil {
 		return
@@ -87,20 +89,20 @@ func (m *Model) rewind(n int) {
 	}
 }
 
-// present shows what is.
+// present returns to the present.
 func (m *Model) present() {
 	m.past = rewind{busy: m.past.busy}
 	m.still, m.stillSparks = nil, nil
 }
 
-// pause lets the screen stand while data goes on coming.
+// pause stops the screen while data keeps coming.
 func (m *Model) pause() {
 	if m.live != nil {
 		m.still, m.stillSparks = m.live, m.sparks.clone()
 	}
 }
 
-// travel asks for the instant that the user has gone to.
+// travel requests the instant that the user wants.
 func (m *Model) travel() tea.Cmd {
 	p := &m.past
 	if p.shown == nil || p.busy || p.err != nil || p.want.Equal(p.at) {
@@ -121,7 +123,7 @@ func (m *Model) travel() tea.Cmd {
 	})
 }
 
-// arrive shows the loops of an instant of the past. The status is that of now, but for its clock.
+// arrive shows the loops of a past instant. The status is the present one, except its clock.
 func (m *Model) arrive(t thenMsg) {
 	m.past.busy = false
 	if m.past.shown == nil || m.live == nil {
@@ -141,7 +143,7 @@ func (m *Model) arrive(t thenMsg) {
 	m.past.shown, m.past.at = newFleet(s), t.at
 }
 
-// banner says, across the screen, that the screen does not show what is. In the present there is none.
+// banner says across the screen that the screen does not show the present. In the present there is none.
 func (m *Model) banner(w int) []string {
 	text := ""
 	switch m.when() {
@@ -153,21 +155,21 @@ func (m *Model) banner(w int) []string {
 		case !m.past.want.Equal(m.past.at):
 			text += "   going to " + format.TimeOfDay(m.past.want)
 		case m.screen() == onHealth:
-			text += "   health is that of now"
+			text += "   health is current"
 		case len(m.past.shown.Loops) == 0:
-			text += "   the governor knows nothing of then"
+			text += "   the governor has no data from then"
 		default:
 			text += "   [ ] earlier, later by " + format.Age(rewindSteps[m.zoom]) + "   esc back to now"
 		}
 	case inPause:
-		text = "PAUSED " + format.TimeOfDay(m.still.Status.Now) + "   the screen stands, data keeps coming   space back to now"
+		text = "PAUSED " + format.TimeOfDay(m.still.Status.Now) + "   screen stopped, data keeps coming   space back to now"
 	default:
 		return nil
 	}
 	return []string{paint(loud, fit.Left(" "+fit.Clip(text, w-1), w))}
 }
 
-// ago writes how far back something is: -10s, -4m 10s, -1h 0m.
+// ago formats how far back something is: -10s, -4m 10s, -1h 0m.
 func ago(d time.Duration) string {
 	s := int(max(d, 0).Seconds())
 	switch {
@@ -179,7 +181,7 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("-%dh %dm", s/3600, s/60%60)
 }
 
-// refuse says, outside of the present, that nothing can be ordered there.
+// refuse says, outside of the present, that nothing can be ordered.
 func (m *Model) refuse(kind actuators.OrderKind) {
 	state := "the screen is paused"
 	if m.when() == inPast {

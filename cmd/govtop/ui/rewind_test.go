@@ -14,7 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// TestPauseLetsTheScreenStand: data comes, and the same stands on the screen; then everything at once.
+// TestPauseLetsTheScreenStand: data arrives while the screen does not change; then everything shows at once.
 func TestPauseLetsTheScreenStand(t *testing.T) {
 	m := screen(120, 30, mixed(), pastMsg{fixture.History()})
 	m = after(m, press("down", "down", "space")...)
@@ -68,7 +68,7 @@ func TestRewind(t *testing.T) {
 	if !strings.Contains(frame(m), "no answer for 13:03:27: disk on fire") || strings.Contains(frame(m), "out of date") {
 		t.Errorf("the failure does not show:\n%s", frame(m))
 	}
-	// An hour further on the oldest instant is younger.
+	// An hour later the oldest instant is younger.
 	later := fixture.Loops()[4]
 	later.Decision.At = fixture.Now.Add(time.Minute)
 	m = after(m, heard(began, api.Event{Seq: 1001, Loop: &later}))
@@ -92,7 +92,8 @@ func TestRewind(t *testing.T) {
 	}
 }
 
-// TestRewindAsksOnce: while a key is held down one question is under way, and the next is for where the user got to.
+// TestRewindAsksOnce: while a key is held down, one request is in flight, and the next is for where the user is by
+// then.
 func TestRewindAsksOnce(t *testing.T) {
 	source := &asked{}
 	m := screen(80, 24, mixed())
@@ -124,7 +125,7 @@ func TestRewindAsksOnce(t *testing.T) {
 	}
 }
 
-// asked is a source that takes note of the instants it is asked for.
+// asked is a source that records the requested instants.
 type asked struct {
 	Source
 	at []time.Time
@@ -146,7 +147,7 @@ func (a *asked) runs(cmds ...tea.Cmd) {
 	}
 }
 
-// TestNothingIsOrderedInThePast: the keys are there, say why they do nothing, and send nothing.
+// TestNothingIsOrderedInThePast: the keys work, say why they do nothing, and send nothing.
 func TestNothingIsOrderedInThePast(t *testing.T) {
 	for _, away := range []string{"space", "["} {
 		for _, k := range []string{"f", "r", "o"} {
@@ -161,7 +162,7 @@ func TestNothingIsOrderedInThePast(t *testing.T) {
 	}
 }
 
-// TestDeepPast: rewound, the sparklines show the time before, which is asked for once.
+// TestDeepPast: after rewinding, the sparklines show the time before, fetched once.
 func TestDeepPast(t *testing.T) {
 	history := fixture.History()
 	for i := range history.Loops {

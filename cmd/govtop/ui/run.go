@@ -8,8 +8,8 @@ import (
 	"github.com/charmbracelet/colorprofile"
 )
 
-// framesPerSecond is how often the renderer looks for a change, which costs a fiftieth of a percent of a core each.
-// Data comes at most four times a second; this is for keys.
+// framesPerSecond is how often the renderer looks for a change; each look per second costs 0.02% of a core. Data
+// arrives at most four times a second; the rest is for keys.
 const framesPerSecond = 10
 
 // Run shows the model until the user quits or the context ends, and restores the terminal, also after a panic in the
@@ -22,7 +22,7 @@ func Run(ctx context.Context, model tea.Model, color bool) error {
 	_, err := tea.NewProgram(guarded{model}, options...).Run()
 	switch {
 	case errors.Is(err, tea.ErrProgramPanic):
-		return errors.New("govtop failed on a mistake of its own; the trace above is worth a bug report")
+		return errors.New("govtop crashed; please report the trace above as a bug")
 	case errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil:
 		return nil
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// place is a screen: what fills the terminal below the header, and where keys are pressed.
+// place is a screen: the area below the header, and the context of a key.
 type place int
 
 const (
@@ -25,7 +25,7 @@ const (
 	everywhere = onData | onHelp | inFilter | inSearch | inForm
 )
 
-// screen is the one that shows.
+// screen is the current screen.
 func (m *Model) screen() place {
 	if n := len(m.above); n > 0 {
 		return m.above[n-1]
@@ -33,7 +33,7 @@ func (m *Model) screen() place {
 	return onLoops
 }
 
-// context is where a key that is pressed now belongs.
+// context is the place that receives a key pressed now.
 func (m *Model) context() place {
 	switch {
 	case m.form != nil:
@@ -44,7 +44,7 @@ func (m *Model) context() place {
 	return m.screen()
 }
 
-// open goes to a screen, from which back returns.
+// open goes to a screen; back returns from it.
 func (m *Model) open(s place) {
 	if m.screen() != s {
 		m.above = append(slices.Clip(m.above), s)
@@ -71,7 +71,7 @@ func (m *Model) showsLoop() bool {
 	return false
 }
 
-// showsLog reports whether the screen needs what all loops decided.
+// showsLog reports whether the screen needs the decisions of all loops.
 func (m *Model) showsLog() bool { return m.screen() == onDecisions && m.decisions.loop == "" }
 
 // lines draws the screen: never more than height lines, none wider than width.
@@ -110,12 +110,12 @@ func (m *Model) lines() []string {
 	return slices.Concat(m.top, fitted(out, body), bottom)
 }
 
-// aboveBody is the header, and the banner where the screen does not show what is.
+// aboveBody is the header, plus the banner if the screen does not show the present.
 func (m *Model) aboveBody(w int) []string {
 	return append(indent(header(m, w-2)), m.banner(w)...)
 }
 
-// noticeLines is what there is to say, above the line of keys.
+// noticeLines are the messages above the line of keys.
 func (m *Model) noticeLines() (lines []string) {
 	if m.notice.text == "" {
 		return nil
@@ -126,14 +126,14 @@ func (m *Model) noticeLines() (lines []string) {
 	return lines
 }
 
-// body is how many lines there are between the header and what there is to say, above the line of keys.
+// body is the number of lines between the header and the messages above the line of keys.
 func (m *Model) body() int { return m.height - len(m.top) - len(m.noticeLines()) - 1 }
 
-// division is how the overview shares out the lines between the table and what it tells of the loop under the cursor.
+// division is how the overview divides the lines between the table and the account of the loop under the cursor.
 type division struct {
 	rows  int // loops in the table
 	about int // lines of the short detail
-	panel int // lines of charts and decisions side by side, where the terminal is large enough for them
+	panel int // lines of charts and decisions side by side, if the terminal is large enough
 }
 
 const (
@@ -148,7 +148,7 @@ func (m *Model) divide() division {
 	body := m.body() - tableFrame
 	loops := 0
 	if f := m.fleet(); f != nil {
-		loops = len(f.Loops) // not those that the filter chooses: nothing shall move while it is typed
+		loops = len(f.Loops) // all, not the filtered ones: nothing should move while a filter is typed
 	}
 	if room := body - panelLeast; m.width >= panelWidth && room >= rowsLeast {
 		rows := min(max(loops, rowsLeast), room)
@@ -158,7 +158,7 @@ func (m *Model) divide() division {
 	return division{rows: max(body-about, 1), about: about}
 }
 
-// loopsScreen draws the overview: the table above what it tells of the loop under the cursor.
+// loopsScreen draws the overview: the table above the account of the loop under the cursor.
 func (m *Model) loopsScreen(w int) []string {
 	d, f := m.divide(), m.fleet()
 	_, stale := m.stale()
@@ -230,7 +230,7 @@ func (m *Model) detailView(l api.Loop) detailView {
 	return v
 }
 
-// decisionsView fills the view with what there is to show.
+// decisionsView fills the view with its data.
 func (m *Model) decisionsView() decisionsView {
 	v, d := m.decisions, &m.log
 	if v.loop != "" {
@@ -249,7 +249,7 @@ func (m *Model) healthView() healthView {
 	_, stale := m.stale()
 	f := m.fleet()
 	if m.when() == inPast {
-		f = m.live // of the past only the loops are known
+		f = m.live // for the past only the loops are known
 	}
 	return healthView{
 		status: f.Status, loops: f.Loops, top: m.healthTop, stale: stale,
@@ -269,7 +269,7 @@ func (m *Model) disconnected(w int) []string {
 
 func (m *Model) empty(w int) []string {
 	if m.when() == inPast {
-		return []string{bold.Render("No loops"), "", "This governor knows nothing of that time."}
+		return []string{bold.Render("No loops"), "", "This governor has no data from that time."}
 	}
 	where, s := "its configuration", m.fleet().Status
 	if s.Config.File != "" {
@@ -279,7 +279,7 @@ func (m *Model) empty(w int) []string {
 		fit.WrapTo("This governor steers nothing: "+where+" names no service with a knob.", w, 4)...)
 }
 
-// indent moves lines one cell away from the edge.
+// indent moves lines one cell to the right.
 func indent(lines []string) []string {
 	for i, l := range lines {
 		if l != "" {
@@ -297,7 +297,7 @@ func fitted(lines []string, n int) []string {
 	return lines[:max(n, 0)]
 }
 
-// prompt is a line that is typed where the screen stands.
+// prompt is a line of text being typed on a screen.
 type prompt struct {
 	in   place // inFilter or inSearch; 0: there is none
 	line line

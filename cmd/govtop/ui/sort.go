@@ -9,8 +9,8 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// rank is what a loop is sorted by: the greater, the further up, its first number first. What is not known is NaN, and
-// further down than everything.
+// rank is the sort key of a loop: greater ranks come first, and the first number decides before the next. Unknown
+// numbers are NaN and come last.
 type rank [3]float64
 
 func (r rank) compare(other rank) (c int) {
@@ -20,8 +20,8 @@ func (r rank) compare(other rank) (c int) {
 	return c
 }
 
-// order is one way to sort the loops. Loops of one rank stand by name, so that rows do not change places for
-// differences that nobody can see.
+// order is one way to sort the loops. Loops of equal rank are sorted by name, so that rows do not swap for invisible
+// differences.
 type order struct {
 	name    string
 	falling bool // as people think of it: the greatest first
@@ -29,11 +29,11 @@ type order struct {
 	means   string
 }
 
-// orders in the order that the key goes through them, the default first.
+// orders are in the order of the key that switches between them, the default first.
 var orders = []order{
-	{"burn", true, hurt, "who hurts: how fast the error budget burns, a violated SLO, the state"},
+	{"burn", true, hurt, "who suffers: how fast the error budget burns, a violated SLO, the state"},
 	{"name", false, func(*api.Loop) rank { return rank{} }, "service and knob"},
-	{"state", true, func(l *api.Loop) rank { return rank{severity(l)} }, "what needs a person first"},
+	{"state", true, func(l *api.Loop) rank { return rank{severity(l)} }, "states that need a person first"},
 	{
 		"ratio", true, func(l *api.Loop) rank { return rank{rough(l.Decision.Measured / l.Decision.Setpoint)} },
 		"measurement against setpoint",
@@ -41,11 +41,11 @@ var orders = []order{
 	{"value", true, func(l *api.Loop) rank { return rank{float64(l.Decision.Value)} }, "what the knob is set to"},
 }
 
-// byName is the index of the order of a list that is read, not watched.
+// byName is the index of the order for a printed list.
 const byName = 1
 
-// hurt ranks a loop by how much the users of its service suffer. Within the budget nobody does, however much of it is
-// used: below 1 the burn rates of two services are alike.
+// hurt ranks a loop by how much the users of its service suffer. Within the budget nobody does, so burn rates below 1
+// are equal.
 func hurt(l *api.Loop) rank {
 	in := &l.Decision.Inputs
 	burn := in.Burn5m
@@ -53,10 +53,10 @@ func hurt(l *api.Loop) rank {
 		burn = in.Burn1h
 	}
 	violated := in.BadRatio.Known() && in.BadRatio > 1
-	if !(burn > 1) && violated { // five minutes are long when something breaks
+	if !(burn > 1) && violated { // five minutes are too slow when something breaks
 		burn = in.BadRatio
 	}
-	if !(burn > 1) { // also where it is not known
+	if !(burn > 1) { // also if it is unknown
 		burn = 0
 	}
 	r := rank{rough(burn), 0, severity(l)}
@@ -66,12 +66,12 @@ func hurt(l *api.Loop) rank {
 	return r
 }
 
-// severity is greater for what needs a person more, greatest for a state that this program does not know.
+// severity is greater for states that need a person more, and greatest for unknown states.
 func severity(l *api.Loop) float64 {
 	return float64(len(states) - slices.Index(states, l.Decision.State))
 }
 
-// rough is what two digits say of a number.
+// rough rounds a number to two digits.
 func rough(n control.Number) float64 {
 	v := float64(n)
 	if v == 0 || !n.Known() {
@@ -81,7 +81,7 @@ func rough(n control.Number) float64 {
 	return math.Round(v/scale) * scale
 }
 
-// arrange returns the indices of the loops that the filter chooses, in the order, or in the reverse of it.
+// arrange returns the indices of the loops that the filter selects, in the order or its reverse.
 func arrange(f *fleet, by order, reverse bool, filter Filter) []int {
 	rows, ranks := make([]int, 0, len(f.Loops)), make([]rank, len(f.Loops))
 	for i := range f.Loops {
@@ -94,7 +94,7 @@ func arrange(f *fleet, by order, reverse bool, filter Filter) []int {
 		if by.falling {
 			c = -c
 		}
-		c = cmp.Or(c, cmp.Compare(a, b)) // loops come sorted by name
+		c = cmp.Or(c, cmp.Compare(a, b)) // loops arrive sorted by name
 		if reverse {
 			c = -c
 		}

@@ -44,8 +44,7 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// TestOrderIsTotal: whatever the numbers are, also unknown ones, sorting is one order, and the other way round is its
-// reverse.
+// TestOrderIsTotal: for any numbers, including unknown ones, sorting gives one order, and reversing gives its reverse.
 func TestOrderIsTotal(t *testing.T) {
 	numbers := rapid.SampledFrom([]control.Number{none, 0, 0.2, 0.99, 1, 1.01, 6.1, 6.14, 14.9, 1e9})
 	rapid.Check(t, func(t *rapid.T) {
@@ -77,7 +76,7 @@ func TestOrderIsTotal(t *testing.T) {
 	})
 }
 
-// TestRowsDoNotJump: what nobody can see moves no row, and what moves takes the cursor with it.
+// TestRowsDoNotJump: invisible changes move no row, and a row that moves takes the cursor along.
 func TestRowsDoNotJump(t *testing.T) {
 	m := after(screen(80, 24, mixed()), press("down", "down")...)
 	was := shown(m)
@@ -100,7 +99,7 @@ func TestRowsDoNotJump(t *testing.T) {
 	}
 }
 
-// TestSortAndFilterSurvive a snapshot, which is what a reload and a new connection bring.
+// TestSortAndFilterSurvive a snapshot, which comes with a reload and with a new connection.
 func TestSortAndFilterSurvive(t *testing.T) {
 	m := after(screen(80, 24, mixed()), press("s", "/", "e", "n", "f", "o", "r", "c", "e", "enter", "down")...)
 	want, called := shown(m), m.called()
@@ -149,7 +148,7 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// TestFilterWhileTyping: every letter counts at once, a mistake leaves the last good filter, esc clears.
+// TestFilterWhileTyping: every letter applies at once, a mistake keeps the last valid filter, esc clears.
 func TestFilterWhileTyping(t *testing.T) {
 	m := screen(80, 24, mixed())
 	for _, c := range []struct {
@@ -182,7 +181,7 @@ func TestFilterWhileTyping(t *testing.T) {
 	}
 }
 
-// TestPasteIsText: what is pasted goes into a line that is typed, and is never a row of commands.
+// TestPasteIsText: pasted text goes into the line being typed, and is never a sequence of commands.
 func TestPasteIsText(t *testing.T) {
 	was := screen(80, 24, mixed())
 	m := after(was, pasted("qsf?"))

@@ -10,16 +10,16 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// Source answers what the screen asks. *api.Client is one.
+// Source answers the screen's requests. *api.Client is one.
 type Source interface {
 	Status(ctx context.Context) (api.Status, error)
 	Loops(ctx context.Context) ([]api.Loop, error)
-	// LoopsAt returns the loops as they stood at an instant of the daemon's hour.
+	// LoopsAt returns the loops as they were at an instant of the daemon's hour.
 	LoopsAt(ctx context.Context, at time.Time) ([]api.Loop, error)
-	// History returns the past that the sparklines begin with, LoopHistory that of one loop's chart.
+	// History returns the past for the sparklines, LoopHistory the past of one loop for its charts.
 	History(ctx context.Context, since, step time.Duration) (api.History, error)
 	LoopHistory(ctx context.Context, service string, knob control.Knob, since, step time.Duration) (api.LoopHistory, error)
-	// Decisions returns what governor decided, Audit what people did.
+	// Decisions returns governor's decisions, Audit the actions of people.
 	Decisions(ctx context.Context, q api.Query) (api.Decisions, error)
 	Audit(ctx context.Context) (api.Audit, error)
 	// Order freezes, resumes or overrides one loop; OrderAll pulls or lifts the kill switch.
@@ -31,13 +31,13 @@ type Source interface {
 	Stream(ctx context.Context, after uint64, deliver func(api.Event) error) error
 }
 
-// Snapshot is what is shown at one moment, and what govtop --once --output json prints.
+// Snapshot is the data of one moment, and the output of govtop --once --output json.
 type Snapshot struct {
 	Status api.Status `json:"status"`
 	Loops  []api.Loop `json:"loops"` // sorted by service and knob; never null
 }
 
-// Fetch asks the source for a Snapshot. Its strings are as the source sent them.
+// Fetch requests a Snapshot. Its strings are as the source sent them.
 func Fetch(ctx context.Context, source Source) (Snapshot, error) {
 	status, err := source.Status(ctx)
 	if err != nil {
@@ -53,8 +53,8 @@ func Fetch(ctx context.Context, source Source) (Snapshot, error) {
 	return Snapshot{Status: status, Loops: loops}, nil
 }
 
-// clean returns v with every string in it cleaned. What v points to may be shared with others, so it is copied and not
-// rewritten. It walks the value instead of naming fields, so that a field the API gains later cannot be forgotten here.
+// clean returns v with every string in it cleaned. It copies what v points to, which may be shared. It walks the value
+// instead of naming fields, so that no later field of the API can be forgotten.
 func clean[T any](v T) T {
 	cleanStrings(reflect.ValueOf(&v).Elem())
 	return v
@@ -62,7 +62,7 @@ func clean[T any](v T) T {
 
 func cleanStrings(v reflect.Value) {
 	if !v.CanSet() {
-		return // the insides of time.Time
+		return // the internals of time.Time
 	}
 	switch v.Kind() {
 	case reflect.Pointer:

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// A sparkline shows the last five minutes of a loop's measurement against its setpoint: half height is the setpoint,
-// full height twice as much and beyond, so that lines of different loops compare. A gap is a time without a
+// A sparkline shows the last five minutes of a loop's measurement against its setpoint. Half height is the setpoint,
+// full height twice the setpoint or more, so that lines of different loops can be compared. A gap is a time without a
 // measurement.
 const (
 	sparkCells = 10
@@ -21,8 +21,7 @@ const (
 
 var sparkLevels = []rune("▁▂▃▄▅▆▇█")
 
-// spark is the past of one loop, as far as it has been told. For each step of the wall clock it keeps the worst there
-// was.
+// spark is the known past of one loop. For each step of the wall clock it keeps the worst value.
 type spark struct {
 	cells [sparkKept]float32 // measured ÷ setpoint, by step number modulo sparkKept; 0: nothing measured
 	last  int64              // newest step
@@ -30,7 +29,7 @@ type spark struct {
 
 func stepOf(t time.Time) int64 { return t.Unix() / int64(sparkStep/time.Second) }
 
-// add takes note of a measurement. What is older than the span, or unknown, leaves no trace.
+// add adds a measurement. It ignores unknown values and those older than the span.
 func (s *spark) add(at time.Time, measured, setpoint control.Number) {
 	step := stepOf(at)
 	if step <= s.last-sparkKept || !measured.Known() || !setpoint.Known() || setpoint <= 0 {
@@ -89,7 +88,7 @@ func (s sparks) remember(h api.History) {
 	}
 }
 
-// keep forgets the loops that are gone.
+// keep drops the loops that are gone.
 func (s sparks) keep(loops []api.Loop) {
 	here := map[string]bool{}
 	for _, l := range loops {
@@ -102,7 +101,7 @@ func (s sparks) keep(loops []api.Loop) {
 	}
 }
 
-// clone returns sparklines that do not go on with these.
+// clone returns sparklines that do not change with these.
 func (s sparks) clone() sparks {
 	c := make(sparks, len(s))
 	for n, line := range s {

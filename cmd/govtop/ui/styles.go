@@ -8,9 +8,9 @@ import (
 	"github.com/charmbracelet/colorprofile"
 )
 
-// palette holds the styles that frames are drawn with. It uses the sixteen colors of the terminal's own theme, which
-// its owner has made readable on their background, dark or light; a theme translates them. A terminal without color
-// still shows bold, faint and reverse.
+// palette holds the styles of frames. It uses the sixteen colors of the terminal's own theme, which its owner has made
+// readable on a dark or light background; a theme translates them. A terminal without color still shows bold, faint and
+// reverse.
 var palette = map[tone]lipgloss.Style{
 	plain:   lipgloss.NewStyle(),
 	calm:    lipgloss.NewStyle().Foreground(lipgloss.Green),
@@ -23,7 +23,7 @@ var palette = map[tone]lipgloss.Style{
 	loud:    lipgloss.NewStyle().Foreground(lipgloss.Yellow).Bold(true).Reverse(true),
 }
 
-// bold marks titles, selected the loop under the cursor, beside the marker that says the same without it.
+// bold marks titles, selected the loop under the cursor, next to a marker that says the same.
 var (
 	bold     = lipgloss.NewStyle().Bold(true)
 	selected = bold.Reverse(true)
@@ -36,10 +36,10 @@ func paint(t tone, s string) string {
 	return palette[t].Render(s)
 }
 
-// colors are those of the tones in one theme; a tone that is not there has none. To wait is colored as a warning.
+// colors maps tones to the colors of one theme; a missing tone has no color. Waiting has the color of a warning.
 type colors map[tone]color.Color
 
-// The colors for a dark and a light background each stand out from it by a contrast of at least 4.5.
+// The colors for a dark and a light background each have a contrast of at least 4.5.
 var (
 	onDark = colors{
 		calm: lipgloss.Color("#7ec98f"), moving: lipgloss.Color("#62c8e8"), warning: lipgloss.Color("#e8c15a"),
@@ -49,14 +49,14 @@ var (
 		calm: lipgloss.Color("#116329"), moving: lipgloss.Color("#0550ae"), warning: lipgloss.Color("#8a5300"),
 		alarm: lipgloss.Color("#b3131d"), manual: lipgloss.Color("#7c2fc4"), loud: lipgloss.Color("#8a5300"),
 	}
-	// Of sixteen colors yellow, cyan and often green are too light for a light background.
+	// Of the sixteen colors, yellow, cyan and often green are too light for a light background.
 	onLight16 = colors{
 		calm: lipgloss.Blue, moving: lipgloss.Blue, warning: lipgloss.Red, alarm: lipgloss.Red, manual: lipgloss.Magenta,
 		loud: lipgloss.Red,
 	}
 )
 
-// background is what is known of the terminal's.
+// background is what govtop knows about the terminal's background.
 type background int
 
 const (
@@ -65,11 +65,11 @@ const (
 	light
 )
 
-// theme translates a frame from the palette to other colors. nil leaves it as it is.
+// theme translates a frame from the palette to other colors. nil leaves it unchanged.
 type theme struct{ *strings.Replacer }
 
-// newTheme returns the theme of a name on a terminal with that background and so many colors. The automatic one leaves
-// the colors to the terminal until it has told its background.
+// newTheme returns the named theme for a terminal with that background and number of colors. The automatic one keeps
+// the terminal's colors until the terminal has reported its background.
 func newTheme(name string, b background, profile colorprofile.Profile) theme {
 	switch name {
 	case "mono":
@@ -103,7 +103,7 @@ func translation(to colors) theme {
 	return theme{strings.NewReplacer(pairs...)}
 }
 
-// opening is the escape sequence that a style begins with.
+// opening is the escape sequence that starts a style.
 func opening(s lipgloss.Style) string {
 	start, _, _ := strings.Cut(s.Render("x"), "x")
 	return start

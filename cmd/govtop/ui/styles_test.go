@@ -14,7 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 )
 
-// TestColorsAreReadable: on their background the colors of a theme have the contrast that WCAG asks of text.
+// TestColorsAreReadable: the colors of a theme have the contrast on their background that WCAG requires for text.
 func TestColorsAreReadable(t *testing.T) {
 	for name, c := range map[string]struct {
 		colors     colors
@@ -53,7 +53,7 @@ func luminance(c color.Color) float64 {
 // setsColor matches the sequences that set a color.
 var setsColor = regexp.MustCompile(`\x1b\[([0-9]+;)*(3[0-7]|38;[0-9;]+|9[0-7])m`)
 
-// TestThemes: every theme says the same in other colors, the one without colors in none.
+// TestThemes: every theme shows the same text in other colors, the one without colors in none.
 func TestThemes(t *testing.T) {
 	words := func(m Model) string { return ansi.Strip(m.View().Content) }
 	build := func(theme string, more ...tea.Msg) Model {
@@ -98,7 +98,7 @@ func TestThemes(t *testing.T) {
 	}
 }
 
-// TestThemeAsksForTheBackground only where it depends on it.
+// TestThemeAsksForTheBackground only if it depends on it.
 func TestThemeAsksForTheBackground(t *testing.T) {
 	for _, theme := range append([]string{""}, Themes...) {
 		_, asks := New(t.Context(), nil, "", "", Options{Theme: theme}).Init()().(tea.BatchMsg)

@@ -8,7 +8,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// WriteTable writes the snapshot as plain text: every column, every loop, its reason under it.
+// WriteTable writes the snapshot as plain text: every column, every loop, its reason below it.
 func WriteTable(w io.Writer, s Snapshot) error {
 	s = clean(s)
 	const wide = 1 << 15
@@ -29,7 +29,7 @@ func WriteTable(w io.Writer, s Snapshot) error {
 	table := overview{}
 	table.show(byName, false, Filter{})
 	table.settle(f, len(s.Loops))
-	table.index = -1 // what is printed has no cursor
+	table.index = -1 // a printed table has no cursor
 	for i, row := range table.render(nil, now, wide, len(s.Loops), false) {
 		if len(s.Loops) == 0 {
 			break

@@ -8,7 +8,7 @@ import (
 	safe "github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
-// Clean makes a string from elsewhere safe to print on one line; see plain.Clean.
+// Clean makes foreign text safe to print on one line; see plain.Clean.
 func Clean(s string) string { return safe.Clean(s) }
 
 // join joins the segments that are not empty.

@@ -62,7 +62,7 @@ func press(keys ...string) []tea.Msg {
 	return messages
 }
 
-// testFeed stands for the connection that every message in these tests comes through.
+// testFeed stands for the connection of every message in these tests.
 var testFeed = &feed{events: make(chan api.Event), drained: make(chan struct{})}
 
 // heard is a message of the events, as connect delivers them.
@@ -70,7 +70,7 @@ func heard(at time.Time, events ...api.Event) heardMsg {
 	return heardMsg{feed: testFeed, at: at, events: clean(events)}
 }
 
-// snapshot is a message that says everything.
+// snapshot is a message with all data.
 func snapshot(status api.Status, loops []api.Loop) heardMsg {
 	return heard(began, api.Event{Seq: 1000, Snapshot: &api.Snapshot{Status: status, Loops: loops}})
 }
@@ -86,7 +86,7 @@ func changed(change func(s *api.Snapshot)) heardMsg {
 
 func failure(at time.Time) endedMsg { return endedMsg{feed: testFeed, at: at, err: errUnreachable} }
 
-// scenes are the states of the screen that the golden frames show, at every size.
+// scenes are the states of the screen in the golden frames, at every size.
 func scenes() map[string][]tea.Msg {
 	empty := changed(func(s *api.Snapshot) { s.Loops = nil })
 	lost := fixture.Now.Add(-95 * time.Second)
@@ -99,8 +99,8 @@ func scenes() map[string][]tea.Msg {
 	warned := changed(func(s *api.Snapshot) {
 		s.Status.Config.Error = "governor.yml:5:32: services.checkout.slo.objective: 99 has no percent sign; write 99%\n" +
 			"governor.yml:6:5: services.checkout.concurency: unknown key; did you mean \"concurrency\"?"
-		s.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, the configuration says 5s: " +
-			"set timing.scrape_interval to what is true"}
+		s.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, but the configuration says 5s: " +
+			"set timing.scrape_interval to the real interval"}
 	})
 	stopped := changed(func(s *api.Snapshot) {
 		s.Status.Freeze = &actuators.Order{Kind: actuators.Freeze, Actor: "ana", Reason: "INC-1412", At: fixture.Now}
@@ -145,7 +145,7 @@ func scenes() map[string][]tea.Msg {
 	}
 }
 
-// told is the answer to the question for the past of a loop, or for the log of all.
+// told is the answer to a request for the past of a loop, or for the log of all.
 func told(service string, knob control.Knob) toldMsg {
 	msg := toldMsg{actions: fixture.Audit().Actions, at: began}
 	for _, l := range fixture.Loops() {
@@ -164,7 +164,7 @@ func told(service string, knob control.Knob) toldMsg {
 	return msg
 }
 
-// thenAt is the answer to the question for the loops of an instant.
+// thenAt is the answer to a request for the loops at an instant.
 func thenAt(at time.Time) thenMsg {
 	return thenMsg{at: at, loops: fixture.LoopsAt(fixture.Loops(), fixture.Now, at)}
 }
@@ -185,5 +185,5 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// frame returns the screen without its colors, and without the blanks at the end of its lines.
+// frame returns the screen without colors and without trailing blanks.
 func frame(m Model) string { return golden.Frame(m.View().Content) }

@@ -12,10 +12,10 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/explain"
 )
 
-// unknown stands in a column where there is no number.
+// unknown stands in a column for a missing number.
 var unknown = format.Column(format.Unknown)
 
-// tone is what a piece of text means for the eye. Color repeats what glyph and word already say.
+// tone is the meaning of a piece of text. Color repeats what glyph and word already say.
 type tone int
 
 const (
@@ -27,10 +27,10 @@ const (
 	waiting // the machine waits
 	manual  // a person did it
 	dim
-	loud // must not be missed: the screen does not show what is
+	loud // must not be missed: the screen does not show the present
 )
 
-// stateWord is how a state reads: a glyph, a word, and whether its age is worth telling.
+// stateWord is how a state reads: a glyph, a word, and whether to show its age.
 type stateWord struct {
 	glyph, word string
 	tone        tone
@@ -38,13 +38,13 @@ type stateWord struct {
 	means       string
 }
 
-// states in the order of the header's count: what needs a person first.
+// states are in the order of the header's count: those that need a person come first.
 var states = []control.State{
 	control.Infeasible, control.Ineffective, control.AtMin, control.AtMax, control.Hold,
 	control.Override, control.Frozen, control.Cutting, control.Raising, control.Steady,
 }
 
-// stateTraits are what a state reads like beside glyph and word.
+// stateTraits are the tone, the meaning and the age flag of a state.
 var stateTraits = map[control.State]stateWord{
 	control.Steady:      {tone: calm, means: "inside the deadband"},
 	control.Raising:     {tone: moving, means: "more is admitted than before"},
@@ -53,12 +53,12 @@ var stateTraits = map[control.State]stateWord{
 	control.AtMax:       {tone: warning, aged: true, means: "the configured maximum binds"},
 	control.Ineffective: {tone: alarm, aged: true, means: "limiting cannot help: a slow dependency, a slower service"},
 	control.Infeasible:  {tone: alarm, aged: true, means: "the SLO is tighter than the service's own latency"},
-	control.Hold:        {tone: waiting, aged: true, means: "the machine waits: no measurement it may act on"},
+	control.Hold:        {tone: waiting, aged: true, means: "governor waits: no measurement it may act on"},
 	control.Frozen:      {tone: manual, aged: true, means: "a person stopped the loop"},
 	control.Override:    {tone: manual, aged: true, means: "a person set the value"},
 }
 
-// wordOf also answers for the states of a newer daemon.
+// wordOf also handles the states of a newer daemon.
 func wordOf(s control.State) stateWord {
 	w, ok := stateTraits[s]
 	if !ok {
@@ -68,7 +68,7 @@ func wordOf(s control.State) stateWord {
 	return w
 }
 
-// stateText is the STATE column: glyph and word, with the value that a move started from or the age of the state.
+// stateText is the STATE column: glyph and word, plus the value that a move started from, or the age of the state.
 func stateText(l api.Loop, now time.Time) string {
 	w := wordOf(l.Decision.State)
 	text := w.glyph + " " + w.word
@@ -84,7 +84,7 @@ func stateText(l api.Loop, now time.Time) string {
 	return text
 }
 
-// modeText writes the one mode that touches a service in capitals.
+// modeText writes in capitals the one mode that affects a service.
 func modeText(m control.Mode) string {
 	if m == control.Enforce {
 		return "ENFORCE"
@@ -92,22 +92,22 @@ func modeText(m control.Mode) string {
 	return string(m)
 }
 
-// seconds writes a duration for a column: 0.4ms, 148ms, 1.23s, 123s.
+// seconds formats a duration for a column: 0.4ms, 148ms, 1.23s, 123s.
 func seconds(n control.Number) string { return format.Column(format.Latency(float64(n))) }
 
-// percent writes a ratio for a column.
+// percent formats a ratio for a column.
 func percent(ratio float64) string { return format.Column(format.Percent(ratio)) }
 
-// number writes a plain quantity for a column.
+// number formats a plain quantity for a column.
 func number(n control.Number) string { return format.Column(format.Number(float64(n))) }
 
-// signed writes a controller's term for a column.
+// signed formats a controller's term for a column.
 func signed(n control.Number) string { return format.Column(format.Signed(float64(n))) }
 
-// value writes a knob's value for a column.
+// value formats a knob's value for a column.
 func value(k control.Knob, v float64) string { return format.Column(k.Format(v)) }
 
-// measure writes a number in the unit of the loop's measurement and setpoint.
+// measure formats a number in the unit of the loop's measurement and setpoint.
 func measure(l api.Loop, n control.Number) string {
 	if l.MeasuredUnit == api.Share {
 		return percent(float64(n))
@@ -115,8 +115,8 @@ func measure(l api.Loop, n control.Number) string {
 	return seconds(n)
 }
 
-// measured writes the measurement. A share names the class that it is about: "crit 3.2%" of the critical requests,
-// and of any more important, are refused.
+// measured formats the measurement. A share names its class: "crit 3.2%" means that this share of the critical and more
+// important requests is refused.
 func measured(l api.Loop) string {
 	text := measure(l, l.Decision.Measured)
 	if l.MeasuredUnit == api.Share && l.Protect != "" && text != unknown {
@@ -125,8 +125,8 @@ func measured(l api.Loop) string {
 	return text
 }
 
-// burnText writes how fast the error budget has burnt over five minutes and over an hour, as multiples of what lasts:
-// at 1 the budget is used up just at the end of its period.
+// burnText formats how fast the error budget burned over five minutes and over an hour. At 1 the budget is used up
+// exactly at the end of its period.
 func burnText(l api.Loop) string {
 	multiple := func(n control.Number) string {
 		switch {
@@ -146,25 +146,28 @@ func burnText(l api.Loop) string {
 	return multiple(in.Burn5m) + "/" + multiple(in.Burn1h)
 }
 
+// off is what a rate at its maximum is: it refuses nothing.
+const off = "off"
+
 // setTo writes a value as what it means at the end of its range.
 func setTo(l api.Loop, v float64) string {
 	switch {
 	case l.Knob == control.KnobRate && v >= l.Max:
-		return "off"
+		return off
 	case l.Knob == control.KnobShed && v >= 1:
 		return "never"
 	}
 	return value(l.Knob, v)
 }
 
-// bounds writes min and max, the unit once.
+// bounds formats min and max with one unit.
 func bounds(l api.Loop) string {
 	low := strings.TrimSuffix(value(l.Knob, l.Min), "/s")
 	return low + ".." + value(l.Knob, l.Max)
 }
 
-// badRatio returns the worse of the two shares that the SLO judges, slow and failed requests, and what the SLO allows
-// of it. Which is worse is a matter of its budget, not of its size.
+// badRatio returns the worse of the two shares that the SLO judges, slow and failed requests, and the share that the
+// SLO allows. The worse one is the larger relative to its budget.
 func badRatio(l api.Loop) (bad, budget float64, what string) {
 	in := l.Decision.Inputs
 	bad, budget, what = float64(in.SlowRatio), 1-l.SLO.Objective, "slow"
@@ -178,7 +181,7 @@ func badRatio(l api.Loop) (bad, budget float64, what string) {
 	return bad, budget, what
 }
 
-// Violates reports whether the loop's service is measured to miss its SLO. What is not known is not a violation.
+// Violates reports whether the measurements show that the loop's service misses its SLO. Unknown is not a violation.
 func Violates(l api.Loop) bool {
 	return l.Decision.Inputs.BadRatio.Known() && l.Decision.Inputs.BadRatio > 1
 }
@@ -190,5 +193,5 @@ func Violation(l api.Loop) string {
 		name(l), percent(bad), what, percent(budget)))
 }
 
-// name is how a loop is called everywhere: service/knob.
+// name is the name of a loop everywhere: service/knob.
 func name(l api.Loop) string { return l.Service + "/" + string(l.Knob) }

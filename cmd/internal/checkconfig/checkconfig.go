@@ -1,5 +1,5 @@
-// Package checkconfig is governor check-config: it says everything that is wrong with a configuration file, and for a
-// valid one what governor makes of it, so that a person sees the derived numbers before a loop runs on them.
+// Package checkconfig is governor check-config. It reports everything that is wrong with a configuration file. For a
+// valid file it shows what governor derives, so that a person sees the numbers before a loop uses them.
 package checkconfig
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// Run checks the file and returns the exit code: 0 where the file is valid, with or without warnings, 1 where it is not
-// or cannot be read. Problems and warnings go to stderr, one a line, what governor derives from the file to stdout.
+// Run checks the file and returns the exit code: 0 if the file is valid, with or without warnings, 1 if it is invalid
+// or cannot be read. Problems and warnings go to stderr, one per line; what governor derives goes to stdout.
 func Run(stdout, stderr io.Writer, file string) int {
 	c, ok := load(stderr, file)
 	if !ok {
@@ -55,7 +55,7 @@ func summary(w io.Writer, c *configs.Config) {
 	for i, spec := range c.Specs() {
 		fmt.Fprintf(t, "\n")
 		row("service", "%s: %s", spec.Service, modeText(spec.Mode, control.Mode(c.Services[spec.Service].Mode)))
-		row("  slo", "%s of the requests within %s, at most %s fail",
+		row("  slo", "%s of requests within %s, at most %s fail",
 			configs.Percent(spec.SLO.Objective), configs.Duration(spec.SLO.Latency), configs.Percent(spec.SLO.Errors))
 		timing := spec.Timing
 		row("  timing", "scrape %s, window %s, period %s, publish delay %s",
@@ -74,7 +74,7 @@ func summary(w io.Writer, c *configs.Config) {
 			if k.Fallback == k.Max {
 				fallback = "off"
 			}
-			row("  rate", "%s to %s, where it is off, for all instances together; fallback %s",
+			row("  rate", "%s to %s (off) for all instances together, fallback %s",
 				configs.PerSecond(k.Min), configs.PerSecond(k.Max), fallback)
 		}
 		tuning(row, spec)
@@ -82,7 +82,7 @@ func summary(w io.Writer, c *configs.Config) {
 	}
 }
 
-// modeText says what a mode means, and that it is not the configured one where the metrics do not allow that.
+// modeText describes a mode, and says if it is not the configured one because the metrics do not allow that.
 func modeText(mode, configured control.Mode) string {
 	text := fmt.Sprintf("%s, %s", mode, explain[mode])
 	if mode != configured {
@@ -91,7 +91,7 @@ func modeText(mode, configured control.Mode) string {
 	return text
 }
 
-// protected lists the classes down to the least important one that is protected.
+// protected lists the classes down to the least important protected one.
 func protected(least control.Criticality) string {
 	var names []string
 	for c := control.Critical; c <= least; c++ {
@@ -150,11 +150,11 @@ func tuning(row func(key, format string, args ...any), spec control.Spec) {
 	row("  gates", "a limit binds from %s occupancy or %s refused, cut from %s refused, "+
 		"judged from %g requests a window, stale after %s",
 		share(little.BindingAt), share(in.RefusingAt), share(in.RefusedCut), in.MinRequests, configs.Duration(in.StaleAfter))
-	row("  target", "weight of a period %.3g; a floor test stands for %s",
+	row("  target", "weight of a period %.3g; a floor test is valid for %s",
 		in.TargetWeight, in.FloorTestHold.Round(time.Second))
 }
 
-// change writes a step in ln units as the relative change it is.
+// change formats a step in ln units as a relative change.
 func change(ln float64) string { return fmt.Sprintf("%+.0f%%", 100*math.Expm1(ln)) }
 
 func share(x float64) string { return configs.Percent(x).String() }
@@ -171,7 +171,7 @@ func labels(m map[string]string) string {
 	return ", " + strings.Join(pairs, ", ")
 }
 
-// withoutCredentials cuts what stands before an @: an address from the environment may carry a password.
+// withoutCredentials cuts everything before an @: an address from the environment may carry a password.
 func withoutCredentials(address string) string {
 	scheme, rest, _ := strings.Cut(address, "://")
 	if _, host, ok := strings.Cut(rest, "@"); ok {

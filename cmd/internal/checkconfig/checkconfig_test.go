@@ -52,25 +52,25 @@ prometheus  http://localhost:9090 by POST, timeout the shorter of 10s and 80% of
 consul      http://localhost:8500, keys governor/…, session TTL 10s, lease 3m
 
 service        cart: shadow, decides and shows what it would do, publishes nothing
-  slo          99% of the requests within 1s, at most 1% fail
+  slo          99% of requests within 1s, at most 1% fail
   timing       scrape 1s, window 3s, period 1s, publish delay 300ms
   derived      dead time θ 2.8s, settle 4.3s
   concurrency  1 to 8 in flight per instance, fallback 4, law aimd
   gains        integral 0.5, proportional 0, derivative 0
   steps        per period at most -50% down and +22% up, at least +5%; aimd adds 2%
   gates        a limit binds from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
-  target       weight of a period 0.179; a floor test stands for 5m0s
+  target       weight of a period 0.179; a floor test is valid for 5m0s
   metrics      preset guard, job="cart"
 
 service        checkout: enforce, decides and publishes
-  slo          99% of the requests within 300ms, at most 0.1% fail
+  slo          99% of requests within 300ms, at most 0.1% fail
   timing       scrape 1s, window 4s, period 1s, publish delay 300ms
   derived      dead time θ 3.3s, settle 5.3s
   concurrency  20 to 400 in flight per instance, fallback 89, law pid
   gains        integral 1, proportional 0, derivative 0
   steps        per period at most -50% down and +20% up, at least +5%; aimd adds 2%
   gates        a limit binds from 85% occupancy or 1% refused, cut from 5% refused, judged from 100 requests a window, stale after 3s
-  target       weight of a period 0.152; a floor test stands for 5m0s
+  target       weight of a period 0.152; a floor test is valid for 5m0s
   metrics      preset guard
 `
 	_, hash, _ := strings.Cut(stdout, "hash ")
@@ -116,12 +116,12 @@ services:
 	for _, want := range []string{
 		"service gateway: shadow, decides and shows what it would do, publishes nothing " +
 			"(configured enforce, capped: nothing shows whether a limit binds) slo",
-		"rate 100/s to 5000/s, where it is off, for all instances together; fallback off gains",
+		"rate 100/s to 5000/s (off) for all instances together, fallback off gains",
 		"metrics preset custom query offered sum by (instance) (rate(requests_total[$window])) query mean " +
 			"sum by (instance) (rate(latency_sum[$window])) / sum by (instance) (rate(latency_count[$window])) service",
 		"concurrency 1 to 8 in flight per instance, fallback 3, law pid " +
 			"shed protects critical, default: the classes below make room from 40% to 60% full, fallback 50% " +
-			"rate 30/m to 90/s, where it is off, for all instances together; fallback 50/s gains",
+			"rate 30/m to 90/s (off) for all instances together, fallback 50/s gains",
 		`metrics preset http_histogram, job="shop" instances pod histogram latency in milliseconds ` +
 			`selector a="b" admitted c="d" failed e="f" inflight g`,
 	} {

@@ -31,13 +31,13 @@ const (
 	probesAtOnce  = 8
 )
 
-// Online checks the file as Run does and, where it is valid, looks into Prometheus and Consul with its clients: what is
-// found of each service, signal by signal, and which Settings are there. The exit code is 1 where something is missing
-// that governor needs.
+// Online checks the file as Run does. If it is valid, Online queries Prometheus and Consul with the file's clients and
+// reports what they hold for each service, signal by signal, and which Settings exist. The exit code is 1 if something
+// that governor needs is missing.
 //
-// It only reads. In particular it creates no session and comes nowhere near the leader's lock, so that it is safe beside
-// a governor that leads (a tool that only reads has released a lock before: patroni/patroni#301). The price is that it
-// cannot tell whether the token may write; governor itself says so when it starts.
+// It only reads. In particular it creates no session and never touches the leader's lock, so it is safe while a
+// governor leads (a read-only tool has released a lock before: patroni/patroni#301). The price is that it cannot tell
+// whether the token may write; governor itself says so when it starts.
 func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 	c, ok := load(stderr, file)
 	if !ok {
@@ -66,7 +66,7 @@ type look struct {
 	consul *api.Client
 }
 
-// newLook prepares a look. A transport other than nil replaces the one to Prometheus that c describes.
+// newLook prepares a look. A non-nil transport replaces the configured one to Prometheus.
 func newLook(c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
 	options := c.SensorOptions()
 	options.RoundTripper = transport
@@ -77,7 +77,7 @@ func newLook(c *configs.Config, client *api.Client, transport http.RoundTripper)
 	return &look{config: c, sensor: sensor, consul: client}, nil
 }
 
-// report writes what it finds to w and returns the exit code.
+// report writes its findings to w and returns the exit code.
 func (l *look) report(ctx context.Context, w io.Writer) int {
 	defer l.sensor.Close()
 	var kv kvState
@@ -105,11 +105,11 @@ func (l *look) report(ctx context.Context, w io.Writer) int {
 		fmt.Fprintf(w, "Not ready: see above\n")
 		return 1
 	}
-	fmt.Fprintf(w, "Ready: everything that governor needs is there\n")
+	fmt.Fprintf(w, "Ready: governor has everything it needs\n")
 	return 0
 }
 
-// probe asks for every service. After a first one that had no answer in time the rest is not asked.
+// probe queries every service. After the first query that times out it skips the rest.
 func (l *look) probe(ctx context.Context) map[string]*signals.Probe {
 	names := slices.Sorted(maps.Keys(l.config.Services))
 	probes := map[string]*signals.Probe{}
@@ -142,12 +142,13 @@ func (l *look) probe(ctx context.Context) map[string]*signals.Probe {
 	return probes
 }
 
-// silent says that Prometheus gave no answer at all.
+// silent says that Prometheus did not answer at all.
 func silent(p *signals.Probe) bool {
 	return p == nil || p.Measurement.Invalid == control.Timeout || p.Measurement.Invalid == control.QueryError
 }
 
-// prometheus reports whether any service had an answer, and whether governor can work with the server as configured.
+// prometheus reports whether Prometheus answered for any service, and whether governor can work with the server as
+// configured.
 func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (answered, ok bool) {
 	fmt.Fprintf(w, "prometheus  %s\n", l.config.Prometheus.URL)
 	var slowest time.Duration
@@ -174,10 +175,10 @@ func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (answer
 	return true, ok
 }
 
-// kvState is what Consul holds.
+// kvState is the content of Consul.
 type kvState struct {
 	settings map[string]consul.Stored
-	holder   *consul.Holder // of the lock, now or last; nil: never held, or not readable
+	holder   *consul.Holder // current or last holder of the lock; nil: never held, or not readable
 	held     bool
 	took     time.Duration
 	err      error
@@ -225,7 +226,7 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 	case s.holder != nil && s.held:
 		leader = fmt.Sprintf("%s at %s, epoch %d", s.holder.Instance, s.holder.API, s.holder.Epoch)
 	case s.held:
-		leader = "somebody holds the lock, and its key does not say who"
+		leader = "somebody holds the lock, but its key does not say who"
 	case s.holder != nil:
 		leader = fmt.Sprintf("nobody; the last was %s, epoch %d", s.holder.Instance, s.holder.Epoch)
 	}
@@ -254,7 +255,7 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 	}
 	if silent(p) {
 		missing = append(missing, "a measurement")
-		if answered && p != nil { // else the reason stands above, once for all
+		if answered && p != nil { // else the reason is already above, once for all services
 			fmt.Fprintf(w, "  advice    %s: %s\n", p.Measurement.Invalid, oneLine(p.Measurement.Detail))
 		}
 	} else {
@@ -278,13 +279,13 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 	return missing
 }
 
-// missing lists what governor cannot do without.
+// missing lists what governor needs but cannot find.
 func (l *look) missing(p *signals.Probe, spec control.Spec) (missing []string) {
 	if m := p.Measurement; m.Invalid != "" {
 		return []string{fmt.Sprintf("a measurement (%s)", m.Invalid)}
 	}
 	if !slices.ContainsFunc(p.Measurement.Instances, judged) {
-		missing = append(missing, "an instance that can be judged")
+		missing = append(missing, "an instance to judge by")
 	}
 	for _, f := range p.Signals {
 		needed := f.Signal == signals.Offered || f.Signal == signals.Completed || f.Signal == signals.Mean
@@ -319,7 +320,7 @@ func instances(m control.Measurement) string {
 	}
 	text := fmt.Sprintf("%d, newest samples at most %s old", n, seconds(oldest))
 	if n == 0 {
-		text = "none that can be judged"
+		text = "none to judge by"
 	}
 	for _, reason := range slices.Sorted(maps.Keys(why)) {
 		text += fmt.Sprintf("; %s: %s", reason, strings.Join(why[reason], ", "))
@@ -335,7 +336,7 @@ func traffic(p *signals.Probe, window time.Duration) string {
 	return fmt.Sprintf("%.0f requests in %s, %s/s", n, configs.Duration(window), format.Number(n/window.Seconds()))
 }
 
-// classes shows the arrivals of each criticality: shedding helps none where all requests are of one.
+// classes shows the arrivals by criticality: shedding helps nobody if all requests are of one class.
 func classes(m control.Measurement) string {
 	var parts []string
 	for c := range control.Criticality(control.Criticalities) {
@@ -350,7 +351,7 @@ func classes(m control.Measurement) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "none seen, so that nothing can steer the shed threshold"
+		return "none seen, so nothing can steer the shed threshold"
 	}
 	return strings.Join(parts, ", ")
 }
@@ -441,9 +442,9 @@ func setting(s consul.Stored, now time.Time) string {
 	text := fmt.Sprintf("%s; epoch %d, revision %d, written %s ago", strings.Join(knobs, ", "), v.Epoch, v.Revision, brief(age))
 	switch {
 	case age < -time.Minute:
-		text += ": the clock of its writer is ahead of this one's"
+		text += ": its writer's clock is ahead of this host's"
 	case age > lease:
-		text += fmt.Sprintf(": longer than its lease, %s, so nobody renews it", configs.Duration(lease))
+		text += fmt.Sprintf(": older than its lease, %s, so nobody renews it", configs.Duration(lease))
 	}
 	return text
 }
@@ -463,7 +464,7 @@ func because(r control.Reading) string {
 	return fmt.Sprintf("%s, %s", reason, detail)
 }
 
-// brief rounds a duration to what a person reads.
+// brief rounds a duration for people.
 func brief(d time.Duration) string {
 	switch {
 	case d.Abs() >= time.Minute:
@@ -476,5 +477,5 @@ func brief(d time.Duration) string {
 
 func seconds(s float64) string { return brief(time.Duration(s * float64(time.Second))) }
 
-// oneLine makes text from elsewhere fit into a line of the report.
+// oneLine makes foreign text fit into a line of the report.
 func oneLine(s string) string { return strings.Join(strings.Fields(plain.Clean(s)), " ") }

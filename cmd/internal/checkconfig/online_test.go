@@ -27,8 +27,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// exporter shows the metrics of one instance of checkout, which has a guard, and of one of cart, which has a histogram
-// by code. Counters are a function of the time since it began.
+// exporter serves the metrics of one instance of checkout, which has a guard, and of one of cart, which has a histogram
+// by code. Counters are a function of the time since its start.
 func exporter(since time.Time, w io.Writer) {
 	age := time.Since(since).Seconds()
 	line := func(name, labels string, v float64) { fmt.Fprintf(w, "%s{%s} %g\n", name, labels, v) }
@@ -71,7 +71,7 @@ func exporter(since time.Time, w io.Writer) {
 	line("http_requests_in_flight", `app="cart"`, 5)
 }
 
-// handlerTransport answers requests by a handler in this process, without a network.
+// handlerTransport answers requests with a handler in this process, without a network.
 type handlerTransport struct{ handler http.Handler }
 
 func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -83,15 +83,15 @@ func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return recorder.Result(), nil
 }
 
-// world is a Prometheus that has scraped three instances for a minute, and a Consul in memory that notes what it is
-// asked.
+// world is a Prometheus that has scraped three instances for a minute, and an in-memory Consul that records its
+// requests.
 type world struct {
 	prometheus http.Handler
 	kv         *consultest.Fake
 	asked      []string
 }
 
-// inWorld runs test in a bubble, whose clock makes what is measured exact.
+// inWorld runs test in a bubble, whose clock makes measurements exact.
 func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -161,7 +161,7 @@ const cart = `
         inflight: http_requests_in_flight{app="cart"}
 `
 
-// elect makes the store look as it does beside a governor that leads and has published a Setting of checkout.
+// elect makes the store look as if a governor leads and has published a Setting of checkout.
 func elect(t *testing.T, client *api.Client) (session string) {
 	t.Helper()
 	keys := actuators.Keys{}
@@ -198,7 +198,7 @@ func elect(t *testing.T, client *api.Client) (session string) {
 	return session
 }
 
-// The whole report, of a service that is ready and of one whose histogram has no bucket edge at the SLO.
+// The whole report, for a service that is ready and one whose histogram has no bucket edge at the SLO.
 func TestOnlineReport(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		elect(t, w.kv.Client())
@@ -223,7 +223,7 @@ func TestReadyIsExitCodeZero(t *testing.T) {
 	})
 }
 
-// What is missing is named, and is worth an exit code.
+// The report names what is missing, and the exit code says so.
 func TestOnlineNamesWhatIsMissing(t *testing.T) {
 	for _, tt := range []struct {
 		name, file string
@@ -324,7 +324,7 @@ func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
 		}{
 			{
 				"past its lease", func() error { time.Sleep(5 * time.Minute); return nil },
-				"written 5m40s ago: longer than its lease, 3m, so nobody renews it",
+				"written 5m40s ago: older than its lease, 3m, so nobody renews it",
 			},
 			{"lock released", func() error {
 				_, err := client.Session().Destroy(session, nil)
@@ -350,7 +350,7 @@ func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
 	})
 }
 
-// Item A19, patroni/patroni#301: a tool that only read released the leader's lock.
+// Item A19, patroni/patroni#301: a read-only tool released the leader's lock.
 func TestOnlineOnlyReads(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		elect(t, w.kv.Client())

@@ -56,7 +56,7 @@ func TestScorecardForPeople(t *testing.T) {
 		fits(t, b.String())
 		return b.String()
 	}
-	again := "Again: governor demo --seed=7 --duration=1m30s\n"
+	again := "To repeat: governor demo --seed=7 --duration=1m30s\n"
 	for _, want := range []string{"10.6%", "99.8%", "287 ms", "governor's", again} {
 		if !strings.Contains(text(), want) {
 			t.Errorf("no %q in:\n%s", want, text())
@@ -70,7 +70,7 @@ func TestScorecardForPeople(t *testing.T) {
 		t.Errorf("a run that does not count does not say so:\n%s", text())
 	}
 	r.Complete, r.DurationSeconds = false, 23.4
-	for _, want := range []string{"cut short, after 23 s", "The whole story: governor demo --seed=7"} {
+	for _, want := range []string{"cut short after 23 s", "The whole story: governor demo --seed=7"} {
 		if !strings.Contains(text(), want) {
 			t.Errorf("no %q in:\n%s", want, text())
 		}

@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,44 +25,45 @@ const gutter = 5
 type point struct {
 	at    time.Time
 	value float64
-	could float64 // what it might have been
+	could float64 // what was possible
 }
 
-// start is an instant from which something went on, and what it is called.
+// start is an instant at which something began, and its name.
 type start struct {
 	at   time.Time
 	name string
 }
 
-// column is what a chart shows in one cell's width, in parts of the full height.
+// column is what a chart shows in one cell's width, as fractions of the full height.
 type column struct{ value, could float64 }
 
-// window is the time that a chart shows: n steps of the wall clock, so that a column keeps its points when the chart
-// moves on. It fills from the left, and moves when it is full.
+// window is the time span of a chart: n steps of the wall clock, so that a column keeps its points when the chart
+// moves. It fills from the left, and moves once it is full.
 type window struct {
 	first int64 // step
 	step  time.Duration
 	n     int
 }
 
-// windowOf returns the window of n columns that ends at now or later and shows at least the given span.
+// windowOf returns the window of n columns that ends at now or later and shows at least the given span, and little more.
+// No column is narrower than the time between two looks, lest some stay empty.
 func windowOf(began, now time.Time, span time.Duration, n int) window {
-	const round = 500 * time.Millisecond
+	const round = 100 * time.Millisecond
 	step := span / time.Duration(max(n, 1))
-	w := window{n: n, step: max((step+round-1)/round*round, round)}
+	w := window{n: n, step: max((step+round-1)/round*round, lookEvery)}
 	w.first = max(w.number(began), w.number(now)-int64(n)+1)
 	return w
 }
 
 func (w window) number(t time.Time) int64 { return t.UnixNano() / int64(w.step) }
 
-// column returns where in the chart an instant is, also beyond its ends.
+// column returns the column of an instant, even beyond the ends of the chart.
 func (w window) column(t time.Time) int { return int(w.number(t) - w.first) }
 
-// lasts is how long it is from one end to the other.
+// lasts is the length of the window.
 func (w window) lasts() time.Duration { return time.Duration(w.n) * w.step }
 
-// columns sums up points: the mean of what falls into each column.
+// columns averages the points in each column.
 func (w window) columns(points []point, most float64) []column {
 	out, counts := make([]column, w.n), make([]float64, w.n)
 	for _, p := range points {
@@ -74,14 +76,14 @@ func (w window) columns(points []point, most float64) []column {
 		counts[i]++
 	}
 	for i := range out {
-		out[i].value /= counts[i] // of none: NaN
+		out[i].value /= counts[i] // NaN if there are none
 		out[i].could /= counts[i]
 	}
 	return out
 }
 
-// chart draws points as columns that stand from 0 to most, in h lines, and what they might have been as a line above
-// them. The color tells how near that is, which the height tells as well.
+// chart draws points as columns from 0 to most, in h lines, and a line above them for what was possible. The color
+// shows how close the two are; the height shows it too.
 func chart(points []point, win window, most float64, h int) []string {
 	drawn := win.columns(points, most)
 	lines := make([]string, h)
@@ -105,7 +107,7 @@ func chart(points []point, win window, most float64, h int) []string {
 	return lines
 }
 
-// cell draws the part of a column that lies in the row from below.
+// cell draws the part of a column in the given row from below.
 func (c column) cell(row, rows int) string {
 	if math.IsNaN(c.value) {
 		return " "
@@ -115,38 +117,79 @@ func (c column) cell(row, rows int) string {
 	switch {
 	case c.value < c.could/2:
 		style = bad
-	case c.value < 0.75*c.could: // arrivals differ by more than a tenth from one second to the next
+	case c.value < 0.75*c.could: // arrivals vary by more than a tenth from second to second
 		style = doubtful
 	}
 	switch {
 	case fill > 0:
 		return style.Render(string(below[min(fill, 8)]))
 	case row == 0 && c.could > 0:
-		return style.Render("▁") // none is a value, too
+		return style.Render("▁") // zero is a value too
 	case int(math.Ceil(c.could*float64(rows)))-1 == row:
 		return faint.Render("┄")
 	}
 	return " "
 }
 
-// ruler writes under a chart when something began.
+// event reports whether an act does something to the services, rather than to let them be.
+func (s start) event() bool {
+	return s.name == surge || s.name == dependency || s.name == prometheus || s.name == leader
+}
+
+// shortNames are for where the whole ones have no room.
+var shortNames = map[string]string{healed: "heal", dependency: "dep", prometheus: "prom"}
+
+// ruler marks under a chart when something began, and names it. Names are never cut nor put over one another: one that
+// has no room until the next mark is written short, or not at all. What goes on now comes first, then what was done to
+// the services, for whose name the mark of a quiet act may go:
+//
+//	╵calm  ╵surge ╵heal╵dep╵prom╵leader
 func ruler(starts []start, win window) string {
 	cells := []rune(strings.Repeat(" ", win.n))
-	for _, s := range starts {
-		i := win.column(s.at)
-		if i < 0 || i >= win.n {
-			continue
+	var first, last []start // to be named, the newest first
+	for i, s := range slices.Backward(starts) {
+		here := func(o start) bool { return win.column(o.at) == win.column(s.at) }
+		switch at := win.column(s.at); {
+		case at < 0 || at >= win.n || slices.ContainsFunc(first, here):
+		case i == len(starts)-1 || s.event():
+			first = append(first, s)
+		default:
+			last = append(last, s)
 		}
-		rest := cells[i:]
-		for j := range rest {
-			rest[j] = ' ' // what began before has no more room
+	}
+	write := func(s start, name string) { copy(cells[win.column(s.at):], []rune("╵"+name)) }
+	// call names an act if that leaves the marks of others alone.
+	call := func(s start, others []start) bool {
+		from, until := win.column(s.at)+1, win.n
+		for _, o := range others {
+			if at := win.column(o.at); at >= from {
+				until = min(until, at)
+			}
 		}
-		copy(rest, []rune("╵"+s.name))
+		for _, name := range []string{s.name, shortNames[s.name]} {
+			if name != "" && len(name) <= until-from {
+				write(s, name)
+				return true
+			}
+		}
+		return false
+	}
+	for _, s := range first {
+		write(s, "")
+	}
+	for _, s := range first {
+		_ = call(s, starts) || call(s, first)
+	}
+	for _, s := range last {
+		if cells[win.column(s.at)] == ' ' {
+			write(s, "")
+			call(s, starts)
+		}
 	}
 	return strings.Repeat(" ", gutter) + faint.Render(strings.TrimRight(string(cells), " "))
 }
 
-// bar draws value in parts of most, in w cells.
+// bar draws value as a fraction of most, in w cells.
 func bar(value, most float64, w int, style lipgloss.Style) string {
 	fill := min(max(int(math.Round(value/most*float64(w)*8)), 0), 8*w)
 	if fill == 0 && value > 0 {

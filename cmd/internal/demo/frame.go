@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/models/live/load"
 )
 
-// Frame is what there is to see of a World at an instant.
+// Frame is the visible state of a World at an instant.
 type Frame struct {
 	At         time.Time
 	Load       float64 // requests a second, to each twin
@@ -18,31 +18,31 @@ type Frame struct {
 	Lost       bool    // Prometheus is lost
 	Static     Traffic
 	Governed   Traffic
-	Lateness   time.Duration // with which requests of the last few seconds were sent, 99% quantile: the machine's fault
-	Governors  []string      // that live, the address of each
-	Leader     string        // the governor that holds the lock, "" where none is known to
-	Loop, Shed api.Loop      // as a living governor tells them
-	Err        error         // why none does
+	Lateness   time.Duration // p99 delay in sending the requests of the last few seconds: the machine's fault
+	Governors  []string      // address of each live governor
+	Leader     string        // the governor that holds the lock; "" if none is known
+	Loop, Shed api.Loop      // as reported by a live governor
+	Err        error         // why none reports
 }
 
-// Traffic is what became of the requests to a twin that ended within the last second, and what is still queued.
+// Traffic counts the outcomes of the requests to a twin that ended within the last second, and those still queued.
 type Traffic struct {
 	Good    int // answered within the SLO, first attempt included
 	Late    int // answered, but later
 	Lost    int // given up or failed
 	Refused int // at every attempt
-	Queue   int // requests that wait inside the service, wanted by somebody or not
+	Queue   int // requests waiting inside the service, including those whose client has given up
 
-	// Of the last few seconds, because one of them has few critical requests: the share of these that were answered
-	// before the client gave up, and the latency of admitted attempts, in seconds, where a client that gives up counts
-	// with the time after which it does. NaN where there were none.
+	// Both cover the last few seconds, because one second has few critical requests: the share of critical requests that
+	// were answered before the client gave up, and the p99 latency of admitted attempts, in seconds. A client that gives
+	// up counts with the time it waited. NaN if there were none.
 	Critical, P99 float64
 }
 
-// lately is how far back these go.
+// lately is how far back these two go.
 const lately = 3 * time.Second
 
-// Look returns the Frame of now.
+// Look returns the current Frame.
 func (w *World) Look(ctx context.Context) Frame {
 	now := time.Now()
 	w.mu.Lock()
@@ -82,11 +82,11 @@ func (t *Twin) seen(now time.Time) (tr Traffic, lateness time.Duration) {
 	return tr, lateness
 }
 
-// trafficOf sums up what has ended until now, and how late it was sent.
+// trafficOf counts the outcomes up to now, and how late the requests were sent.
 func trafficOf(records []load.Record, now time.Time) (tr Traffic, lateness time.Duration) {
 	critical, served := 0, 0
 	var latencies, lates []time.Duration
-	// They are in the order in which they ended, but for microseconds.
+	// They are in the order in which they ended, give or take microseconds.
 	for i := len(records) - 1; i >= 0 && !records[i].Ended().Before(now.Add(-lately-time.Second)); i-- {
 		r := records[i]
 		age := now.Sub(r.Ended())

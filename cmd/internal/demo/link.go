@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// link is the wire between a governor and a server: it passes bytes on until it is cut. To whoever sits behind a link
-// that is cut, the server is dead: connections break and new ones are refused.
+// link is the wire between a governor and a server: it passes bytes on until it is cut. Behind a cut link the server
+// looks dead: connections break and new ones are refused.
 type link struct {
 	to string // host:port
 
@@ -18,13 +18,13 @@ type link struct {
 	conns    map[net.Conn]bool
 }
 
-// newLink returns a link to host:port with an address of its own on loopback.
+// newLink returns a link to host:port with its own address on loopback.
 func newLink(to string) (*link, error) {
 	l := &link{to: to, address: "127.0.0.1:0", conns: map[net.Conn]bool{}}
 	return l, l.mend()
 }
 
-// mend makes a link pass bytes, at the address it had.
+// mend makes a link pass bytes again, at the same address.
 func (l *link) mend() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +75,7 @@ func (l *link) accept(listener net.Listener) {
 	}
 }
 
-// hold remembers the two ends of a connection, unless the link has been cut since it was accepted.
+// hold remembers the two ends of a connection, unless the link was cut after it was accepted.
 func (l *link) hold(listener net.Listener, ends ...net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 	"github.com/seed-de83e32b/governor/models/live/load"
 )
 
-// limits are the fixed limits among which the optimum is sought.
+// limits are the fixed limits that Optimum tries.
 var limits = []int{6, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 200, 400, 1024}
 
-// Optimum returns what the best fixed limit makes of the story, and that limit, by trying them all in the simulator.
+// Optimum returns the result of the best fixed limit for the story, and that limit. It tries them all in the simulator.
 func Optimum(acts []Act, seed uint64) (best Score, limit int) {
 	for _, l := range limits {
 		if s := simulated(acts, seed, l); limit == 0 || s.Good > best.Good {
@@ -21,7 +21,8 @@ func Optimum(acts []Act, seed uint64) (best Score, limit int) {
 	return best, limit
 }
 
-// simulated tells the story to a simulated twin with a fixed limit. Losing Prometheus or a governor is nothing to it.
+// simulated plays the story on a simulated twin with a fixed limit. The loss of Prometheus or of a governor has no
+// effect on it.
 func simulated(acts []Act, seed uint64, limit int) Score {
 	epoch := time.Unix(0, 0)
 	var spans []Span
@@ -43,7 +44,7 @@ func simulated(acts []Act, seed uint64, limit int) Score {
 		Load: models.Load{Peak: Surge * BaseLoad, Rate: func(at time.Duration) float64 {
 			i := slices.IndexFunc(spans, func(s Span) bool { return epoch.Add(at).Before(s.To) })
 			if i < 0 {
-				return BaseLoad // nobody looks at these, but their predecessors need time to end
+				return BaseLoad // these requests are not scored, but earlier ones need time to end
 			}
 			return acts[i].Load * BaseLoad
 		}},
@@ -57,7 +58,7 @@ func simulated(acts []Act, seed uint64, limit int) Score {
 	return score(w.records, spans)
 }
 
-// witness writes down what becomes of every request.
+// witness records the outcome of every request.
 type witness struct {
 	*models.Limiter
 	epoch   time.Time

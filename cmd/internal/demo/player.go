@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// stage is what a story is played on: a World, or what stands for one in tests.
+// stage is what a story is played on: a World, or a substitute in tests.
 type stage interface {
 	SetLoad(times float64)
 	SlowDependency(slow bool) error
@@ -16,24 +16,24 @@ type stage interface {
 	Failed() <-chan error
 }
 
-// order is what somebody at the keys wants to happen.
+// order is an order from the keyboard.
 type order int
 
 const (
 	orderCalm order = iota
 	orderSurge
-	orderDependency // slow, or well again
+	orderDependency // slow, or healthy again
 	orderPrometheus // lost, or back
 	orderLeader     // killed
-	orderAuto       // the story goes on by itself, or waits
+	orderAuto       // the story plays on, or waits
 )
 
-// act returns the act that an order makes of the one that plays.
+// act returns the act that follows if an order is given during a.
 func (o order) act(a Act) Act {
 	next := Act{Load: a.Load, Slow: a.Slow, Lost: a.Lost}
 	switch o {
 	case orderCalm:
-		next = Act{Name: calm, Load: 1, Title: fmt.Sprintf("all is well again, with %.0f requests/s", BaseLoad)}
+		next = Act{Name: calm, Load: 1, Title: fmt.Sprintf("all is well again: %.0f requests/s", BaseLoad)}
 		if a.Load > 1 {
 			next.Name = healed
 		}
@@ -59,7 +59,7 @@ func (o order) act(a Act) Act {
 	return next
 }
 
-// rest names an act after what is still wrong in it, or otherwise.
+// rest names an act after what is still wrong in it, if anything.
 func (a Act) rest(otherwise string) string {
 	switch {
 	case a.Lost:
@@ -72,7 +72,7 @@ func (a Act) rest(otherwise string) string {
 	return otherwise
 }
 
-// describe says in a line how things are.
+// describe describes the situation in one line.
 func (a Act) describe() string {
 	parts := []string{fmt.Sprintf("%.0f requests/s", a.Load*BaseLoad)}
 	for _, also := range []struct {
@@ -88,38 +88,38 @@ func (a Act) describe() string {
 	return strings.Join(parts, ", ")
 }
 
-// scene is what is being played.
+// scene is what is playing now.
 type scene struct {
 	act    Act
-	number int // of the act in the story, from 1; 0: somebody at the keys made it
+	number int // number of the act in the story, from 1; 0: an act made from the keyboard
 	of     int // acts in the story
 	from   time.Time
-	end    time.Time // of the story, if it goes on by itself; zero: it waits
-	note   string    // why an order has changed nothing
+	end    time.Time // end of the story if it plays on; zero: it waits
+	note   string    // why an order changed nothing
 	noted  time.Time // when
 }
 
-// player plays a story, and what it is told to play instead.
+// player plays a story, or what the keyboard asks for instead.
 type player struct {
 	stage  stage
 	story  []Act
 	orders chan order
 	show   func(scene) // called with every change
 
-	spans []Span // what has been played, the act that plays last
-	next  int    // index in the story of the act that follows
+	spans []Span // the acts played so far; the current one is last
+	next  int    // index of the next act in the story
 	until time.Time
-	left  time.Duration // of an act of the story that was made to wait
+	left  time.Duration // time left in an act of the story that is waiting
 	auto  bool
-	hand  bool // somebody has interfered
-	whole bool // the story has been played to its end, and nobody has
+	hand  bool // somebody has used the keys
+	whole bool // the story was played to its end, and nobody used the keys
 }
 
 func newPlayer(s stage, story []Act, show func(scene)) *player {
 	return &player{stage: s, story: story, show: show, orders: make(chan order), auto: true}
 }
 
-// tell passes an order on to a player that runs; it gives up with ctx.
+// tell passes an order to a running player; it gives up when ctx ends.
 func (p *player) tell(ctx context.Context, o order) {
 	select {
 	case p.orders <- o:
@@ -127,8 +127,8 @@ func (p *player) tell(ctx context.Context, o order) {
 	}
 }
 
-// run plays until the story is over, ctx ends or the stage breaks down. What has been played until then is in spans, in
-// any case, and the load is off.
+// run plays until the story is over, ctx ends or the stage fails. In every case spans then holds what was played, and
+// the load is off.
 func (p *player) run(ctx context.Context) error {
 	defer func() {
 		p.stage.SetLoad(0)
@@ -168,7 +168,7 @@ func (p *player) follow(ctx context.Context) error {
 	p.next++
 	err := p.begin(ctx, act)
 	if act.Kill && err != nil && p.hand {
-		act.Kill = false // there was one leader to kill, and that has been done
+		act.Kill = false // the story kills one leader, and it is already dead
 		err = p.begin(ctx, act)
 	}
 	if err != nil {
@@ -179,7 +179,7 @@ func (p *player) follow(ctx context.Context) error {
 	return nil
 }
 
-// obey does what somebody at the keys wants. Only a stage that breaks down is an error.
+// obey carries out an order from the keyboard. Only a failure of the stage is an error.
 func (p *player) obey(ctx context.Context, o order) error {
 	p.hand = true
 	switch {
@@ -198,7 +198,7 @@ func (p *player) obey(ctx context.Context, o order) error {
 	playing := p.spans[len(p.spans)-1].Act
 	act := o.act(playing)
 	if o == orderSurge && playing.Load == Surge {
-		p.tellScene("the load is at three times already: 1 brings it back")
+		p.tellScene("the load is already at three times: 1 brings it back")
 		return nil
 	}
 	if err := p.begin(ctx, act); err != nil {
@@ -213,7 +213,7 @@ func (p *player) obey(ctx context.Context, o order) error {
 	return nil
 }
 
-// begin makes an act happen. A leader that cannot be killed leaves everything as it was.
+// begin makes an act happen. If the leader cannot be killed, everything stays as it was.
 func (p *player) begin(ctx context.Context, act Act) error {
 	if act.Kill {
 		if _, err := p.stage.KillLeader(ctx); err != nil {
@@ -233,14 +233,14 @@ func (p *player) begin(ctx context.Context, act Act) error {
 	return nil
 }
 
-// close ends the act that plays.
+// close ends the current act.
 func (p *player) close(now time.Time) {
 	if n := len(p.spans); n > 0 && p.spans[n-1].To.IsZero() {
 		p.spans[n-1].To = now
 	}
 }
 
-// tellScene shows what is being played.
+// tellScene shows the current act.
 func (p *player) tellScene(note string) {
 	span := p.spans[len(p.spans)-1]
 	s := scene{act: span.Act, of: len(p.story), from: span.From, note: note, noted: time.Now()}

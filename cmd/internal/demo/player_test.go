@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// fakeStage writes down what happens on it, with the second in which it does.
+// fakeStage records what happens on it, with the second.
 type fakeStage struct {
 	began     time.Time
 	governors int
@@ -63,7 +63,7 @@ func (f *fakeStage) KillLeader(context.Context) (string, error) {
 
 func (f *fakeStage) Failed() <-chan error { return f.failed }
 
-// play runs a story of three acts, with the orders given at their seconds, and returns what happened.
+// play runs a story of three acts, with orders given at the specified seconds, and returns what happened.
 func play(t *testing.T, orders map[int]order, meanwhile func(second int, p *player, cancel func())) (
 	p *player, f *fakeStage, scenes []scene, err error,
 ) {
@@ -82,7 +82,7 @@ func play(t *testing.T, orders map[int]order, meanwhile func(second int, p *play
 		defer close(done)
 		err = p.run(ctx)
 	}()
-	// At half seconds, so that nothing happens at the same time as an act ends.
+	// At half seconds, so that no order coincides with the end of an act.
 	time.Sleep(500 * time.Millisecond)
 	for second := 0; ; second++ {
 		synctest.Wait()
@@ -182,7 +182,7 @@ func TestStoryGoesOnAfterKeys(t *testing.T) {
 		if err != nil || p.whole {
 			t.Errorf("error %v, whole %v", err, p.whole)
 		}
-		// The act in which the leader dies is played without: it has died before.
+		// The act in which the leader dies plays without that: the leader is already dead.
 		same(t, "happened", f.happened, "0 load 1", "2 slow true", "4 killed", "6 slow false", "6 load 3", "16 load 1",
 			"26 load 0")
 		same(t, "played", names(p.spans), "calm 2.5", "dependency 2.0", "leader 2.0", "surge 10.0", "leader 10.0")

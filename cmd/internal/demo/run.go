@@ -13,7 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 )
 
-// Format is how the scorecard is written.
+// Format is the format of the scorecard.
 type Format string
 
 // The formats.
@@ -22,19 +22,19 @@ const (
 	JSON Format = "json"
 )
 
-// Show says what to tell, and to whom.
+// Show says what to show, and where.
 type Show struct {
 	Duration time.Duration
 	Until    string // the last act to play, by its name; "": all
 	Format   Format
 	Out      io.Writer // the scorecard
-	Live     io.Writer // what goes on, in a line an act; io.Discard: headless
-	Screen   bool      // a live screen, on standard input and output, which are a terminal
+	Live     io.Writer // progress, one line per act; io.Discard: headless
+	Screen   bool      // a live screen; standard input and output must be a terminal
 	Color    bool      // on it
 }
 
-// Run starts a World, tells the story and writes the scorecard: of what was played until then, where ctx ends or
-// somebody at the keys quits.
+// Run starts a World, plays the story and writes the scorecard. If ctx ends or somebody quits, the scorecard covers
+// what was played until then.
 func Run(ctx context.Context, o Options, show Show) (err error) {
 	acts, err := Story(show.Duration)
 	if err == nil && show.Until != "" {
@@ -91,7 +91,7 @@ func Run(ctx context.Context, o Options, show Show) (err error) {
 	return result.write(show.Out)
 }
 
-// asPlayed returns acts that last as long as they were played.
+// asPlayed returns acts with the length they were played.
 func asPlayed(spans []Span) (acts []Act) {
 	for _, s := range spans {
 		s.Lasts = s.To.Sub(s.From)
@@ -109,7 +109,7 @@ func (o Options) again(duration time.Duration) string {
 	return command
 }
 
-// servers says in a line or two what Prometheus and Consul are.
+// servers describes Prometheus and Consul in a line or two.
 func (w *World) servers() string {
 	if w.embedded != nil {
 		return "Embedded: Prometheus (real PromQL engine), Consul (KV passes the real one's contract tests). " +
@@ -117,7 +117,7 @@ func (w *World) servers() string {
 	}
 	text := fmt.Sprintf("On a real Prometheus, %s, and a real Consul, %s.", w.options.PrometheusURL, w.consul)
 	if w.options.TargetsFile == "" {
-		text += " Prometheus has to scrape every second: " + strings.Join(w.Targets(), " ")
+		text += " Prometheus must scrape every second: " + strings.Join(w.Targets(), " ")
 	}
 	return text
 }

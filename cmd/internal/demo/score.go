@@ -13,43 +13,43 @@ import (
 type Result struct {
 	Seed            uint64  `json:"seed"`
 	DurationSeconds float64 `json:"duration_seconds"`
-	// Complete is false where the story was cut short, or somebody at the keys has changed it.
+	// Complete is false if the story was cut short, or if somebody used the keys.
 	Complete bool   `json:"complete"`
-	hand     bool   // somebody has
+	hand     bool   // somebody used the keys
 	again    string // the command that plays the whole story
-	// Valid is false where the machine was too busy for the figures to count: the 99% quantile of the delay with which
-	// the load generators sent their requests is above 20 ms.
+	// Valid is false if the machine was too busy for the figures to count: the p99 delay with which the load generators
+	// sent their requests is above 20 ms.
 	Valid           bool    `json:"valid"`
 	LatenessSeconds float64 `json:"lateness_p99_seconds"`
 
-	Capacity    float64 `json:"capacity"`     // requests a second
+	Capacity    float64 `json:"capacity"`     // requests per second
 	StaticLimit int     `json:"static_limit"` // requests in flight
 
 	Static   Score `json:"static"`
 	Governed Score `json:"governed"`
-	// Optimum is what the best fixed limit for the whole run makes of the same load, in the simulator: equal rates, mix,
-	// retries and service times by their distributions, and nothing of the machine's own cost. OptimumLimit is that limit.
+	// Optimum is the result of the best fixed limit for the whole run under the same load, in the simulator: it has the
+	// same rates, mix, retries and service time distributions, but not the machine's own cost. OptimumLimit is that limit.
 	Optimum      Score `json:"optimum"`
 	OptimumLimit int   `json:"optimum_limit"`
 }
 
 // Score is what the clients of one service saw. Unknown quantities are null in JSON.
 type Score struct {
-	Offered int `json:"offered"` // requests, however often they were sent
+	Offered int `json:"offered"` // requests, without their retries
 	Good    int `json:"good"`    // answered within the SLO, counted from the first attempt
-	// GoodputRatio is Good ÷ what a service of this capacity could have served: the requests of each act, or its
+	// GoodputRatio is Good ÷ what a service of this capacity could have served: for each act the requests or the
 	// capacity, whichever is less.
 	GoodputRatio control.Number `json:"goodput_ratio"`
-	// AfterRatio is the same for the act after a surge, from its first instant on.
+	// AfterRatio is the same for the act after a surge, from its start.
 	AfterRatio control.Number `json:"after_ratio"`
-	// CriticalRatio is the share of the critical requests of surges that were served: answered before their clients
-	// gave up. CriticalGoodRatio is the share of them that were good.
+	// CriticalRatio is the share of the critical requests in surges that were answered before their clients gave up.
+	// CriticalGoodRatio is the share of them that were good.
 	CriticalRatio     control.Number `json:"critical_ratio"`
 	CriticalGoodRatio control.Number `json:"critical_good_ratio"`
-	// SecondsAboveSLO counts the seconds in which more of the attempts that the service admitted were late, failed or
-	// given up than the objective allows, or in which none was answered.
+	// SecondsAboveSLO counts the seconds in which more of the admitted attempts were late, failed or given up than the
+	// objective allows, or in which none was answered.
 	SecondsAboveSLO int `json:"seconds_above_slo"`
-	// P99Seconds is the latency of admitted attempts; where a client gives up, the time after which it does.
+	// P99Seconds is the p99 latency of admitted attempts. A client that gives up counts with the time it waited.
 	P99Seconds control.Number `json:"p99_seconds"`
 }
 
@@ -104,7 +104,7 @@ func score(records []load.Record, spans []Span) Score {
 			couldAfter += could
 		}
 	}
-	// Of nothing: NaN.
+	// NaN if there are none.
 	all.CriticalRatio = control.Number(float64(surged.criticalServed) / float64(surged.critical))
 	all.CriticalGoodRatio = control.Number(float64(surged.criticalGood) / float64(surged.critical))
 	all.AfterRatio = control.Number(float64(after.good) / couldAfter)
@@ -117,7 +117,7 @@ func score(records []load.Record, spans []Span) Score {
 	return all
 }
 
-// admitted adds the latencies of the attempts of a request that the service has admitted.
+// admitted adds the latencies of the admitted attempts of a request.
 func admitted(latencies []time.Duration, r load.Record) []time.Duration {
 	for range r.GaveUp {
 		latencies = append(latencies, ClientTimeout)
@@ -128,7 +128,7 @@ func admitted(latencies []time.Duration, r load.Record) []time.Duration {
 	return latencies
 }
 
-// p99 sorts durations and returns their 99% quantile, 0 of none.
+// p99 sorts durations and returns their 99% quantile; 0 if there are none.
 func p99(ds []time.Duration) time.Duration {
 	if len(ds) == 0 {
 		return 0
@@ -144,8 +144,8 @@ func count(b bool) int {
 	return 0
 }
 
-// Judge makes the scorecard of a run that has been played: of the requests that were due in the spans, which have all
-// ended once the load has stopped.
+// Judge makes the scorecard of a finished run, from the requests that were due in the spans. They have all ended once
+// the load has stopped.
 func (w *World) Judge(spans []Span) Result {
 	began, ended := spans[0].From, spans[len(spans)-1].To
 	r := Result{
@@ -160,7 +160,7 @@ func (w *World) Judge(spans []Span) Result {
 	return r
 }
 
-// StopLoad sends nothing more and returns when every request has ended.
+// StopLoad stops sending and returns when every request has ended.
 func (w *World) StopLoad() {
 	for _, t := range w.Twins() {
 		t.Load.Stop()

@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// lookEvery is how often the screen looks at the world, which then sums up a second of traffic and asks governor.
+	// lookEvery is how often the screen takes a Frame, which counts a second of traffic and queries governor.
 	lookEvery = 500 * time.Millisecond
-	// framesPerSecond bounds how often the renderer looks for a change; data comes more seldom.
+	// framesPerSecond bounds how often the renderer looks for a change; data comes less often.
 	framesPerSecond = 20
 )
 
-// screen is the model of the live screen. It does no I/O and reads no clock: its commands look at the world, and pass
-// orders on to the player.
+// screen is the model of the live screen. It does no I/O and reads no clock: its commands look at the world and pass
+// orders to the player.
 type screen struct {
 	ctx  context.Context // ends the commands with the program
 	look func(context.Context) Frame
@@ -36,15 +36,15 @@ type screen struct {
 type (
 	lookMsg  Frame
 	sceneMsg scene
-	overMsg  struct{} // nothing more will be played
+	overMsg  struct{} // the player has finished
 )
 
-// key is one thing that keys do. The list of them is the only way from a key to an action, and footer and help are
-// printed from it.
+// key is one action on the keyboard. This list is the only way from a key to an action, and it generates the footer and
+// the help.
 type key struct {
 	names  []string
-	footer string // in the footer; "": not there
-	short  string // the same where the screen is narrow
+	footer string // in the footer; "": not shown
+	short  string // the same on a narrow screen
 	does   string
 	do     func(*screen) tea.Cmd
 }
@@ -64,18 +64,18 @@ func keys() []key {
 		}
 	}
 	return []key{
-		{[]string{"1"}, "1 calm", "1 calm", "all is well: base load, no slow dependency, Prometheus there", tell(orderCalm)},
+		{[]string{"1"}, "1 calm", "1 calm", "all is well: base load, no slow dependency, Prometheus up", tell(orderCalm)},
 		{[]string{"2"}, "2 surge", "2 surge", "three times the load", tell(orderSurge)},
-		{[]string{"3"}, "3 dependency", "3 slow", "a dependency slow, or well again", tell(orderDependency)},
-		{[]string{"4"}, "4 prometheus", "4 prom", "Prometheus killed, or back", tell(orderPrometheus)},
-		{[]string{"5"}, "5 leader", "5 kill", "the leading governor killed; there are two", tell(orderLeader)},
-		{[]string{"a"}, "a auto", "a auto", "the story goes on by itself, or waits", tell(orderAuto)},
+		{[]string{"3"}, "3 dependency", "3 slow", "make a dependency slow, or healthy again", tell(orderDependency)},
+		{[]string{"4"}, "4 prometheus", "4 prom", "kill Prometheus, or bring it back", tell(orderPrometheus)},
+		{[]string{"5"}, "5 leader", "5 kill", "kill the leading governor; there are two", tell(orderLeader)},
+		{[]string{"a"}, "a auto", "a auto", "let the story play on, or make it wait", tell(orderAuto)},
 		{[]string{"?", "esc"}, "? help", "? help", "this help, and back", func(s *screen) tea.Cmd {
 			s.view.help, s.view.helpTop = !s.view.help, 0
 			return nil
 		}},
-		{[]string{"down", "j"}, "", "", "further down in the help", scroll(1)},
-		{[]string{"up", "k"}, "", "", "further up in it", scroll(-1)},
+		{[]string{"down", "j"}, "", "", "scroll the help down", scroll(1)},
+		{[]string{"up", "k"}, "", "", "scroll the help up", scroll(-1)},
 		{
 			[]string{"q", "ctrl+c"},
 			"q quit", "q quit", "quit, with the scorecard of what was played",
@@ -123,21 +123,21 @@ func (s screen) View() tea.View {
 	return v
 }
 
-// saw takes note of a frame.
+// saw stores a frame.
 func (v *view) saw(f Frame) {
 	if f.Err != nil && v.frame != nil {
-		f.Loop, f.Shed = v.frame.Loop, v.frame.Shed // the last that was heard
+		f.Loop, f.Shed = v.frame.Loop, v.frame.Shed // the last reported
 	}
 	v.frame = &f
 	if len(v.acts) == 0 || f.At.Sub(v.acts[0].at) < time.Second {
-		return // the last second, of which a frame tells, is not one of the story
+		return // the frame's last second is not part of the story
 	}
 	v.past = append(v.past, moment{f.At, min(f.Load, Capacity), float64(f.Static.Good), float64(f.Governed.Good)})
-	// A chart may round its span up.
+	// A chart may round up its span.
 	v.past = slices.DeleteFunc(v.past, func(m moment) bool { return m.at.Before(f.At.Add(-2 * chartSpan)) })
 }
 
-// shift takes note of what is being played.
+// shift stores the current scene.
 func (v *view) shift(s scene) {
 	if !s.from.Equal(v.scene.from) {
 		v.acts = append(v.acts, start{s.from, s.act.Name})
@@ -162,7 +162,7 @@ func (v *view) foot(w int) string {
 	return faint.Render(fit.Clip(strings.Join(short, " "), w))
 }
 
-// helpLines tell of the keys and of what is shown.
+// helpLines explain the keys and the screen.
 func (v *view) helpLines(w int) []string {
 	lines := []string{strong.Render("Keys")}
 	for _, k := range keys() {
@@ -172,27 +172,27 @@ func (v *view) helpLines(w int) []string {
 		lines = append(lines, "", strong.Render(title))
 		lines = append(lines, fit.Wrap(text, w)...)
 	}
-	paragraph("What is shown", fmt.Sprintf("Requests that ended within the last second: good, answered within %d ms; "+
-		"late; lost, given up after %s or failed; refused, at every attempt. Queue: what waits inside the service, "+
-		"wanted by somebody or not. Critical: the share of these that was answered. p99: of the attempts let in.",
+	paragraph("The figures", fmt.Sprintf("Requests that ended within the last second: good, answered within %d ms; "+
+		"late; lost, given up after %s or failed; refused, at every attempt. Queue: requests inside the service, "+
+		"even if their clients gave up. Critical: the share of these answered. p99: of the admitted attempts.",
 		SLO.Milliseconds(), ClientTimeout))
-	paragraph("What runs", "Sidecars and governors are the commands of production, in this process. The services sleep "+
+	paragraph("What runs", "Sidecars and governors are the production commands, in this process. The services sleep "+
 		"instead of working. "+v.servers)
 	return lines
 }
 
-// helpScreen takes the whole screen. Where even that is too low, the last line says how much is below.
+// helpScreen fills the whole screen. If the help does not fit, the last line says how much is below.
 func (v *view) helpScreen(w, h int) []string {
 	lines, room := v.helpLines(w-2), h-1
 	top := min(v.helpTop, max(len(lines)-room, 0))
 	foot := v.foot(w - 2)
 	if more := len(lines) - top - room; more > 0 {
-		foot = faint.Render(fmt.Sprintf("? back   %d more below, down goes there", more))
+		foot = faint.Render(fmt.Sprintf("? back   %d more below: press down", more))
 	}
 	return fitted(lines[top:], foot, h)
 }
 
-// programOf returns the program that shows a model until it quits or ctx ends. Signals are ctx's business.
+// programOf returns the program that shows a model until it quits or ctx ends. Signals end it through ctx.
 func programOf(ctx context.Context, model tea.Model, color bool) *tea.Program {
 	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithFPS(framesPerSecond), tea.WithoutSignalHandler()}
 	if !color {
@@ -201,16 +201,16 @@ func programOf(ctx context.Context, model tea.Model, color bool) *tea.Program {
 	return tea.NewProgram(model, options...)
 }
 
-// ended says what the end of a program means, where ctx has not brought it about.
+// ended returns the error of a program that ended for another reason than ctx.
 func ended(err error) error {
 	if errors.Is(err, tea.ErrProgramPanic) {
-		return errors.New("the screen failed on a mistake of its own; the trace above is worth a bug report")
+		return errors.New("the screen crashed; please report the trace above as a bug")
 	}
 	return err
 }
 
-// playOnScreen plays the story on the live screen until it is over, somebody quits or ctx ends. The terminal is as it
-// was before when it returns.
+// playOnScreen plays the story on the live screen until it is over, somebody quits or ctx ends. Afterwards the terminal
+// is as it was before.
 func playOnScreen(ctx context.Context, w *World, acts []Act, color bool) (*player, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -52,8 +52,8 @@ func pressed(name string) tea.KeyPressMsg {
 	return tea.KeyPressMsg{Code: []rune(name)[0], Text: name}
 }
 
-// told are the messages of a story that is told by itself until so many seconds after its beginning, with two looks a
-// second that find what the real one finds, and at last what change makes of that.
+// told are the messages of a story that plays by itself for the given number of seconds, with two looks per second that
+// see what the real screen sees, and the effect of change at the end.
 func told(t *testing.T, until float64, change func(*Frame)) []tea.Msg {
 	t.Helper()
 	acts, err := Story(DefaultDuration)
@@ -84,7 +84,7 @@ func told(t *testing.T, until float64, change func(*Frame)) []tea.Msg {
 	return messages
 }
 
-// found is what there is to see some seconds into an act.
+// found is the visible state some seconds into an act.
 func found(a Act, into float64) Frame {
 	decided := func(knob control.Knob, value float64, state control.State, reason string) api.Loop {
 		return api.Loop{Service: "governed", Knob: knob, Decision: control.Decision{
@@ -133,7 +133,7 @@ func found(a Act, into float64) Frame {
 	return f
 }
 
-// situations are what the golden frames show, at every size.
+// situations are the golden frames, at every size.
 func situations(t *testing.T) map[string][]tea.Msg {
 	t.Helper()
 	acts, err := Story(DefaultDuration)
@@ -151,7 +151,7 @@ func situations(t *testing.T) map[string][]tea.Msg {
 			lookMsg(found(byHand, 1))),
 		"refused": append(told(t, 80, nil), sceneMsg{
 			act: acts[6], number: 7, of: 7, from: at(68), end: at(90),
-			note: "kill the leader: no governor stands by", noted: at(79),
+			note: "kill the leader: there is no standby", noted: at(79),
 		}),
 		"waiting": append(told(t, 20, nil), sceneMsg{act: acts[1], number: 2, of: 7, from: at(10)}),
 		"busy":    told(t, 15, func(f *Frame) { f.Lateness = 1234 * time.Millisecond }),
@@ -180,7 +180,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// text is the screen without its colors, and without the blanks at the end of its lines.
+// text is the screen without colors and without trailing blanks.
 func (s screen) text() string { return golden.Frame(s.View().Content) }
 
 func TestFrameFitsEverySize(t *testing.T) {
@@ -282,6 +282,19 @@ func TestLastWordOfGovernorStays(t *testing.T) {
 	silent := Frame{At: at(20.5), Load: 300, Err: errors.New("context deadline exceeded")}
 	if text := after(s, lookMsg(silent)).text(); !strings.Contains(text, "limit 25  ! NO ANSWER") {
 		t.Errorf("a governor that is silent for a moment:\n%s", text)
+	}
+}
+
+// TestTooEarlyIsNotBlind: a leader that has just taken over does measure.
+func TestTooEarlyIsNotBlind(t *testing.T) {
+	s := after(sized(120, 30), told(t, 64, func(f *Frame) {
+		f.Leader = "governor-2"
+		f.Loop.Decision = control.Decision{
+			State: control.Hold, HoldReason: control.Starting, Value: 32, Reason: "hold 32: starting",
+		}
+	})...)
+	if text := s.text(); strings.Contains(text, "No measurement") || !strings.Contains(text, "It is too early to act") {
+		t.Errorf("a leader that has just taken over:\n%s", text)
 	}
 }
 

@@ -30,8 +30,8 @@ func TestStoryTakesAsLongAsItIsTold(t *testing.T) {
 	}
 }
 
-// TestSimulatedTwinsDoAsTheStoryHasIt holds the two things that the demo says of fixed limits to the simulator: that of
-// the static twin does not come back, and that there is one that does.
+// TestSimulatedTwinsDoAsTheStoryHasIt checks in the simulator the two claims of the demo about fixed limits: the static
+// twin's limit does not recover, and some fixed limit does.
 func TestSimulatedTwinsDoAsTheStoryHasIt(t *testing.T) {
 	acts, err := Story(DefaultDuration)
 	if err != nil {
@@ -51,8 +51,8 @@ func TestSimulatedTwinsDoAsTheStoryHasIt(t *testing.T) {
 	}
 }
 
-// TestLimitBeyondTheClientsPatienceDoesNotComeBack: what is admitted beyond capacity × client time-out is answered when
-// nobody waits for it any more, and comes back as retries.
+// TestLimitBeyondTheClientsPatienceDoesNotComeBack: requests admitted beyond capacity × client timeout are answered
+// after their clients have given up, and come back as retries.
 func TestLimitBeyondTheClientsPatienceDoesNotComeBack(t *testing.T) {
 	acts, err := Story(DefaultDuration)
 	if err != nil {

@@ -59,7 +59,7 @@ func (c clumsy) View() tea.View {
 	return c.Model.View()
 }
 
-// TestPanicRestoresTheTerminal (A28): a fault anywhere in the screen gives the shell its terminal back.
+// TestPanicRestoresTheTerminal (A28): after a fault anywhere in the screen, the shell gets its terminal back.
 func TestPanicRestoresTheTerminal(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -73,7 +73,7 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 			term.Shows("q quit")
 			term.Types("1")
 			term.Ends(1)
-			if !term.Screen().Shows("worth a bug report") {
+			if !term.Screen().Shows("report the trace above as a bug") {
 				t.Errorf("it does not say that it failed:\n%s", term.Screen())
 			}
 		})

@@ -18,18 +18,19 @@ import (
 )
 
 const (
-	minWidth, minHeight = 60, 15 // below, there is no room for two twins
+	minWidth, minHeight = 60, 15 // below this there is no room for two twins
 
-	// chartSpan is what a chart shows: the whole of the story as it is written.
+	// chartSpan is the time that a chart shows: the whole default story.
 	chartSpan = DefaultDuration + 2*time.Second
-	// noteLasts is how long the answer to an order that changed nothing stands.
+	// noteLasts is how long a note stays on the screen after an order that changed nothing.
 	noteLasts = 6 * time.Second
-	// tooLate is where the screen says that the machine does not keep up. The scorecard is stricter, over the whole run.
+	// tooLate is the delay from which the screen says that the machine cannot keep up. The scorecard is stricter, over the
+	// whole run.
 	tooLate = 5 * load.MaxLateness
 )
 
-// The sixteen colors of the terminal's own theme, dark or light. A terminal without color still shows bold and faint,
-// and nothing is said by color alone.
+// The sixteen colors of the terminal's own theme, dark or light. A terminal without color still shows bold and faint.
+// Color never carries information alone.
 var (
 	strong   = lipgloss.NewStyle().Bold(true)
 	faint    = lipgloss.NewStyle().Faint(true)
@@ -40,27 +41,27 @@ var (
 	refusal  = lipgloss.NewStyle().Foreground(lipgloss.Magenta)
 )
 
-// states are the loop's states in plain words, for who sees them for the first time; their own words are govtop's.
+// states describes the loop's states for people who see them for the first time; govtop shows the states' own words.
 var states = map[control.State]struct {
 	says  string
 	style lipgloss.Style
 }{
 	control.Steady:      {"The limit stays as it is.", good},
 	control.Raising:     {"The service can carry more.", good},
-	control.Cutting:     {"The service is overloaded: less is let in.", doubtful},
-	control.AtMin:       {"Overloaded at the least that it may let in.", doubtful},
-	control.AtMax:       {"More would be let in, but may not.", doubtful},
-	control.Ineffective: {"Slow, but not by its load: limiting cannot help.", alarm},
-	control.Infeasible:  {"The SLO is tighter than the service itself is fast.", alarm},
+	control.Cutting:     {"The service is overloaded: it admits less.", doubtful},
+	control.AtMin:       {"Overloaded, at its lowest allowed limit.", doubtful},
+	control.AtMax:       {"It could admit more, but is at its highest allowed limit.", doubtful},
+	control.Ineffective: {"Slow, but not because of load: limiting cannot help.", alarm},
+	control.Infeasible:  {"The service itself is slower than its SLO.", alarm},
 	control.Hold:        {"No measurement to act on, so nothing moves.", doubtful},
-	control.Frozen:      {"Somebody has stopped the loop.", refusal},
+	control.Frozen:      {"Somebody has frozen the loop.", refusal},
 	control.Override:    {"Somebody has set the value.", refusal},
 }
 
 // view is everything that the screen shows.
 type view struct {
 	seed    uint64
-	servers string // what this runs on, and where else it could
+	servers string // what this runs on, and the alternative
 	help    bool
 	helpTop int // first line of the help shown
 
@@ -70,11 +71,11 @@ type view struct {
 	acts  []start
 }
 
-// moment is what charts are drawn from.
+// moment is one point of the charts.
 type moment struct {
 	at               time.Time
-	could            float64 // requests a second that either twin could have served
-	static, governed float64 // good answers a second
+	could            float64 // requests per second that each twin could have served
+	static, governed float64 // good answers per second
 }
 
 // render draws the screen: never more than h lines, none wider than w.
@@ -93,13 +94,13 @@ func (v *view) render(w, h int) []string {
 	return v.twins(w, h)
 }
 
-// twins draws the two next to each other. What a low screen has no room for goes, the least important first.
+// twins draws the two side by side. If the screen is low, the least important lines go first.
 func (v *view) twins(w, h int) []string {
 	col := (w - 5) / 2
 	head, below := v.head(w-2), v.below(w-2)
 	left, right := panel(&v.frame.Static, col), panel(&v.frame.Governed, col)
 
-	// A chart of five lines, then what stands below, then more of the chart.
+	// Five lines go to the chart, then the lines below get theirs, then the chart gets the rest.
 	room := h - len(head) - len(left) - 3 // the rules and the footer
 	shown := min(len(below), max(room-6, 1))
 	rows := max(room-shown-1, 2)
@@ -128,7 +129,7 @@ func (v *view) twins(w, h int) []string {
 	return fitted(append(lines, below[:shown]...), v.foot(w-2), h)
 }
 
-// window is the time that the charts show in n columns.
+// window is the time span that the charts show in n columns.
 func (v *view) window(n int) window {
 	began := v.frame.At
 	if len(v.acts) > 0 {
@@ -137,7 +138,7 @@ func (v *view) window(n int) window {
 	return windowOf(began, v.frame.At, chartSpan, n)
 }
 
-// chart draws one of the twins' good answers.
+// chart draws the good answers of one twin.
 func (v *view) chart(win window, rows int, of func(moment) float64) []string {
 	points := make([]point, len(v.past))
 	for i, m := range v.past {
@@ -146,7 +147,7 @@ func (v *view) chart(win window, rows int, of func(moment) float64) []string {
 	return chart(points, win, Capacity, rows)
 }
 
-// head says what is being played.
+// head says which act is playing.
 func (v *view) head(w int) []string {
 	s := v.scene
 	how, number := "BY HAND (a: auto)", "by hand: "
@@ -172,7 +173,7 @@ func (v *view) head(w int) []string {
 	return lines
 }
 
-// left is how long it is to an instant, as far as the last frame tells.
+// left is the time until an instant, as of the last frame.
 func (v *view) left(until time.Time) string {
 	now := v.scene.from
 	if v.frame != nil && v.frame.At.After(now) {
@@ -181,7 +182,7 @@ func (v *view) left(until time.Time) string {
 	return max(until.Sub(now), 0).Round(time.Second).String()
 }
 
-// loadLine draws what is asked of either twin against what it can do.
+// loadLine draws the load of each twin against its capacity.
 func (v *view) loadLine(w int) string {
 	const most = Surge * BaseLoad
 	text := fmt.Sprintf("load %3.0f/s ", v.frame.Load)
@@ -197,8 +198,8 @@ func (v *view) loadLine(w int) string {
 	return text + within + strong.Render("┃") + beyond + capacity
 }
 
-// titles are those of the twins: the static one's limit, and the other's with what governor makes of it. The state has
-// room in any case.
+// titles are the titles of the twins: the static one's limit, and the governed one's limit and state. The state always
+// has room.
 func (v *view) titles(left, right int) (string, string) {
 	d := v.frame.Loop.Decision
 	limit := "-"
@@ -212,7 +213,7 @@ func (v *view) titles(left, right int) (string, string) {
 	case v.frame.Err != nil:
 		mark = alarm.Render("! NO ANSWER")
 	case v.frame.Leader == "":
-		mark = alarm.Render("! NO LEADER") // what a standby would decide counts for nothing
+		mark = alarm.Render("! NO LEADER") // a standby's decisions have no effect
 	case d.State == "":
 		mark = ""
 	case !is:
@@ -224,10 +225,10 @@ func (v *view) titles(left, right int) (string, string) {
 		governed = append([]string{fmt.Sprintf("%s  guard at %.0f", governed[0], float64(e))}, governed...)
 	}
 	static := fmt.Sprintf("%s  limit %d", strong.Render("static"), StaticLimit)
-	return longest(left, static+", for ever", static), longest(right, governed...)
+	return longest(left, static+", fixed", static), longest(right, governed...)
 }
 
-// longest returns the first of the texts that fits into w cells, or what fits of the last one.
+// longest returns the first of the texts that fits into w cells, else the last one, clipped.
 func longest(w int, texts ...string) string {
 	for _, t := range texts {
 		if fit.Width(t) <= w {
@@ -237,7 +238,7 @@ func longest(w int, texts ...string) string {
 	return fit.Clip(texts[len(texts)-1], w)
 }
 
-// inForce is the value of a knob in the KV, or else the one that was last decided. NaN: neither.
+// inForce is the value of a knob in the KV, else the last decided value. NaN: neither.
 func inForce(l api.Loop) float64 {
 	switch {
 	case l.Knob == "":
@@ -248,7 +249,7 @@ func inForce(l api.Loop) float64 {
 	return float64(l.Decision.Value)
 }
 
-// panel draws what became of one twin's requests.
+// panel draws the outcomes of one twin's requests.
 func panel(t *Traffic, w int) []string {
 	line := func(name string, n int, style lipgloss.Style) string {
 		text := fmt.Sprintf("%-8s%4d/s ", name, n)
@@ -269,7 +270,7 @@ func panel(t *Traffic, w int) []string {
 	}
 }
 
-// below is what governor says, and what this runs on, the most important first.
+// below is what governor says and what this runs on, the most important first.
 func (v *view) below(w int) []string {
 	f := v.frame
 	words := fit.Wrap(v.governorSays(), w)
@@ -280,12 +281,12 @@ func (v *view) below(w int) []string {
 		words = append(words[:1], fit.Clip(strings.Join(words[1:], " "), w))
 	}
 	for len(words) < 2 {
-		words = append(words, "") // what follows stays where it is
+		words = append(words, "") // keeps the next lines in place
 	}
 	lines := append([]string{v.parts(w)}, words...)
-	connect := "Look closer: govtop --connect ADDRESS"
+	connect := "For details: govtop --connect ADDRESS"
 	if len(f.Governors) > 0 {
-		connect = "Look closer: govtop --connect " + f.Governors[0]
+		connect = "For details: govtop --connect " + f.Governors[0]
 	}
 	for _, l := range append(fit.Wrap(v.servers, w), connect) {
 		lines = append(lines, faint.Render(fit.Clip(l, w)))
@@ -293,7 +294,7 @@ func (v *view) below(w int) []string {
 	return lines
 }
 
-// note is the answer to an order that changed nothing, for a while, or what is wrong with the machine.
+// note is a notice about an order that changed nothing, for a while, or about the machine.
 func (v *view) note() string {
 	switch late := v.frame.Lateness; {
 	case v.scene.note != "" && v.frame.At.Sub(v.scene.noted) <= noteLasts:
@@ -304,7 +305,7 @@ func (v *view) note() string {
 	return ""
 }
 
-// parts says how everything is that governor needs.
+// parts says how each part that governor needs is doing.
 func (v *view) parts(w int) string {
 	f := v.frame
 	who := f.Leader + " leads"
@@ -337,7 +338,7 @@ func (v *view) parts(w int) string {
 	return fit.Clip(strings.Join(parts, "  "), w)
 }
 
-// governorSays is what governor does, in plain words and then in its own.
+// governorSays describes what governor does, in plain words and then in its own.
 func (v *view) governorSays() string {
 	f := v.frame
 	d := f.Loop.Decision
@@ -346,17 +347,19 @@ func (v *view) governorSays() string {
 	case f.Err != nil:
 		return "The guard keeps the last values. " + plain.Clean(f.Err.Error())
 	case f.Leader == "":
-		return "The last values stand until somebody leads, and the guard goes on from them by itself. The standby " +
-			"measures, and waits for the lock."
+		return "The last values stay in force until a governor leads. The guard continues from them by itself. The standby " +
+			"measures and waits for the lock."
+	case d.State == control.Hold && d.HoldReason == control.Starting:
+		says = "It is too early to act, so nothing moves."
 	case d.State == control.Steady && d.Measured > d.Setpoint && !d.Gates.Binds:
 		says = "Slow, but not full: limiting cannot help, so the limit stays."
 	case f.Governed.Refused > 0 && d.State == control.Steady:
-		says = "The limit stays: whom it has no room for is refused, the least important first."
+		says = "The limit stays; requests beyond it are refused, the least important first."
 	}
 	return says + " " + plain.Clean(d.Reason)
 }
 
-// fitted puts the footer under lines, at the bottom of h lines, and everything one cell away from the edge.
+// fitted puts the footer under lines, at the bottom of h lines, and indents everything by one cell.
 func fitted(lines []string, foot string, h int) []string {
 	lines = lines[:min(len(lines), h-1)]
 	for len(lines) < h-1 {
@@ -371,7 +374,7 @@ func fitted(lines []string, foot string, h int) []string {
 	return lines
 }
 
-// spread puts one text at the left and one at the right of w cells; where both have no room, the left one gives way.
+// spread puts one text at the left and one at the right of w cells. If both do not fit, the left one is cut.
 func spread(w int, left, right string) string {
 	left = fit.Clip(left, w-fit.Width(right)-2)
 	return fit.Left(left, w-fit.Width(right)) + right

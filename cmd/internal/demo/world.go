@@ -30,31 +30,31 @@ import (
 	"github.com/seed-de83e32b/governor/models/live/plant"
 )
 
-// What each of the twins is, and what it owes its clients.
+// The twins, and what each owes its clients.
 const (
 	Servers   = 8
 	Mean      = 40 * time.Millisecond
-	Capacity  = 200.0 // requests a second: Servers ÷ Mean
+	Capacity  = 200.0 // requests per second: Servers ÷ Mean
 	SLO       = 300 * time.Millisecond
 	Objective = 0.99
 
-	// StaticLimit is the fixed limit of the twin that nobody governs: right for a service of seventeen times the
-	// capacity, where 1024 requests in flight are answered within the SLO. That service has shrunk, or its requests have
-	// grown, and nobody has touched the number.
+	// StaticLimit is the fixed limit of the twin that is not governed. It is right for a service of seventeen times the
+	// capacity, which answers 1024 requests in flight within the SLO. Since then the service has shrunk, or its requests
+	// have grown, and nobody has changed the number.
 	StaticLimit = 1024
 
-	// Places are those of the queue inside either service: it was sized with that limit.
+	// Places is the size of the queue inside each service, chosen for that limit.
 	Places = StaticLimit
 
-	// What governor may choose from, and where a guard starts: between two and four times what the service needs at
-	// capacity when all is well (8 in flight), and up to the same maximum as the static twin. The minimum is what spares
-	// a service that waits for others, and so needs more in flight, most of a needless cut.
+	// The range that governor may choose from, and the guard's start: two to four times what the service needs at capacity
+	// when all is well (8 in flight), and up to the same maximum as the static twin. The minimum spares a service that
+	// waits for others, and so needs more in flight, most of a needless cut.
 	minLimit, maxLimit, fallback = 16, 1024, 32
 )
 
-// What the clients do.
+// The behavior of the clients.
 const (
-	BaseLoad      = 0.5 * Capacity // requests a second
+	BaseLoad      = 0.5 * Capacity // requests per second
 	Surge         = 3.0            // times the base load
 	ClientTimeout = time.Second
 	Retries       = 2
@@ -78,18 +78,18 @@ const (
 	dependencyShare = 0.5
 )
 
-// prefix keeps the demo's keys apart from those of a governor that is in earnest.
+// prefix separates the demo's keys from those of a real governor.
 const prefix = "governor-demo/"
 
-// Options are what a World is made of.
+// Options configure a World.
 type Options struct {
 	Seed uint64
-	// Command runs one command line of governor in this process until it ends or ctx does.
+	// Command runs one governor command line in this process until it ends or ctx does.
 	Command func(ctx context.Context, log *slog.Logger, args ...string) error
-	// Servers to use in place of the embedded ones: both, or "" for those. Whoever runs this Prometheus lets it scrape
-	// Targets every second, from TargetsFile or otherwise.
+	// Servers to use instead of the embedded ones: both, or "" for the embedded ones. The user must let this Prometheus
+	// scrape Targets every second, through TargetsFile or otherwise.
 	PrometheusURL, ConsulAddress string
-	TargetsFile                  string // what is to be scraped, as Prometheus's file discovery reads it; "": not written
+	TargetsFile                  string // scrape targets, for Prometheus's file discovery; "": not written
 	Dir                          string // for logs and configuration
 }
 
@@ -103,14 +103,14 @@ type World struct {
 	prometheus string          // URL, as the governors see it
 	embedded   *embedded.World // nil: real servers
 	promLink   *link           // in front of a real Prometheus
-	cleanUp    []func()        // in the order of the start
-	failed     chan error      // the first command that ends by itself
+	cleanUp    []func()        // in start order
+	failed     chan error      // the first command that ended by itself
 
 	mu        sync.Mutex
-	governors []*instance // that live
-	times     float64     // the load, in terms of the base load
-	slow      bool        // the dependency
-	lost      bool        // Prometheus
+	governors []*instance // the live ones
+	times     float64     // the load, as a multiple of the base load
+	slow      bool        // the dependency is slow
+	lost      bool        // Prometheus is lost
 }
 
 // Twin is one service, its sidecar and its clients.
@@ -130,7 +130,7 @@ type instance struct {
 	stop   func() // returns when it has ended
 }
 
-// Start starts everything but the load. The World ends by Stop, also after an error.
+// Start starts everything except the load. End the World with Stop, also after an error.
 func Start(ctx context.Context, o Options) (*World, error) {
 	w := &World{options: o, failed: make(chan error, 1)}
 	file, err := os.Create(filepath.Join(o.Dir, "demo.log"))
@@ -138,7 +138,7 @@ func Start(ctx context.Context, o Options) (*World, error) {
 		return w, err
 	}
 	w.cleanUp = append(w.cleanUp, func() { file.Close() })
-	// Libraries that log where nobody asked them to would write across the screen.
+	// Libraries that log without being asked would write over the screen.
 	before := log.Writer()
 	log.SetOutput(file)
 	w.cleanUp = append(w.cleanUp, func() { log.SetOutput(before) })
@@ -153,7 +153,7 @@ func Start(ctx context.Context, o Options) (*World, error) {
 	return w, nil
 }
 
-// Stop ends everything, the youngest first.
+// Stop ends everything, in reverse order.
 func (w *World) Stop() {
 	for _, stop := range slices.Backward(w.cleanUp) {
 		stop()
@@ -161,14 +161,14 @@ func (w *World) Stop() {
 	w.cleanUp = nil
 }
 
-// Failed receives an error when a part of the world ends by itself.
+// Failed delivers an error when a part of the world ends by itself.
 func (w *World) Failed() <-chan error { return w.failed }
 
 // startServers finds or starts Prometheus and Consul.
 func (w *World) startServers(ctx context.Context) error {
 	o := w.options
 	if (o.PrometheusURL == "") != (o.ConsulAddress == "") {
-		return errors.New("give both, the URL of Prometheus and the address of Consul, or neither")
+		return errors.New("give both the URL of Prometheus and the address of Consul, or neither")
 	}
 	if o.PrometheusURL != "" {
 		u, err := url.Parse(o.PrometheusURL)
@@ -185,7 +185,7 @@ func (w *World) startServers(ctx context.Context) error {
 		os.Setenv(consulapi.HTTPAddrEnvName, w.consul)
 		return w.forgetKeys()
 	}
-	// What the environment says of Consul is about another one.
+	// The environment's Consul variables are for another Consul.
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "CONSUL_") {
 			os.Unsetenv(name)
@@ -203,7 +203,7 @@ func (w *World) startServers(ctx context.Context) error {
 	return nil
 }
 
-// forgetKeys removes what an earlier demo has left in a real Consul, and this one's keys at the end.
+// forgetKeys removes the keys of an earlier demo from a real Consul, and this demo's keys at the end.
 func (w *World) forgetKeys() error {
 	client, err := consulapi.NewClient(consulapi.DefaultConfig())
 	if err != nil {
@@ -283,7 +283,7 @@ func (w *World) announceTargets(context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A rename, so that Prometheus cannot read half a file.
+	// A rename, so that Prometheus never reads half a file.
 	partial := w.options.TargetsFile + ".partial"
 	if err := os.WriteFile(partial, text, 0o644); err != nil {
 		return fmt.Errorf("write the targets for Prometheus: %w", err)
@@ -294,10 +294,10 @@ func (w *World) announceTargets(context.Context) error {
 	return nil
 }
 
-// Targets are the addresses that Prometheus has to scrape.
+// Targets are the addresses that Prometheus must scrape.
 func (w *World) Targets() []string { return []string{w.Static.admin, w.Governed.admin} }
 
-// startGovernors starts two, the first of which becomes the leader.
+// startGovernors starts two governors; the first becomes the leader.
 func (w *World) startGovernors(ctx context.Context) error {
 	for _, name := range []string{"governor-1", "governor-2"} {
 		consul, err := newLink(w.consul)
@@ -339,7 +339,7 @@ func (w *World) startGovernors(ctx context.Context) error {
 	return nil
 }
 
-// config is the configuration of a governor: the fastest pace that makes sense, and four lines on the service, one a knob.
+// config is the configuration of a governor: the fastest sensible pace, and one line per knob of the service.
 func (w *World) config(consul string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "prometheus: {url: %q}\n", w.prometheus)
@@ -351,7 +351,7 @@ func (w *World) config(consul string) string {
 	return b.String()
 }
 
-// run starts a command of governor in this process and waits until url answers. The returned function ends it and waits
+// run starts a governor command in this process and waits until url answers. The returned function stops it and waits
 // for its end.
 func (w *World) run(ctx context.Context, name, url string, args ...string) (stop func(), err error) {
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -388,10 +388,10 @@ func (w *World) run(ctx context.Context, name, url string, args ...string) (stop
 	})
 }
 
-// fatal is an error that time does not heal.
+// fatal is an error that waiting does not fix.
 type fatal struct{ error }
 
-// eventually tries until f succeeds, for at most ten seconds.
+// eventually retries f until it succeeds, for at most ten seconds.
 func eventually(ctx context.Context, what string, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -411,7 +411,7 @@ func eventually(ctx context.Context, what string, f func() error) error {
 	}
 }
 
-// freeAddresses returns host:port of ports that were free a moment before.
+// freeAddresses returns host:port of ports that were free a moment ago.
 func freeAddresses(n int) (addresses []string, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -424,7 +424,7 @@ func freeAddresses(n int) (addresses []string, err error) {
 	return addresses, nil
 }
 
-// SetLoad changes the load of both twins, at the same instant, to so many times the base load.
+// SetLoad changes the load of both twins at the same instant, to a multiple of the base load.
 func (w *World) SetLoad(times float64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -435,7 +435,7 @@ func (w *World) SetLoad(times float64) {
 	}
 }
 
-// SlowDependency makes a dependency of both services slow, or well again.
+// SlowDependency makes a dependency of both services slow, or healthy again.
 func (w *World) SlowDependency(slow bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -453,8 +453,8 @@ func (w *World) SlowDependency(slow bool) error {
 	return nil
 }
 
-// LosePrometheus kills the embedded Prometheus, or cuts the governors off from a real one; or brings it back. It does
-// nothing where that has been done.
+// LosePrometheus kills the embedded Prometheus, or cuts the governors off from a real one; or it brings Prometheus
+// back. It does nothing if Prometheus is already in that state.
 func (w *World) LosePrometheus(lose bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -475,13 +475,13 @@ func (w *World) LosePrometheus(lose bool) error {
 	return nil
 }
 
-// KillLeader ends the leading governor so that it can say nothing to Consul, as kill -9 does: its session lives on
-// until Consul lets it expire. It returns the name of the dead.
+// KillLeader ends the leading governor like kill -9, without a word to Consul: its session lives on until Consul lets
+// it expire. It returns the name of the dead leader.
 func (w *World) KillLeader(ctx context.Context) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.governors) < 2 {
-		return "", errors.New("kill the leader: no governor stands by")
+		return "", errors.New("kill the leader: there is no standby")
 	}
 	for i, g := range w.governors {
 		s, err := g.client.Status(ctx)

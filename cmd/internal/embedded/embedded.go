@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Targets        []prom.TargetGroup // scraped from the start; see also World.SetTargets
 	ScrapeInterval time.Duration      // default one second
-	Logger         *slog.Logger       // of failed scrapes and of servers that break; nil: none
+	Logger         *slog.Logger       // for failed scrapes and broken servers; nil: none
 }
 
 // World is a running Prometheus and a running Consul. Its methods are safe for concurrent use.
@@ -64,26 +64,27 @@ func (w *World) Stop() {
 	w.Consul.Stop()
 }
 
-// PrometheusURL returns the base URL of the query API. It stays the same over stops and starts.
+// PrometheusURL returns the base URL of the query API. It stays the same across stops and starts.
 func (w *World) PrometheusURL() string { return "http://" + w.Prometheus.Address() }
 
-// ConsulAddr returns host:port of the HTTP API, as CONSUL_HTTP_ADDR wants it. It stays the same over stops and starts.
+// ConsulAddr returns host:port of the HTTP API, in the form of CONSUL_HTTP_ADDR. It stays the same across stops and
+// starts.
 func (w *World) ConsulAddr() string { return w.Consul.Address() }
 
-// SetTargets replaces what Prometheus scrapes.
+// SetTargets replaces the scrape targets of Prometheus.
 func (w *World) SetTargets(groups ...prom.TargetGroup) { w.server.SetTargets(groups...) }
 
 // Part is one server of the world.
 type Part struct {
 	name    string
 	handler http.Handler
-	run     func(context.Context) // what it does besides answering, until the context ends
+	run     func(context.Context) // its background work, until the context ends
 	logger  *slog.Logger
 	ctx     context.Context // of the world
 
 	mu      sync.Mutex
 	address string
-	stop    func() // nil: it does not run
+	stop    func() // nil: it is not running
 }
 
 // Address returns host:port.
@@ -93,8 +94,8 @@ func (p *Part) Address() string {
 	return p.address
 }
 
-// Start starts the part again, on the port it had. It does nothing while the part runs. The error says that something
-// else has taken the port meanwhile.
+// Start starts the part again on the same port. It does nothing if the part is running. An error means that something
+// else has taken the port.
 func (p *Part) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,14 +120,14 @@ func (p *Part) Start() error {
 			p.logger.Error("The embedded server has stopped", "server", p.name, "err", err)
 		}
 	})
-	// Connections are cut, in the middle of an answer too.
+	// Cut connections, even in the middle of an answer.
 	running.Go(func() { <-ctx.Done(); _ = server.Close() })
 	p.stop = func() { cancel(); running.Wait() }
 	return nil
 }
 
-// Stop ends the part as kill -9 ends a process, and returns once nothing of it runs. What it has stored is kept. It
-// does nothing while the part is stopped.
+// Stop ends the part as kill -9 ends a process, and returns once nothing of it runs. Its data is kept. Stop does
+// nothing if the part is stopped.
 func (p *Part) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -31,7 +31,7 @@ func start(t *testing.T, options Options) *World {
 	return w
 }
 
-// consulAt returns a client of its own connections, closed with the test.
+// consulAt returns a client with its own connections, closed with the test.
 func consulAt(t *testing.T, address string) *api.Client {
 	t.Helper()
 	config := api.DefaultConfig()

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// exporter is an instance of checkout that does the same for ever: its counters are a function of the time of the
-// scrape, so two servers that scrape it on their own grids see one truth.
+// exporter is an instance of checkout that never changes its load: its counters are a function of the time of the
+// scrape, so two servers that scrape it on their own grids see the same truth.
 func exporter(t *testing.T) (address string) {
 	since := time.Now().Add(-time.Minute)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -48,7 +48,7 @@ func exporter(t *testing.T) (address string) {
 	return strings.TrimPrefix(server.URL, "http://")
 }
 
-// Each on its own grid, over HTTP, by its own scrapes: the sensor measures the same through either.
+// Each on its own grid, over HTTP, with its own scrapes: the sensor measures the same through both.
 func TestSensorMeasuresTheSameThroughBothPrometheus(t *testing.T) {
 	targets := []string{exporter(t), exporter(t)}
 	const scrape, window = 500 * time.Millisecond, 3 * time.Second
@@ -83,7 +83,7 @@ func TestSensorMeasuresTheSameThroughBothPrometheus(t *testing.T) {
 	}
 	want, got := measure(real.URL()), measure(ours.PrometheusURL())
 
-	// increase() extrapolates linear counters exactly, but for the time between the stamp of a scrape and its answer:
+	// increase() extrapolates linear counters exactly, except for the time between the stamp of a scrape and its answer:
 	// some milliseconds of the 2.5 s between the first and the last sample in the window.
 	const tolerance = 0.05
 	same := func(what string, want, got control.Reading) {

@@ -60,7 +60,7 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-// TestWrapLosesNothing: every line fits, and together they are the text.
+// TestWrapLosesNothing: every line fits, and together they are the whole text.
 func TestWrapLosesNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		words := rapid.SliceOf(rapid.StringMatching(`[a-z0-9.=/-]{1,12}|[東京]{1,3}`)).Draw(t, "words")

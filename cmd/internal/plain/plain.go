@@ -1,6 +1,6 @@
-// Package plain makes text from elsewhere safe to show: what Prometheus, Consul, a key in the KV or another person
-// said. Such text must not be able to move the cursor, to color what follows, to set a terminal's title, or to make a
-// line read as another one.
+// Package plain makes foreign text safe to show: text from Prometheus, from Consul, from a key in the KV or from
+// another person. Such text must not move the cursor, color what follows, set a terminal's title, or make a line read
+// as another one.
 package plain
 
 import (
@@ -13,9 +13,9 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// Clean makes a string safe to print on one line: escape sequences and control characters go, so do invisible format
-// characters (bidirectional overrides could make a line read as another one, joiners are measured differently by
-// different terminals); line breaks and tabs become spaces.
+// Clean makes a string safe to print on one line. It removes escape sequences, control characters and invisible format
+// characters: bidirectional overrides could make a line read as another one, and terminals disagree about the width of
+// joiners. Line breaks and tabs become spaces.
 func Clean(s string) string {
 	if isASCII(s) {
 		return s
@@ -36,7 +36,7 @@ func Clean(s string) string {
 	}, s)
 }
 
-// Lines cleans a text of several lines, each by itself.
+// Lines cleans a text of several lines, line by line.
 func Lines(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {
@@ -45,12 +45,12 @@ func Lines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// NewWriter returns a writer to w that cleans every line of what is written. Write it whole lines, or parts of them
-// that end where no foreign text does.
+// NewWriter returns a writer to w that cleans every line. Write whole lines to it, or parts that do not end inside
+// foreign text.
 func NewWriter(w io.Writer) io.Writer { return writer{w, Lines} }
 
-// NewLogWriter returns a writer to w, for a log, that writes what Clean would drop as an escape, \u009b: a log keeps
-// what was said. Inside a JSON string that is the same character; slog's text form has quoted all of these already.
+// NewLogWriter returns a writer to w, for a log. It escapes what Clean would drop, as \u009b: a log keeps the original
+// text. In a JSON string that is the same character; slog's text form has already quoted all of these.
 func NewLogWriter(w io.Writer) io.Writer { return writer{w, escape} }
 
 type writer struct {
@@ -87,12 +87,12 @@ func escape(s string) string {
 
 func escaped(r rune) bool { return r != '\n' && hidden(r) }
 
-// hidden says whether a terminal acts on r, or shows nothing of it.
+// hidden says whether a terminal acts on r or shows nothing for it.
 func hidden(r rune) bool {
 	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029'
 }
 
-// isASCII says whether s is printable ASCII and nothing else.
+// isASCII says whether s is printable ASCII only.
 func isASCII(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] >= 0x7f {

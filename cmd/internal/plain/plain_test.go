@@ -61,7 +61,7 @@ func TestWriterKeepsLines(t *testing.T) {
 	}
 }
 
-// A log line is one line, shows no control character, and in JSON still says what was said.
+// A log line is one line, shows no control character, and in JSON keeps the original text.
 func TestLogs(t *testing.T) {
 	for _, format := range []string{"logfmt", "json"} {
 		for _, h := range hostile {

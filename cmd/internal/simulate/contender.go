@@ -16,7 +16,7 @@ import (
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names who is in charge; Describe says who that is.
+// Contender names the controller in charge of a run; Describe says what it is.
 type Contender string
 
 // The contenders.
@@ -35,20 +35,20 @@ const (
 	Rate        Contender = "rate"
 )
 
-// fixedThreshold is that of ShedFixed.
+// fixedThreshold is the shed threshold of ShedFixed.
 const fixedThreshold = 0.6
 
-// Contenders returns those that steer the concurrency limit, or nothing.
+// Contenders returns the contenders that steer the concurrency limit or nothing.
 func Contenders() []Contender {
 	return []Contender{None, Static, Outer, OuterAIMD, Reflex, Cascade}
 }
 
-// AllContenders returns Contenders and those with further knobs.
+// AllContenders returns Contenders and the contenders with further knobs.
 func AllContenders() []Contender {
 	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
 }
 
-// Check returns an error, with a suggestion, where c is none of the contenders.
+// Check returns an error, with a suggestion, if c is none of the contenders.
 func (c Contender) Check() error {
 	var names []string
 	for _, known := range AllContenders() {
@@ -63,36 +63,36 @@ func (c Contender) Check() error {
 	return fmt.Errorf("expected one of %s", strings.Join(names, ", "))
 }
 
-// Describe says in a line who is in charge.
+// Describe says in one line which controller is in charge.
 func (c Contender) Describe() string {
 	switch c {
 	case None:
 		return "everything is admitted"
 	case Static:
-		return "the scenario's initial limit, for ever"
+		return "the scenario's initial limit, unchanged"
 	case Outer:
-		return "governor's loop by PID on a plain limiter"
+		return "governor's PID loop on a plain limiter"
 	case OuterAIMD:
-		return "governor's loop by AIMD on a plain limiter"
+		return "governor's AIMD loop on a plain limiter"
 	case Reflex:
 		return "guard alone, from its fallback"
 	case Cascade:
-		return "governor's loop by PID around guard"
+		return "governor's PID loop around guard"
 	case Shed:
 		return "the cascade with the shed threshold"
 	case ShedFixed:
 		return "the cascade with a fixed shed threshold of 0.6"
 	case CascadeRate:
-		return "the cascade with the rate beside it"
+		return "the cascade with the rate knob"
 	case OuterRate:
-		return "the loop on a plain limiter with the rate beside it"
+		return "the loop on a plain limiter with the rate knob"
 	case Rate:
-		return "governor's rate and nothing else: a gateway that knows no concurrency"
+		return "governor's rate knob alone: a gateway without a concurrency limit"
 	}
 	return ""
 }
 
-// law is the control law of the concurrency limit, "" where it is not steered.
+// law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
 	case Outer, Cascade, Shed, ShedFixed, CascadeRate, OuterRate:
@@ -107,7 +107,7 @@ func (c Contender) shed() bool { return c == Shed }
 
 func (c Contender) rate() bool { return c == CascadeRate || c == OuterRate || c == Rate }
 
-// governed says whether the contender has a loop of governor's.
+// governed says whether the contender includes a loop of governor's.
 func (c Contender) governed() bool { return c.law() != "" || c.rate() }
 
 // subject is what stands in front of the plant and obeys a Setting.
@@ -144,14 +144,14 @@ func (r Run) subject(now time.Duration, limit float64) subject {
 // unlimited is a concurrency limit that no scenario reaches.
 const unlimited = 1 << 24
 
-// plain is the plain limiter, which takes the limit out of a Setting and nothing else.
+// plain is the plain limiter, which uses only the limit of a Setting.
 type plain struct{ *models.Limiter }
 
 func (p plain) Apply(now time.Duration, s actuators.Setting) {
 	p.Set(now, float64(s.Concurrency.Limit), float64(s.Revision))
 }
 
-// guarded is the real guard, told the simulated time.
+// guarded is the real guard on simulated time.
 type guarded struct {
 	guard     *guard.Guard
 	permits   []guard.Permit // by Request.Slot
@@ -166,7 +166,8 @@ func newGuarded(c guard.Config) *guarded {
 	return &guarded{guard: g, unlimited: c.Max == unlimited}
 }
 
-// users are who the requests come from: as many of each, at random, the same one for all attempts of a request.
+// users are the senders of the requests. Each sends an equal share at random; all attempts of a request come from the
+// same user.
 var users = func() (names [1000]string) {
 	for i := range names {
 		names[i] = fmt.Sprintf("user-%d", i)
@@ -216,7 +217,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	return r
 }
 
-// Apply hands the Setting over as the bytes that the KV holds, so that it passes the same checks.
+// Apply passes the Setting as the bytes that the KV holds, so that it goes through the same checks.
 func (g *guarded) Apply(now time.Duration, s actuators.Setting) {
 	raw, err := s.Encode()
 	if err == nil {

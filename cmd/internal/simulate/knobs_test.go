@@ -9,8 +9,8 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Priorities below three times the base need no controller: a fixed threshold of 0.6 serves the critical as well. Deep
-// overload is what the law is for.
+// Below three times the base load priorities need no controller: a fixed threshold of 0.6 serves critical requests just
+// as well. The law is for deep overload.
 func TestFixedThresholdIsAsGoodBelowThreeTimes(t *testing.T) {
 	critical := func(scenario string, c simulate.Contender) (share float64) {
 		s, err := simulate.Get(scenario)
@@ -34,7 +34,7 @@ func TestFixedThresholdIsAsGoodBelowThreeTimes(t *testing.T) {
 	}
 }
 
-// Nothing is shed that need not be: twenty periods after the load has gone, nobody is refused.
+// Nothing is shed without need: twenty periods after the load has gone, no request is refused.
 func TestNothingIsShedAfterTheLoadHasGone(t *testing.T) {
 	for _, name := range []string{"x5", "burst12"} {
 		eachSeed(t, name, simulate.Shed, simulate.Usual, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
@@ -49,9 +49,9 @@ func TestNothingIsShedAfterTheLoadHasGone(t *testing.T) {
 	}
 }
 
-// A trigger of ten seconds, in front of clients who try again four times: without a limit the service never comes back
-// (Bronson et al., "Metastable Failures in Distributed Systems", HotOS 2021). With one it is back within two seconds, and
-// the clients need hardly more attempts than requests.
+// A ten-second trigger in front of clients that retry four times: without a limit the service never recovers (Bronson
+// et al., "Metastable Failures in Distributed Systems", HotOS 2021). With one it recovers within two seconds, and the
+// clients need hardly more attempts than requests.
 func TestRetriesDoNotKeepTheServiceDown(t *testing.T) {
 	back := func(s simulate.Scenario, r simulate.Result) float64 {
 		heal := s.Phases[s.Phase(simulate.After)].From
@@ -126,8 +126,8 @@ func TestCounterResetMovesNoKnob(t *testing.T) {
 	}
 }
 
-// The rate beside a concurrency limit that can do the work costs nothing, because it yields; beside one that stands at
-// a minimum that is too high it is what keeps the service alive.
+// The rate knob costs nothing beside a concurrency limit that can do the work, because it yields. Beside one that is at
+// a minimum that is too high, it keeps the service alive.
 func TestRateHelpsWhereTheLimitCannot(t *testing.T) {
 	for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
 		eachSeed(t, "dip256", simulate.CascadeRate, timing, func(t *testing.T, s simulate.Scenario, r simulate.Result) {

@@ -53,7 +53,7 @@ func newLoop(r Run, limit float64, f *fleet) *loop {
 	}
 }
 
-// tick is measure, step, apply, track.
+// tick measures, steps, applies and tracks.
 func (l *loop) tick(now time.Duration) []control.Decision {
 	at := start.Add(now)
 	m := l.measure(now)
@@ -70,7 +70,7 @@ func (l *loop) tick(now time.Duration) []control.Decision {
 	return ds
 }
 
-// apply publishes what the decisions ask for. No write ever fails here.
+// apply publishes what the decisions ask for. Writes never fail here.
 func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	at := start.Add(now)
 	next, kind, err := l.last.Next(at, l.writer, ds)

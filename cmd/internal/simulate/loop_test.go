@@ -36,7 +36,7 @@ func during(r simulate.Result, from, to time.Duration) (points []simulate.Point)
 	return points
 }
 
-// A dependency got slow and nothing is short of servers: a limit that does not bind is none of governor's business.
+// A dependency becomes slow and no servers are missing: governor leaves a limit that does not bind alone.
 func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 	for _, name := range []string{"dep128", "dep200"} {
 		t.Run(name, func(t *testing.T) {
@@ -53,8 +53,8 @@ func TestLimitThatDoesNotBindIsLeftAlone(t *testing.T) {
 	}
 }
 
-// The same dependency, and a limit that binds: the floor test finds that limiting cannot help, says so, and the limit
-// is put back to where nothing is refused for its sake.
+// The same dependency with a limit that binds: the floor test finds that limiting cannot help, reports it, and restores
+// the limit to where it refuses nothing.
 func TestLimitThatCannotHelpIsPutBack(t *testing.T) {
 	for _, timing := range []control.Timing{simulate.Fast, simulate.Usual} {
 		eachSeed(t, "dep60", simulate.Outer, timing, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
@@ -194,7 +194,7 @@ func TestAIMDCutsOncePerSettlingTime(t *testing.T) {
 }
 
 // envoyproxy/envoy#38338, Netflix/concurrency-limits PR 134 (A16): a target that follows slow degradation lets it pass.
-// One per cent a minute for two hours, and the latency target is where the SLO puts it.
+// One percent per minute for two hours, and the latency target is where the SLO puts it.
 func TestSetpointDoesNotFollowDegradation(t *testing.T) {
 	eachSeed(t, "degrade", simulate.Outer, simulate.Slow, func(t *testing.T, s simulate.Scenario, r simulate.Result) {
 		fault := s.Phases[s.Phase(simulate.Fault)]

@@ -60,7 +60,7 @@ var oracle = sync.OnceValue(func() map[string][]float64 {
 	return found
 })
 
-// ofOracle is the goodput of a run's phase, in per cent of the oracle's.
+// ofOracle is the goodput of a run's phase, in percent of the oracle's.
 func ofOracle(r simulate.Run, result simulate.Result, phase int) float64 {
 	best := oracle()[r.Scenario.Name+strconv.FormatUint(r.Seed, 10)]
 	if len(best) != len(result.Score.Phases) {

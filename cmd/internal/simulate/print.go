@@ -19,7 +19,7 @@ const header = "scenario\tcontender\tfault %\tworst\tafter %\tworst\tcalm %\twor
 	"critical %\twrites/min\troutes"
 
 // Legend explains the columns of the table.
-const Legend = `fault, after, calm   goodput of the phase, in per cent of the best fixed limit's; the worst seed beside it
+const Legend = `fault, after, calm   goodput of the phase, as a percentage of the best fixed limit's; the worst seed beside it
 late                 of the admitted that finish in the fault, after four dead times: share above the SLO
 refused in calm      of all attempts before the fault
 critical             of the critical requests in the fault: share served within the SLO

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/models"
 )
 
-// Row is how a contender fares in a scenario, over several seeds. Shares are per cent, means over the seeds, and NaN where
+// Row is how a contender fares in a scenario, over several seeds. Shares are percentages, means over the seeds, and NaN where
 // the scenario has no such phase or nothing to count.
 type Row struct {
 	Scenario  string
@@ -18,10 +18,10 @@ type Row struct {
 	Timing    control.Timing
 	Seeds     []uint64
 	Phases    []string // by name, in order of time
-	// OfBest is the goodput of a phase in per cent of what the best fixed limit of that phase got; Worst is that of the
+	// OfBest is the goodput of a phase as a percentage of what the best fixed limit of that phase got; Worst is that of the
 	// worst seed, by phase as well.
 	OfBest, Worst map[string]float64
-	// Good is the goodput of a phase in per cent of what was offered.
+	// Good is the goodput of a phase as a percentage of what was offered.
 	Good map[string]float64
 	// Late is the share of the requests that finish in the fault, from four dead times after it began, and are slower
 	// than the SLO. An objective of 99% allows 1.
@@ -36,7 +36,7 @@ type Row struct {
 	Routes []RouteRow
 }
 
-// RouteRow is what became of one route, in per cent of what it offered.
+// RouteRow is what became of one route, as a percentage of what it offered.
 type RouteRow struct {
 	Name          string
 	Good, Refused float64

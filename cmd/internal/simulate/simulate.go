@@ -1,14 +1,14 @@
-// Package simulate puts a contender in charge of a scenario: the plant of package models, the telemetry that Prometheus
-// would have of it, and in between the real loops of package control and the real guard, with time handed in. Nothing
-// of the controllers is re-implemented here; what is wired is what the daemon wires, in the order of its tick, and what is
-// published is composed by package publish, as the daemon does it.
+// Package simulate puts a contender in charge of a scenario. It connects the plant of package models and the telemetry
+// that Prometheus would have of it with the real loops of package control and the real guard, all on simulated time. It
+// re-implements nothing of the controllers: it wires what the daemon wires, in the order of the daemon's tick, and
+// package publish composes the Settings, as in the daemon.
 //
 //	plant ──scrape S──► window W ──period T──► LoopSet.Step ──publish delay d──► limiter or guard ──► plant
 //
 // A service of several instances has a limiter or guard in each of them, and one loop: it sees the instances side by side,
 // and its Setting goes to all of them.
 //
-// A run of a quarter of an hour takes some tenths of a second, and the same seed gives the same run.
+// A run of fifteen simulated minutes takes a fraction of a second, and the same seed gives the same run.
 package simulate
 
 import (
@@ -26,17 +26,17 @@ type Run struct {
 	Contender Contender
 	Timing    control.Timing
 	Seed      uint64
-	// Limit replaces the scenario's initial limit where it is not 0; +Inf: none.
+	// Limit, if not 0, replaces the scenario's initial limit; +Inf: none.
 	Limit float64
 	// Lag is how old a sample is before a query can see it, on top of the scrape interval.
 	Lag time.Duration
-	// Tuning of the loops; the zero value is the default.
+	// Tuning tunes the loops; the zero value is the default.
 	Tuning control.Tuning
-	// Spoil changes what the sensor reports, where it is not nil: faults of the measurement, not of the service.
+	// Spoil, if not nil, changes what the sensor reports: faults of the measurement, not of the service.
 	Spoil func(now time.Duration, m *control.Measurement)
 }
 
-// Timings that the scenarios are judged at: fast, usual, and the slowest that is common.
+// The timings that the scenarios are judged at: fast, usual, and the slowest in common use.
 var (
 	Fast  = Pace(1*time.Second, 4*time.Second, 1*time.Second)
 	Usual = Pace(5*time.Second, 20*time.Second, 5*time.Second)
@@ -48,28 +48,29 @@ func Pace(scrape, window, period time.Duration) control.Timing {
 	return control.Timing{Scrape: scrape, Window: window, Period: period, PublishDelay: 300 * time.Millisecond}
 }
 
-// Result is what came of a run.
+// Result is the result of a run.
 type Result struct {
 	Score *models.Score
-	// Points are the loop's view and the truth beside it, one a period. A contender without a loop has the truth alone.
+	// Points are the loop's view and the truth beside it, one per period. A contender without a loop has only the
+	// truth.
 	Points []Point
 	// Limits is the effective limit once a second, the mean over the instances.
 	Limits []float64
-	// Writes are the instants at which a value was published; renewed leases do not count.
+	// Writes are the instants at which a value was published, without lease renewals.
 	Writes []time.Duration
 }
 
 // Point is one period of a run.
 type Point struct {
 	At time.Duration
-	// Limit is the limit published, Effective the one that the plant obeys at the same instant, the mean over the instances.
+	// Limit is the published limit, Effective the limit that the plant obeys at the same instant (mean over the instances).
 	Limit, Effective float64
-	Goodput          float64          // requests that arrived in the period before At and finished within the SLO, ÷ arrivals
-	Decision         control.Decision // on the first knob that is steered: the concurrency limit, if it is
+	Goodput          float64          // share of the arrivals in the period before At that finished within the SLO
+	Decision         control.Decision // for the first steered knob: the concurrency limit, if steered
 	Decisions        []control.Decision
 }
 
-// Knob returns the decision on knob, the zero Decision where it is not steered.
+// Knob returns the decision for knob, or the zero Decision if it is not steered.
 func (p Point) Knob(knob control.Knob) control.Decision {
 	for _, d := range p.Decisions {
 		if d.Knob == knob {
@@ -79,10 +80,10 @@ func (p Point) Knob(knob control.Knob) control.Decision {
 	return control.Decision{}
 }
 
-// start is the wall clock of the loops at the simulated time 0.
+// start is the loops' wall-clock time at simulated time 0.
 var start = time.Unix(1764025200, 0).UTC()
 
-// Do runs r. It panics where the run makes no sense.
+// Do runs r. It panics if the run makes no sense.
 func (r Run) Do() Result {
 	limit := r.Scenario.Start
 	if r.Limit != 0 {
@@ -124,7 +125,7 @@ func (r Run) Do() Result {
 	return result
 }
 
-// Variation is the total variation of the effective limit in [from, to), in ln units a minute.
+// Variation is the total variation of the effective limit in [from, to), in ln units per minute.
 func (r Result) Variation(from, to time.Duration) float64 {
 	var sum float64
 	for i := int(from/time.Second) + 1; i < int(to/time.Second) && i < len(r.Limits); i++ {

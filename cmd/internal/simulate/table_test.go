@@ -16,7 +16,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// goal is what a contender should reach in the fault phase, in per cent of the oracle's goodput. The bars lie at most
+// goal is what a contender should reach in the fault phase, in percent of the oracle's goodput. The bars lie at most
 // three points below what independent simulations of the same situations have seen.
 type goal struct {
 	scenario  string
@@ -76,7 +76,7 @@ var criticalGoals = []goal{
 // dependency stands for the three limits of the slow dependency together.
 const dependency = "dep all"
 
-// What has gone must not linger: the aftermath, for everyone.
+// The aftermath, for every contender: a fault must not linger.
 const (
 	afterWant = 99.5
 	afterBar  = 96.5
@@ -96,10 +96,10 @@ type row struct {
 	scenario   string
 	contender  simulate.Contender
 	timing     control.Timing
-	fault      float64 // goodput ÷ oracle, per cent
+	fault      float64 // goodput ÷ oracle, percent
 	worst      float64 // the same, of the worst seed
 	after      float64
-	critical   float64       // of the critical requests served in time during the fault, per cent
+	critical   float64       // of the critical requests served in time during the fault, percent
 	attempts   float64       // a request, after the fault
 	above      time.Duration // time above the SLO during the fault
 	p50, p99   time.Duration // of the admitted during the fault
@@ -166,7 +166,7 @@ type entry struct {
 	timing    control.Timing
 }
 
-// lineup says who is put through a scenario.
+// lineup lists the contenders of a scenario.
 func lineup(scenario string) (entries []entry) {
 	add := func(timings []control.Timing, contenders ...simulate.Contender) {
 		for _, c := range contenders {
@@ -268,6 +268,6 @@ func TestTable(t *testing.T) {
 			r.attempts, r.above.Seconds(), r.p50.Seconds()*1e3, r.p99.Seconds()*1e3, r.variation, r.writes, r.calmWrites)
 	}
 	_ = out.Flush()
-	t.Logf("goodput in per cent of the best fixed limit's, mean of %d seeds; after the fault the goal is %v\n%s",
+	t.Logf("goodput in percent of the best fixed limit's, mean of %d seeds; after the fault the goal is %v\n%s",
 		len(seeds), afterWant, text.String())
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/seed-de83e32b/governor/test/golden"
 )
 
-// A transcript is everything governor said in one run: the reason of every tick, knob by knob. A change of a law is a
-// readable difference between two of them.
+// A transcript is everything governor said in one run: the reason of every tick, knob by knob. A change of a law shows
+// as a readable difference between two transcripts.
 type transcript struct {
 	name      string // of the file
 	shows     string

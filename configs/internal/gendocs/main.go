@@ -1,6 +1,6 @@
 // Command gendocs writes the reference of the configuration file, docs/config.md and docs/config.schema.json, from the
-// types of package configs: their tags, which the decoder obeys, and their doc comments. Run it from the module's root;
-// a test fails while the files do not say what the types say.
+// types of package configs: their tags, which the decoder obeys, and their doc comments. Run it from the module's root.
+// A test fails if the files are out of date.
 package main
 
 import (
@@ -54,7 +54,7 @@ func generate() (map[string][]byte, error) {
 	return map[string][]byte{"docs/config.schema.json": text.Bytes(), "docs/config.md": markdown(s)}, nil
 }
 
-// What the text types look like to a schema; a test holds the patterns against the types' own parsers.
+// Patterns that describe the text types in the schema. A test checks them against the types' own parsers.
 const (
 	durationPattern = `^([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$`
 	percentPattern  = `^[0-9]+(\.[0-9]+)?%$`
@@ -116,7 +116,8 @@ func foreignComment(t reflect.Type, field string) string {
 	return documented[name]
 }
 
-// adjust makes s, the reflection of t, say what the decoder does: keys that it does not take are removed, ranges added.
+// adjust makes s, the reflection of t, describe what the decoder does: it removes keys that the decoder refuses and
+// adds ranges.
 func adjust(t reflect.Type, s *jsonschema.Schema) {
 	switch {
 	case t.Kind() == reflect.Pointer:
@@ -140,7 +141,7 @@ func adjust(t reflect.Type, s *jsonschema.Schema) {
 	}
 }
 
-// limit adds the range of f: as numbers where s is one, else in words.
+// limit adds the range of f: as numbers if s is numeric, else in words.
 func limit(f strict.Field, s *jsonschema.Schema) {
 	switch {
 	case f.Range == nil:
@@ -176,8 +177,8 @@ func markdown(s *jsonschema.Schema) []byte {
 	return b.Bytes()
 }
 
-// section writes the keys of the section at path as a table, then the sections inside it. A table that was written
-// before is referred to: written tells the path of each.
+// section writes the keys of the section at path as a table, then the sections inside it. It refers to a table that was
+// written before: written maps each table to its path.
 func section(b *bytes.Buffer, path string, s *jsonschema.Schema, written map[string]string) {
 	if path == "" {
 		fmt.Fprintf(b, "\n## The file\n")
@@ -225,7 +226,7 @@ func table(s *jsonschema.Schema) string {
 
 var unsetSentence = regexp.MustCompile(`(^| )Unset: ([^.]+(\.[^ ][^.]*)*)\.`)
 
-// cutUnset takes the sentence "Unset: …." out of a description: it belongs in the column of defaults.
+// cutUnset moves the sentence "Unset: …." out of a description; it belongs in the column of defaults.
 func cutUnset(description string) (rest, unset string) {
 	m := unsetSentence.FindStringSubmatchIndex(description)
 	if m == nil {
@@ -234,7 +235,7 @@ func cutUnset(description string) (rest, unset string) {
 	return strings.TrimSpace(description[:m[0]] + description[m[1]:]), description[m[4]:m[5]]
 }
 
-// value says what to write for a key.
+// value describes the possible values of a key.
 func value(s *jsonschema.Schema) string {
 	kind := map[string]string{
 		"integer": "whole number", "number": "number", "boolean": "`true` or `false`",

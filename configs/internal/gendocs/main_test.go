@@ -38,7 +38,7 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 	}
 }
 
-// documented calls visit with the path of every key of the schema. NAME stands for the names that a user gives.
+// documented calls visit with the path of every key of the schema. NAME stands for names that users choose.
 func documented(path string, s *jsonschema.Schema, visit func(path string, s *jsonschema.Schema)) {
 	if s.Properties != nil {
 		for _, name := range keys(s) {
@@ -68,7 +68,7 @@ func TestEveryKeyIsDocumentedAndClosed(t *testing.T) {
 	})
 }
 
-// The annotated example shows every key, and nothing that is not one.
+// The annotated example shows every key, and nothing else.
 func TestAnnotatedFileCoversEveryKey(t *testing.T) {
 	text, err := os.ReadFile("configs/annotated.yml")
 	if err != nil {
@@ -98,7 +98,7 @@ func TestAnnotatedFileCoversEveryKey(t *testing.T) {
 
 var key = regexp.MustCompile(`^[A-Za-z0-9_-]+: ?`)
 
-// uncomment makes the alternatives, which are commented out, part of the file.
+// uncomment activates the alternatives, which are commented out.
 func uncomment(text string) string {
 	var out []string
 	for line := range strings.SplitSeq(text, "\n") {
@@ -114,7 +114,7 @@ func uncomment(text string) string {
 	return strings.Join(out, "\n")
 }
 
-// collect notes the documented path of every key in n.
+// collect records the documented path of every key in n.
 func collect(path string, n *yaml.Node, s *jsonschema.Schema, shown map[string]bool) {
 	if n.Kind != yaml.MappingNode {
 		return
@@ -132,7 +132,7 @@ func collect(path string, n *yaml.Node, s *jsonschema.Schema, shown map[string]b
 	}
 }
 
-// What the parsers of the text types accept, the patterns of the schema accept, and the other way round.
+// The patterns of the schema accept exactly what the parsers of the text types accept.
 // (A pattern cannot count to the 290 years at which a duration overflows.)
 func TestPatternsAgreeWithTheParsers(t *testing.T) {
 	duration, percent := regexp.MustCompile(durationPattern), regexp.MustCompile(percentPattern)
@@ -158,7 +158,7 @@ func TestPatternsAgreeWithTheParsers(t *testing.T) {
 	})
 }
 
-// The schema requires what the decoder requires, and takes the keys that it takes.
+// The schema requires what the decoder requires, and accepts the same keys.
 func TestSchemaAgreesWithTheDecoder(t *testing.T) {
 	s, err := schema()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package httpconfig describes to the strict decoder the part of Prometheus' HTTP client configuration that governor
-// takes over: the types are Prometheus' own, so that users find the keys they know, and this package says which of the
-// keys may be set and documents them.
+// Package httpconfig tells the strict decoder which part of Prometheus' HTTP client configuration governor supports.
+// The types are Prometheus' own, so users find the keys they know; this package lists the keys that may be set and
+// documents them.
 package httpconfig
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 )
 
-// Types lists the keys and reads the scalars. Left out are the deprecated bearer_token, Prometheus' secret managers
-// (…_ref), the JWT grants of OAuth 2.0, and certificates inline.
+// Types lists the keys and reads the scalars. It leaves out the deprecated bearer_token, Prometheus' secret managers
+// (…_ref), the JWT grants of OAuth 2.0, and inline certificates.
 var Types = strict.Types{
 	Keys: map[reflect.Type]map[string]string{
 		reflect.TypeFor[commonconfig.HTTPClientConfig](): {
@@ -23,14 +23,14 @@ var Types = strict.Types{
 			"oauth2":           "OAuth 2.0 with client credentials.",
 			"tls_config":       "TLS to the server.",
 			"follow_redirects": "Follow redirects. Unset: true.",
-			"enable_http2":     "Use HTTP/2 where the server offers it. Unset: true.",
+			"enable_http2":     "Use HTTP/2 if the server offers it. Unset: true.",
 			"http_headers":     "Headers to add to every request, for example X-Scope-OrgID.",
 		},
 		reflect.TypeFor[commonconfig.ProxyConfig](): {
 			"proxy_url":              "Proxy to go through.",
-			"no_proxy":               "Addresses that are reached without proxy_url, separated by commas.",
+			"no_proxy":               "Addresses to reach without proxy_url, separated by commas.",
 			"proxy_from_environment": "Take the proxy from HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
-			"proxy_connect_header":   "Headers for the proxy, sent with CONNECT, by name.",
+			"proxy_connect_header":   "Headers to send to the proxy with CONNECT, by name.",
 		},
 		reflect.TypeFor[commonconfig.BasicAuth](): {
 			"username":      "User name.",
@@ -53,7 +53,7 @@ var Types = strict.Types{
 			"tls_config":         "TLS to the token URL.",
 		},
 		reflect.TypeFor[commonconfig.TLSConfig](): {
-			"ca_file":              "CA certificate that the server's certificate is checked against.",
+			"ca_file":              "CA certificate to check the server's certificate against.",
 			"cert_file":            "Client certificate.",
 			"key_file":             "Key of the client certificate.",
 			"server_name":          "Name that the server's certificate must carry.",

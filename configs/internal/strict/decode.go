@@ -1,9 +1,9 @@
-// Package strict decodes YAML into tagged Go structs and reports everything that is wrong with a file in one run, each
-// problem with its line, its column and the path of the key.
+// Package strict decodes YAML into tagged Go structs and reports everything that is wrong with a file in one run. Each
+// problem has its line, its column and the path of the key.
 //
-// The decoders of YAML libraries stop at the first kind of error, know lines but not columns, and accept what a person
-// did not mean: 5 for a duration, an unknown key in a nested node, the last of two equal keys. So this package walks
-// the parsed nodes itself, along the types:
+// The decoders of YAML libraries stop at the first kind of error, know lines but not columns, and accept mistakes: 5
+// for a duration, an unknown key in a nested node, the last of two equal keys. So this package walks the parsed nodes
+// itself, along the types:
 //
 //	Latency Duration `yaml:"latency" jsonschema:"required" range:"(0s, 1h]" why:"…"`
 //	                        │                    │              │             └ appended when out of range
@@ -11,10 +11,10 @@
 //	                        │                    └ required, enum=…, default=…: the keywords of the JSON Schema
 //	                        └ the key; ",inline" merges the keys of a struct, or takes the remaining ones into a map
 //
-// Scalars are bool, int, float64, string, encoding.TextUnmarshaler, and those listed in Types. Text is never guessed
-// from another type, so "port: 0123" for a string is refused and told to quote. Aliases and merge keys (<<) work as
-// usual; explicit tags (!!str) do not, nor does a second document. A section left empty ("timing:") counts as one
-// without keys, a scalar left empty is a problem.
+// Scalars are bool, int, float64, string, encoding.TextUnmarshaler, and those listed in Types. Other types never become
+// text silently: "port: 0123" for a string is refused, with advice to quote it. Aliases and merge keys (<<) work as
+// usual; explicit tags (!!str) and a second document do not. An empty section ("timing:") counts as one without keys;
+// an empty scalar is a problem.
 package strict
 
 import (
@@ -37,13 +37,13 @@ type Problem struct {
 	Text         string
 }
 
-// Document is what became of one file.
+// Document is the result of decoding one file.
 type Document struct {
 	Problems []Problem
 
 	lines      []string            // of the file
 	unreadable bool                // not YAML, or empty
-	positions  map[string]position // of every key that was read, by path
+	positions  map[string]position // of every key read, by path
 	failed     map[string]bool     // paths with a problem at or below them
 	misspelled map[string]bool     // sections with an unknown key
 }
@@ -51,7 +51,7 @@ type Document struct {
 type position struct{ line, column int }
 
 // Decode reads data into the struct that into points to. Fields whose key is absent keep their value, or take the
-// default of their tag. It never panics on any input; where the Document has problems, into is partly filled.
+// default of their tag. It never panics on any input. If the Document has problems, into is only partly filled.
 func Decode(data []byte, into any, types Types) *Document {
 	d := decoder{types: types, doc: &Document{
 		lines: strings.Split(string(data), "\n"), positions: map[string]position{"": {1, 1}},
@@ -71,14 +71,14 @@ func Decode(data []byte, into any, types Types) *Document {
 	return d.doc
 }
 
-// Add reports a problem with the value at path, at its position or at that of the nearest section around it.
+// Add reports a problem with the value at path, at its position or that of the nearest section around it.
 func (d *Document) Add(path, format string, args ...any) {
 	p := d.at(path)
 	d.add(p.line, p.column, path, fmt.Sprintf(format, args...))
 }
 
-// AddWithin reports a problem with the text at path, offset bytes into it: at the very character where the file writes
-// the text as it is, else where the text begins, as when it is folded or has escapes.
+// AddWithin reports a problem with the text at path, offset bytes into it. The position is that very character if the
+// file has the text literally, else the start of the text, for example if it is folded or has escapes.
 func (d *Document) AddWithin(path, text string, offset int, format string, args ...any) {
 	p, before := d.at(path), text[:offset]
 	row, start := strings.Count(before, "\n"), 1+strings.LastIndex(before, "\n")
@@ -88,7 +88,7 @@ func (d *Document) AddWithin(path, text string, offset int, format string, args 
 	d.add(p.line, p.column, path, fmt.Sprintf(format, args...))
 }
 
-// literal returns where row number row of a text stands in the file, whose value begins at p.
+// literal returns where row number row of a text is in the file; its value begins at p.
 func (d *Document) literal(p position, text []string, row int) (position, bool) {
 	source := func(line int) string {
 		if line > len(d.lines) {
@@ -117,10 +117,10 @@ func (d *Document) literal(p position, text []string, row int) (position, bool) 
 	return p, strings.HasPrefix(string(first), text[0])
 }
 
-// Misspelled reports whether the section at path has an unknown key, which may stand for one that seems to be missing.
+// Misspelled reports whether the section at path has an unknown key, which may be a misspelled required one.
 func (d *Document) Misspelled(path string) bool { return d.misspelled[path] }
 
-// Unreadable reports whether the file is no YAML document at all, so that no key of it was read.
+// Unreadable reports whether the file is not a YAML document, so that none of its keys were read.
 func (d *Document) Unreadable() bool { return d.unreadable }
 
 func (d *Document) at(path string) position {
@@ -163,7 +163,7 @@ func Sort(problems []Problem) {
 	})
 }
 
-// Join appends a key to a path, in quotes where it is not a plain word.
+// Join appends a key to a path, in quotes if it is not a plain word.
 func Join(path, key string) string {
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || strings.ContainsRune(`."[]`, r) }) {
 		key = strconv.Quote(key)
@@ -249,7 +249,7 @@ func (d *decoder) item(path string, e entry, v reflect.Value) {
 	v.SetMapIndex(reflect.ValueOf(e.name).Convert(v.Type().Key()), x)
 }
 
-// scalar reads n into v where v is of a scalar type, and reports whether it is.
+// scalar reads n into v if v is of a scalar type, and reports whether it is.
 func (d *decoder) scalar(path string, n *yaml.Node, v reflect.Value, f Field) bool {
 	isScalar, err := d.types.scan(n.Value, v)
 	if !isScalar {
@@ -270,7 +270,7 @@ func (d *decoder) scalar(path string, n *yaml.Node, v reflect.Value, f Field) bo
 	case text && tag != "!!str" && secret:
 		d.fail(n, path, "a value that YAML does not read as text; put it in quotes")
 	case text && tag != "!!str":
-		d.fail(n, path, "%s is not text to YAML; expected %s, in quotes: %q", n.Value, expected, n.Value)
+		d.fail(n, path, "YAML does not read %s as text; expected %s, in quotes: %q", n.Value, expected, n.Value)
 	case err == nil && tag == "!!str" && builtin(v.Type()):
 		d.fail(n, path, "%q in quotes; expected %s without quotes", n.Value, expected)
 	case errors.Is(err, errNotRead) && secret:
@@ -291,7 +291,7 @@ func (d *decoder) scalar(path string, n *yaml.Node, v reflect.Value, f Field) bo
 	return true
 }
 
-// builtin tells 5 (an int) from 5s (text that happens to be kept in one).
+// builtin distinguishes 5 (an int) from 5s (text that is stored as an int).
 func builtin(t reflect.Type) bool {
 	return t == reflect.TypeFor[bool]() || t == reflect.TypeFor[int]() || t == reflect.TypeFor[float64]()
 }
@@ -357,8 +357,8 @@ type entry struct {
 	key, value *yaml.Node
 }
 
-// entries returns the keys of the mapping n in the order of the file, merged ones last. It reports keys that are set
-// twice, and keys that are not words.
+// entries returns the keys of the mapping n in file order, merged ones last. It reports keys that are set twice, and
+// keys that are not words.
 func (d *decoder) entries(path string, n *yaml.Node) []entry {
 	var entries, merged []entry
 	first := map[string]int{}
@@ -393,8 +393,8 @@ func (d *decoder) entries(path string, n *yaml.Node) []entry {
 	return entries
 }
 
-// merge returns the entries that <<: adds to a section: those of a mapping, or of several, the earlier ones winning. A
-// merged mapping may not merge in turn, which keeps a mapping from merging itself.
+// merge returns the entries that <<: adds to a section: those of a mapping, or of several, with earlier ones winning. A
+// merged mapping may not contain a merge itself, so no mapping can merge itself.
 func (d *decoder) merge(path string, value *yaml.Node) []entry {
 	from := value
 	if from.Kind == yaml.AliasNode {
@@ -422,7 +422,7 @@ func (d *decoder) merge(path string, value *yaml.Node) []entry {
 	return entries
 }
 
-// absent reports whether n stands for a value that is not there.
+// absent reports whether n is a missing value.
 func absent(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.Value == "" && n.ShortTag() == "!!null"
 }
@@ -436,7 +436,7 @@ func merges(section *yaml.Node) bool {
 	return false
 }
 
-// describe says what n is, in words.
+// describe describes n in words.
 func describe(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:

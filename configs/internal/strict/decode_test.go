@@ -106,7 +106,7 @@ rest: {fixed: f, other: g}
 	}
 }
 
-// Defaults stand where the key, or the whole section, is absent.
+// Defaults apply if the key, or the whole section, is absent.
 func TestDefaults(t *testing.T) {
 	f, d := decode("number: 1")
 	if len(d.Problems) > 0 {
@@ -133,7 +133,7 @@ func TestProblems(t *testing.T) {
 		{"list:\nopt:\n\n\ninner: {name: x}", `1:1 list: no value; expected a list
 2:1 opt: no value; expected a number`},
 		{"list: a", `1:7 list: "a"; expected a list`},
-		{"list: [a, 1]", `1:11 list[1]: 1 is not text to YAML; expected text, in quotes: "1"`},
+		{"list: [a, 1]", `1:11 list[1]: YAML does not read 1 as text; expected text, in quotes: "1"`},
 		{"inner: {name: x, level: 5}", `1:25 inner.level: 5 is out of range; expected at least 1 and less than 5: there are four`},
 		{"inner: {name: x, level: 99999999999999999999}", `1:25 inner.level: "99999999999999999999"; expected a whole number`},
 		{"map: {a.b: {}}", `1:7 map."a.b".name: missing; expected text`},
@@ -160,7 +160,7 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// A problem inside aliased keys lies where they are written, once for each section that uses them.
+// A problem inside aliased keys is reported where they are written, once for each section that uses them.
 func TestProblemBehindAnAlias(t *testing.T) {
 	_, d := decode("inner: &i {name: x, level: 9}\nptr: *i\nmap: {m: {<<: *i, name: y}}\n")
 	var got []string
@@ -172,7 +172,7 @@ func TestProblemBehindAnAlias(t *testing.T) {
 	}
 }
 
-// The earlier of several merged sections wins, and a key of its own over all of them.
+// The earlier of several merged sections wins, and the section's own keys win over all of them.
 func TestMergeOrder(t *testing.T) {
 	f, d := decode("map: {m: {<<: [{name: a, level: 1}, {name: b, level: 2}], name: c}}")
 	if len(d.Problems) > 0 {

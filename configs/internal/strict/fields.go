@@ -10,26 +10,26 @@ import (
 	"strings"
 )
 
-// Field is one key of a section: a struct field and what its tags demand of a value.
+// Field is one key of a section: a struct field and the demands of its tags.
 type Field struct {
 	Name     string // the key
 	Type     reflect.Type
 	Required bool
 	Enum     []string
-	Default  string    // the text that stands for the key where it is absent; "" for none
+	Default  string    // the text to read if the key is absent; "" for none
 	Range    *Interval // nil: any value of the type
-	Why      string    // what is wrong with a value outside Range
+	Why      string    // why a value outside Range is wrong
 
 	index []int
 	rest  bool // an inline map, which takes every key that no other field takes
 }
 
-// Types knows how to read types that cannot carry tags or methods of ours, because other packages declare them.
+// Types says how to read types of other packages, which cannot carry our tags or methods.
 type Types struct {
 	// Keys lists, per struct type, the keys that may be set, with the text that documents each. A key that is not listed
 	// is unknown. Struct types that are not in Keys accept all of their fields.
 	Keys map[reflect.Type]map[string]string
-	// Removed lists, per struct type, the keys that earlier versions had, with what to do about them.
+	// Removed lists, per struct type, the keys of earlier versions, with what to do about them.
 	Removed map[reflect.Type]map[string]string
 	// Scalars reads values of types that are written as text.
 	Scalars map[reflect.Type]Scalar
@@ -37,12 +37,12 @@ type Types struct {
 
 // Scalar reads a type that is written as text.
 type Scalar struct {
-	Expected string // "a URL"; what a reader is told to write
+	Expected string // "a URL"; how errors describe a valid value
 	Secret   bool   // never repeat the offending value
 	Parse    func(text string) (any, error)
 }
 
-// Fields returns the keys of the struct type t in the order of its declaration, those of inline structs included.
+// Fields returns the keys of the struct type t in the order of declaration, including those of inline structs.
 func (ts Types) Fields(t reflect.Type) []Field {
 	documented, foreign := ts.Keys[t]
 	var fields []Field
@@ -93,7 +93,7 @@ type Interval struct {
 	Lowest, Highest float64
 }
 
-// String says in words which values are inside.
+// String describes the values inside.
 func (r *Interval) String() string {
 	low, high := "at least ", "at most "
 	if r.AboveMin {
@@ -146,10 +146,10 @@ func number(v reflect.Value) float64 {
 	panic("strict: a range on " + v.Type().String())
 }
 
-// expecter is implemented by text types that can say what they look like.
+// expecter is implemented by text types that describe their valid values.
 type expecter interface{ Expected() string }
 
-// expected says what a value of type t is written like.
+// expected describes a valid value of type t.
 func (ts Types) expected(t reflect.Type) string {
 	if s, ok := ts.Scalars[t]; ok {
 		return s.Expected
@@ -184,8 +184,8 @@ func (ts Types) expected(t reflect.Type) string {
 	return "a section of keys"
 }
 
-// defaults sets the fields of v whose tag has a default, down to the structs inside it. It panics on a default that is
-// not of the field's type: the tags are constants of the program.
+// defaults sets the fields of v whose tag has a default, including those of nested structs. It panics on a default that
+// is not of the field's type: the tags are constants of the program.
 func (ts Types) defaults(v reflect.Value) {
 	if _, scalar := ts.Scalars[v.Type()]; scalar || v.Kind() != reflect.Struct {
 		return
@@ -200,7 +200,7 @@ func (ts Types) defaults(v reflect.Value) {
 	}
 }
 
-// secret reports whether a value of type t is or holds a secret, so that what stands in its place may be one.
+// secret reports whether a value of type t is or holds a secret, so that the text in its place may be one.
 func (ts Types) secret(t reflect.Type) bool {
 	if s, ok := ts.Scalars[t]; ok {
 		return s.Secret
@@ -216,8 +216,8 @@ func (ts Types) secret(t reflect.Type) bool {
 
 var errNotRead = errors.New("not read")
 
-// scan reads text into v, which is of a scalar type; it reports ok = false where v is not. The errors of text types say
-// what is wrong and what was expected, those of built-in types say nothing.
+// scan reads text into v if v is of a scalar type, else reports ok = false. The errors of text types say what is wrong
+// and what was expected; those of built-in types say nothing.
 func (ts Types) scan(text string, v reflect.Value) (ok bool, err error) {
 	if s, ok := ts.Scalars[v.Type()]; ok {
 		x, err := s.Parse(text)
@@ -244,7 +244,7 @@ func (ts Types) scan(text string, v reflect.Value) (ok bool, err error) {
 		v.SetInt(int64(i))
 	case reflect.Float64:
 		x, err := strconv.ParseFloat(text, 64)
-		// Go takes 1_000 and 0x1p4 for numbers, YAML does not.
+		// Go accepts 1_000 and 0x1p4 as numbers; YAML does not.
 		if err != nil || x-x != 0 || strings.ContainsAny(text, "_xX") {
 			return true, errNotRead
 		}

@@ -1,7 +1,7 @@
 package strict
 
-// suggest returns the name that a person who wrote s most likely meant: the nearest by edit distance, where that is no
-// more than a third of the word (at least one edit); "" where none is near.
+// suggest returns the name that the writer of s most likely meant: the nearest by edit distance, if that is no more
+// than a third of the word (at least one edit); "" if none is near.
 func suggest(s string, names []string) string {
 	best, nearest := "", max(1, len(s)/3)
 	for _, name := range names {

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// parse reads the single YAML document of data. It returns nil and a Problem where there is none.
+// parse reads the single YAML document in data. It returns nil and a Problem if there is none.
 func parse(data []byte) (*yaml.Node, *Problem) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
@@ -36,8 +36,8 @@ func parse(data []byte) (*yaml.Node, *Problem) {
 
 var yamlPrefix = regexp.MustCompile(`^yaml: (line \d+: )?`)
 
-// complaint returns what the YAML parser has against data, without its idea of the line: it counts some kinds of error
-// from zero and reports others at the start of the enclosing block.
+// complaint returns the YAML parser's complaint about data, without its line number: the parser counts some kinds of
+// error from zero and reports others at the start of the enclosing block.
 func complaint(data []byte) string {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
@@ -52,7 +52,7 @@ func complaint(data []byte) string {
 }
 
 // locate turns a YAML parser's error into a Problem. A parser stops at the first offense, so the offending line is the
-// last line of the shortest beginning of the file that provokes the same complaint.
+// last line of the shortest beginning of the file that causes the same complaint.
 func locate(data []byte, err error) *Problem {
 	text := yamlPrefix.ReplaceAllString(err.Error(), "")
 	lines := bytes.SplitAfter(data, []byte("\n"))
@@ -67,7 +67,7 @@ func locate(data []byte, err error) *Problem {
 		p.Text = "a tab in the indentation; expected spaces"
 	case strings.HasPrefix(text, "unknown anchor"):
 		// YAML names the anchor, which may be a password that starts with a star.
-		p.Text = "an alias of an anchor that does not exist; text that starts with * goes in quotes"
+		p.Text = "an alias of an anchor that does not exist; put text that starts with * in quotes"
 	}
 	return p
 }

@@ -1,14 +1,14 @@
-// Package load is an open-loop load generator: requests are sent when they are due, whatever became of the earlier
-// ones, as independent users do. A closed loop (so many clients, each waiting for its answer) would slow down with the
-// service and hide the very overload that the tests are about.
+// Package load is an open-loop load generator: it sends requests when they are due, whatever happened to earlier ones,
+// as independent users do. A closed loop (a fixed number of clients, each waiting for its answer) would slow down with
+// the service and hide the very overload that the tests are about.
 //
-// Arrivals are Poisson, drawn from a seed, at a rate that may change while the generator runs. Each request is recorded
-// with the instant it was due, how late it was really sent, how it ended and how long that took. The lateness is the
-// generator's own quality: where its 99% quantile passes MaxLateness, the machine was too busy and what was measured
-// says little about the service.
+// Arrivals are Poisson, drawn from a seed, at a rate that may change while the generator runs. The generator records
+// for each request the instant it was due, how late it was really sent, how it ended and how long that took. Lateness
+// measures the generator itself: if its 99% quantile exceeds MaxLateness, the machine was too busy and the results say
+// little about the service.
 //
-// The generator is small because what is needed here is small: arrivals with known due times, and a record per request.
-// (Existing generators pace evenly, or keep the due times to themselves.)
+// The generator is small because the tests need little: arrivals with known due times, and a record per request.
+// (Existing generators pace evenly, or do not expose the due times.)
 package load
 
 import (
@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// MaxLateness bounds the 99% quantile of lateness of a run that counts.
+// MaxLateness is the largest 99% quantile of lateness for a run to count.
 const MaxLateness = 20 * time.Millisecond
 
 // maxInFlight bounds the goroutines. At 600 requests a second and a time-out of 1 s no more than 600 can be in flight,
@@ -38,15 +38,15 @@ const maxInFlight = 8192
 type Config struct {
 	URL     string
 	Seed    uint64        // two generators with one seed and the same rates send the same requests at the same instants
-	Timeout time.Duration // of an attempt, after which the client gives it up, > 0
-	SLO     time.Duration // a request that takes longer, all its attempts together, counts as slow, > 0
+	Timeout time.Duration // per attempt, > 0; the client then gives up
+	SLO     time.Duration // > 0; a request that takes longer over all its attempts counts as slow
 	Header  http.Header   // of every request
 
 	// Classes are the kinds of requests, drawn by their shares of the arrivals; nil: one kind.
 	Classes []Class
-	// Retries is how often a client tries again, at most, where it was refused or has given up: the n-th time after a
-	// wait drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). It does not wait for as long as Retry-After asks: clients that do
-	// are not the ones that bring a service down.
+	// Retries is the maximum number of times a client tries again after a refusal or a timeout. Before the n-th retry
+	// it waits for a time drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). It does not respect Retry-After: clients
+	// that do are not the ones that bring a service down.
 	Retries   int
 	RetryWait time.Duration
 }
@@ -55,14 +55,14 @@ type Config struct {
 type Class struct {
 	Name   string
 	Share  float64     // of the arrivals; those of all classes add up to 1
-	Header http.Header // besides that of all requests
+	Header http.Header // in addition to that of all requests
 }
 
 // Outcome is how a request ended for its client, after its last attempt.
 type Outcome uint8
 
-// The outcomes. Slow requests are those that were answered well, but later than the SLO. A request that was given up in
-// one attempt and refused in another has timed out.
+// The outcomes. Slow requests were answered well, but later than the SLO. A request with one attempt that timed out and
+// another that was refused has timed out.
 const (
 	OK Outcome = iota
 	Slow
@@ -81,10 +81,10 @@ type Record struct {
 	Outcome  Outcome
 	Class    uint8 // index in Config.Classes
 	Attempts uint8
-	GaveUp   uint8 // attempts that were not answered in time
+	GaveUp   uint8 // attempts not answered in time
 }
 
-// Ended is when the client knew.
+// Ended is when the client learned the outcome.
 func (r Record) Ended() time.Time { return r.Due.Add(r.Lateness + r.Latency) }
 
 // Generator sends requests until it is stopped. It is safe for concurrent use.
@@ -103,13 +103,13 @@ type Generator struct {
 	rate    float64
 }
 
-// change is a new rate from an instant on.
+// change is a new rate that applies from an instant onward.
 type change struct {
 	at   time.Time
 	rate float64
 }
 
-// Start returns a running generator that sends rate requests a second. It ends with ctx, or by Stop.
+// Start returns a running generator that sends rate requests per second. It ends with ctx or by Stop.
 func Start(ctx context.Context, c Config, rate float64) (*Generator, error) {
 	return start(ctx, c, rate, client())
 }
@@ -157,11 +157,11 @@ func client() *http.Client {
 	}}
 }
 
-// SetRate changes the rate, in requests a second; 0 pauses.
+// SetRate changes the rate, in requests per second; 0 pauses.
 func (g *Generator) SetRate(rate float64) { g.SetRateAt(time.Now(), rate) }
 
-// SetRateAt is SetRate from the instant at on, which must not lie ahead. Generators that are told the same instant stay
-// in step.
+// SetRateAt is SetRate from the instant at, which must not be in the future. Generators given the same instant stay in
+// step.
 func (g *Generator) SetRateAt(at time.Time, rate float64) {
 	g.mu.Lock()
 	g.rate = rate
@@ -229,13 +229,13 @@ func (g *Generator) class(u float64) uint8 {
 	return uint8(len(g.config.Classes) - 1)
 }
 
-// send starts the request that was due at due and records its end. Its waits are drawn from its own seed, so that what
-// becomes of one request changes nothing about the others.
+// send starts the request that was due at due and records its end. Its waits are drawn from its own seed, so that the
+// fate of one request does not affect the others.
 func (g *Generator) send(due time.Time, class uint8, seed uint64) {
 	select {
 	case g.slots <- struct{}{}:
 	default:
-		// Never sent: as late as can be, so that a run with such requests does not count.
+		// Never sent: give it the largest lateness, so that a run with such requests does not count.
 		timeout := g.config.Timeout
 		g.record(Record{Due: due, Lateness: timeout, Latency: timeout, Last: timeout, Outcome: Failed, Class: class})
 		return
@@ -253,7 +253,7 @@ func (g *Generator) send(due time.Time, class uint8, seed uint64) {
 	})
 }
 
-// try sends a request until it is answered or the client has had enough.
+// try sends a request until it is answered or the client gives up for good.
 func (g *Generator) try(r *Record, seed uint64) {
 	random := rand.New(rand.NewPCG(g.config.Seed, seed))
 	for {
@@ -371,8 +371,8 @@ func (g *Generator) Records() []Record {
 	return slices.Clip(g.records) // only ever appended to
 }
 
-// Between sums up the requests that were due in [from, to). A request that is still under way is not among them: with n
-// retries, ask n + 1 time-outs and the waits between them after to.
+// Between sums up the requests that were due in [from, to). It leaves out requests still under way: with n retries,
+// call it n + 1 timeouts, plus the waits between them, after to.
 func (g *Generator) Between(from, to time.Time) Summary {
 	s := Summary{From: from, To: to}
 	var latency, lateness []time.Duration

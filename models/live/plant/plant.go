@@ -3,11 +3,11 @@
 //
 //	arrivals ──► FIFO queue ──► N servers × exponential time ──► (slow dependency) ──► 200 OK
 //
-// Its capacity is N ÷ mean service time: 8 servers of 40 ms carry 200 requests a second, whatever the speed of the
-// machine, because a server sleeps rather than works. A client that gives up does not get its request out of the queue:
-// the request still takes its turn and occupies a server, as it does in a service that does not look at cancellation.
-// That is what makes overload lasting, and worth preventing. A queue may have an end; who finds it full is refused at
-// once, with 503 Service Unavailable.
+// Its capacity is N ÷ mean service time: 8 servers of 40 ms carry 200 requests per second, whatever the speed of the
+// machine, because a server sleeps rather than works. A client that gives up leaves its request in the queue: the
+// request still takes its turn and occupies a server, as in a service that ignores cancellation. This is what makes
+// overload last. The queue may have a maximum length; a request that finds it full is refused at once with 503 Service
+// Unavailable.
 package plant
 
 import (
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Settings are what can be changed while the plant runs.
+// Settings can be changed while the plant runs.
 type Settings struct {
 	// Servers is the number of requests served at once, ≥ 0. Fewer servers let running requests finish first.
 	Servers int `json:"servers"`
@@ -59,7 +59,8 @@ type Plant struct {
 	served   uint64
 }
 
-// job is one request: in the queue until a server is free, then served for as long as the server's draw says.
+// job is one request: it waits in the queue until a server is free and is then served for the time that the server
+// draws.
 type job struct {
 	arrived time.Time
 	done    chan struct{}
@@ -98,7 +99,7 @@ func (p *Plant) Serve() bool {
 }
 
 // dispatch puts waiting requests on free servers. A server that became free at the instant free starts the next request
-// then, even if the machine gets round to it a little later: lateness of timers must not eat capacity. Callers hold mu.
+// at that instant, even if the machine runs this a little later: late timers must not cost capacity. Callers hold mu.
 func (p *Plant) dispatch(free time.Time) {
 	for p.busy < p.settings.Servers && len(p.waiting) > 0 {
 		j := p.waiting[0]
@@ -133,7 +134,7 @@ func (p *Plant) Set(s Settings) error {
 	return nil
 }
 
-// State is what is going on in the plant.
+// State is the state of the plant at one instant.
 type State struct {
 	Settings
 	Waiting int    `json:"waiting"`
@@ -148,7 +149,7 @@ func (p *Plant) State() State {
 	return State{Settings: p.settings, Waiting: len(p.waiting), Busy: p.busy, Served: p.served}
 }
 
-// ServeHTTP serves one request through the queue and answers 200, or 503 where the queue is full.
+// ServeHTTP serves one request through the queue and answers 200, or 503 if the queue is full.
 func (p *Plant) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	if !p.Serve() {
 		http.Error(w, "the queue is full", http.StatusServiceUnavailable)
@@ -157,8 +158,8 @@ func (p *Plant) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.Write([]byte("ok\n"))
 }
 
-// Control is the endpoint by which a running plant is changed: GET answers the State, PUT takes Settings, of which
-// fields that are left out keep their value.
+// Control is the endpoint that changes a running plant: GET returns the State, PUT takes Settings and keeps the value
+// of every field left out.
 func (p *Plant) Control(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPut {
 		s := p.State().Settings

@@ -1,5 +1,5 @@
-// Real plays the demo on a real Prometheus and a real Consul: it starts both, and then the command of its arguments
-// (`bin/governor demo`) with the flags that lead to them.
+// Real plays the demo on a real Prometheus and a real Consul: it starts both, then runs the command in its arguments
+// (`bin/governor demo`) with the flags that point to them.
 package main
 
 import (
@@ -59,6 +59,6 @@ func run(ctx context.Context, name string, args []string) error {
 	cmd := exec.Command(name, append(args, "--prometheus.url="+prometheus.URL(), "--consul.address="+consul.Address(),
 		"--prometheus.targets-file="+targets)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	// A signal from the terminal reaches it, too; it ends by itself and says what there is to say.
+	// The command receives a signal from the terminal too; it ends by itself and prints its result.
 	return cmd.Run()
 }

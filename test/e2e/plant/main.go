@@ -1,5 +1,5 @@
-// Plant runs the service that the end-to-end tests and the demo overload (package models/live/plant says what it is), as a
-// process of its own with real HTTP and real metrics. It comes in three kinds:
+// Plant runs the service that the end-to-end tests and the demo overload (see package models/live/plant), as a separate
+// process with real HTTP and real metrics. It has three kinds:
 //
 //	--guard=none      the bare service, to run behind a sidecar
 //	--guard=governed  guard inside, steered by governor through Consul

@@ -1,5 +1,5 @@
-// Obtain makes sure that the servers which the tests run on exist, and prints where: it finds or builds each, some
-// minutes the first time, so that no test's time limit has to cover a build. Arguments name the servers; without
+// Obtain makes sure that the servers for the tests exist, and prints their paths. It finds or builds each, which takes
+// some minutes the first time, so that no test's time limit has to cover a build. Arguments name the servers; without
 // arguments, all.
 package main
 

@@ -22,10 +22,10 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// Header is in every answer, with the value "prometheus".
+// Header is set to "prometheus" in every answer.
 const Header = "X-Governor-Embedded"
 
-// The error types of the API, with the status each is sent with.
+// The error types of the API, with the HTTP status of each.
 var statusOf = map[string]int{
 	errBadData:  http.StatusBadRequest,
 	errExec:     http.StatusUnprocessableEntity,
@@ -42,12 +42,12 @@ const (
 	errInternal = "internal"
 )
 
-// maxPoints bounds the points of each series in the answer to a range query.
+// maxPoints bounds the points per series in the answer to a range query.
 const maxPoints = 11_000
 
 var errTruncated = errors.New("results truncated due to limit")
 
-// failure is an error that the API has a type for.
+// failure is an error with one of the API's types.
 type failure struct {
 	kind string
 	err  error
@@ -86,7 +86,7 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// answerer is a handler of the API: it returns the data of the reply, and what the engine has to remark.
+// answerer is a handler of the API: it returns the data of the reply, and the engine's annotations.
 type answerer func(r *http.Request) (data any, remarks annotations.Annotations, err error)
 
 func (answer answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -180,7 +180,7 @@ func (s *Server) queryRange(r *http.Request) (any, annotations.Annotations, erro
 	})
 }
 
-// evaluate runs the query that build builds, under the request's time-out.
+// evaluate runs the query that build builds, under the request's timeout.
 func (s *Server) evaluate(
 	r *http.Request, limit int, build func(context.Context, promql.QueryOpts) (promql.Query, error),
 ) (any, annotations.Annotations, error) {
@@ -265,7 +265,7 @@ func (s *Server) labelValues(r *http.Request) (any, annotations.Annotations, err
 	})
 }
 
-// labelQuery unites what ask returns for each selector, or for all series where the request names none.
+// labelQuery merges the results of ask for each selector, or for all series if the request has no selector.
 func (s *Server) labelQuery(
 	r *http.Request, ask func(storage.Querier, []*labels.Matcher) ([]string, annotations.Annotations, error),
 ) (any, annotations.Annotations, error) {
@@ -339,7 +339,7 @@ func (s *Server) series(r *http.Request) (any, annotations.Annotations, error) {
 	return found, remarks, nil
 }
 
-// selected reads what the label and series requests have in common: start, end and match[].
+// selected reads the common parameters of label and series requests: start, end and match[].
 func (s *Server) selected(r *http.Request) (storage.Querier, [][]*labels.Matcher, error) {
 	bounds := map[string]int64{"start": math.MinInt64, "end": math.MaxInt64}
 	for name := range bounds {
@@ -405,7 +405,7 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("cannot parse %q to a valid timestamp", s)
 }
 
-// parseDuration reads seconds, or a duration as PromQL writes it.
+// parseDuration reads seconds, or a duration in PromQL's notation.
 func parseDuration(s string) (time.Duration, error) {
 	if d, err := strconv.ParseFloat(s, 64); err == nil {
 		ns := d * float64(time.Second)

@@ -32,14 +32,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const interval = 200 * time.Millisecond
 
-// page is what an exporter answers to one scrape.
+// page is an exporter's answer to one scrape.
 type page struct {
 	status      int
 	contentType string
 	body        string
 }
 
-// exporter answers the nth scrape with script(n), and remembers what it has answered.
+// exporter answers the nth scrape with script(n), and records its answers.
 type exporter struct {
 	*httptest.Server
 	script func(n int) page
@@ -119,7 +119,7 @@ func guarded(service string, speed int) func(n int) page {
 	}
 }
 
-// odd is an exporter of everything unusual but legal.
+// odd is an exporter of everything that is unusual but legal.
 func odd(n int) page {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# HELP odd A gauge.\n# TYPE odd gauge\nodd{kind=\"nan\"} NaN\nodd{kind=\"inf\"} +Inf\n")
@@ -175,8 +175,8 @@ func failing(n int) page {
 	return good
 }
 
-// presetQueries returns what package signals asks for the services: the query of every tick and that of the burn rates,
-// which is asked in the background.
+// presetQueries returns the queries of package signals for the services: the one of every tick, and the one of the burn
+// rates, which runs in the background.
 func presetQueries(t *testing.T, services ...string) []string {
 	t.Helper()
 	var mu sync.Mutex
@@ -250,7 +250,7 @@ var queries = []string{
 	`sum(odd_churn)`, `failing_first`, `failing_second`, `failing_third`, `count({__name__=~"failing.*"})`,
 	`open_total`, `rate(open_total[2s])`, `open_created`, `sgn(odd)`, `clamp(odd, -1, 1)`, `round(odd, 0.5)`,
 	`holt_winters(odd[2s], 0.5, 0.5)`, `topk(2, odd)`, `quantile(0.5, odd)`, `quantile(2, odd)`,
-	// Errors and remarks.
+	// Errors and annotations.
 	`sum(`, `rate(guard_limit)`, `nonsense(up)`, `{}`, `up[`, `up[5m]`, `up + on (job) odd`, `rate(guard_limit[2s])`,
 	`histogram_quantile(0.5, up)`, `label_replace(up, "0", "", "", "(")`, `guard_offered_total{service=~"("}`, ``,
 	`sort(odd)`, `sum by (le) (1`, `up{job="a",job="b"}`, `(up`, `1 + "a"`, `max_over_time(up[2s] offset 1y)`,
@@ -260,9 +260,9 @@ func ordered(query string) bool {
 	return strings.HasPrefix(query, "sort") || strings.HasPrefix(query, "topk")
 }
 
-// The real Prometheus scrapes exporters whose every answer is recorded. Its own series up says when each of those
-// scrapes was, so the same scrapes can be fed to the embedded one, whatever the timing of the machine; and then both
-// must give the same answers, digit by digit.
+// The real Prometheus scrapes exporters that record every answer. Its own series up says when each scrape happened, so
+// the same scrapes can be fed to the embedded one, whatever the timing of the machine. Then both must give the same
+// answers, digit by digit.
 func TestSameScrapesGiveTheSameAnswers(t *testing.T) {
 	exporters := []*exporter{
 		newExporter(t, guarded("checkout", 10)), newExporter(t, guarded("search", 23)), newExporter(t, odd),
@@ -294,7 +294,7 @@ func TestSameScrapesGiveTheSameAnswers(t *testing.T) {
 	for at := first.Add(-interval); at.Before(lastOfGone); at = at.Add(487 * time.Millisecond) {
 		instants = append(instants, at)
 	}
-	// The real one goes on scraping, and a sample with a timestamp of its own may be 0.6 s late.
+	// The real one continues to scrape, and a sample with its own timestamp may be 0.6 s late.
 	instants = append(instants, lastOfGone, lastOfAll.Add(-time.Second))
 	all := slices.Concat(presetQueries(t, "checkout", "search"), presetQueries(t, "checkout"), queries)
 	compare := func(method, path string, form url.Values, keepOrder bool) {
@@ -369,9 +369,9 @@ func TestSameScrapesGiveTheSameAnswers(t *testing.T) {
 	}
 }
 
-// replay feeds what the exporters have answered to s, at the instants and with the durations that the real Prometheus
-// at base gives. The last exporter's target ends. It returns when the first and the last scrape were, and the last one
-// of that target.
+// replay feeds the exporters' answers to s, at the instants and with the durations that the real Prometheus at base
+// reports. The last exporter's target ends. It returns the times of the first and the last scrape, and of the last
+// scrape of that target.
 func replay(t *testing.T, s *Server, base string, exporters []*exporter, groups []servers.TargetGroup,
 ) (first, last, lastOfGone time.Time) {
 	t.Helper()
@@ -463,7 +463,7 @@ func (a answer) vector(t *testing.T) []resultSeries {
 	return reply.Data.Result
 }
 
-// difference says how other differs, "" where it means the same. The order of series has no meaning unless keepOrder.
+// difference says how other differs; "" if it means the same. The order of series has no meaning unless keepOrder.
 func (a answer) difference(other answer, keepOrder bool) string {
 	if a.status != other.status || a.contentType != other.contentType {
 		return fmt.Sprintf("real: %d %s %s\nours: %d %s %s", a.status, a.contentType, brief(a.body), other.status,
@@ -475,7 +475,7 @@ func (a answer) difference(other answer, keepOrder bool) string {
 	return ""
 }
 
-// firstDifference finds where two decoded answers part.
+// firstDifference finds where two decoded answers differ.
 func firstDifference(path string, x, y any) string {
 	if a, ok := x.(map[string]any); ok {
 		if b, ok := y.(map[string]any); ok {
@@ -499,7 +499,7 @@ func firstDifference(path string, x, y any) string {
 	return fmt.Sprintf("at %s\nreal: %s\nours: %s", path, brief(x), brief(y))
 }
 
-// canonical decodes a body. Values, which are strings in JSON, are written in one way, and series sorted by labels.
+// canonical decodes a body. It writes values, which are strings in JSON, in one form, and sorts series by labels.
 func canonical(body []byte, keepOrder bool) any {
 	var v any
 	if err := json.Unmarshal(body, &v); err != nil {

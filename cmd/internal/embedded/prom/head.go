@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// head is the storage: for every series the samples of the last retention. Timestamps are milliseconds since 1970.
+// head is the storage: for every series, the samples within the retention. Timestamps are milliseconds since 1970.
 type head struct {
 	retention int64 // ms
 	maxSeries int
@@ -27,12 +27,12 @@ type head struct {
 	mu     sync.RWMutex
 	byKey  map[string]*series
 	byName map[string][]*series // by metric name, in the order of creation
-	number int                  // of series ever created
+	number int                  // series created so far
 	newest int64
 	swept  int64
 }
 
-// series is one time series. Its samples are only appended to and replaced as a whole, so a reader may keep a slice of
+// series is one time series. Its samples are only appended to, or replaced as a whole, so a reader may keep a slice of
 // them without a lock.
 type series struct {
 	number  int // Answers are in the order of creation, as Prometheus's are: sums then round alike.
@@ -47,7 +47,7 @@ func newHead(retention time.Duration, maxSeries int) *head {
 	}
 }
 
-// keyOf returns what identifies a label set in maps.
+// keyOf returns the identity of a label set, for maps.
 func keyOf(l labels.Labels) string { return string(l.Bytes(nil)) }
 
 // check returns why a sample cannot be appended: storage.ErrOutOfOrderSample, ErrDuplicateSampleForTimestamp or
@@ -78,7 +78,7 @@ type pending struct {
 	sample
 }
 
-// room returns an error where a batch would need too many series. The caller holds mu.
+// room returns an error if a batch would need too many series. The caller holds mu.
 func (h *head) room(batch []pending) error {
 	added := map[string]bool{}
 	for _, p := range batch {
@@ -108,7 +108,7 @@ func (h *head) commit(batch []pending) {
 			continue
 		}
 		if n := len(s.samples); n > 0 && n == cap(s.samples) {
-			s.samples = slices.Clone(from(s.samples, h.newest-h.retention)) // instead of growing with what is too old
+			s.samples = slices.Clone(from(s.samples, h.newest-h.retention)) // instead of growing with samples that are too old
 		}
 		s.samples = append(s.samples, p.sample)
 		h.newest = max(h.newest, p.t)
@@ -118,7 +118,7 @@ func (h *head) commit(batch []pending) {
 	}
 }
 
-// sweep forgets what is older than the retention, and series of which nothing is left.
+// sweep drops samples older than the retention, and series without samples.
 func (h *head) sweep() {
 	h.swept = h.newest
 	oldest := h.newest - h.retention
@@ -156,7 +156,7 @@ type querier struct {
 
 func (q *querier) Close() error { return nil }
 
-// Select returns the series that match with their samples in the querier's range.
+// Select returns the matching series with their samples in the querier's range.
 func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHints, matchers ...*labels.Matcher,
 ) storage.SeriesSet {
 	mint, maxt := q.mint, q.maxt
@@ -186,7 +186,7 @@ func (q *querier) Select(_ context.Context, sorted bool, hints *storage.SelectHi
 	return set
 }
 
-// matching returns the series that match. The caller holds mu.
+// matching returns the matching series. The caller holds mu.
 func (h *head) matching(matchers []*labels.Matcher) (found []*series) {
 	consider := func(candidates []*series) {
 	next:

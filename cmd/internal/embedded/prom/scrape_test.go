@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// bubble is a server that scrapes on a clock of its own. What a target answers is pages' affair.
+// bubble is a server that scrapes on its own clock. pages decides what a target answers.
 type bubble struct {
 	*Server
 	stop func()
@@ -45,7 +45,7 @@ func (b *bubble) start(t *testing.T) {
 	t.Cleanup(b.stop)
 }
 
-// query returns the points of the only series, or nil where there is none.
+// query returns the points of the only series; nil if there is none.
 func (b *bubble) query(t *testing.T, query string) []point {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -145,7 +145,7 @@ func TestRemovedTargetBecomesStaleAfterTwoIntervals(t *testing.T) {
 	})
 }
 
-// A target whose group changes is a new one: its successor's samples come before the markers, which are dropped.
+// A target that changes its group is a new target: its new samples arrive before the markers, which are dropped.
 func TestTargetThatOnlyMovedIsNotStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, Options{Targets: one("a:1")}, counting())
@@ -198,7 +198,7 @@ func TestKilledServerGoesOnWithAGap(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		b.stop()
 		time.Sleep(20 * time.Second)
-		// Nothing was marked: the value of the last scrape is there, as old as it is.
+		// Nothing was marked: the value of the last scrape is still there, with its age.
 		if x := b.query(t, "time() - timestamp(scrapes_total)"); x == nil {
 			t.Error("a killed server has written staleness markers")
 		}

@@ -19,7 +19,7 @@ import (
 // DefaultJob is the label job of targets whose group does not set one.
 const DefaultJob = "services"
 
-// What a Server keeps and does where Options do not say.
+// The defaults of a Server.
 const (
 	DefaultScrapeInterval = time.Second
 	DefaultRetention      = time.Hour
@@ -28,8 +28,8 @@ const (
 	maxBody = 10 << 20 // bytes of one scrape
 )
 
-// TargetGroup is a set of targets (host:port) that share labels. The labels job, instance and __metrics_path__ have the
-// meaning they have in Prometheus.
+// TargetGroup is a set of targets (host:port) that share labels. The labels job, instance and __metrics_path__ mean
+// what they mean in Prometheus.
 type TargetGroup struct {
 	Targets []string
 	Labels  map[string]string
@@ -38,12 +38,12 @@ type TargetGroup struct {
 // Options has zero values that are good defaults.
 type Options struct {
 	Targets        []TargetGroup
-	ScrapeInterval time.Duration // also the time-out of a scrape, and the step of subqueries that name none
+	ScrapeInterval time.Duration // also the timeout of a scrape, and the step of subqueries without one
 	// Retention and MaxSeries bound the memory: at most Retention / ScrapeInterval samples of 16 bytes in each of
-	// MaxSeries series, twice that while a ring is trimmed. A scrape that needs more series fails, and is up = 0.
+	// MaxSeries series, and twice that while a ring is trimmed. A scrape that needs more series fails, with up = 0.
 	Retention time.Duration
 	MaxSeries int
-	// Transport makes the scrapes; nil: one of the Server's own.
+	// Transport makes the scrapes; nil: the Server's own.
 	Transport http.RoundTripper
 	Logger    *slog.Logger
 }
@@ -101,7 +101,7 @@ func New(options Options) *Server {
 	return s
 }
 
-// SetTargets replaces what is scraped.
+// SetTargets replaces the scrape targets.
 func (s *Server) SetTargets(groups ...TargetGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +110,8 @@ func (s *Server) SetTargets(groups ...TargetGroup) {
 	s.changed = make(chan struct{})
 }
 
-// Run scrapes until ctx ends. Its end is that of a killed process: no staleness markers are written, and a later Run
-// goes on where this one stopped, with a gap.
+// Run scrapes until ctx ends. It ends like a killed process: it writes no staleness markers, and a later Run continues
+// after a gap.
 func (s *Server) Run(ctx context.Context) {
 	defer s.client.CloseIdleConnections()
 	var loops sync.WaitGroup
@@ -154,7 +154,7 @@ func (s *Server) Run(ctx context.Context) {
 	}
 }
 
-// loop scrapes t until removed ends, and writes staleness markers after that unless ctx has ended too.
+// loop scrapes t until removed ends. It then writes staleness markers unless ctx has ended too.
 func (s *Server) loop(ctx, removed context.Context, t *target) {
 	interval := s.options.ScrapeInterval
 	if !sleep(removed, time.Until(phase(t, time.Now(), interval))) {
@@ -162,7 +162,7 @@ func (s *Server) loop(ctx, removed context.Context, t *target) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	grid := time.Now().Round(0) // wall clock, as the samples are
+	grid := time.Now().Round(0) // wall clock, like the samples
 	healthy := true
 	for removed.Err() == nil {
 		start := time.Now().Round(0)
@@ -187,7 +187,7 @@ func (s *Server) loop(ctx, removed context.Context, t *target) {
 		}
 	}
 
-	// Two intervals of grace: the target may be only moving to another group.
+	// Two intervals of grace: the target may just be moving to another group.
 	select {
 	case <-ctx.Done():
 		return
@@ -204,7 +204,7 @@ func (s *Server) loop(ctx, removed context.Context, t *target) {
 	}
 }
 
-// phase returns the next instant of t's grid, which is spread over the interval by a hash.
+// phase returns the next instant of t's grid. A hash spreads the grids over the interval.
 func phase(t *target, now time.Time, interval time.Duration) time.Time {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, t.url+t.labels.String())
@@ -216,7 +216,7 @@ func phase(t *target, now time.Time, interval time.Duration) time.Time {
 	return next
 }
 
-// accept is what Prometheus asks for by default.
+// accept is the Accept header that Prometheus sends by default.
 const accept = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5," +
 	"application/openmetrics-text;version=0.0.1;q=0.4," +
 	"text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
@@ -250,7 +250,7 @@ func (s *Server) scrape(ctx context.Context, url string) (r result) {
 	return result{body: body.Bytes(), contentType: resp.Header.Get("Content-Type")}
 }
 
-// sleep returns false where ctx ended first.
+// sleep returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -21,7 +21,7 @@ const maxAhead = 10 * time.Minute
 
 var stale = math.Float64frombits(value.StaleNaN)
 
-// target is one scraped endpoint and what is remembered from scrape to scrape. It is for one goroutine.
+// target is one scraped endpoint and its state between scrapes. It is for one goroutine.
 type target struct {
 	head    *head
 	url     string
@@ -30,7 +30,7 @@ type target struct {
 
 	scrapes int
 	cache   map[string]*entry // by the text of the series in the exposition
-	// The series of the last scrape and of this one that can become stale: those without timestamps of their own.
+	// The series of the last scrape and of this one that can become stale: those without their own timestamps.
 	before, now map[string]*entry
 }
 
@@ -47,7 +47,7 @@ func newTarget(h *head, url string, l labels.Labels) *target {
 	}
 }
 
-// result is how a scrape went.
+// result is the outcome of a scrape.
 type result struct {
 	body        []byte
 	contentType string
@@ -55,8 +55,8 @@ type result struct {
 	err         error // nil: there is a body
 }
 
-// store ingests the result of the scrape that started at t, and reports it as up, scrape_duration_seconds and so on.
-// The error is why up is 0.
+// store stores the result of the scrape that started at t, and reports it as up, scrape_duration_seconds and so on. The
+// error says why up is 0.
 func (g *target) store(t time.Time, r result) error {
 	g.head.mu.Lock()
 	defer g.head.mu.Unlock()
@@ -82,7 +82,7 @@ func (g *target) store(t time.Time, r result) error {
 	return err
 }
 
-// end marks everything the target has exposed as stale at t, because it is a target no longer.
+// end marks all series of the target as stale at t, because it is no longer a target.
 func (g *target) end(t time.Time) {
 	g.head.mu.Lock()
 	defer g.head.mu.Unlock()
@@ -97,7 +97,7 @@ var reportNames = []string{
 	"scrape_series_added",
 }
 
-// report stores what the scrape at t was like. These few series have no limit.
+// report stores the scrape's own series at t. These few series are not limited.
 func (g *target) report(t int64, values ...float64) {
 	var batch []pending
 	for i, v := range values {
@@ -117,8 +117,8 @@ type appender struct {
 	scraped, kept, added int
 }
 
-// scrape parses body, and marks as stale what the scrape before had and this one has not. Without a body that is
-// everything.
+// scrape parses body, and marks as stale the series of the previous scrape that are missing in this one. Without a body
+// that is all of them.
 func (a *appender) scrape(body []byte, contentType string) error {
 	if len(body) == 0 {
 		a.markStale()
@@ -213,7 +213,7 @@ func (a *appender) next() {
 	a.scrapes++
 }
 
-// withTarget adds the target's labels to those exposed, which give way under exported_….
+// withTarget adds the target's labels to the exposed ones, which move to exported_… on conflict.
 func withTarget(exposed, target labels.Labels) labels.Labels {
 	b := labels.NewBuilder(exposed)
 	var displaced []labels.Label

@@ -1,17 +1,16 @@
-// Package world puts together what the end-to-end test runs: a real Consul, a real Prometheus, services behind guard and
-// behind the sidecar, a twin that nobody governs, and governors, each a process of its own, talking over loopback as
-// they would over a network.
+// Package world assembles the processes of the end-to-end test: a real Consul, a real Prometheus, services behind guard
+// and behind the sidecar, a twin without governor, and governors. They talk over loopback as they would over a network.
 //
 //	          ┌──────────── Prometheus, every second ───────────┐
 //	          │ scrapes                                          ▼ queries
 //	checkout  ▼  guard inside                                 governor ──┐
 //	search    sidecar ──► bare service                                   │ Settings
 //	payments     guard inside, reflex off                                │
-//	twin         guard at a fixed limit, nobody at the wheel             ▼
+//	twin         guard at a fixed limit, without governor                ▼
 //	   ▲                checkout, search, payments ◄────────────────── Consul
 //	   └── load, open loop
 //
-// Each service has 8 servers of 40 ms on average, so its capacity is 200 requests a second, on any machine.
+// Each service has 8 servers of 40 ms on average, so its capacity is 200 requests per second on any machine.
 package world
 
 import (
@@ -37,7 +36,7 @@ import (
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
-// What every service of the world is, and what it owes its clients.
+// The services of the world, and what each owes its clients.
 const (
 	Servers   = 8
 	Mean      = 40 * time.Millisecond
@@ -50,17 +49,17 @@ const (
 	ClientTimeout = time.Second
 )
 
-// The pace of the world, and what follows from it.
+// The pace of the world, and the times that follow from it.
 const (
 	Scrape = time.Second
 	Window = 4 * time.Second
 	Period = time.Second
 
-	// DeadTime is θ = (W + S + T)/2 + d with the publish delay d of the default configuration.
+	// DeadTime is θ = (W + S + T)/2 + d, with the publish delay d of the default configuration.
 	DeadTime = 3300 * time.Millisecond
 )
 
-// The services. Twin is the one without governor.
+// The services. Twin has no governor.
 const (
 	Checkout = "checkout" // guard inside
 	Search   = "search"   // behind the sidecar
@@ -86,14 +85,14 @@ type World struct {
 	config    string
 	processes []*servers.Process // of the services and governors, in the order of their start
 
-	// host:port by service: of the plant itself, of what its clients call, and of what Prometheus scrapes.
+	// host:port by service: of the plant itself, of the address that clients call, and of the scrape target.
 	plants, clients, metrics map[string]string
 }
 
 // Binaries are the programs under test.
 type Binaries struct{ Governor, Govtop, Plant string }
 
-// Build compiles the binaries into dir from the source tree that the working directory lies in.
+// Build compiles the binaries into dir from the source tree that contains the working directory.
 func Build(ctx context.Context, dir string) (Binaries, error) {
 	root, err := treeRoot()
 	if err != nil {
@@ -119,8 +118,8 @@ func treeRoot() (string, error) {
 	return string(bytes.TrimSpace(out)), nil
 }
 
-// Start starts the servers and the services; governors are started by StartGovernor, load by StartLoad. Everything that
-// is written goes below dir, the logs to dir/*.log. The caller ends the world by Stop, also after an error.
+// Start starts the servers and the services; StartGovernor starts governors, StartLoad the load. All files go below
+// dir, the logs to dir/*.log. The caller ends the world with Stop, also after an error.
 func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (*World, error) {
 	w := &World{
 		dir: dir, bin: bin,
@@ -186,7 +185,7 @@ func (w *World) governorConfig() string {
 	return b.String()
 }
 
-// start runs a binary and waits until url is answered with 200.
+// start runs a binary and waits until url answers 200.
 func (w *World) start(ctx context.Context, name, binary, url string, args ...string) (*servers.Process, error) {
 	p := &servers.Process{
 		Name: name, Path: binary, Args: args, Log: filepath.Join(w.dir, name+".log"),
@@ -200,7 +199,7 @@ func (w *World) start(ctx context.Context, name, binary, url string, args ...str
 	return p, nil
 }
 
-// Stop ends everything, the youngest first.
+// Stop ends everything, in reverse order.
 func (w *World) Stop() {
 	for _, g := range w.Load {
 		g.Stop()
@@ -217,7 +216,7 @@ func (w *World) Stop() {
 	w.client.CloseIdleConnections()
 }
 
-// StartLoad begins to call every service at rate, all with the same arrivals.
+// StartLoad starts to call every service at rate, with the same arrivals for all.
 func (w *World) StartLoad(ctx context.Context, rate float64, seed uint64) error {
 	for _, name := range Services {
 		g, err := load.Start(ctx, load.Config{
@@ -231,14 +230,14 @@ func (w *World) StartLoad(ctx context.Context, rate float64, seed uint64) error 
 	return nil
 }
 
-// SetRate changes the load of every service, in requests a second.
+// SetRate changes the load of every service, in requests per second.
 func (w *World) SetRate(rate float64) {
 	for _, g := range w.Load {
 		g.SetRate(rate)
 	}
 }
 
-// Metric asks the guard of a service for the sum of a metric over its labels.
+// Metric queries the guard of a service for the sum of a metric over its labels.
 func (w *World) Metric(ctx context.Context, service, name string) (float64, error) {
 	url := "http://" + w.metrics[service] + "/metrics"
 	body, err := w.fetch(ctx, url)
@@ -302,7 +301,7 @@ func (w *World) StartGovernor(ctx context.Context, name string) (*Governor, erro
 	return &Governor{Process: p, Name: name, Address: address, world: w}, nil
 }
 
-// Operate runs governor's command line as a person would, and returns what it prints.
+// Operate runs a governor command line as a person would, and returns its output.
 func (w *World) Operate(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, w.bin.Governor, args...)
 	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+w.Consul.Address(), "USER=ana")
@@ -313,12 +312,12 @@ func (w *World) Operate(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// Govtop returns the command of govtop at the governor g.
+// Govtop returns the command of govtop for the governor g.
 func (w *World) Govtop(ctx context.Context, g *Governor) *exec.Cmd {
 	return exec.CommandContext(ctx, w.bin.Govtop, "--connect=http://"+g.Address, "--actor=ana")
 }
 
-// Action is what a person did to a loop, as the audit and the operator key tell of it.
+// Action is an action of a person on a loop, as in the audit and the operator key.
 type Action struct {
 	Service string  `json:"service"`
 	Knob    string  `json:"knob"`
@@ -328,18 +327,18 @@ type Action struct {
 	Reason  string  `json:"reason"`
 }
 
-// Operator is what Consul holds of people's orders for a service: by knob those that stand, and what was done.
+// Operator is the content of a service's operator key: orders in force by knob, and past actions.
 type Operator struct {
 	Orders map[string]Action `json:"orders"`
 	Audit  []Action          `json:"audit"`
 }
 
-// Operator reads from Consul what people have ordered of service.
+// Operator reads the orders for service from Consul.
 func (w *World) Operator(ctx context.Context, service string) (o Operator, err error) {
 	return o, w.get(ctx, w.Consul.URL()+"/v1/kv/governor/services/"+service+"/operator?raw", &o)
 }
 
-// Audit asks the governor what people did.
+// Audit fetches the actions of people from the governor.
 func (g *Governor) Audit(ctx context.Context) ([]Action, error) {
 	var answer struct {
 		Actions []Action `json:"actions"`
@@ -348,8 +347,8 @@ func (g *Governor) Audit(ctx context.Context) ([]Action, error) {
 	return answer.Actions, err
 }
 
-// Loop is what governor says of a knob: those fields of the answer that the tests look at, decoded on their own, so
-// that a change of the wire format is noticed.
+// Loop is the part of governor's answer about a knob that the tests look at, decoded independently so that they notice
+// a change of the wire format.
 type Loop struct {
 	Service  string `json:"service"`
 	Decision struct {
@@ -362,18 +361,18 @@ type Loop struct {
 	} `json:"decision"`
 }
 
-// Loop asks for the concurrency knob of service.
+// Loop fetches the concurrency knob of service.
 func (g *Governor) Loop(ctx context.Context, service string) (l Loop, err error) {
 	return l, g.world.get(ctx, "http://"+g.Address+"/api/v1/loops/"+service+"/concurrency", &l)
 }
 
-// Status is what governor says of itself.
+// Status is governor's own status.
 type Status struct {
 	Instance string `json:"instance"`
 	Role     string `json:"role"`
 }
 
-// Status asks the governor who it is.
+// Status fetches the governor's status.
 func (g *Governor) Status(ctx context.Context) (s Status, err error) {
 	return s, g.world.get(ctx, "http://"+g.Address+"/api/v1/status", &s)
 }
@@ -389,7 +388,7 @@ type Record struct {
 	} `json:"decision"`
 }
 
-// Decisions asks for the journal after the entry since.
+// Decisions fetches the journal after the entry since.
 func (g *Governor) Decisions(ctx context.Context, since uint64) ([]Record, error) {
 	var answer struct {
 		Decisions []Record `json:"decisions"`
@@ -398,7 +397,7 @@ func (g *Governor) Decisions(ctx context.Context, since uint64) ([]Record, error
 	return answer.Decisions, err
 }
 
-// Setting is what Consul holds for a service.
+// Setting is the Setting of a service in Consul.
 type Setting struct {
 	Epoch       uint64  `json:"epoch"`
 	Revision    uint64  `json:"revision"`
@@ -413,10 +412,10 @@ type Setting struct {
 	ModifyIndex uint64 `json:"-"` // Consul's, of the key
 }
 
-// ErrNoSetting says that Consul holds nothing for the service.
+// ErrNoSetting says that Consul has no Setting for the service.
 var ErrNoSetting = errors.New("no setting")
 
-// LockHolder returns the session that holds the leader's lock, "" where none does.
+// LockHolder returns the session that holds the leader's lock; "" if none does.
 func (w *World) LockHolder(ctx context.Context) (string, error) {
 	var pairs []struct{ Session string }
 	if err := w.get(ctx, w.Consul.URL()+"/v1/kv/governor/leader", &pairs); err != nil {
@@ -428,7 +427,7 @@ func (w *World) LockHolder(ctx context.Context) (string, error) {
 	return pairs[0].Session, nil
 }
 
-// Logs passes on the end of every process's log.
+// Logs returns the end of every process's log.
 func (w *World) Logs(each func(name string, tail []byte)) {
 	for _, p := range w.processes {
 		each(p.Log, p.LogTail())
@@ -441,7 +440,7 @@ func (w *World) Logs(each func(name string, tail []byte)) {
 	}
 }
 
-// Setting reads from Consul what is published for service.
+// Setting reads the Setting of service from Consul.
 func (w *World) Setting(ctx context.Context, service string) (Setting, error) {
 	var pairs []struct {
 		ModifyIndex uint64
@@ -478,7 +477,7 @@ func (e statusError) Error() string {
 	return fmt.Sprintf("GET %s: status %d: %s", e.url, e.code, e.body)
 }
 
-// get fetches url, expects 200 and decodes the JSON into v, if that is not nil.
+// get fetches url, expects 200 and decodes the JSON into v unless v is nil.
 func (w *World) get(ctx context.Context, url string, v any) error {
 	body, err := w.fetch(ctx, url)
 	if err != nil || v == nil {
