@@ -67,8 +67,8 @@ func (s *simulation) register(app *kingpin.Application) string {
 	cmd.Arg("scenario", "Scenario, by name or file.").StringsVar(&s.names)
 	cmd.Flag("all", "Run all scenarios that come with governor, which takes several minutes.").BoolVar(&s.all)
 	cmd.Flag("list", "Say which scenarios and contenders there are, and what each scenario is for.").BoolVar(&s.list)
-	cmd.Flag("contender", "The controller in charge; repeat the flag for several. static is the scenario's own limit, reflex is guard "+
-		"alone, outer governor's loop alone, cascade both. --list shows the others.").
+	cmd.Flag("contender", "The controller in charge; repeat the flag for several. static is the scenario's own limit, "+
+		"reflex is guard alone, outer governor's loop alone, cascade both. --list shows the others.").
 		Default(usualContenders...).StringsVar(&s.contenders)
 	cmd.Flag("seeds", "How many seeds to run: 1, 2, 3 and so on. The table shows the mean and the worst.").
 		Default("3").IntVar(&s.seeds)
