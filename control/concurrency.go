@@ -127,6 +127,7 @@ func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 	case test.Phase == little.Halved || test.Phase == RaiseTestRaised:
 		return test.Limit
 	case test.Ended && test.Restore > 0:
+		o.event = EventFloorTestEnded
 		return test.Restore
 	case c.spec.Law == AIMDLaw:
 		return c.askAIMD(s, o)

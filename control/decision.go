@@ -149,14 +149,15 @@ type Terms struct {
 
 // The events.
 const (
-	EventIncrease     = "increase"      // AIMD: healthy, one step up
-	EventDecrease     = "decrease"      // AIMD: congested, multiplicative cut
-	EventCooldown     = "cooldown"      // AIMD: the last decrease is not visible yet
-	EventHang         = "hang"          // hardly anything finishes: the largest cut, for want of a latency to steer by
-	EventFirstSetting = "first setting" // nothing was published before
-	EventYields       = "yields"        // the rate leaves the overload to the concurrency limit
-	EventDrains       = "drains"        // the service is draining a backlog: cutting the rate would not speed it up
-	EventRestore      = "restore"       // cutting the rate did not help: it is restored
+	EventIncrease       = "increase"      // AIMD: healthy, one step up
+	EventDecrease       = "decrease"      // AIMD: congested, multiplicative cut
+	EventCooldown       = "cooldown"      // AIMD: the last decrease is not visible yet
+	EventHang           = "hang"          // hardly anything finishes: the largest cut, for want of a latency to steer by
+	EventFirstSetting   = "first setting" // nothing was published before
+	EventFloorTestEnded = "test ended"    // a floor test or a raise test puts back the limit that it had changed
+	EventYields         = "yields"        // the rate leaves the overload to the concurrency limit
+	EventDrains         = "drains"        // the service is draining a backlog: cutting the rate would not speed it up
+	EventRestore        = "restore"       // cutting the rate did not help: it is restored
 )
 
 // Gates are the findings made before the law runs.
