@@ -57,7 +57,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	t := &tick{now: now, v: s.gate.pass(m, s.target.seconds()), target: s.target}
+	t := &tick{now: now, v: s.look(m), target: s.target}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
@@ -67,6 +67,20 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 		}
 	}
 	return ds
+}
+
+// look is the view of m: what contradicts itself is left out or refused, and the rest passes the data gate.
+func (s *LoopSet) look(m Measurement) *view {
+	m, found := plausible(m, s.spec.SLO, s.largestLimit())
+	v := s.gate.pass(m, s.target.seconds())
+	switch {
+	case v.hold != "":
+	case found.hold != "":
+		v.reject(Implausible, found.hold)
+	case found.doubt != "" && v.hang == "":
+		v.doubt(Implausible, found.doubt)
+	}
+	return v
 }
 
 // arrive checks that time advanced and learns from the tick. After a long gap the loops restart.
@@ -94,9 +108,6 @@ func (s *LoopSet) arrive(t *tick) {
 
 // learn updates the estimates from a snapshot that is plausible and complete.
 func (s *LoopSet) learn(t *tick) {
-	if why := t.v.implausible(s.largestLimit()); why != "" {
-		t.v.reject(Implausible, why)
-	}
 	if t.v.hold == "" && t.v.unsure == "" && t.v.hang == "" {
 		s.target.observe(t.now, t.v)
 	}
