@@ -65,8 +65,19 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 		if l.knob == KnobConcurrency {
 			t.concurrency = Read(float64(ds[i].Value))
 		}
+		ds[i].cap(m.Capped)
 	}
 	return ds
+}
+
+// cap makes an automatic decision that would be enforced one of a shadow, for the reason why. What a person has ordered
+// is theirs to decide.
+func (d *Decision) cap(why string) {
+	if why == "" || d.Mode != Enforce || d.State == Frozen || d.State == Override {
+		return
+	}
+	d.Mode, d.Publish, d.Renew = Shadow, false, false
+	d.Reason += "; " + why
 }
 
 // look is the view of m: what contradicts itself is left out or refused, and the rest passes the data gate.

@@ -21,6 +21,9 @@ type Measurement struct {
 	// Burn is how fast the error budget burns over each pair of windows in BurnRates.
 	Burn [len(BurnRates)]Burn
 
+	// Capped says why the service must not be enforced, though its configuration would allow it ("": it may be): nothing
+	// tells its instances apart.
+	Capped string
 	// Invalid says why the whole snapshot is missing ("": it is not).
 	Invalid Reason
 	// Partial carries the server's warnings. A partial snapshot may tighten a knob but never loosen it.

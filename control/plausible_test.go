@@ -184,3 +184,20 @@ func TestHugeNumbersAreShort(t *testing.T) {
 		t.Errorf("%d characters: %s", len(v.Detail), v.Detail)
 	}
 }
+
+// C10: a service whose instances nobody can tell apart is not enforced; what a person has ordered is.
+func TestNoIdentityCapsTheMode(t *testing.T) {
+	r := newRig(t, checkout(), 400)
+	m := overload(400).measurement()
+	m.Capped = "no label tells them apart: the mode is capped at shadow"
+	for range 3 {
+		d := r.step(m)
+		if d.Mode != Shadow || d.Publish || d.Renew || !strings.Contains(d.Reason, "capped at shadow") {
+			t.Errorf("%s, publish %v, renew %v: %s", d.Mode, d.Publish, d.Renew, d.Reason)
+		}
+	}
+	m.Capped = ""
+	if d := r.step(m); d.Mode != Enforce || !d.Publish {
+		t.Errorf("%s, publish %v: %s", d.Mode, d.Publish, d.Reason)
+	}
+}

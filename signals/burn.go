@@ -165,6 +165,12 @@ func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) 
 		return s.read(string(Slow), r.service(burnSignal(string(Slow), window), s.Name))
 	}
 	fast, ok := r.upToSLO(s, r.service(burnSignal(sigBucket, window), s.Name))
+	for _, at := range []time.Duration{0, window} {
+		series, edges := r.service(burnSignal("series", at), s.Name), r.service(burnSignal("edges", at), s.Name)
+		if why := s.uncovered(series, edges, at); ok && why != "" {
+			return control.Missing(control.NoData, why)
+		}
+	}
 	if !ok {
 		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s", s.SLO.Latency))
 	}
@@ -219,6 +225,7 @@ func (s subject) ownBurn() string {
 			count(string(Slow), own(Slow))
 		case s.Preset != Custom:
 			b.add(burnSignal(sigBucket, w), b.by("sum", b.over("increase", w, sigBucket, b.edges), model.BucketLabel))
+			b.coverage(burnSignal("series", w), burnSignal("edges", w), w)
 		}
 		switch {
 		case s.Queries[Failed] != "":

@@ -136,8 +136,7 @@ func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, fau
 		age = float64(now.UnixMilli())/1000 - seen.value
 	}
 	if !(age <= s.StaleAfter.Seconds()) {
-		return control.Missing(control.Stale, fmt.Sprintf("the query of %s: stale %s > %s", signal, seconds(age),
-			seconds(s.StaleAfter.Seconds())))
+		return control.Missing(control.Stale, fmt.Sprintf("the query of %s: %s", signal, s.stale(age)))
 	}
 	if signal.counted() {
 		v *= s.Timing.Window.Seconds()

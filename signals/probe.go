@@ -272,6 +272,9 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	if !s.ShowsBinding() {
 		p.advise("%s", NotBinding)
 	}
+	if m.Capped != "" {
+		p.advise("%s", p.whichLabel(m.Capped, s, labels))
+	}
 	p.judgeSeparation(s, labels)
 	if s.Preset != Custom && s.Queries[Slow] == "" && len(p.Edges) > 0 && !p.AtSLO {
 		p.advise("no bucket edge at the SLO of %s (next to it: %s): slow requests cannot be counted, and governor only "+
@@ -301,7 +304,7 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	if got, ok := p.ObservedScrape.Value(); ok {
 		if want := p.Scrape.Seconds(); math.Abs(got-want) > 0.2*want {
 			p.advise("scraped every %s, configured %s: set timing: {scrape_interval: %s}, all delays derive from it",
-				seconds(got), p.Scrape, seconds(got))
+				seconds(got), promDuration(p.Scrape), promDuration(RoundInterval(got)))
 		}
 		if s.Timing.Window.Seconds() < 3.5*got {
 			p.advise("the window of %s holds fewer than 4 samples, scraped every %s: widen it", s.Timing.Window, seconds(got))
@@ -319,6 +322,16 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	if p.Took > deadline/2 {
 		p.advise("the slowest query took %s, the deadline in operation is %s", p.Took.Round(time.Millisecond), deadline)
 	}
+}
+
+// whichLabel adds to the text which of the labels of the histogram would tell the instances apart.
+func (p *Probe) whichLabel(text string, s subject, labels []string) string {
+	for _, name := range identities {
+		if s.Preset == HTTPHistogram && string(name) != s.InstanceLabel && slices.Contains(labels, string(name)) {
+			return text + fmt.Sprintf("; %s has the label %s: instance_label: %s", s.Histogram.Metric, name, name)
+		}
+	}
+	return text
 }
 
 // judgeSeparation warns where refused requests may be among those whose latency is measured: they take no time, and an

@@ -46,6 +46,10 @@ const (
 	sigBucket        = "bucket"   // completed within an SLO's latency, by le
 	sigEdges         = "edges"    // the bucket edges there are, by service
 	sigQuantile      = "quantile" // the objective's quantile, by service
+	sigResets        = "resets"   // of the counters, in two windows
+	// How many series of the histogram there were a window ago, and how many of them had an edge at an SLO, by le.
+	sigSeriesBefore = "series_before"
+	sigEdgesBefore  = "edges_before"
 )
 
 // hasLabels is the signal that counts the series with the labels that the selector of another signal asks about.
@@ -243,12 +247,26 @@ func (b *builder) measurement() string {
 		b.labels(inst)
 	}
 	counter(sigCompleted)
+	b.add(sigResets, b.by("max", b.over("resets", 2*k.window, sigCompleted), inst))
+	b.coverage(sigSeriesBefore, sigEdgesBefore, k.window, inst)
 	counter(sigLatencySum)
 	b.add(sigBucket, b.by("sum", b.over("increase", k.window, sigBucket, b.edges), inst, model.BucketLabel))
 	b.add(sigEdges, b.by("count", b.each("$", sigEdges), model.BucketLabel))
 	b.add(sigQuantile, fmt.Sprintf("histogram_quantile(%s, %s)", strconv.FormatFloat(k.objective, 'f', -1, 64),
 		b.by("sum", b.over("increase", k.window, sigQuantile), model.BucketLabel)))
 	return b.String()
+}
+
+// coverage counts the series of the histogram at the beginning of a window that ends now, and those that had an edge at
+// the SLOs. A service that has been deployed with a new edge lately counts its requests in all of the window, and those
+// within the SLO in the latter part of it only: between the two lies no slow request.
+func (b *builder) coverage(series, edges string, window time.Duration, by ...string) {
+	then := "$"
+	if window > 0 {
+		then += " offset " + promDuration(window)
+	}
+	b.add(series, b.by("count", b.each(then, sigCompleted), by...))
+	b.add(edges, b.by("count", b.each(then, sigBucket, b.edges), append(by, model.BucketLabel)...))
 }
 
 // up marks the instances in expr that were there lately with whether their target can be scraped now.
@@ -333,16 +351,31 @@ func edgePattern(services []subject) string {
 	for _, s := range services {
 		// Fifteen digits: what the conversion from seconds has added to the sixteenth is not part of the edge's name.
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(s.edge(), 'g', 15, 64), 64)
-		for _, format := range []byte{'f', 'g'} {
-			text := strconv.FormatFloat(v, format, -1, 64)
+		all = append(all, spellings(strconv.FormatFloat(v, 'f', -1, 64))...)
+		if text := strconv.FormatFloat(v, 'g', -1, 64); strings.Contains(text, "e") {
 			all = append(all, regexp.QuoteMeta(text))
-			if !strings.ContainsAny(text, ".e") {
-				all = append(all, regexp.QuoteMeta(text+".0"))
-			}
 		}
 	}
 	slices.Sort(all)
 	return "le=~" + strconv.Quote(strings.Join(slices.Compact(all), "|"))
+}
+
+// spellings are patterns of the ways in which a decimal number is written: with zeros behind it, and with the noise of
+// a sum of binary fractions. prometheus.LinearBuckets(0.1, 0.1, 10) has no edge at 0.3 and none at 0.8, but one at
+// 0.30000000000000004 and one at 0.7999999999999999. They also match what is merely close; sameEdge decides.
+func spellings(decimal string) []string {
+	whole, fraction, _ := strings.Cut(decimal, ".")
+	exact, noisy := regexp.QuoteMeta(decimal)+"0*", regexp.QuoteMeta(decimal)
+	if fraction == "" {
+		exact, noisy = whole+`(\.0+)?`, whole+`\.`
+	}
+	all := []string{exact, noisy + `0{6,}[0-9]+`}
+	if below, err := strconv.ParseUint(whole+fraction, 10, 64); err == nil && below > 0 {
+		digits := fmt.Sprintf("%0*d", len(fraction)+1, below-1)
+		point := len(digits) - len(fraction)
+		all = append(all, digits[:point]+`\.`+digits[point:]+`9{6,}[0-9]*`)
+	}
+	return all
 }
 
 // sameEdge says whether the le label is the edge v, however it is spelt.
@@ -372,10 +405,12 @@ func (b *builder) burn() string {
 	for _, w := range burnWindows() {
 		b.add(burnSignal(sigCompleted, w), b.by("sum", b.over("increase", w, sigCompleted)))
 		b.add(burnSignal(sigBucket, w), b.by("sum", b.over("increase", w, sigBucket, b.edges), model.BucketLabel))
+		b.coverage(burnSignal("series", w), burnSignal("edges", w), w)
 		if _, ok := b.from[sigFailed]; ok {
 			b.add(burnSignal(sigFailed, w), b.by("sum", b.over("increase", w, sigFailed)))
 		}
 	}
+	b.coverage(burnSignal("series", 0), burnSignal("edges", 0), 0)
 	if b.key.preset == HTTPHistogram {
 		b.labels()
 	}

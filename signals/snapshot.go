@@ -84,6 +84,7 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 			inside, complete = inside+c, true
 		}
 	}
+	m.Capped = s.unidentified(r)
 	m.Quantile, m.Censored = r.quantile(s, complete && inside == 0, faults)
 
 	if len(m.Instances) == 0 {
@@ -97,11 +98,64 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 	}
 	first := m.Instances[0]
 	m.Invalid, m.Detail = first.Offered.Why()
+	if m.Invalid == control.Stale {
+		m.Detail += hidden(m.Instances, s.Timing.Scrape)
+	}
 	if n := len(m.Instances); n > 1 {
 		m.Detail += fmt.Sprintf(" (%s; none of the %d instances can be judged)", first.Name, n)
 	} else {
 		m.Detail += fmt.Sprintf(" (%s, the only instance)", first.Name)
 	}
+}
+
+// hidden says what it usually is when all instances are equally old: a scrape that fails makes one of them old, but a
+// server that holds back what is newest makes all.
+func hidden(all []control.Instance, scrape time.Duration) string {
+	youngest, oldest := math.Inf(1), math.Inf(-1)
+	for _, in := range all {
+		age, ok := in.Age.Value()
+		if !ok {
+			return ""
+		}
+		youngest, oldest = min(youngest, age), max(oldest, age)
+	}
+	if oldest-youngest > scrape.Seconds()+1 || youngest > mostHidden.Seconds() {
+		return ""
+	}
+	return "; everything that it has is this old: does the query server hold back the newest samples " +
+		"(VictoriaMetrics: -search.latencyOffset, 30s by default, set it to 0s), does remote write lag, has scraping stopped?"
+}
+
+// mostHidden is the age above which nobody holds samples back on purpose.
+const mostHidden = 3 * time.Minute
+
+// identities are labels that commonly tell instances apart.
+var identities = []model.LabelName{
+	"instance", "exported_instance", "pod", "exported_pod", "pod_name", "k8s_pod_name", "service_instance_id", "container_id", "host",
+	"hostname", "host_name", "node", "nodename", "server", "task", "alloc_id",
+}
+
+// unidentified says why the instances of the service cannot be told apart, "" if they can: then several look like one, a
+// limit for each is computed from the traffic of all, and nobody notices when one goes.
+func (s subject) unidentified(r reply) string {
+	found := r[sigSeen][seriesKey{s.Name, ""}]
+	if s.Preset == Custom || len(found) == 0 {
+		return "" // queries of the user's own may aggregate on purpose
+	}
+	text := fmt.Sprintf("no label %s tells its instances apart, so that several look like one: the mode is capped at shadow; ",
+		s.InstanceLabel)
+	for _, name := range identities {
+		if _, ok := found[0].labels[name]; ok {
+			if s.Preset == Guard {
+				return text + fmt.Sprintf("its series have %s, which would tell: copy it to instance when scraping", name)
+			}
+			return text + fmt.Sprintf("its series have %s, which would tell: set instance_label: %s", name, name)
+		}
+	}
+	if s.Preset == Guard || s.InstanceLabel == model.InstanceLabel {
+		return text + "keep the label instance, which every scrape adds: does a relabeling rule or a collector drop it?"
+	}
+	return text + "set instance_label to one that the series have, such as instance, pod or host"
 }
 
 // instances lists who belongs to the snapshot: whoever has a current series, and whoever is a target that cannot be
@@ -149,7 +203,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 		in.Age = control.Missing(control.Stale, "the target cannot be scraped (up = 0)")
 		return nothing(control.Stale, "the target cannot be scraped (up = 0)")
 	case len(fresh) == 0:
-		return nothing(control.Stale, fmt.Sprintf("stale %s > %s", seconds(youngest), seconds(s.StaleAfter.Seconds())))
+		return nothing(control.Stale, s.stale(youngest))
 	case len(fresh) > 1:
 		return nothing(control.ManySeries, manySeries(fresh))
 	}
@@ -225,7 +279,8 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.RefusedByRate = counter(sigRefusedByRate)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
-	in.Slow = r.slow(s, k, in.Completed)
+	in.Slow, in.Fast = r.slow(s, k, in.Completed)
+	in.Resets = counter(sigResets)
 	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
 	in.Binding = counter(sigBinding)
 	if spent, ok := in.Binding.Value(); ok {
@@ -245,7 +300,8 @@ func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 		*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 	}
 	in.Completed = r.outcome(s, sigCompleted, k)
-	in.Slow = r.slow(s, k, in.Completed)
+	in.Slow, in.Fast = r.slow(s, k, in.Completed)
+	in.Resets = s.read(sigResets, r[sigResets][k])
 	in.Failed = control.Missing(control.NoData, "no selector tells which requests failed: set failed")
 	if s.Histogram.Failed != "" {
 		in.Failed = r.outcome(s, sigFailed, k)
@@ -325,8 +381,8 @@ func current(in *control.Instance) []*control.Reading {
 
 func windowed(in *control.Instance) []*control.Reading {
 	all := []*control.Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
-		&in.Binding,
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow,
+		&in.Fast, &in.Mean, &in.Binding, &in.Resets,
 	}
 	for i := range in.Classes {
 		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
@@ -358,11 +414,11 @@ func (s subject) read(signal string, found []sample) control.Reading {
 	return control.Read(v)
 }
 
-// slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges it would be
-// a guess about where requests lie inside a bucket.
-func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.Reading {
+// slow counts the completed requests above the SLO, and those within. It needs a bucket edge exactly there: between two
+// edges it would be a guess about where requests lie inside a bucket.
+func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fast control.Reading) {
 	if !completed.Above(0) {
-		return completed
+		return completed, completed
 	}
 	fast, ok := r.upToSLO(s, r[sigBucket][k])
 	if !ok {
@@ -370,10 +426,36 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.R
 		if s.Preset == Guard {
 			try = "set guard.Config.SLO (sidecar: --slo.latency) to it"
 		}
-		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
+		none := control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
 			s.SLO.Latency, s.from[sigBucket].metric, strings.Join(r.edges(s.Name), ", "), try))
+		return none, none
 	}
-	return completed.Less(fast)
+	if why := s.uncovered(r[sigSeriesBefore][k], r[sigEdgesBefore][k], s.Timing.Window); why != "" {
+		return control.Missing(control.NoData, why), control.Missing(control.NoData, why)
+	}
+	return completed.Less(fast), fast
+}
+
+// uncovered says why requests and those within the SLO are not the same ones: series of the histogram had no edge at the
+// SLO at the beginning of the window. "": all had one.
+func (s subject) uncovered(series, edges []sample, window time.Duration) string {
+	all, with := 0.0, 0.0
+	for _, n := range series {
+		all += n.value
+	}
+	for _, n := range edges {
+		if sameEdge(string(n.labels[model.BucketLabel]), s.edge()) {
+			with += n.value
+		}
+	}
+	switch {
+	case with >= all: // NaN never is
+		return ""
+	case window == 0:
+		return fmt.Sprintf("%v of %v series have no bucket edge at the SLO of %s", all-with, all, s.SLO.Latency)
+	}
+	return fmt.Sprintf("%v of %v series had no bucket edge at the SLO of %s %s ago: the window does not know their slow requests",
+		all-with, all, s.SLO.Latency, promDuration(window))
 }
 
 // upToSLO counts the requests in the buckets up to the SLO, and says whether there is an edge exactly there. While an
@@ -508,7 +590,21 @@ func groupByLabel(found []sample, name model.LabelName) map[string][]sample {
 	return by
 }
 
+// stale says how old the newest sample is.
+func (s subject) stale(age float64) string {
+	if math.IsNaN(age) || math.IsInf(age, 0) {
+		return "stale: nothing tells how old the samples are"
+	}
+	return fmt.Sprintf("stale %s > %s", seconds(age), seconds(s.StaleAfter.Seconds()))
+}
+
 // seconds writes a duration the way an operator reads it: 240s, 11s, 0.5s.
 func seconds(s float64) string {
+	switch {
+	case math.IsNaN(s) || math.IsInf(s, 0):
+		return "unknown"
+	case math.Abs(s) >= 1e15:
+		return strconv.FormatFloat(s, 'g', 3, 64) + "s"
+	}
 	return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64) + "s"
 }
