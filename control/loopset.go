@@ -84,6 +84,7 @@ func (d *Decision) cap(why string) {
 func (s *LoopSet) look(m Measurement) *view {
 	m, found := plausible(m, s.spec.SLO, s.largestLimit())
 	v := s.gate.pass(m, s.target.seconds())
+	v.total = present(m.Instances)
 	switch {
 	case v.hold != "":
 	case found.hold != "":
@@ -92,6 +93,17 @@ func (s *LoopSet) look(m Measurement) *view {
 		v.doubt(Implausible, found.doubt)
 	}
 	return v
+}
+
+// present counts the instances but for those that have gone.
+func present(all []Instance) int {
+	n := 0
+	for _, in := range all {
+		if !in.Gone {
+			n++
+		}
+	}
+	return n
 }
 
 // arrive checks that time advanced and learns from the tick. After a long gap the loops restart.

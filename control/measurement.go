@@ -40,6 +40,9 @@ type Instance struct {
 	// itself a signal.
 	Age Reading
 
+	// Gone says that nothing is known of the instance but old samples: no target bears its name any longer.
+	Gone bool
+
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy

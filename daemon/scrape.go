@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
-	"github.com/seed-de83e32b/governor/signals"
 )
 
 // scrapeObserver is a Sensor that knows how often its data is really scraped, in seconds: a *signals.Group.
@@ -56,6 +55,6 @@ func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning st
 		names = fmt.Sprintf("%s and %d more", strings.Join(w.services[:3], ", "), n-3)
 	}
 	w.warning = fmt.Sprintf("Prometheus scrapes %s about every %s, the configuration says %s: "+
-		"set timing.scrape_interval to what is true", names, signals.RoundInterval(seconds), w.timing.Scrape)
+		"set timing.scrape_interval to what is true", names, control.RoundInterval(seconds), w.timing.Scrape)
 	return w.warning, true
 }

@@ -117,6 +117,7 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 // apply writes the decisions of one tick to the KV, all knobs in one Setting, where this governor may and must.
 func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decision) Write {
 	done := Write{Drift: s.drift}
+	s.last.Count(now, s.spec, ds)
 	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
 		return done
 	}
@@ -141,7 +142,9 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 		done.Err = err
 		return done
 	}
+	sharers := s.last.Sharers
 	s.last, s.index, s.attempt = publish.Written(now, next), index, nil
+	s.last.Sharers = sharers
 	done.Kind = kind
 	return done
 }

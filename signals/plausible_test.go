@@ -203,3 +203,23 @@ func TestUnknownAgesInWords(t *testing.T) {
 		}
 	}
 }
+
+// C17: an instance that left without a staleness marker has gone; one whose target cannot be scraped may be at work.
+func TestGoneAndUnreachable(t *testing.T) {
+	old := strconv.FormatFloat(float64(evaluated.UnixMilli())/1000-60, 'f', 3, 64)
+	for _, tc := range []struct {
+		name string
+		rec  *recording
+		gone bool
+	}{
+		{"fresh", healthy(t), false},
+		{"its target cannot be scraped", healthy(t).set(sigSeen, "b:8080", old).set(sigUp, "b:8080", "0"), false},
+		{"its target answers without it", healthy(t).set(sigSeen, "b:8080", old), true},
+		{"it has no target", healthy(t).set(sigSeen, "b:8080", old).drop(sigUp, "b:8080"), true},
+	} {
+		m := measure(t, tc.rec.body())
+		if b := m.Instances[1]; b.Gone != tc.gone || m.Instances[0].Gone {
+			t.Errorf("%s: gone %v, %v", tc.name, m.Instances[0].Gone, b.Gone)
+		}
+	}
+}

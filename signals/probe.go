@@ -304,7 +304,7 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	if got, ok := p.ObservedScrape.Value(); ok {
 		if want := p.Scrape.Seconds(); math.Abs(got-want) > 0.2*want {
 			p.advise("scraped every %s, configured %s: set timing: {scrape_interval: %s}, all delays derive from it",
-				seconds(got), promDuration(p.Scrape), promDuration(RoundInterval(got)))
+				seconds(got), promDuration(p.Scrape), promDuration(control.RoundInterval(got)))
 		}
 		if s.Timing.Window.Seconds() < 3.5*got {
 			p.advise("the window of %s holds fewer than 4 samples, scraped every %s: widen it", s.Timing.Window, seconds(got))

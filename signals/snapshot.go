@@ -167,13 +167,18 @@ func (r reply) instances(service string) []string {
 			names[k.instance] = true
 		}
 	}
-	for k, up := range r[sigUp] {
-		reachable := slices.ContainsFunc(up, func(u sample) bool { return u.value != 0 })
-		if k.service == service && !reachable {
+	for k := range r[sigUp] {
+		if k.service == service && r.unreachable(k) {
 			names[k.instance] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+// unreachable says that there is still a target of that name, which cannot be scraped. It may well be at work.
+func (r reply) unreachable(k seriesKey) bool {
+	up := r[sigUp][k]
+	return len(up) > 0 && !slices.ContainsFunc(up, func(u sample) bool { return u.value != 0 })
 }
 
 // instance reads one instance, or says once and for all why it cannot be judged.
@@ -203,6 +208,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 		in.Age = control.Missing(control.Stale, "the target cannot be scraped (up = 0)")
 		return nothing(control.Stale, "the target cannot be scraped (up = 0)")
 	case len(fresh) == 0:
+		in.Gone = !r.unreachable(k)
 		return nothing(control.Stale, s.stale(youngest))
 	case len(fresh) > 1:
 		return nothing(control.ManySeries, manySeries(fresh))
