@@ -188,7 +188,7 @@ func (c *Config) signal(name string) signals.Service {
 		SLO: control.SLO{
 			Latency: s.SLO.Latency.std(), Objective: float64(s.SLO.Objective), Errors: float64(s.SLO.Errors),
 		},
-		Timing: c.timing(s), Preset: signals.Preset(m.Preset), Labels: m.Labels, InstanceLabel: m.InstanceLabel,
+		Timing: c.timing(name), Learned: c.Learns(name), Preset: signals.Preset(m.Preset), Labels: m.Labels, InstanceLabel: m.InstanceLabel,
 		StaleAfter: s.Tuning.StaleAfter.std(),
 	}
 	if h := m.Histogram; h != nil {

@@ -18,6 +18,7 @@ type scrapeObserver interface{ ObservedScrape() control.Reading }
 type scrapeWatch struct {
 	services []string
 	timing   control.Timing
+	learned  bool
 
 	since   time.Time // when the difference began, zero: there is none
 	warning string    // that has been given, and still holds
@@ -27,7 +28,7 @@ type scrapeWatch struct {
 const scrapeFactor = 1.5
 
 func newScrapeWatch(g Group) scrapeWatch {
-	w := scrapeWatch{timing: g.Specs[0].Timing}
+	w := scrapeWatch{timing: g.Specs[0].Timing, learned: g.Learned}
 	for _, s := range g.Specs {
 		w.services = append(w.services, s.Service)
 	}
@@ -39,6 +40,8 @@ func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning st
 	seconds, ok := observed.Value()
 	configured := w.timing.Scrape.Seconds()
 	switch {
+	case w.learned:
+		return "", false
 	case !ok: // unknown: no reason to begin or to end anything
 		return w.warning, false
 	case math.Abs(math.Log(seconds/configured)) < math.Log(scrapeFactor):

@@ -31,7 +31,8 @@ type Probe struct {
 	Below, Above time.Duration
 	AtSLO        bool
 
-	Scrape         time.Duration   // as configured
+	Scrape         time.Duration   // as configured or learned
+	Learned        bool            // nobody has configured it
 	ObservedScrape control.Reading // seconds, as found in the data
 	Method         string          // by which Prometheus answered: POST or GET
 	Took           time.Duration   // the slowest query
@@ -72,7 +73,7 @@ func (s *Sensor) probe(ctx context.Context, of *Group, sub subject) Probe {
 	g.deadline = deadline(s.options.Timeout, math.MaxInt64)
 	g.prepare(ctx, s.options)
 	now := time.Now().Truncate(time.Millisecond)
-	p := Probe{Service: sub.Name, Scrape: sub.Timing.Scrape, Method: http.MethodPost}
+	p := Probe{Service: sub.Name, Scrape: sub.Timing.Scrape, Learned: sub.Learned, Method: http.MethodPost}
 	if s.options.Method != "" {
 		p.Method = s.options.Method
 	}
@@ -302,7 +303,7 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 		}
 	}
 	if got, ok := p.ObservedScrape.Value(); ok {
-		if want := p.Scrape.Seconds(); math.Abs(got-want) > 0.2*want {
+		if want := p.Scrape.Seconds(); !p.Learned && math.Abs(got-want) > 0.2*want {
 			p.advise("scraped every %s, configured %s: set timing: {scrape_interval: %s}, all delays derive from it",
 				seconds(got), promDuration(p.Scrape), promDuration(control.RoundInterval(got)))
 		}

@@ -339,6 +339,14 @@ func equalities(labels map[string]string) string {
 	return strings.Join(m, ", ")
 }
 
+// equality matches one label, whose name may be any text since Prometheus 3.
+func equality(name, value string) string {
+	if !model.LegacyValidation.IsValidLabelName(name) {
+		name = strconv.Quote(name)
+	}
+	return name + "=" + strconv.Quote(value)
+}
+
 // joined lists what is not empty.
 func joined(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(parts), func(p string) bool { return p == "" }), ", ")

@@ -23,7 +23,9 @@ type Service struct {
 	Name   string // value of the label service
 	SLO    control.SLO
 	Timing control.Timing
-	Preset Preset // "": Guard
+	// Learned says that Timing.Scrape comes from Learn, or is a default until something is learned.
+	Learned bool
+	Preset  Preset // "": Guard
 	// Labels are further matchers of every selector (label = value), such as job or namespace. With the preset guard
 	// they are for a Prometheus that holds the service more than once; with http_histogram they name the service.
 	Labels map[string]string

@@ -50,7 +50,7 @@ func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 		return 1
 	}
 	defer config.Transport.CloseIdleConnections()
-	look, err := newLook(c, client, nil)
+	look, err := newLook(ctx, c, client, nil)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -67,9 +67,14 @@ type look struct {
 }
 
 // newLook prepares a look. A transport other than nil replaces the one to Prometheus that c describes.
-func newLook(c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
+func newLook(ctx context.Context, c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
 	options := c.SensorOptions()
 	options.RoundTripper = transport
+	learned, err := signals.Learn(ctx, options, c.Learnable())
+	if err != nil {
+		return nil, fmt.Errorf("the client for Prometheus at %s: %w", c.Prometheus.URL, err)
+	}
+	c = c.WithLearned(learned)
 	sensor, err := signals.New(options, c.Signals())
 	if err != nil {
 		return nil, fmt.Errorf("the client for Prometheus at %s: %w", c.Prometheus.URL, err)
@@ -412,10 +417,17 @@ func edges(p *signals.Probe, slo time.Duration) string {
 
 func scrape(p *signals.Probe) string {
 	got, ok := p.ObservedScrape.Value()
-	if !ok {
+	switch {
+	case !ok && p.Learned:
+		return fmt.Sprintf("learned %s; in the window: %s", configs.Duration(p.Scrape), because(p.ObservedScrape))
+	case !ok:
 		return "unknown: " + because(p.ObservedScrape)
 	}
-	return fmt.Sprintf("every %s, configured %s", seconds(got), configs.Duration(p.Scrape))
+	whence := "configured"
+	if p.Learned {
+		whence = "learned"
+	}
+	return fmt.Sprintf("every %s, %s %s", seconds(got), whence, configs.Duration(p.Scrape))
 }
 
 // table shows every signal that was looked for, or that follows from others.

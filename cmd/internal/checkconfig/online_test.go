@@ -130,7 +130,7 @@ func (w *world) look(t *testing.T, file string) (text string, code int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLook(c, w.kv.Client(), handlerTransport{w.prometheus})
+	l, err := newLook(t.Context(), c, w.kv.Client(), handlerTransport{w.prometheus})
 	if err != nil {
 		t.Fatal(err)
 	}
