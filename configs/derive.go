@@ -60,7 +60,10 @@ const defaultScrape = Duration(5 * time.Second)
 // else the defaults. A lease must last for three periods, so that a learned period is never longer than a third of it.
 func (c *Config) timing(name string) control.Timing {
 	own, all := c.Services[name].Timing, c.Timing
-	learned := Duration(c.Learned[name].Scrape)
+	learned := Duration(0)
+	if c.Learns(name) {
+		learned = Duration(c.Learned[name].Scrape)
+	}
 	scrape := cmp.Or(own.ScrapeInterval, all.ScrapeInterval, learned, defaultScrape)
 	period := scrape
 	if third := c.Consul.Lease / 3; learned > 0 && third > 0 {
@@ -86,11 +89,6 @@ func (c *Config) WithLearned(learned map[string]signals.Learned) *Config {
 func (c *Config) Learns(name string) bool {
 	s := c.Services[name]
 	return s != nil && s.Timing.ScrapeInterval == 0 && c.Timing.ScrapeInterval == 0
-}
-
-// Learnable lists what the sensor needs to know of the services whose scrape interval is left to the data.
-func (c *Config) Learnable() []signals.Service {
-	return slices.DeleteFunc(c.Signals(), func(s signals.Service) bool { return !c.Learns(s.Name) })
 }
 
 func (t Tuning) control() control.Tuning {

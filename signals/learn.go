@@ -18,6 +18,7 @@ import (
 // Learned is what the data in Prometheus tell about a service that nobody needs to configure.
 type Learned struct {
 	Scrape time.Duration // how often its newest series are scraped; 0: not known
+	Native bool          // its histogram is there as a native one only
 }
 
 // How Learn looks: at the last samples of a few series of each service.
@@ -50,10 +51,10 @@ func Learn(ctx context.Context, opts Options, services []Service) (map[string]Le
 			if s.Preset == "" {
 				s.Preset = Guard
 			}
-			learned := Learned{Scrape: l.interval(ctx, newSubject(s))}
+			learned := l.service(ctx, newSubject(s))
 			mu.Lock()
 			defer mu.Unlock()
-			if learned != (Learned{}) {
+			if learned.Scrape > 0 {
 				found[s.Name] = learned
 			}
 		})
@@ -79,6 +80,27 @@ func (l learner) query(ctx context.Context, expr string) model.Value {
 	return v
 }
 
+// service looks at one service.
+func (l learner) service(ctx context.Context, s subject) Learned {
+	if s.Preset == Custom {
+		return Learned{Scrape: l.interval(ctx, s)}
+	}
+	s.Native = false
+	classic := newSubject(s.Service)
+	s.Native = true
+	native := newSubject(s.Service)
+	if l.finds(ctx, "count("+classic.selector(sigCompleted)+")") || !l.finds(ctx, "count(histogram_count("+native.selector(sigCompleted)+"))") {
+		return Learned{Scrape: l.interval(ctx, classic)}
+	}
+	return Learned{Scrape: l.interval(ctx, native), Native: true}
+}
+
+// finds says whether the expression gives anything.
+func (l learner) finds(ctx context.Context, expr string) bool {
+	found, _ := l.query(ctx, expr).(model.Vector)
+	return len(found) > 0
+}
+
 // interval is the scrape interval of the service: of a few of its series the longest, so that it is the same each time.
 func (l learner) interval(ctx context.Context, s subject) time.Duration {
 	var longest time.Duration
@@ -102,8 +124,11 @@ func (l learner) gap(ctx context.Context, selector string, labels model.Metric) 
 			matchers = append(matchers, equality(string(name), string(labels[name])))
 		}
 	}
-	name, rest, _ := strings.Cut(selector, "{")
-	one := name + "{" + joined(strings.TrimSuffix(rest, "}"), strings.Join(matchers, ", ")) + "}"
+	one := strings.TrimSuffix(selector, "}")
+	if len(matchers) > 0 && !strings.HasSuffix(one, "{") {
+		one += ", "
+	}
+	one += strings.Join(matchers, ", ") + "}"
 	matrix, _ := l.query(ctx, one+"["+promDuration(learnReach)+"]").(model.Matrix)
 	if len(matrix) != 1 {
 		return 0

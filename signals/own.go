@@ -48,9 +48,9 @@ func (s subject) ownQuery(signal Signal) string {
 		var parts []string
 		for i, selector := range readBy(expr) {
 			parts = append(parts, fmt.Sprintf(`label_replace(max by (%s) (%s), "governor_part", "%d", "", "")`,
-				s.InstanceLabel, strings.Replace(format, "$", selector, 1), i))
+				labelName(s.InstanceLabel), strings.Replace(format, "$", selector, 1), i))
 		}
-		return fmt.Sprintf("min by (%s) (%s)", s.InstanceLabel, strings.Join(parts, " or "))
+		return fmt.Sprintf("min by (%s) (%s)", labelName(s.InstanceLabel), strings.Join(parts, " or "))
 	}
 	w := promDuration(s.Timing.Window)
 	add(sigQueried(signal), "("+expr.String()+")")

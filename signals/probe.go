@@ -256,6 +256,9 @@ func (p *Probe) edges(r reply, s subject) {
 			p.Above = edge
 		}
 	}
+	if s.native() != "" { // between two edges close to each other the count may be interpolated
+		p.AtSLO = p.AtSLO || r.straddled(s) == ""
+	}
 }
 
 // percentileSamples is how many requests must lie beyond a percentile before it says anything.

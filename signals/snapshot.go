@@ -32,7 +32,7 @@ type reply map[string]map[seriesKey][]sample
 func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), instance model.LabelName) reply {
 	r := reply{}
 	for _, s := range v {
-		if s == nil || s.Histogram != nil {
+		if s == nil || s.Histogram != nil && string(s.Metric[signalLabel]) != sigEdges {
 			continue
 		}
 		signal := string(s.Metric[signalLabel])
@@ -43,9 +43,52 @@ func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), insta
 		labels := s.Metric.Clone()
 		delete(labels, signalLabel)
 		delete(labels, model.MetricNameLabel)
-		r.add(signal, seriesKey{service, string(labels[instance])}, sample{labels, float64(s.Value)})
+		k := seriesKey{service, string(labels[instance])}
+		if s.Histogram != nil {
+			r.add(signal, k, nativeEdges(labels, s.Histogram)...)
+			continue
+		}
+		r.add(signal, k, sample{labels, float64(s.Value)})
 	}
 	return r
+}
+
+// lowerLabel carries the lower bound of a bucket of a native histogram, beside its upper bound in le.
+const lowerLabel model.LabelName = "governor_lower"
+
+// nativeEdges lists the buckets of a native histogram that anything has ever fallen into.
+func nativeEdges(labels model.Metric, h *model.SampleHistogram) []sample {
+	var all []sample
+	number := func(v model.FloatString) model.LabelValue {
+		return model.LabelValue(strconv.FormatFloat(float64(v), 'g', -1, 64))
+	}
+	for _, b := range h.Buckets {
+		of := labels.Clone()
+		of[model.BucketLabel], of[lowerLabel] = number(b.Upper), number(b.Lower)
+		all = append(all, sample{of, float64(b.Count)})
+	}
+	return all
+}
+
+// widestBucket is how wide a bucket of a native histogram may be, upper by lower bound, so that the share of its
+// requests on either side of the SLO may be interpolated. Those of schema 3, which client libraries use, are 1.09.
+const widestBucket = 1.2
+
+// straddled says that the SLO lies inside a bucket of a native histogram which is too wide to tell how many of its
+// requests were slow.
+func (r reply) straddled(s subject) string {
+	for _, b := range r.service(sigEdges, s.Name) {
+		lower, err := strconv.ParseFloat(string(b.labels[lowerLabel]), 64)
+		upper, err2 := strconv.ParseFloat(string(b.labels[model.BucketLabel]), 64)
+		if err != nil || err2 != nil || !(lower < s.edge() && s.edge() < upper) || sameEdge(string(b.labels[lowerLabel]), s.edge()) ||
+			sameEdge(string(b.labels[model.BucketLabel]), s.edge()) {
+			continue
+		}
+		if !(lower > 0 && upper/lower <= widestBucket) {
+			return fmt.Sprintf("%s to %s", b.labels[lowerLabel], b.labels[model.BucketLabel])
+		}
+	}
+	return ""
 }
 
 func (r reply) add(signal string, k seriesKey, s ...sample) {
@@ -402,7 +445,7 @@ func (s subject) read(signal string, found []sample) control.Reading {
 	case len(found) == 0:
 		detail := "nothing found for " + s.selector(signal)
 		if s.Preset == Guard && strings.HasPrefix(s.from[signal].metric, "guard_latency_seconds_") {
-			detail += "; where native histograms are scraped, set always_scrape_classic_histograms: true"
+			detail += "; where only the native histogram is kept, it is found within minutes"
 		}
 		return control.Missing(control.NoData, detail)
 	case len(found) > 1:
@@ -427,6 +470,11 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fa
 		return completed, completed
 	}
 	fast, ok := r.upToSLO(s, r[sigBucket][k])
+	if wide := r.straddled(s); wide != "" {
+		none := control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: the native histogram %s has one "+
+			"bucket from %s, too wide to tell; add an edge there, or move the SLO to one", s.SLO.Latency, s.native(), wide))
+		return none, none
+	}
 	if !ok {
 		try := "add one there, or move the SLO to an edge"
 		if s.Preset == Guard {
@@ -509,6 +557,15 @@ func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, b
 	if !q.Known() {
 		return q, false
 	}
+	if s.native() != "" {
+		top := math.Inf(1) // exponential buckets have no end
+		for _, b := range r.service(sigEdges, s.Name) {
+			if lower, err := strconv.ParseFloat(string(b.labels[lowerLabel]), 64); err == nil && b.labels[model.BucketLabel] == "+Inf" {
+				top = min(top, lower)
+			}
+		}
+		return q.Times(control.Read(s.Histogram.unit())), q.AtLeast(top)
+	}
 	top := math.Inf(-1)
 	for _, le := range r.edges(s.Name) {
 		if e, err := strconv.ParseFloat(le, 64); err == nil && !math.IsInf(e, 0) {
@@ -547,7 +604,10 @@ func (r reply) edges(service string) []string {
 func (r reply) absence(s subject) string {
 	found := s.selector(sigSeen) + " finds nothing"
 	if s.Preset != Guard {
-		return found + ": is the service scraped, and are the labels spelt as in Prometheus?"
+		if !s.Native {
+			found += ", and no native histogram of that name has been found either"
+		}
+		return found + ": is the service scraped, and are the labels spelled as in Prometheus?"
 	}
 	if up := r.service(sigUp, s.Name); len(up) > 0 {
 		return fmt.Sprintf("%s now; its %d targets answer scrapes, but without it: has the service stopped using guard?",

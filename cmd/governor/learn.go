@@ -14,9 +14,9 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// learner finds out how often Prometheus scrapes the services whose scrape interval nobody has configured, and rebuilds
-// the loops, as a reload does, when it finds something else than it knew. One odd answer rebuilds nothing: a new interval
-// has to be found twice in a row.
+// learner finds out how often Prometheus scrapes the services whose scrape interval nobody has configured, and whose
+// histograms are native ones. It rebuilds the loops, as a reload does, when it finds something else than it knew. One odd
+// answer rebuilds nothing: what is new has to be found twice in a row.
 type learner struct {
 	log  *slog.Logger
 	look func(ctx context.Context, config *configs.Config) map[string]signals.Learned
@@ -45,11 +45,11 @@ func newLearner(log *slog.Logger) *learner {
 func (l *learner) setup(config *configs.Config) (daemon.Setup, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range config.Learnable() {
+	for _, s := range config.Signals() { // any that is not known is reason enough
 		if _, known := l.learned[s.Name]; !known {
 			ctx, cancel := context.WithTimeout(context.Background(), learnAtStart)
 			defer cancel()
-			maps.Copy(l.learned, l.look(ctx, config))
+			maps.Copy(l.learned, l.find(ctx, config))
 			break
 		}
 	}
@@ -61,9 +61,21 @@ func (l *learner) setup(config *configs.Config) (daemon.Setup, error) {
 	return setup, err
 }
 
+// find looks, and leaves the scrape interval of a service alone where the file gives it.
+func (l *learner) find(ctx context.Context, config *configs.Config) map[string]signals.Learned {
+	found := l.look(ctx, config)
+	for name, now := range found {
+		if !config.Learns(name) {
+			now.Scrape = 0
+			found[name] = now
+		}
+	}
+	return found
+}
+
 // ask asks Prometheus. What goes wrong on the way there is the loops' to tell.
 func (l *learner) ask(ctx context.Context, config *configs.Config) map[string]signals.Learned {
-	found, err := signals.Learn(ctx, config.SensorOptions(), config.Learnable())
+	found, err := signals.Learn(ctx, config.SensorOptions(), config.Signals())
 	if err != nil {
 		l.log.Debug("the scrape intervals were not learned", "err", err)
 	}
@@ -75,7 +87,7 @@ func (l *learner) again(ctx context.Context) bool {
 	l.mu.Lock()
 	config := l.config
 	l.mu.Unlock()
-	found := l.look(ctx, config)
+	found := l.find(ctx, config)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	changed := false
@@ -87,10 +99,13 @@ func (l *learner) again(ctx context.Context) bool {
 		case known && l.proposed[name] != now:
 			l.proposed[name] = now
 		default:
-			l.log.Info("scrape interval learned", "service", name, "interval", now.Scrape, "before", was.Scrape)
 			l.learned[name] = now
 			delete(l.proposed, name)
-			changed = true
+			if now != was {
+				l.log.Info("learned from the data", "service", name, "scrape_interval", now.Scrape, "before", was.Scrape,
+					"native_histogram", now.Native)
+				changed = true
+			}
 		}
 	}
 	return changed
@@ -100,7 +115,7 @@ func (l *learner) again(ctx context.Context) bool {
 func (l *learner) unknown() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.config.Learnable() {
+	for _, s := range l.config.Signals() {
 		if _, known := l.learned[s.Name]; !known {
 			return true
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"testing"
 	"time"
 
@@ -23,12 +24,14 @@ services:
 	found := map[string]signals.Learned{}
 	l := newLearner(slog.New(slog.DiscardHandler))
 	l.look = func(_ context.Context, c *configs.Config) map[string]signals.Learned {
-		if s := c.Learnable(); len(s) != 1 || s[0].Name != "checkout" {
+		if s := c.Signals(); len(s) != 2 {
 			t.Errorf("asks about %+v", s)
 		}
-		return found
+		return maps.Clone(found)
 	}
-	every := func(d time.Duration) { found = map[string]signals.Learned{"checkout": {Scrape: d}} }
+	every := func(d time.Duration) {
+		found = map[string]signals.Learned{"checkout": {Scrape: d}, "search": {Scrape: d}}
+	}
 	pace := func(checkout time.Duration) {
 		t.Helper()
 		setup, err := l.setup(l.configOr(config))
@@ -74,6 +77,9 @@ services:
 	again(false)
 	again(true)
 	pace(5 * time.Minute) // a period of a third of the lease
+	found["search"] = signals.Learned{Scrape: 5 * time.Minute, Native: true}
+	again(false)
+	again(true) // its histogram has become a native one
 	found = nil
 	again(false)
 	pace(5 * time.Minute) // Prometheus is down

@@ -70,7 +70,7 @@ type look struct {
 func newLook(ctx context.Context, c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
 	options := c.SensorOptions()
 	options.RoundTripper = transport
-	learned, err := signals.Learn(ctx, options, c.Learnable())
+	learned, err := signals.Learn(ctx, options, c.Signals())
 	if err != nil {
 		return nil, fmt.Errorf("the client for Prometheus at %s: %w", c.Prometheus.URL, err)
 	}
