@@ -22,7 +22,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 	preset := signals.Preset(m.Preset)
 	for label := range m.Labels {
 		k := strict.Join(at+".labels", label)
-		if !model.UTF8Validation.IsValidLabelName(label) {
+		if !signals.ValidLabelName(label) {
 			c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", label)
 		} else if label == "service" && preset == signals.Guard {
 			c.doc.Add(k, "the label service carries the name of the service; expected other labels")
@@ -32,7 +32,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 	case !c.doc.Has(k):
 	case preset == signals.Guard:
 		c.doc.Add(k, "preset guard tells instances apart by the label instance; expected another preset, or no instance_label")
-	case !model.UTF8Validation.IsValidLabelName(m.InstanceLabel):
+	case !signals.ValidLabelName(m.InstanceLabel):
 		c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", m.InstanceLabel)
 	}
 	switch k := at + ".histogram"; {
@@ -48,7 +48,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 
 func (c *checker) histogram(m *Metrics, at string) {
 	h := m.Histogram
-	if k := at + ".metric"; !model.UTF8Validation.IsValidMetricName(h.Metric) {
+	if k := at + ".metric"; !signals.ValidMetricName(h.Metric) {
 		c.doc.Add(k, "%q; expected the name of a metric, like http_request_duration_seconds", h.Metric)
 	} else if i := strings.LastIndex(h.Metric, "_"); i > 0 && slices.Contains([]string{"_bucket", "_sum", "_count"}, h.Metric[i:]) {
 		c.doc.Add(k, "%q; expected the name without %s: %s", h.Metric, h.Metric[i:], h.Metric[:i])

@@ -2,6 +2,7 @@ package signals
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"strconv"
@@ -18,9 +19,7 @@ import (
 // more adds a row of its own to a reply.
 func (rec *recording) more(signal string, labels map[string]string, value string) *recording {
 	all := map[string]string{signalLabel: signal, "service": "checkout"}
-	for k, v := range labels {
-		all[k] = v
-	}
+	maps.Copy(all, labels)
 	rec.rows = append(rec.rows, row{all, [2]any{rec.rows[0].Value[0], value}})
 	return rec
 }

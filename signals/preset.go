@@ -207,7 +207,7 @@ func (s *Service) validateHistogram(check func(ok bool, format string, args ...a
 		check(h == Histogram{}, "a histogram is for the preset %s only", HTTPHistogram)
 		return
 	}
-	check(model.UTF8Validation.IsValidMetricName(h.Metric), "the histogram's metric %q is not a metric name", h.Metric)
+	check(ValidMetricName(h.Metric), "the histogram's metric %q is not a metric name", h.Metric)
 	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 		check(!strings.HasSuffix(h.Metric, suffix), "the histogram's metric %q: leave out the %s", h.Metric, suffix)
 	}

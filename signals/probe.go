@@ -52,6 +52,7 @@ type Found struct {
 // outcomeLabels are names under which HTTP metrics commonly carry the outcome of a request.
 var outcomeLabels = []string{
 	"code", "status", "status_code", "http_status_code", "http_response_status_code", "response_code", "outcome",
+	"grpc_code", "grpc_status", "grpc_response_status", "rpc_grpc_status_code", "http.response.status_code", "rpc.grpc.status_code",
 }
 
 // Probe measures one service once, thoroughly, and says what to improve. It takes a few queries, each with the deadline

@@ -277,6 +277,22 @@ func seriesOf(metric, matchers string) string {
 	return "{" + joined(strconv.Quote(metric), matchers) + "}"
 }
 
+// ValidLabelName says whether a label may be called that: as in every Prometheus, or with dots, which Prometheus 3 knows
+// from OpenTelemetry (service.name). It knows any text, but most other texts are a mistake.
+func ValidLabelName(name string) bool {
+	return model.LegacyValidation.IsValidLabelName(name) || dotted(name)
+}
+
+// ValidMetricName is ValidLabelName for metrics.
+func ValidMetricName(name string) bool {
+	return model.LegacyValidation.IsValidMetricName(name) || dotted(name)
+}
+
+func dotted(name string) bool {
+	return model.UTF8Validation.IsValidLabelName(name) && strings.Contains(strings.Trim(name, "."), ".") &&
+		!strings.ContainsAny(name, "{}\"'`=~!,() \t\n")
+}
+
 // labelName is how a label is written where PromQL expects its name.
 func labelName(name string) string {
 	if name == "" || model.LegacyValidation.IsValidLabelName(name) {
@@ -481,7 +497,7 @@ func spellings(decimal string) []string {
 	return all
 }
 
-// sameEdge says whether the le label is the edge v, however it is spelt.
+// sameEdge says whether the le label is the edge v, however it is spelled.
 func sameEdge(le string, v float64) bool {
 	e, err := strconv.ParseFloat(le, 64)
 	return err == nil && math.Abs(e-v) <= 1e-9*v

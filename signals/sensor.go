@@ -186,11 +186,11 @@ func (s *Service) validate() error {
 	check(t.Period >= time.Millisecond, "period %s must be at least 1ms", t.Period)
 	check(s.StaleAfter > 0, "stale-after %s must be positive", s.StaleAfter)
 	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
-		check(model.UTF8Validation.IsValidLabelName(name), "label name %q is not valid", name)
+		check(ValidLabelName(name), "label name %q is not valid", name)
 		check(name != "service" || s.Preset != Guard,
 			"the label service is the name of the service and cannot be set again")
 	}
-	check(model.UTF8Validation.IsValidLabelName(s.InstanceLabel), "instance label %q is not valid", s.InstanceLabel)
+	check(ValidLabelName(s.InstanceLabel), "instance label %q is not valid", s.InstanceLabel)
 	check(s.InstanceLabel == model.InstanceLabel || s.Preset != Guard,
 		"the preset guard tells instances apart by the label instance, not %q", s.InstanceLabel)
 	s.validateHistogram(check)

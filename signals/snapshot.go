@@ -616,7 +616,7 @@ func (r reply) absence(s subject) string {
 	if len(r.service(sigOffered, s.Name)) > 0 {
 		return found + " now, and its last instances have just left the targets"
 	}
-	return found + ": is the service scraped, and spelt as in its guard.Config?"
+	return found + ": is the service scraped, and spelled as in its guard.Config?"
 }
 
 // manySeries says in which labels the series differ. The text does not depend on their order.

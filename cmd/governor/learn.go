@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -146,6 +147,9 @@ func (l *learner) add(g *run.Group, d *daemon.Daemon) {
 			err := d.Replace(ctx, func() (daemon.Setup, error) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
+				if inForce := d.Status().Config.Hash; l.config.Hash != inForce {
+					return daemon.Setup{}, fmt.Errorf("the file that was read last (%s) is not in force", l.config.Hash)
+				}
 				l.config = l.config.WithLearned(l.learned)
 				return setupOf(l.config, l.loaded)
 			})

@@ -99,8 +99,10 @@ func TestHistogramsOfOtherKinds(t *testing.T) {
 		{Name: "ruled", Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "ruled"}, Histogram: signals.Histogram{
 			Metric: "shop:latency", Failed: `code=~"5.."`,
 		}},
-		{Name: "dotted", Preset: signals.HTTPHistogram, Labels: map[string]string{"service.name": "dotted"}, InstanceLabel: "k8s.pod.name",
-			Histogram: signals.Histogram{Metric: "http.server.request.duration"}},
+		{
+			Name: "dotted", Preset: signals.HTTPHistogram, Labels: map[string]string{"service.name": "dotted"},
+			InstanceLabel: "k8s.pod.name", Histogram: signals.Histogram{Metric: "http.server.request.duration"},
+		},
 	}
 	for i := range services {
 		services[i].SLO, services[i].Timing = slo, timing

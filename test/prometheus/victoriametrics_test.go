@@ -26,10 +26,12 @@ func TestVictoriaMetrics(t *testing.T) {
 	r.job(t, "shop", shop)
 	services := []signals.Service{
 		{Name: "checkout", SLO: slo, Timing: pace},
-		{Name: "web", SLO: slo, Timing: pace, Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "shop"},
+		{
+			Name: "web", SLO: slo, Timing: pace, Preset: signals.HTTPHistogram, Labels: map[string]string{"job": "shop"},
 			Histogram: signals.Histogram{
 				Metric: "http_request_duration_seconds", Selector: `handler!="/healthz"`, Admitted: `code!~"429|503"`, Failed: `code=~"5.."`,
-			}},
+			},
+		},
 	}
 	s, err := signals.New(signals.Options{URL: prom.URL(), Timeout: 5 * time.Second}, services)
 	if err != nil {
