@@ -85,6 +85,7 @@ func (s *LoopSet) look(m Measurement) *view {
 	m, found := plausible(m, s.spec.SLO, s.largestLimit())
 	v := s.gate.pass(m, s.target.seconds())
 	v.total = present(m.Instances)
+	v.outliers = append(v.outliers, found.left...)
 	switch {
 	case v.hold != "":
 	case found.hold != "":

@@ -52,8 +52,10 @@ const (
 
 // findings are what is contradictory in a Measurement.
 type findings struct {
-	hold  string // nothing can be judged, because
-	doubt string // something may be wrong: tighten only
+	hold   string   // nothing can be judged, because
+	doubt  string   // something may be wrong: tighten only
+	left   []string // instances that were left out
+	detail string   // why the first of them was
 }
 
 // plausible looks for contradictions in m. It returns m without the instances that cannot be judged, unless these are at
@@ -99,8 +101,9 @@ func plausible(m Measurement, slo SLO, most float64) (Measurement, findings) {
 		copy(kept, m.Instances)
 		for _, i := range wrong {
 			kept[i].Age = Missing(Implausible, first)
+			f.left = append(f.left, kept[i].Name)
 		}
-		m.Instances = kept
+		m.Instances, f.detail = kept, first
 	}
 	f.hold = m.contradiction(slo)
 	return m, f
@@ -276,6 +279,8 @@ type Verdict struct {
 	Hold   Reason // nothing can be decided
 	Doubt  Reason // the loop may tighten only
 	Detail string // why, in words
+	// LeftOut says why an instance was left out, and which; "": all that can be judged are.
+	LeftOut string
 }
 
 // Judge says whether the loops of spec would act on m. It is the very code that they run, for whoever wants to know
@@ -285,12 +290,13 @@ func Judge(spec Spec, m Measurement) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	v := s.look(m)
-	switch {
+	_, found := plausible(m, spec.SLO, s.largestLimit())
+	verdict := Verdict{LeftOut: found.detail}
+	switch v := s.look(m); {
 	case v.hold != "":
-		return Verdict{Hold: v.hold, Detail: v.detail}, nil
+		verdict.Hold, verdict.Detail = v.hold, v.detail
 	case v.unsure != "":
-		return Verdict{Doubt: v.unsure, Detail: v.unsureDetail}, nil
+		verdict.Doubt, verdict.Detail = v.unsure, v.unsureDetail
 	}
-	return Verdict{}, nil
+	return verdict, nil
 }

@@ -164,8 +164,11 @@ func TestContradictionOfOneInstance(t *testing.T) {
 	named := func(in Instance, name string) Instance { in.Name = name; return in }
 	m := snapshotOf(named(honest(), "a"), named(broken, "b"), named(honest(), "c"))
 	v, err := Judge(checkout(), m)
-	if err != nil || v != (Verdict{}) {
+	if err != nil || v.Hold != "" || v.Doubt != "" || !strings.Contains(v.LeftOut, "b: 9999") {
 		t.Errorf("%+v, %v: one of three is an outlier", v, err)
+	}
+	if d := newRig(t, checkout(), 32).step(m); len(d.Inputs.Outliers) != 1 || d.Inputs.Outliers[0] != "b" {
+		t.Errorf("outliers %q, want b: %s", d.Inputs.Outliers, d.Reason)
 	}
 	if !m.Instances[1].Age.Known() {
 		t.Error("the Measurement itself was changed")

@@ -165,8 +165,9 @@ func hidden(all []control.Instance, scrape time.Duration) string {
 	if oldest-youngest > scrape.Seconds()+1 || youngest > mostHidden.Seconds() {
 		return ""
 	}
-	return "; everything that it has is this old: does the query server hold back the newest samples " +
-		"(VictoriaMetrics: -search.latencyOffset, 30s by default, set it to 0s), does remote write lag, has scraping stopped?"
+	return fmt.Sprintf("; everything is equally old: does the query server hold back the newest samples (VictoriaMetrics: "+
+		"-search.latencyOffset, 30s by default, set it to 0s), is scraping slower than every %s, does remote write lag?",
+		promDuration(scrape))
 }
 
 // mostHidden is the age above which nobody holds samples back on purpose.

@@ -57,3 +57,24 @@ func testEdgeThatIsNew(t *testing.T, r *rig) {
 		return judged(1)(m) && m.Instances[0].Slow.Known()
 	})
 }
+
+// C17, open-telemetry/opentelemetry-collector-contrib#27893: an instance leaves the targets, and no staleness marker says
+// so. It is stale for five minutes, and counts no longer.
+func testGone(t *testing.T, r *rig) {
+	leaves := newExporter(t, "replaced", load{offered: 100, mean: 0.05, limit: 96})
+	stays := newExporter(t, "replaced", load{offered: 100, mean: 0.05, limit: 96})
+	leaves.timestamps = true
+	r.add(t, leaves, stays)
+	g := r.group(t, "replaced")
+	until(t, g, patience, "both judged", judged(2))
+	r.remove(t, leaves)
+	until(t, g, patience, "one gone", func(m control.Measurement) bool {
+		gone := 0
+		for _, in := range m.Instances {
+			if in.Gone && in.Name == leaves.target() {
+				gone++
+			}
+		}
+		return gone == 1 && len(m.Instances) == 2
+	})
+}

@@ -193,6 +193,7 @@ func TestRealPrometheus(t *testing.T) {
 		t.Run("Milliseconds", func(t *testing.T) { t.Parallel(); testMilliseconds(t, r) })
 		t.Run("OwnQueries", func(t *testing.T) { t.Parallel(); testOwnQueries(t, r) })
 		t.Run("BurnRates", func(t *testing.T) { t.Parallel(); testBurn(t, r) })
+		t.Run("GoneWithoutAMarker", func(t *testing.T) { t.Parallel(); testGone(t, r) })
 		t.Run("NobodysIdentity", func(t *testing.T) { t.Parallel(); testNobody(t, r) })
 		t.Run("EdgeThatIsASum", func(t *testing.T) { t.Parallel(); testEdgeThatIsASum(t, r) })
 		t.Run("EdgeThatIsNew", func(t *testing.T) { t.Parallel(); testEdgeThatIsNew(t, r) })

@@ -290,6 +290,8 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 // advice is what a loop would say in place of a decision, where the probe itself has not said it.
 func advice(v control.Verdict, m control.Measurement) []string {
 	switch {
+	case v.Hold == "" && v.LeftOut != "":
+		return []string{fmt.Sprintf("%s, left out: %s", control.Implausible, v.LeftOut)}
 	case v.Hold == control.Implausible && m.Invalid == "":
 		return []string{fmt.Sprintf("%s: %s", v.Hold, v.Detail)}
 	case strings.HasPrefix(v.Detail, "slow requests: no "), strings.HasPrefix(v.Detail, "failed requests: "):
