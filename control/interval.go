@@ -17,7 +17,7 @@ func RoundInterval(seconds float64) time.Duration {
 		}
 	}
 	step := time.Second
-	if seconds < 3 {
+	if seconds < 1 {
 		step = 100 * time.Millisecond
 	}
 	return max(step, time.Duration(seconds*float64(time.Second)).Round(step))
