@@ -7,7 +7,7 @@ SHELL := bash
 # A test fails if a go.mod of the tree is in neither list.
 MODULES := . actuators
 # Modules that only pin tools: the linters and the real servers that tests run on.
-TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus
+TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)

@@ -60,7 +60,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	t := &tick{now: now, v: s.widen(m), target: s.target}
+	t := &tick{now: now, v: s.look(m), target: s.target}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
@@ -68,8 +68,46 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 		if l.knob == KnobConcurrency {
 			t.concurrency = Read(float64(ds[i].Value))
 		}
+		ds[i].cap(m.Capped)
 	}
 	return ds
+}
+
+// cap makes an automatic decision that would be enforced one of a shadow, for the reason why. What a person has ordered
+// is theirs to decide.
+func (d *Decision) cap(why string) {
+	if why == "" || d.Mode != Enforce || d.State == Frozen || d.State == Override {
+		return
+	}
+	d.Mode, d.Publish, d.Renew = Shadow, false, false
+	d.Reason += "; " + why
+}
+
+// look is the view of m: what contradicts itself is left out or refused, and the rest passes the data gate.
+func (s *LoopSet) look(m Measurement) *view {
+	m, found := plausible(m, s.spec.SLO, s.largestLimit())
+	v := s.widen(m)
+	v.total = present(m.Instances)
+	v.outliers = append(v.outliers, found.left...)
+	switch {
+	case v.hold != "":
+	case found.hold != "":
+		v.reject(Implausible, found.hold)
+	case found.doubt != "" && v.hang == "":
+		v.doubt(Implausible, found.doubt)
+	}
+	return v
+}
+
+// present counts the instances but for those that have gone.
+func present(all []Instance) int {
+	n := 0
+	for _, in := range all {
+		if !in.Gone {
+			n++
+		}
+	}
+	return n
 }
 
 // arrive checks that time advanced and learns from the tick. After a long gap the loops restart.
@@ -100,9 +138,6 @@ func (s *LoopSet) arrive(t *tick) {
 
 // learn updates the estimates from a snapshot that is plausible and complete.
 func (s *LoopSet) learn(t *tick) {
-	if why := t.v.implausible(s.largestLimit()); why != "" {
-		t.v.reject(Implausible, why)
-	}
 	if t.v.hold == "" && t.v.unsure == "" && t.v.hang == "" {
 		s.target.observe(t.now, t.v)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
-	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // view is a Measurement that has passed the data gate, aggregated over the instances that the decision is about, or the
@@ -266,25 +265,3 @@ func (v *view) badRatio(slo SLO) Reading {
 	}
 	return bad
 }
-
-// implausible checks throughput against Little's law. On average X̂·mean requests were in flight; that cannot be far
-// more than the limits allow, nor ten times what the few samples of it show. A counter reset seen through two replicas
-// reads as a hundredfold rate.
-func (v *view) implausible(most float64) string {
-	limit, ok := v.limit.Value()
-	if !ok || v.hold != "" {
-		return ""
-	}
-	bound := 3 * max(most, limit)
-	if v.sampled.Above(0) {
-		bound = min(bound, 10*max(v.sampled.value, fewInFlight))
-	}
-	if inFlight := v.throughput.Times(v.mean); inFlight.Above(bound) {
-		return fmt.Sprintf("completions x mean latency = %s requests in flight, where %s were seen and the limit is %s",
-			format.Number(inFlight.value), format.Number(v.sampled.Float()), format.Number(limit))
-	}
-	return ""
-}
-
-// fewInFlight is a number in flight small enough for a handful of samples to miss entirely.
-const fewInFlight = 5

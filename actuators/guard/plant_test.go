@@ -62,8 +62,10 @@ func (e *events) Pop() any {
 var epoch = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
 
 func newPlant(g *Guard, seed uint64) *plant {
-	p := &plant{g: g, rng: rand.New(rand.NewPCG(seed, 1)), servers: 32, rate: 400,
-		service: 40 * time.Millisecond, slo: g.cfg.SLO}
+	p := &plant{
+		g: g, rng: rand.New(rand.NewPCG(seed, 1)), servers: 32, rate: 400,
+		service: 40 * time.Millisecond, slo: g.cfg.SLO,
+	}
 	p.arrive()
 	return p
 }
