@@ -150,7 +150,7 @@ f.yml:1:1: promteheus: unknown key; did you mean "prometheus"?`},
 		},
 		{
 			"window shorter than two scrapes", prometheus + service + "timing: {scrape_interval: 5s, window: 9s}\n",
-			`f.yml:6:39: timing.window: 9s holds fewer than two scrapes, 5s apart, so that no rate can be taken; expected at least 20s`,
+			`f.yml:6:39: timing.window: 9s holds fewer than two scrapes, 5s apart, so there is no rate; expected at least 20s`,
 		},
 
 		// Shares (A27): an objective of 100% divides by a budget of zero, elastic/kibana#144823.

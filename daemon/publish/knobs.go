@@ -97,7 +97,7 @@ type Sharers struct {
 	gone  bool      // for a settling time
 }
 
-// Count takes in a tick: call it before Next. It is for standbys too, so that a new leader knows who is there.
+// Count takes in a tick: call it before Next. It is for standbys too, so that a new leader knows how many instances there are.
 func (l *Last) Count(now time.Time, spec control.Spec, ds []control.Decision) {
 	shared := sharing(l.Setting)
 	for _, d := range ds {

@@ -46,7 +46,7 @@ type Last struct {
 	Highest uint64
 	// RenewedAt is when the lease last began. The zero value asks for a renewal at the next valid measurement.
 	RenewedAt time.Time
-	// Sharers is who was seen to share the rate.
+	// Sharers counts the instances that were seen to share the rate.
 	Sharers Sharers
 }
 

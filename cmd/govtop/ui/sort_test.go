@@ -33,7 +33,7 @@ func TestOrders(t *testing.T) {
 		{[]string{"s"}, "auth batch billing cart checkout feed ledger payments report search"},
 		{[]string{"s", "S"}, "search report payments ledger feed checkout cart billing batch auth"},
 		{[]string{"s", "s"}, "billing report payments batch auth ledger feed checkout search cart"},
-		{[]string{"s", "s", "s"}, "payments billing checkout report feed search cart ledger batch auth"},
+		{[]string{"s", "s", "s"}, "payments checkout billing report feed search cart ledger batch auth"},
 		{[]string{"s", "s", "s", "s"}, "cart ledger feed search auth checkout batch billing report payments"},
 		{[]string{"s", "s", "s", "s", "S", "s"}, "payments report checkout billing batch auth ledger feed search cart"},
 	} {
