@@ -25,6 +25,7 @@ type raiseTest struct {
 	limit  float64   // before
 	mean   float64   // before, in seconds
 	queued time.Time // when a queue was found, zero: never
+	found  time.Time // when a delay was found whose ŝ stands; zero: none
 }
 
 const (
@@ -40,6 +41,10 @@ func (x *raiseTest) step(s step, from float64, f little.Finding, test *little.Fl
 	mean, slo := s.v.mean.value, s.spec.SLO.Latency.Seconds()
 	hopeless := mean > slo || s.v.limitRefused.Above(s.spec.Tuning.RefusedCut)
 	switch {
+	case x.wrong(s, f):
+		test.Found(s.now, 0)
+		f.ServiceTime, x.queued = 0, s.now
+		return f
 	case !x.running():
 		if x.doubts(s, from, f, hopeless, most) {
 			x.since, x.limit, x.mean = s.now, from, mean
@@ -57,9 +62,22 @@ func (x *raiseTest) step(s step, from float64, f little.Finding, test *little.Fl
 	x.since = time.Time{}
 	if mean > s.target.seconds() {
 		test.Found(s.now, mean)
-		f.ServiceTime = mean
+		f.ServiceTime, x.found = mean, s.now
 	}
 	return f
+}
+
+// wrong says whether the delay that this test found was a queue after all: the limit has had time to rise, and much is
+// refused all the same. A higher limit lets in what was refused only where nothing queues.
+func (x *raiseTest) wrong(s step, f little.Finding) bool {
+	if f.ServiceTime == 0 {
+		x.found = time.Time{}
+	}
+	wrong := !x.found.IsZero() && s.now.Sub(x.found) >= 2*x.wait && s.v.limitRefused.Above(s.spec.Tuning.RefusedCut)
+	if wrong {
+		x.found = time.Time{}
+	}
+	return wrong
 }
 
 // doubts says whether there is a doubt to settle before a cut.

@@ -31,7 +31,6 @@ type endless struct {
 	foundEver, declaredEver atomic.Uint64
 
 	// Guarded by Guard.mu:
-	age    time.Duration // since the cohort was closed, from which it is judged
 	opened time.Duration // the current cohort
 	closed []closed      // oldest first
 	logged time.Duration // 0: never

@@ -52,6 +52,9 @@ const (
 
 	raiseFill   = 3 * time.Second // longest wait for a queue to fill the raised limit
 	raiseForget = 5 * time.Second
+
+	raiseDoubt = 10 * time.Second // after a finding: the limit has had time to rise as far as it takes
+	raiseStill = 0.05             // share refused in two seconds from which the finding is wrong
 )
 
 // plight is the reflex's judgment of its last window.

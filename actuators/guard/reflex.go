@@ -104,6 +104,7 @@ type reflex struct {
 	test       little.FloorTest
 	finding    little.Finding
 	found      time.Time // time of the last finding
+	raised     time.Time // when the raise test found the service time that stands; zero: it did not
 	raise      raiseTest
 }
 
@@ -208,6 +209,7 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 			Target: b.target,
 		})
 	}
+	r.doubt(t, long)
 	switch f := r.finding; {
 	case f.Limit > 0:
 		r.limit = f.Limit
@@ -220,6 +222,23 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 		r.follow(t, w, over, b)
 	}
 	r.limit = max(r.limit, b.min, r.finding.Floor)
+}
+
+// doubt withdraws a service time that the raise test found, if the service goes on refusing. Where the limit is not to
+// blame, a higher one lets in what was refused. Where as much is refused all the same, there is a queue behind it, and
+// the window that the test judged by was too short for service times as uneven as these.
+func (r *reflex) doubt(t tally, long window) {
+	if r.raised.IsZero() || t.at.Sub(r.raised) < raiseDoubt {
+		return
+	}
+	if r.finding.ServiceTime > 0 && long.refused >= raiseStill {
+		r.test.Found(t.at, 0)
+		r.finding.ServiceTime = 0
+		r.raise.blame(t)
+	} else if r.finding.ServiceTime > 0 {
+		return // it may still turn out wrong
+	}
+	r.raised = time.Time{}
 }
 
 // follow moves the limit by the law, or lets the raise test move it.
@@ -238,7 +257,7 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 		}
 		if service > 0 {
 			r.test.Found(t.at, service)
-			r.finding.ServiceTime, r.found = service, t.at
+			r.finding.ServiceTime, r.found, r.raised = service, t.at, t.at
 		}
 	case over && math.Abs(e) > reflexBand:
 		r.limit *= min(max(math.Exp(e/2), reflexCut), reflexRaise)

@@ -165,7 +165,7 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 }
 
 // Found gives the test a service time ŝ, in seconds, that another test found. The finding stands as if this test had
-// made it.
+// made it. A service time of 0 withdraws a finding that proved wrong.
 func (t *FloorTest) Found(now time.Time, serviceTime float64) { t.s, t.sT = serviceTime, now }
 
 // Abort ends a running test without a finding and returns the limit to restore (0: no test was running). Use it when
