@@ -7,7 +7,7 @@ SHELL := bash
 # A test fails if a go.mod of the tree is in neither list.
 MODULES := . actuators
 # Modules that only pin tools: the linters and the real servers that tests run on.
-TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus
+TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -29,7 +29,7 @@ tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 # never from the cache.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
 
-.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate demo demo-real screenshots clean servers
+.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate simulate-diff demo demo-real screenshots clean servers
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,16 @@ bench-diff: ## compare benchmarks with another revision (BASE=main PKG=actuators
 
 simulate: ## put governor and guard through scenarios (SCENARIOS='half x5', or --all, or --list)
 	go run ./cmd/governor simulate $(or $(SCENARIOS),half x5 slow5 dep60)
+
+simulate-diff: ## the same for another revision and for this one (BASE=main SCENARIOS='half x5')
+	@test -n "$(BASE)" || { echo "make simulate-diff needs the revision to compare with, as BASE=main" >&2; exit 2; }
+	@dir=$$(mktemp -d) && \
+	trap 'git worktree remove --force "$$dir/tree" 2>/dev/null; rm -rf "$$dir"' EXIT && \
+	git worktree add --quiet --detach "$$dir/tree" "$(BASE)" && \
+	go build -C "$$dir/tree" -o "$$dir/base" ./cmd/governor && go build -o "$$dir/here" ./cmd/governor && \
+	for revision in base here; do \
+		echo "== $$revision"; "$$dir/$$revision" simulate $(or $(SCENARIOS),half x5 slow5 dep60) || exit 1; \
+	done
 
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
 	go run ./cmd/governor demo $(DEMO)

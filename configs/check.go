@@ -97,7 +97,7 @@ func (c *checker) service(cfg *Config, name string) {
 		c.metrics(&s.Metrics, k)
 	}
 	if c.doc.OK("timing") && c.doc.OK(at+".timing") {
-		c.timing(cfg, s, at)
+		c.timing(cfg, name, at)
 	}
 	if c.doc.OK("timing") && c.doc.OK(at) {
 		c.sensor(cfg, name, at)
@@ -157,8 +157,9 @@ func bounds[T interface {
 }
 
 // timing checks the pace of one service and what depends on it.
-func (c *checker) timing(cfg *Config, s *Service, at string) {
-	t := cfg.timing(s)
+func (c *checker) timing(cfg *Config, name, at string) {
+	s, t := cfg.Services[name], cfg.timing(name)
+	scrape := !cfg.Learns(name) // what is not known yet contradicts nothing
 	// where names the key that set a duration: the service's own, else the global one.
 	where := func(key string) string {
 		for _, path := range []string{at + ".timing." + key, "timing." + key} {
@@ -169,19 +170,19 @@ func (c *checker) timing(cfg *Config, s *Service, at string) {
 		return at + ".timing." + key
 	}
 	switch {
-	case t.Window < 2*t.Scrape:
+	case scrape && t.Window < 2*t.Scrape:
 		c.doc.Add(where("window"),
 			"%s holds fewer than two scrapes, %s apart, so there is no rate; expected at least %s",
 			Duration(t.Window), Duration(t.Scrape), Duration(4*t.Scrape))
-	case t.Window < 4*t.Scrape:
+	case scrape && t.Window < 4*t.Scrape:
 		c.warn(where("window"), "%s is less than 4 × scrape_interval, %s: one lost scrape leaves the loop without data",
 			Duration(t.Window), Duration(4*t.Scrape))
 	}
-	if t.Period < t.Scrape {
+	if scrape && t.Period < t.Scrape {
 		c.warn(where("period"), "%s is shorter than scrape_interval, %s: some decisions will see nothing new",
 			Duration(t.Period), Duration(t.Scrape))
 	}
-	if stale := at + ".tuning.stale_after"; c.doc.Has(stale) && time.Duration(s.Tuning.StaleAfter) < t.Scrape {
+	if stale := at + ".tuning.stale_after"; c.doc.Has(stale) && scrape && time.Duration(s.Tuning.StaleAfter) < t.Scrape {
 		c.warn(stale, "%s is shorter than scrape_interval, %s: samples will look stale between scrapes",
 			s.Tuning.StaleAfter, Duration(t.Scrape))
 	}

@@ -2,6 +2,8 @@ package configs
 
 import (
 	commonconfig "github.com/prometheus/common/config"
+
+	"github.com/seed-de83e32b/governor/signals"
 )
 
 // Config is one configuration file. The smallest one that works:
@@ -27,7 +29,9 @@ type Config struct {
 	// label service of guard's metrics and in Consul's keys: letters, digits and . _ - : @ + ~.
 	Services map[string]*Service `yaml:"services" jsonschema:"required"`
 
-	// File is the file that the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
+	// Learned is what is known of services whose scrape interval the file leaves open, by name; see WithLearned.
+	Learned map[string]signals.Learned `yaml:"-"`
+	// File is where the Config was read from, Hash the first 12 hex digits of the SHA-256 of its text.
 	File string `yaml:"-"`
 	Hash string `yaml:"-"`
 }
@@ -81,7 +85,8 @@ type ConsulTLS struct {
 
 // Timing is the pace of a loop.
 type Timing struct {
-	// How often Prometheus scrapes the service. Copy it from Prometheus' own configuration. Unset: 5s.
+	// How often Prometheus scrapes the service. Unset: governor finds out from the samples, and follows when it changes; 5s
+	// until there are some.
 	ScrapeInterval Duration `yaml:"scrape_interval" range:"[100ms, 5m]"`
 	// The span over which rates and means are taken. Below four scrape intervals, one lost scrape leaves a gap. Unset: 4
 	// × scrape_interval.

@@ -53,16 +53,42 @@ var criticalities = map[string]control.Criticality{
 	"critical": control.Critical, "default": control.Default, "sheddable": control.Sheddable,
 }
 
-// timing completes the pace of s: its own keys, else the file's global ones, else the defaults.
-func (c *Config) timing(s *Service) control.Timing {
-	own, all := s.Timing, c.Timing
-	scrape := cmp.Or(own.ScrapeInterval, all.ScrapeInterval, Duration(5*time.Second))
+// defaultScrape is the scrape interval of a service of which nothing is known yet.
+const defaultScrape = Duration(5 * time.Second)
+
+// timing completes the pace of a service: what it sets itself, else what the file sets for all, else what was learned,
+// else the defaults. A lease must last for three periods, so that a learned period is never longer than a third of it.
+func (c *Config) timing(name string) control.Timing {
+	own, all := c.Services[name].Timing, c.Timing
+	learned := Duration(0)
+	if c.Learns(name) {
+		learned = Duration(c.Learned[name].Scrape)
+	}
+	scrape := cmp.Or(own.ScrapeInterval, all.ScrapeInterval, learned, defaultScrape)
+	period := scrape
+	if third := c.Consul.Lease / 3; learned > 0 && third > 0 {
+		period = min(period, third)
+	}
 	return control.Timing{
 		Scrape:       time.Duration(scrape),
 		Window:       time.Duration(cmp.Or(own.Window, all.Window, 4*scrape)),
-		Period:       time.Duration(cmp.Or(own.Period, all.Period, scrape)),
+		Period:       time.Duration(cmp.Or(own.Period, all.Period, period)),
 		PublishDelay: time.Duration(cmp.Or(own.PublishDelay, all.PublishDelay, Duration(300*time.Millisecond))),
 	}
+}
+
+// WithLearned returns the configuration with what is known of services beside it. Where the file gives a scrape
+// interval, that stands.
+func (c *Config) WithLearned(learned map[string]signals.Learned) *Config {
+	next := *c
+	next.Learned = maps.Clone(learned)
+	return &next
+}
+
+// Learns says whether the scrape interval of the service is left to the data.
+func (c *Config) Learns(name string) bool {
+	s := c.Services[name]
+	return s != nil && s.Timing.ScrapeInterval == 0 && c.Timing.ScrapeInterval == 0
 }
 
 func (t Tuning) control() control.Tuning {

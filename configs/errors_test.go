@@ -149,8 +149,8 @@ f.yml:1:1: promteheus: unknown key; did you mean "prometheus"?`},
 				`between renewals; expected a lease of at least 15s`,
 		},
 		{
-			"window shorter than two scrapes", prometheus + service + "timing: {window: 9s}\n",
-			`f.yml:6:18: timing.window: 9s holds fewer than two scrapes, 5s apart, so there is no rate; expected at least 20s`,
+			"window shorter than two scrapes", prometheus + service + "timing: {scrape_interval: 5s, window: 9s}\n",
+			`f.yml:6:39: timing.window: 9s holds fewer than two scrapes, 5s apart, so there is no rate; expected at least 20s`,
 		},
 
 		// Shares (A27): an objective of 100% divides by a budget of zero, elastic/kibana#144823.

@@ -22,7 +22,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 	preset := signals.Preset(m.Preset)
 	for label := range m.Labels {
 		k := strict.Join(at+".labels", label)
-		if !model.LegacyValidation.IsValidLabelName(label) {
+		if !signals.ValidLabelName(label) {
 			c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", label)
 		} else if label == "service" && preset == signals.Guard {
 			c.doc.Add(k, "the label service is reserved for the service's name; expected other labels")
@@ -32,7 +32,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 	case !c.doc.Has(k):
 	case preset == signals.Guard:
 		c.doc.Add(k, "preset guard tells instances apart by the label instance; expected another preset, or no instance_label")
-	case !model.LegacyValidation.IsValidLabelName(m.InstanceLabel):
+	case !signals.ValidLabelName(m.InstanceLabel):
 		c.doc.Add(k, "%q; expected a label name: letters, digits and underscores, no digit first", m.InstanceLabel)
 	}
 	switch k := at + ".histogram"; {
@@ -48,7 +48,7 @@ func (c *checker) metrics(m *Metrics, at string) {
 
 func (c *checker) histogram(m *Metrics, at string) {
 	h := m.Histogram
-	if k := at + ".metric"; !model.LegacyValidation.IsValidMetricName(h.Metric) {
+	if k := at + ".metric"; !signals.ValidMetricName(h.Metric) {
 		c.doc.Add(k, "%q; expected the name of a metric, like http_request_duration_seconds", h.Metric)
 	} else if i := strings.LastIndex(h.Metric, "_"); i > 0 && slices.Contains([]string{"_bucket", "_sum", "_count"}, h.Metric[i:]) {
 		c.doc.Add(k, "%q; expected the name without %s: %s", h.Metric, h.Metric[i:], h.Metric[:i])
@@ -189,7 +189,7 @@ func (c *Config) signal(name string) signals.Service {
 		SLO: control.SLO{
 			Latency: s.SLO.Latency.std(), Objective: float64(s.SLO.Objective), Errors: float64(s.SLO.Errors),
 		},
-		Timing: c.timing(s), Preset: signals.Preset(m.Preset), Labels: m.Labels, InstanceLabel: m.InstanceLabel,
+		Timing: c.timing(name), Learned: c.Learns(name), Native: c.Learned[name].Native, Preset: signals.Preset(m.Preset), Labels: m.Labels, InstanceLabel: m.InstanceLabel,
 		StaleAfter: s.Tuning.StaleAfter.std(),
 	}
 	if h := m.Histogram; h != nil {

@@ -20,9 +20,11 @@ type concurrency struct {
 	aimd      AIMD
 	floorTest little.FloorTest
 	test      little.FloorTest // template for a restart
+	raise     raiseTest
 
 	easing       bool
-	arrivals     float64 // in the previous window, 0: unknown
+	resumed      bool    // the step before this one was a hold, an order or none
+	arrivals     float64 // per second in the previous window, 0: unknown
 	smooth       float64 // ln of the limit published beside a reflex, NaN before the first
 	settle, hold time.Duration
 	runaway      time.Time // since when the reflex has been at its ceiling without success; zero: it is not
@@ -42,7 +44,7 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
+		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
 
@@ -55,6 +57,7 @@ func (c *concurrency) lose() {
 
 func (c *concurrency) restart() {
 	c.floorTest = c.test
+	c.raise.since, c.raise.queued = time.Time{}, time.Time{}
 	c.smooth = math.NaN()
 	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
@@ -90,7 +93,7 @@ func (c *concurrency) decide(s step) outcome {
 	if s.v.hang != "" {
 		return c.decideHang(s, o)
 	}
-	c.observeArrivals(s.v.offered.value)
+	c.observeArrivals(s.v.offered.value / s.v.window.Seconds())
 	test := c.testFloor(s, o.from)
 	o.setpoint = s.target.setpoint(test.ServiceTime)
 	o.gates.binds = s.v.binds(o.from)
@@ -98,7 +101,11 @@ func (c *concurrency) decide(s step) outcome {
 
 	raw := c.ask(s, &o, test)
 	o.raw = Read(raw)
-	o.value, o.bound = c.constraint(s, test).Apply(o.from, raw)
+	constraint := c.constraint(s, test)
+	if idle := c.needless(s, &o); idle > o.from {
+		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), needlessRaise))
+	}
+	o.value, o.bound = constraint.Apply(o.from, raw)
 	if s.v.reflex {
 		c.follow(s, &o)
 	}
@@ -117,9 +124,10 @@ func (c *concurrency) decide(s step) outcome {
 // terms to o.
 func (c *concurrency) ask(s step, o *outcome, test little.Finding) float64 {
 	switch {
-	case test.Phase == little.Halved:
+	case test.Phase == little.Halved || test.Phase == RaiseTestRaised:
 		return test.Limit
 	case test.Ended && test.Restore > 0:
+		o.event = EventFloorTestEnded
 		return test.Restore
 	case c.spec.Law == AIMDLaw:
 		return c.askAIMD(s, o)
@@ -147,6 +155,9 @@ func (c *concurrency) follow(s step, o *outcome) {
 	weight := min(1, 0.5*s.spec.Timing.Period.Seconds()/s.spec.Timing.DeadTime().Seconds())
 	c.smooth += weight * (next - c.smooth)
 	o.value = math.Round(math.Exp(c.smooth))
+	if bar := s.noRaise(); o.value > o.from && s.inForce.published() && bar != "" && !(bar == BoundSLO && o.gates.serviceTime > 0) {
+		c.smooth, o.value, o.bound = math.Log(o.from), o.from, bar
+	}
 }
 
 // decideHang handles requests arriving at a full limit while hardly any finish, which is not a lack of traffic. It cuts
@@ -176,10 +187,11 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	if v.reflex {
 		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
-	return c.floorTest.Step(s.now, little.Sample{
-		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refusing,
+	found := c.floorTest.Step(s.now, little.Sample{
+		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refuses(from),
 		Limit: from, Floor: floor, Min: c.spec.Min, Target: s.target.seconds(),
 	})
+	return c.raise.step(s, from, found, &c.floorTest, c.spec.Max)
 }
 
 // askPID is the default law. It moves ln L by the gain times the predicted error: down only if the mean is above the
@@ -203,7 +215,7 @@ func (c *concurrency) askPID(s step, o *outcome) float64 {
 // observeArrivals notes whether the load is falling. Throughput then falls with the arrivals, not because of the limit,
 // and a cut sized by it would leave the service with a limit for a load that has already gone.
 func (c *concurrency) observeArrivals(offered float64) {
-	c.easing = offered < easingShare*c.arrivals
+	c.easing, c.resumed = offered < easingShare*c.arrivals, c.arrivals == 0
 	c.arrivals = offered
 }
 
@@ -223,15 +235,34 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 		return e
 	}
 	margin := math.Log(tau / mean)
-	if v.refusing {
+	if v.refuses(o.from) {
 		half := 0.5 * s.spec.Timing.Period.Seconds() / s.spec.Timing.DeadTime().Seconds()
 		e = max(e, half*margin)
 	}
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
+	if idle := c.needless(s, o); idle > o.from {
+		e = max(e, math.Log(idle/o.from))
+	}
 	return e
 }
+
+// needless is the limit below which the service refuses for nothing, 0 if there is none: it refuses, and it answers as
+// fast as if nothing queued, so it has room for what it has carried before, X̂max·m₀ in flight. On the way back there the
+// limit may grow by half in a step. A loop that has just resumed judges by a window that knows another limit, and takes
+// its usual steps.
+func (c *concurrency) needless(s step, o *outcome) float64 {
+	if c.resumed || !s.v.refuses(o.from) || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
+		return 0
+	}
+	return min(s.target.floor(s.now), c.spec.Max)
+}
+
+var needlessRaise = math.Log(1.5)
+
+// ownLatencyAgain is the multiple of m₀ up to which a mean latency shows no queue.
+const ownLatencyAgain = 1.15
 
 // askAIMD is the alternative law: additive increase while the limit binds and the service is healthy; one decrease per
 // settling time, sized by Little's law.
@@ -249,10 +280,16 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	k := Constraint{
 		Deadband: max(tuning.Deadband, 4/math.Sqrt(max(s.v.completed.Or(1), 1))),
 		RaiseMax: tuning.RaiseMax, CutMax: tuning.CutMax,
-		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NeverRise: s.v.unsure != "",
+		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NoRaise: s.noRaise(),
 	}
-	if test.Phase == little.Halved || test.Ended && test.Restore > 0 {
+	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
+	}
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised) {
+		k.NoRaise = "" // the test has shown that the limit is not what makes the service slow
+	}
+	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
+		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence
 	}
 	if c.spec.Law == AIMDLaw {
 		k.Deadband = 0
@@ -262,13 +299,15 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 
 func (c *concurrency) state(s step, o outcome) State {
 	switch raw := o.raw.value; {
+	case s.notObeyed:
+		return NotObeyed
 	case o.gates.serviceTime > 0:
 		return Ineffective
 	case o.value < o.from:
 		return Cutting
 	case o.value > o.from:
 		return Raising
-	case s.target.infeasible():
+	case s.infeasible != "":
 		return Infeasible
 	case o.gates.binds && o.value <= c.spec.Min && raw <= o.from:
 		return AtMin

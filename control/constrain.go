@@ -5,13 +5,13 @@ import "math"
 // Constraint limits every output before it may be published: deadband, then slew, then floor, clamp and whole units.
 // Moves are measured in ln units of the value, so that a step means the same at 20 and at 2000.
 type Constraint struct {
-	Deadband  float64 // smaller moves are suppressed
-	RaiseMax  float64 // largest raise per step
-	CutMax    float64 // largest cut per step
-	Floor     float64 // a cut stops here; the floor never raises the value
-	Min, Max  float64 // hard bounds, 0 < Min ≤ Max
-	Whole     bool    // the value counts things: a move is at least one of them
-	NeverRise bool    // only tighten, because something is unknown
+	Deadband float64 // smaller moves are suppressed
+	RaiseMax float64 // largest raise per step
+	CutMax   float64 // largest cut per step
+	Floor    float64 // a cut stops here; the floor never raises the value
+	Min, Max float64 // hard bounds, 0 < Min ≤ Max
+	Whole    bool    // the value counts things: a move is at least one of them
+	NoRaise  string  // the constraint that forbids a raise, "" if none does
 }
 
 // The names of the constraints, as Decision.Bound reports them.
@@ -21,7 +21,9 @@ const (
 	BoundFloor    = "floor"
 	BoundMin      = "min"
 	BoundMax      = "max"
-	BoundTighten  = "tighten_only"
+	BoundTighten  = "tighten_only" // no raise: something is unknown, or contradicts something else
+	BoundSLO      = "slo_violated" // no raise: more is late or failed already than the SLO allows
+	BoundObey     = "not_obeyed"   // no raise: the service does not keep to the limit it has
 )
 
 // Apply returns the value that may follow from when the law asks for raw, and the constraint that shaped it: "" if none
@@ -42,8 +44,8 @@ func (c Constraint) Apply(from, raw float64) (value float64, bound string) {
 	switch {
 	case move == 0:
 		return from, ""
-	case move > 0 && c.NeverRise:
-		return from, BoundTighten
+	case move > 0 && c.NoRaise != "":
+		return from, c.NoRaise
 	case math.Abs(move) < c.Deadband:
 		return from, BoundDeadband
 	case move > c.RaiseMax:

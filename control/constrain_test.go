@@ -25,8 +25,8 @@ func TestConstraint(t *testing.T) {
 		{"max", base, 390, 600, 400, BoundMax},
 		{"floor stops a cut", with(func(c *Constraint) { c.Floor = 80 }), 100, 60, 80, BoundFloor},
 		{"floor never raises", with(func(c *Constraint) { c.Floor = 150 }), 100, 60, 100, BoundFloor},
-		{"tighten only", with(func(c *Constraint) { c.NeverRise = true }), 100, 200, 100, BoundTighten},
-		{"tighten only cuts", with(func(c *Constraint) { c.NeverRise = true }), 100, 90, 90, ""},
+		{"tighten only", with(func(c *Constraint) { c.NoRaise = BoundTighten }), 100, 200, 100, BoundTighten},
+		{"tighten only cuts", with(func(c *Constraint) { c.NoRaise = BoundTighten }), 100, 90, 90, ""},
 		{"changed bound", with(func(c *Constraint) { c.Max = 60 }), 100, 200, 60, BoundMax},
 		{"not a number", base, 100, math.NaN(), 100, ""},
 		{"infinite", base, 100, math.Inf(1), 122, BoundSlew},
@@ -52,7 +52,7 @@ func TestConstraintProperties(t *testing.T) {
 			Deadband: rapid.Float64Range(0, 0.4).Draw(t, "deadband"), RaiseMax: rapid.Float64Range(0.01, 1).Draw(t, "raise"),
 			CutMax: rapid.Float64Range(0.01, 1).Draw(t, "cut"), Floor: rapid.Float64Range(0, 3000).Draw(t, "floor"),
 			Min: lo, Max: lo + float64(rapid.IntRange(0, 2000).Draw(t, "span")),
-			Whole: true, NeverRise: rapid.Bool().Draw(t, "never rise"),
+			Whole: true, NoRaise: rapid.SampledFrom([]string{"", BoundTighten}).Draw(t, "never rise"),
 		}
 		from := float64(rapid.IntRange(int(c.Min), int(c.Max)).Draw(t, "from"))
 		raw := rapid.OneOf(rapid.Float64(), rapid.Float64Range(0, 4000),
@@ -63,7 +63,7 @@ func TestConstraintProperties(t *testing.T) {
 			t.Fatalf("%v is outside %v..%v", got, c.Min, c.Max)
 		case got != math.Trunc(got):
 			t.Fatalf("%v is not whole", got)
-		case got > from && c.NeverRise:
+		case got > from && c.NoRaise != "":
 			t.Fatalf("raised %v to %v though it may only tighten", from, got)
 		case got > from && got > max(from*math.Exp(c.RaiseMax)+1e-9, from+1), got < from && got < min(from*math.Exp(-c.CutMax)-1e-9, from-1):
 			t.Fatalf("%v to %v is beyond the slew limit", from, got)

@@ -19,6 +19,7 @@ const (
 	AtMax       State = "at_max"
 	Ineffective State = "ineffective"
 	Infeasible  State = "infeasible"
+	NotObeyed   State = "not_obeyed"
 	Hold        State = "hold"
 	Frozen      State = "frozen"
 	Override    State = "override"
@@ -148,14 +149,15 @@ type Terms struct {
 
 // The events.
 const (
-	EventIncrease     = "increase"      // AIMD: healthy, one step up
-	EventDecrease     = "decrease"      // AIMD: congested, multiplicative cut
-	EventCooldown     = "cooldown"      // AIMD: the last decrease is not visible yet
-	EventHang         = "hang"          // hardly anything finishes: the largest cut, for want of a latency to steer by
-	EventFirstSetting = "first setting" // nothing was published before
-	EventYields       = "yields"        // the rate leaves the overload to the concurrency limit
-	EventDrains       = "drains"        // the service is draining a backlog: cutting the rate would not speed it up
-	EventRestore      = "restore"       // cutting the rate did not help: it is restored
+	EventIncrease       = "increase"      // AIMD: healthy, one step up
+	EventDecrease       = "decrease"      // AIMD: congested, multiplicative cut
+	EventCooldown       = "cooldown"      // AIMD: the last decrease is not visible yet
+	EventHang           = "hang"          // hardly anything finishes: the largest cut, for want of a latency to steer by
+	EventFirstSetting   = "first setting" // nothing was published before
+	EventFloorTestEnded = "test ended"    // a floor test or a raise test puts back the limit that it had changed
+	EventYields         = "yields"        // the rate leaves the overload to the concurrency limit
+	EventDrains         = "drains"        // the service is draining a backlog: cutting the rate would not speed it up
+	EventRestore        = "restore"       // cutting the rate did not help: it is restored
 )
 
 // Gates are the findings made before the law runs.
@@ -168,8 +170,15 @@ type Gates struct {
 	OwnLatencySeconds  Number `json:"own_latency_seconds"`  // m₀
 	ServiceTimeSeconds Number `json:"service_time_seconds"` // ŝ; 0: none stands
 	Infeasible         bool   `json:"infeasible"`
-	BurnSteps          int    `json:"burn_steps"` // number of 10% setpoint cuts for a fast burn of the error budget
+	InfeasibleBy       string `json:"infeasible_by,omitempty"` // the quantity that is too large: one of the causes
+	BurnSteps          int    `json:"burn_steps"`              // number of 10% setpoint cuts for a fast burn of the error budget
 }
+
+// The causes of an infeasible SLO, as in Gates.InfeasibleBy.
+const (
+	ByOwnLatency = "own_latency" // m₀, the mean latency without a queue
+	BySpread     = "spread"      // how far the objective's quantile lies above the mean
+)
 
 // The values of Gates.FloorTest.
 const (
@@ -177,4 +186,5 @@ const (
 	FloorTestDwell  = string(little.Dwell)  // the condition holds, the test is about to start
 	FloorTestHalved = string(little.Halved) // the limit is halved on purpose to watch the throughput
 	FloorTestGuard  = "guard"               // the guards run their own
+	RaiseTestRaised = "raised"              // the limit is raised on purpose: does the latency grow with it?
 )

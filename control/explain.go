@@ -97,9 +97,16 @@ func explainClauses(d Decision, slo SLO) []string {
 	if d.State == Ineffective {
 		say("limiting cannot help: the service itself needs %s", latency(d.Gates.ServiceTimeSeconds))
 	}
-	if d.Gates.Infeasible {
-		say("SLO infeasible: own latency %s leaves no room below %s",
-			latency(d.Gates.OwnLatencySeconds), format.Latency(slo.Latency.Seconds()))
+	if d.State == NotObeyed {
+		say("nobody obeys the limit: %s requests in flight by Little's law",
+			format.Number(float64(d.Inputs.Throughput*d.Measured)))
+	}
+	switch within := format.Latency(slo.Latency.Seconds()); d.Gates.InfeasibleBy {
+	case ByOwnLatency:
+		say("SLO infeasible: own latency %s leaves no room below %s", latency(d.Gates.OwnLatencySeconds), within)
+	case BySpread:
+		say("SLO infeasible: the %s lies %s above the mean though nothing queues, which leaves no room below %s",
+			format.Quantile(slo.Objective), latency(d.Inputs.Quantile-d.Measured), within)
 	}
 	if len(d.Inputs.Outliers) > 0 {
 		say("outliers: %s", strings.Join(d.Inputs.Outliers, ", "))
@@ -116,6 +123,8 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 	switch {
 	case d.Gates.FloorTest == FloorTestHalved:
 		say("floor test: limit cut on purpose to see whether throughput follows")
+	case d.Gates.FloorTest == RaiseTestRaised:
+		say("raise test: limit raised on purpose to see whether latency grows with it")
 	case !d.Gates.Binds:
 		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
 	default:

@@ -35,6 +35,9 @@ func (g gate) pass(m Measurement, tau float64) *view {
 	if fresh == nil {
 		return v
 	}
+	for _, in := range fresh {
+		v.members = append(v.members, in.Name)
+	}
 	v.take(aggregate(fresh, m.Window))
 	if v.hold != "" {
 		return v

@@ -2,6 +2,7 @@ package control
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
@@ -18,11 +19,14 @@ import (
 // beyond the clip. latencyTarget also keeps the estimates behind the floor.
 type latencyTarget struct {
 	slo    time.Duration
+	high   float64 // τ* is at most this share of the SLO
 	weight float64 // of a new sample of D̂
 
 	distance Reading                   // D̂ in seconds, missing before the first sample
 	inForce  float64                   // τ* in seconds; moves only by more than 5%
 	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: never, or released
+	members  []string                  // the instances of the last snapshot
+	changed  time.Time                 // when they last changed
 	own      *little.OwnLatency
 	carried  little.Carried
 }
@@ -32,25 +36,47 @@ const (
 	targetHeadroom  = 0.9
 	targetLow       = 0.3
 	targetHigh      = 0.6
+	targetHighLax   = 0.4 // the same for objectives below 99%: nobody needs to queue because one in twenty may be late
+	targetMost      = 0.8 // of the SLO: a mean above that leaves no room whatever the reason
 	targetOwnMargin = 1.3 // × m₀: a target closer to the service's own latency would cut useful work
 	targetStep      = 0.05
 	burnTightens    = 0.9
 	quantileSure    = 8 // × the least a quantile needs: with fewer requests it counts for less
 )
 
-func newLatencyTarget(slo, window time.Duration, weight float64) *latencyTarget {
-	return &latencyTarget{
-		slo: slo, weight: weight,
-		inForce: targetUnknown * slo.Seconds(), own: little.NewOwnLatency(slo, window),
+func newLatencyTarget(slo SLO, window time.Duration, weight float64) *latencyTarget {
+	t := &latencyTarget{
+		slo: slo.Latency, weight: weight, high: targetHigh,
+		inForce: targetUnknown * slo.Latency.Seconds(), own: little.NewOwnLatency(slo.Latency, window),
 	}
+	if slo.Objective < 0.99 {
+		t.high = targetHighLax
+	}
+	return t
 }
+
+// settled says whether the same instances have been there for a while and none is in trouble. A cold instance is slow
+// for its first half minute or so, and its slowest requests would teach D̂ to all the others.
+func (t *latencyTarget) settled(now time.Time, v *view) bool {
+	if !slices.Equal(t.members, v.members) {
+		first := t.members == nil
+		if t.members = v.members; !first {
+			t.changed = now
+		}
+	}
+	return len(v.outliers) == 0 && now.Sub(t.changed) >= warmUp
+}
+
+// warmUp is how long a new instance may be cold.
+const warmUp = time.Minute
 
 // observe learns from a snapshot that passed the data gate and is not partial.
 func (t *latencyTarget) observe(now time.Time, v *view) {
 	t.own.Observe(now, v.mean.Float(), v.healthy())
 	t.carried.Observe(now, v.throughput.Float())
 	t.observeBurn(now, v.burn)
-	if q, ok := v.quantile.Value(); ok && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
+	settled := t.settled(now, v)
+	if q, ok := v.quantile.Value(); ok && settled && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
 		t.observeDistance(q-v.mean.Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
 	}
 	if tau := t.ideal(); math.Abs(math.Log(tau/t.inForce)) > targetStep {
@@ -93,10 +119,12 @@ func (t *latencyTarget) seconds() float64 {
 	return t.inForce * math.Pow(burnTightens, float64(t.burnSteps()))
 }
 
-// setpoint is what a law aims at, in seconds of mean latency: τ*, or 1.25·ŝ if that is higher (serviceTime is ŝ; 0:
-// none stands). Closer to ŝ a limit would cut useful work.
+// setpoint is what a law aims at, in seconds of mean latency: τ*, or more while a service time ŝ stands (0: none does).
+// The clip of τ* to 0.6·SLO may put it below 1.3·m₀, at which a service that queues for nothing would be cut. So what is
+// used then is 1.3·m₀ as long as that is at most 0.8·SLO. It is not published.
 func (t *latencyTarget) setpoint(serviceTime float64) Reading {
-	return Read(max(t.seconds(), little.ServiceTimeMargin*serviceTime))
+	slo := t.slo.Seconds()
+	return Read(little.Setpoint(max(t.seconds(), min(targetOwnMargin*t.own.Seconds(), targetMost*slo)), serviceTime, slo))
 }
 
 // restore starts from a published τ*, so that a new leader does not have to learn D̂ from scratch.
@@ -114,13 +142,25 @@ func (t *latencyTarget) ideal() float64 {
 	if d, ok := t.distance.Value(); ok {
 		tau = targetHeadroom*slo - d
 	}
-	return max(min(tau, targetHigh*slo), low)
+	return min(max(tau, low), t.high*slo)
 }
 
-// infeasible says whether the SLO leaves no room above the service's own latency. It is only a status and never a hold,
-// because an ordinary slow-down looks the same.
-func (t *latencyTarget) infeasible() bool {
-	return t.distance.Above(targetHeadroom*t.slo.Seconds() - targetOwnMargin*t.own.Seconds())
+// infeasible names the quantity that leaves no room below the SLO, "" if there is room. It takes present evidence: the
+// service is late now. Then either its own latency m₀ alone is too long, or nothing queues in this window and the
+// quantile lies too far above the mean all the same. It is a status, never a reason to hold.
+func (t *latencyTarget) infeasible(v *view, slo SLO) string {
+	if v.hold != "" || !v.slow.Above(1-slo.Objective) {
+		return ""
+	}
+	limit, own := t.slo.Seconds(), targetOwnMargin*t.own.Seconds()
+	if own > targetHigh*limit {
+		return ByOwnLatency
+	}
+	spread := v.quantile.Less(v.mean)
+	if v.healthy() && !v.censored && v.completed.AtLeast(v.quantileNeeds) && spread.Above(targetHeadroom*limit-own) {
+		return BySpread
+	}
+	return ""
 }
 
 // floor is X̂max·m₀: the requests in flight, per instance, that the service needs to carry what it has carried

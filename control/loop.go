@@ -43,6 +43,9 @@ type tick struct {
 	// act in order: concurrency first, then shed decides which requests that limit refuses, then rate follows the
 	// sustained capacity. One signal never drives two knobs at once.
 	concurrency Reading
+
+	notObeyed  bool   // the instances have had far more in flight than their limit for a settling time
+	infeasible string // the quantity that leaves no room below the SLO: one of the causes, "" if there is room
 }
 
 // step is a tick from the point of view of one knob's law.
@@ -71,6 +74,19 @@ type outcome struct {
 	ceiling float64
 	publish bool // value, ceiling or target moved enough to be written
 	renew   bool // the lease may be renewed
+}
+
+// noRaise names the constraint that forbids a raise in this step, "" if none does.
+func (s step) noRaise() string {
+	switch {
+	case s.v.unsure != "":
+		return BoundTighten
+	case s.notObeyed:
+		return BoundObey
+	case s.v.violates(s.spec.SLO):
+		return BoundSLO
+	}
+	return ""
 }
 
 // found holds the findings of a law's gates.
@@ -205,7 +221,7 @@ func (l *Loop) decision(s step, o outcome) Decision {
 	d.Gates = Gates{
 		Binds: o.gates.binds, Occupancy: o.gates.occupancy.Number(), BindingShare: v.binding.Number(),
 		Floor: d.Gates.Floor, FloorTest: o.gates.floorTest, OwnLatencySeconds: Number(target.own.Seconds()),
-		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: target.infeasible(), BurnSteps: target.burnSteps(),
+		ServiceTimeSeconds: Number(o.gates.serviceTime), Infeasible: s.infeasible != "", InfeasibleBy: s.infeasible, BurnSteps: target.burnSteps(),
 	}
 	if o.gates.floor > 0 { // otherwise nothing has been carried yet
 		d.Gates.Floor = Number(o.gates.floor)

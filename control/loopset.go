@@ -15,6 +15,9 @@ type LoopSet struct {
 	loops   []*Loop // in the order in which they act
 	last    time.Time
 	sampled time.Time // of the last good sample
+
+	evidence evidence  // of a service with few requests
+	disobeys time.Time // since when the instances have had far more in flight than their limit; zero: they do not
 }
 
 // InForce is the value of a knob that is really in force: published and accepted, read from the KV at start or after a
@@ -40,7 +43,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 			slo: spec.SLO, staleAfter: spec.Tuning.StaleAfter,
 			minRequests: spec.Tuning.MinRequests, refusingAt: spec.Tuning.RefusingAt, refusedCut: spec.Tuning.RefusedCut,
 		},
-		target: newLatencyTarget(spec.SLO.Latency, spec.Timing.Window, spec.Tuning.TargetWeight),
+		target: newLatencyTarget(spec.SLO, spec.Timing.Window, spec.Tuning.TargetWeight),
 	}
 	if c := spec.Concurrency; c != nil {
 		s.loops = append(s.loops, newLoop(&s.spec, KnobConcurrency, c.Fallback, newConcurrency(&s.spec)))
@@ -57,7 +60,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	t := &tick{now: now, v: s.gate.pass(m, s.target.seconds()), target: s.target}
+	t := &tick{now: now, v: s.look(m), target: s.target}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
@@ -65,8 +68,46 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 		if l.knob == KnobConcurrency {
 			t.concurrency = Read(float64(ds[i].Value))
 		}
+		ds[i].cap(m.Capped)
 	}
 	return ds
+}
+
+// cap makes an automatic decision that would be enforced one of a shadow, for the reason why. What a person has ordered
+// is theirs to decide.
+func (d *Decision) cap(why string) {
+	if why == "" || d.Mode != Enforce || d.State == Frozen || d.State == Override {
+		return
+	}
+	d.Mode, d.Publish, d.Renew = Shadow, false, false
+	d.Reason += "; " + why
+}
+
+// look is the view of m: what contradicts itself is left out or refused, and the rest passes the data gate.
+func (s *LoopSet) look(m Measurement) *view {
+	m, found := plausible(m, s.spec.SLO, s.largestLimit())
+	v := s.widen(m)
+	v.total = present(m.Instances)
+	v.outliers = append(v.outliers, found.left...)
+	switch {
+	case v.hold != "":
+	case found.hold != "":
+		v.reject(Implausible, found.hold)
+	case found.doubt != "" && v.hang == "":
+		v.doubt(Implausible, found.doubt)
+	}
+	return v
+}
+
+// present counts the instances but for those that have gone.
+func present(all []Instance) int {
+	n := 0
+	for _, in := range all {
+		if !in.Gone {
+			n++
+		}
+	}
+	return n
 }
 
 // arrive checks that time advanced and learns from the tick. After a long gap the loops restart.
@@ -80,9 +121,12 @@ func (s *LoopSet) arrive(t *tick) {
 			for _, l := range s.loops {
 				l.restart(t.now, l.inForce)
 			}
+			s.evidence.restart(t.now)
 		}
 		s.last = t.now
 		s.learn(t)
+		t.notObeyed = s.disobeyed(t)
+		t.infeasible = s.target.infeasible(t.v, s.spec.SLO)
 	}
 	switch age, found := t.v.age.Value(); {
 	case t.v.hold == "":
@@ -94,13 +138,34 @@ func (s *LoopSet) arrive(t *tick) {
 
 // learn updates the estimates from a snapshot that is plausible and complete.
 func (s *LoopSet) learn(t *tick) {
-	if why := t.v.implausible(s.largestLimit()); why != "" {
-		t.v.reject(Implausible, why)
-	}
 	if t.v.hold == "" && t.v.unsure == "" && t.v.hang == "" {
 		s.target.observe(t.now, t.v)
 	}
 }
+
+// disobeyed says whether the instances have had far more requests in flight than the published limit allows, for a
+// settling time after it last changed. Then nobody obeys it, and raising it would mean nothing.
+func (s *LoopSet) disobeyed(t *tick) bool {
+	l := s.loop(KnobConcurrency)
+	if l == nil || !l.inForce.published() || s.spec.Mode != Enforce || t.v.hold != "" {
+		s.disobeys = time.Time{}
+		return false
+	}
+	inFlight := t.v.throughput.Times(t.v.mean)
+	if !inFlight.Above(disobeyedBy*max(l.inForce.Value, l.inForce.Ceiling) + fewInFlight) {
+		s.disobeys = time.Time{}
+		return false
+	}
+	if s.disobeys.IsZero() {
+		s.disobeys = t.now
+	}
+	settle := s.spec.Timing.Settle()
+	return t.now.Sub(s.disobeys) >= settle && t.now.Sub(l.changed) >= settle
+}
+
+// disobeyedBy is the multiple of a limit that a service cannot have in flight while it obeys. Windows remember the limit
+// before, and requests that were admitted under it may finish.
+const disobeyedBy = 2
 
 // largestLimit is the highest limit that governor would ever give an instance.
 func (s *LoopSet) largestLimit() float64 {
@@ -114,6 +179,9 @@ func (s *LoopSet) largestLimit() float64 {
 // Call it after every Step that was acted on. After a failed write, track the previous value.
 func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 	if l := s.loop(knob); l != nil && finite(f) {
+		if f.Value != l.inForce.Value {
+			s.evidence.restart(now.Add(s.spec.Timing.PublishDelay))
+		}
 		l.track(now, f.withoutNaN())
 	}
 }

@@ -21,6 +21,9 @@ type Measurement struct {
 	// Burn is how fast the error budget burns over each pair of windows in BurnRates.
 	Burn [len(BurnRates)]Burn
 
+	// Capped says why the service must not be enforced, though its configuration would allow it ("": it may be): nothing
+	// tells its instances apart.
+	Capped string
 	// Invalid says why the whole snapshot is missing ("": it is not).
 	Invalid Reason
 	// Partial carries the server's warnings. A partial snapshot may tighten a knob but never loosen it.
@@ -37,6 +40,9 @@ type Instance struct {
 	// itself a signal.
 	Age Reading
 
+	// Gone says that nothing is known of the instance but old samples: no target bears its name any longer.
+	Gone bool
+
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
@@ -47,6 +53,7 @@ type Instance struct {
 	Completed     Reading // admitted requests that finished (count of the latency histogram)
 	Failed        Reading // admitted requests that failed
 	Slow          Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
+	Fast          Reading // completed requests within the SLO: the bucket at its edge, as it was read
 	Mean          Reading // mean latency of completed requests, seconds
 
 	InFlight    Reading // requests in flight, mean over the window
@@ -54,6 +61,10 @@ type Instance struct {
 	Binding     Reading // share of the window at ≥ 85% of the limit, 0..1
 	ServiceTime Reading // ŝ of guard's floor test in seconds; 0: none stands
 	Revision    Reading // revision of the Setting that the instance has applied
+
+	// Resets is how often the counters have fallen in the last two windows. A process that starts makes it 1; several that
+	// write the same series make it half of the samples.
+	Resets Reading
 
 	// ShedThreshold is φ in force; missing or 1 if nothing is shed.
 	ShedThreshold Reading

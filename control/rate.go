@@ -256,10 +256,13 @@ func (c *rate) growth(s step) float64 {
 
 // constrain turns what the law wants into what is published, and names the constraint that shaped it.
 func (c *rate) constrain(s step) (value float64, bound string) {
-	from, next := s.inForce.Value, c.want
+	from, next, noRaise := s.inForce.Value, c.want, s.noRaise()
+	if noRaise == BoundSLO && c.serviceTime > 0 {
+		noRaise = "" // cutting did not help: the rate is not what makes the service slow
+	}
 	switch {
-	case next > from && s.v.unsure != "":
-		next, c.want, bound = from, from, BoundTighten
+	case next > from && noRaise != "":
+		next, c.want, bound = from, from, noRaise
 	case next <= c.spec.Min:
 		next, bound = c.spec.Min, BoundMin
 	case next >= c.spec.Max:

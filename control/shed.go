@@ -75,7 +75,7 @@ func (c *shed) decide(s step) outcome {
 	c.pid.Track(c.phi)
 	terms, _ := c.pid.Step(s.spec.Timing.Period, e)
 	o.terms, o.raw = pidTerms(e, terms, c.phi), Read(terms.Output)
-	c.phi, o.bound = c.constrain(o.from, terms.Output, s.v.unsure != "")
+	c.phi, o.bound = c.constrain(o.from, terms.Output, s.noRaise())
 	if c.worthAWrite(s, c.phi) {
 		o.value, o.publish = math.Round(c.phi*1000)/1000, true
 	} else if o.bound == "" && c.phi != o.from {
@@ -86,9 +86,9 @@ func (c *shed) decide(s step) outcome {
 }
 
 // constrain returns what φ may become if the law asks for next.
-func (c *shed) constrain(from, next float64, neverRise bool) (phi float64, bound string) {
-	if next > from && neverRise {
-		next, bound = from, BoundTighten
+func (c *shed) constrain(from, next float64, noRaise string) (phi float64, bound string) {
+	if next > from && noRaise != "" {
+		next, bound = from, noRaise
 	}
 	switch {
 	case next <= c.spec.Min:

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
-	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // view is a Measurement that has passed the data gate, aggregated over the instances that the decision is about, or the
@@ -22,6 +21,7 @@ type view struct {
 	age          Reading // of the oldest sample used, in seconds
 	took, window time.Duration
 	total        int      // instances that reported at all
+	members      []string // instances with a current sample
 	outliers     []string // instances in trouble that the decision ignores
 
 	flow
@@ -78,11 +78,12 @@ type flow struct {
 	slow         Reading // share of the completed
 	failed       Reading // share of the admitted
 
-	inFlight Reading // per instance; from Little's law if it is not reported, or reported too low
+	inFlight Reading // per instance; from Little's law if it is not reported
 	sampled  Reading // per instance, as reported
 	binding  Reading // share of the window near the limit
 	limit    Reading // effective, per instance
 
+	attributed  bool    // the instances say which policy refused
 	reflex      bool    // the guards run a reflex of their own
 	serviceTime float64 // ŝ as the guards report it, in seconds; 0: none
 	threshold   float64 // φ in force; 1: nothing is shed
@@ -92,7 +93,7 @@ type flow struct {
 
 // aggregate combines instances.
 func aggregate(ins []Instance, window time.Duration) flow {
-	f := flow{threshold: 1}
+	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
 	offered, refused, byRate, byShed := zero, zero, zero, zero
 	admitted, completed := zero, zero
@@ -104,6 +105,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		offered = offered.Plus(in.Offered)
 		refused = refused.Plus(in.Refused)
 		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
+		f.attributed = f.attributed && in.RefusedByRate.Known()
 		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
@@ -157,8 +159,8 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("mean latency", why, detail)
 	}
 	f.throughput = completed.Over(seconds, "").Over(n, "")
-	if occupied := f.throughput.Times(f.mean); !f.inFlight.AtLeast(occupied.Float()) {
-		f.inFlight = occupied // by Little's law
+	if !f.inFlight.Known() {
+		f.inFlight = f.throughput.Times(f.mean) // by Little's law
 	}
 	f.slow, f.failed = slow.Over(completed, none), failed.Over(admitted, none)
 	return f
@@ -213,15 +215,33 @@ func (v *view) goodput() float64 {
 // occupancy is in flight ÷ limit, for the limit in force now.
 func (v *view) occupancy(limit float64) Reading { return v.inFlight.Over(Read(limit), "") }
 
-// binds says whether the limit holds traffic back: it refuses, or it is nearly full. Only then may a law move it.
+// binds says whether the limit matters at all: it refuses, or it is nearly full. Only then may a law move it.
 func (v *view) binds(limit float64) bool {
-	return v.refusing || v.occupancy(limit).AtLeast(little.BindingAt) || v.binding.AtLeast(0.5)
+	switch {
+	case v.refuses(limit):
+		return true
+	case v.binding.Known():
+		return v.binding.AtLeast(bindsFor)
+	}
+	return v.occupancy(limit).AtLeast(little.BindingAt)
 }
+
+// refuses says whether the limit refuses a share that counts. A guard says which of its policies refused. Where nobody
+// says, refusals count only if the limit is full enough to be their cause: a quota elsewhere refuses, too.
+func (v *view) refuses(limit float64) bool {
+	return v.refusing && (v.attributed || !v.occupancy(limit).Below(refusesFrom))
+}
+
+// refusesFrom is the mean occupancy below which a limit is not what refuses, however the load comes and goes.
+const refusesFrom = 0.2
+
+// bindsFor is the share of the window for which a limit must have bound.
+const bindsFor = 0.5
 
 // healthy says whether nothing was refused and the limit had room. Only such windows show the service's own latency. If
 // no limit is known, the service must have kept up with its arrivals.
 func (v *view) healthy() bool {
-	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(0.5) {
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(bindsFor) {
 		return false
 	}
 	if limit, ok := v.limit.Value(); ok {
@@ -230,6 +250,9 @@ func (v *view) healthy() bool {
 	admitted := v.admittedRate.Float()
 	return math.Abs(v.completedRate()-admitted) <= rateBalance*admitted
 }
+
+// violates says whether more is late or failed than the SLO allows. What is unknown is not a violation.
+func (v *view) violates(slo SLO) bool { return v.badRatio(slo).Above(1) }
 
 // badRatio is the worse of the two SLO ratios, each as a multiple of its budget: above 1 the SLO is violated. It is
 // unknown if neither is known.
@@ -242,25 +265,3 @@ func (v *view) badRatio(slo SLO) Reading {
 	}
 	return bad
 }
-
-// implausible checks throughput against Little's law. On average X̂·mean requests were in flight; that cannot be far
-// more than the limits allow, nor ten times what the few samples of it show. A counter reset seen through two replicas
-// reads as a hundredfold rate.
-func (v *view) implausible(most float64) string {
-	limit, ok := v.limit.Value()
-	if !ok || v.hold != "" {
-		return ""
-	}
-	bound := 3 * max(most, limit)
-	if v.sampled.Above(0) {
-		bound = min(bound, 10*max(v.sampled.value, fewInFlight))
-	}
-	if inFlight := v.throughput.Times(v.mean); inFlight.Above(bound) {
-		return fmt.Sprintf("completions x mean latency = %s requests in flight, where %s were seen and the limit is %s",
-			format.Number(inFlight.value), format.Number(v.sampled.Float()), format.Number(limit))
-	}
-	return ""
-}
-
-// fewInFlight is a number in flight small enough for a handful of samples to miss entirely.
-const fewInFlight = 5

@@ -56,6 +56,8 @@ type Setup struct {
 type Group struct {
 	Sensor Sensor
 	Specs  []control.Spec // all with the same Timing
+	// Learned says that the Timing follows the data by itself: a difference between them is no mistake of a person.
+	Learned bool
 }
 
 // Daemon runs all loops and knows their state. Its methods are safe for concurrent use.

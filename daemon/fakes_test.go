@@ -114,12 +114,16 @@ func (p *plant) measure(setting actuators.Setting) control.Instance {
 		inFlight = limit // the queue grows until the limit stops it
 	}
 	served = min(served, limit/p.latency.Seconds())
+	slow := 0.0
+	if inFlight/served > 0.3 { // the SLO: all alike
+		slow = served * window
+	}
 	read := control.Read
 	in := control.Instance{
 		Name: "a:80", Age: read(1),
 		Offered: read(p.offered * window), Admitted: read(served * window),
 		Refused: read((p.offered - served) * window), RefusedByRate: read(byRate * window),
-		Completed: read(served * window), Failed: read(0), Slow: read(0), Mean: read(inFlight / served),
+		Completed: read(served * window), Failed: read(0), Slow: read(slow), Mean: read(inFlight / served),
 		InFlight: read(inFlight), Limit: read(limit), Revision: read(float64(setting.Revision)),
 		ShedThreshold: read(threshold),
 	}

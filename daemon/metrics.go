@@ -16,7 +16,7 @@ import (
 // states are the values of the label state of governor_loop_state.
 var states = []control.State{
 	control.Steady, control.Raising, control.Cutting, control.AtMin, control.AtMax, control.Ineffective,
-	control.Infeasible, control.Hold, control.Frozen, control.Override,
+	control.Infeasible, control.NotObeyed, control.Hold, control.Frozen, control.Override,
 }
 
 // metrics are governor's own metrics at /metrics. They answer three questions: is it deciding, do the services follow,

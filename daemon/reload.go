@@ -38,11 +38,23 @@ func (d *Daemon) Reload(ctx context.Context) error {
 	return nil
 }
 
+// Replace puts another setup of the same configuration into force, as a reload does: when the data have shown another
+// scrape interval, for example.
+func (d *Daemon) Replace(ctx context.Context, load func() (Setup, error)) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	return d.replace(ctx, load)
+}
+
 func (d *Daemon) reload(ctx context.Context) error {
 	if d.opts.Load == nil {
 		return errNoReload
 	}
-	setup, err := d.opts.Load()
+	return d.replace(ctx, d.opts.Load)
+}
+
+func (d *Daemon) replace(ctx context.Context, load func() (Setup, error)) error {
+	setup, err := load()
 	if err != nil {
 		return err
 	}

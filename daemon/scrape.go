@@ -18,6 +18,7 @@ type scrapeObserver interface{ ObservedScrape() control.Reading }
 type scrapeWatch struct {
 	services []string
 	timing   control.Timing
+	learned  bool
 
 	since   time.Time // when the difference began; zero: there is none
 	warning string    // the warning given, while it holds
@@ -27,7 +28,7 @@ type scrapeWatch struct {
 const scrapeFactor = 1.5
 
 func newScrapeWatch(g Group) scrapeWatch {
-	w := scrapeWatch{timing: g.Specs[0].Timing}
+	w := scrapeWatch{timing: g.Specs[0].Timing, learned: g.Learned}
 	for _, s := range g.Specs {
 		w.services = append(w.services, s.Service)
 	}
@@ -39,7 +40,9 @@ func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning st
 	seconds, ok := observed.Value()
 	configured := w.timing.Scrape.Seconds()
 	switch {
-	case !ok: // unknown: begin nothing and end nothing
+	case w.learned:
+		return "", false
+	case !ok: // unknown: no reason to begin or to end anything
 		return w.warning, false
 	case math.Abs(math.Log(seconds/configured)) < math.Log(scrapeFactor):
 		w.since, w.warning = time.Time{}, ""
@@ -54,16 +57,7 @@ func (w *scrapeWatch) check(now time.Time, observed control.Reading) (warning st
 	if n := len(w.services); n > 3 {
 		names = fmt.Sprintf("%s and %d more", strings.Join(w.services[:3], ", "), n-3)
 	}
-	w.warning = fmt.Sprintf("Prometheus scrapes %s about every %s, but the configuration says %s: "+
-		"set timing.scrape_interval to the real interval", names, rounded(seconds), w.timing.Scrape)
+	w.warning = fmt.Sprintf("Prometheus scrapes %s about every %s, the configuration says %s: "+
+		"set timing.scrape_interval to what is true", names, control.RoundInterval(seconds), w.timing.Scrape)
 	return w.warning, true
-}
-
-// rounded formats a scrape interval as a person would write it.
-func rounded(seconds float64) time.Duration {
-	step := 100 * time.Millisecond
-	if seconds >= 5 {
-		step = time.Second
-	}
-	return time.Duration(seconds * float64(time.Second)).Round(step)
 }

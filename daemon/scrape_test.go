@@ -65,3 +65,46 @@ func TestScrapeIntervalThatIsNotAsConfiguredIsSaidOnce(t *testing.T) {
 		}
 	})
 }
+
+// C29: a scrape interval that was learned rebuilds the loops without a bump, and its difference to the data is nobody's
+// mistake.
+func TestLearnedIntervalIsBumpless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld("checkout")
+		sensor := &scraped{plants: w.sensor}
+		group := w.group(specOf("checkout", control.Enforce))
+		group.Sensor, group.Learned = sensor, true
+		g := w.governorOf(t, group)
+		g.win(1)
+		g.start(t)
+		w.overload()
+		pass(3 * time.Minute)
+		limit := w.kv.stored("checkout").Concurrency.Limit
+		sensor.every.Store(int64(15 * time.Second))
+		pass(3 * time.Minute)
+		if shown := g.Status().Warnings; len(shown) != 0 {
+			t.Errorf("warned of what is learned: %q", shown)
+		}
+
+		spec := specOf("checkout", control.Enforce)
+		spec.Timing.Scrape, spec.Timing.Window, spec.Timing.Period = 15*time.Second, time.Minute, 15*time.Second
+		next := w.group(spec)
+		next.Sensor, next.Learned = sensor, true
+		setup := w.setup(next)
+		if err := g.Replace(t.Context(), func() (Setup, error) { return setup, nil }); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Minute)
+		if now := w.kv.stored("checkout").Concurrency.Limit; now < limit*8/10 || now > limit*12/10 {
+			t.Errorf("the limit went from %d to %d", limit, now)
+		}
+		records := g.records("checkout")
+		last := records[len(records)-1].Decision
+		if last.State == control.Hold {
+			t.Errorf("still %s: %s", last.State, last.Reason)
+		}
+		if gap := last.At.Sub(records[len(records)-2].Decision.At); gap != 15*time.Second {
+			t.Errorf("a decision every %s, want 15s", gap)
+		}
+	})
+}

@@ -119,6 +119,7 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 // due.
 func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decision) Write {
 	done := Write{Drift: s.drift}
+	s.last.Count(now, s.spec, ds)
 	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
 		return done
 	}
@@ -143,7 +144,9 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 		done.Err = err
 		return done
 	}
+	sharers := s.last.Sharers
 	s.last, s.index, s.attempt = publish.Written(now, next), index, nil
+	s.last.Sharers = sharers
 	done.Kind = kind
 	return done
 }

@@ -45,10 +45,10 @@ type Verdict int
 // The verdicts.
 const (
 	Admitted      Verdict = iota
-	Refused               // because too many are in flight, or to keep room for more important ones
-	RefusedByRate         // because too many arrive
-	// Aside is admitted without a place: the request is in no counter and no gauge of the Telemetry, as an endless one
-	// is whose service has declared it. It takes its server time all the same.
+	Refused               // too many are in flight, or the room is kept for more important requests
+	RefusedByRate         // too many arrive
+	// Aside is admitted without a place in the limit, for a request that its service declares endless. The Telemetry
+	// counts it nowhere; it takes its server time all the same.
 	Aside
 )
 

@@ -14,7 +14,7 @@ type Instance struct {
 	Stages   []Stage       // nil: Config.Stages
 }
 
-// Balancer deals arrivals to the instances. It knows which instances exist, but not whether they refuse or are slow.
+// Balancer is how arrivals are dealt to the instances. It knows which instances are there, not which refuse or are slow.
 type Balancer int
 
 // The balancers.
@@ -31,9 +31,9 @@ type instance struct {
 	stage    Stage
 	busy     int
 	queue    queue
-	inFlight int // admitted and not done; the rest of the slots are free, or wait to try again
-	// rejectDebt is server time owed for refusals. The next request that starts pays it: a refusal takes the time from
-	// some server of a full house, and which one does not matter to the throughput.
+	inFlight int // admitted and not done
+	// rejectDebt is server time owed for refusals. The next request that starts pays it: with all servers busy a
+	// refusal takes time from one of them, and for the throughput it does not matter which.
 	rejectDebt time.Duration
 	counters   counters
 }

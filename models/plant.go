@@ -10,10 +10,10 @@ import (
 type Config struct {
 	ServiceTime   time.Duration // mean service time at Slowdown 1
 	Law           Law           // of the service time
-	ClientTimeout time.Duration // a client gives up after this; its request stays where it is. 0: never
-	// Retries is how often a client tries again, at most, after a refusal or a timeout: the n-th time after a wait drawn
-	// from 0 to RetryWait·2ⁿ⁻¹ (full jitter). The attempts of a request need the same service time and belong to one
-	// criticality.
+	ClientTimeout time.Duration // a client gives up after this; its request stays in the plant. 0: never
+	// Retries is the maximum number of times a client tries again after a refusal or a timeout. Before the n-th retry
+	// it waits for a time drawn from 0 to RetryWait·2ⁿ⁻¹ (full jitter). All attempts of a request have the same
+	// service time and criticality.
 	Retries   int
 	RetryWait time.Duration
 	// CancelPassedOn says that the service learns when clients give up: their requests leave the queue unserved.
@@ -79,8 +79,8 @@ type Plant struct {
 type inFlight struct {
 	request Request
 	work    float64 // service time in units of its mean
-	dep     float64 // uniform draw: a dependency is called where it is below the share
-	attempt uint64  // counts all of them; 0 where the request is not in the plant
+	dep     float64 // uniform draw: a value below the share calls the dependency
+	attempt uint64  // number among all attempts; 0: the request is not in the plant
 	at      int32   // index of the instance that has it
 	aside   bool    // admitted Aside
 }
@@ -127,7 +127,7 @@ type timer struct {
 	run    func(now time.Duration)
 }
 
-// New returns a plant at time 0 whose only instance is behind admitter. It panics on a Config that makes no sense.
+// New returns a plant at time 0 whose only instance is behind admitter. It panics if the Config makes no sense.
 func New(cfg Config, admitter Admitter, score *Score) *Plant {
 	if len(cfg.Instances) > 1 {
 		panic("models: several instances need NewFleet, for each has an Admitter of its own")
@@ -142,8 +142,8 @@ func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, 
 	p := &Plant{cfg: cfg, routes: routesOf(cfg), score: score}
 	p.load = merged(p.routes)
 	score.judge(p.routes)
-	// One stream each, and every arrival draws from all of them whether it is admitted or not: what a request will cost
-	// depends on its number alone. Stream 5 is whoever scrapes's.
+	// Each kind of draw has its own stream, and every arrival draws from all of them whether it is admitted or not, so
+	// the cost of a request depends only on its number. Stream 5 belongs to the simulator, for the scrape offsets.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	p.arrivals, p.services, p.depends, p.classes = stream(1), stream(2), stream(3), stream(4)
 	p.waits, p.kinds = stream(6), stream(7)
@@ -231,7 +231,7 @@ func (p *Plant) fire(i int) {
 	t.run(p.now)
 }
 
-// enter puts the conditions of a stage in force. Free servers start on the queue at once.
+// enter puts a stage in force. Free servers start on the queue at once.
 func (p *Plant) enter(in *instance, s Stage) {
 	in.stage = s
 	p.serve(in)

@@ -41,8 +41,8 @@ type RouteScore struct {
 	Good              int // finished within the SLO, or within the deadline of the route
 }
 
-// second is one second of a run: requests that arrived in it, and those of them that finished well; requests that
-// finished in it, and those of them that finished late.
+// second counts one second of a run: the requests that arrived in it and how many of those finished well, and the
+// requests that finished in it and how many of those were late.
 type second struct {
 	arrived, good  int32
 	finished, late int32
@@ -165,8 +165,8 @@ func (s *Score) AboveSLO(from, to time.Duration) time.Duration {
 	return n
 }
 
-// Late counts the requests that finished in [from, to), and those of them that took longer than the SLO; both instants
-// in whole seconds.
+// Late counts the requests that finished in [from, to) and those of them that took longer than the SLO. Both instants
+// are whole seconds.
 func (s *Score) Late(from, to time.Duration) (late, finished int) {
 	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
 		late += int(s.seconds[i].late)
@@ -175,8 +175,8 @@ func (s *Score) Late(from, to time.Duration) (late, finished int) {
 	return late, finished
 }
 
-// Goodput counts the requests that arrived in [from, to), and those of them that finished within the SLO; both instants
-// in whole seconds.
+// Goodput counts the requests that arrived in [from, to) and those of them that finished within the SLO. Both instants
+// are whole seconds.
 func (s *Score) Goodput(from, to time.Duration) (good, offered int) {
 	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
 		good += int(s.seconds[i].good)

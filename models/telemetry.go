@@ -8,8 +8,8 @@ import (
 )
 
 // Telemetry is what Prometheus would know about an instance: its counters and gauges, sampled on the scrape grid, and
-// functions over windows of those samples that answer as PromQL does. A loop in a simulation reads the plant through it
-// and through nothing else.
+// functions over windows of those samples that give the same answers as PromQL. A simulated loop reads the plant only
+// through Telemetry.
 type Telemetry struct {
 	edges   []time.Duration // of the histogram
 	samples []snapshot      // ascending in time
@@ -71,7 +71,7 @@ type Window struct {
 	RefusedByRate              float64                                     // of Refused
 	ByClass                    [Classes]struct{ Offered, Refused float64 } // without refusals by rate
 	Completed                  float64
-	Slow                       float64   // completed later than the SLO; NaN unless the SLO is an edge of the histogram
+	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
 	Buckets                    []float64 // completed by upper edge of the histogram, cumulative; the last is +Inf
 	Binding                    float64   // share of the window at ≥ 85% of the limit
@@ -86,7 +86,7 @@ func (t *Telemetry) SampledBy(at time.Duration) bool {
 	return len(t.samples) > 0 && t.samples[0].at <= at
 }
 
-// Window evaluates at the instant at over the last span. Samples younger than lag have not arrived yet.
+// Window evaluates the last span at the instant at. Samples younger than lag have not arrived yet.
 func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 	nan := math.NaN()
 	w := Window{At: at, Span: span, Age: nan, InFlight: nan}
@@ -206,9 +206,9 @@ func Quantile(q float64, edges []time.Duration, windows ...Window) (value float6
 	return bucketQuantile(q, edges, cumulative)
 }
 
-// bucketQuantile answers histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
-// lower bound of the first, the highest finite edge (censored) where the quantile lies above it. cumulative has one
-// element more than edges, for +Inf.
+// bucketQuantile computes histogram_quantile() on a classic histogram: linear interpolation inside the bucket, 0 as the
+// lower bound of the first bucket, and the highest finite edge (censored) if the quantile lies above it. cumulative has
+// one element more than edges, for +Inf.
 func bucketQuantile(q float64, edges []time.Duration, cumulative []float64) (value float64, censored bool) {
 	total := cumulative[len(cumulative)-1]
 	if len(edges) == 0 || !(total > 0) {

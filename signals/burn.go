@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/common/model"
-
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -165,7 +163,13 @@ func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) 
 		return s.read(string(Slow), r.service(burnSignal(string(Slow), window), s.Name))
 	}
 	fast, ok := r.upToSLO(s, r.service(burnSignal(sigBucket, window), s.Name))
-	if !ok {
+	for _, at := range []time.Duration{0, window} {
+		series, edges := r.service(burnSignal("series", at), s.Name), r.service(burnSignal("edges", at), s.Name)
+		if why := s.uncovered(series, edges, at); ok && why != "" {
+			return control.Missing(control.NoData, why)
+		}
+	}
+	if !ok || r.straddled(s) != "" {
 		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s", s.SLO.Latency))
 	}
 	return total.Less(fast)
@@ -212,20 +216,24 @@ func (s subject) ownBurn() string {
 		case completed != "":
 			count(sigCompleted, completed)
 		default:
-			b.add(burnSignal(sigCompleted, w), b.by("sum", b.over("increase", w, sigCompleted)))
+			b.add(burnSignal(sigCompleted, w), b.counted(w, sigCompleted))
 		}
 		switch {
 		case s.Queries[Slow] != "":
 			count(string(Slow), own(Slow))
 		case s.Preset != Custom:
-			b.add(burnSignal(sigBucket, w), b.by("sum", b.over("increase", w, sigBucket, b.edges), model.BucketLabel))
+			b.within(burnSignal(sigBucket, w), w)
+			b.coverage(burnSignal("series", w), burnSignal("edges", w), w)
 		}
 		switch {
 		case s.Queries[Failed] != "":
 			count(sigFailed, own(Failed))
 		case preset:
-			b.add(burnSignal(sigFailed, w), b.by("sum", b.over("increase", w, sigFailed)))
+			b.add(burnSignal(sigFailed, w), b.counted(w, sigFailed))
 		}
+	}
+	if b.native != "" {
+		b.add(sigEdges, b.by("sum", b.each("$", sigEdges)))
 	}
 	if s.Preset == HTTPHistogram {
 		b.labels()

@@ -48,9 +48,9 @@ func (s subject) ownQuery(signal Signal) string {
 		var parts []string
 		for i, selector := range readBy(expr) {
 			parts = append(parts, fmt.Sprintf(`label_replace(max by (%s) (%s), "governor_part", "%d", "", "")`,
-				s.InstanceLabel, strings.Replace(format, "$", selector, 1), i))
+				labelName(s.InstanceLabel), strings.Replace(format, "$", selector, 1), i))
 		}
-		return fmt.Sprintf("min by (%s) (%s)", s.InstanceLabel, strings.Join(parts, " or "))
+		return fmt.Sprintf("min by (%s) (%s)", labelName(s.InstanceLabel), strings.Join(parts, " or "))
 	}
 	w := promDuration(s.Timing.Window)
 	add(sigQueried(signal), "("+expr.String()+")")
@@ -136,8 +136,7 @@ func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, fau
 		age = float64(now.UnixMilli())/1000 - seen.value
 	}
 	if !(age <= s.StaleAfter.Seconds()) {
-		return control.Missing(control.Stale, fmt.Sprintf("the query of %s: stale %s > %s", signal, seconds(age),
-			seconds(s.StaleAfter.Seconds())))
+		return control.Missing(control.Stale, fmt.Sprintf("the query of %s: %s", signal, s.stale(age)))
 	}
 	if signal.counted() {
 		v *= s.Timing.Window.Seconds()

@@ -151,10 +151,10 @@ func (s selector) exist() string {
 	return joined(texts...)
 }
 
-// sources lists where each signal of a valid histogram comes from. A selector for an outcome has a companion,
-// hasLabels. If the companion finds series, an empty result means zero; if it finds none, the selector uses labels that
-// do not exist.
-func (h Histogram) sources() map[string]source {
+// sources lists where each signal of a valid histogram comes from. A selector of requests with a certain outcome has a
+// companion, hasLabels: with it, nothing found means none; without it, that the selector asks about labels that are not
+// there.
+func (h Histogram) sources(native bool) map[string]source {
 	parse := func(text string) selector {
 		s, _ := parseSelector(text) // validated
 		return s
@@ -164,12 +164,15 @@ func (h Histogram) sources() map[string]source {
 		inverse, _ := refused.matchers[0].Inverse() // the only matcher
 		admitted.matchers = []*labels.Matcher{inverse}
 	}
-	count, bucket := h.Metric+"_count", h.Metric+"_bucket"
+	count, sum, bucket := h.Metric+"_count", h.Metric+"_sum", h.Metric+"_bucket"
+	if native { // one series is all of them
+		count, sum, bucket = h.Metric, h.Metric, h.Metric
+	}
 	every := source{count, all.String()}
 	let := joined(all.String(), admitted.String())
 	m := map[string]source{
 		sigSeen: every, sigUp: every, sigSamples: every, sigBefore: every,
-		sigCompleted: {count, let}, sigLatencySum: {h.Metric + "_sum", let},
+		sigCompleted: {count, let}, sigLatencySum: {sum, let},
 		sigBucket: {bucket, let}, sigQuantile: {bucket, let}, sigEdges: {bucket, all.String()},
 	}
 	outcome := func(signal, matchers string, s selector) {
@@ -204,7 +207,7 @@ func (s *Service) validateHistogram(check func(ok bool, format string, args ...a
 		check(h == Histogram{}, "a histogram is for the preset %s only", HTTPHistogram)
 		return
 	}
-	check(model.LegacyValidation.IsValidMetricName(h.Metric), "the histogram's metric %q is not a metric name", h.Metric)
+	check(ValidMetricName(h.Metric), "the histogram's metric %q is not a metric name", h.Metric)
 	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
 		check(!strings.HasSuffix(h.Metric, suffix), "the histogram's metric %q: leave out the %s", h.Metric, suffix)
 	}

@@ -78,7 +78,7 @@ func TestHistogramCountsAdmittedOnly(t *testing.T) {
 	for _, want := range []string{
 		`increase(http_request_duration_seconds_sum{handler!="/healthz", code!~"429|503", job="shop"}[4s])`,
 		`increase(http_request_duration_seconds_count{handler!="/healthz", code!~"429|503", code=~"5..", job="shop"}[4s])`,
-		`increase(http_request_duration_seconds_bucket{handler!="/healthz", code!~"429|503", job="shop", le=~"0\\.3"}[4s])`,
+		`increase(http_request_duration_seconds_bucket{handler!="/healthz", code!~"429|503", job="shop", le=~"0\\.29{6,}[0-9]*|0\\.30*|0\\.30{6,}[0-9]+"}[4s])`,
 	} {
 		if !strings.Contains(q, want) {
 			t.Errorf("the query has no %s:\n%s", want, q)
@@ -137,7 +137,7 @@ func TestHistogramWithoutWhatItsSelectorsAskFor(t *testing.T) {
 				row.Metric["le"] = "10000.0"
 			}
 		}
-		m := snapshot(t, s, later, replies{{`le=~"10000|10000\\.0"`, r.body()}})
+		m := snapshot(t, s, later, replies{{`10000(\\.0+)?`, r.body()}})
 		if a := m.Instances[0]; text(a.Mean) != "0.0009" || text(a.Slow) != "319.744" || text(m.Quantile) != "0.000984245" {
 			t.Errorf("mean %s, slow %s, quantile %s", text(a.Mean), text(a.Slow), text(m.Quantile))
 		}

@@ -31,7 +31,8 @@ type Probe struct {
 	Below, Above time.Duration
 	AtSLO        bool
 
-	Scrape         time.Duration   // as configured
+	Scrape         time.Duration   // as configured or learned
+	Learned        bool            // nobody has configured it
 	ObservedScrape control.Reading // seconds, as found in the data
 	Method         string          // method that Prometheus answered: POST or GET
 	Took           time.Duration   // the slowest query
@@ -51,6 +52,7 @@ type Found struct {
 // outcomeLabels are the labels that commonly carry the outcome of a request in HTTP metrics.
 var outcomeLabels = []string{
 	"code", "status", "status_code", "http_status_code", "http_response_status_code", "response_code", "outcome",
+	"grpc_code", "grpc_status", "grpc_response_status", "rpc_grpc_status_code", "http.response.status_code", "rpc.grpc.status_code",
 }
 
 // Probe measures one service once, thoroughly, and says what to improve. It sends a few queries, each with the deadline
@@ -72,7 +74,7 @@ func (s *Sensor) probe(ctx context.Context, of *Group, sub subject) Probe {
 	g.deadline = deadline(s.options.Timeout, math.MaxInt64)
 	g.prepare(ctx, s.options)
 	now := time.Now().Truncate(time.Millisecond)
-	p := Probe{Service: sub.Name, Scrape: sub.Timing.Scrape, Method: http.MethodPost}
+	p := Probe{Service: sub.Name, Scrape: sub.Timing.Scrape, Learned: sub.Learned, Method: http.MethodPost}
 	if s.options.Method != "" {
 		p.Method = s.options.Method
 	}
@@ -255,6 +257,9 @@ func (p *Probe) edges(r reply, s subject) {
 			p.Above = edge
 		}
 	}
+	if s.native() != "" { // between two edges close to each other the count may be interpolated
+		p.AtSLO = p.AtSLO || r.straddled(s) == ""
+	}
 }
 
 // percentileSamples is how many requests must lie beyond a percentile before it says anything.
@@ -271,6 +276,9 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 	if !s.ShowsBinding() {
 		p.advise("%s", NotBinding)
+	}
+	if m.Capped != "" {
+		p.advise("%s", p.whichLabel(m.Capped, s, labels))
 	}
 	p.judgeSeparation(s, labels)
 	if s.Preset != Custom && s.Queries[Slow] == "" && len(p.Edges) > 0 && !p.AtSLO {
@@ -299,9 +307,9 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 		}
 	}
 	if got, ok := p.ObservedScrape.Value(); ok {
-		if want := p.Scrape.Seconds(); math.Abs(got-want) > 0.2*want {
+		if want := p.Scrape.Seconds(); !p.Learned && math.Abs(got-want) > 0.2*want {
 			p.advise("scraped every %s, configured %s: set timing: {scrape_interval: %s}, all delays derive from it",
-				seconds(got), p.Scrape, seconds(got))
+				seconds(got), promDuration(p.Scrape), promDuration(control.RoundInterval(got)))
 		}
 		if s.Timing.Window.Seconds() < 3.5*got {
 			p.advise("the window of %s holds fewer than 4 samples, scraped every %s: widen it", s.Timing.Window, seconds(got))
@@ -321,8 +329,18 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 }
 
-// judgeSeparation warns if the measured latencies may include refused requests: they take no time and would make an
-// overloaded service look fast.
+// whichLabel adds to the text which of the labels of the histogram would tell the instances apart.
+func (p *Probe) whichLabel(text string, s subject, labels []string) string {
+	for _, name := range identities {
+		if s.Preset == HTTPHistogram && string(name) != s.InstanceLabel && slices.Contains(labels, string(name)) {
+			return text + fmt.Sprintf("; %s has the label %s: instance_label: %s", s.Histogram.Metric, name, name)
+		}
+	}
+	return text
+}
+
+// judgeSeparation warns where refused requests may be among those whose latency is measured: they take no time, and an
+// overloaded service would look fast.
 func (p *Probe) judgeSeparation(s subject, labels []string) {
 	if s.Preset != HTTPHistogram || s.from[hasLabels(sigCompleted)].metric != "" || s.Queries[Mean] != "" {
 		return

@@ -46,6 +46,10 @@ const (
 	sigBucket        = "bucket"   // completed within an SLO's latency, by le
 	sigEdges         = "edges"    // the existing bucket edges, by service
 	sigQuantile      = "quantile" // the objective's quantile, by service
+	sigResets        = "resets"   // of the counters, in two windows
+	// How many series of the histogram there were a window ago, and how many of them had an edge at an SLO, by le.
+	sigSeriesBefore = "series_before"
+	sigEdgesBefore  = "edges_before"
 )
 
 // hasLabels is the signal that counts the series that have the labels used by another signal's selector.
@@ -82,7 +86,32 @@ var guardSources = func() map[string]source {
 	return m
 }()
 
-// subject is a Service and everything derived from its description.
+// guardHistogram is the latency histogram of the preset guard.
+const guardHistogram = "guard_latency_seconds"
+
+// nativeGuardSources are guardSources where the server keeps the native form of the histogram only.
+var nativeGuardSources = func() map[string]source {
+	m := maps.Clone(guardSources)
+	for signal, from := range m {
+		if strings.HasPrefix(from.metric, guardHistogram+"_") {
+			m[signal] = source{metric: guardHistogram}
+		}
+	}
+	return m
+}()
+
+// native is the name of the histogram of a service where it is a native one, else "".
+func (s subject) native() string {
+	switch {
+	case !s.Native || s.Preset == Custom:
+		return ""
+	case s.Preset == Guard:
+		return guardHistogram
+	}
+	return s.Histogram.Metric
+}
+
+// subject is a Service with everything derived from its description.
 type subject struct {
 	Service
 	from map[string]source
@@ -101,8 +130,11 @@ func newSubject(s Service) subject {
 		}
 		sub.ids["service"] = s.Name
 		sub.from = guardSources
+		if s.Native {
+			sub.from = nativeGuardSources
+		}
 	case HTTPHistogram:
-		sub.from = s.Histogram.sources()
+		sub.from = s.Histogram.sources(s.Native)
 	}
 	return sub
 }
@@ -116,12 +148,13 @@ func (s subject) selector(signal string) string {
 		}
 		return "the query of " + signal
 	}
-	return from.metric + "{" + joined(from.matchers, equalities(s.ids)) + "}"
+	return seriesOf(from.metric, joined(from.matchers, equalities(s.ids)))
 }
 
 // groupKey holds what the services of one query have in common.
 type groupKey struct {
 	preset                 Preset
+	native                 bool
 	histogram              Histogram
 	instance, ids          string // label names
 	scrape, window, period time.Duration
@@ -131,7 +164,7 @@ type groupKey struct {
 
 func keyOf(s subject) groupKey {
 	k := groupKey{
-		preset: s.Preset, histogram: s.Histogram, instance: s.InstanceLabel,
+		preset: s.Preset, native: s.Native, histogram: s.Histogram, instance: s.InstanceLabel,
 		ids:    strings.Join(slices.Sorted(maps.Keys(s.ids)), ", "),
 		scrape: s.Timing.Scrape, window: s.Timing.Window, period: s.Timing.Period, objective: s.SLO.Objective,
 	}
@@ -161,11 +194,21 @@ type builder struct {
 	from      map[string]source
 	selectors []string // matchers of the services; no series matches two of them
 	edges     string   // pattern of the bucket edges at the SLOs
+	native    string   // name of the histogram where it is a native one
+	slos      []float64
 	branches  []string
 }
 
 func newBuilder(k groupKey, services []subject, selectors []string) *builder {
-	return &builder{key: k, from: services[0].from, selectors: selectors, edges: edgePattern(services)}
+	b := &builder{
+		key: k, from: services[0].from, selectors: selectors, edges: edgePattern(services), native: services[0].native(),
+	}
+	for _, s := range services {
+		b.slos = append(b.slos, s.edge())
+	}
+	slices.Sort(b.slos)
+	b.slos = slices.Compact(b.slos)
+	return b
 }
 
 func (b *builder) String() string { return strings.Join(b.branches, "\nor ") }
@@ -181,7 +224,7 @@ func (b *builder) each(template, signal string, more ...string) string {
 	parts := make([]string, len(b.selectors))
 	for i, sel := range b.selectors {
 		matchers := joined(append([]string{from.matchers, sel}, more...)...)
-		parts[i] = strings.Replace(template, "$", from.metric+"{"+matchers+"}", 1)
+		parts[i] = strings.Replace(template, "$", seriesOf(from.metric, matchers), 1)
 	}
 	return strings.Join(parts, " or ")
 }
@@ -193,7 +236,69 @@ func (b *builder) over(function string, window time.Duration, signal string, mor
 
 // by aggregates over everything except the labels of the service and those given.
 func (b *builder) by(aggregation, expr string, more ...string) string {
-	return aggregation + " by (" + joined(append([]string{b.key.ids}, more...)...) + ") (" + expr + ")"
+	var names []string
+	for _, name := range append(strings.Split(b.key.ids, ", "), more...) {
+		names = append(names, labelName(name))
+	}
+	return aggregation + " by (" + joined(names...) + ") (" + expr + ")"
+}
+
+// counted is how far the counter of the signal has risen in the window: a series of its own, or the count of a native
+// histogram.
+func (b *builder) counted(window time.Duration, signal string, by ...string) string {
+	sum := b.by("sum", b.over("increase", window, signal), by...)
+	if b.native != "" && b.from[signal].metric == b.native {
+		return "histogram_count(" + sum + ")"
+	}
+	return sum
+}
+
+// within adds the requests of the window that finished within each SLO, as the signal, by le. A native histogram tells
+// the share of them, interpolated inside a bucket; upToSLO judges whether that is close enough.
+func (b *builder) within(signal string, window time.Duration, by ...string) {
+	if b.native == "" {
+		b.add(signal, b.by("sum", b.over("increase", window, sigBucket, b.edges), append(by, model.BucketLabel)...))
+		return
+	}
+	all := b.by("sum", b.over("increase", window, sigBucket), by...)
+	parts := make([]string, len(b.slos))
+	for i, edge := range b.slos {
+		le := strconv.FormatFloat(edge, 'g', 15, 64)
+		parts[i] = fmt.Sprintf(`label_replace(histogram_fraction(0, %s, %s) * histogram_count(%[2]s), "le", "%[1]s", "", "")`, le, all)
+	}
+	b.add(signal, "("+strings.Join(parts, " or ")+")")
+}
+
+// seriesOf selects the series of a metric, whose name may be any text since Prometheus 3.
+func seriesOf(metric, matchers string) string {
+	if model.LegacyValidation.IsValidMetricName(metric) {
+		return metric + "{" + matchers + "}"
+	}
+	return "{" + joined(strconv.Quote(metric), matchers) + "}"
+}
+
+// ValidLabelName says whether a label may be called that: as in every Prometheus, or with dots, which Prometheus 3 knows
+// from OpenTelemetry (service.name). It knows any text, but most other texts are a mistake.
+func ValidLabelName(name string) bool {
+	return model.LegacyValidation.IsValidLabelName(name) || dotted(name)
+}
+
+// ValidMetricName is ValidLabelName for metrics.
+func ValidMetricName(name string) bool {
+	return model.LegacyValidation.IsValidMetricName(name) || dotted(name)
+}
+
+func dotted(name string) bool {
+	return model.UTF8Validation.IsValidLabelName(name) && strings.Contains(strings.Trim(name, "."), ".") &&
+		!strings.ContainsAny(name, "{}\"'`=~!,() \t\n")
+}
+
+// labelName is how a label is written where PromQL expects its name.
+func labelName(name string) string {
+	if name == "" || model.LegacyValidation.IsValidLabelName(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 // measurement is the query of a tick.
@@ -201,7 +306,7 @@ func (b *builder) measurement() string {
 	k, inst := b.key, b.key.instance
 	w := "[" + promDuration(k.window) + "]"
 	counter := func(signal string) {
-		b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst))
+		b.add(signal, b.counted(k.window, signal, inst))
 	}
 	if k.preset == Guard {
 		// Gauges are read raw, one series per instance with all its labels, so that the series of a process that is
@@ -232,7 +337,7 @@ func (b *builder) measurement() string {
 		b.add(sigSamples, b.by("max", b.over("count_over_time", k.window, sigSamples), inst, model.JobLabel))
 		b.add(sigBefore, b.by("max", b.each("count_over_time($"+w+" offset "+promDuration(k.window)+")", sigBefore),
 			inst, model.JobLabel))
-		b.up("(" + b.by("max", b.over("last_over_time", memory, sigUp), inst, model.JobLabel, model.InstanceLabel) + ")")
+		b.up("(" + b.by("max", b.over("present_over_time", memory, sigUp), inst, model.JobLabel, model.InstanceLabel) + ")")
 		for _, signal := range []string{sigTotal, sigRefused, sigFailed} {
 			if _, ok := b.from[signal]; ok {
 				counter(signal)
@@ -244,15 +349,42 @@ func (b *builder) measurement() string {
 		b.labels(inst)
 	}
 	counter(sigCompleted)
-	counter(sigLatencySum)
-	b.add(sigBucket, b.by("sum", b.over("increase", k.window, sigBucket, b.edges), inst, model.BucketLabel))
+	b.add(sigResets, b.by("max", b.over("resets", 2*k.window, sigCompleted), inst))
+	b.coverage(sigSeriesBefore, sigEdgesBefore, k.window, inst)
+	if b.native != "" {
+		b.add(sigLatencySum, "histogram_sum("+b.by("sum", b.over("increase", k.window, sigLatencySum), inst)+")")
+	} else {
+		counter(sigLatencySum)
+	}
+	b.within(sigBucket, k.window, inst)
+	quantile := strconv.FormatFloat(k.objective, 'f', -1, 64)
+	if b.native != "" {
+		b.add(sigEdges, b.by("sum", b.each("$", sigEdges))) // a histogram, which tells its buckets
+		b.add(sigQuantile, fmt.Sprintf("histogram_quantile(%s, %s)", quantile, b.by("sum", b.over("increase", k.window, sigQuantile))))
+		return b.String()
+	}
 	b.add(sigEdges, b.by("count", b.each("$", sigEdges), model.BucketLabel))
-	b.add(sigQuantile, fmt.Sprintf("histogram_quantile(%s, %s)", strconv.FormatFloat(k.objective, 'f', -1, 64),
+	b.add(sigQuantile, fmt.Sprintf("histogram_quantile(%s, %s)", quantile,
 		b.by("sum", b.over("increase", k.window, sigQuantile), model.BucketLabel)))
 	return b.String()
 }
 
-// up marks the instances in expr, which existed recently, with whether their target can be scraped now.
+// coverage counts the series of the histogram at the beginning of a window that ends now, and those that had an edge at
+// the SLOs. A service that has been deployed with a new edge lately counts its requests in all of the window, and those
+// within the SLO in the latter part of it only: between the two lies no slow request.
+func (b *builder) coverage(series, edges string, window time.Duration, by ...string) {
+	if b.native != "" {
+		return // it has no edges
+	}
+	then := "$"
+	if window > 0 {
+		then += " offset " + promDuration(window)
+	}
+	b.add(series, b.by("count", b.each(then, sigCompleted), by...))
+	b.add(edges, b.by("count", b.each(then, sigBucket, b.edges), append(by, model.BucketLabel)...))
+}
+
+// up marks the instances in expr that were there lately with whether their target can be scraped now.
 func (b *builder) up(expr string) {
 	b.add(sigUp, expr+" * 0 + on (job, instance) group_left () max by (job, instance) (up)")
 }
@@ -292,7 +424,7 @@ func selectors(services []subject, byName bool) []string {
 	}
 	var out []string
 	for _, others := range slices.Sorted(maps.Keys(matched)) {
-		many := most + `!=""`
+		many := labelName(most) + `!=""`
 		if byName {
 			many = oneOf(most, matched[others])
 		}
@@ -304,25 +436,30 @@ func selectors(services []subject, byName bool) []string {
 // oneOf matches the label with any of the values.
 func oneOf(label string, values []string) string {
 	if len(values) == 1 {
-		return label + "=" + strconv.Quote(values[0])
+		return equality(label, values[0])
 	}
 	quoted := make([]string, len(values))
 	for i, v := range values {
 		quoted[i] = regexp.QuoteMeta(v)
 	}
-	return label + "=~" + strconv.Quote(strings.Join(quoted, "|"))
+	return labelName(label) + "=~" + strconv.Quote(strings.Join(quoted, "|"))
 }
 
 // equalities matches each label with its value.
 func equalities(labels map[string]string) string {
 	var m []string
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		m = append(m, name+"="+strconv.Quote(labels[name]))
+		m = append(m, equality(name, labels[name]))
 	}
 	return strings.Join(m, ", ")
 }
 
-// joined joins the parts that are not empty.
+// equality matches one label, whose name may be any text since Prometheus 3.
+func equality(name, value string) string {
+	return labelName(name) + "=" + strconv.Quote(value)
+}
+
+// joined lists what is not empty.
 func joined(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(parts), func(p string) bool { return p == "" }), ", ")
 }
@@ -334,19 +471,34 @@ func edgePattern(services []subject) string {
 	for _, s := range services {
 		// Fifteen digits: the conversion from seconds may disturb the sixteenth, which is not part of the edge's name.
 		v, _ := strconv.ParseFloat(strconv.FormatFloat(s.edge(), 'g', 15, 64), 64)
-		for _, format := range []byte{'f', 'g'} {
-			text := strconv.FormatFloat(v, format, -1, 64)
+		all = append(all, spellings(strconv.FormatFloat(v, 'f', -1, 64))...)
+		if text := strconv.FormatFloat(v, 'g', -1, 64); strings.Contains(text, "e") {
 			all = append(all, regexp.QuoteMeta(text))
-			if !strings.ContainsAny(text, ".e") {
-				all = append(all, regexp.QuoteMeta(text+".0"))
-			}
 		}
 	}
 	slices.Sort(all)
 	return "le=~" + strconv.Quote(strings.Join(slices.Compact(all), "|"))
 }
 
-// sameEdge says whether the le label is the edge v, in any spelling.
+// spellings are patterns of the ways in which a decimal number is written: with zeros behind it, and with the noise of
+// a sum of binary fractions. prometheus.LinearBuckets(0.1, 0.1, 10) has no edge at 0.3 and none at 0.8, but one at
+// 0.30000000000000004 and one at 0.7999999999999999. They also match what is merely close; sameEdge decides.
+func spellings(decimal string) []string {
+	whole, fraction, _ := strings.Cut(decimal, ".")
+	exact, noisy := regexp.QuoteMeta(decimal)+"0*", regexp.QuoteMeta(decimal)
+	if fraction == "" {
+		exact, noisy = whole+`(\.0+)?`, whole+`\.`
+	}
+	all := []string{exact, noisy + `0{6,}[0-9]+`}
+	if below, err := strconv.ParseUint(whole+fraction, 10, 64); err == nil && below > 0 {
+		digits := fmt.Sprintf("%0*d", len(fraction)+1, below-1)
+		point := len(digits) - len(fraction)
+		all = append(all, digits[:point]+`\.`+digits[point:]+`9{6,}[0-9]*`)
+	}
+	return all
+}
+
+// sameEdge says whether the le label is the edge v, however it is spelled.
 func sameEdge(le string, v float64) bool {
 	e, err := strconv.ParseFloat(le, 64)
 	return err == nil && math.Abs(e-v) <= 1e-9*v
@@ -371,12 +523,17 @@ func burnWindows() []time.Duration {
 // burn is the query of the burn rates.
 func (b *builder) burn() string {
 	for _, w := range burnWindows() {
-		b.add(burnSignal(sigCompleted, w), b.by("sum", b.over("increase", w, sigCompleted)))
-		b.add(burnSignal(sigBucket, w), b.by("sum", b.over("increase", w, sigBucket, b.edges), model.BucketLabel))
+		b.add(burnSignal(sigCompleted, w), b.counted(w, sigCompleted))
+		b.within(burnSignal(sigBucket, w), w)
+		b.coverage(burnSignal("series", w), burnSignal("edges", w), w)
 		if _, ok := b.from[sigFailed]; ok {
-			b.add(burnSignal(sigFailed, w), b.by("sum", b.over("increase", w, sigFailed)))
+			b.add(burnSignal(sigFailed, w), b.counted(w, sigFailed))
 		}
 	}
+	if b.native != "" {
+		b.add(sigEdges, b.by("sum", b.each("$", sigEdges)))
+	}
+	b.coverage(burnSignal("series", 0), burnSignal("edges", 0), 0)
 	if b.key.preset == HTTPHistogram {
 		b.labels()
 	}

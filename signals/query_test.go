@@ -173,3 +173,15 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		t.Errorf("no services: %v", err)
 	}
 }
+
+// Names with dots are those of OpenTelemetry; a dash is the name of a label in Kubernetes, which Prometheus does not see.
+func TestNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"pod": true, "service.name": true, "k8s.pod.name": true, "app.kubernetes.io/name": true,
+		"": false, "k8s-app": false, "latency{}": false, `a.b="c"`: false, ".": false, "a b.c": false, "\xff.x": false,
+	} {
+		if got := ValidLabelName(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}

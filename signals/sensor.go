@@ -23,9 +23,13 @@ type Service struct {
 	Name   string // value of the label "service"
 	SLO    control.SLO
 	Timing control.Timing
-	Preset Preset // "": Guard
-	// Labels are additional matchers for every selector (label = value), such as job or namespace. The preset guard
-	// needs them if Prometheus holds the service more than once; with http_histogram they identify the service.
+	// Learned says that Timing.Scrape comes from Learn, or is a default until something is learned.
+	Learned bool
+	Preset  Preset // "": Guard
+	// Native says that the histogram is a native one, exponential or with custom buckets: see Learn.
+	Native bool
+	// Labels are further matchers of every selector (label = value), such as job or namespace. With the preset guard
+	// they are for a Prometheus that holds the service more than once; with http_histogram they name the service.
 	Labels map[string]string
 	// InstanceLabel distinguishes the instances; "": instance. Other labels, such as pod, are for metrics without
 	// guard.
@@ -183,11 +187,11 @@ func (s *Service) validate() error {
 	check(t.Period >= time.Millisecond, "period %s must be at least 1ms", t.Period)
 	check(s.StaleAfter > 0, "stale-after %s must be positive", s.StaleAfter)
 	for _, name := range slices.Sorted(maps.Keys(s.Labels)) {
-		check(model.LegacyValidation.IsValidLabelName(name), "label name %q is not valid", name)
+		check(ValidLabelName(name), "label name %q is not valid", name)
 		check(name != "service" || s.Preset != Guard,
 			"the label service is the name of the service and cannot be set again")
 	}
-	check(model.LegacyValidation.IsValidLabelName(s.InstanceLabel), "instance label %q is not valid", s.InstanceLabel)
+	check(ValidLabelName(s.InstanceLabel), "instance label %q is not valid", s.InstanceLabel)
 	check(s.InstanceLabel == model.InstanceLabel || s.Preset != Guard,
 		"the preset guard tells instances apart by the label instance, not %q", s.InstanceLabel)
 	s.validateHistogram(check)

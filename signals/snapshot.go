@@ -31,7 +31,7 @@ type reply map[string]map[seriesKey][]sample
 func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), instance model.LabelName) reply {
 	r := reply{}
 	for _, s := range v {
-		if s == nil || s.Histogram != nil {
+		if s == nil || s.Histogram != nil && string(s.Metric[signalLabel]) != sigEdges {
 			continue
 		}
 		signal := string(s.Metric[signalLabel])
@@ -42,9 +42,52 @@ func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), insta
 		labels := s.Metric.Clone()
 		delete(labels, signalLabel)
 		delete(labels, model.MetricNameLabel)
-		r.add(signal, seriesKey{service, string(labels[instance])}, sample{labels, float64(s.Value)})
+		k := seriesKey{service, string(labels[instance])}
+		if s.Histogram != nil {
+			r.add(signal, k, nativeEdges(labels, s.Histogram)...)
+			continue
+		}
+		r.add(signal, k, sample{labels, float64(s.Value)})
 	}
 	return r
+}
+
+// lowerLabel carries the lower bound of a bucket of a native histogram, beside its upper bound in le.
+const lowerLabel model.LabelName = "governor_lower"
+
+// nativeEdges lists the buckets of a native histogram that anything has ever fallen into.
+func nativeEdges(labels model.Metric, h *model.SampleHistogram) []sample {
+	var all []sample
+	number := func(v model.FloatString) model.LabelValue {
+		return model.LabelValue(strconv.FormatFloat(float64(v), 'g', -1, 64))
+	}
+	for _, b := range h.Buckets {
+		of := labels.Clone()
+		of[model.BucketLabel], of[lowerLabel] = number(b.Upper), number(b.Lower)
+		all = append(all, sample{of, float64(b.Count)})
+	}
+	return all
+}
+
+// widestBucket is how wide a bucket of a native histogram may be, upper by lower bound, so that the share of its
+// requests on either side of the SLO may be interpolated. Those of schema 3, which client libraries use, are 1.09.
+const widestBucket = 1.2
+
+// straddled says that the SLO lies inside a bucket of a native histogram which is too wide to tell how many of its
+// requests were slow.
+func (r reply) straddled(s subject) string {
+	for _, b := range r.service(sigEdges, s.Name) {
+		lower, err := strconv.ParseFloat(string(b.labels[lowerLabel]), 64)
+		upper, err2 := strconv.ParseFloat(string(b.labels[model.BucketLabel]), 64)
+		if err != nil || err2 != nil || !(lower < s.edge() && s.edge() < upper) || sameEdge(string(b.labels[lowerLabel]), s.edge()) ||
+			sameEdge(string(b.labels[model.BucketLabel]), s.edge()) {
+			continue
+		}
+		if !(lower > 0 && upper/lower <= widestBucket) {
+			return fmt.Sprintf("%s to %s", b.labels[lowerLabel], b.labels[model.BucketLabel])
+		}
+	}
+	return ""
 }
 
 func (r reply) add(signal string, k seriesKey, s ...sample) {
@@ -83,6 +126,7 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 			inside, complete = inside+c, true
 		}
 	}
+	m.Capped = s.unidentified(r)
 	m.Quantile, m.Censored = r.quantile(s, complete && inside == 0, faults)
 
 	if len(m.Instances) == 0 {
@@ -96,6 +140,9 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 	}
 	first := m.Instances[0]
 	m.Invalid, m.Detail = first.Offered.Why()
+	if m.Invalid == control.Stale {
+		m.Detail += hidden(m.Instances, s.Timing.Scrape)
+	}
 	if n := len(m.Instances); n > 1 {
 		m.Detail += fmt.Sprintf(" (%s; none of the %d instances can be judged)", first.Name, n)
 	} else {
@@ -103,8 +150,59 @@ func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults fau
 	}
 }
 
-// instances lists the instances of the snapshot: those with a current series, and those whose target cannot be scraped.
-// Counts of a departed instance that still echo in the window do not make it a member.
+// hidden says what it usually is when all instances are equally old: a scrape that fails makes one of them old, but a
+// server that holds back what is newest makes all.
+func hidden(all []control.Instance, scrape time.Duration) string {
+	youngest, oldest := math.Inf(1), math.Inf(-1)
+	for _, in := range all {
+		age, ok := in.Age.Value()
+		if !ok {
+			return ""
+		}
+		youngest, oldest = min(youngest, age), max(oldest, age)
+	}
+	if oldest-youngest > scrape.Seconds()+1 || youngest > mostHidden.Seconds() {
+		return ""
+	}
+	return fmt.Sprintf("; everything is equally old: does the query server hold back the newest samples (VictoriaMetrics: "+
+		"-search.latencyOffset, 30s by default, set it to 0s), is scraping slower than every %s, does remote write lag?",
+		promDuration(scrape))
+}
+
+// mostHidden is the age above which nobody holds samples back on purpose.
+const mostHidden = 3 * time.Minute
+
+// identities are labels that commonly tell instances apart.
+var identities = []model.LabelName{
+	"instance", "exported_instance", "pod", "exported_pod", "pod_name", "k8s_pod_name", "service_instance_id", "container_id", "host",
+	"hostname", "host_name", "node", "nodename", "server", "task", "alloc_id",
+}
+
+// unidentified says why the instances of the service cannot be told apart, "" if they can: then several look like one, a
+// limit for each is computed from the traffic of all, and nobody notices when one goes.
+func (s subject) unidentified(r reply) string {
+	found := r[sigSeen][seriesKey{s.Name, ""}]
+	if s.Preset == Custom || len(found) == 0 {
+		return "" // queries of the user's own may aggregate on purpose
+	}
+	text := fmt.Sprintf("no label %s tells its instances apart, so that several look like one: the mode is capped at shadow; ",
+		s.InstanceLabel)
+	for _, name := range identities {
+		if _, ok := found[0].labels[name]; ok {
+			if s.Preset == Guard {
+				return text + fmt.Sprintf("its series have %s, which would tell: copy it to instance when scraping", name)
+			}
+			return text + fmt.Sprintf("its series have %s, which would tell: set instance_label: %s", name, name)
+		}
+	}
+	if s.Preset == Guard || s.InstanceLabel == model.InstanceLabel {
+		return text + "keep the label instance, which every scrape adds: does a relabeling rule or a collector drop it?"
+	}
+	return text + "set instance_label to one that the series have, such as instance, pod or host"
+}
+
+// instances lists who belongs to the snapshot: whoever has a current series, and whoever is a target that cannot be
+// scraped. Counts that still echo in the window of an instance that has left do not make it a member.
 func (r reply) instances(service string) []string {
 	names := map[string]bool{}
 	for k := range r[sigSeen] {
@@ -112,16 +210,21 @@ func (r reply) instances(service string) []string {
 			names[k.instance] = true
 		}
 	}
-	for k, up := range r[sigUp] {
-		reachable := slices.ContainsFunc(up, func(u sample) bool { return u.value != 0 })
-		if k.service == service && !reachable {
+	for k := range r[sigUp] {
+		if k.service == service && r.unreachable(k) {
 			names[k.instance] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
 
-// instance reads one instance, or gives every reading the same reason why the instance cannot be judged.
+// unreachable says that there is still a target of that name, which cannot be scraped. It may well be at work.
+func (r reply) unreachable(k seriesKey) bool {
+	up := r[sigUp][k]
+	return len(up) > 0 && !slices.ContainsFunc(up, func(u sample) bool { return u.value != 0 })
+}
+
+// instance reads one instance, or says once and for all why it cannot be judged.
 func (r reply) instance(s subject, name string, now time.Time, faults faults) control.Instance {
 	k := seriesKey{s.Name, name}
 	in := control.Instance{Name: name}
@@ -148,7 +251,8 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 		in.Age = control.Missing(control.Stale, "the target cannot be scraped (up = 0)")
 		return nothing(control.Stale, "the target cannot be scraped (up = 0)")
 	case len(fresh) == 0:
-		return nothing(control.Stale, fmt.Sprintf("stale %s > %s", seconds(youngest), seconds(s.StaleAfter.Seconds())))
+		in.Gone = !r.unreachable(k)
+		return nothing(control.Stale, s.stale(youngest))
 	case len(fresh) > 1:
 		return nothing(control.ManySeries, manySeries(fresh))
 	}
@@ -224,7 +328,8 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.RefusedByRate = counter(sigRefusedByRate)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
-	in.Slow = r.slow(s, k, in.Completed)
+	in.Slow, in.Fast = r.slow(s, k, in.Completed)
+	in.Resets = counter(sigResets)
 	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
 	in.Binding = counter(sigBinding)
 	if spent, ok := in.Binding.Value(); ok {
@@ -244,7 +349,8 @@ func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 		*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 	}
 	in.Completed = r.outcome(s, sigCompleted, k)
-	in.Slow = r.slow(s, k, in.Completed)
+	in.Slow, in.Fast = r.slow(s, k, in.Completed)
+	in.Resets = s.read(sigResets, r[sigResets][k])
 	in.Failed = control.Missing(control.NoData, "no selector tells which requests failed: set failed")
 	if s.Histogram.Failed != "" {
 		in.Failed = r.outcome(s, sigFailed, k)
@@ -324,8 +430,8 @@ func current(in *control.Instance) []*control.Reading {
 
 func windowed(in *control.Instance) []*control.Reading {
 	all := []*control.Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
-		&in.Binding,
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow,
+		&in.Fast, &in.Mean, &in.Binding, &in.Resets,
 	}
 	for i := range in.Classes {
 		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
@@ -339,7 +445,7 @@ func (s subject) read(signal string, found []sample) control.Reading {
 	case len(found) == 0:
 		detail := "nothing found for " + s.selector(signal)
 		if s.Preset == Guard && strings.HasPrefix(s.from[signal].metric, "guard_latency_seconds_") {
-			detail += "; where native histograms are scraped, set always_scrape_classic_histograms: true"
+			detail += "; where only the native histogram is kept, it is found within minutes"
 		}
 		return control.Missing(control.NoData, detail)
 	case len(found) > 1:
@@ -357,22 +463,53 @@ func (s subject) read(signal string, found []sample) control.Reading {
 	return control.Read(v)
 }
 
-// slow counts the completed requests above the SLO. It needs a bucket edge exactly there: between two edges the count
-// would be a guess about where requests lie inside the bucket.
-func (r reply) slow(s subject, k seriesKey, completed control.Reading) control.Reading {
+// slow counts the completed requests above the SLO, and those within. It needs a bucket edge exactly there: between two
+// edges it would be a guess about where requests lie inside a bucket.
+func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fast control.Reading) {
 	if !completed.Above(0) {
-		return completed
+		return completed, completed
 	}
 	fast, ok := r.upToSLO(s, r[sigBucket][k])
+	if wide := r.straddled(s); wide != "" {
+		none := control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: the native histogram %s has one "+
+			"bucket from %s, too wide to tell; add an edge there, or move the SLO to one", s.SLO.Latency, s.native(), wide))
+		return none, none
+	}
 	if !ok {
 		try := "add one there, or move the SLO to an edge"
 		if s.Preset == Guard {
 			try = "set guard.Config.SLO (sidecar: --slo.latency) to it"
 		}
-		return control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
+		none := control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
 			s.SLO.Latency, s.from[sigBucket].metric, strings.Join(r.edges(s.Name), ", "), try))
+		return none, none
 	}
-	return completed.Less(fast)
+	if why := s.uncovered(r[sigSeriesBefore][k], r[sigEdgesBefore][k], s.Timing.Window); why != "" {
+		return control.Missing(control.NoData, why), control.Missing(control.NoData, why)
+	}
+	return completed.Less(fast), fast
+}
+
+// uncovered says why requests and those within the SLO are not the same ones: series of the histogram had no edge at the
+// SLO at the beginning of the window. "": all had one.
+func (s subject) uncovered(series, edges []sample, window time.Duration) string {
+	all, with := 0.0, 0.0
+	for _, n := range series {
+		all += n.value
+	}
+	for _, n := range edges {
+		if sameEdge(string(n.labels[model.BucketLabel]), s.edge()) {
+			with += n.value
+		}
+	}
+	switch {
+	case with >= all: // NaN never is
+		return ""
+	case window == 0:
+		return fmt.Sprintf("%v of %v series have no bucket edge at the SLO of %s", all-with, all, s.SLO.Latency)
+	}
+	return fmt.Sprintf("%v of %v series had no bucket edge at the SLO of %s %s ago: the window does not know their slow requests",
+		all-with, all, s.SLO.Latency, promDuration(window))
 }
 
 // upToSLO counts the requests in the buckets up to the SLO and says whether an edge lies exactly there. While an
@@ -420,6 +557,15 @@ func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, b
 	if !q.Known() {
 		return q, false
 	}
+	if s.native() != "" {
+		top := math.Inf(1) // exponential buckets have no end
+		for _, b := range r.service(sigEdges, s.Name) {
+			if lower, err := strconv.ParseFloat(string(b.labels[lowerLabel]), 64); err == nil && b.labels[model.BucketLabel] == "+Inf" {
+				top = min(top, lower)
+			}
+		}
+		return q.Times(control.Read(s.Histogram.unit())), q.AtLeast(top)
+	}
 	top := math.Inf(-1)
 	for _, le := range r.edges(s.Name) {
 		if e, err := strconv.ParseFloat(le, 64); err == nil && !math.IsInf(e, 0) {
@@ -458,6 +604,9 @@ func (r reply) edges(service string) []string {
 func (r reply) absence(s subject) string {
 	found := s.selector(sigSeen) + " finds nothing"
 	if s.Preset != Guard {
+		if !s.Native {
+			found += ", and no native histogram of that name has been found either"
+		}
 		return found + ": is the service scraped, and are the labels spelled as in Prometheus?"
 	}
 	if up := r.service(sigUp, s.Name); len(up) > 0 {
@@ -467,7 +616,7 @@ func (r reply) absence(s subject) string {
 	if len(r.service(sigOffered, s.Name)) > 0 {
 		return found + " now, and its last instances have just left the targets"
 	}
-	return found + ": is the service scraped, and is it spelled as in its guard.Config?"
+	return found + ": is the service scraped, and spelled as in its guard.Config?"
 }
 
 // manySeries says in which labels the series differ. The text does not depend on the order of the series.
@@ -507,7 +656,21 @@ func groupByLabel(found []sample, name model.LabelName) map[string][]sample {
 	return by
 }
 
+// stale says how old the newest sample is.
+func (s subject) stale(age float64) string {
+	if math.IsNaN(age) || math.IsInf(age, 0) {
+		return "stale: nothing tells how old the samples are"
+	}
+	return fmt.Sprintf("stale %s > %s", seconds(age), seconds(s.StaleAfter.Seconds()))
+}
+
 // seconds writes a duration the way an operator reads it: 240s, 11s, 0.5s.
 func seconds(s float64) string {
+	switch {
+	case math.IsNaN(s) || math.IsInf(s, 0):
+		return "unknown"
+	case math.Abs(s) >= 1e15:
+		return strconv.FormatFloat(s, 'g', 3, 64) + "s"
+	}
 	return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64) + "s"
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // The costs of one request at the guard, beside the least that any counter costs. Compare within one run:
@@ -128,5 +129,16 @@ func BenchmarkSnapshot(b *testing.B) {
 	g := newGuard(b, Config{})
 	for b.Loop() {
 		g.Snapshot()
+	}
+}
+
+// A request of 40 ms on a clock that is told, so that reading the clock does not hide the rest.
+func BenchmarkAdmitAndReleaseWithoutClock(b *testing.B) {
+	g := newGuard(b, Config{Min: 1 << 20, Max: 1 << 20})
+	start, end := g.base, g.base.Add(40*time.Millisecond)
+	b.ReportAllocs()
+	for b.Loop() {
+		p, _ := g.AcquireAt(start, Default)
+		p.ReleaseAt(end, Success)
 	}
 }

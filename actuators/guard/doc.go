@@ -30,6 +30,8 @@
 // it falls back to the last good Setting, or to its fallback if there is none. It never acts on doubt: a Setting that
 // is blank, damaged, older than the one in force or outside its own bounds changes nothing but a counter.
 //
+// A request that does not end gives its slot back: at once if Permit.Endless declares it, else when the guard finds it.
+//
 // It has no queue: a request is admitted or refused at once. It ignores the latency of single requests and percentiles,
 // because they say little about how much is waiting.
 //

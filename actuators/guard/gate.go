@@ -64,6 +64,12 @@ func (g *gate) leave(now time.Duration) {
 	}
 }
 
+// leaveAll gives several slots back.
+func (g *gate) leaveAll(now time.Duration, slots uint64) {
+	g.word.Add(-slots)
+	g.watch(now)
+}
+
 // setLimit changes the limit. Requests in flight above a lowered limit stay; none are admitted until enough have
 // finished.
 func (g *gate) setLimit(now time.Duration, limit uint64) {

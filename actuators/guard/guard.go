@@ -26,6 +26,8 @@ type Guard struct {
 	failed  atomic.Uint64
 	twice   atomic.Uint64 // second releases
 	tickets sync.Pool     // of *ticket
+	shards  atomic.Uint32 // tickets made
+	endless endless
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
@@ -50,19 +52,23 @@ func (c *cell) offered() uint64 {
 	return n
 }
 
-// ticket represents one request in flight. Tickets are recycled. The generation increases after each use, so that a
-// Permit of an earlier use no longer matches.
+// ticket represents one request in flight. Tickets are recycled. The generation increases by two after each use, so that
+// a Permit of an earlier use no longer matches. Its lowest bit says that the request was declared endless.
 type ticket struct {
 	guard *Guard
+	shard uint32 // of cohorts
 	gen   atomic.Uint64
 	start time.Duration
 }
+
+const declared = 1
 
 // Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it
 // (or a copy) again only increments a counter. The zero Permit that accompanies an error may be released too.
 type Permit struct {
 	ticket *ticket
 	gen    uint64
+	count  *headcount // where the request is counted with those that started with it
 }
 
 // Outcome is how an admitted request ended.
@@ -78,8 +84,8 @@ const (
 	// lasted longer than the setpoint, because it would have taken at least that long. A shorter one shows nothing
 	// about the service and would make it look fast.
 	Canceled
-	// Ignored: the request shows nothing about how the service is doing (a WebSocket, an endless stream, a health
-	// check). The guard only frees its slot.
+	// Ignored: the request shows nothing about how the service is doing (a health check). The guard only frees its
+	// slot. A request that lasts (a WebSocket, a stream) should not hold its slot that long, see Permit.Endless.
 	Ignored
 )
 
@@ -104,7 +110,8 @@ func New(c Config) (*Guard, error) {
 		g.base = cfg.Now()
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
-	g.tickets.New = func() any { return &ticket{guard: g} }
+	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }
+	g.endless.current.Store(new(cohort))
 	g.reflex = newReflex(cfg.SLO, float64(cfg.Fallback), cfg.NoReflex)
 	g.mu.Lock()
 	g.enforce(0)
@@ -112,6 +119,10 @@ func New(c Config) (*Guard, error) {
 	g.loadCache()
 	return g, nil
 }
+
+// refusalsPerLook is how many requests a full guard refuses between two looks at the clock. Where every slot is held by
+// a request that does not end, refusals are the only thing that happens.
+const refusalsPerLook = 128
 
 // now reads the clock. time.Since on a monotonic base costs half as much as time.Now.
 func (g *Guard) now() time.Duration {
@@ -135,8 +146,10 @@ func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Perm
 		return Permit{}, err
 	}
 	c = c.valid()
-	if g.gate.full() { // a refusal does not even read the clock
-		g.cells[c].refused[byConcurrency].Add(1)
+	if g.gate.full() { // a refusal hardly ever reads the clock
+		if g.cells[c].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
+			g.tick(g.now())
+		}
 		return Permit{}, ErrConcurrency
 	}
 	return g.acquire(g.now(), c, key)
@@ -186,7 +199,7 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, e
 	cell.admitted.Add(1)
 	t := g.tickets.Get().(*ticket)
 	t.start = now
-	return Permit{ticket: t, gen: t.gen.Load()}, nil
+	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
 }
 
 // Release ends the request. Call it exactly once for every admitted request, whatever happens to it; a deferred call is
@@ -207,12 +220,17 @@ func (p Permit) ReleaseAt(now time.Time, o Outcome) {
 func (p Permit) release(now time.Duration, o Outcome) {
 	t := p.ticket
 	g := t.guard
-	if !t.gen.CompareAndSwap(p.gen, p.gen+1) {
-		g.twice.Add(1)
+	if !t.gen.CompareAndSwap(p.gen, p.gen+2) {
+		p.releaseDeclared(now)
 		return
 	}
 	took := now - t.start
 	g.tickets.Put(t)
+	if !p.count.leave() { // excused: it has no slot and counts for nothing
+		g.endless.found.Add(-1)
+		g.tick(now)
+		return
+	}
 	switch o {
 	case Ignored:
 	case Canceled:
@@ -226,6 +244,19 @@ func (p Permit) release(now time.Duration, o Outcome) {
 		g.latency.observe(took)
 	}
 	g.gate.leave(now)
+	g.tick(now)
+}
+
+// releaseDeclared ends a request that Endless has declared, unless it has ended before.
+func (p Permit) releaseDeclared(now time.Duration) {
+	t := p.ticket
+	g := t.guard
+	if !t.gen.CompareAndSwap(p.gen|declared, p.gen+2) {
+		g.twice.Add(1)
+		return
+	}
+	g.tickets.Put(t)
+	g.endless.declared.Add(-1)
 	g.tick(now)
 }
 
@@ -254,7 +285,13 @@ func (g *Guard) DoFor(ctx context.Context, c Criticality, key string, fn func(co
 
 // tick runs the reflex's step if one is due. One caller runs it; nobody waits for it.
 func (g *Guard) tick(now time.Duration) {
-	if int64(now) < g.due.Load() || !g.mu.TryLock() {
+	if int64(now) >= g.due.Load() {
+		g.tryStep(now)
+	}
+}
+
+func (g *Guard) tryStep(now time.Duration) {
+	if !g.mu.TryLock() {
 		return
 	}
 	defer g.mu.Unlock()
@@ -263,9 +300,10 @@ func (g *Guard) tick(now time.Duration) {
 	}
 }
 
-// step brings everything that changes with time up to now: lease, drift, reflex, limit. The caller holds g.mu.
+// step brings everything that changes with time up to now: endless requests, lease, drift, reflex, limit. The caller holds g.mu.
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
+	g.excuse(now)
 	t := g.tally(now)
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
 	before := g.reflex.finding.ServiceTime

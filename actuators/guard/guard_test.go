@@ -154,8 +154,8 @@ func TestShrunkLimitDrainsFirst(t *testing.T) {
 	}
 }
 
-// For any sequence of calls nobody is admitted at or above the limit in force, and the count of requests in flight is
-// exactly the number of permits out.
+// For any sequence of calls nobody is admitted at or above the limit in force. Every permit that is out is in flight,
+// found to be endless, or declared to be, and exactly one of these.
 func TestAdmissionIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g, err := New(Config{
@@ -167,6 +167,7 @@ func TestAdmissionIsExact(t *testing.T) {
 		}
 		now, revision := epoch, 0
 		var held, spent []Permit
+		declaredNow := map[Permit]bool{}
 		step := func() {
 			now = now.Add(time.Duration(rapid.IntRange(-10, 1000).Draw(t, "ms")) * time.Millisecond)
 		}
@@ -174,9 +175,10 @@ func TestAdmissionIsExact(t *testing.T) {
 			"acquire": func(t *rapid.T) {
 				step()
 				p, err := g.AcquireAt(now, Criticality(rapid.IntRange(0, 5).Draw(t, "criticality")))
-				limit := g.SnapshotAt(now).Limit
-				if admitted := len(held) < limit; admitted != (err == nil) {
-					t.Fatalf("%d in flight, limit %d: %v", len(held), limit, err)
+				s := g.SnapshotAt(now)
+				inFlight := len(held) - s.EndlessFound - s.EndlessDeclared
+				if admitted := inFlight < s.Limit; admitted != (err == nil) {
+					t.Fatalf("%d in flight, limit %d: %v", inFlight, s.Limit, err)
 				}
 				if err == nil {
 					held = append(held, p)
@@ -190,8 +192,24 @@ func TestAdmissionIsExact(t *testing.T) {
 				i := rapid.IntRange(0, len(held)-1).Draw(t, "which")
 				held[i].ReleaseAt(now, Outcome(rapid.IntRange(0, 3).Draw(t, "outcome")))
 				spent = append(spent, held[i])
+				delete(declaredNow, held[i])
 				held = append(held[:i], held[i+1:]...)
 			},
+			"declare": func(t *rapid.T) {
+				if len(held) == 0 {
+					t.Skip("nothing in flight")
+				}
+				p := rapid.SampledFrom(held).Draw(t, "which")
+				p.EndlessAt(now)
+				declaredNow[p] = true
+			},
+			"declare what has ended": func(t *rapid.T) {
+				if len(spent) == 0 {
+					t.Skip("nothing released")
+				}
+				rapid.SampledFrom(spent).Draw(t, "which").EndlessAt(now)
+			},
+			"a long pause": func(*rapid.T) { now = now.Add(4 * time.Second) },
 			"release again": func(t *rapid.T) {
 				if len(spent) == 0 {
 					t.Skip("nothing released")
@@ -209,8 +227,9 @@ func TestAdmissionIsExact(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				s := g.SnapshotAt(now)
-				if s.InFlight != len(held) {
-					t.Fatalf("%d in flight, %d permits out", s.InFlight, len(held))
+				if s.InFlight+s.EndlessFound+s.EndlessDeclared != len(held) || s.EndlessDeclared != len(declaredNow) {
+					t.Fatalf("%d in flight, %d found, %d declared; %d permits out, %d of them declared",
+						s.InFlight, s.EndlessFound, s.EndlessDeclared, len(held), len(declaredNow))
 				}
 				if s.Limit < 1 {
 					t.Fatalf("limit %d", s.Limit)

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"math"
+	"math/bits"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -31,12 +32,18 @@ var octave = func() (b [perDoubling]float64) {
 // latency counts the latencies of admitted requests that finished. A classic and a native histogram share one array of
 // counters, split at the edges of both, so that an observation is one increment and the two always agree on the total.
 type latency struct {
-	edges   []float64 // upper bounds (inclusive) of all cells but the last, seconds, ascending
+	edges   []float64               // upper bounds (inclusive) of all cells but the last, seconds, ascending
+	ends    []int64                 // the same in whole nanoseconds
+	from    [64 << startBits]uint16 // where to search for a latency, by its length in bits and the bits after the first
 	classic []float64
 	first   [nativeHighest - nativeLowest + 1]uint16 // first cell of each native bucket; 0 is the zero bucket
 	cells   []atomic.Uint64
 	sum     atomic.Uint64 // in units of 100 ns: wraps after 58 years with a thousand requests in flight
 }
+
+// startBits is how many bits after the leading one choose the cell from which observe searches upwards. With three, the
+// search rarely goes further than two cells.
+const startBits = 3
 
 const sumUnit = 100 * time.Nanosecond
 
@@ -57,6 +64,17 @@ func newLatency(slo time.Duration) *latency {
 	}
 	sort.Float64s(l.edges)
 	l.cells = make([]atomic.Uint64, len(l.edges)+1)
+	for _, e := range l.edges {
+		end := int64(e*float64(time.Second)) + 1
+		for time.Duration(end).Seconds() > e {
+			end--
+		}
+		l.ends = append(l.ends, end)
+	}
+	for i := range l.from {
+		lowest := int64(1<<startBits|i&(1<<startBits-1)) << max(0, i>>startBits-startBits-1)
+		l.from[i] = uint16(sort.Search(len(l.ends), func(c int) bool { return l.ends[c] >= lowest }))
+	}
 	for i := range l.first {
 		if i > 0 {
 			l.first[i] = uint16(sort.SearchFloat64s(l.edges, nativeBound(nativeLowest+i-1)) + 1)
@@ -71,28 +89,23 @@ func nativeBound(i int) float64 {
 	return math.Ldexp(octave[i-exp*perDoubling], exp+1)
 }
 
-// nativeIndex returns the index of the native bucket that seconds falls into, within the range kept.
-func nativeIndex(seconds float64) int {
-	if seconds <= nativeBound(nativeLowest) {
-		return nativeLowest
-	}
-	frac, exp := math.Frexp(seconds)
-	i := 0
-	for i < perDoubling && octave[i] < frac {
-		i++
-	}
-	return min((exp-1)*perDoubling+i, nativeHighest)
-}
-
 func (l *latency) observe(d time.Duration) {
 	d = max(d, 0)
-	seconds := d.Seconds()
-	cell := int(l.first[nativeIndex(seconds)-nativeLowest])
-	for cell < len(l.edges) && l.edges[cell] < seconds {
-		cell++
-	}
+	cell := l.cell(int64(d))
 	l.sum.Add(uint64((d + sumUnit/2) / sumUnit))
 	l.cells[cell].Add(1)
+}
+
+// cell returns the cell that counts a latency of d nanoseconds, d ≥ 0: the first whose upper bound is not below d.
+func (l *latency) cell(d int64) int {
+	cell := 0
+	if n := bits.Len64(uint64(d)); n > startBits+1 {
+		cell = int(l.from[n<<startBits|int(d>>(n-1-startBits)&(1<<startBits-1))])
+	}
+	for cell < len(l.ends) && l.ends[cell] < d {
+		cell++
+	}
+	return cell
 }
 
 // total returns the count and the sum (seconds) of the latencies.

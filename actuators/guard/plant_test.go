@@ -20,8 +20,11 @@ type plant struct {
 
 	rate    float64       // arrivals per second
 	service time.Duration // mean service time
+	slo     time.Duration // a request is good within it
 	delay   time.Duration // of the dependency, on half the requests
-	mix     classes       // shares of the arrivals by criticality; zero: all are Default
+	polls   float64       // share of the requests that wait for pollFor and use no server
+	pollFor time.Duration
+	mix     classes // shares of the arrivals by criticality; zero: all are Default
 
 	good, slow, refused int
 	latency             time.Duration // sum over the finished
@@ -59,7 +62,10 @@ func (e *events) Pop() any {
 var epoch = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
 
 func newPlant(g *Guard, seed uint64) *plant {
-	p := &plant{g: g, rng: rand.New(rand.NewPCG(seed, 1)), servers: 32, rate: 400, service: 40 * time.Millisecond}
+	p := &plant{
+		g: g, rng: rand.New(rand.NewPCG(seed, 1)), servers: 32, rate: 400,
+		service: 40 * time.Millisecond, slo: g.cfg.SLO,
+	}
 	p.arrive()
 	return p
 }
@@ -78,6 +84,10 @@ func (p *plant) arrive() {
 		permit, err := p.g.AcquireAt(epoch.Add(p.now), class)
 		if err != nil {
 			p.refused++
+			return
+		}
+		if p.polls > 0 && p.rng.Float64() < p.polls {
+			p.after(p.pollFor, func() { permit.ReleaseAt(epoch.Add(p.now), Success) })
 			return
 		}
 		p.queue = append(p.queue, &job{class: class, arrived: p.now, permit: permit})
@@ -120,7 +130,7 @@ func (p *plant) finish(j *job) {
 	took := p.now - j.arrived
 	j.permit.ReleaseAt(epoch.Add(p.now), Success)
 	p.latency += took
-	if took <= 300*time.Millisecond {
+	if took <= p.slo {
 		p.good++
 		p.served[j.class]++
 	} else {

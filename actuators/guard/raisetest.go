@@ -52,6 +52,9 @@ const (
 
 	raiseFill   = 3 * time.Second // longest wait for a queue to fill the raised limit
 	raiseForget = 5 * time.Second
+
+	raiseDoubt = 10 * time.Second // after a finding: the limit has had time to rise as far as it takes
+	raiseStill = 0.05             // share refused in two seconds from which the finding is wrong
 )
 
 // plight is the reflex's judgment of its last window.
@@ -65,10 +68,12 @@ type plight struct {
 
 func (x *raiseTest) running() bool { return x.phase == raiseBefore || x.phase == raiseAfter }
 
-func (x *raiseTest) abort() {
+// stop ends a running test without a verdict and returns the limit to go on with.
+func (x *raiseTest) stop(limit float64) float64 {
 	if x.running() {
-		x.phase = raiseIdle
+		x.phase, limit = raiseIdle, x.limit
 	}
+	return limit
 }
 
 // step takes the window w that ended at t. It returns the limit that the test imposes, 0 if none is running, and ŝ in

@@ -99,6 +99,13 @@ func (r *rater) ready(now time.Duration) (wait time.Duration, ok bool) {
 
 // take takes a token, or returns the time until one is available.
 func (r *rater) take(now time.Duration) (wait time.Duration, ok bool) {
+	if r.bucket.Load() == nil {
+		return 0, true
+	}
+	return r.takeToken(now)
+}
+
+func (r *rater) takeToken(now time.Duration) (wait time.Duration, ok bool) {
 	for {
 		b := r.bucket.Load()
 		if b == nil {

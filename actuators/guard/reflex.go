@@ -11,11 +11,18 @@ import (
 // they are wrong needs a different latency target.
 const (
 	reflexPeriod   = 250 * time.Millisecond
-	reflexPatience = 2 * time.Second // longest time that samples accumulate for one step
+	reflexPatience = 2 * time.Second // longest time that forty samples may take to come together
 	reflexSamples  = 40
 	reflexCut      = 0.8  // largest cut per step: halves the limit in about a second
 	reflexRaise    = 1.1  // largest raise per step: doubles the limit in about two seconds
 	reflexBand     = 0.15 // of ln(τ/mean): the noise of forty samples
+
+	// Where forty take longer, the window runs on, and fewer count as soon as their mean is off by twice its noise, which
+	// is 1/√n of it for exponential latencies.
+	gatherPatience = 10 * time.Second
+	gatherLeast    = 8
+	gatherProof    = 2.0
+	gatherCut      = 0.5 // largest cut per step, because steps come less often
 
 	learnWindow = 2 * time.Second // of throughput and own latency
 	calm        = 0.1             // share of a window at a binding limit, below which OwnLatency learns
@@ -80,10 +87,13 @@ func (w window) throughput() float64 { return float64(w.finished) / w.span.Secon
 //
 // It is pure arithmetic: the guard passes it tallies and uses the limit it returns.
 type reflex struct {
-	off   bool // the limit is the regime's
+	off   bool    // the limit is the regime's
+	slo   float64 // seconds
 	limit float64
-	blind bool // too little data for a step within reflexPatience
+	blind bool // too little data for a step within gatherPatience
 
+	gathering  bool      // the step's window runs on beyond reflexPatience
+	leaned     time.Time // the last step on few samples
 	started    bool
 	from       tally    // start of the step's window
 	learned    tally    // start of the learning window
@@ -94,13 +104,14 @@ type reflex struct {
 	test       little.FloorTest
 	finding    little.Finding
 	found      time.Time // time of the last finding
+	raised     time.Time // when the raise test found the service time that stands; zero: it did not
 	raise      raiseTest
 }
 
 func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	own := little.NewOwnLatency(slo, learnWindow)
 	return reflex{
-		off: off, limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
+		off: off, slo: slo.Seconds(), limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
 		test: little.FloorTest{
 			Dwell: testDwell, Window: learnWindow, MinWait: testWait, WaitFactor: testFactor, Hold: testHold,
 		},
@@ -108,10 +119,10 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	}
 }
 
-// setpoint is what the reflex aims at: the latency target, or 1.25·ŝ if that is higher, because a lower setpoint
-// would cut a service for a slowness that a test found to be its own.
+// setpoint is what the reflex aims at: the latency target, or a little more than ŝ if that is higher, because a lower
+// setpoint would cut a service for a slowness that a test found to be its own.
 func (r *reflex) setpoint(b bounds) float64 {
-	return max(b.target, little.ServiceTimeMargin*r.finding.ServiceTime)
+	return little.Setpoint(b.target, r.finding.ServiceTime, r.slo)
 }
 
 // healthy says whether the service keeps its setpoint over the last two seconds. An idle service is healthy; one with
@@ -146,14 +157,43 @@ func (r *reflex) step(t tally, b bounds) {
 		r.limit = approach(r.limit, b.fallback, b.drift)
 	}
 	switch {
-	case w.enough() || r.testing() && w.finished > 0 && w.span >= reflexPatience:
-		r.from, r.blind = t, false
+	case !r.gathering && w.enough() || r.testing() && w.finished > 0 && w.span >= reflexPatience:
+		r.begin(t, false)
 		r.move(t, w, long, over, b)
-	case w.span >= reflexPatience:
-		r.from, r.blind = t, true
+	case w.span >= gatherPatience && !r.proof(w, b) || r.testing() && w.span >= reflexPatience:
+		r.begin(t, true)
 		r.grope(t.at, over, b)
+	case w.span >= reflexPatience && r.proof(w, b):
+		r.begin(t, false)
+		r.lean(w, b)
+		r.leaned = t.at
+	case w.span >= reflexPatience && !r.gathering:
+		r.gathering = true
+		r.limit = r.raise.stop(r.limit)
 	}
 	r.limit = min(max(r.limit, b.min), b.ceiling)
+}
+
+// begin starts the next step's window.
+func (r *reflex) begin(t tally, blind bool) { r.from, r.blind, r.gathering = t, blind, false }
+
+// proof says whether a window with few samples shows beyond its noise that the limit should move.
+func (r *reflex) proof(w window, b bounds) bool {
+	e := math.Abs(math.Log(r.setpoint(b) / w.mean))
+	binds := w.refused >= refusing || w.binding >= bound
+	return binds && w.finished >= gatherLeast && e > reflexBand && e*math.Sqrt(float64(w.finished)) >= gatherProof
+}
+
+// lean moves the limit on the proof of few samples, by one request at least: a tenth of a small limit is no step at all.
+// The two tests are left out. They compare throughputs, for which a few samples are too few.
+func (r *reflex) lean(w window, b bounds) {
+	factor := math.Exp(math.Log(r.setpoint(b)/w.mean) / 2)
+	if factor > 1 {
+		r.limit = max(r.limit*min(factor, reflexRaise), math.Floor(r.limit)+1)
+	} else {
+		r.limit = min(r.limit*max(factor, gatherCut), math.Ceil(r.limit)-1)
+	}
+	r.limit = max(r.limit, r.finding.Floor)
 }
 
 // testing says whether a floor test has cut the limit. Few requests may then finish; that is what the test measures.
@@ -169,6 +209,7 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 			Target: b.target,
 		})
 	}
+	r.doubt(t, long)
 	switch f := r.finding; {
 	case f.Limit > 0:
 		r.limit = f.Limit
@@ -181,6 +222,23 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 		r.follow(t, w, over, b)
 	}
 	r.limit = max(r.limit, b.min, r.finding.Floor)
+}
+
+// doubt withdraws a service time that the raise test found, if the service goes on refusing. Where the limit is not to
+// blame, a higher one lets in what was refused. Where as much is refused all the same, there is a queue behind it, and
+// the window that the test judged by was too short for service times as uneven as these.
+func (r *reflex) doubt(t tally, long window) {
+	if r.raised.IsZero() || t.at.Sub(r.raised) < raiseDoubt {
+		return
+	}
+	if r.finding.ServiceTime > 0 && long.refused >= raiseStill {
+		r.test.Found(t.at, 0)
+		r.finding.ServiceTime = 0
+		r.raise.blame(t)
+	} else if r.finding.ServiceTime > 0 {
+		return // it may still turn out wrong
+	}
+	r.raised = time.Time{}
 }
 
 // follow moves the limit by the law, or lets the raise test move it.
@@ -199,7 +257,7 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 		}
 		if service > 0 {
 			r.test.Found(t.at, service)
-			r.finding.ServiceTime, r.found = service, t.at
+			r.finding.ServiceTime, r.found, r.raised = service, t.at, t.at
 		}
 	case over && math.Abs(e) > reflexBand:
 		r.limit *= min(max(math.Exp(e/2), reflexCut), reflexRaise)
@@ -207,9 +265,10 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 }
 
 // grope takes the limit from the regime when there is too little data to judge. It does not raise a limit that binds:
-// with requests in flight and hardly any finishing, the service may be hanging.
+// with requests in flight and hardly any finishing, the service may be hanging. Nor does it soon raise one that a small
+// service has come down to: that takes minutes of proof to find again, and a new Setting is followed at once anyway.
 func (r *reflex) grope(now time.Time, over bool, b bounds) {
-	r.raise.abort()
+	r.limit = r.raise.stop(r.limit)
 	if restore := r.test.Abort(); restore > 0 {
 		r.limit = restore
 	}
@@ -217,7 +276,7 @@ func (r *reflex) grope(now time.Time, over bool, b bounds) {
 	if now.Sub(r.found) >= testHold {
 		r.finding.ServiceTime = 0
 	}
-	if b.base <= r.limit || !over {
+	if b.base <= r.limit || !over && now.Sub(r.leaned) >= testHold {
 		r.limit = b.base
 	}
 }

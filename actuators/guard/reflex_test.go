@@ -207,7 +207,8 @@ func TestOneStep(t *testing.T) {
 	}
 }
 
-// Few samples accumulate for up to two seconds; what is not enough by then is thrown away, not kept for ever.
+// Few samples accumulate. From two seconds on fewer than forty count if they prove something; what proves nothing in ten
+// seconds is thrown away, not kept forever.
 func TestFewSamplesAccumulate(t *testing.T) {
 	b := bounds{base: 100, min: 1, ceiling: 200, target: 0.1, fallback: 100}
 	r := newReflex(300*time.Millisecond, 100, false)
@@ -215,9 +216,76 @@ func TestFewSamplesAccumulate(t *testing.T) {
 	if r.limit != 80 {
 		t.Errorf("limit %.1f after 42 samples, expected 80", r.limit)
 	}
-	steps(&r, b, 8, 4, 1)
-	if r.limit != 80 || !r.blind {
-		t.Errorf("limit %.1f, blind %v after 32 samples in two seconds", r.limit, r.blind)
+	steps(&r, b, 7, 4, 1)
+	if r.limit != 80 {
+		t.Errorf("limit %.1f after 28 samples in less than two seconds, expected 80", r.limit)
+	}
+	steps(&r, b, 1, 4, 1)
+	if r.limit != 40 || r.blind {
+		t.Errorf("limit %.1f, blind %v after 32 samples of ten times the target; expected 40, false", r.limit, r.blind)
+	}
+	steps(&r, b, 39, 2, 0.115) // 78 samples, 15% too slow: within twice their noise
+	if r.limit != 40 || r.blind {
+		t.Errorf("limit %.1f, blind %v before ten seconds are over", r.limit, r.blind)
+	}
+	steps(&r, b, 1, 2, 0.115)
+	if r.limit != 40 || !r.blind {
+		t.Errorf("limit %.1f, blind %v after ten seconds without proof", r.limit, r.blind)
+	}
+}
+
+// A small limit moves by at least one request, in both directions, and seven samples prove nothing.
+func TestSmallLimitsMoveByOneRequest(t *testing.T) {
+	b := bounds{base: 100, min: 1, ceiling: 200, target: 0.1, fallback: 100}
+	for _, c := range []struct {
+		name        string
+		n           int // a second
+		mean        float64
+		start, want float64
+	}{
+		{"up", 8, 0.05, 3, 4},
+		{"up by a tenth", 8, 0.05, 30, 33},
+		{"down", 8, 0.25, 3, 1.897},
+		{"down by one", 16, 0.16, 3, 2},
+		{"eight in two seconds", 4, 0.02, 3, 4},
+		{"not enough of a difference", 8, 0.09, 3, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newReflex(300*time.Millisecond, c.start, false)
+			r.step(tally{at: epoch}, b)
+			for range 2 {
+				steps(&r, b, 1, c.n, c.mean)
+				steps(&r, b, 3, 0, 0)
+			}
+			if diff := r.limit - c.want; diff < -0.01 || diff > 0.01 {
+				t.Errorf("limit %.2f, expected %.2f", r.limit, c.want)
+			}
+		})
+	}
+}
+
+// What a small service has come down to is kept for five minutes without data, unless a Setting says otherwise.
+func TestBlindReflexKeepsWhatWasProved(t *testing.T) {
+	b := bounds{base: 100, min: 1, ceiling: 200, target: 0.1, fallback: 100}
+	r := newReflex(300*time.Millisecond, 10, false)
+	steps(&r, b, 8, 2, 1)
+	if r.limit != 5 {
+		t.Fatalf("limit %.1f, expected 5", r.limit)
+	}
+	quiet := func(d time.Duration) {
+		tl := r.past[len(r.past)-1]
+		for end := tl.at.Add(d); tl.at.Before(end); {
+			tl.at = tl.at.Add(reflexPeriod)
+			r.step(tl, b)
+		}
+	}
+	quiet(4 * time.Minute)
+	if r.limit != 5 || !r.blind {
+		t.Errorf("limit %.1f, blind %v after four minutes; expected 5, true", r.limit, r.blind)
+	}
+	quiet(2 * time.Minute)
+	if r.limit != 100 {
+		t.Errorf("limit %.1f after six minutes, expected the regime's 100", r.limit)
 	}
 }
 

@@ -20,9 +20,9 @@ type Snapshot struct {
 	Failed   uint64
 	Latency  Latency
 
-	InFlight      int
+	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
-	Blind         bool          // the reflex has too little data (or is off): the limit is the regime's
+	Blind         bool          // the reflex has too little data to move the limit, or is off
 	Setpoint      time.Duration // mean latency the reflex aims at: the latency target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
@@ -34,6 +34,11 @@ type Snapshot struct {
 	Leased          bool                               // the lease of at least one knob is running
 	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
 	DoubleReleases  uint64
+
+	// Requests in flight that hold no slot because they do not end: found by the guard, or declared with
+	// Permit.Endless. The totals also count those that have ended.
+	EndlessFound, EndlessDeclared           int
+	EndlessFoundTotal, EndlessDeclaredTotal uint64
 }
 
 // Service returns the name of the guarded service.
@@ -84,5 +89,8 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
 	s.Leased = g.regime.leased(now)
+	e := &g.endless
+	s.EndlessFound, s.EndlessDeclared = int(e.found.Load()), int(e.declared.Load())
+	s.EndlessFoundTotal, s.EndlessDeclaredTotal = e.foundEver.Load(), e.declaredEver.Load()
 	return s
 }

@@ -14,7 +14,7 @@ import (
 //
 // If throughput fell with the limit, there was no queue to cut: a dependency or the service itself is slow. The test
 // restores the limit, and ŝ, the mean latency observed, becomes the service's current service time: while it stands,
-// no setpoint below 1.25·ŝ makes sense. If throughput stayed, capacity really has shrunk, and the halved limit is the
+// the setpoint stays above it (see Setpoint). If throughput stayed, capacity really has shrunk, and the halved limit is the
 // new floor. (Comparing latency before and after looks natural but makes a real overload worse.)
 type FloorTest struct {
 	Dwell      time.Duration // how long at the floor before a test starts
@@ -68,6 +68,22 @@ type Finding struct {
 
 // ServiceTimeMargin is how far above ŝ a setpoint must stay: closer to ŝ the limit would cut useful work.
 const ServiceTimeMargin = 1.25
+
+const (
+	marginShare = 0.8  // of the SLO: above it the margin of the setpoint over ŝ shrinks,
+	marginLeast = 1.05 // to this
+)
+
+// Setpoint returns the mean latency to aim at with the latency target τ* while the service time ŝ stands (0: none does)
+// and the latency objective is slo, all in seconds:
+//
+//	max(τ*, min(1.25·ŝ, max(0.8·slo, 1.05·ŝ)))
+//
+// A margin of a quarter over ŝ keeps the limit from cutting useful work. Close to the SLO the margin shrinks, because a
+// mean of 0.8·slo is already late for a large share of the requests, and a higher one only makes them wait.
+func Setpoint(target, serviceTime, slo float64) float64 {
+	return max(target, min(ServiceTimeMargin*serviceTime, max(marginShare*slo, marginLeast*serviceTime)))
+}
 
 const (
 	sFades     = 0.8  // a mean below this share of ŝ ends it
@@ -149,7 +165,7 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 }
 
 // Found gives the test a service time ŝ, in seconds, that another test found. The finding stands as if this test had
-// made it.
+// made it. A service time of 0 withdraws a finding that proved wrong.
 func (t *FloorTest) Found(now time.Time, serviceTime float64) { t.s, t.sT = serviceTime, now }
 
 // Abort ends a running test without a finding and returns the limit to restore (0: no test was running). Use it when

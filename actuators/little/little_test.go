@@ -76,6 +76,24 @@ func TestCarriedFadesOverAnHour(t *testing.T) {
 	}
 }
 
+func TestSetpoint(t *testing.T) {
+	for _, c := range []struct {
+		name                           string
+		target, serviceTime, slo, want float64
+	}{
+		{"no service time stands", 0.12, 0, 0.3, 0.12},
+		{"a quarter above it", 0.12, 0.16, 0.3, 0.2},
+		{"never below the target", 0.25, 0.16, 0.3, 0.25},
+		{"at most 0.8 of the SLO", 0.12, 0.2, 0.3, 0.24},
+		{"but a twentieth above it", 0.12, 0.24, 0.3, 0.252},
+		{"a service slower than its SLO", 0.12, 1, 0.3, 1.05},
+	} {
+		if got := Setpoint(c.target, c.serviceTime, c.slo); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 // bench steps a FloorTest every five seconds against a service whose throughput is a function of the limit.
 type bench struct {
 	test   FloorTest

@@ -2,9 +2,9 @@
 // from their SLO, and publishes them through Consul.
 //
 // The daemon is `governor run`. `governor sidecar` is the other end of the loop for services that cannot import the
-// guard library, `governor check-config` reads a configuration as the daemon would, and `governor demo` shows the whole
-// loop at work, in one process. `governor simulate` puts the laws through scenarios. `governor explain` tells a person why a loop does what it does; `governor freeze`,
-// `resume` and `override` let that person step in, straight through Consul.
+// guard library. `governor check-config` reads a configuration as the daemon would. `governor demo` shows the whole
+// loop at work in one process. `governor simulate` runs scenarios. `governor explain` says why a loop does what it does.
+// `governor freeze`, `resume` and `override` let a person step in, straight through Consul.
 package main
 
 import (

@@ -36,12 +36,12 @@ func load(file string, log *slog.Logger) (*configs.Config, error) {
 }
 
 // setupOf builds the part of the daemon that a reload replaces.
-func setupOf(config *configs.Config) (daemon.Setup, error) {
+func setupOf(config *configs.Config, loaded time.Time) (daemon.Setup, error) {
 	sensor, err := signals.New(config.SensorOptions(), config.Signals())
 	if err != nil {
 		return daemon.Setup{}, fmt.Errorf("the sensor for %s: %w", config.Prometheus.URL, err)
 	}
-	groups, err := groupsOf(sensor, config.Specs())
+	groups, err := groupsOf(sensor, config)
 	if err != nil {
 		sensor.Close()
 		return daemon.Setup{}, err
@@ -50,14 +50,14 @@ func setupOf(config *configs.Config) (daemon.Setup, error) {
 		Groups:     groups,
 		Prometheus: func() api.Dependency { return dependency(sensor.Health()) },
 		Lease:      time.Duration(config.Consul.Lease),
-		Config:     api.ConfigInfo{File: config.File, Hash: config.Hash, LoadedAt: time.Now()},
+		Config:     api.ConfigInfo{File: config.File, Hash: config.Hash, LoadedAt: loaded},
 		Close:      sensor.Close,
 	}, nil
 }
 
-// reload reads the file again. A running governor cannot change the connection to Consul: its lock, and so its right to
-// write, depends on it.
-func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
+// reload reads the file again. The connection to Consul is the one thing that a running governor cannot change: its
+// lock, and with it the right to write, hangs on it.
+func (l *learner) reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
 	config, err := load(started.File, log)
 	if err != nil {
 		return daemon.Setup{}, err
@@ -68,7 +68,7 @@ func reload(started *configs.Config, log *slog.Logger) (daemon.Setup, error) {
 		return daemon.Setup{}, errors.New(config.File +
 			": consul: only the key lease can change while governor runs: restart governor, the standbys first")
 	}
-	return setupOf(config)
+	return l.setup(config)
 }
 
 // addReloads reloads on SIGHUP. The log, the metrics and the status show the outcome.
@@ -124,7 +124,8 @@ func authenticates(file string) bool {
 }
 
 // groupsOf pairs each group of the sensor with the specs of its services.
-func groupsOf(sensor *signals.Sensor, specs []control.Spec) ([]daemon.Group, error) {
+func groupsOf(sensor *signals.Sensor, config *configs.Config) ([]daemon.Group, error) {
+	specs := config.Specs()
 	byName := map[string]control.Spec{}
 	for _, s := range specs {
 		byName[s.Service] = s
@@ -138,6 +139,7 @@ func groupsOf(sensor *signals.Sensor, specs []control.Spec) ([]daemon.Group, err
 				return nil, fmt.Errorf("the sensor measures %q, which is not configured", name)
 			}
 			group.Specs = append(group.Specs, spec)
+			group.Learned = group.Learned || config.Learns(name)
 		}
 		groups = append(groups, group)
 	}

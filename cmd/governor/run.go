@@ -69,7 +69,8 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	} else if err != nil {
 		return err
 	}
-	setup, err := setupOf(config)
+	learner := newLearner(log)
+	setup, err := learner.setup(config)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	)
 	d, err := daemon.New(daemon.Options{
 		Setup:      setup,
-		Load:       func() (daemon.Setup, error) { return reload(config, log) },
+		Load:       func() (daemon.Setup, error) { return learner.reload(config, log) },
 		Store:      consul.NewPublisher(client, keys, consul.PublisherOptions{}),
 		Leadership: elector,
 		Operators:  consul.NewOperators(client, keys),
@@ -119,6 +120,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	g.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
 	addServer(&g, d.Handler(), o.web, log)
 	addReloads(&g, d)
+	learner.add(&g, d)
 	addLoops(&g, d, elector)
 	err = g.Run()
 	logStop(log, "Stopped; the published values stay in force", err)

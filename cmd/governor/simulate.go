@@ -62,13 +62,13 @@ func simulateCommand(app *kingpin.Application) (string, command) {
 func (s *simulation) register(app *kingpin.Application) string {
 	cmd := app.Command("simulate", "Put governor, guard and what they are compared with through scenarios: the real loops "+
 		"and the real guard, on a simulated service with a simulated Prometheus. Names are those of --list, or files of "+
-		"yours that end in .yml; a run of a quarter of an hour takes a second. The table shows the goodput of each phase as "+
-		"a percentage of what the best fixed limit achieves. Finding that limit takes most of the time.")
+		"yours that end in .yml; a run of a quarter of an hour takes a second. The table shows the goodput of each phase "+
+		"as a percentage of the best fixed limit's, which is found by trying many and takes most of the time.")
 	cmd.Arg("scenario", "Scenario, by name or file.").StringsVar(&s.names)
 	cmd.Flag("all", "Run all scenarios that come with governor, which takes several minutes.").BoolVar(&s.all)
 	cmd.Flag("list", "Say which scenarios and contenders there are, and what each scenario is for.").BoolVar(&s.list)
-	cmd.Flag("contender", "The contender in charge; repeat it for several. static is the scenario's own limit, reflex is guard "+
-		"alone, outer governor's loop alone, cascade both. --list shows the others.").
+	cmd.Flag("contender", "The controller in charge; repeat the flag for several. static is the scenario's own limit, "+
+		"reflex is guard alone, outer governor's loop alone, cascade both. --list shows the others.").
 		Default(usualContenders...).StringsVar(&s.contenders)
 	cmd.Flag("seeds", "How many seeds to run: 1, 2, 3 and so on. The table shows the mean and the worst.").
 		Default("3").IntVar(&s.seeds)

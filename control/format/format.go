@@ -1,6 +1,6 @@
 // Package format writes numbers, spans and instants the way governor shows them everywhere: in a decision's sentence,
-// in explain, in govtop and in the demo. A quantity has at most three significant digits and never an exponent, because
-// a person on call compares quantities at a glance. An unknown quantity reads as a word, never as zero.
+// in explain, in govtop and in the demo. A quantity has at most three significant digits and, below 1e15, no exponent,
+// because a person on call compares quantities at a glance. An unknown quantity reads as a word, never as zero.
 //
 //	148 ms   1.23 s   9.1%   < 0.01%   644/s   p99.9   12 min   14:03:27 UTC   unknown
 //
@@ -23,6 +23,8 @@ func Number(v float64) string {
 	switch abs := math.Abs(v); {
 	case math.IsNaN(v) || math.IsInf(v, 0):
 		return Unknown
+	case abs >= 1e15: // nothing that governor measures: only that it is huge matters
+		return strconv.FormatFloat(v, 'g', 3, 64)
 	case abs >= 99.95 || v == math.Trunc(v):
 		return decimal(v, 0)
 	default:

@@ -143,14 +143,15 @@ func (s Subject) byMeasurement() (out []string) {
 			latency(d.Gates.ServiceTimeSeconds))
 		say("a mean below 80%% of that, or some time without a mean: then governor tries again")
 	case control.Infeasible:
-		say("an SLO that leaves room: requests take %s without any queue, the SLO allows %s",
-			latency(d.Gates.OwnLatencySeconds), latency(control.Number(s.Loop.SLO.LatencySeconds)))
+		say("%s", s.infeasible("an SLO that leaves room"))
+	case control.NotObeyed:
+		say("a reader of the Setting in the service or before it: a guard, the sidecar, or a proxy that takes its limit from the KV")
 	}
 	if d.HoldReason != "" {
 		say("a complete measurement (%s now): until then the %s may only tighten", d.HoldReason, s.noun())
 	}
 	if d.Gates.Infeasible && d.State != control.Infeasible {
-		say("the SLO may be out of reach: requests take %s without any queue", latency(d.Gates.OwnLatencySeconds))
+		say("%s", s.infeasible("the SLO may be out of reach"))
 	}
 	switch s.Loop.Knob {
 	case control.KnobConcurrency:
@@ -292,4 +293,15 @@ func (s Subject) byWriting() (out []string) {
 		out = append(out, "this governor is a standby and writes nothing: "+leader)
 	}
 	return out
+}
+
+// infeasible says which quantity leaves no room below the SLO.
+func (s Subject) infeasible(what string) string {
+	d, within := s.Loop.Decision, latency(control.Number(s.Loop.SLO.LatencySeconds))
+	if d.Gates.InfeasibleBy == control.BySpread {
+		return fmt.Sprintf("%s: with nothing queued the %s lies %s above the mean, the SLO allows %s in all", what,
+			format.Quantile(s.Loop.SLO.Objective), latency(d.Inputs.Quantile-d.Measured), within)
+	}
+	return fmt.Sprintf("%s: requests take %s without any queue, the SLO allows %s", what,
+		latency(d.Gates.OwnLatencySeconds), within)
 }

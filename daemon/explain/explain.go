@@ -68,7 +68,8 @@ func StateWord(s control.State) (glyph, word string) {
 var glyphs = map[control.State]string{
 	control.Steady: "=", control.Raising: "^", control.Cutting: "v", control.Hold: "~",
 	control.AtMin: "!", control.AtMax: "!", control.Ineffective: "!", control.Infeasible: "!",
-	control.Frozen: "*", control.Override: "M",
+	control.NotObeyed: "!",
+	control.Frozen:    "*", control.Override: "M",
 }
 
 // Order says what a person ordered of the loop, or that there is no order.

@@ -338,7 +338,7 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			})),
 			"nothing: the law's value went through unchanged",
 			[]string{
-				"the SLO may be out of reach: requests take 240 ms without any queue",
+				"the SLO may be out of reach: requests take 240 ms without any queue, the SLO allows 300 ms",
 				"a mean latency down to 140 ms (120 ms now) with few refusals ends the cuts",
 			},
 		},

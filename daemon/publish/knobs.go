@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/control"
@@ -43,12 +44,12 @@ func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	return control.InForce{}, false
 }
 
-// put writes one knob into next: the values of the decision if it asks for that, else the values last in force. In
-// either case a knob that is not in force yet starts with the values of its decision.
-func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d control.Decision) error {
+// put writes one knob into next: the values of the decision if it asks for that, else the values last in force. A knob
+// that is not in force yet starts with the values of its decision in either case.
+func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision) error {
 	b := spec.Bounds(d.Knob)
 	value, ceiling, target := d.Value, d.Ceiling, d.LatencyTarget
-	if f, ok := InForce(d.Knob, last); ok && !d.Publish {
+	if f, ok := InForce(d.Knob, l.Setting); ok && !d.Publish {
 		value, ceiling, target = control.Number(f.Value), control.Number(f.Ceiling), control.Number(f.LatencyTarget)
 	}
 	if !value.Known() {
@@ -75,7 +76,7 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 		next.Shed = &actuators.Shed{Threshold: bounded, Fallback: b.Fallback, Min: b.Min, Max: b.Max}
 	case control.KnobRate:
 		next.Rate = &actuators.Rate{
-			PerSecond: bounded, Burst: control.Burst(bounded), Instances: instances(last, d),
+			PerSecond: bounded, Burst: control.Burst(bounded), Instances: l.instances(d),
 			Fallback: b.Fallback, Min: b.Min, Max: b.Max,
 		}
 	default:
@@ -84,24 +85,66 @@ func put(next *actuators.Setting, spec control.Spec, last *actuators.Setting, d 
 	return nil
 }
 
-// instances is the number of instances that share the rate: as seen by a complete measurement, else as before. An
-// instance that was merely not seen still takes its share.
-func instances(last *actuators.Setting, d control.Decision) int {
-	known := 1
-	if last != nil && last.Rate != nil {
-		known = last.Rate.Instances
-	}
-	if seen := d.Inputs.Instances; d.Renew && d.HoldReason == "" && seen > 0 {
-		return seen
-	}
-	return known
+// Sharers remembers how long fewer instances have been seen than share the rate. More are believed at once: each takes
+// its share from the moment it starts, and until the share is smaller all together admit more than the rate. Fewer are
+// believed once they have been gone for a settling time: an instance that merely was not heard of still takes its share.
+//
+//	seen        3   3   4   4   3   3   3   3 …
+//	shared by   3   3   4   4   4   4   4   3      ◄── after Timing.Settle
+type Sharers struct {
+	since time.Time // of the first complete measurement with fewer; zero: as many or more
+	most  int       // that were seen since then
+	gone  bool      // for a settling time
 }
 
-// resized says whether the number of instances that share the rate in force differs from the Setting's. That is worth
-// its own write: twice the instances would admit twice the rate.
-func resized(last *actuators.Setting, d control.Decision) bool {
+// Count takes in a tick: call it before Next. It is for standbys too, so that a new leader knows how many instances there are.
+func (l *Last) Count(now time.Time, spec control.Spec, ds []control.Decision) {
+	shared := sharing(l.Setting)
+	for _, d := range ds {
+		seen := d.Inputs.Instances
+		switch {
+		case d.Knob != control.KnobRate || seen == 0:
+		case seen >= shared || l.Sharers.since.After(now):
+			l.Sharers = Sharers{}
+		case !whole(d):
+		case l.Sharers.since.IsZero() || l.Sharers.most >= shared: // the last ones that went are in force
+			l.Sharers = Sharers{since: now, most: seen}
+		default:
+			l.Sharers.most = max(l.Sharers.most, seen)
+			l.Sharers.gone = now.Sub(l.Sharers.since) >= spec.Timing.Settle()
+		}
+	}
+}
+
+// whole says whether a measurement without gaps is behind the decision.
+func whole(d control.Decision) bool { return d.Renew && d.HoldReason == "" }
+
+// sharing is how many instances share the rate in force.
+func sharing(last *actuators.Setting) int {
+	if last != nil && last.Rate != nil {
+		return last.Rate.Instances
+	}
+	return 1
+}
+
+// instances is how many share the rate from now on.
+func (l Last) instances(d control.Decision) int {
+	shared := sharing(l.Setting)
+	switch seen := d.Inputs.Instances; {
+	case seen > shared:
+		return seen
+	case seen > 0 && l.Sharers.gone && whole(d):
+		return l.Sharers.most
+	}
+	return shared
+}
+
+// resized says whether the rate in force is shared by another number of instances than the Setting says. That is
+// worth a write of its own, even in a hold: twice the instances would admit twice the rate.
+func (l Last) resized(d control.Decision) bool {
+	last := l.Setting
 	return d.Knob == control.KnobRate && last != nil && last.Rate != nil &&
-		last.Rate.PerSecond < last.Rate.Max && instances(last, d) != last.Rate.Instances
+		last.Rate.PerSecond < last.Rate.Max && l.instances(d) != last.Rate.Instances
 }
 
 // reconfigured says whether the bounds of a knob in the Setting differ from the configuration. A person decided on the

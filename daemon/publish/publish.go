@@ -18,10 +18,10 @@
 //     fallback and a lease.
 //   - The lease is renewed when a third of it has passed, so that a reader may miss two renewals in a row. A renewal
 //     keeps the reason and the time of the last change.
-//   - A hold does not renew the lease. But the lease belongs to the service: if one loop holds alone, for example for
-//     lack of protected traffic, the others still renew it.
-//   - Two changes are written without any loop asking for them: new bounds in the configuration, even while nothing can
-//     be measured, and a new number of instances that share a rate.
+//   - A hold renews nothing. The lease belongs to the service, though: if one loop holds by itself, for lack of
+//     protected traffic for example, the others still renew it.
+//   - Two changes are written without any loop asking for them: other bounds in the configuration, even while nothing
+//     can be measured, and another number of instances that share a rate: more at once, fewer after a settling time.
 package publish
 
 import (
@@ -46,6 +46,8 @@ type Last struct {
 	Highest uint64
 	// RenewedAt is when the lease last began. The zero value asks for a renewal at the next valid measurement.
 	RenewedAt time.Time
+	// Sharers counts the instances that were seen to share the rate.
+	Sharers Sharers
 }
 
 // Writer is who writes a Setting: the configuration of the service, and the leadership.
@@ -70,7 +72,7 @@ const (
 func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuators.Setting, Kind, error) {
 	wanted, renew := reconfigured(l.Setting, writer.Spec), false
 	for _, d := range ds {
-		wanted = wanted || d.Publish || resized(l.Setting, d)
+		wanted = wanted || d.Publish || l.resized(d)
 		renew = renew || d.Renew
 	}
 	due := renew && (!l.Present || now.Sub(l.RenewedAt) >= writer.Lease/3)
@@ -85,7 +87,7 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 	}
 	var errs []error
 	for _, d := range ds {
-		if err := put(&next, writer.Spec, l.Setting, d); err != nil {
+		if err := l.put(&next, writer.Spec, d); err != nil {
 			errs = append(errs, fmt.Errorf("%s/%s: %w", d.Service, d.Knob, err))
 		}
 	}

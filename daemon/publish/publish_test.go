@@ -91,7 +91,11 @@ func TestComposedSettingIsValidAndMovesForward(t *testing.T) {
 		if err != nil {
 			t.Fatalf("to be written in spite of %v", err)
 		}
-		if !publish && !renew && !reconfigured(last.Setting, spec) {
+		resized := false
+		for _, d := range ds {
+			resized = resized || last.resized(d)
+		}
+		if !publish && !renew && !resized && !reconfigured(last.Setting, spec) {
 			t.Fatal("a hold was written")
 		}
 		if next.Revision != last.Highest+1 || next.Epoch != 5 {
@@ -271,6 +275,8 @@ func TestRateFollowsItsInstances(t *testing.T) {
 		want      Kind
 	}{
 		{"two more", 900, 6, true, Change},
+		{"two more, while nothing can be judged", 900, 6, false, Change},
+		{"two fewer, just now", 900, 2, true, None},
 		{"as many", 900, 4, true, None},
 		{"some not heard of", 900, 2, false, None},
 		{"nothing seen", 900, 0, true, None},
@@ -300,13 +306,76 @@ func TestRateFollowsItsInstances(t *testing.T) {
 
 // TestOrderOverAPartialMeasurementKeepsTheShares: instances that were not seen still take their share.
 func TestOrderOverAPartialMeasurementKeepsTheShares(t *testing.T) {
-	last := &actuators.Setting{Rate: &actuators.Rate{PerSecond: 400, Instances: 4, Max: 5000}}
+	last := Last{
+		Setting: &actuators.Setting{Rate: &actuators.Rate{PerSecond: 400, Instances: 4, Max: 5000}},
+		Sharers: Sharers{since: now.Add(-time.Minute), most: 2, gone: true},
+	}
 	d := control.Decision{Knob: control.KnobRate, State: control.Frozen, Renew: true, Inputs: control.Inputs{Instances: 2}}
-	if n := instances(last, d); n != 2 {
+	if n := last.instances(d); n != 2 {
 		t.Errorf("%d instances after a complete measurement of 2", n)
 	}
 	d.HoldReason = control.Partial
-	if n := instances(last, d); n != 4 || resized(last, d) {
+	if n := last.instances(d); n != 4 || last.resized(d) {
 		t.Errorf("%d instances after a partial measurement of 2 of 4", n)
 	}
+}
+
+// TestShareOfTheRate: C17 (open-telemetry/opentelemetry-collector-contrib#27893). Instances come and go, and the sum of
+// their shares exceeds the rate for no longer than it takes to see them.
+func TestShareOfTheRate(t *testing.T) {
+	spec := specOf("gateway")
+	spec.Rate = &control.RateSpec{Min: 100, Max: 5000}
+	spec = complete(t, spec)
+	writer := Writer{Spec: spec, Epoch: 5, Lease: 3 * time.Minute}
+	last := Written(now, actuators.Setting{
+		Schema: 1, Service: "gateway", Epoch: 5, Revision: 8, LeaseSeconds: 180, Reason: "before", IssuedAt: now, ChangedAt: now,
+		Rate: &actuators.Rate{PerSecond: 900, Burst: control.Burst(900), Instances: 3, Fallback: 5000, Min: 100, Max: 5000},
+	})
+	at := now
+	tick := func(seen int, hold control.Reason) int {
+		at = at.Add(5 * time.Second)
+		d := control.Decision{
+			Knob: control.KnobRate, Value: 900, Renew: hold == "", HoldReason: hold, Inputs: control.Inputs{Instances: seen},
+		}
+		last.Count(at, spec, []control.Decision{d})
+		next, kind, err := last.Next(at, writer, []control.Decision{d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kind != None {
+			sharers := last.Sharers
+			last = Written(at, next)
+			last.Sharers = sharers
+		}
+		return last.Setting.Rate.Instances
+	}
+	settle := int(spec.Timing.Settle()/(5*time.Second)) + 1 // ticks
+	want := func(what string, got, want int) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: shared by %d, want %d", what, got, want)
+		}
+	}
+	want("a fourth starts", tick(4, control.Starting), 4)
+	want("it is there", tick(4, ""), 4)
+	for range settle {
+		want("one is not heard of", tick(3, ""), 4)
+	}
+	want("it has been gone for a settling time", tick(3, ""), 3)
+	for range settle - 1 {
+		want("another is not heard of", tick(2, ""), 3)
+	}
+	want("it comes back", tick(3, ""), 3)
+	for range settle {
+		want("and goes", tick(2, ""), 3)
+	}
+	want("for a settling time", tick(2, ""), 2)
+	for range 4 * settle {
+		want("nothing complete is known", tick(1, control.Partial), 2)
+		want("nor anything at all", tick(0, control.Timeout), 2)
+	}
+	for range settle {
+		tick(1, "")
+	}
+	want("one of two, in the end", tick(1, ""), 1)
 }

@@ -1,6 +1,6 @@
 // Package scenarios holds the situations that governor is judged by, one file each: what the service is, what happens to
-// it and when, and how the run is divided into phases. A scenario says nothing about who controls the service, so that
-// everyone is put through exactly the same. index.yml is the table of contents.
+// it and when, and how the run is divided into phases. A scenario does not say who controls the service, so that every
+// contender faces exactly the same situation. index.yml is the table of contents.
 //
 // What a file leaves out is the rig:
 //

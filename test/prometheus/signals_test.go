@@ -167,10 +167,17 @@ func TestMain(m *testing.M) {
 func TestRealPrometheus(t *testing.T) {
 	twice := newExporter(t, "twice", load{offered: 100, mean: 0.05, limit: 96})
 	old := newWeb(t, traffic{"200", "/", 100, 0.5}, traffic{"200", "/slow", 100, 2})
+	nobody := [2]*exporter{
+		newExporter(t, "nobody", load{offered: 100, mean: 0.05, limit: 96, inFlight: 5}),
+		newExporter(t, "nobody", load{offered: 100, mean: 0.05, limit: 96, inFlight: 5}),
+	}
+	nobody[1].since = nobody[1].since.Add(-time.Hour)
 	r := &rig{prom: servers.Prometheus(t, servers.ScrapeInterval(timing.Scrape), servers.Config(fmt.Sprintf(
-		"- job_name: again\n  static_configs:\n  - targets: [%q]\n"+
+		"- job_name: nobody\n  static_configs:\n  - targets: [%q, %q]\n  metric_relabel_configs:\n"+
+			"  - action: labeldrop\n    regex: instance\n"+
+			"- job_name: again\n  static_configs:\n  - targets: [%q]\n"+
 			"- job_name: old\n  static_configs:\n  - targets: [%q]\n  metric_relabel_configs:\n"+
-			"  - source_labels: [le]\n    regex: '(\\d+)\\.0'\n    target_label: le\n", twice.target(), old.target())))}
+			"  - source_labels: [le]\n    regex: '(\\d+)\\.0'\n    target_label: le\n", nobody[0].target(), nobody[1].target(), twice.target(), old.target())))}
 
 	t.Run("group", func(t *testing.T) {
 		t.Run("CountsMeansAndRatios", func(t *testing.T) { t.Parallel(); testCounts(t, r) })
@@ -186,6 +193,10 @@ func TestRealPrometheus(t *testing.T) {
 		t.Run("Milliseconds", func(t *testing.T) { t.Parallel(); testMilliseconds(t, r) })
 		t.Run("OwnQueries", func(t *testing.T) { t.Parallel(); testOwnQueries(t, r) })
 		t.Run("BurnRates", func(t *testing.T) { t.Parallel(); testBurn(t, r) })
+		t.Run("GoneWithoutAMarker", func(t *testing.T) { t.Parallel(); testGone(t, r) })
+		t.Run("NobodysIdentity", func(t *testing.T) { t.Parallel(); testNobody(t, r) })
+		t.Run("EdgeThatIsASum", func(t *testing.T) { t.Parallel(); testEdgeThatIsASum(t, r) })
+		t.Run("EdgeThatIsNew", func(t *testing.T) { t.Parallel(); testEdgeThatIsNew(t, r) })
 		t.Run("GuardSpeaksThePreset", func(t *testing.T) { t.Parallel(); testGuard(t, r) })
 	})
 }

@@ -23,12 +23,13 @@ type Kind string
 
 // The servers.
 const (
-	KindConsul     Kind = "consul"
-	KindPrometheus Kind = "prometheus"
+	KindConsul          Kind = "consul"
+	KindPrometheus      Kind = "prometheus"
+	KindVictoriaMetrics Kind = "victoriametrics"
 )
 
 // Kinds lists every server.
-var Kinds = []Kind{KindConsul, KindPrometheus}
+var Kinds = []Kind{KindConsul, KindPrometheus, KindVictoriaMetrics}
 
 // recipe says how to recognize a suitable server on PATH, and how to build one.
 type recipe struct {
@@ -62,6 +63,16 @@ var recipes = map[Kind]recipe{
 		version:        regexp.MustCompile(`prometheus, version (\d+)\.(\d+)`),
 		atLeast:        [2]int{3, 0},
 		expectedLength: "once, some minutes on two cores",
+	},
+	KindVictoriaMetrics: {
+		env:            "GOVERNOR_TEST_VICTORIAMETRICS",
+		module:         "github.com/VictoriaMetrics/VictoriaMetrics",
+		pkg:            "github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics",
+		buildFlags:     []string{"-ldflags=-s -w"},
+		versionArg:     "-version",
+		version:        regexp.MustCompile(`victoria-metrics.*v(\d+)\.(\d+)`),
+		atLeast:        [2]int{1, 100},
+		expectedLength: "once, a minute or two",
 	},
 }
 

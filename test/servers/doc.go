@@ -1,4 +1,4 @@
-// Package servers runs the real Consul and the real Prometheus as processes, for tests and for the demo on real
+// Package servers runs the real Consul, Prometheus and VictoriaMetrics as processes, for tests and for the demo on real
 // servers. Nothing is mocked and nothing needs root, a container or a download outside the Go module proxy.
 //
 // In a test:
@@ -18,9 +18,9 @@
 //
 // # Where the binaries come from
 //
-// The first of: the path in GOVERNOR_TEST_CONSUL or GOVERNOR_TEST_PROMETHEUS; a suitable server on PATH (Consul from
-// 1.15, Prometheus from 3.0); a build cached in the user's cache directory; a build from the nested modules
-// test/tools/consul and test/tools/prometheus, whose go.mod alone names the version. The build takes some minutes,
-// once. No test's time limit should have to cover that, so `make test` first runs `go run ./test/servers/obtain`. A
-// file lock serializes builds: any number of test binaries may ask at once.
+// The first of: the path in GOVERNOR_TEST_CONSUL, GOVERNOR_TEST_PROMETHEUS or GOVERNOR_TEST_VICTORIAMETRICS; a suitable
+// server on PATH (Consul from 1.15, Prometheus from 3.0); a build cached in the user's cache directory; a build from the
+// nested modules test/tools/consul, test/tools/prometheus and test/tools/victoriametrics, whose go.mod alone names the
+// version. The build takes some minutes, once, which is more than a test's time limit should have to cover, so `make
+// test` runs `go run ./test/servers/obtain` beforehand. Builds are serialized by a file lock: any number of test binaries may ask at once.
 package servers

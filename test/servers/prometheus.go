@@ -76,11 +76,11 @@ func StartPrometheus(ctx context.Context, dir string, logf func(format string, a
 		p.port = ports[0]
 		return &Process{
 			Name: "prometheus", Path: path,
-			Args: []string{
+			Args: append([]string{
 				"--config.file=" + configFile,
 				"--storage.tsdb.path=" + filepath.Join(dir, "prometheus-data"),
 				"--web.listen-address=" + p.Address(),
-			},
+			}, o.flags...),
 			Log:   filepath.Join(o.logDir(dir), "prometheus.log"),
 			Ready: p.check,
 		}, nil
@@ -91,7 +91,47 @@ func StartPrometheus(ctx context.Context, dir string, logf func(format string, a
 	return p, nil
 }
 
-// prometheusConfig is the configuration file: one job whose targets come from a discovery file, then the fragment.
+// StartVictoriaMetrics is StartPrometheus with a single-node VictoriaMetrics, which scrapes and answers queries likewise.
+// Extra flags come from Flags.
+func StartVictoriaMetrics(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
+	*PrometheusServer, error,
+) {
+	o := apply(opts)
+	path, err := Binary(ctx, KindVictoriaMetrics, logf)
+	if err != nil {
+		return nil, err
+	}
+	p := &PrometheusServer{targets: filepath.Join(dir, "targets.json")}
+	if err := p.SetTargets(o.targets...); err != nil {
+		return nil, err
+	}
+	configFile := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(configFile, []byte(prometheusConfig(o, p.targets)), 0o644); err != nil {
+		return nil, err
+	}
+	p.Process, err = startAnywhere(ctx, func() (*Process, error) {
+		ports, err := freePorts(1)
+		if err != nil {
+			return nil, err
+		}
+		p.port = ports[0]
+		return &Process{
+			Name: "victoriametrics", Path: path,
+			Args: append([]string{
+				"-storageDataPath=" + filepath.Join(dir, "victoriametrics-data"), "-httpListenAddr=" + p.Address(),
+				"-promscrape.config=" + configFile, "-promscrape.config.strictParse=false", "-promscrape.fileSDCheckInterval=1s",
+			}, o.flags...),
+			Log:   filepath.Join(o.logDir(dir), "victoriametrics.log"),
+			Ready: p.check,
+		}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// prometheusConfig is the configuration file: one job whose targets discovery reads from a file, then the fragment.
 func prometheusConfig(o options, targets string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global:\n  scrape_interval: %s\n  scrape_timeout: %s\n  evaluation_interval: %s\n",
@@ -119,6 +159,7 @@ type options struct {
 	targets        []TargetGroup
 	config         string
 	logs           string
+	flags          []string
 }
 
 // logDir returns the directory for logs: next to the data by default.
@@ -150,5 +191,8 @@ func Targets(groups ...TargetGroup) Option { return func(o *options) { o.targets
 // at the top level; HCL or JSON that Consul merges over ours.
 func Config(fragment string) Option { return func(o *options) { o.config = fragment } }
 
-// LogDir puts the server's log into dir instead of next to its data.
+// Flags adds flags to the server's command line.
+func Flags(flags ...string) Option { return func(o *options) { o.flags = flags } }
+
+// LogDir puts the server's log into dir instead of beside its data.
 func LogDir(dir string) Option { return func(o *options) { o.logs = dir } }

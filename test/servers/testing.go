@@ -50,6 +50,18 @@ func Prometheus(t testing.TB, opts ...Option) *TestPrometheus {
 	return &TestPrometheus{PrometheusServer: p, t: t}
 }
 
+// VictoriaMetrics is Prometheus with a single-node VictoriaMetrics.
+func VictoriaMetrics(t testing.TB, opts ...Option) *TestPrometheus {
+	t.Helper()
+	dir := t.TempDir()
+	p, err := StartVictoriaMetrics(t.Context(), dir, progress, append([]Option{LogDir(t.ArtifactDir())}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endWith(t, p.Process)
+	return &TestPrometheus{PrometheusServer: p, t: t}
+}
+
 // Restart is RestartContext that fails the test on an error.
 func (p *TestPrometheus) Restart() {
 	p.t.Helper()

@@ -3,7 +3,8 @@
 //	http.ListenAndServe(":8080", guardhttp.New(g, mux))
 //
 // An admitted request holds one slot of the guard's limit until its handler returns, even by a panic (which reaches the
-// server unchanged), by http.ErrAbortHandler, or after hijacking the connection. A refused request is answered at once:
+// server unchanged) or by http.ErrAbortHandler. A connection that is hijacked or switched to another protocol gives its
+// slot back at that moment, and a request that WithEndless matches as soon as it is admitted. A refused request is answered at once:
 // with 503 if there is no slot, or if the last slots are kept for more important requests, and with 429 if the rate
 // limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
 // and a Guard-Refused header that names the reason.
@@ -12,7 +13,7 @@
 //
 //	handler panicked, or status ≥ 500                failure
 //	client went away before the handler returned     canceled: not a failure of the service
-//	connection hijacked or switched (WebSocket)      ignored: its duration is not a latency
+//	hijacked or switched (WebSocket), or endless     ignored: its duration is not a latency
 //	everything else                                  success
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
@@ -67,6 +68,12 @@ func WithBypass(match func(*http.Request) bool) Option {
 	return func(h *handler) { h.bypass = match }
 }
 
+// WithEndless declares requests that last: event streams and long polls, by route. Such a request needs a slot to be
+// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless.
+func WithEndless(match func(*http.Request) bool) Option {
+	return func(h *handler) { h.endless = match }
+}
+
 // New returns a handler that admits requests to next through g.
 func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	h := &handler{
@@ -76,6 +83,7 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 		key:         KeyOf,
 		failed:      func(status int) bool { return status >= http.StatusInternalServerError },
 		bypass:      func(*http.Request) bool { return false },
+		endless:     func(*http.Request) bool { return false },
 	}
 	for _, o := range options {
 		o(h)
@@ -99,6 +107,7 @@ type handler struct {
 	key         func(*http.Request) string
 	failed      func(int) bool
 	bypass      func(*http.Request) bool
+	endless     func(*http.Request) bool
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +120,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	rec := &recorder{ResponseWriter: w}
+	if h.endless(r) {
+		permit.Endless()
+	}
+	rec := &recorder{ResponseWriter: w, permit: permit}
 	returned := false
 	defer func() { permit.Release(h.outcome(r, rec, returned)) }()
 	h.next.ServeHTTP(rec.as(), r)

@@ -65,6 +65,12 @@ func drains(t *testing.T, g *guard.Guard, inFlight int) {
 	})
 }
 
+// ends waits until the last declared request has ended.
+func ends(t *testing.T, g *guard.Guard) {
+	t.Helper()
+	waittest.Until(t, "no declared request in flight", func() bool { return g.Snapshot().EndlessDeclared == 0 })
+}
+
 func TestRefusal(t *testing.T) {
 	g := newGuard(t, 1)
 	if _, err := g.Acquire(t.Context(), guard.Default); err != nil {
@@ -305,15 +311,78 @@ func TestHijack(t *testing.T) {
 			if body, _ := io.ReadAll(resp.Body); string(body) != "hi" {
 				t.Errorf("body %q", body)
 			}
-			if n := g.Snapshot().InFlight; n != 1 {
-				t.Errorf("%d in flight while the connection lives", n)
+			// The only slot is free again, though the connection lives.
+			if s := g.Snapshot(); s.InFlight != 0 || s.EndlessDeclared != 1 {
+				t.Errorf("%d in flight, %d declared; expected 0, 1", s.InFlight, s.EndlessDeclared)
 			}
 			close(finish)
-			drains(t, g, 0)
-			if s := g.Snapshot(); s.Latency.Count != 0 || s.Failed != 0 {
-				t.Errorf("finished %d, failed %d; expected 0, 0", s.Latency.Count, s.Failed)
+			ends(t, g)
+			if s := g.Snapshot(); s.InFlight != 0 || s.Latency.Count != 0 || s.Failed != 0 {
+				t.Errorf("in flight %d, finished %d, failed %d; expected 0, 0, 0", s.InFlight, s.Latency.Count, s.Failed)
 			}
 		})
+	}
+}
+
+// A reverse proxy writes 101 and then copies bytes for as long as the connection lives.
+func TestSwitchedProtocolGivesItsSlotBack(t *testing.T) {
+	g := newGuard(t, 1)
+	finish := make(chan struct{})
+	h := guardhttp.New(g, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		<-finish
+	}))
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+	}()
+	waittest.Until(t, "a declared request", func() bool { return g.Snapshot().EndlessDeclared == 1 })
+	if n := g.Snapshot().InFlight; n != 0 {
+		t.Errorf("%d in flight after the switch", n)
+	}
+	close(finish)
+	<-returned
+	if s := g.Snapshot(); s.EndlessDeclared != 0 || s.InFlight != 0 || s.Latency.Count != 0 || s.DoubleReleases != 0 {
+		t.Errorf("at the end: %d declared, %d in flight, %d finished, %d double releases",
+			s.EndlessDeclared, s.InFlight, s.Latency.Count, s.DoubleReleases)
+	}
+}
+
+// An event stream declared by its route needs a slot to get in, and keeps none.
+func TestEndlessRoute(t *testing.T) {
+	g := newGuard(t, 1)
+	finish := make(chan struct{})
+	url := serve(t, g, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/events" {
+			_ = http.NewResponseController(w).Flush()
+			<-finish
+			w.WriteHeader(http.StatusInternalServerError) // too late, and counts for nothing
+		}
+	}, guardhttp.WithEndless(func(r *http.Request) bool { return r.URL.Path == "/events" }))
+	for range 3 {
+		get(t, url+"/events")
+	}
+	if s := g.Snapshot(); s.EndlessDeclared != 3 || s.InFlight != 0 {
+		t.Errorf("%d declared, %d in flight; expected 3, 0", s.EndlessDeclared, s.InFlight)
+	}
+	if resp := get(t, url+"/buy"); resp.StatusCode != http.StatusOK {
+		t.Errorf("an ordinary request beside three streams: %s", resp.Status)
+	}
+	drains(t, g, 0)
+	held, err := g.Acquire(t.Context(), guard.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp := get(t, url+"/events"); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a stream at a full service: %s", resp.Status)
+	}
+	held.Release(guard.Ignored)
+	close(finish)
+	ends(t, g)
+	if s := g.Snapshot(); s.Latency.Count != 1 || s.Failed != 0 || s.EndlessDeclaredTotal != 3 {
+		t.Errorf("%d finished, %d failed, %d declared ever; expected 1, 0, 3",
+			s.Latency.Count, s.Failed, s.EndlessDeclaredTotal)
 	}
 }
 

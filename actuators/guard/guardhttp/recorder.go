@@ -5,14 +5,18 @@ import (
 	"io"
 	"net"
 	"net/http"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
-// recorder notes the status and whether the connection was hijacked. Its Unwrap gives http.ResponseController
+// recorder notes the status and whether the connection was hijacked, and gives the request's slot back when HTTP ends on
+// the connection, which may then live for hours. Its Unwrap gives http.ResponseController
 // everything that the server's own writer can do. as adds the two optional interfaces that older code asks for by type
 // assertion, but only if the server's writer has them: a writer that claims to flush and cannot would change what a
 // handler does.
 type recorder struct {
 	http.ResponseWriter
+	permit   guard.Permit
 	status   int // 0: no header written yet
 	hijacked bool
 }
@@ -31,6 +35,9 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
+		if status == http.StatusSwitchingProtocols {
+			r.permit.Endless()
+		}
 	}
 }
 
@@ -65,7 +72,10 @@ func (r *recorder) flush() { _ = r.FlushError() }
 
 func (r *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
-	r.hijacked = r.hijacked || err == nil
+	if err == nil {
+		r.hijacked = true
+		r.permit.Endless()
+	}
 	return conn, rw, err
 }
 

@@ -32,7 +32,8 @@ type Collector struct {
 	latency, inFlight, limit, serviceTime *prometheus.Desc
 	shedThreshold, rateLimit              *prometheus.Desc
 	binding, revision, settingRefused     *prometheus.Desc
-	doubleRelease                         *prometheus.Desc
+	doubleRelease, blind                  *prometheus.Desc
+	endless, endlessTotal                 *prometheus.Desc
 }
 
 // New returns the Collector of g.
@@ -61,6 +62,12 @@ func New(g *guard.Guard) *Collector {
 		settingRefused: desc("setting_refused_total", "Settings that were refused, the last good one staying in force.",
 			"reason"),
 		doubleRelease: desc("double_release_total", "Permits released more than once: a mistake in the calling code."),
+		blind: desc("blind", "1 while the reflex has too little data to judge and the limit is governor's or the "+
+			"fallback; absent without a reflex."),
+		endless: desc("endless", "Requests in flight that do not end and hold no slot, found by the guard or declared.",
+			"kind"),
+		endlessTotal: desc("endless_total", "Requests that did not end and gave back their slot, found by the guard or "+
+			"declared.", "kind"),
 	}
 }
 
@@ -68,7 +75,8 @@ func New(g *guard.Guard) *Collector {
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime,
-		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease,
+		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
+		c.endless, c.endlessTotal,
 	} {
 		ch <- d
 	}
@@ -80,7 +88,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 	}
-	gauge := func(d *prometheus.Desc, v float64) { ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
 
 	for _, crit := range guard.Criticalities() {
 		counter(c.offered, float64(s.Offered[crit]), crit.String())
@@ -99,7 +109,16 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.limit, float64(s.Limit))
 	if s.Reflex { // its presence tells governor that a reflex runs here and tests the floor itself
 		gauge(c.serviceTime, s.ServiceTime)
+		blind := 0.0
+		if s.Blind {
+			blind = 1
+		}
+		gauge(c.blind, blind)
 	}
+	gauge(c.endless, float64(s.EndlessFound), "found")
+	gauge(c.endless, float64(s.EndlessDeclared), "declared")
+	counter(c.endlessTotal, float64(s.EndlessFoundTotal), "found")
+	counter(c.endlessTotal, float64(s.EndlessDeclaredTotal), "declared")
 	gauge(c.shedThreshold, s.ShedThreshold)
 	if !math.IsInf(s.RateLimit, 1) { // no limit shows as a gap, and sums over instances stay meaningful
 		gauge(c.rateLimit, s.RateLimit)

@@ -41,9 +41,20 @@ guard_admitted_total{criticality="sheddable",service="checkout"} 0
 # HELP guard_binding_seconds_total Time with at least 85% of the limit in flight.
 # TYPE guard_binding_seconds_total counter
 guard_binding_seconds_total{service="checkout"} 0
+# HELP guard_blind 1 while the reflex has too little data to judge and the limit is governor's or the fallback; absent without a reflex.
+# TYPE guard_blind gauge
+guard_blind{service="checkout"} 1
 # HELP guard_double_release_total Permits released more than once: a mistake in the calling code.
 # TYPE guard_double_release_total counter
 guard_double_release_total{service="checkout"} 0
+# HELP guard_endless Requests in flight that do not end and hold no slot, found by the guard or declared.
+# TYPE guard_endless gauge
+guard_endless{kind="declared",service="checkout"} 0
+guard_endless{kind="found",service="checkout"} 0
+# HELP guard_endless_total Requests that did not end and gave back their slot, found by the guard or declared.
+# TYPE guard_endless_total counter
+guard_endless_total{kind="declared",service="checkout"} 0
+guard_endless_total{kind="found",service="checkout"} 0
 # HELP guard_failed_total Admitted requests that failed; canceled by the caller is not failed.
 # TYPE guard_failed_total counter
 guard_failed_total{service="checkout"} 0
@@ -96,6 +107,7 @@ guard_shed_threshold{service="checkout"} 1
 		"guard_admitted_total", "guard_binding_seconds_total", "guard_double_release_total", "guard_failed_total",
 		"guard_inflight", "guard_limit", "guard_offered_total", "guard_refused_total", "guard_service_time_seconds",
 		"guard_setting_refused_total", "guard_setting_revision", "guard_shed_threshold", "guard_rate_limit",
+		"guard_blind", "guard_endless", "guard_endless_total",
 	}
 	if err := testutil.CollectAndCompare(c, strings.NewReader(want), names...); err != nil {
 		t.Error(err)

@@ -297,7 +297,8 @@ var constraintWords = map[string]string{
 	control.BoundMin:      "min: the configured minimum",
 	control.BoundMax:      "max: the configured maximum",
 	control.BoundTighten:  "tighten only: the data is in doubt",
-	"ceiling":             "ceiling",
+	control.BoundSLO:      "SLO violated: no raise while it is",
+	control.BoundObey:     "not obeyed: no raise while nobody does",
 }
 
 // constraints are the constraints on an output, and which of them shaped this one.

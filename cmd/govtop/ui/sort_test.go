@@ -33,8 +33,8 @@ func TestOrders(t *testing.T) {
 		{[]string{"s"}, "auth batch billing cart checkout feed ledger payments report search"},
 		{[]string{"s", "S"}, "search report payments ledger feed checkout cart billing batch auth"},
 		{[]string{"s", "s"}, "billing report payments batch auth ledger feed checkout search cart"},
-		{[]string{"s", "s", "s"}, "payments checkout report feed billing search cart ledger batch auth"},
-		{[]string{"s", "s", "s", "s"}, "cart ledger feed search report auth checkout batch billing payments"},
+		{[]string{"s", "s", "s"}, "payments checkout billing report feed search cart ledger batch auth"},
+		{[]string{"s", "s", "s", "s"}, "cart ledger feed search auth checkout batch billing report payments"},
 		{[]string{"s", "s", "s", "s", "S", "s"}, "payments report checkout billing batch auth ledger feed search cart"},
 	} {
 		m := after(screen(80, 24, mixed()), press(c.keys...)...)

@@ -40,7 +40,7 @@ type stateWord struct {
 
 // states are in the order of the header's count: those that need a person come first.
 var states = []control.State{
-	control.Infeasible, control.Ineffective, control.AtMin, control.AtMax, control.Hold,
+	control.NotObeyed, control.Infeasible, control.Ineffective, control.AtMin, control.AtMax, control.Hold,
 	control.Override, control.Frozen, control.Cutting, control.Raising, control.Steady,
 }
 
@@ -53,6 +53,7 @@ var stateTraits = map[control.State]stateWord{
 	control.AtMax:       {tone: warning, aged: true, means: "the configured maximum binds"},
 	control.Ineffective: {tone: alarm, aged: true, means: "limiting cannot help: a slow dependency, a slower service"},
 	control.Infeasible:  {tone: alarm, aged: true, means: "the SLO is tighter than the service's own latency"},
+	control.NotObeyed:   {tone: alarm, aged: true, means: "the service keeps to no limit: is a guard or a sidecar there?"},
 	control.Hold:        {tone: waiting, aged: true, means: "governor waits: no measurement it may act on"},
 	control.Frozen:      {tone: manual, aged: true, means: "a person stopped the loop"},
 	control.Override:    {tone: manual, aged: true, means: "a person set the value"},

@@ -58,8 +58,12 @@ func summary(w io.Writer, c *configs.Config) {
 		row("  slo", "%s of requests within %s, at most %s fail",
 			configs.Percent(spec.SLO.Objective), configs.Duration(spec.SLO.Latency), configs.Percent(spec.SLO.Errors))
 		timing := spec.Timing
+		scrape := configs.Duration(timing.Scrape).String()
+		if c.Learns(spec.Service) {
+			scrape += " until it is learned from the data"
+		}
 		row("  timing", "scrape %s, window %s, period %s, publish delay %s",
-			configs.Duration(timing.Scrape), configs.Duration(timing.Window), configs.Duration(timing.Period),
+			scrape, configs.Duration(timing.Window), configs.Duration(timing.Period),
 			configs.Duration(timing.PublishDelay))
 		row("  derived", "dead time θ %s, settle %s", timing.DeadTime(), timing.Settle())
 		if k := spec.Concurrency; k != nil {

@@ -50,7 +50,7 @@ func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 		return 1
 	}
 	defer config.Transport.CloseIdleConnections()
-	look, err := newLook(c, client, nil)
+	look, err := newLook(ctx, c, client, nil)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -66,10 +66,15 @@ type look struct {
 	consul *api.Client
 }
 
-// newLook prepares a look. A non-nil transport replaces the configured one to Prometheus.
-func newLook(c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
+// newLook prepares a look. A transport other than nil replaces the one to Prometheus that c describes.
+func newLook(ctx context.Context, c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
 	options := c.SensorOptions()
 	options.RoundTripper = transport
+	learned, err := signals.Learn(ctx, options, c.Signals())
+	if err != nil {
+		return nil, fmt.Errorf("the client for Prometheus at %s: %w", c.Prometheus.URL, err)
+	}
+	c = c.WithLearned(learned)
 	sensor, err := signals.New(options, c.Signals())
 	if err != nil {
 		return nil, fmt.Errorf("the client for Prometheus at %s: %w", c.Prometheus.URL, err)
@@ -267,10 +272,14 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 		fmt.Fprintf(w, "  edges     %s\n", edges(p, spec.SLO.Latency))
 		fmt.Fprintf(w, "  scrape    %s\n", oneLine(scrape(p)))
 		table(w, p, spec.Timing.Window)
-		for _, a := range p.Advice {
+		verdict, err := control.Judge(spec, p.Measurement)
+		if err != nil { // of a valid configuration: a fault of ours
+			verdict = control.Verdict{Hold: control.QueryError, Detail: err.Error()}
+		}
+		for _, a := range append(slices.Clone(p.Advice), advice(verdict, p.Measurement)...) {
 			fmt.Fprintf(w, "  advice    %s\n", oneLine(a))
 		}
-		missing = l.missing(p, spec)
+		missing = l.missing(p, spec, verdict)
 	}
 	if len(missing) > 0 {
 		fmt.Fprintf(w, "  MISSING   %s\n", strings.Join(missing, ", "))
@@ -279,8 +288,23 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 	return missing
 }
 
-// missing lists what governor needs but cannot find.
-func (l *look) missing(p *signals.Probe, spec control.Spec) (missing []string) {
+// advice is what a loop would say in place of a decision, where the probe itself has not said it.
+func advice(v control.Verdict, m control.Measurement) []string {
+	switch {
+	case v.Hold == "" && v.LeftOut != "":
+		return []string{fmt.Sprintf("%s, left out: %s", control.Implausible, v.LeftOut)}
+	case v.Hold == control.Implausible && m.Invalid == "":
+		return []string{fmt.Sprintf("%s: %s", v.Hold, v.Detail)}
+	case strings.HasPrefix(v.Detail, "slow requests: no "), strings.HasPrefix(v.Detail, "failed requests: "):
+	case v.Doubt != "" && m.Partial == "":
+		return []string{fmt.Sprintf("%s, %s: governor only tightens", v.Doubt, v.Detail)}
+	}
+	return nil
+}
+
+// missing lists what governor cannot do without. The verdict is that of the loops themselves: what they would not act
+// on is not ready, whatever else there is.
+func (l *look) missing(p *signals.Probe, spec control.Spec, v control.Verdict) (missing []string) {
 	if m := p.Measurement; m.Invalid != "" {
 		return []string{fmt.Sprintf("a measurement (%s)", m.Invalid)}
 	}
@@ -292,6 +316,22 @@ func (l *look) missing(p *signals.Probe, spec control.Spec) (missing []string) {
 		if n, counted := f.Series.Value(); needed && counted && n == 0 {
 			missing = append(missing, string(f.Signal))
 		}
+	}
+	capped := p.Measurement.Capped != ""
+	if capped && l.config.Services[spec.Service].Mode == string(control.Enforce) {
+		missing = append(missing, "a label that tells the instances apart")
+	}
+	switch v.Hold {
+	case "", control.Idle, control.TooLittleTraffic: // traffic comes and goes
+	default:
+		if len(missing) == 0 {
+			missing = append(missing, fmt.Sprintf("a measurement (%s)", v.Hold))
+		}
+	}
+	if slow := strings.HasPrefix(v.Detail, "slow requests: "); v.Doubt != "" && !slow {
+		missing = append(missing, fmt.Sprintf("what allows to loosen (%s)", v.Doubt))
+	} else if slow && p.AtSLO {
+		missing = append(missing, "slow")
 	}
 	if !p.AtSLO && l.config.Services[spec.Service].Metrics.Queries.Slow == "" {
 		missing = append(missing, fmt.Sprintf("slow (no bucket edge at the SLO of %s)", configs.Duration(spec.SLO.Latency)))
@@ -380,10 +420,17 @@ func edges(p *signals.Probe, slo time.Duration) string {
 
 func scrape(p *signals.Probe) string {
 	got, ok := p.ObservedScrape.Value()
-	if !ok {
+	switch {
+	case !ok && p.Learned:
+		return fmt.Sprintf("learned %s; in the window: %s", configs.Duration(p.Scrape), because(p.ObservedScrape))
+	case !ok:
 		return "unknown: " + because(p.ObservedScrape)
 	}
-	return fmt.Sprintf("every %s, configured %s", seconds(got), configs.Duration(p.Scrape))
+	whence := "configured"
+	if p.Learned {
+		whence = "learned"
+	}
+	return fmt.Sprintf("every %s, %s %s", seconds(got), whence, configs.Duration(p.Scrape))
 }
 
 // table shows every signal that was looked for, or that follows from others.
@@ -439,7 +486,11 @@ func setting(s consul.Stored, now time.Time) string {
 		knobs = append(knobs, rate(*v.Rate))
 	}
 	age, lease := now.Sub(v.IssuedAt), time.Duration(v.LeaseSeconds*float64(time.Second))
-	text := fmt.Sprintf("%s; epoch %d, revision %d, written %s ago", strings.Join(knobs, ", "), v.Epoch, v.Revision, brief(age))
+	text := fmt.Sprintf("%s; epoch %d, revision %d, ", strings.Join(knobs, ", "), v.Epoch, v.Revision)
+	if v.IssuedAt.IsZero() {
+		return text + "it does not say when it was written"
+	}
+	text += fmt.Sprintf("written %s ago", brief(age))
 	switch {
 	case age < -time.Minute:
 		text += ": its writer's clock is ahead of this host's"

@@ -91,13 +91,16 @@ type world struct {
 	asked      []string
 }
 
-// inWorld runs test in a bubble, whose clock makes measurements exact.
-func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+// inWorld runs test in a bubble, whose clock makes what is measured exact.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) { inWorldOf(t, exporter, test) }
+
+// inWorldOf is inWorld with other instances.
+func inWorldOf(t *testing.T, export func(since time.Time, w io.Writer), test func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		scraped := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-			exporter(began, w)
+			export(began, w)
 		})
 		server := prom.New(prom.Options{
 			ScrapeInterval: 5 * time.Second, Transport: handlerTransport{scraped},
@@ -127,7 +130,7 @@ func (w *world) look(t *testing.T, file string) (text string, code int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLook(c, w.kv.Client(), handlerTransport{w.prometheus})
+	l, err := newLook(t.Context(), c, w.kv.Client(), handlerTransport{w.prometheus})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -419,5 +422,73 @@ func TestOnlineOnRealServers(t *testing.T) {
 	}
 	if before.ModifyIndex != after.ModifyIndex || before.Session != after.Session || len(sessions) != 1 {
 		t.Errorf("the lock was touched: before %+v, after %+v, sessions %d", before, after, len(sessions))
+	}
+}
+
+// edited is an exporter some lines of which are others.
+func edited(pairs ...string) func(since time.Time, w io.Writer) {
+	return func(since time.Time, w io.Writer) {
+		var text strings.Builder
+		exporter(since, &text)
+		_, _ = strings.NewReplacer(pairs...).WriteString(w, text.String())
+	}
+}
+
+// C8, C9, C10, C12, C15, C18: "ready" is computed by the code that measures, so that the check is never greener than the
+// daemon; and it says the same sentence.
+func TestOnlineJudgesAsTheLoopsDo(t *testing.T) {
+	multiplied := func(name string, factor float64) func(since time.Time, w io.Writer) {
+		return func(since time.Time, w io.Writer) {
+			var text strings.Builder
+			exporter(since, &text)
+			for line := range strings.Lines(text.String()) {
+				var v float64
+				if key, value, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(line, name+"{") {
+					if _, err := fmt.Sscan(value, &v); err == nil {
+						line = fmt.Sprintf("%s} %g\n", key, v*factor)
+					}
+				}
+				fmt.Fprint(w, line)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name, file string
+		export     func(since time.Time, w io.Writer)
+		want       []string // "": ready
+	}{
+		{"C8 a sum that never moves", checkout, multiplied("guard_latency_seconds_sum", 0), []string{
+			"advice    ", "implausible: ", "a mean latency of 0 ms", "MISSING   a measurement (implausible)",
+		}},
+		{"C9 milliseconds", cart, multiplied("http_request_duration_seconds_sum", 1000), []string{
+			"implausible: ", "60/s x 90 s = 5400 requests in flight, where 5 were seen", "unit: milliseconds",
+		}},
+		{"C12 an edge that is a sum", checkout, edited(`le="0.3"`, `le="0.30000000000000004"`), nil},
+		{"C15 streams", checkout, multiplied("guard_latency_seconds_sum", 6), []string{
+			"implausible: ", "a mean latency of 480 ms",
+		}},
+		{"C18 more failed than finished", checkout, multiplied("guard_failed_total", 1000), []string{
+			"implausible: ", "20000 requests failed of 7000 finished",
+		}},
+		{"C18 a bucket above the count", checkout, multiplied("guard_latency_seconds_bucket", 2), []string{
+			"implausible: ", "14000 requests finished within the SLO of 7000 finished",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorldOf(t, tt.export, func(t *testing.T, w *world) {
+				text, code := w.look(t, header+tt.file)
+				if (code == 0) != (tt.want == nil) {
+					t.Errorf("exit code %d", code)
+				}
+				for _, want := range tt.want {
+					if !strings.Contains(text, want) {
+						t.Errorf("does not say %q", want)
+					}
+				}
+				if t.Failed() {
+					t.Log("\n" + text)
+				}
+			})
+		})
 	}
 }

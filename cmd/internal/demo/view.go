@@ -53,6 +53,7 @@ var states = map[control.State]struct {
 	control.AtMax:       {"It could admit more, but is at its highest allowed limit.", doubtful},
 	control.Ineffective: {"Slow, but not because of load: limiting cannot help.", alarm},
 	control.Infeasible:  {"The service itself is slower than its SLO.", alarm},
+	control.NotObeyed:   {"The service does not keep to its limit.", alarm},
 	control.Hold:        {"No measurement to act on, so nothing moves.", doubtful},
 	control.Frozen:      {"Somebody has frozen the loop.", refusal},
 	control.Override:    {"Somebody has set the value.", refusal},

@@ -279,7 +279,7 @@ func (f file) scenario(name string) Scenario {
 	return s
 }
 
-// edges are those of guard's classic histogram, as percentages of the SLO.
+// edges are those of guard's classic histogram, in percent of the SLO.
 func edges(slo time.Duration) (e []time.Duration) {
 	for _, share := range []time.Duration{5, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 300, 500, 1000} {
 		e = append(e, slo*share/100)
@@ -437,7 +437,7 @@ func (f file) instances() []models.Instance {
 	return lives
 }
 
-// move is one arrival or departure of an instance.
+// move is one change of the set of instances.
 type move struct {
 	at     time.Duration
 	change func(lives *[]models.Instance, at time.Duration)

@@ -16,7 +16,7 @@ import (
 // service is the name of the service in every run.
 const service = "simulated"
 
-// Contender names the admission control of a run; Describe says what it is.
+// Contender names the controller in charge of a run; Describe says what it is.
 type Contender string
 
 // The contenders.
@@ -48,7 +48,7 @@ func AllContenders() []Contender {
 	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
 }
 
-// Check returns an error, with a suggestion, where c is none of the contenders.
+// Check returns an error, with a suggestion, if c is none of the contenders.
 func (c Contender) Check() error {
 	var names []string
 	for _, known := range AllContenders() {
@@ -63,31 +63,31 @@ func (c Contender) Check() error {
 	return fmt.Errorf("expected one of %s", strings.Join(names, ", "))
 }
 
-// Describe says in a line what the contender is.
+// Describe says in one line which controller is in charge.
 func (c Contender) Describe() string {
 	switch c {
 	case None:
 		return "everything is admitted"
 	case Static:
-		return "the scenario's initial limit, never changed"
+		return "the scenario's initial limit, unchanged"
 	case Outer:
-		return "governor's loop by PID on a plain limiter"
+		return "governor's PID loop on a plain limiter"
 	case OuterAIMD:
-		return "governor's loop by AIMD on a plain limiter"
+		return "governor's AIMD loop on a plain limiter"
 	case Reflex:
 		return "guard alone, from its fallback"
 	case Cascade:
-		return "governor's loop by PID around guard"
+		return "governor's PID loop around guard"
 	case Shed:
 		return "the cascade with the shed threshold"
 	case ShedFixed:
 		return "the cascade with a fixed shed threshold of 0.6"
 	case CascadeRate:
-		return "the cascade with the rate beside it"
+		return "the cascade with the rate knob"
 	case OuterRate:
-		return "the loop on a plain limiter with the rate beside it"
+		return "the loop on a plain limiter with the rate knob"
 	case Rate:
-		return "governor's rate and nothing else: a gateway without a concurrency limit"
+		return "governor's rate knob alone: a gateway without a concurrency limit"
 	}
 	return ""
 }

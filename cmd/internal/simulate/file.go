@@ -124,7 +124,7 @@ func (s *span) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// share is a ratio, written as a percentage.
+// share is a percentage.
 type share float64
 
 func (s *share) UnmarshalYAML(n *yaml.Node) error {

@@ -32,7 +32,7 @@ type member struct {
 func newFleet(r Run, limit float64, score *models.Score) *fleet {
 	f := &fleet{
 		run: r, limit: limit, cfg: r.Scenario.Plant(r.Seed),
-		// Where in its interval Prometheus scrapes a target depends on the target; here, on the seed.
+		// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
 		offsets: rand.New(rand.NewPCG(r.Seed, 5)),
 	}
 	f.plant = models.NewFleet(f.cfg, f.start, score)

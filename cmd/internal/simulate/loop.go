@@ -73,6 +73,7 @@ func (l *loop) tick(now time.Duration) []control.Decision {
 // apply publishes what the decisions ask for. Writes never fail here.
 func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	at := start.Add(now)
+	l.last.Count(at, l.writer.Spec, ds)
 	next, kind, err := l.last.Next(at, l.writer, ds)
 	if err != nil {
 		panic(fmt.Sprintf("simulate: governor has no Setting to publish: %v", err))

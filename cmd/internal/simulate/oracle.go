@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// Oracle is the best that a fixed limit could have done in each phase of a scenario, the same one on every instance: it
-// knows what will happen, and may choose another limit for every phase.
+// Oracle is the best result that fixed limits could have achieved, the same limit on every instance: it knows what will
+// happen and may choose a different limit for each phase of a scenario.
 type Oracle struct {
 	Good  []int     // by phase
 	Limit []float64 // that achieved it
 }
 
-// Grid holds the limits that the oracle tries unless the scenario lists others, about a fifth apart where it matters.
+// Grid returns the limits that the oracle tries unless the scenario lists others, about 20% apart in the important range.
 func Grid() []float64 {
 	return []float64{4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 60, 80, 128, 200, 400, math.Inf(1)}
 }
@@ -24,7 +24,7 @@ type oracleKey struct {
 	seed     uint64
 }
 
-// Best returns the oracle of a scenario, found by trying all limits of Scenario.Fixed, once a process.
+// Best returns the oracle of a scenario. It tries every limit of Scenario.Fixed, once per process.
 func Best(s Scenario, seed uint64) Oracle {
 	search := sync.OnceValue(func() Oracle {
 		n := len(s.Phases)

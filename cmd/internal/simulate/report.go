@@ -10,7 +10,7 @@ import (
 	"github.com/seed-de83e32b/governor/models"
 )
 
-// Row is how a contender fares in a scenario, over several seeds. Shares are percentages, means over the seeds, and NaN if
+// Row is how a contender fares in a scenario, over several seeds. Shares are percentages, means over the seeds, and NaN where
 // the scenario has no such phase or nothing to count.
 type Row struct {
 	Scenario  string
@@ -21,7 +21,7 @@ type Row struct {
 	// OfBest is the goodput of a phase as a percentage of what the best fixed limit of that phase got; Worst is that of the
 	// worst seed, by phase as well.
 	OfBest, Worst map[string]float64
-	// Good is the goodput of a phase as a percentage of the offered requests.
+	// Good is the goodput of a phase as a percentage of what was offered.
 	Good map[string]float64
 	// Late is the share of the requests that finish in the fault, from four dead times after it began, and are slower
 	// than the SLO. An objective of 99% allows 1.
@@ -36,7 +36,7 @@ type Row struct {
 	Routes []RouteRow
 }
 
-// RouteRow is the result of one route, as a percentage of what it offered.
+// RouteRow is what became of one route, as a percentage of what it offered.
 type RouteRow struct {
 	Name          string
 	Good, Refused float64

@@ -8,7 +8,7 @@
 // A service of several instances has a limiter or guard in each of them, and one loop: it sees the instances side by side,
 // and its Setting goes to all of them.
 //
-// A run of a quarter of an hour takes some tenths of a second, and the same seed gives the same run.
+// A run of fifteen simulated minutes takes a fraction of a second, and the same seed gives the same run.
 package simulate
 
 import (
@@ -63,7 +63,7 @@ type Result struct {
 // Point is one period of a run.
 type Point struct {
 	At time.Duration
-	// Limit is the limit published, Effective the one that the plant obeys at the same instant, the mean over the instances.
+	// Limit is the published limit, Effective the limit that the plant obeys at the same instant (mean over the instances).
 	Limit, Effective float64
 	Goodput          float64          // share of the arrivals in the period before At that finished within the SLO
 	Decision         control.Decision // for the first steered knob: the concurrency limit, if steered
@@ -83,7 +83,7 @@ func (p Point) Knob(knob control.Knob) control.Decision {
 // start is the loops' wall-clock time at simulated time 0.
 var start = time.Unix(1764025200, 0).UTC()
 
-// Do runs r. It panics where the run makes no sense.
+// Do runs r. It panics if the run makes no sense.
 func (r Run) Do() Result {
 	limit := r.Scenario.Start
 	if r.Limit != 0 {

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/oklog/run"
+
+	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/daemon"
+	"github.com/seed-de83e32b/governor/signals"
+)
+
+// learner finds out how often Prometheus scrapes the services whose scrape interval nobody has configured, and whose
+// histograms are native ones. It rebuilds the loops, as a reload does, when it finds something else than it knew. One odd
+// answer rebuilds nothing: what is new has to be found twice in a row.
+type learner struct {
+	log  *slog.Logger
+	look func(ctx context.Context, config *configs.Config) map[string]signals.Learned
+
+	mu       sync.Mutex
+	config   *configs.Config // in force, with what is learned
+	loaded   time.Time
+	learned  map[string]signals.Learned
+	proposed map[string]signals.Learned // found once, and other than what is learned
+}
+
+// How often the learner looks: at services of which nothing is known yet, and at the others.
+const (
+	learnUnknown = 15 * time.Second
+	learnAgain   = 3 * time.Minute
+	learnAtStart = 5 * time.Second // in all; what is not known by then is found later
+)
+
+func newLearner(log *slog.Logger) *learner {
+	l := &learner{log: log, learned: map[string]signals.Learned{}, proposed: map[string]signals.Learned{}}
+	l.look = l.ask
+	return l
+}
+
+// setup builds the part of the daemon that follows the configuration, with what is known of its services by now.
+func (l *learner) setup(config *configs.Config) (daemon.Setup, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range config.Signals() { // any that is not known is reason enough
+		if _, known := l.learned[s.Name]; !known {
+			ctx, cancel := context.WithTimeout(context.Background(), learnAtStart)
+			defer cancel()
+			maps.Copy(l.learned, l.find(ctx, config))
+			break
+		}
+	}
+	config, loaded := config.WithLearned(l.learned), time.Now()
+	setup, err := setupOf(config, loaded)
+	if err == nil {
+		l.config, l.loaded = config, loaded
+	}
+	return setup, err
+}
+
+// find looks, and leaves the scrape interval of a service alone where the file gives it.
+func (l *learner) find(ctx context.Context, config *configs.Config) map[string]signals.Learned {
+	found := l.look(ctx, config)
+	for name, now := range found {
+		if !config.Learns(name) {
+			now.Scrape = 0
+			found[name] = now
+		}
+	}
+	return found
+}
+
+// ask asks Prometheus. What goes wrong on the way there is the loops' to tell.
+func (l *learner) ask(ctx context.Context, config *configs.Config) map[string]signals.Learned {
+	found, err := signals.Learn(ctx, config.SensorOptions(), config.Signals())
+	if err != nil {
+		l.log.Debug("the scrape intervals were not learned", "err", err)
+	}
+	return found
+}
+
+// again looks anew and says whether the loops should be rebuilt.
+func (l *learner) again(ctx context.Context) bool {
+	l.mu.Lock()
+	config := l.config
+	l.mu.Unlock()
+	found := l.find(ctx, config)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	changed := false
+	for name, now := range found {
+		was, known := l.learned[name]
+		switch {
+		case known && was == now:
+			delete(l.proposed, name)
+		case known && l.proposed[name] != now:
+			l.proposed[name] = now
+		default:
+			l.learned[name] = now
+			delete(l.proposed, name)
+			if now != was {
+				l.log.Info("learned from the data", "service", name, "scrape_interval", now.Scrape, "before", was.Scrape,
+					"native_histogram", now.Native)
+				changed = true
+			}
+		}
+	}
+	return changed
+}
+
+// unknown says whether there is a service of which nothing is known, or something else was found once.
+func (l *learner) unknown() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.config.Signals() {
+		if _, known := l.learned[s.Name]; !known {
+			return true
+		}
+	}
+	return len(l.proposed) > 0
+}
+
+// add looks from time to time.
+func (l *learner) add(g *run.Group, d *daemon.Daemon) {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.Add(func() error {
+		tick := time.NewTicker(learnUnknown)
+		defer tick.Stop()
+		last := time.Now()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case now := <-tick.C:
+				if !l.unknown() && now.Sub(last) < learnAgain {
+					continue
+				}
+				last = now
+			}
+			if !l.again(ctx) {
+				continue
+			}
+			err := d.Replace(ctx, func() (daemon.Setup, error) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				if inForce := d.Status().Config.Hash; l.config.Hash != inForce {
+					return daemon.Setup{}, fmt.Errorf("the file that was read last (%s) is not in force", l.config.Hash)
+				}
+				l.config = l.config.WithLearned(l.learned)
+				return setupOf(l.config, l.loaded)
+			})
+			if err != nil && ctx.Err() == nil {
+				l.log.Error("the loops were not rebuilt for the scrape interval that was learned", "err", err)
+			}
+		}
+	}, func(error) { cancel() })
+}

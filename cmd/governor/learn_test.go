@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/seed-de83e32b/governor/configs"
+	"github.com/seed-de83e32b/governor/signals"
+)
+
+// C29: what is learned stands until something else was found twice in a row; what the file says is never asked about.
+func TestScrapeIntervalsAreLearned(t *testing.T) {
+	config, _, err := configs.Parse("governor.yml", []byte(`prometheus: {url: "http://127.0.0.1:1"}
+services:
+  checkout: {slo: {latency: 300ms}, concurrency: {min: 20, max: 400}}
+  search: {slo: {latency: 300ms}, concurrency: {min: 20, max: 400}, timing: {scrape_interval: 7s}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]signals.Learned{}
+	l := newLearner(slog.New(slog.DiscardHandler))
+	l.look = func(_ context.Context, c *configs.Config) map[string]signals.Learned {
+		if s := c.Signals(); len(s) != 2 {
+			t.Errorf("asks about %+v", s)
+		}
+		return maps.Clone(found)
+	}
+	every := func(d time.Duration) {
+		found = map[string]signals.Learned{"checkout": {Scrape: d}, "search": {Scrape: d}}
+	}
+	pace := func(checkout time.Duration) {
+		t.Helper()
+		setup, err := l.setup(l.configOr(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer setup.Close()
+		for _, g := range setup.Groups {
+			name, timing := g.Specs[0].Service, g.Specs[0].Timing
+			want := map[string]time.Duration{"checkout": checkout, "search": 7 * time.Second}[name]
+			if timing.Scrape != want || timing.Window != 4*want || timing.Period != min(want, time.Minute) ||
+				g.Learned != (name == "checkout") {
+				t.Errorf("%s: %+v, learned %v, want %s", name, timing, g.Learned, want)
+			}
+		}
+	}
+	again := func(want bool) {
+		t.Helper()
+		if got := l.again(t.Context()); got != want {
+			t.Errorf("rebuilds: %v, want %v", got, want)
+		}
+	}
+	pace(5 * time.Second) // nothing is known yet
+	if !l.unknown() {
+		t.Error("nothing is known, and it is content")
+	}
+	every(15 * time.Second)
+	again(true) // the first that is found
+	pace(15 * time.Second)
+	if l.unknown() {
+		t.Error("all is known, and it looks on")
+	}
+	again(false)
+	every(time.Minute)
+	again(false) // once
+	every(15 * time.Second)
+	again(false) // and back
+	every(time.Minute)
+	again(false)
+	again(true) // twice in a row
+	pace(time.Minute)
+	every(5 * time.Minute)
+	again(false)
+	again(true)
+	pace(5 * time.Minute) // a period of a third of the lease
+	found["search"] = signals.Learned{Scrape: 5 * time.Minute, Native: true}
+	again(false)
+	again(true) // its histogram has become a native one
+	found = nil
+	again(false)
+	pace(5 * time.Minute) // Prometheus is down
+}
+
+func (l *learner) configOr(c *configs.Config) *configs.Config {
+	if l.config != nil {
+		return l.config
+	}
+	return c
+}
