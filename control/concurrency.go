@@ -98,6 +98,9 @@ func (c *concurrency) decide(s step) outcome {
 	o.setpoint = s.target.setpoint(test.ServiceTime)
 	o.gates.binds = s.v.binds(o.from)
 	o.gates.floor, o.gates.floorTest, o.gates.serviceTime = test.Floor, string(test.Phase), test.ServiceTime
+	if !s.v.reflex {
+		o.gates.serviceAt = c.floorTest.Since()
+	}
 
 	raw := c.ask(s, &o, test)
 	o.raw = Read(raw)

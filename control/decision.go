@@ -72,7 +72,9 @@ type Decision struct {
 	// LatencyTarget is τ*, published for the guards' reflex. The guards know ŝ themselves.
 	LatencyTarget Number `json:"latency_target_seconds"`
 	Terms         Terms  `json:"terms"`
-	Gates         Gates  `json:"gates"`
+	// Learned are the estimates behind the target and the floor, with what they rest on.
+	Learned Learned `json:"learned"`
+	Gates   Gates   `json:"gates"`
 
 	From  Number `json:"from"`  // the value in force before this step
 	Raw   Number `json:"raw"`   // what the law asked for, before any constraint
@@ -99,6 +101,10 @@ func NewDecision(service string, knob Knob) Decision {
 			Applied: -1,
 		},
 		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
+		Learned: Learned{
+			OwnLatency: Estimate{Value: nan, AgeSeconds: nan}, Spread: Estimate{Value: nan, AgeSeconds: nan},
+			ServiceTime: Estimate{Value: nan, AgeSeconds: nan}, Carried: Estimate{Value: nan, AgeSeconds: nan},
+		},
 		Gates: Gates{
 			Occupancy: nan, BindingShare: nan, Floor: nan, FloorTest: FloorTestIdle, OwnLatencySeconds: nan,
 			ServiceTimeSeconds: nan,
@@ -135,6 +141,21 @@ type RefusedBy struct {
 	Concurrency Number `json:"concurrency"` // the limit is reached
 	Shed        Number `json:"shed"`        // the limit is nearly reached; the rest is kept for more important requests
 	Rate        Number `json:"rate"`
+}
+
+// Learned are the quantities that the loops have learned from earlier measurements.
+type Learned struct {
+	OwnLatency  Estimate `json:"own_latency"`  // m₀ in seconds: the mean latency when nothing queues
+	Spread      Estimate `json:"spread"`       // D̂ in seconds: how far the objective's quantile lies above the mean
+	ServiceTime Estimate `json:"service_time"` // ŝ in seconds: the service's own mean where a test found that limiting cannot help
+	Carried     Estimate `json:"carried"`      // X̂max: completions per second and instance; it fades within hours
+}
+
+// Estimate is a learned quantity with its evidence. New evidence replaces old: nothing is learned for good.
+type Estimate struct {
+	Value      Number `json:"value"`
+	AgeSeconds Number `json:"age_seconds"` // since the newest evidence
+	Samples    int    `json:"samples"`     // windows or findings that it rests on; 0: it is a default
 }
 
 // Terms are the controller's contributions, in ln units of the knob for the log-form laws.

@@ -22,6 +22,8 @@ type latencyTarget struct {
 	high   float64 // τ* is at most this share of the SLO
 	weight float64 // of a new sample of D̂
 
+	spreadAt time.Time                 // of the newest sample of D̂
+	spreads  int                       // samples of D̂ so far
 	distance Reading                   // D̂ in seconds, missing before the first sample
 	inForce  float64                   // τ* in seconds; moves only by more than 5%
 	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: never, or released
@@ -78,6 +80,7 @@ func (t *latencyTarget) observe(now time.Time, v *view) {
 	settled := t.settled(now, v)
 	if q, ok := v.quantile.Value(); ok && settled && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
 		t.observeDistance(q-v.mean.Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
+		t.spreadAt, t.spreads = now, t.spreads+1
 	}
 	if tau := t.ideal(); math.Abs(math.Log(tau/t.inForce)) > targetStep {
 		t.inForce = tau
@@ -167,4 +170,26 @@ func (t *latencyTarget) infeasible(v *view, slo SLO) string {
 // before.
 func (t *latencyTarget) floor(now time.Time) float64 {
 	return t.carried.PerSecond(now) * t.own.Seconds()
+}
+
+// learned returns the estimates with their evidence.
+func (t *latencyTarget) learned(now time.Time) Learned {
+	l := NewDecision("", "").Learned
+	windows, newest := t.own.Evidence()
+	l.OwnLatency = estimate(now, t.own.Seconds(), newest, windows)
+	if t.distance.Known() {
+		l.Spread = estimate(now, t.distance.value, t.spreadAt, t.spreads)
+	}
+	if at := t.carried.Since(); !at.IsZero() {
+		l.Carried = estimate(now, t.carried.PerSecond(now), at, 1)
+	}
+	return l
+}
+
+func estimate(now time.Time, value float64, at time.Time, samples int) Estimate {
+	e := Estimate{Value: Number(value), AgeSeconds: Number(math.NaN()), Samples: samples}
+	if !at.IsZero() {
+		e.AgeSeconds = Number(now.Sub(at).Seconds())
+	}
+	return e
 }

@@ -316,3 +316,26 @@ func TestJoinedWindows(t *testing.T) {
 		}
 	})
 }
+
+// What is learned comes with what it rests on: a default has no samples, and each new window makes the evidence young.
+func TestLearnedQuantitiesCarryTheirEvidence(t *testing.T) {
+	r := newRig(t, checkout(), 96)
+	for range 24 {
+		r.step(traffic(96).measurement())
+	}
+	d := r.step(traffic(96).measurement())
+	own, spread := d.Learned.OwnLatency, d.Learned.Spread
+	if own.Samples < 5 || own.AgeSeconds > 20 || math.Abs(float64(own.Value)-0.08) > 0.001 {
+		t.Errorf("own latency %+v, want 80 ms from windows of the last two minutes", own)
+	}
+	if spread.Samples < 5 || spread.AgeSeconds != 0 || math.Abs(float64(spread.Value)-0.08) > 0.001 {
+		t.Errorf("spread %+v, want 80 ms from this window and those before", spread)
+	}
+	if s := d.Learned.ServiceTime; s.Samples != 0 || s.Value.Known() {
+		t.Errorf("service time %+v, want none", s)
+	}
+	idle := r.step(Measurement{Window: 20 * time.Second, Invalid: Timeout})
+	if idle.Learned.OwnLatency.AgeSeconds <= own.AgeSeconds {
+		t.Errorf("the evidence does not age: %+v after %+v", idle.Learned.OwnLatency, own)
+	}
+}

@@ -95,7 +95,8 @@ type found struct {
 	occupancy   Reading
 	floor       float64 // requests in flight, 0: none
 	floorTest   string
-	serviceTime float64 // ŝ in seconds, 0: none stands
+	serviceTime float64   // ŝ in seconds, 0: none stands
+	serviceAt   time.Time // when it was found here; zero: a guard found it
 }
 
 // rest is the outcome of a step that moves nothing, before the law adds what it knows.
@@ -205,6 +206,10 @@ func (l *Loop) decision(s step, o outcome) Decision {
 	}
 	d.Bound, d.Publish, d.Renew = o.bound, o.publish, o.renew
 	d.Terms = o.terms
+	d.Learned = target.learned(s.now)
+	if o.gates.serviceTime > 0 {
+		d.Learned.ServiceTime = estimate(s.now, o.gates.serviceTime, o.gates.serviceAt, 1)
+	}
 	d.Terms.Event = o.event
 	d.Inputs = Inputs{
 		AgeSeconds: v.age.Number(), TookSeconds: Number(v.took.Seconds()), WindowSeconds: Number(v.window.Seconds()),

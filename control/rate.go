@@ -101,7 +101,7 @@ func (c *rate) restart() {
 func (c *rate) rest(s step) outcome {
 	o := s.rest(AIMDLaw)
 	o.setpoint, o.measured = s.target.setpoint(c.serviceTime), s.v.mean
-	o.gates.serviceTime = c.serviceTime
+	o.gates.serviceTime, o.gates.serviceAt = c.serviceTime, c.serviceAt
 	return o
 }
 

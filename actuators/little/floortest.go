@@ -168,6 +168,14 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 // made it. A service time of 0 withdraws a finding that proved wrong.
 func (t *FloorTest) Found(now time.Time, serviceTime float64) { t.s, t.sT = serviceTime, now }
 
+// Since returns when the service time ŝ that stands was found; the zero time if none stands.
+func (t *FloorTest) Since() time.Time {
+	if t.s == 0 {
+		return time.Time{}
+	}
+	return t.sT
+}
+
 // Abort ends a running test without a finding and returns the limit to restore (0: no test was running). Use it when
 // the loop is frozen or restarted, or when the measurement is missing for longer than a settling time during a test.
 func (t *FloorTest) Abort() (restore float64) {

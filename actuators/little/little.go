@@ -84,6 +84,10 @@ func (o *OwnLatency) Seconds() float64 {
 	return sorted[int(ownLatencyQuantile*float64(len(sorted)-1))]
 }
 
+// Evidence returns how many healthy windows m₀ rests on, and when the newest of them ended; 0 while there was none, and m₀
+// is a guess.
+func (o *OwnLatency) Evidence() (windows int, newest time.Time) { return len(o.means), o.last }
+
 // Carried remembers X̂max, the largest throughput a service has carried, in requests per second. X̂max fades with a
 // time constant of an hour, so that a service that has really become smaller is eventually believed.
 type Carried struct {
@@ -111,3 +115,6 @@ func (c *Carried) PerSecond(now time.Time) float64 {
 	}
 	return c.x
 }
+
+// Since returns when X̂max was carried; the zero time before the first observation.
+func (c *Carried) Since() time.Time { return c.at }

@@ -225,7 +225,10 @@ func (s Subject) Inputs() []Input {
 	measured("time with the limit full", g.BindingShare, percent(g.BindingShare))
 	if l.Knob == control.KnobConcurrency {
 		learned("Little's-law floor", g.Floor, num(g.Floor))
-		learned("own latency (learned)", g.OwnLatencySeconds, latency(g.OwnLatencySeconds))
+		learned("own latency (learned)", g.OwnLatencySeconds, latency(g.OwnLatencySeconds)+evidence(d.Learned.OwnLatency))
+		if spread := d.Learned.Spread; spread.Samples > 0 {
+			learned(format.Quantile(l.SLO.Objective)+" above the mean (learned)", spread.Value, latency(spread.Value)+evidence(spread))
+		}
 	}
 	if g.ServiceTimeSeconds.Known() && g.ServiceTimeSeconds > 0 {
 		learned("the service's own mean", g.ServiceTimeSeconds, latency(g.ServiceTimeSeconds))
@@ -244,4 +247,15 @@ func (s Subject) Inputs() []Input {
 // sampleAge is the age now of the oldest sample behind the decision.
 func (s Subject) sampleAge() time.Duration {
 	return secondsOf(s.Loop.Decision.Inputs.AgeSeconds) + max(0, s.Now.Sub(s.Loop.Decision.At))
+}
+
+// evidence says what a learned quantity rests on, "" for one that is a default.
+func evidence(e control.Estimate) string {
+	switch {
+	case e.Samples == 0:
+		return ""
+	case !e.AgeSeconds.Known():
+		return fmt.Sprintf(", from %d windows", e.Samples)
+	}
+	return fmt.Sprintf(", from %d windows, the newest %s old", e.Samples, format.Span(secondsOf(e.AgeSeconds)))
 }
