@@ -35,12 +35,7 @@ type rig struct {
 // newRig starts enforcing at limit, past the period of holding.
 func newRig(t *testing.T, spec Spec, limit float64) *rig {
 	t.Helper()
-	s, err := NewLoopSet(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &rig{t: t, s: s, now: t0, spec: spec, in: InForce{Value: limit, Revision: 1}}
-	s.Restore(t0, KnobConcurrency, r.in)
+	r := newSmallRig(t, spec, limit)
 	if d := r.step(traffic(limit).measurement()); d.State != Hold || d.HoldReason != Starting {
 		t.Fatalf("first decision %s %s, want a hold of one period (starting)", d.State, d.HoldReason)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/configs/suggest"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
 )
@@ -57,7 +58,7 @@ func (c Contender) Check() error {
 		}
 		names = append(names, string(known))
 	}
-	if near := nearest(string(c), names); near != "" {
+	if near := suggest.Nearest(string(c), names); near != "" {
 		return fmt.Errorf("did you mean %s?", near)
 	}
 	return fmt.Errorf("expected one of %s", strings.Join(names, ", "))

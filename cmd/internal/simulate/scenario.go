@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-de83e32b/governor/configs/suggest"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
 	"github.com/seed-de83e32b/governor/models/scenarios"
@@ -130,39 +131,8 @@ func Get(name string) (Scenario, error) {
 		names = append(names, s.Name)
 	}
 	hint := "governor simulate --list shows them all, and a file of yours has a name that ends in .yml"
-	if near := nearest(name, names); near != "" {
+	if near := suggest.Nearest(name, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	return Scenario{}, fmt.Errorf("no scenario is called %q; %s", name, hint)
-}
-
-// nearest returns the name with the fewest letters to add, to drop or to replace; "" where none is near.
-func nearest(s string, names []string) (best string) {
-	least := min(len(s), max(2, len(s)/3)+1)
-	for _, name := range names {
-		if d := distance(s, name); d < least {
-			best, least = name, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal, row[j+1] = row[j+1], min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

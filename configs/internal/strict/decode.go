@@ -28,6 +28,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/seed-de83e32b/governor/configs/suggest"
 )
 
 // Problem is one thing wrong with a file. Line and Column count from 1.
@@ -345,7 +347,7 @@ func (d *decoder) section(path string, n *yaml.Node, v reflect.Value) {
 }
 
 func didYouMean(s string, names []string) string {
-	if name := suggest(s, names); name != "" {
+	if name := suggest.Nearest(s, names); name != "" {
 		return fmt.Sprintf("; did you mean %q?", name)
 	}
 	return ""

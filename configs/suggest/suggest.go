@@ -1,8 +1,10 @@
-package strict
+// Package suggest finds what a person meant by a name that does not exist: a key of the configuration, a scenario, a
+// command. A suggestion turns a typo into one more try.
+package suggest
 
-// suggest returns the name that the writer of s most likely meant: the nearest by edit distance, if that is no more
+// Nearest returns the name that the writer of s most likely meant: the nearest by edit distance, if that is no more
 // than a third of the word (at least one edit); "" if none is near.
-func suggest(s string, names []string) string {
+func Nearest(s string, names []string) string {
 	best, nearest := "", max(1, len(s)/3)
 	for _, name := range names {
 		if d := distance(s, name); d <= nearest && (best == "" || d < nearest) {
