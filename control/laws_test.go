@@ -339,3 +339,15 @@ func TestLearnedQuantitiesCarryTheirEvidence(t *testing.T) {
 		t.Errorf("the evidence does not age: %+v after %+v", idle.Learned.OwnLatency, own)
 	}
 }
+
+// C31: at small limits a threshold keeps few slots, and the words say how few.
+func TestReserveAtSmallLimits(t *testing.T) {
+	for _, c := range []struct {
+		limit, threshold float64
+		want             int
+	}{{7, 0.4, 4}, {4, 0.4, 2}, {4, 0.6, 1}, {2, 0.6, 0}, {1, 0.4, 0}, {100, 0.6, 39}, {100, 1, 0}} {
+		if got := Reserve(c.limit, c.threshold); got != c.want {
+			t.Errorf("limit %v, threshold %v: %d slots, want %d", c.limit, c.threshold, got, c.want)
+		}
+	}
+}

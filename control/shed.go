@@ -119,3 +119,13 @@ func (c *shed) state(o outcome, e float64) State {
 	}
 	return Steady
 }
+
+// Reserve is how many of limit slots a threshold φ keeps from the least important requests: guard admits those while at
+// most φ·limit others are in flight. At small limits that is little. A limit of 7 at φ = 0.4 keeps 4, a limit of 2 at
+// φ = 0.6 none; and while all slots are taken, the most important request is refused, too.
+func Reserve(limit, threshold float64) int {
+	return int(max(0, limit-math.Floor(limit*threshold+1e-9)-1))
+}
+
+// SmallLimit is the limit below which a threshold cannot protect anybody well: chance fills so few slots.
+const SmallLimit = 20

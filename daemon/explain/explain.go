@@ -138,6 +138,10 @@ func (s Subject) InForce() []string {
 	if l.Knob == control.KnobConcurrency && d.Ceiling.Known() && d.Ceiling > d.Value {
 		say("between decisions a guard's reflex may raise its limit up to %s", s.value(d.Ceiling))
 	}
+	if limit := float64(d.Inputs.EffectiveLimit); l.Knob == control.KnobShed && limit < control.SmallLimit && d.Value.Known() {
+		say("at the limit of %s requests this keeps %d slots from the least important; protected requests are refused while "+
+			"all %s are taken", format.Number(limit), control.Reserve(limit, float64(d.Value)), format.Number(limit))
+	}
 	say("bounds %s to %s, fallback %s", s.value(control.Number(l.Min)), s.setTo(l.Max), s.setTo(l.Fallback))
 	return out
 }

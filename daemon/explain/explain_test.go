@@ -662,6 +662,23 @@ func TestStateOrderAndInForce(t *testing.T) {
 	}
 }
 
+// C31: at small limits few slots are kept for the protected, and explain says so.
+func TestReserveAtSmallLimitsIsTold(t *testing.T) {
+	d := control.NewDecision("checkout", control.KnobShed)
+	d.Value, d.Inputs.EffectiveLimit = 0.4, 7
+	told := func() string {
+		return strings.Join(Subject{Loop: api.Loop{Service: "checkout", Knob: control.KnobShed, Decision: d}}.InForce(), "\n")
+	}
+	const want = "at the limit of 7 requests this keeps 4 slots from the least important; protected requests are refused while all 7 are taken"
+	if got := told(); !strings.Contains(got, want) {
+		t.Errorf("it does not say what a threshold of 0.4 keeps of 7 slots:\n%s", got)
+	}
+	d.Inputs.EffectiveLimit = 200
+	if got := told(); strings.Contains(got, "slots") {
+		t.Errorf("a large limit needs no such words:\n%s", got)
+	}
+}
+
 func TestInputsHaveTheirAge(t *testing.T) {
 	s := subject(concurrency, in(control.Steady, func(d *control.Decision) {
 		d.Inputs.Censored, d.Inputs.FailedRatio, d.Inputs.Outliers = true, none, []string{"10.0.0.9:8080"}

@@ -72,6 +72,10 @@ func summary(w io.Writer, c *configs.Config) {
 		if k := spec.Shed; k != nil {
 			row("  shed", "protects %s: the classes below make room from %s to %s full, fallback %s",
 				protected(k.Protect), share(k.Min), share(k.Max), share(k.Fallback))
+			if limit := spec.Concurrency.Min; limit < control.SmallLimit {
+				row("  reserve", "at the minimum of %g, %d to %d slots are kept from the least important; while all are taken, %s "+
+					"is refused too", limit, control.Reserve(limit, k.Max), control.Reserve(limit, k.Min), protected(k.Protect))
+			}
 		}
 		if k := spec.Rate; k != nil {
 			fallback := configs.PerSecond(k.Fallback).String()

@@ -121,7 +121,8 @@ services:
 			"sum by (instance) (rate(latency_sum[$window])) / sum by (instance) (rate(latency_count[$window])) service",
 		"concurrency 1 to 8 in flight per instance, fallback 3, law pid " +
 			"shed protects critical, default: the classes below make room from 40% to 60% full, fallback 50% " +
-			"rate 30/m to 90/s (off) for all instances together, fallback 50/s gains",
+			"reserve at the minimum of 1, 0 to 0 slots are kept from the least important; while all are taken, critical, " +
+			"default is refused too rate 30/m to 90/s (off) for all instances together, fallback 50/s gains",
 		`metrics preset http_histogram, job="shop" instances pod histogram latency in milliseconds ` +
 			`selector a="b" admitted c="d" failed e="f" inflight g`,
 	} {
