@@ -189,6 +189,10 @@ func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 		g.permits = append(g.permits, guard.Permit{})
 	}
 	g.permits[r.Slot] = permit
+	if r.Endless {
+		permit.EndlessAt(start.Add(now))
+		return models.Aside
+	}
 	return models.Admitted
 }
 
