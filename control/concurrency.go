@@ -105,10 +105,13 @@ func (c *concurrency) decide(s step) outcome {
 	raw := c.ask(s, &o, test)
 	o.raw = Read(raw)
 	constraint := c.constraint(s, test)
-	if idle := c.needless(s, &o); idle > o.from {
+	if idle := c.needless(s); idle > o.from {
 		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), needlessRaise))
 	}
 	o.value, o.bound = constraint.Apply(o.from, raw)
+	if o.value > o.from && s.noRaise() == BoundSLO && test.ServiceTime == 0 && test.Restore == 0 {
+		o.gates.floorTest = RaiseTestRaised
+	}
 	if s.v.reflex {
 		c.follow(s, &o)
 	}
@@ -245,7 +248,7 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
-	if idle := c.needless(s, o); idle > o.from {
+	if idle := c.needless(s); idle > o.from {
 		e = max(e, math.Log(idle/o.from))
 	}
 	return e
@@ -255,12 +258,20 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 // fast as if nothing queued, so it has room for what it has carried before, X̂max·m₀ in flight. On the way back there the
 // limit may grow by half in a step. A loop that has just resumed judges by a window that knows another limit, and takes
 // its usual steps.
-func (c *concurrency) needless(s step, o *outcome) float64 {
-	if c.resumed || !s.v.refuses(o.from) || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
+func (c *concurrency) needless(s step) float64 {
+	if c.resumed || !c.unqueued(s) {
 		return 0
 	}
 	return min(s.target.floor(s.now), c.spec.Max)
 }
+
+// unqueued says whether the service refuses although nothing queues in it. If it violates its SLO all the same (a few
+// requests always fail, or wait for something else), a lower limit did not cure that, and would keep refusing for as long
+// as it lasts. Each raise is then a raise test of one step: it ends the moment the latency grows.
+func (c *concurrency) unqueued(s step) bool { return s.v.refuses(c.present(s)) && s.asFastAsAlone() }
+
+// asFastAsAlone says whether the service answers as fast as if nothing queued.
+func (s step) asFastAsAlone() bool { return s.v.mean.AtMost(ownLatencyAgain * s.target.own.Seconds()) }
 
 var needlessRaise = math.Log(1.5)
 
@@ -288,8 +299,8 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised) {
-		k.NoRaise = "" // the test has shown that the limit is not what makes the service slow
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.unqueued(s)) {
+		k.NoRaise = "" // a test has shown that the limit is not what makes the service slow, or is about to ask
 	}
 	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
 		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence

@@ -143,7 +143,9 @@ func (c *rate) decide(s step) outcome {
 			c.want = c.spec.Max
 		}
 	}
-	o.value, o.bound = c.constrain(s)
+	if o.value, o.bound = c.constrain(s); o.value > o.from && s.noRaise() == BoundSLO && c.serviceTime == 0 {
+		o.gates.floorTest = RaiseTestRaised
+	}
 	o.publish = o.value != o.from || !s.inForce.published()
 	if o.event == EventDecrease && o.publish {
 		c.asked = rateCut{
@@ -257,8 +259,8 @@ func (c *rate) growth(s step) float64 {
 // constrain turns what the law wants into what is published, and names the constraint that shaped it.
 func (c *rate) constrain(s step) (value float64, bound string) {
 	from, next, noRaise := s.inForce.Value, c.want, s.noRaise()
-	if noRaise == BoundSLO && c.serviceTime > 0 {
-		noRaise = "" // cutting did not help: the rate is not what makes the service slow
+	if noRaise == BoundSLO && (c.serviceTime > 0 || c.unqueued(s)) {
+		noRaise = "" // cutting did not help, or nothing queues: the rate is not what makes the service bad
 	}
 	switch {
 	case next > from && noRaise != "":
@@ -272,6 +274,11 @@ func (c *rate) constrain(s step) (value float64, bound string) {
 	}
 	c.want = min(max(c.want, c.spec.Min), c.spec.Max)
 	return next, bound
+}
+
+// unqueued says whether the rate refuses although nothing queues in the service, see concurrency.unqueued.
+func (c *rate) unqueued(s step) bool {
+	return s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt) && s.asFastAsAlone()
 }
 
 func (c *rate) state(o outcome, slow bool) State {
