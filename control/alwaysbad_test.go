@@ -54,3 +54,23 @@ func TestWhatIsAlwaysBadKeepsNoLimitDown(t *testing.T) {
 		})
 	}
 }
+
+// TestWhatFailsWithTheLoadIsNotRaised: a service that fails fast when it has too much to do shows no latency. What it fails
+// grows with the limit, so that the test ends, and is not repeated at once.
+func TestWhatFailsWithTheLoadIsNotRaised(t *testing.T) {
+	r := newRig(t, checkout(), 60)
+	for range 60 {
+		r.step(traffic(r.in.Value).measurement())
+	}
+	r.in.Value = 20
+	r.s.Restore(r.now, KnobConcurrency, r.in)
+	for range 40 { // above 20 in flight each additional one fails 1% more
+		limit := r.in.Value
+		l := load{rate: 900, refused: 900 - limit/0.08, mean: 0.08, p99: 0.16, inFlight: limit, binding: 1, limit: limit}
+		l.failed = 0.02 + 0.01*(limit-20)
+		r.step(l.measurement())
+	}
+	if r.in.Value > 40 {
+		t.Errorf("limit %v in 200 s, where each raise made more fail", r.in.Value)
+	}
+}

@@ -21,6 +21,7 @@ type concurrency struct {
 	floorTest little.FloorTest
 	test      little.FloorTest // template for a restart
 	raise     raiseTest
+	bad       badTest
 
 	easing       bool
 	resumed      bool    // the step before this one was a hold, an order or none
@@ -44,7 +45,8 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
+		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, bad: badTest{hold: t.FloorTestHold},
+		smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
 
@@ -58,6 +60,7 @@ func (c *concurrency) lose() {
 func (c *concurrency) restart() {
 	c.floorTest = c.test
 	c.raise.since, c.raise.queued = time.Time{}, time.Time{}
+	c.bad.bad = 0
 	c.smooth = math.NaN()
 	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
@@ -259,19 +262,11 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 // limit may grow by half in a step. A loop that has just resumed judges by a window that knows another limit, and takes
 // its usual steps.
 func (c *concurrency) needless(s step) float64 {
-	if c.resumed || !c.unqueued(s) {
+	if c.resumed || !s.v.refuses(c.present(s)) || !s.asFastAsAlone() {
 		return 0
 	}
 	return min(s.target.floor(s.now), c.spec.Max)
 }
-
-// unqueued says whether the service refuses although nothing queues in it. If it violates its SLO all the same (a few
-// requests always fail, or wait for something else), a lower limit did not cure that, and would keep refusing for as long
-// as it lasts. Each raise is then a raise test of one step: it ends the moment the latency grows.
-func (c *concurrency) unqueued(s step) bool { return s.v.refuses(c.present(s)) && s.asFastAsAlone() }
-
-// asFastAsAlone says whether the service answers as fast as if nothing queued.
-func (s step) asFastAsAlone() bool { return s.v.mean.AtMost(ownLatencyAgain * s.target.own.Seconds()) }
 
 var needlessRaise = math.Log(1.5)
 
@@ -299,7 +294,7 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.unqueued(s)) {
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)))) {
 		k.NoRaise = "" // a test has shown that the limit is not what makes the service slow, or is about to ask
 	}
 	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {

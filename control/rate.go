@@ -40,6 +40,8 @@ type rate struct {
 	crossed time.Time // when the rate came back near the last cut
 	busy    time.Time // when last fast, cut or draining; windows up to one settling time later still show it
 
+	bad badTest
+
 	serviceTime float64 // ŝ: the service's own mean latency after limiting did not help; 0: none
 	serviceAt   time.Time
 }
@@ -74,6 +76,7 @@ const (
 func newRate(s *Spec) *rate {
 	return &rate{
 		spec: *s.Rate, period: s.Timing.Period, settle: s.Timing.Settle(), hold: s.Tuning.FloorTestHold, want: math.NaN(),
+		bad: badTest{hold: s.Tuning.FloorTestHold},
 	}
 }
 
@@ -95,6 +98,7 @@ func (c *rate) lose() {}
 func (c *rate) restart() {
 	*c = rate{
 		spec: c.spec, period: c.period, settle: c.settle, hold: c.hold, want: math.NaN(), best: c.best, bestAt: c.bestAt,
+		bad: badTest{hold: c.hold},
 	}
 }
 
@@ -259,7 +263,7 @@ func (c *rate) growth(s step) float64 {
 // constrain turns what the law wants into what is published, and names the constraint that shaped it.
 func (c *rate) constrain(s step) (value float64, bound string) {
 	from, next, noRaise := s.inForce.Value, c.want, s.noRaise()
-	if noRaise == BoundSLO && (c.serviceTime > 0 || c.unqueued(s)) {
+	if noRaise == BoundSLO && (c.serviceTime > 0 || c.bad.allows(s, s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt))) {
 		noRaise = "" // cutting did not help, or nothing queues: the rate is not what makes the service bad
 	}
 	switch {
@@ -274,11 +278,6 @@ func (c *rate) constrain(s step) (value float64, bound string) {
 	}
 	c.want = min(max(c.want, c.spec.Min), c.spec.Max)
 	return next, bound
-}
-
-// unqueued says whether the rate refuses although nothing queues in the service, see concurrency.unqueued.
-func (c *rate) unqueued(s step) bool {
-	return s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt) && s.asFastAsAlone()
 }
 
 func (c *rate) state(o outcome, slow bool) State {
