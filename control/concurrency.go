@@ -21,6 +21,7 @@ type concurrency struct {
 	floorTest little.FloorTest
 	test      little.FloorTest // template for a restart
 	raise     raiseTest
+	bad       badTest
 
 	easing       bool
 	resumed      bool    // the step before this one was a hold, an order or none
@@ -44,7 +45,8 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
+		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, bad: badTest{hold: t.FloorTestHold},
+		smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
 
@@ -58,6 +60,7 @@ func (c *concurrency) lose() {
 func (c *concurrency) restart() {
 	c.floorTest = c.test
 	c.raise.since, c.raise.queued = time.Time{}, time.Time{}
+	c.bad.bad = 0
 	c.smooth = math.NaN()
 	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
@@ -105,10 +108,13 @@ func (c *concurrency) decide(s step) outcome {
 	raw := c.ask(s, &o, test)
 	o.raw = Read(raw)
 	constraint := c.constraint(s, test)
-	if idle := c.needless(s, &o); idle > o.from {
+	if idle := c.needless(s); idle > o.from {
 		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), needlessRaise))
 	}
 	o.value, o.bound = constraint.Apply(o.from, raw)
+	if o.value > o.from && s.noRaise() == BoundSLO && test.ServiceTime == 0 && test.Restore == 0 {
+		o.gates.floorTest = RaiseTestRaised
+	}
 	if s.v.reflex {
 		c.follow(s, &o)
 	}
@@ -245,7 +251,7 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
-	if idle := c.needless(s, o); idle > o.from {
+	if idle := c.needless(s); idle > o.from {
 		e = max(e, math.Log(idle/o.from))
 	}
 	return e
@@ -255,8 +261,8 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 // fast as if nothing queued, so it has room for what it has carried before, X̂max·m₀ in flight. On the way back there the
 // limit may grow by half in a step. A loop that has just resumed judges by a window that knows another limit, and takes
 // its usual steps.
-func (c *concurrency) needless(s step, o *outcome) float64 {
-	if c.resumed || !s.v.refuses(o.from) || !s.v.mean.AtMost(ownLatencyAgain*s.target.own.Seconds()) {
+func (c *concurrency) needless(s step) float64 {
+	if c.resumed || !s.v.refuses(c.present(s)) || !s.asFastAsAlone() {
 		return 0
 	}
 	return min(s.target.floor(s.now), c.spec.Max)
@@ -288,8 +294,8 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised) {
-		k.NoRaise = "" // the test has shown that the limit is not what makes the service slow
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)))) {
+		k.NoRaise = "" // a test has shown that the limit is not what makes the service slow, or is about to ask
 	}
 	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
 		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence

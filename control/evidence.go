@@ -26,8 +26,9 @@ const evidenceSpan = 5 * time.Minute
 func (e *evidence) restart(now time.Time) { e.past, e.since = e.past[:0], now }
 
 // add takes in a measurement and returns the one that covers it and as many of those before as it takes to hold enough
-// requests. The requests it holds are returned too: fewer than enough if there are no more windows.
-func (e *evidence) add(m Measurement, enough float64) (wide Measurement, requests float64) {
+// requests. The requests it holds are returned too: fewer than enough if there are no more windows. A measurement that is
+// in doubt is judged like any other, but later ones are not judged by it.
+func (e *evidence) add(m Measurement, enough float64, doubted bool) (wide Measurement, requests float64) {
 	i := 0
 	for i < len(e.past) && m.At.Sub(e.past[i].At) > evidenceSpan {
 		i++
@@ -40,6 +41,9 @@ func (e *evidence) add(m Measurement, enough float64) (wide Measurement, request
 		if p := e.past[i]; !p.At.After(from) && !p.At.Add(-p.Window).Before(e.since) {
 			wide, from, requests = wide.join(p), p.At.Add(-p.Window), requests+arrivals(p)
 		}
+	}
+	if doubted {
+		e.past = e.past[:len(e.past)-1]
 	}
 	return wide, requests
 }
@@ -57,7 +61,9 @@ func arrivals(m Measurement) float64 {
 func (m Measurement) join(before Measurement) Measurement {
 	old := make(map[string]Instance, len(before.Instances))
 	for _, in := range before.Instances {
-		old[in.Name] = in
+		if in.Age.Known() { // it could be judged then
+			old[in.Name] = in
+		}
 	}
 	joined := make([]Instance, len(m.Instances))
 	share := float64(before.Window) / float64(m.Window+before.Window)
@@ -109,8 +115,9 @@ func (in Instance) join(was Instance, share float64) Instance {
 	return in
 }
 
-// widen returns the view of m, widened by evidence of earlier windows where m alone holds too few requests.
-func (s *LoopSet) widen(m Measurement) *view {
+// widen returns the view of m, in which plausible has found f, widened by evidence of earlier windows where m alone holds
+// too few requests.
+func (s *LoopSet) widen(m Measurement, f findings) *view {
 	v := s.gate.pass(m, s.target.seconds())
 	switch v.hold {
 	case "":
@@ -120,7 +127,7 @@ func (s *LoopSet) widen(m Measurement) *view {
 	default:
 		return v
 	}
-	wide, requests := s.evidence.add(m, s.gate.minRequests)
+	wide, requests := s.evidence.add(m, s.gate.minRequests, f.hold != "" || f.doubt != "" || v.unsure != "")
 	switch {
 	case v.hold == Idle:
 		return v

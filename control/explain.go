@@ -70,6 +70,9 @@ func explainClauses(d Decision, slo SLO) []string {
 		} else {
 			say("the rate does not bind")
 		}
+		if d.Gates.FloorTest == RaiseTestRaised {
+			say("raise test: rate raised on purpose, because nothing queues, to see whether latency grows with it")
+		}
 	default:
 		explainConcurrency(d, say)
 		if d.Value != d.From && d.Gates.FloorTest == FloorTestGuard {

@@ -86,7 +86,7 @@ func (d *Decision) cap(why string) {
 // look is the view of m: what contradicts itself is left out or refused, and the rest passes the data gate.
 func (s *LoopSet) look(m Measurement) *view {
 	m, found := plausible(m, s.spec.SLO, s.largestLimit())
-	v := s.widen(m)
+	v := s.widen(m, found)
 	v.total = present(m.Instances)
 	v.outliers = append(v.outliers, found.left...)
 	switch {

@@ -40,6 +40,8 @@ type rate struct {
 	crossed time.Time // when the rate came back near the last cut
 	busy    time.Time // when last fast, cut or draining; windows up to one settling time later still show it
 
+	bad badTest
+
 	serviceTime float64 // ŝ: the service's own mean latency after limiting did not help; 0: none
 	serviceAt   time.Time
 }
@@ -74,6 +76,7 @@ const (
 func newRate(s *Spec) *rate {
 	return &rate{
 		spec: *s.Rate, period: s.Timing.Period, settle: s.Timing.Settle(), hold: s.Tuning.FloorTestHold, want: math.NaN(),
+		bad: badTest{hold: s.Tuning.FloorTestHold},
 	}
 }
 
@@ -95,6 +98,7 @@ func (c *rate) lose() {}
 func (c *rate) restart() {
 	*c = rate{
 		spec: c.spec, period: c.period, settle: c.settle, hold: c.hold, want: math.NaN(), best: c.best, bestAt: c.bestAt,
+		bad: badTest{hold: c.hold},
 	}
 }
 
@@ -143,7 +147,9 @@ func (c *rate) decide(s step) outcome {
 			c.want = c.spec.Max
 		}
 	}
-	o.value, o.bound = c.constrain(s)
+	if o.value, o.bound = c.constrain(s); o.value > o.from && s.noRaise() == BoundSLO && c.serviceTime == 0 {
+		o.gates.floorTest = RaiseTestRaised
+	}
 	o.publish = o.value != o.from || !s.inForce.published()
 	if o.event == EventDecrease && o.publish {
 		c.asked = rateCut{
@@ -257,8 +263,8 @@ func (c *rate) growth(s step) float64 {
 // constrain turns what the law wants into what is published, and names the constraint that shaped it.
 func (c *rate) constrain(s step) (value float64, bound string) {
 	from, next, noRaise := s.inForce.Value, c.want, s.noRaise()
-	if noRaise == BoundSLO && c.serviceTime > 0 {
-		noRaise = "" // cutting did not help: the rate is not what makes the service slow
+	if noRaise == BoundSLO && (c.serviceTime > 0 || c.bad.allows(s, s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt))) {
+		noRaise = "" // cutting did not help, or nothing queues: the rate is not what makes the service bad
 	}
 	switch {
 	case next > from && noRaise != "":

@@ -56,7 +56,8 @@ func badData(now time.Duration, m *control.Measurement) {
 	case 2:
 		m.Invalid, m.Detail, m.Instances = control.Timeout, "no answer within 4.25s", nil
 	case 3:
-		in.Offered, in.Admitted, in.Completed = control.Read(12), control.Read(12), control.Read(12)
+		in.Offered, in.Admitted, in.Completed, in.Fast = control.Read(12), control.Read(12), control.Read(12), control.Read(12)
+		in.Classes = [control.Criticalities]control.Class{}
 	case 4:
 		in.Age = control.Read(42)
 	case 6:

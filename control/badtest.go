@@ -1,0 +1,39 @@
+package control
+
+import "time"
+
+// badTest raises step by step what refuses although nothing queues in the service, while more is late or fails than the SLO
+// allows. Where a few requests always fail, or wait for something else, a lower limit does not cure that, and would keep
+// refusing for as long as it lasts. Where they fail because of the load, fast, no latency tells; so the test ends, and is
+// not repeated for a while, when the bad share has grown by half.
+type badTest struct {
+	hold  time.Duration
+	bad   float64   // the bad ratio when the test began, 0: none runs
+	ended time.Time // when the bad share had grown, zero: never
+}
+
+const badGrows = 1.5
+
+// allows says whether a raise may be tried although the SLO is violated.
+func (b *badTest) allows(s step, refuses bool) bool {
+	bad := s.v.badRatio(s.spec.SLO).Or(0)
+	switch {
+	case bad <= 1:
+		b.bad = 0
+		return false
+	case !s.asFastAsAlone(): // a queue, which the law sees for itself
+		b.bad = 0
+		return false
+	case b.bad > 0 && bad > badGrows*b.bad:
+		b.bad, b.ended = 0, s.now
+		return false
+	case !refuses || !b.ended.IsZero() && s.now.Sub(b.ended) < b.hold:
+		return false
+	case b.bad == 0:
+		b.bad = bad
+	}
+	return true
+}
+
+// asFastAsAlone says whether the service answers as fast as if nothing queued.
+func (s step) asFastAsAlone() bool { return s.v.mean.AtMost(ownLatencyAgain * s.target.own.Seconds()) }
