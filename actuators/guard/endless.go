@@ -10,7 +10,8 @@ import (
 //
 // Every request is counted with those that started at the same time, its cohort. A cohort whose last member started ten
 // SLOs ago has finished nearly all its work. If at most a fifth of it is still there, those are endless: they are
-// excused. They give their slots back, and neither their latency nor their end counts for anything.
+// excused. They give their slots back, and their latency counts for nothing. One that ends as a failure counts as failed:
+// to the users it may have been a request that hung.
 //
 //	started together   ████████████████████  20
 //	10 SLOs later      ███·················   3   at most a fifth: these three are excused

@@ -226,8 +226,11 @@ func (p Permit) release(now time.Duration, o Outcome) {
 	}
 	took := now - t.start
 	g.tickets.Put(t)
-	if !p.count.leave() { // excused: it has no slot and counts for nothing
+	if !p.count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
+		if o == Failure {
+			g.failed.Add(1)
+		}
 		g.tick(now)
 		return
 	}

@@ -20,7 +20,7 @@ import (
 // answer rebuilds nothing: what is new has to be found twice in a row.
 type learner struct {
 	log  *slog.Logger
-	look func(ctx context.Context, config *configs.Config) map[string]signals.Learned
+	look func(ctx context.Context, config *configs.Config, services []signals.Service) map[string]signals.Learned
 
 	mu       sync.Mutex
 	config   *configs.Config // in force, with what is learned
@@ -29,9 +29,11 @@ type learner struct {
 	proposed map[string]signals.Learned // found once, and other than what is learned
 }
 
-// How often the learner looks: at services of which nothing is known yet, and at the others.
+// How often the learner looks: at services of which nothing is known yet, less and less often while nothing is found, and
+// at all of them.
 const (
 	learnUnknown = 15 * time.Second
+	learnSlowest = time.Minute
 	learnAgain   = 3 * time.Minute
 	learnAtStart = 5 * time.Second // in all; what is not known by then is found later
 )
@@ -50,7 +52,7 @@ func (l *learner) setup(config *configs.Config) (daemon.Setup, error) {
 		if _, known := l.learned[s.Name]; !known {
 			ctx, cancel := context.WithTimeout(context.Background(), learnAtStart)
 			defer cancel()
-			maps.Copy(l.learned, l.find(ctx, config))
+			maps.Copy(l.learned, l.find(ctx, config, config.Signals()))
 			break
 		}
 	}
@@ -62,9 +64,9 @@ func (l *learner) setup(config *configs.Config) (daemon.Setup, error) {
 	return setup, err
 }
 
-// find looks, and leaves the scrape interval of a service alone where the file gives it.
-func (l *learner) find(ctx context.Context, config *configs.Config) map[string]signals.Learned {
-	found := l.look(ctx, config)
+// find looks at services, and leaves the scrape interval of one alone where the file gives it.
+func (l *learner) find(ctx context.Context, config *configs.Config, services []signals.Service) map[string]signals.Learned {
+	found := l.look(ctx, config, services)
 	for name, now := range found {
 		if !config.Learns(name) {
 			now.Scrape = 0
@@ -75,20 +77,20 @@ func (l *learner) find(ctx context.Context, config *configs.Config) map[string]s
 }
 
 // ask asks Prometheus. What goes wrong on the way there is the loops' to tell.
-func (l *learner) ask(ctx context.Context, config *configs.Config) map[string]signals.Learned {
-	found, err := signals.Learn(ctx, config.SensorOptions(), config.Signals())
+func (l *learner) ask(ctx context.Context, config *configs.Config, services []signals.Service) map[string]signals.Learned {
+	found, err := signals.Learn(ctx, config.SensorOptions(), services)
 	if err != nil {
 		l.log.Debug("the scrape intervals were not learned", "err", err)
 	}
 	return found
 }
 
-// again looks anew and says whether the loops should be rebuilt.
-func (l *learner) again(ctx context.Context) bool {
+// again looks at services anew and says whether the loops should be rebuilt.
+func (l *learner) again(ctx context.Context, services []signals.Service) bool {
 	l.mu.Lock()
 	config := l.config
 	l.mu.Unlock()
-	found := l.find(ctx, config)
+	found := l.find(ctx, config, services)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	changed := false
@@ -112,16 +114,19 @@ func (l *learner) again(ctx context.Context) bool {
 	return changed
 }
 
-// unknown says whether there is a service of which nothing is known, or something else was found once.
-func (l *learner) unknown() bool {
+// services returns all services, and those of which nothing is known or something else was found once.
+func (l *learner) services() (all, unsettled []signals.Service) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.config.Signals() {
-		if _, known := l.learned[s.Name]; !known {
-			return true
+	all = l.config.Signals()
+	for _, s := range all {
+		_, known := l.learned[s.Name]
+		_, proposed := l.proposed[s.Name]
+		if !known || proposed {
+			unsettled = append(unsettled, s)
 		}
 	}
-	return len(l.proposed) > 0
+	return all, unsettled
 }
 
 // add looks from time to time.
@@ -130,18 +135,28 @@ func (l *learner) add(g *run.Group, d *daemon.Daemon) {
 	g.Add(func() error {
 		tick := time.NewTicker(learnUnknown)
 		defer tick.Stop()
-		last := time.Now()
+		looked, lookedAtAll, wait, pending := time.Now(), time.Now(), learnUnknown, 0
 		for {
+			var services []signals.Service
 			select {
 			case <-ctx.Done():
 				return nil
 			case now := <-tick.C:
-				if !l.unknown() && now.Sub(last) < learnAgain {
+				all, unsettled := l.services()
+				if len(unsettled) != pending { // something was found, or the configuration has changed
+					pending, wait = len(unsettled), learnUnknown
+				}
+				switch {
+				case now.Sub(lookedAtAll) >= learnAgain:
+					services, lookedAtAll = all, now
+				case pending > 0 && now.Sub(looked) >= wait:
+					services, wait = unsettled, min(2*wait, learnSlowest)
+				default:
 					continue
 				}
-				last = now
+				looked = now
 			}
-			if !l.again(ctx) {
+			if !l.again(ctx, services) {
 				continue
 			}
 			err := d.Replace(ctx, func() (daemon.Setup, error) {

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
-	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,11 +23,14 @@ services:
 	}
 	found := map[string]signals.Learned{}
 	l := newLearner(slog.New(slog.DiscardHandler))
-	l.look = func(_ context.Context, c *configs.Config) map[string]signals.Learned {
-		if s := c.Signals(); len(s) != 2 {
-			t.Errorf("asks about %+v", s)
+	l.look = func(_ context.Context, _ *configs.Config, services []signals.Service) map[string]signals.Learned {
+		seen := map[string]signals.Learned{}
+		for _, s := range services {
+			if f, ok := found[s.Name]; ok {
+				seen[s.Name] = f
+			}
 		}
-		return maps.Clone(found)
+		return seen
 	}
 	every := func(d time.Duration) {
 		found = map[string]signals.Learned{"checkout": {Scrape: d}, "search": {Scrape: d}}
@@ -50,23 +53,35 @@ services:
 	}
 	again := func(want bool) {
 		t.Helper()
-		if got := l.again(t.Context()); got != want {
+		all, _ := l.services()
+		if got := l.again(t.Context(), all); got != want {
 			t.Errorf("rebuilds: %v, want %v", got, want)
 		}
 	}
 	pace(5 * time.Second) // nothing is known yet
-	if !l.unknown() {
-		t.Error("nothing is known, and it is content")
+	unsettled := func(want ...string) {
+		t.Helper()
+		var names []string
+		_, services := l.services()
+		for _, s := range services {
+			names = append(names, s.Name)
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("unsettled: %q, want %q", names, want)
+		}
 	}
+	unsettled("checkout", "search")
+	found["search"] = signals.Learned{Scrape: 15 * time.Second}
+	again(false) // the file gives its interval
+	unsettled("checkout") // and only that one is asked about
 	every(15 * time.Second)
 	again(true) // the first that is found
 	pace(15 * time.Second)
-	if l.unknown() {
-		t.Error("all is known, and it looks on")
-	}
+	unsettled()
 	again(false)
 	every(time.Minute)
 	again(false) // once
+	unsettled("checkout")
 	every(15 * time.Second)
 	again(false) // and back
 	every(time.Minute)
