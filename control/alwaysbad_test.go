@@ -47,7 +47,7 @@ func TestWhatIsAlwaysBadKeepsNoLimitDown(t *testing.T) {
 			if r.in.Value < 39 || !named {
 				t.Errorf("limit %v after two minutes in which nothing queued, want at least 39", r.in.Value)
 			}
-			queued := load{rate: 480, refused: 80, mean: 0.12, p99: 0.2, inFlight: r.in.Value, binding: 1, limit: r.in.Value, failed: always.failed, slow: 0.012}
+			queued := load{rate: 480, refused: 80, mean: 0.16, p99: 0.25, inFlight: r.in.Value, binding: 1, limit: r.in.Value, failed: always.failed, slow: 0.012}
 			if d := r.step(queued.measurement()); d.Value > d.From {
 				t.Errorf("raised while it queues and violates the SLO: %s", d.Reason)
 			}

@@ -2,8 +2,8 @@ package control
 
 import "time"
 
-// badTest raises step by step what refuses although nothing queues in the service, while more is late or fails than the SLO
-// allows. Where a few requests always fail, or wait for something else, a lower limit does not cure that, and would keep
+// badTest raises step by step what refuses while more is late or fails than the SLO allows, although the mean latency leaves
+// room. Where a few requests always fail, or wait for something else, a lower limit does not cure that, and would keep
 // refusing for as long as it lasts. Where they fail because of the load, fast, no latency tells; so the test ends, and is
 // not repeated for a while, when the bad share has grown by half.
 type badTest struct {
@@ -14,14 +14,12 @@ type badTest struct {
 
 const badGrows = 1.5
 
-// allows says whether a raise may be tried although the SLO is violated.
-func (b *badTest) allows(s step, refuses bool) bool {
+// allows says whether a raise may be tried although the SLO is violated. Above atMost, in seconds, the mean latency itself
+// tells the law what the load does.
+func (b *badTest) allows(s step, refuses bool, atMost float64) bool {
 	bad := s.v.badRatio(s.spec.SLO).Or(0)
 	switch {
-	case bad <= 1:
-		b.bad = 0
-		return false
-	case !s.asFastAsAlone(): // a queue, which the law sees for itself
+	case bad <= 1 || !s.v.mean.AtMost(atMost):
 		b.bad = 0
 		return false
 	case b.bad > 0 && bad > badGrows*b.bad:
@@ -36,4 +34,7 @@ func (b *badTest) allows(s step, refuses bool) bool {
 }
 
 // asFastAsAlone says whether the service answers as fast as if nothing queued.
-func (s step) asFastAsAlone() bool { return s.v.mean.AtMost(ownLatencyAgain * s.target.own.Seconds()) }
+func (s step) asFastAsAlone() bool { return s.v.mean.AtMost(s.aloneAtMost()) }
+
+// aloneAtMost is the mean latency, in seconds, up to which nothing queues.
+func (s step) aloneAtMost() float64 { return ownLatencyAgain * s.target.own.Seconds() }

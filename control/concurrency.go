@@ -112,9 +112,6 @@ func (c *concurrency) decide(s step) outcome {
 		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), needlessRaise))
 	}
 	o.value, o.bound = constraint.Apply(o.from, raw)
-	if o.value > o.from && s.noRaise() == BoundSLO && test.ServiceTime == 0 && test.Restore == 0 {
-		o.gates.floorTest = RaiseTestRaised
-	}
 	if s.v.reflex {
 		c.follow(s, &o)
 	}
@@ -124,6 +121,9 @@ func (c *concurrency) decide(s step) outcome {
 			o.bound = BoundDeadband // the difference is too small to write
 		}
 		o.value, o.ceiling = o.from, s.inForce.Ceiling
+	}
+	if o.value > o.from && s.noRaise() == BoundSLO && test.ServiceTime == 0 && test.Restore == 0 {
+		o.gates.floorTest = RaiseTestRaised
 	}
 	o.state = c.state(s, o)
 	return o
@@ -294,7 +294,7 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)))) {
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)), s.target.setpoint(0).value)) {
 		k.NoRaise = "" // a test has shown that the limit is not what makes the service slow, or is about to ask
 	}
 	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {

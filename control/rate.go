@@ -263,7 +263,7 @@ func (c *rate) growth(s step) float64 {
 // constrain turns what the law wants into what is published, and names the constraint that shaped it.
 func (c *rate) constrain(s step) (value float64, bound string) {
 	from, next, noRaise := s.inForce.Value, c.want, s.noRaise()
-	if noRaise == BoundSLO && (c.serviceTime > 0 || c.bad.allows(s, s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt))) {
+	if noRaise == BoundSLO && (c.serviceTime > 0 || c.bad.allows(s, s.v.rateRefused.AtLeast(s.spec.Tuning.RefusingAt), s.aloneAtMost())) {
 		noRaise = "" // cutting did not help, or nothing queues: the rate is not what makes the service bad
 	}
 	switch {
