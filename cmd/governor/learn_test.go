@@ -72,7 +72,7 @@ services:
 	}
 	unsettled("checkout", "search")
 	found["search"] = signals.Learned{Scrape: 15 * time.Second}
-	again(false) // the file gives its interval
+	again(false)          // the file gives its interval
 	unsettled("checkout") // and only that one is asked about
 	every(15 * time.Second)
 	again(true) // the first that is found
