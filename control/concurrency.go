@@ -294,7 +294,11 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)), s.target.setpoint(0).value)) {
+	atMost := s.target.setpoint(0).value
+	if s.v.reflex {
+		atMost = s.aloneAtMost() // the guards raise their own limit above that
+	}
+	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)), atMost)) {
 		k.NoRaise = "" // a test has shown that the limit is not what makes the service slow, or is about to ask
 	}
 	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
