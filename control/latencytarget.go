@@ -12,7 +12,7 @@ import (
 // at it, and governor publishes it for the guards' reflex. The distance D̂ = quantile − mean hardly depends on the
 // queue in front of a service, so it can be learned at any time. Then
 //
-//	τ* = min(max(0.9·SLO − D̂, 1.3·m₀, 0.3·SLO), 0.6·SLO)
+//	τ* = min(max(0.9·SLO − D̂, 1.3·m₀, 0.3·SLO), 0.6·SLO), or 0.4·SLO where the objective is below 99%
 //
 // Example: SLO 300 ms, p99 150 ms above the mean, m₀ = 40 ms: τ* = 270 − 150 = 120 ms. Nothing here integrates, so
 // nothing can wind up. The SLO, not the measurement, anchors the target: a service that slowly degrades cannot move it
