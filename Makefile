@@ -32,7 +32,7 @@ unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | 
 .PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate simulate-diff demo demo-real screenshots clean servers
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/governor and bin/govtop
 	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/governor ./cmd/govtop
