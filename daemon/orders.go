@@ -58,21 +58,6 @@ func (s *service) obey(now time.Time, kv kvState) {
 		s.orders.everywhere = kv.Freeze
 	}
 	for _, knob := range publish.Knobs(s.spec) {
-		s.loops.Obey(knob, toControl(s.orders.of(now, knob)))
+		s.loops.Obey(knob, publish.Order(s.orders.of(now, knob)))
 	}
-}
-
-func toControl(o *actuators.Order) *control.Order {
-	if o == nil {
-		return nil
-	}
-	why := o.Actor + ": " + o.Reason
-	if o.ExpiresAt.IsZero() {
-		why = "kill switch, " + why
-	}
-	state := control.Frozen
-	if o.Kind == actuators.Override {
-		state = control.Override
-	}
-	return &control.Order{State: state, Value: o.Value, Why: why, Expires: o.ExpiresAt}
 }

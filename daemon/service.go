@@ -144,9 +144,8 @@ func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decisio
 		done.Err = err
 		return done
 	}
-	sharers := s.last.Sharers
-	s.last, s.index, s.attempt = publish.Written(now, next), index, nil
-	s.last.Sharers = sharers
+	s.last.Wrote(now, next)
+	s.index, s.attempt = index, nil
 	done.Kind = kind
 	return done
 }

@@ -44,6 +44,22 @@ func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	return control.InForce{}, false
 }
 
+// Order is an order of a person as a loop obeys it; nil: none.
+func Order(o *actuators.Order) *control.Order {
+	if o == nil {
+		return nil
+	}
+	why := o.Actor + ": " + o.Reason
+	if o.ExpiresAt.IsZero() {
+		why = "kill switch, " + why
+	}
+	state := control.Frozen
+	if o.Kind == actuators.Override {
+		state = control.Override
+	}
+	return &control.Order{State: state, Value: o.Value, Why: why, Expires: o.ExpiresAt}
+}
+
 // put writes one knob into next: the values of the decision if it asks for that, else the values last in force. A knob
 // that is not in force yet starts with the values of its decision in either case.
 func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision) error {

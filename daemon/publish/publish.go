@@ -107,9 +107,9 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 	return next, None, nil // the move was smaller than one request
 }
 
-// Written returns the Last after s has reached the store.
-func Written(now time.Time, s actuators.Setting) Last {
-	return Last{Setting: &s, Present: true, Highest: s.Revision, RenewedAt: now}
+// Wrote notes that s has reached the store. The count of the sharers goes on.
+func (l *Last) Wrote(now time.Time, s actuators.Setting) {
+	*l = Last{Setting: &s, Present: true, Highest: s.Revision, RenewedAt: now, Sharers: l.Sharers}
 }
 
 // reason says why the values are what they are: the decisions that changed something, else the previous reason.

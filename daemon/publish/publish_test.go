@@ -25,6 +25,12 @@ func specOf(service string) control.Spec {
 	}
 }
 
+// written is what is known after s has reached the store.
+func written(at time.Time, s actuators.Setting) (l Last) {
+	l.Wrote(at, s)
+	return l
+}
+
 // complete derives every default of a spec, as the loops do.
 func complete(t interface{ Fatal(...any) }, spec control.Spec) control.Spec {
 	loops, err := control.NewLoopSet(spec)
@@ -133,7 +139,7 @@ func TestWhatIsWritten(t *testing.T) {
 		},
 		Shed: &actuators.Shed{Threshold: 0.5, Fallback: 0.6, Min: 0.4, Max: 0.6},
 	}
-	renewed := func(ago time.Duration) Last { return Written(now.Add(-ago), inForce) }
+	renewed := func(ago time.Duration) Last { return written(now.Add(-ago), inForce) }
 	lost := renewed(0)
 	lost.Present = false
 
@@ -245,7 +251,7 @@ func TestKnobThatDoesNotPublishKeepsItsValues(t *testing.T) {
 		// New in the configuration, and still without its own decision: it starts at its current value.
 		{Knob: control.KnobRate, Value: 5000, Inputs: control.Inputs{Instances: 4}, Renew: true},
 	}
-	next, kind, err := Written(now, last).Next(now, Writer{Spec: spec, Epoch: 5, Lease: 3 * time.Minute}, decisions)
+	next, kind, err := written(now, last).Next(now, Writer{Spec: spec, Epoch: 5, Lease: 3 * time.Minute}, decisions)
 	if err != nil || kind != Change {
 		t.Fatalf("%s, %v", kind, err)
 	}
@@ -294,7 +300,7 @@ func TestRateFollowsItsInstances(t *testing.T) {
 			Knob: control.KnobRate, Value: control.Number(tc.perSecond), Renew: tc.sure,
 			Inputs: control.Inputs{Instances: tc.seen},
 		}
-		next, kind, err := Written(now, last).Next(now, writer, []control.Decision{d})
+		next, kind, err := written(now, last).Next(now, writer, []control.Decision{d})
 		if err != nil || kind != tc.want {
 			t.Errorf("%s: %q, %v, want %q", tc.name, kind, err, tc.want)
 		}
@@ -327,7 +333,7 @@ func TestShareOfTheRate(t *testing.T) {
 	spec.Rate = &control.RateSpec{Min: 100, Max: 5000}
 	spec = complete(t, spec)
 	writer := Writer{Spec: spec, Epoch: 5, Lease: 3 * time.Minute}
-	last := Written(now, actuators.Setting{
+	last := written(now, actuators.Setting{
 		Schema: 1, Service: "gateway", Epoch: 5, Revision: 8, LeaseSeconds: 180, Reason: "before", IssuedAt: now, ChangedAt: now,
 		Rate: &actuators.Rate{PerSecond: 900, Burst: control.Burst(900), Instances: 3, Fallback: 5000, Min: 100, Max: 5000},
 	})
@@ -343,9 +349,7 @@ func TestShareOfTheRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if kind != None {
-			sharers := last.Sharers
-			last = Written(at, next)
-			last.Sharers = sharers
+			last.Wrote(at, next)
 		}
 		return last.Setting.Rate.Instances
 	}

@@ -84,7 +84,7 @@ func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	if kind == publish.Change {
 		l.writes = append(l.writes, now)
 	}
-	l.last = publish.Written(at, next)
+	l.last.Wrote(at, next)
 	l.fleet.plant.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, next) })
 }
 
