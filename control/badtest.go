@@ -7,7 +7,6 @@ import "time"
 // refusing for as long as it lasts. Where they fail because of the load, fast, no latency tells; so the test ends, and is
 // not repeated for a while, when the bad share has grown by half.
 type badTest struct {
-	hold  time.Duration
 	bad   float64   // the bad ratio when the test began, 0: none runs
 	ended time.Time // when the bad share had grown, zero: never
 }
@@ -25,7 +24,7 @@ func (b *badTest) allows(s step, refuses bool, atMost float64) bool {
 	case b.bad > 0 && bad > badGrows*b.bad:
 		b.bad, b.ended = 0, s.now
 		return false
-	case !refuses || !b.ended.IsZero() && s.now.Sub(b.ended) < b.hold:
+	case !refuses || !b.ended.IsZero() && s.now.Sub(b.ended) < s.spec.Tuning.FloorTestHold:
 		return false
 	case b.bad == 0:
 		b.bad = bad

@@ -45,7 +45,7 @@ func newConcurrency(s *Spec) *concurrency {
 		spec:      *s.Concurrency,
 		pid:       PID{Kp: *t.ProportionalGain, Ki: t.Gain / period, Kd: *t.DerivativeGain * period},
 		aimd:      AIMD{Add: 1, AddShare: t.AIMDIncrease, Cooldown: s.Timing.Settle()},
-		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell, hold: t.FloorTestHold}, bad: badTest{hold: t.FloorTestHold},
+		floorTest: test, test: test, raise: raiseTest{wait: test.Dwell},
 		smooth: math.NaN(), settle: s.Timing.Settle(), hold: t.FloorTestHold,
 	}
 }
@@ -107,11 +107,7 @@ func (c *concurrency) decide(s step) outcome {
 
 	raw := c.ask(s, &o, test)
 	o.raw = Read(raw)
-	constraint := c.constraint(s, test)
-	if idle := c.needless(s); idle > o.from {
-		constraint.RaiseMax = max(constraint.RaiseMax, min(math.Log(idle/o.from), needlessRaise))
-	}
-	o.value, o.bound = constraint.Apply(o.from, raw)
+	o.value, o.bound = c.constraint(s, test).Apply(o.from, raw)
 	if s.v.reflex {
 		c.follow(s, &o)
 	}
@@ -291,23 +287,36 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 		RaiseMax: tuning.RaiseMax, CutMax: tuning.CutMax,
 		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NoRaise: s.noRaise(),
 	}
+	present := c.present(s)
+	refuses := s.v.refuses(present)
 	if test.Phase == little.Halved || test.Phase == RaiseTestRaised || test.Ended && test.Restore > 0 {
 		k.Deadband, k.RaiseMax = 0, math.Ln2
 	}
-	atMost := s.target.setpoint(0).value
-	if s.v.reflex {
-		atMost = s.aloneAtMost() // the guards raise their own limit above that
+	if idle := c.needless(s); idle > present {
+		k.RaiseMax = max(k.RaiseMax, min(math.Log(idle/present), needlessRaise))
 	}
-	if k.NoRaise == BoundSLO && (test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised || c.bad.allows(s, s.v.refuses(c.present(s)), atMost)) {
-		k.NoRaise = "" // a test has shown that the limit is not what makes the service slow, or is about to ask
+	if k.NoRaise == BoundSLO && c.tests(s, test, refuses) {
+		k.NoRaise = ""
 	}
-	if s.v.refuses(c.present(s)) && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
+	if refuses && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
 		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence
 	}
 	if c.spec.Law == AIMDLaw {
 		k.Deadband = 0
 	}
 	return k
+}
+
+// tests says whether a test has shown that the limit is not what makes the service bad, or asks now.
+func (c *concurrency) tests(s step, test little.Finding, refuses bool) bool {
+	if test.Restore > 0 || test.ServiceTime > 0 || test.Phase == RaiseTestRaised {
+		return true
+	}
+	atMost := s.target.setpoint(0).value
+	if s.v.reflex {
+		atMost = s.aloneAtMost() // the guards raise their own limit above that
+	}
+	return c.bad.allows(s, refuses, atMost)
 }
 
 func (c *concurrency) state(s step, o outcome) State {

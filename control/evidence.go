@@ -84,13 +84,7 @@ func (in Instance) join(was Instance, share float64) Instance {
 	average := func(now, before Reading) Reading {
 		return now.Times(Read(1 - share)).Plus(before.Times(Read(share)))
 	}
-	busy := Read(0)
-	for _, of := range []Instance{in, was} {
-		if !of.Completed.AtMost(0) {
-			busy = busy.Plus(of.Mean.Times(of.Completed))
-		}
-	}
-	completed := in.Completed.Plus(was.Completed)
+	busy, completed := in.busy().Plus(was.busy()), in.Completed.Plus(was.Completed)
 	in.Mean = busy.Over(completed, "nothing completed in these windows")
 	in.Completed = completed
 	for _, count := range []struct {

@@ -60,7 +60,8 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
-	t := &tick{now: now, v: s.look(m), target: s.target}
+	v, _ := s.look(m)
+	t := &tick{now: now, v: v, target: s.target}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
@@ -83,8 +84,9 @@ func (d *Decision) cap(why string) {
 	d.Reason += "; " + why
 }
 
-// look is the view of m: what contradicts itself is left out or refused, and the rest passes the data gate.
-func (s *LoopSet) look(m Measurement) *view {
+// look is the view of m, and what contradicts itself in it: that is left out or refused, and the rest passes the data
+// gate.
+func (s *LoopSet) look(m Measurement) (*view, findings) {
 	m, found := plausible(m, s.spec.SLO, s.largestLimit())
 	v := s.widen(m, found)
 	v.total = present(m.Instances)
@@ -96,7 +98,7 @@ func (s *LoopSet) look(m Measurement) *view {
 	case found.doubt != "" && v.hang == "":
 		v.doubt(Implausible, found.doubt)
 	}
-	return v
+	return v, found
 }
 
 // present counts the instances but for those that have gone.

@@ -72,6 +72,24 @@ type Instance struct {
 	Classes [Criticalities]Class
 }
 
+// busy is the time that the completed requests took together, in seconds: 0 if none completed, whatever their mean.
+func (in Instance) busy() Reading {
+	if in.Completed.AtMost(0) {
+		return Read(0)
+	}
+	return in.Mean.Times(in.Completed)
+}
+
+// occupied is how many requests were in flight by Little's law, the mean over a window.
+func (in Instance) occupied(window time.Duration) Reading {
+	return in.throughput(window).Times(in.Mean)
+}
+
+// throughput is the completions per second.
+func (in Instance) throughput(window time.Duration) Reading {
+	return in.Completed.Over(Read(window.Seconds()), "")
+}
+
 // Class counts the requests of one criticality at one instance over the window.
 type Class struct{ Offered, Refused Reading }
 

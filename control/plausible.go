@@ -178,8 +178,7 @@ func larger(part, whole Reading) bool {
 // by Little's law. A request that was in flight before the window brings the time it has waited there, so that a window
 // right after a hang may show more work than fits into it.
 func (in Instance) little(window time.Duration, most float64) string {
-	throughput := in.Completed.Over(Read(window.Seconds()), "")
-	occupied := throughput.Times(in.Mean)
+	occupied := in.occupied(window)
 	before := in.Mean.Or(0) / window.Seconds() // how many windows the mean request has waited
 	bound, seen := math.Inf(1), ""
 	if limit, ok := in.Limit.Value(); ok {
@@ -203,13 +202,13 @@ func (in Instance) little(window time.Duration, most float64) string {
 		advice = "is the latency in milliseconds and read as seconds (unit: milliseconds)? " + advice
 	}
 	return fmt.Sprintf("completions x mean latency = %s x %s = %s requests in flight, where %s: %s",
-		format.Rate(throughput.value), format.Latency(in.Mean.value), format.Number(occupied.value), seen, advice)
+		format.Rate(in.throughput(window).value), format.Latency(in.Mean.value), format.Number(occupied.value), seen, advice)
 }
 
 // doubtful is Little's law the other way: far more in flight than what finishes accounts for. In a hang that is the
 // truth, and idle connections in the gauge are, too.
 func (in Instance) doubtful(window time.Duration) string {
-	occupied := in.Completed.Over(Read(window.Seconds()), "").Times(in.Mean)
+	occupied := in.occupied(window)
 	n, ok := in.InFlight.Value()
 	if !ok || !occupied.known || !in.Completed.AtLeast(partSlack*partSlack) ||
 		!(n > unseenFactor*max(occupied.value, fewInFlight/float64(unseenFactor))) {
@@ -250,9 +249,7 @@ func (m Measurement) contradiction(slo SLO) string {
 	completed, busy, slow := Read(0), Read(0), Read(0)
 	for _, in := range m.Instances {
 		completed, slow = completed.Plus(in.Completed), slow.Plus(in.Slow)
-		if !in.Completed.AtMost(0) {
-			busy = busy.Plus(in.Mean.Times(in.Completed))
-		}
+		busy = busy.Plus(in.busy())
 	}
 	beyond := completed.value * (1 - slo.Objective) // requests above the quantile
 	if !ok || q <= 0 || m.Censored || !completed.known || beyond < 1 {
@@ -290,9 +287,9 @@ func Judge(spec Spec, m Measurement) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	_, found := plausible(m, spec.SLO, s.largestLimit())
+	v, found := s.look(m)
 	verdict := Verdict{LeftOut: found.detail}
-	switch v := s.look(m); {
+	switch {
 	case v.hold != "":
 		verdict.Hold, verdict.Detail = v.hold, v.detail
 	case v.unsure != "":

@@ -19,7 +19,6 @@ import (
 // refused: that is an overload, and waiting for a window would cost what the raise lets in.
 type raiseTest struct {
 	wait time.Duration // until a window has seen only the raised limit
-	hold time.Duration // how long the answer "a queue" stands
 
 	since  time.Time // when the limit was raised; zero: it is not
 	limit  float64   // before
@@ -86,7 +85,7 @@ func (x *raiseTest) doubts(s step, from float64, f little.Finding, hopeless bool
 	slow := mean > s.target.setpoint(f.ServiceTime).value*math.Exp(raiseSlow)
 	return slow && !hopeless && s.v.binds(from) && s.noRaise() != BoundTighten && s.noRaise() != BoundObey &&
 		f.ServiceTime == 0 && f.Phase != little.Halved && raiseBy*mean <= s.spec.SLO.Latency.Seconds() &&
-		most >= raiseLeast*from && (x.queued.IsZero() || s.now.Sub(x.queued) >= x.hold)
+		most >= raiseLeast*from && (x.queued.IsZero() || s.now.Sub(x.queued) >= s.spec.Tuning.FloorTestHold)
 }
 
 // blame ends the test with the answer that there is a queue.

@@ -76,7 +76,6 @@ const (
 func newRate(s *Spec) *rate {
 	return &rate{
 		spec: *s.Rate, period: s.Timing.Period, settle: s.Timing.Settle(), hold: s.Tuning.FloorTestHold, want: math.NaN(),
-		bad: badTest{hold: s.Tuning.FloorTestHold},
 	}
 }
 
@@ -98,7 +97,6 @@ func (c *rate) lose() {}
 func (c *rate) restart() {
 	*c = rate{
 		spec: c.spec, period: c.period, settle: c.settle, hold: c.hold, want: math.NaN(), best: c.best, bestAt: c.bestAt,
-		bad: badTest{hold: c.hold},
 	}
 }
 

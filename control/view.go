@@ -114,9 +114,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		inFlight = inFlight.Plus(in.InFlight)
 		binding = binding.Plus(in.Binding)
 		limit = limit.Plus(in.Limit)
-		if !in.Completed.AtMost(0) {
-			busy = busy.Plus(in.Mean.Times(in.Completed))
-		}
+		busy = busy.Plus(in.busy())
 		if s, ok := in.ServiceTime.Value(); ok {
 			f.reflex, f.serviceTime = true, max(f.serviceTime, s)
 		}
