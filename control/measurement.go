@@ -72,6 +72,26 @@ type Instance struct {
 	Classes [Criticalities]Class
 }
 
+// Windowed lists the readings that cover the window. They are wrong until the instance has existed for all of it.
+func (in *Instance) Windowed() []*Reading {
+	all := []*Reading{
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow,
+		&in.Fast, &in.Mean, &in.Binding, &in.Resets,
+	}
+	for i := range in.Classes {
+		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
+	}
+	return all
+}
+
+// Unjudged takes the age and what covers the window from an instance: it is there, and its gap must not make the sum over
+// the others missing.
+func (in *Instance) Unjudged(why Reason, detail string) {
+	for _, r := range append(in.Windowed(), &in.Age) {
+		*r = Missing(why, detail)
+	}
+}
+
 // busy is the time that the completed requests took together, in seconds: 0 if none completed, whatever their mean.
 func (in Instance) busy() Reading {
 	if in.Completed.AtMost(0) {

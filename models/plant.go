@@ -153,9 +153,6 @@ func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, 
 	return p
 }
 
-// Now is the simulated time.
-func (p *Plant) Now() time.Duration { return p.now }
-
 // InFlight is how many requests are in the plant: queued, served or waiting for a dependency.
 func (p *Plant) InFlight() (n int) {
 	for _, in := range p.instances {

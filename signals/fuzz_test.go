@@ -87,7 +87,7 @@ func usable(t *testing.T, g *Group, m control.Measurement) {
 	for i := range m.Instances {
 		in := &m.Instances[i]
 		readings = append(readings, in.Age)
-		for _, r := range append(current(in), windowed(in)...) {
+		for _, r := range append(current(in), in.Windowed()...) {
 			readings = append(readings, *r)
 		}
 		if i > 0 && m.Instances[i-1].Name >= in.Name {

@@ -51,7 +51,7 @@ func Learn(ctx context.Context, opts Options, services []Service) (map[string]Le
 			if s.Preset == "" {
 				s.Preset = Guard
 			}
-			learned := l.service(ctx, newSubject(s))
+			learned := l.service(ctx, s)
 			mu.Lock()
 			defer mu.Unlock()
 			if learned.Scrape > 0 {
@@ -81,14 +81,14 @@ func (l learner) query(ctx context.Context, expr string) model.Value {
 }
 
 // service looks at one service.
-func (l learner) service(ctx context.Context, s subject) Learned {
-	if s.Preset == Custom {
-		return Learned{Scrape: l.interval(ctx, s)}
-	}
+func (l learner) service(ctx context.Context, s Service) Learned {
 	s.Native = false
-	classic := newSubject(s.Service)
+	classic := newSubject(s)
+	if s.Preset == Custom {
+		return Learned{Scrape: l.interval(ctx, classic)}
+	}
 	s.Native = true
-	native := newSubject(s.Service)
+	native := newSubject(s)
 	if l.finds(ctx, "count("+classic.selector(sigCompleted)+")") || !l.finds(ctx, "count(histogram_count("+native.selector(sigCompleted)+"))") {
 		return Learned{Scrape: l.interval(ctx, classic)}
 	}

@@ -76,6 +76,9 @@ const widestBucket = 1.2
 // straddled says that the SLO lies inside a bucket of a native histogram which is too wide to tell how many of its
 // requests were slow.
 func (r reply) straddled(s subject) string {
+	if s.native() == "" {
+		return ""
+	}
 	for _, b := range r.service(sigEdges, s.Name) {
 		lower, err := strconv.ParseFloat(string(b.labels[lowerLabel]), 64)
 		upper, err2 := strconv.ParseFloat(string(b.labels[model.BucketLabel]), 64)
@@ -229,7 +232,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 	k := seriesKey{s.Name, name}
 	in := control.Instance{Name: name}
 	nothing := func(why control.Reason, detail string) control.Instance {
-		for _, reading := range append(current(&in), windowed(&in)...) {
+		for _, reading := range append(current(&in), in.Windowed()...) {
 			*reading = control.Missing(why, detail)
 		}
 		return in
@@ -279,22 +282,16 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 			*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 		}
 	}
-	// An instance without a full window has no Age either: it is not judged, and its gap must not make the sum over the
-	// others missing.
-	unjudged := func(why control.Reason, detail string) control.Instance {
-		for _, reading := range append(windowed(&in), &in.Age) {
-			*reading = control.Missing(why, detail)
-		}
+	if len(r[sigBefore][k]) == 0 {
+		in.Unjudged(control.Starting,
+			fmt.Sprintf("first seen within the last %s: its counts do not cover the window yet", s.Timing.Window))
 		return in
 	}
-	if len(r[sigBefore][k]) == 0 {
-		return unjudged(control.Starting,
-			fmt.Sprintf("first seen within the last %s: its counts do not cover the window yet", s.Timing.Window))
-	}
 	if n, ok := gauge(sigSamples).Value(); ok && n < 2 {
-		return unjudged(control.NoData, fmt.Sprintf(
+		in.Unjudged(control.NoData, fmt.Sprintf(
 			"%v sample in the window of %s, and a rate needs 2: is the scrape interval really %s, do scrapes time out?",
 			n, s.Timing.Window, s.Timing.Scrape))
+		return in
 	}
 
 	switch s.Preset {
@@ -303,7 +300,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 	case HTTPHistogram:
 		r.histogram(&in, s, k)
 	default:
-		for _, reading := range windowed(&in) {
+		for _, reading := range in.Windowed() {
 			*reading = control.Missing(control.NoData, "no query provides it")
 		}
 	}
@@ -345,7 +342,7 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 
 // histogram fills in the readings that a histogram counts over the window, except those that derive computes.
 func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
-	for _, reading := range windowed(in) {
+	for _, reading := range in.Windowed() {
 		*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 	}
 	in.Completed = r.outcome(s, sigCompleted, k)
@@ -422,21 +419,9 @@ func derive(in *control.Instance, s subject) {
 // none is zero if the reading it is based on is known, and otherwise missing.
 func none(of control.Reading) control.Reading { return of.Times(control.Read(0)) }
 
-// current and windowed are the readings that a missing instance lacks: current values, and values over the window,
-// which are wrong until the instance has existed for all of it.
+// current lists the readings of an instance that are current values, not counts over the window.
 func current(in *control.Instance) []*control.Reading {
 	return []*control.Reading{&in.InFlight, &in.Limit, &in.ServiceTime, &in.Revision, &in.ShedThreshold}
-}
-
-func windowed(in *control.Instance) []*control.Reading {
-	all := []*control.Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow,
-		&in.Fast, &in.Mean, &in.Binding, &in.Resets,
-	}
-	for i := range in.Classes {
-		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
-	}
-	return all
 }
 
 // read turns the samples of one instance and signal into a Reading.
@@ -469,23 +454,25 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fa
 	if !completed.Above(0) {
 		return completed, completed
 	}
+	neither := func(why string) (slow, fast control.Reading) {
+		none := control.Missing(control.NoData, why)
+		return none, none
+	}
 	fast, ok := r.upToSLO(s, r[sigBucket][k])
 	if wide := r.straddled(s); wide != "" {
-		none := control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: the native histogram %s has one "+
+		return neither(fmt.Sprintf("no bucket edge at the SLO of %s: the native histogram %s has one "+
 			"bucket from %s, too wide to tell; add an edge there, or move the SLO to one", s.SLO.Latency, s.native(), wide))
-		return none, none
 	}
 	if !ok {
 		try := "add one there, or move the SLO to an edge"
 		if s.Preset == Guard {
 			try = "set guard.Config.SLO (sidecar: --slo.latency) to it"
 		}
-		none := control.Missing(control.NoData, fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
+		return neither(fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
 			s.SLO.Latency, s.from[sigBucket].metric, strings.Join(r.edges(s.Name), ", "), try))
-		return none, none
 	}
 	if why := s.uncovered(r[sigSeriesBefore][k], r[sigEdgesBefore][k], s.Timing.Window); why != "" {
-		return control.Missing(control.NoData, why), control.Missing(control.NoData, why)
+		return neither(why)
 	}
 	return completed.Less(fast), fast
 }

@@ -68,7 +68,7 @@ func (e *Elector) stepDown(ctx context.Context, why error) {
 }
 
 func (e *Elector) see(holder Holder) {
-	before, _ := e.update(func(s *State) { s.Holder = holder })
+	before := e.update(func(s *State) { s.Holder = holder })
 	if before.Holder != holder && holder != (Holder{}) {
 		e.log.Info("Another governor leads", "leader", holder.Instance, "epoch", holder.Epoch)
 	}
@@ -91,12 +91,12 @@ func (e *Elector) cannot(err error, pause time.Duration) {
 }
 
 // update changes the state. It logs outside of the lock: a slow log must not block State.
-func (e *Elector) update(change func(*State)) (before, after State) {
+func (e *Elector) update(change func(*State)) (before State) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	before = e.state
 	change(&e.state)
-	return before, e.state
+	return before
 }
 
 // failed logs a failed request to Consul. An outage may cost many requests: each reason is a warning once until

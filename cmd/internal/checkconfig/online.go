@@ -339,10 +339,7 @@ func (l *look) missing(p *signals.Probe, spec control.Spec, v control.Verdict) (
 	return missing
 }
 
-func judged(i control.Instance) bool {
-	_, ok := i.Age.Value()
-	return ok
-}
+func judged(i control.Instance) bool { return i.Age.Known() }
 
 func instances(m control.Measurement) string {
 	n, oldest := 0, 0.0

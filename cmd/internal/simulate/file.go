@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
 )
 
@@ -201,7 +202,12 @@ func (b *balancer) UnmarshalYAML(n *yaml.Node) error {
 }
 
 // criticalities are the classes of the models by name.
-var criticalities = []string{"critical", "default", "sheddable", "background"}
+var criticalities = func() (names []string) {
+	for c := range control.Criticality(control.Criticalities) {
+		names = append(names, c.String())
+	}
+	return names
+}()
 
 // mixFile is the share of each criticality.
 type mixFile struct {

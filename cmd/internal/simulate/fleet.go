@@ -102,7 +102,7 @@ func (f *fleet) measure(now, window, lag time.Duration) control.Measurement {
 		windows = append(windows, w)
 		in := instance(member.name, w)
 		if member.since > 0 && !member.telemetry.SampledBy(now-lag-window) {
-			unjudged(&in)
+			in.Unjudged(control.Starting, "its counts do not cover the window yet")
 		}
 		m.Instances = append(m.Instances, in)
 	})

@@ -124,18 +124,3 @@ func instance(name string, w models.Window) control.Instance {
 	}
 	return in
 }
-
-// unjudged takes the counts and the age from an instance whose window is not filled, as the sensor does: what is left
-// says that it is there.
-func unjudged(in *control.Instance) {
-	starting := control.Missing(control.Starting, "its counts do not cover the window yet")
-	for _, r := range []*control.Reading{
-		&in.Age, &in.Offered, &in.Admitted, &in.Refused, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow, &in.Mean,
-		&in.Binding,
-	} {
-		*r = starting
-	}
-	for i := range in.Classes {
-		in.Classes[i] = control.Class{Offered: starting, Refused: starting}
-	}
-}
