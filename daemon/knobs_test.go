@@ -51,6 +51,13 @@ func (g *governor) followsTheKV(t *testing.T, w *world, service string) {
 	}
 }
 
+// rateOnly is a gateway without a concurrency limit.
+func rateOnly(service string) control.Spec {
+	spec := specOf(service, control.Enforce)
+	spec.Concurrency, spec.Rate = nil, &control.RateSpec{Min: 50, Max: 5000}
+	return spec
+}
+
 func TestAllKnobsShareOneSetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
@@ -93,9 +100,7 @@ func TestAllKnobsShareOneSetting(t *testing.T) {
 func TestRefusedWriteIsTrackedForEveryKnob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout", "gateway")
-		gateway := specOf("gateway", control.Enforce)
-		gateway.Concurrency, gateway.Rate = nil, &control.RateSpec{Min: 50, Max: 5000}
-		g := w.governorOf(t, w.group(threeKnobs("checkout"), gateway))
+		g := w.governorOf(t, w.group(threeKnobs("checkout"), rateOnly("gateway")))
 		g.win(1)
 		g.start(t)
 		pass(2 * time.Minute)
@@ -140,9 +145,7 @@ func TestRefusedWriteIsTrackedForEveryKnob(t *testing.T) {
 func TestTakeoverIsBumplessForEveryKnob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout", "gateway")
-		gateway := specOf("gateway", control.Enforce)
-		gateway.Concurrency, gateway.Rate = nil, &control.RateSpec{Min: 50, Max: 5000}
-		group := w.group(threeKnobs("checkout"), gateway)
+		group := w.group(threeKnobs("checkout"), rateOnly("gateway"))
 		leader, standby := w.governorOf(t, group), w.governorOf(t, group)
 		leader.win(1)
 		killed := leader.start(t)

@@ -129,13 +129,38 @@ func (l *learner) services() (all, unsettled []signals.Service) {
 	return all, unsettled
 }
 
+// rounds says when the learner looks, and at whom.
+type rounds struct {
+	at, atAll time.Time     // of the last look, and of the last one at all services
+	wait      time.Duration // until the next look at those that are not settled
+	unsettled int           // at the last tick
+}
+
+func newRounds(now time.Time) rounds { return rounds{at: now, atAll: now, wait: learnUnknown} }
+
+// due returns the services to look at now.
+func (r *rounds) due(now time.Time, all, unsettled []signals.Service) []signals.Service {
+	if len(unsettled) != r.unsettled { // something was found, or the configuration has changed
+		r.unsettled, r.wait = len(unsettled), learnUnknown
+	}
+	switch {
+	case now.Sub(r.atAll) >= learnAgain:
+		r.at, r.atAll = now, now
+		return all
+	case len(unsettled) > 0 && now.Sub(r.at) >= r.wait:
+		r.at, r.wait = now, min(2*r.wait, learnSlowest)
+		return unsettled
+	}
+	return nil
+}
+
 // add looks from time to time.
 func (l *learner) add(g *run.Group, d *daemon.Daemon) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.Add(func() error {
 		tick := time.NewTicker(learnUnknown)
 		defer tick.Stop()
-		looked, lookedAtAll, wait, pending := time.Now(), time.Now(), learnUnknown, 0
+		next := newRounds(time.Now())
 		for {
 			var services []signals.Service
 			select {
@@ -143,20 +168,9 @@ func (l *learner) add(g *run.Group, d *daemon.Daemon) {
 				return nil
 			case now := <-tick.C:
 				all, unsettled := l.services()
-				if len(unsettled) != pending { // something was found, or the configuration has changed
-					pending, wait = len(unsettled), learnUnknown
-				}
-				switch {
-				case now.Sub(lookedAtAll) >= learnAgain:
-					services, lookedAtAll = all, now
-				case pending > 0 && now.Sub(looked) >= wait:
-					services, wait = unsettled, min(2*wait, learnSlowest)
-				default:
-					continue
-				}
-				looked = now
+				services = next.due(now, all, unsettled)
 			}
-			if !l.again(ctx, services) {
+			if len(services) == 0 || !l.again(ctx, services) {
 				continue
 			}
 			err := d.Replace(ctx, func() (daemon.Setup, error) {

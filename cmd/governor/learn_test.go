@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,4 +107,25 @@ func (l *learner) configOr(c *configs.Config) *configs.Config {
 		return l.config
 	}
 	return c
+}
+
+// One service that nobody finds does not make the learner ask about the others, and about itself less and less often.
+func TestLearnerLooksLessAndLessOften(t *testing.T) {
+	start := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	r := newRounds(start)
+	all, typo := make([]signals.Service, 3), make([]signals.Service, 1)
+	var looks []string
+	for at := learnUnknown; at <= 8*time.Minute; at += learnUnknown {
+		unsettled := typo
+		if at > 6*time.Minute {
+			unsettled = nil // found
+		}
+		if n := len(r.due(start.Add(at), all, unsettled)); n > 0 {
+			looks = append(looks, fmt.Sprintf("%v: %d", at, n))
+		}
+	}
+	want := "15s: 1, 45s: 1, 1m45s: 1, 2m45s: 1, 3m0s: 3, 4m0s: 1, 5m0s: 1, 6m0s: 3"
+	if got := strings.Join(looks, ", "); got != want {
+		t.Errorf("looks at %s, want %s", got, want)
+	}
 }

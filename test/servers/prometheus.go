@@ -55,40 +55,9 @@ func writeTargets(path string, groups []TargetGroup) error {
 func StartPrometheus(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
 	*PrometheusServer, error,
 ) {
-	o := apply(opts)
-	path, err := Binary(ctx, KindPrometheus, logf)
-	if err != nil {
-		return nil, err
-	}
-	p := &PrometheusServer{targets: filepath.Join(dir, "targets.json")}
-	if err := p.SetTargets(o.targets...); err != nil {
-		return nil, err
-	}
-	configFile := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(configFile, []byte(prometheusConfig(o, p.targets)), 0o644); err != nil {
-		return nil, err
-	}
-	p.Process, err = startAnywhere(ctx, func() (*Process, error) {
-		ports, err := freePorts(1)
-		if err != nil {
-			return nil, err
-		}
-		p.port = ports[0]
-		return &Process{
-			Name: "prometheus", Path: path,
-			Args: append([]string{
-				"--config.file=" + configFile,
-				"--storage.tsdb.path=" + filepath.Join(dir, "prometheus-data"),
-				"--web.listen-address=" + p.Address(),
-			}, o.flags...),
-			Log:   filepath.Join(o.logDir(dir), "prometheus.log"),
-			Ready: p.check,
-		}, nil
+	return startScraper(ctx, KindPrometheus, dir, logf, opts, func(address, config, data string) []string {
+		return []string{"--config.file=" + config, "--storage.tsdb.path=" + data, "--web.listen-address=" + address}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
 }
 
 // StartVictoriaMetrics is StartPrometheus with a single-node VictoriaMetrics, which scrapes and answers queries likewise.
@@ -96,8 +65,22 @@ func StartPrometheus(ctx context.Context, dir string, logf func(format string, a
 func StartVictoriaMetrics(ctx context.Context, dir string, logf func(format string, args ...any), opts ...Option) (
 	*PrometheusServer, error,
 ) {
+	return startScraper(ctx, KindVictoriaMetrics, dir, logf, opts, func(address, config, data string) []string {
+		return []string{
+			"-storageDataPath=" + data, "-httpListenAddr=" + address,
+			"-promscrape.config=" + config, "-promscrape.config.strictParse=false", "-promscrape.fileSDCheckInterval=1s",
+		}
+	})
+}
+
+// startScraper starts a server that understands Prometheus's configuration file. args are its flags, for its address, the
+// file and the folder of its data.
+func startScraper(
+	ctx context.Context, kind Kind, dir string, logf func(format string, args ...any), opts []Option,
+	args func(address, config, data string) []string,
+) (*PrometheusServer, error) {
 	o := apply(opts)
-	path, err := Binary(ctx, KindVictoriaMetrics, logf)
+	path, err := Binary(ctx, kind, logf)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +92,7 @@ func StartVictoriaMetrics(ctx context.Context, dir string, logf func(format stri
 	if err := os.WriteFile(configFile, []byte(prometheusConfig(o, p.targets)), 0o644); err != nil {
 		return nil, err
 	}
+	name := string(kind)
 	p.Process, err = startAnywhere(ctx, func() (*Process, error) {
 		ports, err := freePorts(1)
 		if err != nil {
@@ -116,12 +100,9 @@ func StartVictoriaMetrics(ctx context.Context, dir string, logf func(format stri
 		}
 		p.port = ports[0]
 		return &Process{
-			Name: "victoriametrics", Path: path,
-			Args: append([]string{
-				"-storageDataPath=" + filepath.Join(dir, "victoriametrics-data"), "-httpListenAddr=" + p.Address(),
-				"-promscrape.config=" + configFile, "-promscrape.config.strictParse=false", "-promscrape.fileSDCheckInterval=1s",
-			}, o.flags...),
-			Log:   filepath.Join(o.logDir(dir), "victoriametrics.log"),
+			Name: name, Path: path,
+			Args:  append(args(p.Address(), configFile, filepath.Join(dir, name+"-data")), o.flags...),
+			Log:   filepath.Join(o.logDir(dir), name+".log"),
 			Ready: p.check,
 		}, nil
 	})

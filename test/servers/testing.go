@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -41,20 +42,23 @@ type TestPrometheus struct {
 // Prometheus starts a Prometheus for the test t and stops it when t ends. It fails the test if that is impossible.
 func Prometheus(t testing.TB, opts ...Option) *TestPrometheus {
 	t.Helper()
-	dir := t.TempDir()
-	p, err := StartPrometheus(t.Context(), dir, progress, append([]Option{LogDir(t.ArtifactDir())}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	endWith(t, p.Process)
-	return &TestPrometheus{PrometheusServer: p, t: t}
+	return scraper(t, StartPrometheus, opts)
 }
 
 // VictoriaMetrics is Prometheus with a single-node VictoriaMetrics.
 func VictoriaMetrics(t testing.TB, opts ...Option) *TestPrometheus {
 	t.Helper()
+	return scraper(t, StartVictoriaMetrics, opts)
+}
+
+func scraper(
+	t testing.TB,
+	start func(context.Context, string, func(format string, args ...any), ...Option) (*PrometheusServer, error),
+	opts []Option,
+) *TestPrometheus {
+	t.Helper()
 	dir := t.TempDir()
-	p, err := StartVictoriaMetrics(t.Context(), dir, progress, append([]Option{LogDir(t.ArtifactDir())}, opts...)...)
+	p, err := start(t.Context(), dir, progress, append([]Option{LogDir(t.ArtifactDir())}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -302,14 +302,7 @@ func TestOnlineNamesWhatIsMissing(t *testing.T) {
 				if code != 1 {
 					t.Errorf("exit code %d", code)
 				}
-				for _, want := range tt.want {
-					if !strings.Contains(text, want) {
-						t.Errorf("does not say %q", want)
-					}
-				}
-				if t.Failed() {
-					t.Log("\n" + text)
-				}
+				says(t, text, tt.want)
 			})
 		})
 	}
@@ -480,15 +473,21 @@ func TestOnlineJudgesAsTheLoopsDo(t *testing.T) {
 				if (code == 0) != (tt.want == nil) {
 					t.Errorf("exit code %d", code)
 				}
-				for _, want := range tt.want {
-					if !strings.Contains(text, want) {
-						t.Errorf("does not say %q", want)
-					}
-				}
-				if t.Failed() {
-					t.Log("\n" + text)
-				}
+				says(t, text, tt.want)
 			})
 		})
+	}
+}
+
+// says checks that a report contains all of want.
+func says(t *testing.T, text string, want []string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("does not say %q", w)
+		}
+	}
+	if t.Failed() {
+		t.Log("\n" + text)
 	}
 }

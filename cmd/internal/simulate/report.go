@@ -111,12 +111,12 @@ func (s *summary) add(run Run, r Result, best Oracle) {
 			s.worst[p.Name] = share
 		}
 	}
-	s.refused += phaseOf(r.Score, Calm, func(p models.Phase) float64 { return percentOf(p.Refused, p.Admitted+p.Refused) })
-	s.critical += phaseOf(r.Score, Fault, func(p models.Phase) float64 { return percentOf(p.GoodBy[0], p.OfferedBy[0]) })
-	s.writes += phaseOf(r.Score, Fault, func(p models.Phase) float64 {
+	s.refused += run.phase(r.Score, Calm, func(p models.Phase) float64 { return percentOf(p.Refused, p.Admitted+p.Refused) })
+	s.critical += run.phase(r.Score, Fault, func(p models.Phase) float64 { return percentOf(p.GoodBy[0], p.OfferedBy[0]) })
+	s.writes += run.phase(r.Score, Fault, func(p models.Phase) float64 {
 		return float64(r.WritesIn(p.From, p.To)) / (p.To - p.From).Minutes()
 	})
-	s.late += phaseOf(r.Score, Fault, func(p models.Phase) float64 {
+	s.late += run.phase(r.Score, Fault, func(p models.Phase) float64 {
 		return percentOf(r.Score.Late(p.From+4*run.Timing.DeadTime(), p.To))
 	})
 	fault := run.Scenario.Phase(Fault)
@@ -153,12 +153,10 @@ func (s *summary) row(run Run, seeds []uint64) Row {
 	}
 }
 
-// phaseOf is a number of the phase of that name, NaN where there is none.
-func phaseOf(s *models.Score, name string, of func(p models.Phase) float64) float64 {
-	for _, p := range s.Phases {
-		if p.Name == name {
-			return of(p)
-		}
+// phase is a number of the phase of that name, NaN where there is none.
+func (r Run) phase(s *models.Score, name string, of func(p models.Phase) float64) float64 {
+	if i := r.Scenario.Phase(name); i >= 0 {
+		return of(s.Phases[i])
 	}
 	return math.NaN()
 }
