@@ -20,6 +20,9 @@ type concurrency struct {
 	aimd      AIMD
 	floorTest little.FloorTest
 	test      little.FloorTest // template for a restart
+	tested    time.Time        // when the floor test was last asked
+	trial     float64          // the limit that it imposed then, 0: none
+	aborted   float64          // the limit before a floor test that a restart ended, 0: none
 	raise     raiseTest
 	bad       badTest
 
@@ -58,6 +61,7 @@ func (c *concurrency) lose() {
 }
 
 func (c *concurrency) restart() {
+	c.aborted = c.floorTest.Abort()
 	c.floorTest = c.test
 	c.raise.since, c.raise.queued = time.Time{}, time.Time{}
 	c.bad.bad = 0
@@ -192,24 +196,53 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	if v.reflex {
 		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
+	if v.unsure != "" && c.trial > 0 { // what is in doubt answers nothing
+		return little.Finding{Phase: little.Halved, Limit: c.trial, Floor: c.trial}
+	}
+	if restore := c.interrupted(s, from); restore > 0 {
+		return little.Finding{Phase: little.Idle, Floor: max(c.spec.Min, floor), Ended: true, Restore: restore}
+	}
 	found := c.floorTest.Step(s.now, little.Sample{
 		Throughput: v.throughput.value, Mean: v.mean.value, Refusing: v.refuses(from),
-		Limit: from, Floor: floor, Min: c.spec.Min, Target: s.target.seconds(),
+		Limit: max(from-s.long, 1), Floor: floor, Min: max(c.spec.Min-s.long, 1), Target: s.target.seconds(),
 	})
+	found.Floor += s.long
+	if found.Limit > 0 {
+		found.Limit += s.long
+	}
+	c.trial = found.Limit
+	if found.Restore > 0 {
+		found.Restore += s.long
+	}
 	return c.raise.step(s, from, found, &c.floorTest, c.spec.Max)
+}
+
+// interrupted ends a floor test during which nothing could be measured for a settling time, or an order was in force: what
+// is measured now is no answer to what it asked. It returns the limit to go back to, 0 if there is none. A limit that
+// somebody has set meanwhile stays.
+func (c *concurrency) interrupted(s step, from float64) (restore float64) {
+	restore, c.aborted = c.aborted, 0
+	if !c.tested.IsZero() && s.now.Sub(c.tested) > c.settle {
+		restore = max(restore, c.floorTest.Abort())
+	}
+	c.tested = s.now
+	if math.Abs(from-c.trial) >= 1 {
+		return 0
+	}
+	return restore
 }
 
 // askPID is the default law. It moves ln L by the gain times the predicted error: down only if the mean is above the
 // setpoint or a large share is refused, up only if the limit binds.
 func (c *concurrency) askPID(s step, o *outcome) float64 {
-	level, e := math.Log(o.from), c.predictedError(s, o)
+	level, e := math.Log(max(o.from-s.long, 1)), c.predictedError(s, o)
 	c.pid.Track(level)
 	terms, ok := c.pid.Step(s.spec.Timing.Period, e)
 	if !ok {
 		return o.from
 	}
 	o.terms = pidTerms(e, terms, level)
-	raw := math.Exp(terms.Output)
+	raw := math.Exp(terms.Output) + s.long
 	mayCut := !c.easing && (s.v.mean.Above(o.setpoint.value) || s.v.limitRefused.Above(s.spec.Tuning.RefusedCut))
 	if !o.gates.binds || raw < o.from && !mayCut {
 		return o.from
@@ -234,7 +267,14 @@ const easingShare = 0.9
 // full gain while ŝ stands, because the limit was then cut for nothing.
 func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	v, tau, mean := s.v, o.setpoint.value, s.v.mean.value
-	effective := o.from * (v.threshold + (1-v.threshold)*v.limitRefused.value)
+	idle := c.needless(s)
+	if v.mixed { // the mean shows what is in flight, not what queues
+		if idle > o.from {
+			return math.Log((idle - s.long) / max(o.from-s.long, 1))
+		}
+		return 0
+	}
+	effective := max(o.from-s.long, 1) * (v.threshold + (1-v.threshold)*v.limitRefused.value)
 	e := math.Log(v.throughput.value * tau / effective)
 	if mean > tau {
 		return e
@@ -247,8 +287,8 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
-	if idle := c.needless(s); idle > o.from {
-		e = max(e, math.Log(idle/o.from))
+	if idle > o.from {
+		e = max(e, math.Log((idle-s.long)/max(o.from-s.long, 1)))
 	}
 	return e
 }
@@ -261,7 +301,7 @@ func (c *concurrency) needless(s step) float64 {
 	if c.resumed || !s.v.refuses(c.present(s)) || !s.asFastAsAlone() {
 		return 0
 	}
-	return min(s.target.floor(s.now), c.spec.Max)
+	return min(s.target.floor(s.now)+s.long, c.spec.Max)
 }
 
 var needlessRaise = math.Log(1.5)
@@ -274,7 +314,7 @@ const ownLatencyAgain = 1.15
 func (c *concurrency) askAIMD(s step, o *outcome) float64 {
 	tau, slow := o.setpoint.value, s.v.mean.Above(o.setpoint.value)
 	o.terms.Error = Number(c.predictedError(s, o))
-	raw, event := c.aimd.Step(s.now, o.from, o.gates.binds && slow, o.gates.binds && !slow, s.v.throughput.value*tau)
+	raw, event := c.aimd.Step(s.now, o.from, o.gates.binds && slow, o.gates.binds && !slow, s.v.throughput.value*tau+s.long)
 	o.event = event
 	return raw
 }
@@ -304,6 +344,7 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if c.spec.Law == AIMDLaw {
 		k.Deadband = 0
 	}
+	k.Deadband *= max(present-s.long, 0) / present // the long requests' part of the limit does not vary
 	return k
 }
 
@@ -341,14 +382,14 @@ func (c *concurrency) state(s step, o outcome) State {
 
 // ceiling contains a reflex that misbehaves and does not hinder one that works: it is twice the limit, and at least
 // three times what the service has carried. A reflex that sits at its ceiling while the service stays slow is not doing
-// its job: the ceiling then drops to the limit and stays there for the hold time.
+// its job: the ceiling then drops to the limit and stays there for the hold time, unless it refuses for nothing before.
 func (c *concurrency) ceiling(s step, o outcome) float64 {
 	v, limit, present := s.v, o.value, s.inForce.Ceiling
 	if !v.reflex {
 		return limit
 	}
 	if !c.contained.IsZero() {
-		if s.now.Sub(c.contained) < c.hold {
+		if s.now.Sub(c.contained) < c.hold && !(v.refuses(c.present(s)) && s.asFastAsAlone()) {
 			return min(limit, present)
 		}
 		c.contained = time.Time{}
@@ -380,7 +421,7 @@ func (c *concurrency) news(s step, o outcome) bool {
 	case !f.published():
 		return true
 	case !s.v.reflex:
-		return moved(o.value, f.Value, 0)
+		return moved(o.value, f.Value, 0) || f.LatencyTarget > s.target.high*s.target.slo.Seconds() // of an SLO before
 	default:
 		return moved(o.value, f.Value, newsStep) || moved(o.ceiling, f.Ceiling, newsStep) ||
 			moved(s.target.seconds(), f.LatencyTarget, targetStep)

@@ -128,12 +128,15 @@ type Inputs struct {
 	BadRatio      Number    `json:"bad_ratio"`      // the worse of both, as a multiple of its budget (> 1: SLO violated)
 	// Burn5m and Burn1h are the bad-request ratio over 5 minutes and 1 hour, as a multiple of its budget (like
 	// BadRatio).
-	Burn5m         Number   `json:"burn_5m"`
-	Burn1h         Number   `json:"burn_1h"`
-	EffectiveLimit Number   `json:"effective_limit"` // mean of what the instances report
-	Instances      int      `json:"instances"`
-	Applied        int      `json:"applied"`            // instances at the published revision; -1 if none reports any
-	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision ignores
+	Burn5m         Number `json:"burn_5m"`
+	Burn1h         Number `json:"burn_1h"`
+	EffectiveLimit Number `json:"effective_limit"` // mean of what the instances report
+	// LongInFlight is how many requests in flight, per instance, are so long that the laws judge the others without them; the
+	// measured mean is that of the others. 0: none are known.
+	LongInFlight Number   `json:"long_in_flight,omitempty"`
+	Instances    int      `json:"instances"`
+	Applied      int      `json:"applied"`            // instances at the published revision; -1 if none reports any
+	Outliers     []string `json:"outliers,omitempty"` // instances in trouble that the decision ignores
 }
 
 // RefusedBy are the shares of the offered requests that each policy refused.

@@ -94,6 +94,10 @@ func explainClauses(d Decision, slo SLO) []string {
 	if d.Inputs.Censored {
 		say("%s is censored (>= %s, top bucket)", format.Quantile(slo.Objective), latency(d.Inputs.Quantile))
 	}
+	if long := d.Inputs.LongInFlight; long >= 1 {
+		say("%s requests in flight are so long that they count apart from the others; declare them, or give them a service of "+
+			"their own", format.Number(float64(long)))
+	}
 	if steps := d.Gates.BurnSteps; steps > 0 && d.Knob != KnobShed {
 		say("setpoint lowered by %s: the error budget burns fast", format.Percent(1-math.Pow(burnTightens, float64(steps))))
 	}
@@ -102,7 +106,7 @@ func explainClauses(d Decision, slo SLO) []string {
 	}
 	if d.State == NotObeyed {
 		say("nobody obeys the limit: %s requests in flight by Little's law",
-			format.Number(float64(d.Inputs.Throughput*d.Measured)))
+			format.Number(float64(d.Inputs.Throughput*d.Measured+d.Inputs.LongInFlight)))
 	}
 	switch within := format.Latency(slo.Latency.Seconds()); d.Gates.InfeasibleBy {
 	case ByOwnLatency:

@@ -74,11 +74,13 @@ const warmUp = time.Minute
 
 // observe learns from a snapshot that passed the data gate and is not partial.
 func (t *latencyTarget) observe(now time.Time, v *view) {
-	t.own.Observe(now, v.mean.Float(), v.healthy())
+	if !v.mixed {
+		t.own.Observe(now, v.mean.Float(), v.healthy())
+	}
 	t.carried.Observe(now, v.throughput.Float())
 	t.observeBurn(now, v.burn)
 	settled := t.settled(now, v)
-	if q, ok := v.quantile.Value(); ok && settled && !v.censored && v.completed.AtLeast(v.quantileNeeds) {
+	if q, ok := v.quantile.Value(); ok && settled && !v.censored && !v.mixed && v.completed.AtLeast(v.quantileNeeds) {
 		t.observeDistance(q-v.mean.Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
 		t.spreadAt, t.spreads = now, t.spreads+1
 	}

@@ -44,6 +44,9 @@ type tick struct {
 	// sustained capacity. One signal never drives two knobs at once.
 	concurrency Reading
 
+	// long is how many requests in flight, per instance, are so long that the laws judge the others without them.
+	long float64
+
 	notObeyed  bool   // the instances have had far more in flight than their limit for a settling time
 	infeasible string // the quantity that leaves no room below the SLO: one of the causes, "" if there is room
 }
@@ -221,7 +224,7 @@ func (l *Loop) decision(s step, o outcome) Decision {
 		Quantile: v.quantile.Number(), Censored: v.censored,
 		SlowRatio: v.slow.Number(), FailedRatio: v.failed.Number(), BadRatio: v.badRatio(l.spec.SLO).Number(),
 		Burn5m: v.burn[0].Short.Number(), Burn1h: v.burn[0].Long.Number(),
-		EffectiveLimit: v.limit.Number(), Instances: v.total, Applied: v.applied(s.inForce.Revision), Outliers: v.outliers,
+		EffectiveLimit: v.limit.Number(), LongInFlight: Number(s.long), Instances: v.total, Applied: v.applied(s.inForce.Revision), Outliers: v.outliers,
 	}
 	d.Gates = Gates{
 		Binds: o.gates.binds, Occupancy: o.gates.occupancy.Number(), BindingShare: v.binding.Number(),

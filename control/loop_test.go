@@ -633,3 +633,16 @@ func anyMeasurement(t *rapid.T) Measurement {
 	}
 	return m
 }
+
+// A target that was published for another SLO is replaced at once, even if the limit stays.
+func TestATargetOfAnotherSLOIsReplaced(t *testing.T) {
+	r := newRig(t, checkout(), 96)
+	r.in.LatencyTarget = 0.9
+	r.s.Restore(r.now, KnobConcurrency, r.in)
+	for range 4 {
+		r.step(traffic(96).measurement())
+	}
+	if most := 0.6 * checkout().SLO.Latency.Seconds(); r.in.LatencyTarget > most || r.in.Value != 96 {
+		t.Errorf("target %v s in force with limit %v, want at most %v s and 96", r.in.LatencyTarget, r.in.Value, most)
+	}
+}

@@ -16,7 +16,8 @@ type LoopSet struct {
 	last    time.Time
 	sampled time.Time // of the last good sample
 
-	evidence evidence  // of a service with few requests
+	evidence evidence // of a service with few requests
+	long     longRequests
 	disobeys time.Time // since when the instances have had far more in flight than their limit; zero: they do not
 }
 
@@ -126,6 +127,7 @@ func (s *LoopSet) arrive(t *tick) {
 			s.evidence.restart(t.now)
 		}
 		s.last = t.now
+		t.long = s.long.split(t.now, t.v, s.spec.SLO, s.target.own.Seconds())
 		s.learn(t)
 		t.notObeyed = s.disobeyed(t)
 		t.infeasible = s.target.infeasible(t.v, s.spec.SLO)
@@ -153,7 +155,7 @@ func (s *LoopSet) disobeyed(t *tick) bool {
 		s.disobeys = time.Time{}
 		return false
 	}
-	inFlight := t.v.throughput.Times(t.v.mean)
+	inFlight := t.v.throughput.Times(t.v.mean).Plus(Read(t.long))
 	if !inFlight.Above(disobeyedBy*max(l.inForce.Value, l.inForce.Ceiling) + fewInFlight) {
 		s.disobeys = time.Time{}
 		return false

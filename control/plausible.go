@@ -42,7 +42,8 @@ const (
 	// that, so it is only a doubt.
 	unseenFactor = 100
 	// quantileFactor: with a mean of five times the p99, the slowest 1% take more than 80% of all the time that is
-	// spent. No distribution of one kind of request does that; a few streams among fast calls do.
+	// spent. No distribution of one kind of request does that; a few streams among fast calls do. A mean below all latency
+	// targets does no harm: a cache that misses once in a hundred times is such a mix.
 	quantileFactor = 5
 	// quantileFrom is the lowest objective whose quantile is compared with the mean: a median may lie far below it.
 	quantileFrom = 0.9
@@ -186,7 +187,11 @@ func (in Instance) little(window time.Duration, most float64) string {
 		seen = "the limit is " + format.Number(limit)
 	}
 	if n, ok := in.InFlight.Value(); ok {
-		if b := max(n, fewInFlight) * (littleFactor + 3*before); (n > 0 || !in.Limit.known) && b < bound {
+		b := max(n, fewInFlight) * (littleFactor + 3*before)
+		if in.ServiceTime.known { // a guard: its units agree, and bursts between the samples fill at most its limit
+			b = max(b, 3*in.Limit.Or(0)*(1+before))
+		}
+		if (n > 0 || !in.Limit.known) && b < bound {
 			bound = b
 		}
 		if seen != "" {
@@ -229,7 +234,8 @@ func (in Instance) markov(slo SLO) string {
 	share := in.Slow.ShareOf(in.Completed)
 	switch {
 	case mean == 0:
-		return fmt.Sprintf("a mean latency of 0 ms over %s requests: does the sum of the latencies move at all?",
+		return fmt.Sprintf("a mean latency of 0 ms over %s requests: does the sum of the latencies move at all? "+
+			"Whole milliseconds are too coarse for a service that answers within one",
 			format.Number(completed))
 	case in.Slow.Above(partSlack) && mean < 0.5*share.value*latency:
 		return fmt.Sprintf("a mean latency of %s, where %s of the requests take more than %s: does the sum of the latencies "+
@@ -258,7 +264,7 @@ func (m Measurement) contradiction(slo SLO) string {
 	name, latency := format.Quantile(slo.Objective), slo.Latency.Seconds()
 	mean, share := busy.Over(completed, ""), slow.ShareOf(completed)
 	switch {
-	case slo.Objective >= quantileFrom && mean.Above(quantileFactor*q):
+	case slo.Objective >= quantileFrom && mean.Above(max(quantileFactor*q, targetLow*latency)):
 		return fmt.Sprintf("a mean latency of %s, %.3g times the %s of %s: a few requests last far longer than all others. "+
 			"Leave out streams and long polls (the route or the handler), which no latency describes",
 			format.Latency(mean.value), mean.value/max(q, 1e-9), name, format.Latency(q))

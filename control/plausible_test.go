@@ -133,6 +133,13 @@ func TestPlausible(t *testing.T) {
 			in.Mean, in.Slow, in.Fast, in.InFlight = Read(0.0005), Read(0), Read(3600), Read(400)
 		}, Implausible},
 		{"a burst between the samples", func(_ *Measurement, in *Instance) { in.InFlight = Read(0) }, ""},
+		{"bursts that no sample sees, with a guard", func(_ *Measurement, in *Instance) {
+			in.Mean, in.InFlight, in.Limit, in.ServiceTime = Read(0.33), Read(0.25), Read(200), Read(0)
+		}, ""},
+		{"a cache that misses seven times in a thousand", func(m *Measurement, in *Instance) {
+			in.Mean, in.InFlight, in.Slow, in.Fast = Read(0.023), Read(4), Read(25), Read(3575)
+			m.Quantile = Read(0.002)
+		}, ""},
 		{"a heavy tail", func(m *Measurement, in *Instance) {
 			in.Mean, in.InFlight, in.Slow = Read(0.2), Read(36), Read(108)
 			m.Quantile = Read(3)

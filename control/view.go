@@ -26,6 +26,7 @@ type view struct {
 
 	flow
 	refusing bool // the limit refuses a significant share
+	mixed    bool // a few requests take so long that the mean says nothing about the others
 
 	quantile      Reading // of the objective, in seconds
 	censored      bool
