@@ -61,13 +61,22 @@ func (c *concurrency) lose() {
 }
 
 func (c *concurrency) restart() {
-	c.aborted = c.floorTest.Abort()
+	c.aborted = max(c.aborted, c.floorTest.Abort())
+	if c.raise.running() {
+		c.aborted, c.trial = c.raise.limit, c.raise.raised
+	}
 	c.floorTest = c.test
 	c.raise.since, c.raise.queued = time.Time{}, time.Time{}
 	c.bad.bad = 0
 	c.smooth = math.NaN()
 	c.lose()
 	c.runaway, c.contained = time.Time{}, time.Time{}
+}
+
+func (c *concurrency) overrule() {
+	c.floorTest.Abort()
+	c.aborted, c.trial = 0, 0
+	c.raise.since = time.Time{}
 }
 
 func (c *concurrency) rest(s step) outcome {
@@ -196,7 +205,7 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	if v.reflex {
 		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
-	if v.unsure != "" && c.trial > 0 { // what is in doubt answers nothing
+	if v.unsure != "" && c.trial > 0 && math.Abs(from-c.trial) < 1 { // what is in doubt answers nothing
 		return little.Finding{Phase: little.Halved, Limit: c.trial, Floor: c.trial}
 	}
 	if restore := c.interrupted(s, from); restore > 0 {
@@ -210,8 +219,7 @@ func (c *concurrency) testFloor(s step, from float64) little.Finding {
 	if found.Limit > 0 {
 		found.Limit += s.long
 	}
-	c.trial = found.Limit
-	if found.Restore > 0 {
+	if c.trial = found.Limit; found.Restore > 0 {
 		found.Restore += s.long
 	}
 	return c.raise.step(s, from, found, &c.floorTest, c.spec.Max)
@@ -287,6 +295,9 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
+	if c.servesInTime(s, o.gates.serviceTime) {
+		e = max(e, newsStep)
+	}
 	if idle > o.from {
 		e = max(e, math.Log((idle-s.long)/max(o.from-s.long, 1)))
 	}
@@ -302,6 +313,12 @@ func (c *concurrency) needless(s step) float64 {
 		return 0
 	}
 	return min(s.target.floor(s.now)+s.long, c.spec.Max)
+}
+
+// servesInTime says whether the service refuses although it is as fast as the service time ŝ that stands: then it refuses for
+// nothing, however little room the setpoint leaves above ŝ.
+func (c *concurrency) servesInTime(s step, serviceTime float64) bool {
+	return s.v.refuses(c.present(s)) && little.Needless(s.v.mean.value, serviceTime)
 }
 
 var needlessRaise = math.Log(1.5)
@@ -337,6 +354,9 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	}
 	if k.NoRaise == BoundSLO && c.tests(s, test, refuses) {
 		k.NoRaise = ""
+	}
+	if c.servesInTime(s, test.ServiceTime) {
+		k.Deadband = 0
 	}
 	if refuses && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {
 		k.Deadband = 0 // the service refuses and its latency leaves room beyond any noise: a raise needs no more evidence

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -122,15 +123,57 @@ func TestAnInterruptedFloorTestGoesBack(t *testing.T) {
 			}
 		})
 	}
-	t.Run("not beyond what a person set", func(t *testing.T) {
-		r, before := halved(t)
-		r.s.Obey(KnobConcurrency, &Order{State: Override, Value: 25, Why: "less"})
-		for range 60 {
-			r.step(slowed(r.in.Value))
+	for _, set := range []float64{20, 25} { // 20 is the limit of the test itself
+		t.Run(fmt.Sprint("not beyond what a person set, ", set), func(t *testing.T) {
+			r, before := halved(t)
+			r.s.Obey(KnobConcurrency, &Order{State: Override, Value: set, Why: "less"})
+			for range 60 {
+				r.step(slowed(r.in.Value))
+			}
+			r.s.Obey(KnobConcurrency, nil)
+			if d := r.step(slowed(r.in.Value)); float64(d.Value) >= before {
+				t.Errorf("from a limit of %v, set by hand, to %v", set, d.Value)
+			}
+		})
+	}
+}
+
+// TestWhatIsAsFastAsItsOwnTimeRefusesForNothing: a dependency became slow for everybody, close to the SLO. Once the floor test
+// has found that limiting cannot help, the setpoint is hardly above what the service needs, and the limit comes back all the
+// same.
+func TestWhatIsAsFastAsItsOwnTimeRefusesForNothing(t *testing.T) {
+	r := newRig(t, checkout(), 40)
+	for range 24 {
+		r.step(traffic(r.in.Value).measurement())
+	}
+	var d Decision
+	for range 60 {
+		limit := r.in.Value
+		carried := min(400, limit/0.24)
+		l := load{rate: 400, refused: 400 - carried, mean: 0.24, p99: 0.5, inFlight: carried * 0.24, limit: limit, slow: 0.02}
+		if l.refused > 0 {
+			l.binding = 1
 		}
-		r.s.Obey(KnobConcurrency, nil)
-		if d := r.step(slowed(r.in.Value)); float64(d.Value) >= before {
-			t.Errorf("from a limit of 25, set by hand, to %v", d.Value)
+		d = r.step(l.measurement())
+	}
+	if r.in.Value < 96 {
+		t.Errorf("limit %v after five minutes, where 400/s at 240 ms need 96: %s", r.in.Value, d.Reason)
+	}
+}
+
+// TestExcusedRequestsAreNoDisobedience: what a guard has excused is in flight and holds no slot.
+func TestExcusedRequestsAreNoDisobedience(t *testing.T) {
+	for name, inFlight := range map[string]float64{"excused": 32, "in the limit": 420} {
+		r := newRig(t, checkout(), 40)
+		var d Decision
+		for range 24 {
+			l := load{rate: 400, mean: 1.05, p99: 3, inFlight: inFlight, limit: 40, slow: 0.05}
+			m := l.measurement()
+			m.Instances[0].ServiceTime = Read(0)
+			d = r.step(m)
 		}
-	})
+		if disobeyed := d.State == NotObeyed; disobeyed != (name == "in the limit") {
+			t.Errorf("%s: %s, %s", name, d.State, d.Reason)
+		}
+	}
 }

@@ -31,6 +31,8 @@ type law interface {
 	lose()
 	// restart forgets everything that belongs to the current run of the loop.
 	restart()
+	// overrule ends whatever the law was trying out: a person sets the value.
+	overrule()
 }
 
 // tick is one period of one service, shared by all its loops.

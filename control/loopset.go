@@ -156,6 +156,9 @@ func (s *LoopSet) disobeyed(t *tick) bool {
 		return false
 	}
 	inFlight := t.v.throughput.Times(t.v.mean).Plus(Read(t.long))
+	if sampled, ok := t.v.sampled.Value(); ok && t.v.reflex { // without the endless requests, which hold no slot
+		inFlight = Read(min(inFlight.value, sampled))
+	}
 	if !inFlight.Above(disobeyedBy*max(l.inForce.Value, l.inForce.Ceiling) + fewInFlight) {
 		s.disobeys = time.Time{}
 		return false

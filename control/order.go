@@ -42,6 +42,7 @@ func (l *Loop) obey(s step) outcome {
 		return o
 	}
 	b := l.spec.Bounds(l.knob)
+	l.law.overrule()
 	o.raw, o.value = Read(order.Value), min(max(order.Value, b.Min), b.Max)
 	switch {
 	case o.value > order.Value:

@@ -22,6 +22,7 @@ type raiseTest struct {
 
 	since  time.Time // when the limit was raised; zero: it is not
 	limit  float64   // before
+	raised float64   // while it runs
 	mean   float64   // before, in seconds
 	queued time.Time // when a queue was found, zero: never
 	found  time.Time // when a delay was found whose ŝ stands; zero: none
@@ -47,7 +48,8 @@ func (x *raiseTest) step(s step, from float64, f little.Finding, test *little.Fl
 	case !x.running():
 		if x.doubts(s, from, f, hopeless, most) {
 			x.since, x.limit, x.mean = s.now, from, mean
-			f.Phase, f.Limit = RaiseTestRaised, min(raiseBy*from, most)
+			x.raised = math.Round(min(raiseBy*from, most))
+			f.Phase, f.Limit = RaiseTestRaised, x.raised
 		}
 		return f
 	case hopeless:

@@ -100,6 +100,8 @@ func (c *rate) restart() {
 	}
 }
 
+func (c *rate) overrule() { c.restart() }
+
 func (c *rate) rest(s step) outcome {
 	o := s.rest(AIMDLaw)
 	o.setpoint, o.measured = s.target.setpoint(c.serviceTime), s.v.mean

@@ -40,6 +40,8 @@ func (c *shed) track(_ time.Time, _, after float64) {
 func (c *shed) lose()    { c.pid.Lose() }
 func (c *shed) restart() { c.pid.Lose(); c.phi = math.NaN() }
 
+func (c *shed) overrule() { c.restart() }
+
 func (c *shed) rest(s step) outcome {
 	o := s.rest(PIDLaw)
 	o.setpoint, o.measured = Read(shedSetpoint), s.v.protectedRefused(c.spec.Protect)

@@ -219,7 +219,7 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 		return
 	}
 	if w.enough() {
-		r.follow(t, w, over, b)
+		r.follow(t, w, long, over, b)
 	}
 	r.limit = max(r.limit, b.min, r.finding.Floor)
 }
@@ -242,7 +242,7 @@ func (r *reflex) doubt(t tally, long window) {
 }
 
 // follow moves the limit by the law, or lets the raise test move it.
-func (r *reflex) follow(t tally, w window, over bool, b bounds) {
+func (r *reflex) follow(t tally, w, long window, over bool, b bounds) {
 	setpoint := r.setpoint(b)
 	e := math.Log(setpoint / w.mean)
 	trying := r.raise.running()
@@ -259,6 +259,8 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 			r.test.Found(t.at, service)
 			r.finding.ServiceTime, r.found, r.raised = service, t.at, t.at
 		}
+	case w.refused > 0 && little.Needless(max(w.mean, long.mean), r.finding.ServiceTime):
+		r.limit *= reflexRaise
 	case over && math.Abs(e) > reflexBand:
 		r.limit *= min(max(math.Exp(e/2), reflexCut), reflexRaise)
 	}

@@ -85,6 +85,10 @@ func Setpoint(target, serviceTime, slo float64) float64 {
 	return max(target, min(ServiceTimeMargin*serviceTime, max(marginShare*slo, marginLeast*serviceTime)))
 }
 
+// Needless says whether a service that refuses does so for nothing: it is as fast as the service time ŝ that stands (0: none
+// does), so nothing queues. The setpoint of Setpoint does not tell: close to the SLO it is hardly above ŝ.
+func Needless(mean, serviceTime float64) bool { return mean <= marginLeast*serviceTime }
+
 const (
 	sFades     = 0.8  // a mean below this share of ŝ ends it
 	atFloor    = 1.05 // a limit within 5% of the floor counts as at the floor
