@@ -2,7 +2,10 @@ package guard
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,19 +28,44 @@ type Dependency struct {
 type dependencies struct {
 	mu     sync.Mutex
 	byName map[string]*Dependency
+	early  map[string][]byte // Settings that came before their Dependency was made
 }
 
+// earlyMost bounds the Settings kept for dependencies that may never be made.
+const earlyMost = 256
+
+// deliver returns the dependency called name. If it does not exist yet, deliver keeps raw for it and returns nil.
+func (c *dependencies) deliver(name string, raw []byte) *Dependency {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d := c.byName[name]; d != nil {
+		return d
+	}
+	if c.early == nil {
+		c.early = map[string][]byte{}
+	}
+	if _, known := c.early[name]; raw == nil {
+		delete(c.early, name)
+	} else if (known || len(c.early) < earlyMost) && len(raw) <= actuators.MaxBytes {
+		c.early[name] = raw
+	}
+	return nil
+}
+
+// sorted returns all dependencies, by name.
+func (c *dependencies) sorted() []*Dependency {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.byName), func(a, b *Dependency) int { return strings.Compare(a.name, b.name) })
+}
+
+// The law of a bulkhead. By Little's law its target and its limit in calm belong together: X̂max·m₀ calls are in flight
+// when the dependency is asked for the most it has carried, and three times as many when they take three times as long.
 const (
-	callTargetFactor = 3.0 // × m₀
-	callDrift        = 1.0 / 40
-	callLeast        = 8.0
+	callFactor = 3.0   // of the target, × m₀; of the limit in calm, × X̂max·m₀
+	callLeast  = 8.0   // in flight beyond that: arrivals come in bursts, and a small number varies most
+	callDrift  = 0.025 // share of the way to the limit in calm per step of the reflex: most of it in ten seconds
 )
-
-// callLaw is what the limit of a bulkhead aims at.
-type callLaw struct {
-	most     float64 // highest target learned, seconds
-	explicit bool    // the target is the host's
-}
 
 // CallOption changes the bulkhead of a Dependency.
 type CallOption func(*callConfig)
@@ -81,6 +109,10 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 		g.calls.byName = map[string]*Dependency{}
 	}
 	g.calls.byName[name] = d
+	if raw := g.calls.early[name]; raw != nil {
+		delete(g.calls.early, name)
+		_ = d.Apply(raw) // a refusal is counted and logged
+	}
 	return d
 }
 
@@ -93,34 +125,47 @@ func (g *Guard) bulkhead(name string, c callConfig) *Guard {
 	}
 	lo, hi := cfg.bounds()
 	cfg.Fallback = min(max(g.cfg.Fallback/2, lo), hi)
-	law := &callLaw{most: targetShare * cfg.SLO.Seconds(), explicit: c.target > 0}
+	if g.cfg.CacheFile != "" {
+		cfg.CacheFile = g.cfg.CacheFile + ".calls." + name
+	}
+	most := targetShare * cfg.SLO.Seconds()
 	regime := newRegime(cfg)
-	regime.call = law
-	if law.explicit {
-		regime.target = c.target.Seconds()
+	regime.callee, regime.most = name, most
+	if c.target > 0 {
+		regime.target, regime.most = c.target.Seconds(), 0
 	}
 	reflex := newReflex(cfg.SLO, float64(cfg.Fallback), false)
-	reflex.most = law.most
-	return start(cfg, g.base, regime, reflex)
+	reflex.most = most
+	pool := start(cfg, g.base, regime, reflex)
+	pool.loadCache()
+	return pool
 }
 
 // learn takes the target, and the limit in calm, from what the reflex of a bulkhead has learned.
-func (r *regime) learn(x *reflex, now time.Duration) {
-	if r.call == nil {
+func (r *regime) learn(x *reflex) {
+	if r.callee == "" {
 		return
 	}
-	if windows, _ := x.own.Evidence(); windows == 0 {
+	windows, newest := x.own.Evidence()
+	if windows == 0 {
 		return
 	}
-	if !r.call.explicit {
-		r.target = min(callTargetFactor*x.ownSeconds, r.call.most)
+	if r.most > 0 {
+		r.target = min(callFactor*x.ownSeconds, r.most)
 	}
-	need := x.carried.PerSecond(x.learned.at) * x.ownSeconds
-	r.base = callLeast + callTargetFactor*need
+	r.base = callLeast + callFactor*x.carried.PerSecond(newest)*x.ownSeconds
 }
 
 // Name returns the name of the dependency.
 func (d *Dependency) Name() string { return d.name }
+
+// Apply puts the bytes of a Setting of these calls in force, like Guard.Apply. The calls follow its latency target,
+// bounds and ceiling. Its limit and fallback are ignored: the limit is local. Guard.Run calls Apply if its source is a
+// CallSource.
+func (d *Dependency) Apply(raw []byte) error { return d.pool.Apply(raw) }
+
+// ApplyAt is Apply at the instant now.
+func (d *Dependency) ApplyAt(now time.Time, raw []byte) error { return d.pool.ApplyAt(now, raw) }
 
 // slot is the right to have one call in flight in a bulkhead. It is a small value: copy it freely, release it once.
 type slot struct {

@@ -324,7 +324,7 @@ func (g *Guard) step(now time.Duration) {
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
 	g.report(before, g.reflex.finding.ServiceTime)
-	g.regime.learn(&g.reflex, now)
+	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
 	g.enforce(now)
 }

@@ -36,8 +36,9 @@ type regime struct {
 	retryLease lease
 	ratio      float64 // the retry budget asked for
 
-	target float64  // τ* until a Setting gives one, seconds
-	call   *callLaw // of a dependency; nil: of the service itself
+	target float64 // τ* until a Setting gives one, seconds
+	callee string  // of a bulkhead; "": the regime is the service's own
+	most   float64 // of a bulkhead: the highest target learned, seconds; 0: the target is not learned
 }
 
 // lease tracks how long a knob's values are valid, and the drift after that.
@@ -102,7 +103,7 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	if s.Concurrency != nil {
 		knob := *s.Concurrency
 		r.knob, r.knobLease = &knob, granted
-		if r.call == nil {
+		if r.callee == "" {
 			r.base = float64(knob.Limit)
 		}
 	}
@@ -147,7 +148,7 @@ func (r *regime) advance(now time.Duration, healthy bool) bounds {
 	}
 	b := r.bounds(now)
 	b.drift = share
-	if r.call != nil {
+	if r.callee != "" {
 		b.drift = callDrift
 	}
 	return b
@@ -166,12 +167,12 @@ func approach(v, target, share float64) float64 {
 }
 
 func (r *regime) fallback() float64 {
-	if r.knob == nil && r.call == nil {
-		return float64(r.cfg.Fallback)
-	}
 	lo, hi := r.span()
-	if r.call != nil {
+	switch {
+	case r.callee != "":
 		return min(max(r.base, lo), hi)
+	case r.knob == nil:
+		return float64(r.cfg.Fallback)
 	}
 	return min(max(float64(r.knob.Fallback), lo), hi)
 }
