@@ -126,11 +126,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.endless(r) {
 		permit.Endless()
 	}
-	r = r.WithContext(guard.NewContext(r.Context(), permit))
 	rec := &recorder{ResponseWriter: w, permit: permit}
 	returned := false
-	defer func() { permit.Release(h.outcome(r, rec, returned)) }()
-	h.next.ServeHTTP(rec.as(), r)
+	inner := r.WithContext(guard.NewContext(r.Context(), permit))
+	defer func() {
+		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		permit.Release(h.outcome(r, rec, returned))
+	}()
+	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
 }
 
