@@ -199,3 +199,34 @@ func TestOwnLatencyIsWithoutCalls(t *testing.T) {
 		}
 	}
 }
+
+// Where requests wait for most of their time, the limit holds far more than the service works on. It must still find the
+// limit at which its own part keeps the target, without swinging: the waiting requests make the own latency change
+// several times as much as the limit.
+func TestOverloadOfAServiceThatWaits(t *testing.T) {
+	for _, c := range []struct {
+		slo, delay time.Duration
+		rate       float64
+		least      float64 // of the 800 a second that the service can do
+	}{
+		{slo: 300 * ms, delay: 20 * ms, rate: 1600, least: 0.98},
+		{slo: 300 * ms, delay: 120 * ms, rate: 1200, least: 0.95},
+		{slo: time.Second, delay: 300 * ms, rate: 4000, least: 0.98},
+		{slo: time.Second, delay: 500 * ms, rate: 1200, least: 0.98},
+	} {
+		for seed := uint64(1); seed <= seeds; seed++ {
+			p := newPlant(simGuard(t, Config{SLO: c.slo}), seed)
+			p.calls = &callee{share: 1, servers: 1000, service: 10 * ms, delay: c.delay}
+			bulkhead(p)
+			p.rate = 560
+			p.runCalls(time.Minute)
+			p.rate = c.rate
+			p.runCalls(10 * time.Second)
+			p.runCalls(time.Minute)
+			if got := p.perSecond(time.Minute) / 800; got < c.least {
+				t.Errorf("SLO %v, %v in calls, seed %d: %.1f%% of the capacity, expected %.0f%%; limits %v", c.slo, c.delay, seed,
+					100*got, 100*c.least, p.limits)
+			}
+		}
+	}
+}
