@@ -9,12 +9,12 @@ import (
 
 // breaker decides whether calling one instance of a dependency is worth it.
 //
-//	          a share of failures, or of slow calls, above its threshold
-//	 closed ─────────────────────────────────────────────────────────────► open
-//	   ▲                                                                    │ 5 s·2ⁿ, at most 60 s, jittered
-//	   │  31 probes, on 1, 2, 4, 8 and 16 places                            ▼
-//	   └───────────────────────────────────────────────────────────── half-open
-//	                                                            (a bad share, or probes that hang: open again)
+//	         a share of failures, or of slow calls, above its threshold
+//	closed ─────────────────────────────────────────────────────────────► open
+//	  ▲                                                                    │ 5 s·2ⁿ, at most 60 s, jittered
+//	  │  31 probes, on 1, 2, 4, 8 and 16 places                            ▼
+//	  └───────────────────────────────────────────────────────────── half-open
+//	                                                           (a bad share, or probes that hang: open again)
 //
 // Closed, it judges windows of at least 50 calls and trips above the threshold
 //
@@ -103,16 +103,16 @@ const (
 	stateMask      = generationStep - 1
 )
 
-// pass is the breaker's admission of one call.
-type pass struct {
+// passage is the breaker's admission of one call.
+type passage struct {
 	breaker *breaker
 	word    uint64 // of the breaker at admission
 }
 
 // admit lets a call pass, or not.
-func (b *breaker) admit(now time.Duration) (pass, bool) {
+func (b *breaker) admit(now time.Duration) (passage, bool) {
 	if w := b.word.Load(); w&stateMask == breakerClosed {
-		return pass{b, w}, true
+		return passage{b, w}, true
 	}
 	return b.probe(now)
 }
@@ -134,15 +134,15 @@ func (b *breaker) admits(now time.Duration) bool {
 }
 
 // probe admits a call to a breaker that is not closed.
-func (b *breaker) probe(now time.Duration) (pass, bool) {
+func (b *breaker) probe(now time.Duration) (passage, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch b.word.Load() & stateMask {
 	case breakerClosed:
-		return pass{b, b.word.Load()}, true
+		return passage{b, b.word.Load()}, true
 	case breakerOpen:
 		if now < b.until {
-			return pass{}, false
+			return passage{}, false
 		}
 		b.turn(breakerHalfOpen)
 		b.places, b.probes, b.ok, b.judged = 1, 0, 0, callWindow{}
@@ -151,18 +151,18 @@ func (b *breaker) probe(now time.Duration) (pass, bool) {
 		if now-b.probed >= probePatience {
 			b.open(now, bySlowness)
 		}
-		return pass{}, false
+		return passage{}, false
 	}
 	b.probes++
 	b.probed = now
-	return pass{b, b.word.Load()}, true
+	return passage{b, b.word.Load()}, true
 }
 
 // probing says whether the call is a probe.
-func (p pass) probing() bool { return p.word&stateMask == breakerHalfOpen }
+func (p passage) probing() bool { return p.word&stateMask == breakerHalfOpen }
 
 // done ends a call: bad says whether it failed and whether it was slow; verdict false: it says nothing.
-func (p pass) done(now time.Duration, verdict bool, bad [badKinds]bool) {
+func (p passage) done(now time.Duration, verdict bool, bad [badKinds]bool) {
 	b := p.breaker
 	if b.word.Load() != p.word {
 		return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -19,6 +20,7 @@ type Dependency struct {
 	name   string
 	caller *Guard
 	pool   *Guard // the bulkhead
+	out    outgoing
 }
 
 // dependencies are the dependencies of a guard by name.
@@ -35,8 +37,9 @@ const (
 
 // callLaw is what the limit of a bulkhead aims at.
 type callLaw struct {
-	most     float64 // highest target learned, seconds
-	explicit bool    // the target is the host's
+	most     float64      // highest target learned, seconds
+	explicit bool         // the target is the host's
+	calm     atomic.Int64 // m₀ in nanoseconds; 0: not learned
 }
 
 // CallOption changes the bulkhead of a Dependency.
@@ -77,6 +80,7 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 		panic(fmt.Sprintf("guard: dependency %q: MaxCalls %d is outside 0..%d", name, c.max, hardMax))
 	}
 	d := &Dependency{name: name, caller: g, pool: g.bulkhead(name, c)}
+	d.out.ready(d)
 	if g.calls.byName == nil {
 		g.calls.byName = map[string]*Dependency{}
 	}
@@ -112,6 +116,7 @@ func (r *regime) learn(x *reflex, now time.Duration) {
 	if windows, _ := x.own.Evidence(); windows == 0 {
 		return
 	}
+	r.call.calm.Store(int64(x.ownSeconds * float64(time.Second)))
 	if !r.call.explicit {
 		r.target = min(callTargetFactor*x.ownSeconds, r.call.most)
 	}
@@ -142,11 +147,13 @@ func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) 
 
 // release gives the slot back. Success and Failure count with the latency of the call. A refusal by the callee must be
 // Ignored: it says nothing about how long calls take. Canceled counts if the call took longer than the setpoint.
-// Releasing a slot again only increments a counter.
-func (s slot) release(now time.Duration, o Outcome) {
-	if s.permit.ticket != nil && s.permit.release(now, o) {
-		s.request.leave(now)
+// Releasing a slot again only increments a counter; it says whether it was the first time.
+func (s slot) release(now time.Duration, o Outcome) bool {
+	if s.permit.ticket == nil || !s.permit.release(now, o) {
+		return false
 	}
+	s.request.leave(now)
+	return true
 }
 
 // endless gives the slot back, but not the call: its latency and its end count for nothing (a stream). It must still be

@@ -25,6 +25,7 @@ type Guard struct {
 	retry atomic.Uint64 // the retry budget's ratio, as math.Float64bits
 	short atomic.Int64  // until when a dependency counts as short of room
 	calls dependencies
+	hint  hint
 
 	latency *latency
 	failed  atomic.Uint64
