@@ -21,8 +21,8 @@ import (
 //	max(0.2, p + 5·√(p·(1−p)/n))
 //
 // where n is the number of calls in the window and p the share that is usual: a dependency that always fails a little
-// does not trip it. The usual share is learned from windows that did not trip, failures and slow calls apart. A call is
-// slow if it took more than slowFactor times the latency target of the dependency.
+// does not trip it. The usual share is learned from windows that did not trip, failures and slow calls apart; a new
+// breaker begins with 0.1. A call is slow if it took more than slowFactor times the latency target of the dependency.
 //
 // A caller that gives up says nothing about the instance, unless the call was slow already. The callee's refusals say
 // that it is alive. Calls admitted before the last change of state change nothing.
@@ -43,6 +43,7 @@ type breaker struct {
 	mu     sync.Mutex
 	window callWindow
 	usual  [badKinds]float64 // share of failures, of slow calls
+	learnt int               // windows behind them
 	opened [badKinds]uint64  // times
 	why    badKind           // of the last time
 	until  time.Duration     // when open turns half-open
@@ -55,6 +56,14 @@ type breaker struct {
 	ok     int           // probes that succeeded at this number of places
 	judged callWindow    // probes with a verdict
 	probed time.Duration // when the latest probe started
+}
+
+// newBreaker returns a closed breaker. The seed makes its open times differ from those of others.
+func newBreaker(instance string, seed uint64, refusal *CallRefusal) *breaker {
+	return &breaker{
+		instance: instance, seed: seed, refusal: refusal,
+		usual: [badKinds]float64{byFailures: usualStart, bySlowness: usualStart},
+	}
 }
 
 // callWindow counts calls with a verdict.
@@ -91,7 +100,8 @@ const (
 	breakerOldest  = 30 * time.Second // a window without enough calls is forgotten after this long
 	breakerShare   = 0.2              // least share that trips
 	breakerSigmas  = 5.0              // above the usual share
-	usualWeight    = 0.05             // of a new window in the usual share: learned over about 20 windows
+	usualStart     = 0.1              // usual share of a new breaker
+	usualWeight    = 0.05             // least weight of a new window in the usual share: it forgets over about 20 windows
 	openFirst      = 5 * time.Second
 	openMost       = time.Minute
 	openJitter     = 0.25 // an open time is shortened by up to this share
@@ -202,8 +212,10 @@ func (b *breaker) watch(now time.Duration, bad [badKinds]bool) {
 		}
 	}
 	if now-w.since >= breakerWindow {
+		b.learnt++
+		weight := max(usualWeight, 1/float64(b.learnt+1)) // the start counts as one window
 		for kind := range badKinds {
-			b.usual[kind] += usualWeight * (w.share(kind) - b.usual[kind])
+			b.usual[kind] += weight * (w.share(kind) - b.usual[kind])
 		}
 		*w = callWindow{}
 	}

@@ -173,12 +173,8 @@ func (o *outgoing) ready(d *Dependency) {
 		"answer without it, and do not retry at once")
 	seed := uint64(d.caller.base.UnixNano())
 	o.instances.make = func(instance string) *breaker {
-		return &breaker{
-			instance: instance,
-			seed:     hashKey(instance, seed),
-			refusal: refusal(byBreaker, "the breaker of instance %q is open, because its calls failed or were slow; "+
-				"answer without it, and do not retry at once", instance),
-		}
+		return newBreaker(instance, hashKey(instance, seed), refusal(byBreaker, "the breaker of instance %q is open, "+
+			"because its calls failed or were slow; answer without it, and do not retry at once", instance))
 	}
 }
 
