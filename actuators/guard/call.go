@@ -57,8 +57,8 @@ type CallOptions struct {
 
 // Result is how an attempt ended.
 type Result struct {
-	// Outcome is Success, Failure, Canceled (the caller gave up) or Ignored. A failed attempt may be retried; leave it to
-	// the binding which answers are worth it. A deadline that passes while the callee has the request is a Failure.
+	// Outcome is Success, Failure, Canceled (the caller gave up) or Ignored. A deadline that passes while the callee has
+	// the request is a Failure. Only a failure or a refusal may be retried.
 	Outcome Outcome
 	// Refused: the callee answered that it has not executed the request and will not now, as a guard does. It is neither
 	// a failure nor a latency of the callee, whatever Outcome says.
@@ -67,6 +67,8 @@ type Result struct {
 	Unsent bool
 	// Elsewhere: another instance might take a request that this one refused or did not receive.
 	Elsewhere bool
+	// Final: a retry would not change the answer.
+	Final bool
 	// NoRetry: the answer carries the hint not to retry.
 	NoRetry bool
 	// RetryAfter is the least time that the callee asks to wait; 0: it says nothing.
@@ -340,7 +342,7 @@ func (d *Dependency) calm() time.Duration { return time.Duration(d.pool.regime.c
 // Retry asks whether a call whose last attempt ended with r may have another, after which wait, for a uniform u in
 // [0, 1). A retry needs all of this:
 //
-//   - fewer than three attempts so far, and r is a failure or a refusal;
+//   - fewer than three attempts so far, and r is a failure or a refusal that is not final;
 //   - the answer does not carry the hint not to retry;
 //   - no layer further out retries;
 //   - the request is idempotent, or r proves that it was not executed;
@@ -372,6 +374,9 @@ func (c *Call) retry(u float64, r Result) (Retry, bool) {
 	hinted := r.NoRetry && !(elsewhere && r.Refused)
 	if hinted {
 		c.request.hint()
+	}
+	if r.Final {
+		return Retry{}, false
 	}
 	if c.attempts >= maxAttempts {
 		c.request.hint() // this layer has tried enough for all
