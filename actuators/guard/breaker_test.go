@@ -282,13 +282,13 @@ func TestInstancesAreBounded(t *testing.T) {
 	for i := range 10 * maxInstances {
 		s.of(time.Duration(2+i), fmt.Sprint(i))
 	}
-	if n := len(s.all()); n != maxInstances {
+	if n := len(*s.table.Load()); n != maxInstances {
 		t.Errorf("%d instances, expected %d", n, maxInstances)
 	}
 	if s.of(time.Hour, "broken") != broken {
 		t.Error("the open breaker made room for closed ones")
 	}
-	if s.of(time.Hour, "idle") == idle || s.past[bySlowness].Load() != 3 {
-		t.Errorf("the idle one is still there, or its count is lost: %d", s.past[bySlowness].Load())
+	if s.of(time.Hour, "idle") == idle || s.past[bySlowness] != 3 {
+		t.Errorf("the idle one is still there, or its count is lost: %d", s.past[bySlowness])
 	}
 }

@@ -180,6 +180,20 @@ func (o *outgoing) ready(d *Dependency) {
 	}
 }
 
+// snapshot fills in the counters and the state of the breakers.
+func (o *outgoing) snapshot(s *CallSnapshot) {
+	s.Requests, s.Attempts, s.Retries = o.requests.Load(), o.attempts.Load(), o.retries.Load()
+	s.Failures, s.CalleeRefusals = o.failures.Load(), o.calleeRefusals.Load()
+	s.Refused, s.Suppressed = map[string]uint64{}, map[string]uint64{}
+	for policy, reason := range callReasons {
+		s.Refused[reason] = o.refused[policy].Load()
+	}
+	for i, reason := range suppressionReasons {
+		s.Suppressed[reason] = o.suppressed[i].Load()
+	}
+	s.Breakers, s.BreakerOpened = o.instances.snapshot()
+}
+
 // Start begins a logical call.
 func (d *Dependency) Start(ctx context.Context, o CallOptions) Call {
 	if o.Deadline.IsZero() {
@@ -337,7 +351,7 @@ func (d *Dependency) slow(took time.Duration) bool {
 }
 
 // calm is the mean latency of the dependency in calm, m₀; 0 while it is not learned.
-func (d *Dependency) calm() time.Duration { return time.Duration(d.pool.regime.call.calm.Load()) }
+func (d *Dependency) calm() time.Duration { return time.Duration(d.pool.calm.Load()) }
 
 // Retry asks whether a call whose last attempt ended with r may have another, after which wait, for a uniform u in
 // [0, 1). A retry needs all of this:

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// callee returns a dependency of a guard on a clock that stands at start and counts who reads it.
-func callee(t testing.TB, options ...CallOption) (d *Dependency, start time.Time, reads *atomic.Int64) {
+// dependency returns a dependency of a guard on a clock that stands at start and counts who reads it.
+func dependency(t testing.TB, options ...CallOption) (d *Dependency, start time.Time, reads *atomic.Int64) {
 	t.Helper()
 	start, reads = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC), new(atomic.Int64)
 	g, err := New(Config{Service: "checkout", SLO: 300 * time.Millisecond, Now: func() time.Time {
@@ -73,7 +73,7 @@ func TestRetryRules(t *testing.T) {
 			with(failure, func(r *Result) { r.RetryAfter = 1 << 62 }), false, false, "deadline"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d, now, _ := callee(t)
+			d, now, _ := dependency(t)
 			c := d.StartAt(t.Context(), now, tc.options)
 			attempt(t, &c, now, "a", tc.result)
 			retry, ok := c.RetryAt(now, 0.5, tc.result)
@@ -95,7 +95,7 @@ func TestRetryRules(t *testing.T) {
 // A call has three attempts, one of them at most on another instance by the rule for refusals, and the last failure says
 // that the request has been tried enough.
 func TestCallEndsAfterThreeAttempts(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	ctx := NewContext(t.Context(), mustAcquire(t, d.caller, now))
 	c := d.StartAt(ctx, now, CallOptions{Idempotent: true, Instances: 3})
 	refused := Result{Outcome: Ignored, Refused: true, Elsewhere: true}
@@ -129,7 +129,7 @@ func mustAcquire(t testing.TB, g *Guard, now time.Time) Permit {
 // The order is deadline, breaker, bulkhead. Nobody who is refused takes anything from a later policy, and a probe that
 // finds the bulkhead full gives its place back.
 func TestTryAsksInOrder(t *testing.T) {
-	d, now, _ := callee(t, MaxCalls(50))
+	d, now, _ := dependency(t, MaxCalls(50))
 	const instance = "10.0.0.1:80"
 	c := d.StartAt(t.Context(), now, CallOptions{Deadline: now})
 	_, err := c.TryAt(now, instance)
@@ -177,7 +177,7 @@ func TestTryAsksInOrder(t *testing.T) {
 
 // A person's "retry 0" stops retries at once, also those for which tokens are saved.
 func TestRetryRatioOfZero(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	raw := `{"schema": 1, "service": "checkout", "epoch": 1, "revision": 1, "lease_seconds": 180,
 		"retry": {"budget_ratio": 0, "fallback": 0.1, "min": 0, "max": 1}}`
 	if err := d.caller.ApplyAt(now, []byte(raw)); err != nil {
@@ -192,7 +192,7 @@ func TestRetryRatioOfZero(t *testing.T) {
 
 // A retry that waits counts as time in a guarded call; giving it up ends that.
 func TestBackoffIsNotTheServicesOwnLatency(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	at := func(ms int) time.Time { return now.Add(time.Duration(ms) * time.Millisecond) }
 	p := mustAcquire(t, d.caller, now)
 	ctx := NewContext(t.Context(), p)
@@ -218,7 +218,7 @@ func TestBackoffIsNotTheServicesOwnLatency(t *testing.T) {
 
 // Marks and hints travel with the admitted request.
 func TestMarkOfAnOuterLayer(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	ctx := NewContext(t.Context(), mustAcquire(t, d.caller, now))
 	if _, ok := AttemptOf(ctx); ok {
 		t.Error("marked at birth")
@@ -243,7 +243,7 @@ func TestMarkOfAnOuterLayer(t *testing.T) {
 
 // A closed breaker reads no clock: a whole call reads it at its start and at its end, for all policies together.
 func TestClosedBreakerReadsNoClock(t *testing.T) {
-	d, _, reads := callee(t)
+	d, _, reads := dependency(t)
 	for range 10 {
 		reads.Store(0)
 		c := d.Start(t.Context(), CallOptions{Idempotent: true})
@@ -263,7 +263,7 @@ func TestClosedBreakerReadsNoClock(t *testing.T) {
 }
 
 func TestCallAllocatesNothing(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	ctx := NewContext(t.Context(), mustAcquire(t, d.caller, now))
 	end := now.Add(40 * time.Millisecond)
 	hosts := []string{"a", "b", "c"}
@@ -296,7 +296,7 @@ func TestCallAllocatesNothing(t *testing.T) {
 // Two random choices: the instance with fewer calls in flight, never the excluded one or one whose breaker is open, as
 // long as there is another.
 func TestPick(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	hosts := []string{"a", "b", "c", "d"}
 	pick := func(except string) map[string]int {
 		seen := map[string]int{}
@@ -334,8 +334,8 @@ func TestPick(t *testing.T) {
 
 // A call with less time left than a quarter of what calls take in calm is not sent; a retry needs the whole of it.
 func TestDeadlineLeavesTimeForTheCallee(t *testing.T) {
-	d, now, _ := callee(t)
-	d.pool.regime.call.calm.Store(int64(100 * time.Millisecond))
+	d, now, _ := dependency(t)
+	d.pool.calm.Store(int64(100 * time.Millisecond))
 	try := func(left time.Duration) (retry bool, err error) {
 		c := d.StartAt(t.Context(), now, CallOptions{Idempotent: true, Deadline: now.Add(left)})
 		a, err := c.TryAt(now, "")
@@ -359,7 +359,7 @@ func TestDeadlineLeavesTimeForTheCallee(t *testing.T) {
 
 // Long answers must not hold up an instance's way back: the probe counts when its answer begins.
 func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
-	d, now, _ := callee(t)
+	d, now, _ := dependency(t)
 	b := d.out.instances.of(0, "a")
 	b.serve(0, 50, 50, bad)
 	later := now.Add(b.until)
@@ -382,7 +382,7 @@ func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
 // A caller that gives up on a call that was slow already tells about the callee.
 func TestCanceledSlowCallsTrip(t *testing.T) {
 	for took, want := range map[time.Duration]string{100 * time.Millisecond: "closed", 10 * time.Second: "open"} {
-		d, now, _ := callee(t, MaxCalls(200))
+		d, now, _ := dependency(t, MaxCalls(200))
 		var held []Attempt
 		for range 10 {
 			c := d.StartAt(t.Context(), now, CallOptions{})

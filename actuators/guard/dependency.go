@@ -2,20 +2,29 @@ package guard
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // Dependency guards the calls of a service to one other service. Its bulkhead limits how many are in flight, so that a
 // dependency that is slow or dead does not take all of the caller's slots with it. All methods are safe for concurrent
 // use.
 //
-// The bulkhead is a guard in itself with another target: the mean latency of its calls may be three times what the
-// dependency needs in calm (m₀), and at most the share of the caller's SLO that a whole request may take.
+// The bulkhead is a guard in itself, with a target of its own. The mean latency of the calls may be
+//
+//	min(3·m₀, 0.4·SLO)      m₀: what calls take in calm, learned; SLO: the caller's
+//
+// and 0.4·SLO until m₀ is known. A dependency that has never been faster than that gets a little more than its fastest
+// mean, up to 0.8·SLO: refusing its calls could not make it faster. The host or a Setting may give the target instead.
+// In calm the limit settles at what the calls need three times over, so that a dependency that hangs takes no more than
+// that: a bulkhead needs no call to finish in order to protect.
 type Dependency struct {
 	name   string
 	caller *Guard
@@ -27,20 +36,46 @@ type Dependency struct {
 type dependencies struct {
 	mu     sync.Mutex
 	byName map[string]*Dependency
+	early  map[string][]byte // Settings that came before their Dependency was made
 }
 
+// earlyMost bounds the Settings kept for dependencies that may never be made.
+const earlyMost = 256
+
+// deliver returns the dependency called name. If it does not exist yet, deliver keeps raw for it and returns nil.
+func (c *dependencies) deliver(name string, raw []byte) *Dependency {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d := c.byName[name]; d != nil {
+		return d
+	}
+	if c.early == nil {
+		c.early = map[string][]byte{}
+	}
+	if _, known := c.early[name]; raw == nil {
+		delete(c.early, name)
+	} else if (known || len(c.early) < earlyMost) && len(raw) <= actuators.MaxBytes {
+		c.early[name] = raw
+	}
+	return nil
+}
+
+// sorted returns all dependencies, by name.
+func (c *dependencies) sorted() []*Dependency {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.byName), func(a, b *Dependency) int { return strings.Compare(a.name, b.name) })
+}
+
+// The law of a bulkhead. By Little's law its target and its limit in calm belong together: X̂max·m₀ calls are in flight
+// at the highest throughput the dependency has carried, and three times as many when each takes three times as long.
 const (
-	callTargetFactor = 3.0 // × m₀
-	callDrift        = 1.0 / 40
-	callLeast        = 8.0
+	callFactor = 3.0         // of the target, × m₀; of the limit in calm, × X̂max·m₀
+	callMost   = 0.8         // of the caller's SLO, the highest target learned: slower calls leave a request no time
+	callLeast  = 8.0         // in flight beyond that: arrivals come in bursts, and a small number varies most
+	callLearn  = time.Minute // longest window to learn from: most dependencies are called less often than the service
+	callDrift  = 0.025       // share of the way to the limit in calm per step of the reflex: most of it in ten seconds
 )
-
-// callLaw is what the limit of a bulkhead aims at.
-type callLaw struct {
-	most     float64      // highest target learned, seconds
-	explicit bool         // the target is the host's
-	calm     atomic.Int64 // m₀ in nanoseconds; 0: not learned
-}
 
 // CallOption changes the bulkhead of a Dependency.
 type CallOption func(*callConfig)
@@ -85,6 +120,10 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 		g.calls.byName = map[string]*Dependency{}
 	}
 	g.calls.byName[name] = d
+	if raw := g.calls.early[name]; raw != nil {
+		delete(g.calls.early, name)
+		_ = d.Apply(raw) // a refusal is counted and logged
+	}
 	return d
 }
 
@@ -97,35 +136,49 @@ func (g *Guard) bulkhead(name string, c callConfig) *Guard {
 	}
 	lo, hi := cfg.bounds()
 	cfg.Fallback = min(max(g.cfg.Fallback/2, lo), hi)
-	law := &callLaw{most: targetShare * cfg.SLO.Seconds(), explicit: c.target > 0}
+	if g.cfg.CacheFile != "" {
+		cfg.CacheFile = g.cfg.CacheFile + ".calls." + name
+	}
 	regime := newRegime(cfg)
-	regime.call = law
-	if law.explicit {
+	regime.callee, regime.learns = name, c.target == 0
+	if c.target > 0 {
 		regime.target = c.target.Seconds()
 	}
+	regime.start = regime.target
 	reflex := newReflex(cfg.SLO, float64(cfg.Fallback), false)
-	reflex.most = law.most
-	return start(cfg, g.base, regime, reflex)
+	reflex.most, reflex.learnMost = callMost*cfg.SLO.Seconds(), callLearn
+	pool := start(cfg, g.base, regime, reflex)
+	pool.loadCache()
+	return pool
 }
 
 // learn takes the target, and the limit in calm, from what the reflex of a bulkhead has learned.
-func (r *regime) learn(x *reflex, now time.Duration) {
-	if r.call == nil {
+func (r *regime) learn(x *reflex) {
+	if r.callee == "" {
 		return
 	}
-	if windows, _ := x.own.Evidence(); windows == 0 {
-		return
+	windows, newest := x.own.Evidence()
+	fastest, target := x.own.Lowest(), r.start
+	if windows > 0 {
+		fastest = x.ownSeconds
+		target = min(callFactor*fastest, r.start)
+		r.known, r.base = true, callLeast+callFactor*x.carried.PerSecond(newest)*fastest
 	}
-	r.call.calm.Store(int64(x.ownSeconds * float64(time.Second)))
-	if !r.call.explicit {
-		r.target = min(callTargetFactor*x.ownSeconds, r.call.most)
+	if r.learns && !math.IsInf(fastest, 1) {
+		r.target = max(target, min(little.Setpoint(target, fastest, x.slo), x.most))
 	}
-	need := x.carried.PerSecond(x.learned.at) * x.ownSeconds
-	r.base = callLeast + callTargetFactor*need
 }
 
 // Name returns the name of the dependency.
 func (d *Dependency) Name() string { return d.name }
+
+// Apply puts the bytes of a Setting of these calls in force, like Guard.Apply. The calls follow its latency target,
+// bounds and ceiling. Its limit and fallback are ignored: the limit is local. Guard.Run calls Apply if its source is a
+// CallSource.
+func (d *Dependency) Apply(raw []byte) error { return d.pool.Apply(raw) }
+
+// ApplyAt is Apply at the instant now.
+func (d *Dependency) ApplyAt(now time.Time, raw []byte) error { return d.pool.ApplyAt(now, raw) }
 
 // slot is the right to have one call in flight in a bulkhead. It is a small value: copy it freely, release it once.
 type slot struct {

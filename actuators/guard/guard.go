@@ -21,6 +21,7 @@ type Guard struct {
 	cells [criticalities]cell
 	due   atomic.Int64 // when the reflex's next step is due
 	slow  atomic.Int64 // the setpoint, in nanoseconds
+	calm  atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
 
 	retry atomic.Uint64 // the retry budget's ratio, as math.Float64bits
 	short atomic.Int64  // until when a dependency counts as short of room
@@ -325,7 +326,7 @@ func (g *Guard) step(now time.Duration) {
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
 	g.report(before, g.reflex.finding.ServiceTime)
-	g.regime.learn(&g.reflex, now)
+	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
 	g.enforce(now)
 }
@@ -351,6 +352,9 @@ func (g *Guard) enforce(now time.Duration) {
 	perSecond, burst := g.regime.pace()
 	g.rate.set(now, perSecond, burst)
 	g.retry.Store(math.Float64bits(g.regime.ratio))
+	if g.regime.known {
+		g.calm.Store(int64(g.reflex.ownSeconds * float64(time.Second)))
+	}
 }
 
 // offered counts the arrivals by criticality.

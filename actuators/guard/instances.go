@@ -14,7 +14,7 @@ type instances struct {
 	table atomic.Pointer[map[string]*breaker] // never changed in place
 	mu    sync.Mutex                          // held to replace it
 	make  func(instance string) *breaker
-	past  [badKinds]atomic.Uint64 // times that breakers which are gone have opened
+	past  [badKinds]uint64 // times that breakers which are gone have opened
 }
 
 const maxInstances = 256
@@ -61,7 +61,7 @@ func (s *instances) evict(table map[string]*breaker) {
 	least.mu.Lock()
 	defer least.mu.Unlock()
 	for kind, n := range least.opened {
-		s.past[kind].Add(n)
+		s.past[kind] += n
 	}
 }
 
@@ -73,10 +73,26 @@ func (b *breaker) missedLessThan(other *breaker) bool {
 	return b.used.Load() < other.used.Load()
 }
 
-// all returns the breakers of all instances that are known, in no order.
-func (s *instances) all() map[string]*breaker {
-	if t := s.table.Load(); t != nil {
-		return *t
+// snapshot returns the number of known instances by the state of their breaker, and how often breakers have opened.
+func (s *instances) snapshot() (states map[string]int, opened map[string]uint64) {
+	states, opened = map[string]int{}, map[string]uint64{}
+	for _, name := range breakerNames {
+		states[name] = 0
 	}
-	return nil
+	s.mu.Lock() // so that an instance that makes room is counted once
+	defer s.mu.Unlock()
+	for kind, name := range badNames {
+		opened[name] = s.past[kind]
+	}
+	if t := s.table.Load(); t != nil {
+		for _, b := range *t {
+			b.mu.Lock()
+			states[breakerNames[b.word.Load()&stateMask]]++
+			for kind, name := range badNames {
+				opened[name] += b.opened[kind]
+			}
+			b.mu.Unlock()
+		}
+	}
+	return states, opened
 }

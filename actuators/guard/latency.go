@@ -126,6 +126,9 @@ type Latency struct {
 	Count uint64
 	Sum   float64 // seconds
 
+	// Waited is the part of Sum that the requests spent in guarded calls, in seconds. Sum−Waited is the service's own.
+	Waited float64
+
 	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO. Cumulative counts the requests at or
 	// below each edge.
 	Edges      []float64
@@ -147,6 +150,7 @@ func (l *latency) snapshot() Latency {
 		ZeroThreshold: nativeBound(nativeLowest),
 		Buckets:       map[int]int64{},
 	}
+	s.Waited = float64(l.waited.Load()) * sumUnit.Seconds() // before Sum, which is added to first
 	s.Sum = float64(l.sum.Load()) * sumUnit.Seconds()
 	native, next := nativeLowest, 0
 	for i := range l.cells {

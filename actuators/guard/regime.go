@@ -36,8 +36,13 @@ type regime struct {
 	retryLease lease
 	ratio      float64 // the retry budget asked for
 
-	target float64  // τ* until a Setting gives one, seconds
-	call   *callLaw // of a dependency; nil: of the service itself
+	target float64 // τ* until a Setting gives one, seconds
+
+	// Of a bulkhead:
+	callee string  // "": the regime is the service's own
+	learns bool    // the target is learned
+	start  float64 // the target before that, seconds
+	known  bool    // base is the limit in calm
 }
 
 // lease tracks how long a knob's values are valid, and the drift after that.
@@ -102,7 +107,7 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	if s.Concurrency != nil {
 		knob := *s.Concurrency
 		r.knob, r.knobLease = &knob, granted
-		if r.call == nil {
+		if r.callee == "" {
 			r.base = float64(knob.Limit)
 		}
 	}
@@ -147,7 +152,7 @@ func (r *regime) advance(now time.Duration, healthy bool) bounds {
 	}
 	b := r.bounds(now)
 	b.drift = share
-	if r.call != nil {
+	if r.known {
 		b.drift = callDrift
 	}
 	return b
@@ -166,12 +171,12 @@ func approach(v, target, share float64) float64 {
 }
 
 func (r *regime) fallback() float64 {
-	if r.knob == nil && r.call == nil {
-		return float64(r.cfg.Fallback)
-	}
 	lo, hi := r.span()
-	if r.call != nil {
+	switch {
+	case r.callee != "":
 		return min(max(r.base, lo), hi)
+	case r.knob == nil:
+		return float64(r.cfg.Fallback)
 	}
 	return min(max(float64(r.knob.Fallback), lo), hi)
 }

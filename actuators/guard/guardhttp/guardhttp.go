@@ -9,6 +9,9 @@
 // limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
 // and a Guard-Refused header that names the reason.
 //
+// The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
+// guard.Optional answers for it. This costs two allocations per admitted request.
+//
 // Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure

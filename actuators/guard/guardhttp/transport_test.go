@@ -197,7 +197,10 @@ func idle(t testing.TB, g *guard.Guard) {
 	}
 }
 
-func inFlight(g *guard.Guard) int { return g.Snapshot().Calls["payments"].InFlight }
+// outgoing is the state of the dependency.
+func outgoing(g *guard.Guard) guard.CallSnapshot { return g.Snapshot().Calls[0] }
+
+func inFlight(g *guard.Guard) int { return outgoing(g).InFlight }
 
 // A body without GetBody can be sent once.
 func TestBodyThatCannotBeReplayed(t *testing.T) {
@@ -209,7 +212,7 @@ func TestBodyThatCannotBeReplayed(t *testing.T) {
 	if got := text(t, resp, err); got != "503 first" || s.attempts() != 1 {
 		t.Errorf("%q after %d attempts", got, s.attempts())
 	}
-	if n := g.Snapshot().Calls["payments"].Suppressed["body"]; n != 1 {
+	if n := outgoing(g).Suppressed["body"]; n != 1 {
 		t.Errorf("%d suppressed because of the body", n)
 	}
 	// One that breaks on the way: the last real answer.
@@ -238,7 +241,7 @@ func TestDeadlineShorterThanTheBackoff(t *testing.T) {
 		if waited := time.Since(start); waited != 0 || s.attempts() != 1 {
 			t.Errorf("waited %v for %d attempts", waited, s.attempts())
 		}
-		if n := g.Snapshot().Calls["payments"].Suppressed["deadline"]; n != 1 {
+		if n := outgoing(g).Suppressed["deadline"]; n != 1 {
 			t.Errorf("%d suppressed by the deadline", n)
 		}
 		time.Sleep(2 * time.Second)
@@ -271,8 +274,10 @@ func TestCanceledDuringBackoff(t *testing.T) {
 // While a retry waits, the breaker opens: the caller gets the last real answer, whole.
 func TestRetryThatIsRefusedGivesTheLastAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := answers(with(503, "the reason, in words", "X-Detail", "kept"))
-		rt, g := calls(t, s)
+		rt, g := calls(t, trip(func(*http.Request) (*http.Response, error) {
+			time.Sleep(10 * time.Millisecond)
+			return reply(503, "the reason, in words", "X-Detail", "kept"), nil
+		}))
 		var group sync.WaitGroup
 		got := make(chan string, 100)
 		for range 60 { // all wait for their retry when the fiftieth failure opens the breaker
@@ -292,7 +297,7 @@ func TestRetryThatIsRefusedGivesTheLastAnswer(t *testing.T) {
 				t.Errorf("answer %q", answer)
 			}
 		}
-		calls := g.Snapshot().Calls["payments"]
+		calls := outgoing(g)
 		if calls.Refused["breaker"] == 0 || calls.Retries == 0 {
 			t.Errorf("refused by the breaker %d, retries %d: the test shows nothing", calls.Refused["breaker"], calls.Retries)
 		}
@@ -370,9 +375,13 @@ func (c *closable) Close() error {
 // A call holds its slot until its body is read or closed, or its context ends, whatever the caller forgets.
 func TestSlotLastsAsLongAsTheBody(t *testing.T) {
 	for name, end := range map[string]func(*http.Response, context.CancelFunc){
-		"read":     func(r *http.Response, _ context.CancelFunc) { _, _ = io.Copy(io.Discard, r.Body) },
-		"closed":   func(r *http.Response, _ context.CancelFunc) { r.Body.Close() },
-		"both":     func(r *http.Response, _ context.CancelFunc) { _, _ = io.ReadAll(r.Body); r.Body.Close(); r.Body.Close() },
+		"read":   func(r *http.Response, _ context.CancelFunc) { _, _ = io.Copy(io.Discard, r.Body) },
+		"closed": func(r *http.Response, _ context.CancelFunc) { r.Body.Close() },
+		"both": func(r *http.Response, _ context.CancelFunc) {
+			_, _ = io.ReadAll(r.Body)
+			r.Body.Close()
+			r.Body.Close()
+		},
 		"canceled": func(_ *http.Response, cancel context.CancelFunc) { cancel() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -391,8 +400,8 @@ func TestSlotLastsAsLongAsTheBody(t *testing.T) {
 				}
 				end(resp, cancel)
 				idle(t, g)
-				if s := g.Snapshot(); s.Calls["payments"].Failures != 0 || s.DoubleReleases != 0 {
-					t.Errorf("%+v", s.Calls["payments"])
+				if s := g.Snapshot(); outgoing(g).Failures != 0 || s.DoubleReleases != 0 {
+					t.Errorf("%+v", outgoing(g))
 				}
 			})
 		})
@@ -420,7 +429,7 @@ func TestBodyThatBreaksOff(t *testing.T) {
 		}
 		_, _ = io.ReadAll(resp.Body)
 		waittest.Until(t, "nothing in flight", func() bool { return inFlight(g) == 0 })
-		if n := g.Snapshot().Calls["payments"].Failures; n != tc.want {
+		if n := outgoing(g).Failures; n != tc.want {
 			t.Errorf("%s: %d failures, expected %d", name, n, tc.want)
 		}
 		cancel()
@@ -541,7 +550,7 @@ func TestEventStream(t *testing.T) {
 		if got := text(t, resp, err); got != "200 data: 1\n\n" {
 			t.Errorf("%q", got)
 		}
-		if n := g.Snapshot().Calls["payments"].Latency.Count; n != 0 {
+		if n := outgoing(g).Latency.Count; n != 0 {
 			t.Errorf("%d latencies", n)
 		}
 	})
@@ -576,7 +585,7 @@ func TestRefusalIsTriedOnAnotherInstance(t *testing.T) {
 		if waited := time.Since(start); waited != 0 {
 			t.Errorf("waited %v", waited)
 		}
-		s := g.Snapshot().Calls["payments"]
+		s := outgoing(g)
 		if s.CalleeRefusals == 0 || s.CalleeRefusals != s.Retries || s.Failures != 0 {
 			t.Errorf("%d refusals, %d retries, %d failures", s.CalleeRefusals, s.Retries, s.Failures)
 		}
@@ -613,7 +622,7 @@ func TestOpenInstanceIsLeftOut(t *testing.T) {
 			}
 		}
 		call(200)
-		if got := g.Snapshot().Calls["payments"].Breakers["open"]; got != 1 {
+		if got := outgoing(g).Breakers["open"]; got != 1 {
 			t.Fatalf("%d instances open", got)
 		}
 		before, refused := onDead.Load(), failed
@@ -623,7 +632,7 @@ func TestOpenInstanceIsLeftOut(t *testing.T) {
 		}
 		dead.Store(false)
 		call(2000)
-		if s := g.Snapshot().Calls["payments"]; s.Breakers["closed"] != 2 || failed != refused {
+		if s := outgoing(g); s.Breakers["closed"] != 2 || failed != refused {
 			t.Errorf("breakers %v, %d failed after the instance was back", s.Breakers, failed-refused)
 		}
 		idle(t, g)
@@ -843,7 +852,7 @@ func TestTransportLeaksNothing(t *testing.T) {
 	waittest.Until(t, "no call in flight", func() bool { return inFlight(g) == 0 })
 	waittest.Until(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= before })
 	s := g.Snapshot()
-	if calls := s.Calls["payments"]; calls.Requests != 200 || s.DoubleReleases != 0 {
+	if calls := outgoing(g); calls.Requests != 200 || s.DoubleReleases != 0 {
 		t.Errorf("%d requests, %d double releases", calls.Requests, s.DoubleReleases)
 	}
 }
