@@ -660,7 +660,7 @@ func TestRetryZero(t *testing.T) {
 }
 
 // tier is a guarded service whose handler calls the next one, and answers 502 if that fails.
-func tier(t *testing.T, name, next string, count *atomic.Int64) string {
+func tier(t *testing.T, name, next string, count *atomic.Int64) (url string, g *guard.Guard) {
 	t.Helper()
 	g, err := guard.New(guard.Config{Service: name, SLO: 300 * time.Millisecond})
 	if err != nil {
@@ -682,11 +682,12 @@ func tier(t *testing.T, name, next string, count *atomic.Int64) string {
 		_, _ = io.Copy(w, resp.Body)
 	})))
 	t.Cleanup(s.Close)
-	return s.URL
+	return s.URL, g
 }
 
-// Three tiers with retries at each, the last one down: it sees hardly more attempts than requests, where three attempts
-// at each of three callers would be 27.
+// Three tiers with retries at each, the last one down: only the outermost caller retries, as far as its budget goes, and
+// the breakers do the rest. The last tier sees fewer attempts than requests, where three attempts at each of three
+// callers would be 27.
 func TestRetryInsideARetry(t *testing.T) {
 	var down atomic.Bool
 	var last, middle, front atomic.Int64
@@ -697,7 +698,8 @@ func TestRetryInsideARetry(t *testing.T) {
 		}
 	}))
 	t.Cleanup(end.Close)
-	entry := tier(t, "front", tier(t, "middle", end.URL, &middle), &front)
+	inner, middleGuard := tier(t, "middle", end.URL, &middle)
+	entry, frontGuard := tier(t, "front", inner, &front)
 	g := newGuard(t, 1000)
 	base := &http.Transport{MaxIdleConnsPerHost: 20}
 	t.Cleanup(base.CloseIdleConnections)
@@ -716,13 +718,22 @@ func TestRetryInsideARetry(t *testing.T) {
 		t.Fatalf("in calm 200 requests made %d, %d and %d attempts", f, m, l)
 	}
 	down.Store(true)
-	const requests = 600
-	send(requests)
-	attempts := float64(last.Load()-200) / requests
-	t.Logf("attempts per request while the last tier is down: front %.2f, middle %.2f, last %.2f",
-		float64(front.Load()-200)/requests, float64(middle.Load()-200)/requests, attempts)
+	send(40) // fewer than a breaker needs to judge: only budget and layers hold the attempts down
+	retries := outgoing(g).Retries
+	if n := last.Load() - 200; retries == 0 || retries > 14 || n > 40+int64(retries) {
+		t.Errorf("the first 40 requests made %d attempts at the last tier and %d retries, expected at most 14", n, retries)
+	}
+	send(560)
+	attempts := float64(last.Load()-200) / 600
+	t.Logf("attempts per request while the last tier is down: front %.2f, middle %.2f, last %.2f; %d retries at first",
+		float64(front.Load()-200)/600, float64(middle.Load()-200)/600, attempts, retries)
 	if attempts > 1.1 {
 		t.Errorf("%.2f attempts per request at the last tier, expected at most 1.1", attempts)
+	}
+	for _, inner := range []*guard.Guard{frontGuard, middleGuard} {
+		if s := outgoing(inner); s.Retries > 0 || s.Suppressed["layer"] == 0 {
+			t.Errorf("%s: %d retries, %d suppressed by the layer", inner.Service(), s.Retries, s.Suppressed["layer"])
+		}
 	}
 }
 
