@@ -385,7 +385,7 @@ func (c *Call) retry(u float64, r Result) (Retry, bool) {
 		return Retry{}, false
 	}
 	elsewhere := unexecuted && r.Elsewhere && c.options.Instances > 1 && !c.elsewhere
-	hinted := r.NoRetry && !(elsewhere && r.Refused)
+	hinted := r.NoRetry && !elsewhere
 	if hinted {
 		c.request.hint()
 	}

@@ -379,6 +379,25 @@ func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
 	}
 }
 
+// A probe that is canceled, or that the callee refuses, neither closes nor opens: its place is free again.
+func TestProbeWithoutAVerdict(t *testing.T) {
+	for name, r := range map[string]Result{
+		"canceled": {Outcome: Canceled}, "refused": {Refused: true}, "ignored": {Outcome: Ignored},
+	} {
+		d, now, _ := dependency(t)
+		b := d.out.instances.of(0, "a")
+		b.serve(0, 50, 50, bad)
+		later := now.Add(b.until)
+		for range 100 {
+			c := d.StartAt(t.Context(), later, CallOptions{})
+			attempt(t, &c, later, "a", r)
+		}
+		if b.state() != "half_open" || b.places != 1 || b.probes != 0 {
+			t.Errorf("%s: %s, %d places, %d probes; expected half_open, 1, 0", name, b.state(), b.places, b.probes)
+		}
+	}
+}
+
 // A caller that gives up on a call that was slow already tells about the callee.
 func TestCanceledSlowCallsTrip(t *testing.T) {
 	for took, want := range map[time.Duration]string{100 * time.Millisecond: "closed", 10 * time.Second: "open"} {

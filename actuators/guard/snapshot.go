@@ -63,6 +63,7 @@ type CallSnapshot struct {
 	Retries        uint64            // that were allowed
 	Failures       uint64            // attempts that failed
 	CalleeRefusals uint64            // attempts that the callee refused
+	DoubleReleases uint64            // attempts that ended more than once: a mistake in the calling code
 	Refused        map[string]uint64 // attempts refused here, by CallRefusal.Reason; every reason is present
 	Suppressed     map[string]uint64 // retries that were not allowed, by what kept them; every reason is present
 
@@ -77,6 +78,7 @@ func (d *Dependency) snapshot(now time.Duration) CallSnapshot {
 		To: d.name, Latency: s.Latency, InFlight: s.InFlight, Limit: s.Limit,
 		Setpoint: s.Setpoint, OwnLatency: d.pool.ownLatency(),
 		Binding: s.Binding, Epoch: s.Epoch, Revision: s.Revision, SettingRefused: s.SettingRefused,
+		DoubleReleases: s.DoubleReleases,
 	}
 	d.out.snapshot(&c)
 	return c
