@@ -257,7 +257,7 @@ func (c *Call) try(instance string) (Attempt, error) {
 		if d.out.hint.refused(c.now) {
 			c.request.hint()
 		}
-		return Attempt{}, c.refuse(byBulkhead, d.out.refusals[byBulkhead])
+		return Attempt{}, d.out.refusals[byBulkhead]
 	}
 	b.used.Store(int64(c.now))
 	b.inFlight.Add(1)

@@ -122,7 +122,9 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 	g.calls.byName[name] = d
 	if raw := g.calls.early[name]; raw != nil {
 		delete(g.calls.early, name)
-		_ = d.Apply(raw) // a refusal is counted and logged
+		if d.Apply(raw) == nil { // else the refusal is counted and logged
+			d.pool.saveCache()
+		}
 	}
 	return d
 }
@@ -191,6 +193,7 @@ type slot struct {
 func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) {
 	p, err := d.pool.acquire(now, Default, "")
 	if err != nil {
+		d.out.refused[byBulkhead].Add(1)
 		d.shortAt(now)
 		return slot{}, false
 	}

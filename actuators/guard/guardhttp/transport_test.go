@@ -274,6 +274,42 @@ func TestCanceledDuringBackoff(t *testing.T) {
 	})
 }
 
+// The wait that is given up ends there: what the request does afterwards is the service's own time.
+func TestCanceledBackoffIsNoLongerWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt, g := calls(t, answers(with(503, "busy", "Retry-After", "5")))
+		permit, err := g.Acquire(t.Context(), guard.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(guard.NewContext(t.Context(), permit), 10*time.Second)
+		time.AfterFunc(time.Second, cancel)
+		if _, err := rt.RoundTrip(request(ctx, "GET", "")); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		permit.Release(guard.Success)
+		if l := g.Snapshot().Latency; l.Sum != 3 || l.Waited != 1 {
+			t.Errorf("%v s waited of %v s, expected 1 of 3", l.Waited, l.Sum)
+		}
+	})
+}
+
+// A request that carries the mark already, as one that a proxy passes on, is not retried here, and keeps its mark.
+func TestRequestThatIsMarked(t *testing.T) {
+	s := answers(with(503, "busy"))
+	rt, g := calls(t, s)
+	req := request(t.Context(), "GET", "")
+	req.Header.Set("Guard-Attempt", "1")
+	resp, err := rt.RoundTrip(req)
+	if got := text(t, resp, err); got != "503 busy" || s.attempts() != 1 || s.seen[0].Header.Get("Guard-Attempt") != "1" {
+		t.Errorf("%q after %d attempts with the mark %q", got, s.attempts(), s.seen[0].Header.Get("Guard-Attempt"))
+	}
+	if n := outgoing(g).Suppressed["layer"]; n != 1 {
+		t.Errorf("%d suppressed by the layer", n)
+	}
+}
+
 // While a retry waits, the breaker opens: the caller gets the last real answer, whole.
 func TestRetryThatIsRefusedGivesTheLastAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
