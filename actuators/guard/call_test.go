@@ -65,20 +65,24 @@ func TestRetryRules(t *testing.T) {
 		{"another instance, though this one hints", CallOptions{Instances: 2}, with(refused, hinted), true, true, ""},
 		{"another instance, though an outer layer retries", CallOptions{Instances: 2, Inner: true}, refused, true, true, ""},
 		{
-			"another instance, but a failure with a hint", CallOptions{Instances: 2, Idempotent: true},
+			"another instance, but a failure with a hint",
+			CallOptions{Instances: 2, Idempotent: true},
 			with(failure, hinted), false, false, "hint",
 		},
 		{"time for the backoff", CallOptions{Idempotent: true, Deadline: in(51 * time.Millisecond)}, failure, true, false, ""},
 		{
-			"a deadline shorter than the backoff", CallOptions{Idempotent: true, Deadline: in(50 * time.Millisecond)},
+			"a deadline shorter than the backoff",
+			CallOptions{Idempotent: true, Deadline: in(50 * time.Millisecond)},
 			failure, false, false, "deadline",
 		},
 		{
-			"Retry-After beyond the deadline", CallOptions{Idempotent: true, Deadline: in(time.Second)},
+			"Retry-After beyond the deadline",
+			CallOptions{Idempotent: true, Deadline: in(time.Second)},
 			with(failure, func(r *Result) { r.RetryAfter = 2 * time.Second }), false, false, "deadline",
 		},
 		{
-			"Retry-After beyond anybody's patience", CallOptions{Idempotent: true},
+			"Retry-After beyond anybody's patience",
+			CallOptions{Idempotent: true},
 			with(failure, func(r *Result) { r.RetryAfter = 1 << 62 }), false, false, "deadline",
 		},
 	} {
