@@ -412,6 +412,34 @@ func TestProbeWithoutAVerdict(t *testing.T) {
 	}
 }
 
+// A probe that hangs does not keep its instance out forever, though other instances take all calls meanwhile.
+func TestHungProbeAmongSeveralInstances(t *testing.T) {
+	d, now, _ := dependency(t)
+	b := d.out.instances.of(0, "a")
+	b.serve(0, 50, 50, bad)
+	instances := []string{"a", "b"}
+	hung := false
+	for second := range 300 {
+		at := now.Add(time.Duration(second) * time.Second)
+		for i := range 20 {
+			c := d.StartAt(t.Context(), at, CallOptions{Instances: 2})
+			instance := d.PickAt(at, instances, "", float64(i)/20)
+			a, err := c.TryAt(at, instance)
+			switch {
+			case err != nil:
+				t.Fatalf("second %d, instance %s: %v", second, instance, err)
+			case instance == "a" && !hung:
+				hung = true // and never ends
+			default:
+				a.DoneAt(at, Result{})
+			}
+		}
+	}
+	if b.state() != "closed" || b.opened[bySlowness] != 1 {
+		t.Errorf("%s after five minutes, opened %v; expected closed, once by the hung probe", b.state(), b.opened)
+	}
+}
+
 // A caller that gives up on a call that was slow already tells about the callee.
 func TestCanceledSlowCallsTrip(t *testing.T) {
 	for took, want := range map[time.Duration]string{100 * time.Millisecond: "closed", 10 * time.Second: "open"} {
