@@ -29,6 +29,7 @@ type Dependency struct {
 	name   string
 	caller *Guard
 	pool   *Guard // the bulkhead
+	out    outgoing
 }
 
 // dependencies are the dependencies of a guard by name.
@@ -114,6 +115,7 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 		panic(fmt.Sprintf("guard: dependency %q: MaxCalls %d is outside 0..%d", name, c.max, hardMax))
 	}
 	d := &Dependency{name: name, caller: g, pool: g.bulkhead(name, c)}
+	d.out.ready(d)
 	if g.calls.byName == nil {
 		g.calls.byName = map[string]*Dependency{}
 	}
@@ -191,6 +193,7 @@ type slot struct {
 func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) {
 	p, err := d.pool.acquire(now, Default, "")
 	if err != nil {
+		d.out.refused[byBulkhead].Add(1)
 		d.shortAt(now)
 		return slot{}, false
 	}
@@ -200,11 +203,13 @@ func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) 
 
 // release gives the slot back. Success and Failure count with the latency of the call. A refusal by the callee must be
 // Ignored: it says nothing about how long calls take. Canceled counts if the call took longer than the setpoint.
-// Releasing a slot again only increments a counter.
-func (s slot) release(now time.Duration, o Outcome) {
-	if s.permit.ticket != nil && s.permit.release(now, o) {
-		s.request.leave(now)
+// Releasing a slot again only increments a counter; it says whether it was the first time.
+func (s slot) release(now time.Duration, o Outcome) bool {
+	if s.permit.ticket == nil || !s.permit.release(now, o) {
+		return false
 	}
+	s.request.leave(now)
+	return true
 }
 
 // endless gives the slot back, but not the call: its latency and its end count for nothing (a stream). It must still be

@@ -34,7 +34,10 @@
 //
 // On the way out, Guard.Dependency limits the calls to another service by a bulkhead, so that a dependency that is slow or
 // dead does not take all slots of its callers. The time that a request spends in such calls is not held against the
-// service.
+// service. A Call adds the other policies, and is the same for every way to call:
+//
+//	call ──► deadline ──► retry ──► breaker ──► bulkhead ──► instance
+//	             └── a *CallRefusal: nothing was sent ──┘
 //
 // It has no queue: a request is admitted or refused at once. It ignores the latency of single requests and percentiles,
 // because they say little about how much is waiting.

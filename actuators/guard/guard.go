@@ -21,10 +21,12 @@ type Guard struct {
 	cells [criticalities]cell
 	due   atomic.Int64 // when the reflex's next step is due
 	slow  atomic.Int64 // the setpoint, in nanoseconds
+	calm  atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
 
 	retry atomic.Uint64 // the retry budget's ratio, as math.Float64bits
 	short atomic.Int64  // until when a dependency counts as short of room
 	calls dependencies
+	hint  hint
 
 	latency *latency
 	failed  atomic.Uint64
@@ -350,6 +352,9 @@ func (g *Guard) enforce(now time.Duration) {
 	perSecond, burst := g.regime.pace()
 	g.rate.set(now, perSecond, burst)
 	g.retry.Store(math.Float64bits(g.regime.ratio))
+	if g.regime.known {
+		g.calm.Store(int64(g.reflex.ownSeconds * float64(time.Second)))
+	}
 }
 
 // offered counts the arrivals by criticality.

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
@@ -21,6 +22,10 @@ type request struct {
 	context.Context
 	guard *Guard
 	gen   uint64 // of the permit
+
+	marked  atomic.Bool  // a layer further out retries
+	attempt atomic.Int32 // of that layer
+	noRetry atomic.Bool  // a retry of the request is useless
 
 	mu    sync.Mutex
 	calls int           // in flight

@@ -51,23 +51,37 @@ type CallSnapshot struct {
 	Latency    Latency       // of calls that finished, failed ones included, without what the callee refused
 	InFlight   int           // without streams
 	Limit      int           // enforced now
-	NoRoom     uint64        // calls refused because the limit was reached
 	Setpoint   time.Duration // mean latency that the calls may have
 	OwnLatency float64       // m₀, what calls take in calm, seconds; 0: not known yet
 	Binding    time.Duration // total time with at least 85% of the limit in flight
 
 	Epoch, Revision uint64                             // of the Setting in force; 0: none
 	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
+
+	Requests       uint64            // logical calls
+	Attempts       uint64            // that were sent
+	Retries        uint64            // that were allowed
+	Failures       uint64            // attempts that failed
+	CalleeRefusals uint64            // attempts that the callee refused
+	DoubleReleases uint64            // attempts that ended more than once: a mistake in the calling code
+	Refused        map[string]uint64 // attempts refused here, by CallRefusal.Reason; every reason is present
+	Suppressed     map[string]uint64 // retries that were not allowed, by what kept them; every reason is present
+
+	Breakers      map[string]int    // instances known, by the state of their breaker; every state is present
+	BreakerOpened map[string]uint64 // times that a breaker opened, by what opened it; every reason is present
 }
 
-// snapshot returns the state of the bulkhead.
+// snapshot returns the state of the bulkhead, the breakers and the retries.
 func (d *Dependency) snapshot(now time.Duration) CallSnapshot {
 	s := d.pool.snapshot(now)
-	return CallSnapshot{
+	c := CallSnapshot{
 		To: d.name, Latency: s.Latency, InFlight: s.InFlight, Limit: s.Limit,
-		NoRoom: s.Refused[errConcurrency.reason][Default], Setpoint: s.Setpoint, OwnLatency: d.pool.ownLatency(),
+		Setpoint: s.Setpoint, OwnLatency: d.pool.ownLatency(),
 		Binding: s.Binding, Epoch: s.Epoch, Revision: s.Revision, SettingRefused: s.SettingRefused,
+		DoubleReleases: s.DoubleReleases,
 	}
+	d.out.snapshot(&c)
+	return c
 }
 
 // ownLatency is m₀ in seconds, 0 before the first window in calm.

@@ -13,6 +13,10 @@ type calls struct {
 	refused                               *prometheus.Desc
 	inFlight, limit, target, own, binding *prometheus.Desc
 	latency, revision, settingRefused     *prometheus.Desc
+
+	requests, attempts, retries, failures *prometheus.Desc
+	calleeRefusals, suppressed            *prometheus.Desc
+	breakers, opened                      *prometheus.Desc
 }
 
 func newCalls(desc func(name, help string, labels ...string) *prometheus.Desc) calls {
@@ -21,6 +25,16 @@ func newCalls(desc func(name, help string, labels ...string) *prometheus.Desc) c
 	}
 	return calls{
 		refused:  client("refused_total", "Calls refused here, before they were sent, by reason.", "reason"),
+		requests: client("requests_total", "Logical calls, each with one or more attempts."),
+		attempts: client("attempts_total", "Attempts that were sent."),
+		retries:  client("retries_total", "Retries that were allowed and charged to the budget."),
+		failures: client("failures_total", "Attempts that failed; canceled by the caller or refused is not failed."),
+		calleeRefusals: client("callee_refusals_total", "Attempts that the callee, or its guard, refused without "+
+			"executing them."),
+		suppressed: client("retries_suppressed_total", "Failed attempts that were not retried, by what kept them.",
+			"reason"),
+		breakers: client("breaker_instances", "Instances known, by the state of their breaker.", "state"),
+		opened:   client("breaker_opened_total", "Times that the breaker of an instance opened, by what opened it.", "reason"),
 		inFlight: client("in_flight", "Calls in flight."),
 		limit:    client("limit", "Limit of the calls in flight enforced now."),
 		target:   client("latency_target_seconds", "Mean latency that the calls may have."),
@@ -37,6 +51,7 @@ func newCalls(desc func(name, help string, labels ...string) *prometheus.Desc) c
 func (c *calls) describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.refused, c.inFlight, c.limit, c.target, c.own, c.binding, c.latency, c.revision, c.settingRefused,
+		c.requests, c.attempts, c.retries, c.failures, c.calleeRefusals, c.suppressed, c.breakers, c.opened,
 	} {
 		ch <- d
 	}
@@ -44,7 +59,21 @@ func (c *calls) describe(ch chan<- *prometheus.Desc) {
 
 func (c *calls) collect(ch chan<- prometheus.Metric, s guard.CallSnapshot, started time.Time) {
 	counter, gauge := sinks(ch)
-	counter(c.refused, float64(s.NoRoom), s.To, "bulkhead")
+	counter(c.requests, float64(s.Requests), s.To)
+	counter(c.attempts, float64(s.Attempts), s.To)
+	counter(c.retries, float64(s.Retries), s.To)
+	counter(c.failures, float64(s.Failures), s.To)
+	counter(c.calleeRefusals, float64(s.CalleeRefusals), s.To)
+	for desc, counts := range map[*prometheus.Desc]map[string]uint64{
+		c.refused: s.Refused, c.suppressed: s.Suppressed, c.opened: s.BreakerOpened,
+	} {
+		for reason, n := range counts {
+			counter(desc, float64(n), s.To, reason)
+		}
+	}
+	for state, n := range s.Breakers {
+		gauge(c.breakers, float64(n), s.To, state)
+	}
 	gauge(c.inFlight, float64(s.InFlight), s.To)
 	gauge(c.limit, float64(s.Limit), s.To)
 	gauge(c.target, s.Setpoint.Seconds(), s.To)
