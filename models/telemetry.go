@@ -44,9 +44,13 @@ func (c *counters) complete(latency time.Duration, edges []time.Duration) {
 // Scrape samples an instance, by its index in Config.Instances, every interval from first on, 0 < interval, for as long
 // as it is there.
 func Scrape(p *Plant, instance int, first, interval time.Duration) *Telemetry {
-	t := &Telemetry{edges: p.cfg.LatencyEdges}
+	return p.scrape(&p.schedule, instance, first, interval)
+}
+
+func (p *pool) scrape(sched *schedule, instance int, first, interval time.Duration) *Telemetry {
+	t := &Telemetry{edges: p.edges}
 	in := p.instances[instance]
-	p.Every(first, interval, func(now time.Duration) {
+	sched.Every(first, interval, func(now time.Duration) {
 		if !in.live {
 			return
 		}
