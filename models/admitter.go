@@ -71,6 +71,11 @@ type Admitter interface {
 	Report(now time.Duration) Report
 }
 
+// Hinter is an Admitter whose refusals may carry the hint not to try again. A Graph asks right after a refusal.
+type Hinter interface {
+	NoRetry(now time.Duration) bool
+}
+
 // Report is what an Admitter exposes in addition to the plant's own counters.
 type Report struct {
 	Limit          float64 // the effective limit of requests in flight; +Inf: none

@@ -28,6 +28,7 @@ const (
 type instance struct {
 	admitter Admitter // nil before it is there
 	live     bool     // the balancer deals to it
+	passed   bool     // but not this attempt: its caller wants another instance
 	stage    Stage
 	busy     int
 	queue    queue
@@ -38,6 +39,8 @@ type instance struct {
 	counters   counters
 }
 
+func (in *instance) eligible() bool { return in.live && !in.passed }
+
 // balancer is a Balancer at work.
 type balancer struct {
 	kind  Balancer
@@ -45,12 +48,12 @@ type balancer struct {
 	draws *rand.Rand
 }
 
-// pick returns the index of a live instance, -1 where there is none.
+// pick returns the index of an eligible instance, -1 where there is none.
 func (b *balancer) pick(all []*instance) int32 {
 	if b.kind == Random {
 		live := 0
 		for _, in := range all {
-			if in.live {
+			if in.eligible() {
 				live++
 			}
 		}
@@ -59,7 +62,7 @@ func (b *balancer) pick(all []*instance) int32 {
 		}
 		n := b.draws.IntN(live)
 		for i, in := range all {
-			if in.live {
+			if in.eligible() {
 				if n == 0 {
 					return int32(i)
 				}
@@ -70,7 +73,7 @@ func (b *balancer) pick(all []*instance) int32 {
 	found := -1
 	for i := range all {
 		i = (b.turn + i) % len(all)
-		if !all[i].live || found >= 0 && all[i].inFlight >= all[found].inFlight {
+		if !all[i].eligible() || found >= 0 && all[i].inFlight >= all[found].inFlight {
 			continue
 		}
 		found = i
@@ -137,6 +140,13 @@ func (p *pool) begin(s *schedule, start func(now time.Duration, instance int) Ad
 		if d.To > 0 {
 			s.At(d.To, func(time.Duration) { in.live = false })
 		}
+	}
+}
+
+// unpass makes all live instances eligible again.
+func (p *pool) unpass() {
+	for _, in := range p.instances {
+		in.passed = false
 	}
 }
 

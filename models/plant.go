@@ -2,6 +2,7 @@ package models
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -44,7 +45,19 @@ type Stage struct {
 	// flight for that time, but occupies no server.
 	DependencyDelay time.Duration
 	DependencyShare float64
+	// Absence is how the instance treats those who call it. What it has in flight it finishes. Only a Graph has it.
+	Absence Absence
 }
+
+// Absence is how an instance that is away treats those who call it.
+type Absence int
+
+// The ways to be away.
+const (
+	Present Absence = iota
+	RefusesConnections
+	NeverAnswers
+)
 
 // Plant is a service: one or several instances behind a balancer, each a FIFO queue in front of a number of equal
 // servers.
@@ -89,6 +102,7 @@ func New(cfg Config, admitter Admitter, score *Score) *Plant {
 func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, score *Score) *Plant {
 	p := &Plant{cfg: cfg, score: score}
 	routes := routesOf(cfg)
+	cfg.mustBePresent()
 	score.judge(routes)
 	// Each kind of draw has its own stream, and every arrival draws from all of them whether it is admitted or not, so
 	// the cost of a request depends only on its number. Stream 5 belongs to the simulator, for the scrape offsets.
@@ -98,6 +112,19 @@ func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, 
 	p.pool.begin(&p.schedule, start, p.serve)
 	p.source = newSource(routes, cfg.Mix, stream)
 	return p
+}
+
+// mustBePresent panics if a Stage has an Absence, for nobody would notice that it is ignored.
+func (cfg Config) mustBePresent() {
+	stages := cfg.Stages
+	for _, in := range cfg.Instances {
+		stages = append(slices.Clip(stages), in.Stages...)
+	}
+	for _, s := range stages {
+		if s.Absence != Present {
+			panic("models: a Stage with an Absence needs a Graph")
+		}
+	}
 }
 
 // Run advances the plant up to but not including the instant until.
