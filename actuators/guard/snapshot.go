@@ -39,6 +39,57 @@ type Snapshot struct {
 	// Permit.Endless. The totals also count those that have ended.
 	EndlessFound, EndlessDeclared           int
 	EndlessFoundTotal, EndlessDeclaredTotal uint64
+
+	RetryRatio float64        // retry budget in force: retries allowed as a share of requests, 0..1
+	Calls      []CallSnapshot // one for each Dependency, by name
+}
+
+// CallSnapshot is the state and the counters of a Dependency at one instant.
+type CallSnapshot struct {
+	To string // name of the dependency
+
+	Latency    Latency       // of calls that finished, failed ones included, without what the callee refused
+	InFlight   int           // without streams
+	Limit      int           // enforced now
+	Setpoint   time.Duration // mean latency that the calls may have
+	OwnLatency float64       // m₀, what calls take in calm, seconds; 0: not known yet
+	Binding    time.Duration // total time with at least 85% of the limit in flight
+
+	Epoch, Revision uint64                             // of the Setting in force; 0: none
+	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
+
+	Requests       uint64            // logical calls
+	Attempts       uint64            // that were sent
+	Retries        uint64            // that were allowed
+	Failures       uint64            // attempts that failed
+	CalleeRefusals uint64            // attempts that the callee refused
+	Refused        map[string]uint64 // attempts refused here, by CallRefusal.Reason; every reason is present
+	Suppressed     map[string]uint64 // retries that were not allowed, by what kept them; every reason is present
+
+	Breakers      map[string]int    // instances known, by the state of their breaker; every state is present
+	BreakerOpened map[string]uint64 // times that a breaker opened, by what opened it; every reason is present
+}
+
+// snapshot returns the state of the bulkhead, the breakers and the retries.
+func (d *Dependency) snapshot(now time.Duration) CallSnapshot {
+	s := d.pool.snapshot(now)
+	c := CallSnapshot{
+		To: d.name, Latency: s.Latency, InFlight: s.InFlight, Limit: s.Limit,
+		Setpoint: s.Setpoint, OwnLatency: d.pool.ownLatency(),
+		Binding: s.Binding, Epoch: s.Epoch, Revision: s.Revision, SettingRefused: s.SettingRefused,
+	}
+	d.out.snapshot(&c)
+	return c
+}
+
+// ownLatency is m₀ in seconds, 0 before the first window in calm.
+func (g *Guard) ownLatency() float64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if windows, _ := g.reflex.own.Evidence(); windows == 0 {
+		return 0
+	}
+	return g.reflex.ownSeconds
 }
 
 // Service returns the name of the guarded service.
@@ -79,6 +130,10 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.ShedThreshold, s.RateLimit = g.shed.threshold(), g.rate.perSecond()
 	limit, n := unpack(g.gate.word.Load())
 	s.Limit, s.InFlight = int(limit), int(n)
+	s.RetryRatio = g.retryRatio(now)
+	for _, d := range g.calls.sorted() {
+		s.Calls = append(s.Calls, d.snapshot(now))
+	}
 	for _, reason := range actuators.RefusalReasons {
 		s.SettingRefused[reason] = 0
 	}

@@ -9,6 +9,9 @@
 // limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
 // and a Guard-Refused header that names the reason.
 //
+// The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
+// guard.Optional answers for it. This costs two allocations per admitted request.
+//
 // Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure
@@ -19,6 +22,15 @@
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
 // or tenant from Guard-Key. A client that can set these headers can claim to be critical, or try keys until one is
 // admitted: strip them at the edge, or use WithCriticality and WithKey with a trusted source.
+//
+// On the way out, Transport guards the calls to a dependency:
+//
+//	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
+//
+// One layer retries. It marks its requests with Guard-Attempt; a service that receives the mark passes the failures of
+// its own calls up and hands the mark on. An answer with Guard-No-Retry is not retried. A guard that has been refusing
+// for a second sends it, and so does a service whose request failed after a call with that answer, so that the hint
+// reaches the layer that retries.
 package guardhttp
 
 import (
@@ -26,17 +38,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
-)
-
-// The headers of the contract between clients and guarded services.
-const (
-	RefusedHeader     = "Guard-Refused"     // of a refusal: its reason, for example "concurrency"
-	CriticalityHeader = "Guard-Criticality" // of a request
-	KeyHeader         = "Guard-Key"         // of a request: its user or tenant
 )
 
 // statusClientClosedRequest is nginx's code for a client that left before it got an answer. Only access logs see it.
@@ -91,15 +94,6 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	return h
 }
 
-// CriticalityOf reads the criticality from the request's header; Default if it is missing or unknown.
-func CriticalityOf(r *http.Request) guard.Criticality {
-	c, _ := guard.ParseCriticality(r.Header.Get(CriticalityHeader))
-	return c
-}
-
-// KeyOf reads the user or tenant from the request's header; "" if it is missing.
-func KeyOf(r *http.Request) string { return r.Header.Get(KeyHeader) }
-
 type handler struct {
 	guard       *guard.Guard
 	next        http.Handler
@@ -117,13 +111,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	permit, err := h.guard.AcquireFor(r.Context(), h.criticality(r), h.key(r))
 	if err != nil {
-		refuse(w, err)
+		h.refuse(w, err)
 		return
 	}
 	if h.endless(r) {
 		permit.Endless()
 	}
-	rec := &recorder{ResponseWriter: w, permit: permit}
+	ctx := guard.NewContext(r.Context(), permit)
+	if attempt, marked := attemptIn(r.Header); marked {
+		guard.MarkAttempt(ctx, attempt)
+	}
+	r = r.WithContext(ctx)
+	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit}
 	returned := false
 	defer func() { permit.Release(h.outcome(r, rec, returned)) }()
 	h.next.ServeHTTP(rec.as(), r)
@@ -144,19 +143,22 @@ func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.O
 }
 
 // refuse answers a request that was not admitted.
-func refuse(w http.ResponseWriter, err error) {
+func (h *handler) refuse(w http.ResponseWriter, err error) {
 	refusal, ok := errors.AsType[*guard.Refusal](err)
 	if !ok {
 		w.WriteHeader(statusClientClosedRequest)
 		return
 	}
 	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
-	values := [...]string{retryAfter(refusal.RetryAfter()), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
+	values := [...]string{retryAfter(refusal.RetryAfter(), rand.IntN), refusal.Reason(), "text/plain; charset=utf-8", "nosniff", "1"}
 	header := w.Header()
 	header["Retry-After"] = values[0:1:1]
 	header[RefusedHeader] = values[1:2:2]
 	header["Content-Type"] = values[2:3:3]
 	header["X-Content-Type-Options"] = values[3:4:4]
+	if h.guard.NoRetry() {
+		header[NoRetryHeader] = values[4:5:5]
+	}
 	if errors.Is(refusal, guard.ErrRate) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		w.Write(tooFast)
@@ -170,9 +172,3 @@ var (
 	tooFull = []byte("refused: the service is at its limit, try again later\n")
 	tooFast = []byte("refused: too many requests for now, try again later and more slowly\n")
 )
-
-// retryAfter returns whole seconds, at least one, spread over three times the shortest wait.
-func retryAfter(shortest time.Duration) string {
-	least := max(1, int((shortest+time.Second-1)/time.Second))
-	return strconv.Itoa(least + rand.IntN(2*least+1))
-}

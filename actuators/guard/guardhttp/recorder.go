@@ -2,6 +2,7 @@ package guardhttp
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 // handler does.
 type recorder struct {
 	http.ResponseWriter
+	ctx      context.Context // of the admitted request
 	permit   guard.Permit
 	status   int // 0: no header written yet
 	hijacked bool
@@ -37,6 +39,9 @@ func (r *recorder) note(status int) {
 		r.status = status
 		if status == http.StatusSwitchingProtocols {
 			r.permit.Endless()
+		}
+		if (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests) && guard.NoRetryOf(r.ctx) {
+			r.Header()[NoRetryHeader] = []string{"1"}
 		}
 	}
 }

@@ -1,0 +1,288 @@
+package guard
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// breaker decides whether calling one instance of a dependency is worth it.
+//
+//	         a share of failures, or of slow calls, above its threshold
+//	closed ─────────────────────────────────────────────────────────────► open
+//	  ▲                                                                    │ 5 s·2ⁿ, at most 60 s, jittered
+//	  │  31 probes, on 1, 2, 4, 8 and 16 places                            ▼
+//	  └───────────────────────────────────────────────────────────── half-open
+//	                                                           (a bad share, or probes that hang: open again)
+//
+// Closed, it judges windows of at least 50 calls and trips above the threshold
+//
+//	max(0.2, p + 5·√(p·(1−p)/n))
+//
+// where n is the number of calls in the window and p the share that is usual: a dependency that always fails a little
+// does not trip it. The usual share is learned from windows that did not trip, failures and slow calls apart; a new
+// breaker begins with 0.1. A call is slow if it took more than slowFactor times the latency target of the dependency.
+//
+// A caller that gives up says nothing about the instance, unless the call was slow already. The callee's refusals say
+// that it is alive. Calls admitted before the last change of state change nothing.
+//
+// Half-open, few probes are under way at a time, and each success makes room for more. A probe that ends without a
+// verdict gives its place back. If all places are taken for probePatience, the instance hangs, and the breaker opens
+// again: a probe that never ends cannot block it.
+//
+// Closed, admission is one load and reads no clock.
+type breaker struct {
+	word     atomic.Uint64 // generation<<2 | state
+	inFlight atomic.Int64  // calls to the instance
+	used     atomic.Int64  // the latest call
+	instance string
+	seed     uint64
+	refusal  *CallRefusal
+
+	mu     sync.Mutex
+	window callWindow
+	usual  [badKinds]float64 // share of failures, of slow calls
+	learnt int               // windows behind them
+	opened [badKinds]uint64  // times
+	why    badKind           // of the last time
+	until  time.Duration     // when open turns half-open
+	row    int               // times it has opened without a long enough closed time in between
+	length time.Duration     // of the last open time
+	closed time.Duration     // when it closed last
+
+	places int           // probes allowed at a time
+	probes int           // under way
+	ok     int           // probes that succeeded at this number of places
+	judged callWindow    // probes with a verdict
+	probed time.Duration // when the latest probe started
+}
+
+// newBreaker returns a closed breaker. The seed makes its open times differ from those of others.
+func newBreaker(instance string, seed uint64, refusal *CallRefusal) *breaker {
+	return &breaker{
+		instance: instance, seed: seed, refusal: refusal,
+		usual: [badKinds]float64{byFailures: usualStart, bySlowness: usualStart},
+	}
+}
+
+// callWindow counts calls with a verdict.
+type callWindow struct {
+	since time.Duration
+	calls int
+	bad   [badKinds]int
+}
+
+// badKind is a reason to open.
+type badKind uint8
+
+const (
+	byFailures badKind = iota
+	bySlowness
+	badKinds
+)
+
+var badNames = [badKinds]string{byFailures: "failures", bySlowness: "slow"}
+
+// The states of a breaker.
+const (
+	breakerClosed = iota
+	breakerOpen
+	breakerHalfOpen
+	breakerStates
+)
+
+var breakerNames = [breakerStates]string{"closed", "open", "half_open"}
+
+const (
+	breakerCalls   = 50               // least calls in a window that trips
+	breakerWindow  = time.Second      // a window with enough calls ends after this long
+	breakerOldest  = 30 * time.Second // a window without enough calls is forgotten after this long
+	breakerShare   = 0.2              // least share that trips
+	breakerSigmas  = 5.0              // above the usual share
+	usualStart     = 0.1              // usual share of a new breaker
+	usualWeight    = 0.05             // least weight of a new window in the usual share: it forgets over about 20 windows
+	openFirst      = 5 * time.Second
+	openMost       = time.Minute
+	openJitter     = 0.25 // an open time is shortened by up to this share
+	probePlaces    = 16   // the last step of the ramp
+	probeShare     = 0.5  // bad share of the probes that opens, whatever is usual
+	probePatience  = 5 * time.Second
+	slowFactor     = 5 // × the latency target: less than 1% of an exponential latency with the target as its mean
+	generationStep = 1 << 2
+	stateMask      = generationStep - 1
+)
+
+// passage is the breaker's admission of one call.
+type passage struct {
+	breaker *breaker
+	word    uint64 // of the breaker at admission
+}
+
+// admit lets a call pass, or not.
+func (b *breaker) admit(now time.Duration) (passage, bool) {
+	if w := b.word.Load(); w&stateMask == breakerClosed {
+		return passage{b, w}, true
+	}
+	return b.probe(now)
+}
+
+// admits says whether admit would let a call pass. It changes nothing.
+func (b *breaker) admits(now time.Duration) bool {
+	if b.word.Load()&stateMask == breakerClosed {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.word.Load() & stateMask {
+	case breakerClosed:
+		return true
+	case breakerOpen:
+		return now >= b.until
+	}
+	return b.probes < b.places
+}
+
+// probe admits a call to a breaker that is not closed.
+func (b *breaker) probe(now time.Duration) (passage, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.word.Load() & stateMask {
+	case breakerClosed:
+		return passage{b, b.word.Load()}, true
+	case breakerOpen:
+		if now < b.until {
+			return passage{}, false
+		}
+		b.turn(breakerHalfOpen)
+		b.places, b.probes, b.ok, b.judged = 1, 0, 0, callWindow{}
+	}
+	if b.probes >= b.places {
+		if now-b.probed >= probePatience {
+			b.open(now, bySlowness)
+		}
+		return passage{}, false
+	}
+	b.probes++
+	b.probed = now
+	return passage{b, b.word.Load()}, true
+}
+
+// probing says whether the call is a probe.
+func (p passage) probing() bool { return p.word&stateMask == breakerHalfOpen }
+
+// done ends a call: bad says whether it failed and whether it was slow; verdict false: it says nothing.
+func (p passage) done(now time.Duration, verdict bool, bad [badKinds]bool) {
+	b := p.breaker
+	if b.word.Load() != p.word {
+		return
+	}
+	if !verdict && p.word&stateMask == breakerClosed {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.word.Load() != p.word { // the state changed while the call was under way: it tells about the past
+		return
+	}
+	if p.word&stateMask == breakerClosed {
+		b.watch(now, bad)
+		return
+	}
+	b.probes--
+	if verdict {
+		b.ramp(now, bad)
+	}
+}
+
+// watch counts a call while the breaker is closed. The caller holds b.mu.
+func (b *breaker) watch(now time.Duration, bad [badKinds]bool) {
+	w := &b.window
+	if w.calls == 0 || (w.calls < breakerCalls && now-w.since > breakerOldest) {
+		*w = callWindow{since: now}
+	}
+	w.add(bad)
+	if w.calls < breakerCalls {
+		return
+	}
+	for kind := range badKinds {
+		if w.share(kind) > threshold(b.usual[kind], w.calls) {
+			b.open(now, kind)
+			return
+		}
+	}
+	if now-w.since >= breakerWindow {
+		b.learnt++
+		weight := max(usualWeight, 1/float64(b.learnt+1)) // the start counts as one window
+		for kind := range badKinds {
+			b.usual[kind] += weight * (w.share(kind) - b.usual[kind])
+		}
+		*w = callWindow{}
+	}
+}
+
+// ramp judges a probe. The caller holds b.mu.
+func (b *breaker) ramp(now time.Duration, bad [badKinds]bool) {
+	b.judged.add(bad)
+	for kind := range badKinds {
+		if b.judged.share(kind) > min(threshold(b.usual[kind], b.judged.calls), probeShare) {
+			b.open(now, kind)
+			return
+		}
+	}
+	if bad != ([badKinds]bool{}) {
+		return
+	}
+	if b.ok++; b.ok < b.places {
+		return
+	}
+	b.ok = 0
+	if b.places *= 2; b.places > probePlaces {
+		b.turn(breakerClosed)
+		b.closed, b.window = now, callWindow{}
+	}
+}
+
+func (w *callWindow) add(bad [badKinds]bool) {
+	w.calls++
+	for kind := range bad {
+		if bad[kind] {
+			w.bad[kind]++
+		}
+	}
+}
+
+func (w *callWindow) share(kind badKind) float64 { return float64(w.bad[kind]) / float64(w.calls) }
+
+// threshold is the share of bad calls among n above which a breaker opens, where p is usual.
+func threshold(p float64, n int) float64 {
+	return max(breakerShare, p+breakerSigmas*math.Sqrt(p*(1-p)/float64(n)))
+}
+
+// open opens the breaker. If it closed only a short while ago, it stays open for twice as long as the last time. The
+// caller holds b.mu.
+func (b *breaker) open(now time.Duration, why badKind) {
+	if b.word.Load()&stateMask == breakerClosed && now-b.closed >= b.length {
+		b.row = 0
+	}
+	b.length = openMost
+	if b.row < 4 { // 5, 10, 20, 40 s
+		b.length = openFirst << b.row
+	}
+	b.row++
+	b.why = why
+	b.opened[why]++
+	// Whoever calls the same instance must not come back at the same time. Where the instants are given, so are the
+	// times open.
+	jitter := openJitter * unit(mix64(b.seed^uint64(now)))
+	b.until = now + time.Duration(float64(b.length)*(1-jitter))
+	b.turn(breakerOpen)
+}
+
+// turn changes the state. Calls under way belong to the old generation. The caller holds b.mu.
+func (b *breaker) turn(state uint64) {
+	b.word.Store(b.word.Load()&^stateMask + generationStep | state)
+}
+
+// unit maps 64 random bits to [0, 1).
+func unit(x uint64) float64 { return float64(x>>11) / (1 << 53) }

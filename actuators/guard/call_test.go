@@ -1,0 +1,404 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// dependency returns a dependency of a guard on a clock that stands at start and counts who reads it.
+func dependency(t testing.TB, options ...CallOption) (d *Dependency, start time.Time, reads *atomic.Int64) {
+	t.Helper()
+	start, reads = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC), new(atomic.Int64)
+	g, err := New(Config{Service: "checkout", SLO: 300 * time.Millisecond, Now: func() time.Time {
+		reads.Add(1)
+		return start
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reads.Store(0)
+	return g.Dependency("payments", options...), start, reads
+}
+
+var failure = Result{Outcome: Failure}
+
+// attempt makes one attempt of c at now that ends with r at once.
+func attempt(t testing.TB, c *Call, now time.Time, instance string, r Result) {
+	t.Helper()
+	a, err := c.TryAt(now, instance)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.DoneAt(now, r)
+}
+
+// What a retry needs, and what is counted if it is not there.
+func TestRetryRules(t *testing.T) {
+	refused := Result{Outcome: Ignored, Refused: true, Elsewhere: true}
+	with := func(r Result, change func(*Result)) Result { change(&r); return r }
+	hinted := func(r *Result) { r.NoRetry = true }
+	in := func(left time.Duration) time.Time { return time.Date(2025, 6, 1, 0, 0, 0, int(left), time.UTC) }
+	for _, tc := range []struct {
+		name       string
+		options    CallOptions
+		result     Result
+		ok         bool
+		elsewhere  bool
+		suppressed string
+	}{
+		{"an idempotent failure", CallOptions{Idempotent: true}, failure, true, false, ""},
+		{"a success", CallOptions{Idempotent: true}, Result{}, false, false, ""},
+		{"the caller gave up", CallOptions{Idempotent: true}, Result{Outcome: Canceled}, false, false, ""},
+		{"a failure that may have been executed", CallOptions{}, failure, false, false, "not_idempotent"},
+		{"a refusal proves that nothing was executed", CallOptions{}, refused, true, false, ""},
+		{"so does a connection that fails", CallOptions{}, Result{Outcome: Failure, Unsent: true}, true, false, ""},
+		{"a body that is spent", CallOptions{Idempotent: true, OneShot: true}, failure, false, false, "body"},
+		{"an outer layer retries", CallOptions{Idempotent: true, Inner: true}, failure, false, false, "layer"},
+		{"the hint", CallOptions{Idempotent: true}, with(failure, hinted), false, false, "hint"},
+		{"the hint of the only instance", CallOptions{Idempotent: true}, with(refused, hinted), false, false, "hint"},
+		{"another instance", CallOptions{Instances: 2}, refused, true, true, ""},
+		{"another instance, though this one hints", CallOptions{Instances: 2}, with(refused, hinted), true, true, ""},
+		{"another instance, though an outer layer retries", CallOptions{Instances: 2, Inner: true}, refused, true, true, ""},
+		{"another instance, but a failure with a hint", CallOptions{Instances: 2, Idempotent: true},
+			with(failure, hinted), false, false, "hint"},
+		{"time for the backoff", CallOptions{Idempotent: true, Deadline: in(51 * time.Millisecond)}, failure, true, false, ""},
+		{"a deadline shorter than the backoff", CallOptions{Idempotent: true, Deadline: in(50 * time.Millisecond)},
+			failure, false, false, "deadline"},
+		{"Retry-After beyond the deadline", CallOptions{Idempotent: true, Deadline: in(time.Second)},
+			with(failure, func(r *Result) { r.RetryAfter = 2 * time.Second }), false, false, "deadline"},
+		{"Retry-After beyond anybody's patience", CallOptions{Idempotent: true},
+			with(failure, func(r *Result) { r.RetryAfter = 1 << 62 }), false, false, "deadline"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d, now, _ := dependency(t)
+			c := d.StartAt(t.Context(), now, tc.options)
+			attempt(t, &c, now, "a", tc.result)
+			retry, ok := c.RetryAt(now, 0.5, tc.result)
+			if ok != tc.ok || retry.Elsewhere != tc.elsewhere || (retry.Wait == 0) != (tc.elsewhere || !tc.ok) {
+				t.Errorf("%v %+v", ok, retry)
+			}
+			if n := d.out.retries.Load(); (n == 1) != tc.ok {
+				t.Errorf("%d retries counted", n)
+			}
+			for reason, name := range suppressionReasons {
+				if n := d.out.suppressed[reason].Load(); (n == 1) != (name == tc.suppressed) {
+					t.Errorf("suppressed by %s: %d", name, n)
+				}
+			}
+		})
+	}
+}
+
+// A call has three attempts, one of them at most on another instance by the rule for refusals, and the last failure says
+// that the request has been tried enough.
+func TestCallEndsAfterThreeAttempts(t *testing.T) {
+	d, now, _ := dependency(t)
+	ctx := NewContext(t.Context(), mustAcquire(t, d.caller, now))
+	c := d.StartAt(ctx, now, CallOptions{Idempotent: true, Instances: 3})
+	refused := Result{Outcome: Ignored, Refused: true, Elsewhere: true}
+	for i, elsewhere := range []bool{true, false} {
+		attempt(t, &c, now, "a", refused)
+		if retry, ok := c.RetryAt(now, 1, refused); !ok || retry.Elsewhere != elsewhere {
+			t.Errorf("retry %d: %v %+v", i, ok, retry)
+		}
+	}
+	attempt(t, &c, now, "b", refused)
+	if NoRetryOf(ctx) {
+		t.Error("the hint came before the last attempt")
+	}
+	if _, ok := c.RetryAt(now, 1, refused); ok || !NoRetryOf(ctx) {
+		t.Errorf("fourth attempt %v, hint %v", ok, NoRetryOf(ctx))
+	}
+	if a, r, n := d.out.attempts.Load(), d.out.retries.Load(), d.out.calleeRefusals.Load(); a != 3 || r != 2 || n != 3 {
+		t.Errorf("%d attempts, %d retries, %d refusals; expected 3, 2, 3", a, r, n)
+	}
+}
+
+func mustAcquire(t testing.TB, g *Guard, now time.Time) Permit {
+	t.Helper()
+	p, err := g.AcquireAt(now, Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// The order is deadline, breaker, bulkhead. Nobody who is refused takes anything from a later policy, and a probe that
+// finds the bulkhead full gives its place back.
+func TestTryAsksInOrder(t *testing.T) {
+	d, now, _ := dependency(t, MaxCalls(50))
+	const instance = "10.0.0.1:80"
+	c := d.StartAt(t.Context(), now, CallOptions{Deadline: now})
+	_, err := c.TryAt(now, instance)
+	refusal, ok := errors.AsType[*CallRefusal](err)
+	if !errors.Is(err, ErrCallDeadline) || !ok || refusal.Reason() != "deadline" || refusal.Dependency() != "payments" ||
+		refusal.Retryable() {
+		t.Errorf("with no time left: %v", err)
+	}
+	for range 51 {
+		c := d.StartAt(t.Context(), now, CallOptions{})
+		a, err := c.TryAt(now, instance)
+		if err != nil {
+			break
+		}
+		a.DoneAt(now, failure)
+	}
+	c = d.StartAt(t.Context(), now, CallOptions{})
+	if _, err = c.TryAt(now, instance); !errors.Is(err, ErrBreakerOpen) || errors.Is(err, ErrBulkhead) {
+		t.Errorf("after 50 failures: %v", err)
+	}
+	later := now.Add(5 * time.Second)
+	var held []Attempt
+	for {
+		a, err := c.TryAt(later, "another")
+		if err != nil {
+			if !errors.Is(err, ErrBulkhead) {
+				t.Errorf("at a full bulkhead: %v", err)
+			}
+			break
+		}
+		held = append(held, a)
+	}
+	if _, err := c.TryAt(later, instance); !errors.Is(err, ErrBulkhead) {
+		t.Errorf("a probe at a full bulkhead: %v", err)
+	}
+	held[0].DoneAt(later, Result{})
+	held[0].DoneAt(later, Result{})
+	if _, err := c.TryAt(later, instance); err != nil {
+		t.Errorf("the probe after it: %v", err)
+	}
+	if n := d.out.instances.of(0, "another").inFlight.Load(); int(n) != len(held)-1 {
+		t.Errorf("%d in flight on the other instance, expected %d", n, len(held)-1)
+	}
+}
+
+// A person's "retry 0" stops retries at once, also those for which tokens are saved.
+func TestRetryRatioOfZero(t *testing.T) {
+	d, now, _ := dependency(t)
+	raw := `{"schema": 1, "service": "checkout", "epoch": 1, "revision": 1, "lease_seconds": 180,
+		"retry": {"budget_ratio": 0, "fallback": 0.1, "min": 0, "max": 1}}`
+	if err := d.caller.ApplyAt(now, []byte(raw)); err != nil {
+		t.Fatal(err)
+	}
+	c := d.StartAt(t.Context(), now, CallOptions{Idempotent: true})
+	attempt(t, &c, now, "", failure)
+	if _, ok := c.RetryAt(now, 0, failure); ok || d.out.suppressed[noRetryBudget].Load() != 1 {
+		t.Error("a retry was allowed")
+	}
+}
+
+// A retry that waits counts as time in a guarded call; giving it up ends that.
+func TestBackoffIsNotTheServicesOwnLatency(t *testing.T) {
+	d, now, _ := dependency(t)
+	at := func(ms int) time.Time { return now.Add(time.Duration(ms) * time.Millisecond) }
+	p := mustAcquire(t, d.caller, now)
+	ctx := NewContext(t.Context(), p)
+	c := d.StartAt(ctx, at(10), CallOptions{Idempotent: true})
+	a, err := c.TryAt(at(10), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.DoneAt(at(30), failure)
+	if _, ok := c.RetryAt(at(30), 0.5, failure); !ok {
+		t.Fatal("no retry")
+	}
+	attempt(t, &c, at(80), "", failure)
+	if _, ok := c.RetryAt(at(80), 0.5, failure); !ok {
+		t.Fatal("no second retry")
+	}
+	c.GiveUpAt(at(100))
+	c.GiveUpAt(at(200))
+	if waited := requestOf(ctx).end(250 * time.Millisecond); waited != 90*time.Millisecond {
+		t.Errorf("%v in guarded calls, expected 90ms: from 10 to 100", waited)
+	}
+}
+
+// Marks and hints travel with the admitted request.
+func TestMarkOfAnOuterLayer(t *testing.T) {
+	d, now, _ := dependency(t)
+	ctx := NewContext(t.Context(), mustAcquire(t, d.caller, now))
+	if _, ok := AttemptOf(ctx); ok {
+		t.Error("marked at birth")
+	}
+	MarkAttempt(ctx, -5)
+	if n, ok := AttemptOf(ctx); n != 0 || !ok {
+		t.Errorf("attempt %d, %v", n, ok)
+	}
+	MarkAttempt(ctx, 1<<40)
+	if n, _ := AttemptOf(ctx); n != maxMark {
+		t.Errorf("attempt %d", n)
+	}
+	c := d.StartAt(ctx, now, CallOptions{Idempotent: true})
+	if c.Retries() {
+		t.Error("an inner layer retries")
+	}
+	MarkAttempt(context.Background(), 3) // no request: nothing to mark
+	if _, ok := AttemptOf(context.Background()); ok || NoRetryOf(context.Background()) {
+		t.Error("a context without a request carries a mark")
+	}
+}
+
+// A closed breaker reads no clock: a whole call reads it at its start and at its end, for all policies together.
+func TestClosedBreakerReadsNoClock(t *testing.T) {
+	d, _, reads := dependency(t)
+	for range 10 {
+		reads.Store(0)
+		c := d.Start(t.Context(), CallOptions{Idempotent: true})
+		a, err := c.Try("10.0.0.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Answered()
+		if n := reads.Load(); n != 1 {
+			t.Fatalf("%d looks at the clock until the answer, expected 1", n)
+		}
+		a.Done(Result{})
+		if n := reads.Load(); n != 2 {
+			t.Fatalf("%d looks at the clock, expected 2", n)
+		}
+	}
+}
+
+func TestCallAllocatesNothing(t *testing.T) {
+	d, now, _ := dependency(t)
+	ctx := NewContext(t.Context(), mustAcquire(t, d.caller, now))
+	end := now.Add(40 * time.Millisecond)
+	hosts := []string{"a", "b", "c"}
+	for name, fn := range map[string]func(){
+		"call": func() {
+			c := d.StartAt(ctx, now, CallOptions{Idempotent: true, Instances: 3})
+			a, _ := c.TryAt(now, c.Pick(hosts, "", 0.4))
+			a.DoneAt(end, Result{})
+		},
+		"retry": func() {
+			c := d.StartAt(ctx, now, CallOptions{Idempotent: true})
+			a, _ := c.TryAt(now, "d")
+			a.DoneAt(now, Result{Refused: true})
+			if _, ok := c.RetryAt(now, 0.3, Result{Refused: true}); ok {
+				a, _ = c.TryAt(end, "d")
+				a.DoneAt(end, Result{})
+			}
+		},
+		"refusal": func() {
+			c := d.StartAt(ctx, now, CallOptions{Deadline: now})
+			_, _ = c.TryAt(now, "a")
+		},
+	} {
+		if n := testing.AllocsPerRun(1000, fn); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// Two random choices: the instance with fewer calls in flight, never the excluded one or one whose breaker is open, as
+// long as there is another.
+func TestPick(t *testing.T) {
+	d, now, _ := dependency(t)
+	hosts := []string{"a", "b", "c", "d"}
+	pick := func(except string) map[string]int {
+		seen := map[string]int{}
+		for i := range 1000 {
+			seen[d.PickAt(now, hosts, except, (float64(i)+0.5)/1000)]++
+		}
+		return seen
+	}
+	even := pick("")
+	for _, h := range hosts {
+		if even[h] < 200 || even[h] > 300 {
+			t.Errorf("%s chosen %d times of 1000 while all are idle", h, even[h])
+		}
+	}
+	d.out.instances.of(0, "b").inFlight.Store(9)
+	if n := pick("")["b"]; n != 0 {
+		t.Errorf("the busiest chosen %d times", n)
+	}
+	d.out.instances.of(0, "c").serve(0, 50, 50, bad)
+	if seen := pick("a"); seen["a"] != 0 || seen["c"] != 0 || seen["d"] < 600 {
+		t.Errorf("a excluded, b busy, c open: %v", seen)
+	}
+	if got := d.PickAt(now, []string{"c"}, "c", 0.9999); got != "c" {
+		t.Errorf("the only one: %q", got)
+	}
+	if got := d.PickAt(now, []string{"a", "c"}, "a", 0); got != "c" {
+		t.Errorf("the only other one is open: %q", got)
+	}
+	for _, u := range []float64{-1, 0, 1, 2} {
+		if got := d.PickAt(now, hosts, "", u); got == "" {
+			t.Errorf("u = %v: none", u)
+		}
+	}
+}
+
+// A call with less time left than a quarter of what calls take in calm is not sent; a retry needs the whole of it.
+func TestDeadlineLeavesTimeForTheCallee(t *testing.T) {
+	d, now, _ := dependency(t)
+	d.pool.calm.Store(int64(100 * time.Millisecond))
+	try := func(left time.Duration) (retry bool, err error) {
+		c := d.StartAt(t.Context(), now, CallOptions{Idempotent: true, Deadline: now.Add(left)})
+		a, err := c.TryAt(now, "")
+		if err != nil {
+			return false, err
+		}
+		a.DoneAt(now, failure)
+		_, retry = c.RetryAt(now, 0, failure)
+		return retry, nil
+	}
+	if _, err := try(24 * time.Millisecond); !errors.Is(err, ErrCallDeadline) {
+		t.Errorf("24 ms left: %v", err)
+	}
+	if retry, err := try(99 * time.Millisecond); err != nil || retry {
+		t.Errorf("99 ms left: %v, %v", retry, err)
+	}
+	if retry, err := try(100 * time.Millisecond); err != nil || !retry {
+		t.Errorf("100 ms left: %v, %v", retry, err)
+	}
+}
+
+// Long answers must not hold up an instance's way back: the probe counts when its answer begins.
+func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
+	d, now, _ := dependency(t)
+	b := d.out.instances.of(0, "a")
+	b.serve(0, 50, 50, bad)
+	later := now.Add(b.until)
+	c := d.StartAt(t.Context(), later, CallOptions{})
+	a, err := c.TryAt(later, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.AnsweredAt(later)
+	a.AnsweredAt(later)
+	if b.places != 2 || b.probes != 0 {
+		t.Errorf("%d places, %d probes under way; expected 2, 0", b.places, b.probes)
+	}
+	a.DoneAt(later, failure)
+	if b.state() != "half_open" || b.probes != 0 {
+		t.Errorf("the end of the answer counted again: %s, %d probes", b.state(), b.probes)
+	}
+}
+
+// A caller that gives up on a call that was slow already tells about the callee.
+func TestCanceledSlowCallsTrip(t *testing.T) {
+	for took, want := range map[time.Duration]string{100 * time.Millisecond: "closed", 10 * time.Second: "open"} {
+		d, now, _ := dependency(t, MaxCalls(200))
+		var held []Attempt
+		for range 10 {
+			c := d.StartAt(t.Context(), now, CallOptions{})
+			for range 10 {
+				a, err := c.TryAt(now, "a")
+				if err == nil {
+					held = append(held, a)
+				}
+			}
+			for _, a := range held {
+				a.DoneAt(now.Add(took), Result{Outcome: Canceled})
+			}
+			held = held[:0]
+		}
+		if got := d.out.instances.of(0, "a").state(); got != want {
+			t.Errorf("canceled after %v: %s, expected %s", took, got, want)
+		}
+	}
+}

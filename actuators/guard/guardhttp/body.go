@@ -1,0 +1,79 @@
+package guardhttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+)
+
+// body is the body of an answer. The attempt ends when it is read to its end or closed, or when its context ends: a
+// caller who forgets to close it must not keep the slot forever.
+type body struct {
+	io.ReadCloser
+	ctx     context.Context
+	attempt guard.Attempt
+	result  guard.Result // if the body comes whole
+	ended   atomic.Bool
+	forget  func() bool // the end of the context
+}
+
+func newBody(ctx context.Context, inner io.ReadCloser, attempt guard.Attempt, result guard.Result) *body {
+	b := &body{ReadCloser: inner, ctx: ctx, attempt: attempt, result: result}
+	if ctx.Done() == nil {
+		b.forget = func() bool { return true }
+	} else {
+		b.forget = context.AfterFunc(ctx, func() { b.end(ctx.Err()) })
+	}
+	return b
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.finish(err)
+	}
+	return n, err
+}
+
+// Close implements io.Closer. A caller who does not want the rest says nothing about the callee.
+func (b *body) Close() error {
+	err := b.ReadCloser.Close()
+	b.finish(io.EOF)
+	return err
+}
+
+func (b *body) finish(err error) {
+	b.forget()
+	b.end(err)
+}
+
+// end ends the attempt, once. io.EOF is the good end.
+func (b *body) end(err error) {
+	if b.ended.Swap(true) {
+		return
+	}
+	r := b.result
+	if err != io.EOF && r.Outcome == guard.Success {
+		r.Outcome = guard.Failure
+		if errors.Is(b.ctx.Err(), context.Canceled) {
+			r.Outcome = guard.Canceled
+		}
+	}
+	b.attempt.Done(r)
+}
+
+// isStream says whether an answer lasts as long as its caller listens.
+func isStream(h http.Header) bool {
+	values := h["Content-Type"]
+	if len(values) == 0 {
+		return false
+	}
+	kind, _, err := mime.ParseMediaType(values[0])
+	return err == nil && kind == "text/event-stream"
+}

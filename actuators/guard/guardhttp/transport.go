@@ -1,0 +1,341 @@
+package guardhttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+)
+
+// TransportOption changes how Transport treats requests.
+type TransportOption func(*transport)
+
+// WithInstances tells the transport which instances the dependency has, as host:port. It is asked for each request and
+// must be safe for concurrent use; the slice is only read. The transport then sends each attempt to one of them: of two
+// at random to the one with fewer calls in flight, and to none with an open breaker while there is another. The Host
+// header stays that of the request. With https, the certificates must cover the names of the instances. While the list
+// is empty, requests go to the host of their URL.
+func WithInstances(instances func() []string) TransportOption {
+	return func(t *transport) { t.instances = instances }
+}
+
+// WithIdempotent replaces the rule for which requests may be executed twice. By default these are GET, HEAD, OPTIONS,
+// TRACE, PUT and DELETE (RFC 9110, section 9.2.2), and any request with an Idempotency-Key header.
+func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
+	return func(t *transport) { t.idempotent = idempotent }
+}
+
+// Transport returns a RoundTripper that calls d through base; nil: http.DefaultTransport.
+//
+//	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
+//
+// Each request passes deadline, retry, breaker and bulkhead, in this order. What they refuse comes back as a
+// *guard.CallRefusal, and nothing was sent. Everything else is the answer, or the error, of base: when retries end, the
+// last one. Make the request with the context of the inbound request (guardhttp.New puts the admitted request into it),
+// so that the time of the call counts as waiting, and marks and hints pass through.
+//
+// A call holds its slot until the body of the answer is read to its end or closed, or its context ends. A connection
+// that switches protocols and an event stream hold none.
+//
+// Outcomes:
+//
+//	no connection                                    failure; not executed, so any method may be retried
+//	any other error of base, status ≥ 500            failure; 502, 503, 504 and errors are retried if idempotent
+//	deadline passed                                  failure
+//	503 with Guard-Refused, 429                      refused by the callee: not a failure, and not executed
+//	context canceled                                 canceled: says nothing about the callee unless it was slow
+//	101, event stream                                ignored
+//	everything else                                  success
+//
+// A retry needs a body that can be sent again (http.Request.GetBody), and everything listed at guard.Call.Retry.
+func Transport(d *guard.Dependency, base http.RoundTripper, options ...TransportOption) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	t := &transport{
+		dependency: d,
+		base:       base,
+		instances:  func() []string { return nil },
+		idempotent: idempotent,
+	}
+	for _, o := range options {
+		o(t)
+	}
+	return t
+}
+
+func idempotent(r *http.Request) bool {
+	switch r.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return len(r.Header["Idempotency-Key"]) > 0
+}
+
+type transport struct {
+	dependency *guard.Dependency
+	base       http.RoundTripper
+	instances  func() []string
+	idempotent func(*http.Request) bool
+}
+
+// CloseIdleConnections does what it does on base: http.Client.CloseIdleConnections looks for it here.
+func (t *transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL == nil || req.URL.Host == "" {
+		return t.base.RoundTrip(req) // it says what is wrong; no dependency is to blame
+	}
+	ctx := req.Context()
+	instances := t.instances()
+	_, marked := attemptIn(req.Header)
+	call := t.dependency.Start(ctx, guard.CallOptions{
+		Idempotent: t.idempotent(req),
+		OneShot:    req.Body != nil && req.Body != http.NoBody && req.GetBody == nil,
+		Inner:      marked,
+		Instances:  len(instances),
+	})
+	instance := req.URL.Host
+	if len(instances) > 0 {
+		instance = call.Pick(instances, "", rand.Float64())
+	}
+	body := req.Body
+	var last answer
+	for {
+		attempt, err := call.Try(instance)
+		if err != nil {
+			if body != nil {
+				body.Close()
+			}
+			if last != (answer{}) {
+				return last.response, last.err
+			}
+			return nil, err
+		}
+		now := t.exchange(attempt, t.outgoing(req, body, &call, instance))
+		result := now.result(ctx)
+		if result.Outcome == guard.Success && !result.Refused {
+			return now.deliver(ctx, attempt, result, req)
+		}
+		retry, ok := call.Retry(rand.Float64(), result)
+		if !ok {
+			return now.deliver(ctx, attempt, result, req)
+		}
+		last = now.keep(req)
+		attempt.Done(result)
+		if err := wait(ctx, retry.Wait); err != nil {
+			call.GiveUp()
+			return nil, err
+		}
+		if body != nil && body != http.NoBody {
+			if body, err = req.GetBody(); err != nil {
+				call.GiveUp()
+				return last.response, last.err
+			}
+		}
+		if len(instances) > 0 {
+			except := ""
+			if retry.Elsewhere {
+				except = instance
+			}
+			instance = call.Pick(instances, except, rand.Float64())
+		}
+	}
+}
+
+// outgoing returns the request to send: req itself if there is nothing to change, because a RoundTripper must not change
+// the request that it is given.
+func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.Call, instance string) *http.Request {
+	mark, marked := -1, false
+	if _, already := req.Header[AttemptHeader]; !already {
+		if call.Retries() {
+			mark, marked = call.Attempts()-1, true
+		} else {
+			mark, marked = guard.AttemptOf(req.Context())
+		}
+	}
+	if !marked && instance == req.URL.Host && call.Attempts() == 1 {
+		return req
+	}
+	out := req.WithContext(req.Context())
+	out.Body = body
+	if marked {
+		out.Header = maps.Clone(req.Header)
+		if out.Header == nil {
+			out.Header = http.Header{}
+		}
+		out.Header[AttemptHeader] = markValue(mark)
+	}
+	if instance != req.URL.Host {
+		url := *req.URL
+		url.Host = instance
+		out.URL = &url
+		if out.Host == "" {
+			out.Host = req.URL.Host
+		}
+	}
+	return out
+}
+
+// firstMark is the value of nearly every mark, never changed.
+var firstMark = []string{"0"}
+
+func markValue(attempt int) []string {
+	if attempt == 0 {
+		return firstMark[:1:1]
+	}
+	return []string{strconv.Itoa(attempt)}
+}
+
+// exchange sends one attempt. If base panics, the attempt still ends.
+func (t *transport) exchange(attempt guard.Attempt, out *http.Request) (a answer) {
+	returned := false
+	defer func() {
+		if !returned {
+			attempt.Done(guard.Result{Outcome: guard.Failure})
+		}
+	}()
+	a.response, a.err = t.base.RoundTrip(out)
+	returned = true
+	return a
+}
+
+// answer is what base returned for one attempt.
+type answer struct {
+	response *http.Response
+	err      error
+}
+
+// result judges the answer.
+func (a answer) result(ctx context.Context) guard.Result {
+	if a.err != nil {
+		switch {
+		case errors.Is(ctx.Err(), context.Canceled):
+			return guard.Result{Outcome: guard.Canceled}
+		case ctx.Err() == nil && unsent(a.err):
+			return guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}
+		}
+		return guard.Result{Outcome: guard.Failure}
+	}
+	header := a.response.Header
+	reason := header.Get(RefusedHeader)
+	r := guard.Result{Outcome: guard.Success, NoRetry: noRetryIn(header)}
+	switch status := a.response.StatusCode; {
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && reason != "":
+		r.Outcome, r.Refused = guard.Ignored, true
+		r.Elsewhere = reason != "" && reason != rateReason // the rate is one for all instances
+	case status >= http.StatusInternalServerError:
+		r.Outcome = guard.Failure
+		r.Final = status != http.StatusBadGateway && status != http.StatusServiceUnavailable &&
+			status != http.StatusGatewayTimeout
+	default:
+		return r
+	}
+	r.RetryAfter = retryAfterIn(header, time.Now())
+	return r
+}
+
+// rateReason is the reason of a refusal by the rate limit.
+const rateReason = "rate"
+
+// unsent says whether err proves that the request has not been sent: there was no connection.
+func unsent(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "dial" || op.Op == "proxyconnect")
+}
+
+// deliver hands the answer to the caller. The attempt ends with the body.
+func (a answer) deliver(
+	ctx context.Context, attempt guard.Attempt, result guard.Result, req *http.Request,
+) (*http.Response, error) {
+	if a.err != nil {
+		attempt.Done(result)
+		return nil, a.err
+	}
+	a.response.Request = req // not the copy, whose URL names an instance: redirects are relative to it
+	switch {
+	case a.response.StatusCode == http.StatusSwitchingProtocols:
+		attempt.Done(guard.Result{Outcome: guard.Ignored})
+	case a.response.Body == http.NoBody:
+		attempt.Done(result)
+	default:
+		if result.Outcome == guard.Success {
+			attempt.Answered()
+		}
+		if isStream(a.response.Header) {
+			attempt.Endless()
+			result = guard.Result{Outcome: guard.Ignored}
+		}
+		a.response.Body = newBody(ctx, a.response.Body, attempt, result)
+	}
+	return a.response, nil
+}
+
+const (
+	keptBytes = 64 << 10               // of the body of an answer that is retried
+	keptTime  = 200 * time.Millisecond // for reading it
+)
+
+// keep reads what there is of an answer that is going to be retried, within bounds, so that its connection is free for
+// the retry. If the retry cannot be made after all, this is the answer. A body that is too long or too slow ends with
+// io.ErrUnexpectedEOF.
+func (a answer) keep(req *http.Request) answer {
+	if a.err != nil {
+		return a
+	}
+	a.response.Request = req
+	body := a.response.Body
+	timer := time.AfterFunc(keptTime, func() { body.Close() })
+	read, err := io.ReadAll(io.LimitReader(body, keptBytes+1))
+	timer.Stop()
+	body.Close()
+	a.response.Body = &kept{rest: read, whole: err == nil && len(read) <= keptBytes}
+	return a
+}
+
+// kept is a body that has been read.
+type kept struct {
+	rest  []byte
+	whole bool
+}
+
+func (k *kept) Read(p []byte) (int, error) {
+	n := copy(p, k.rest)
+	k.rest = k.rest[n:]
+	switch {
+	case len(k.rest) > 0:
+		return n, nil
+	case k.whole:
+		return n, io.EOF
+	}
+	return n, io.ErrUnexpectedEOF
+}
+
+func (k *kept) Close() error { return nil }
+
+// wait waits, unless ctx ends first.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,43 @@
+package guard
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// hint says when a refusal should tell its caller not to retry: after a second of unbroken refusing. A short burst is
+// over by the time a retry arrives; an overload that has lasted for a second will still be there.
+//
+// Refusing is unbroken while no two refusals are more than half a second apart. Admissions do not break it: a service
+// with twice its load serves as many requests as it refuses, and every retry makes it refuse more.
+//
+// It is a lock-free approximation: refusals that race at the edge of a gap may each start the second anew.
+type hint struct {
+	since atomic.Int64 // start of the unbroken refusing
+	last  atomic.Int64 // latest refusal + 1; 0: none yet
+}
+
+const (
+	hintAfter = time.Second
+	hintGap   = 500 * time.Millisecond
+)
+
+// refused notes a refusal and says whether it should carry the hint.
+func (h *hint) refused(now time.Duration) bool {
+	last := h.last.Load()
+	if last == 0 || int64(now)-(last-1) > int64(hintGap) {
+		h.since.Store(int64(now))
+	}
+	if int64(now) >= last {
+		h.last.Store(int64(now) + 1)
+	}
+	return int64(now)-h.since.Load() >= int64(hintAfter)
+}
+
+// NoRetry notes that a refusal of this guard is about to be answered, and says whether the answer should tell the caller
+// not to retry at all. It is true after a second of unbroken refusing. A binding calls it once for each refusal that it
+// answers.
+func (g *Guard) NoRetry() bool { return g.hint.refused(g.now()) }
+
+// NoRetryAt is NoRetry at the instant now.
+func (g *Guard) NoRetryAt(now time.Time) bool { return g.hint.refused(now.Sub(g.base)) }

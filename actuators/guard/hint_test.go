@@ -1,0 +1,35 @@
+package guard
+
+import (
+	"testing"
+	"time"
+)
+
+func TestHintAfterASecondOfUnbrokenRefusing(t *testing.T) {
+	refuseEvery := func(h *hint, from, to, gap time.Duration) (last bool) {
+		for at := from; at <= to; at += gap {
+			last = h.refused(at)
+		}
+		return last
+	}
+	var h hint
+	if refuseEvery(&h, 0, 990*time.Millisecond, 10*time.Millisecond) {
+		t.Error("the hint came within the first second")
+	}
+	if !h.refused(time.Second) {
+		t.Error("no hint after a second")
+	}
+	if h.refused(1501 * time.Millisecond) {
+		t.Error("the hint outlived a pause of half a second")
+	}
+	if !refuseEvery(&h, 1600*time.Millisecond, 3*time.Second, 400*time.Millisecond) {
+		t.Error("no hint though refusals come every 400 ms")
+	}
+	if h.refused(time.Hour) {
+		t.Error("the hint outlived a good hour")
+	}
+	h.refused(time.Minute) // a clock that goes back
+	if h.refused(time.Hour + time.Millisecond) {
+		t.Error("a clock that goes back made a second of it")
+	}
+}
