@@ -57,6 +57,12 @@ func explainClauses(d Decision, slo SLO) []string {
 	say := func(format string, args ...any) { clauses = append(clauses, fmt.Sprintf(format, args...)) }
 
 	switch d.Knob {
+	case KnobRetry:
+		say("%s", ConstantLaw)
+		if d.HoldReason != "" {
+			say("%s: the lease is not renewed", whyHeld(d))
+		}
+		return clauses
 	case KnobShed:
 		if d.Measured.Known() {
 			say("%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))

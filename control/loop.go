@@ -167,6 +167,8 @@ func (l *Loop) step(t *tick) Decision {
 // act is a step under automatic control.
 func (l *Loop) act(s step) outcome {
 	switch {
+	case l.knob == KnobRetry && l.spec.Mode != Observe:
+		return l.law.decide(s)
 	case s.v.hold != "":
 		l.law.lose()
 		return l.law.rest(s).held(s.v.hold, s.v.detail)

@@ -49,6 +49,14 @@ func (v *view) doubt(why Reason, detail string) {
 	}
 }
 
+// doubted is the reason to hold or, if there is none, to be unsure; "": nothing is in doubt.
+func (v *view) doubted() (why Reason, detail string) {
+	if v.hold != "" {
+		return v.hold, v.detail
+	}
+	return v.unsure, v.unsureDetail
+}
+
 // take makes f the subject of the view.
 func (v *view) take(f flow) {
 	v.flow = f

@@ -103,6 +103,8 @@ func unitsOf(knob control.Knob) (value, measured api.Unit) {
 		return api.Occupancy, api.Share
 	case control.KnobRate:
 		return api.PerSecond, api.Seconds
+	case control.KnobRetry:
+		return api.Retries, api.Retries
 	}
 	return api.Requests, api.Seconds
 }

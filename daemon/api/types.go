@@ -76,6 +76,7 @@ const (
 	Occupancy Unit = "occupancy"           // in flight ÷ limit, 0 to 1
 	Seconds   Unit = "seconds"             // of mean latency of admitted requests
 	Share     Unit = "share"               // of the protected requests, refused: 0 to 1
+	Retries   Unit = "retries_per_request" // of the calls to dependencies
 )
 
 // Loop is one knob of one service, an element of GET /api/v1/loops and the answer of /api/v1/loops/{service}/{knob}.
@@ -205,10 +206,10 @@ const Heartbeat = 2 * time.Second
 // which pull and lift the kill switch. For authenticated requests the actor is the authenticated identity, and Actor is
 // ignored.
 type Command struct {
-	Actor            string  `json:"actor"`
-	Reason           string  `json:"reason"`
-	ExpiresInSeconds float64 `json:"expires_in_seconds,omitempty"` // of a freeze or an override of one loop
-	Value            float64 `json:"value,omitempty"`              // of an override
+	Actor            string   `json:"actor"`
+	Reason           string   `json:"reason"`
+	ExpiresInSeconds float64  `json:"expires_in_seconds,omitempty"` // of a freeze or an override of one loop
+	Value            *float64 `json:"value,omitempty"`              // of an override, which needs one
 }
 
 // Receipt answers a Command: what was recorded in the KV, and which governor will enforce it.

@@ -23,6 +23,9 @@ func Knobs(spec control.Spec) []control.Knob {
 	if spec.Rate != nil {
 		knobs = append(knobs, control.KnobRate)
 	}
+	if spec.Retry != nil {
+		knobs = append(knobs, control.KnobRetry)
+	}
 	return knobs
 }
 
@@ -40,6 +43,8 @@ func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 		return control.InForce{Value: s.Shed.Threshold, Revision: s.Revision}, true
 	case knob == control.KnobRate && s.Rate != nil:
 		return control.InForce{Value: s.Rate.PerSecond, Revision: s.Revision}, true
+	case knob == control.KnobRetry && s.Retry != nil:
+		return control.InForce{Value: s.Retry.BudgetRatio, Revision: s.Revision}, true
 	}
 	return control.InForce{}, false
 }
@@ -95,6 +100,8 @@ func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision
 			PerSecond: bounded, Burst: control.Burst(bounded), Instances: l.instances(d),
 			Fallback: b.Fallback, Min: b.Min, Max: b.Max,
 		}
+	case control.KnobRetry:
+		next.Retry = &actuators.Retry{BudgetRatio: bounded, Fallback: b.Fallback, Min: b.Min, Max: b.Max}
 	default:
 		return errors.New("the Setting has no such knob")
 	}
@@ -172,11 +179,12 @@ func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 	differs := func(knob control.Knob, lo, hi, fallback float64) bool {
 		return spec.Bounds(knob) != control.Bounds{Min: lo, Max: hi, Fallback: fallback}
 	}
-	c, h, r := last.Concurrency, last.Shed, last.Rate
+	c, h, r, b := last.Concurrency, last.Shed, last.Rate, last.Retry
 	return spec.Concurrency != nil && c != nil &&
 		differs(control.KnobConcurrency, float64(c.Min), float64(c.Max), float64(c.Fallback)) ||
 		spec.Shed != nil && h != nil && differs(control.KnobShed, h.Min, h.Max, h.Fallback) ||
-		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback)
+		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback) ||
+		spec.Retry != nil && b != nil && differs(control.KnobRetry, b.Min, b.Max, b.Fallback)
 }
 
 // sameValues says whether two Settings ask a service for the same values.
