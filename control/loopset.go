@@ -57,11 +57,14 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 	if r := spec.Retry; r != nil {
 		s.loops = append(s.loops, newLoop(&s.spec, KnobRetry, r.Budget, newRetry(&s.spec)))
 	}
+	for _, k := range spec.Calls {
+		s.loops = append(s.loops, newLoop(&s.spec, KnobCall(k.To), spec.Bounds(KnobCall(k.To)).Fallback, newCall(k, spec.SLO)))
+	}
 	return s, nil
 }
 
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
-// shed, rate, retry. Instants must increase; one that does not changes nothing and gives a hold.
+// shed, rate, retry, calls. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 	v, _ := s.look(m)
 	t := &tick{now: now, v: v, target: s.target}
@@ -156,7 +159,7 @@ func (s *LoopSet) disobeyed(t *tick) bool {
 		s.disobeys = time.Time{}
 		return false
 	}
-	inFlight := t.v.throughput.Times(t.v.mean)
+	inFlight := t.v.throughput.Times(t.v.whole())
 	if !inFlight.Above(disobeyedBy*max(l.inForce.Value, l.inForce.Ceiling) + fewInFlight) {
 		s.disobeys = time.Time{}
 		return false

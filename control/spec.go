@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,7 @@ const (
 	PIDLaw      Law = "pid"
 	AIMDLaw     Law = "aimd"
 	ConstantLaw Law = "constant" // the configured value; people alone move it
+	CallLaw     Law = "call"     // a multiple of the dependency's own latency
 )
 
 // Spec describes one service to its LoopSet. Zero values in Tuning mean "derive from Timing".
@@ -34,6 +36,7 @@ type Spec struct {
 	Rate        *RateSpec        // likewise
 	Shed        *ShedSpec        // likewise
 	Retry       *RetrySpec       // likewise
+	Calls       []CallSpec       // the dependencies whose bulkheads get a target, sorted by name
 	Tuning      Tuning
 }
 
@@ -77,7 +80,20 @@ func (s Spec) Bounds(knob Knob) Bounds {
 	case knob == KnobRetry && b != nil:
 		return Bounds{Min: 0, Max: 1, Fallback: b.Budget}
 	}
+	if s.Call(knob) != nil {
+		return callBounds(s.SLO)
+	}
 	return Bounds{}
+}
+
+// Call returns the spec of the calls that knob steers; nil if there is none.
+func (s Spec) Call(knob Knob) *CallSpec {
+	for i := range s.Calls {
+		if KnobCall(s.Calls[i].To) == knob {
+			return &s.Calls[i]
+		}
+	}
+	return nil
 }
 
 // Tuning holds every gain, window and gate. Tuning.WithDefaults derives zero fields from Timing. A field that may
@@ -111,8 +127,8 @@ func (s Spec) validate() error {
 		return fmt.Errorf("timing %+v: scrape, window and period must be positive", s.Timing)
 	case s.Mode != Observe && s.Mode != Shadow && s.Mode != Enforce:
 		return fmt.Errorf("mode %q: must be observe, shadow or enforce", s.Mode)
-	case c == nil && s.Rate == nil && s.Shed == nil && s.Retry == nil:
-		return fmt.Errorf("no knob: needs concurrency, rate, shed or retry")
+	case c == nil && s.Rate == nil && s.Shed == nil && s.Retry == nil && len(s.Calls) == 0:
+		return fmt.Errorf("no knob: needs concurrency, rate, shed, retry or calls")
 	case s.Shed != nil && c == nil:
 		return fmt.Errorf("shed decides whom the concurrency limit refuses: concurrency is missing")
 	}
@@ -125,6 +141,11 @@ func (s Spec) validate() error {
 	}
 	if r := s.Retry; r != nil && !(r.Budget >= 0 && r.Budget <= 1) {
 		return fmt.Errorf("retry budget %g: must lie between 0 and 1", r.Budget)
+	}
+	for _, k := range s.Calls {
+		if err := k.validate(); err != nil {
+			return err
+		}
 	}
 	if h := s.Shed; h != nil {
 		d := h.withDefaults()
@@ -167,6 +188,10 @@ func (s Spec) withDefaults() Spec {
 		r := *s.Rate
 		def(&r.Fallback, r.Max)
 		s.Rate = &r
+	}
+	s.Calls = slices.Clone(s.Calls)
+	for i, k := range s.Calls {
+		s.Calls[i] = k.withDefaults()
 	}
 	if s.Shed != nil {
 		h := s.Shed.withDefaults()
