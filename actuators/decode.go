@@ -52,6 +52,7 @@ func Decode(raw []byte) (Setting, error) {
 	s := Setting{
 		Schema:       int(schema),
 		Service:      o.text("service", true),
+		Callee:       o.text("callee", false),
 		Epoch:        uint64(o.whole("epoch", MaxOrdinal)),
 		Revision:     uint64(o.whole("revision", MaxOrdinal)),
 		IssuedAt:     o.instant("issued_at"),

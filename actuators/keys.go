@@ -29,11 +29,33 @@ func (k Keys) Services() string { return k.Root() + "services/" }
 // Setting is the key of the service's Setting.
 func (k Keys) Setting(service string) string { return k.Services() + service + "/setting" }
 
+// Service is the prefix of all keys of one service: its Setting, those of its calls, and its operator key.
+func (k Keys) Service(service string) string { return k.Services() + service + "/" }
+
+// CallSetting is the key of the Setting of the calls that the service makes to callee.
+func (k Keys) CallSetting(service, callee string) string {
+	return k.Service(service) + "calls/" + callee + "/setting"
+}
+
 // Operator is the key of the service's freezes and overrides.
 func (k Keys) Operator(service string) string { return k.Services() + service + "/operator" }
 
 // ServiceOf returns the service whose Setting is stored at key; ok is false if key is not a Setting's.
 func (k Keys) ServiceOf(key string) (service string, ok bool) { return k.under(key, "/setting") }
+
+// CallOf returns the service and the callee whose calls' Setting is stored at key; ok is false if key is not such a key.
+func (k Keys) CallOf(key string) (service, callee string, ok bool) {
+	rest, ok := strings.CutPrefix(key, k.Services())
+	if !ok {
+		return "", "", false
+	}
+	parts := strings.Split(rest, "/")
+	if len(parts) != 4 || parts[1] != "calls" || parts[3] != "setting" ||
+		ValidServiceName(parts[0]) != nil || ValidServiceName(parts[2]) != nil {
+		return "", "", false
+	}
+	return parts[0], parts[2], true
+}
 
 // OperatorOf returns the service whose operator key is key; ok is false if it is not an operator key.
 func (k Keys) OperatorOf(key string) (service string, ok bool) { return k.under(key, "/operator") }

@@ -14,7 +14,7 @@ const (
 	RefusedNotJSON      RefusalReason = "not_json"      // not one JSON object
 	RefusedSchema       RefusalReason = "schema"        // written by a newer governor
 	RefusedInvalid      RefusalReason = "invalid"       // a field missing, null, of the wrong type or outside its bounds
-	RefusedWrongService RefusalReason = "wrong_service" // for another service
+	RefusedWrongService RefusalReason = "wrong_service" // for another service or other calls
 	RefusedOldEpoch     RefusalReason = "old_epoch"     // written by a leader that has been replaced
 	RefusedOldRevision  RefusalReason = "old_revision"  // older than one already seen from this leader
 )
@@ -70,6 +70,11 @@ func (s Setting) Follows(last Setting) error {
 // against the last Setting accepted (the zero Setting if there is none). The error is a *Refusal; the caller then keeps
 // last.
 func Accept(raw []byte, service string, last Setting) (Setting, error) {
+	return AcceptCall(raw, service, "", last)
+}
+
+// AcceptCall is Accept for the Setting of the calls that service makes to callee. With the callee "" it is Accept.
+func AcceptCall(raw []byte, service, callee string, last Setting) (Setting, error) {
 	s, err := Decode(raw)
 	if err != nil {
 		return Setting{}, err
@@ -77,8 +82,19 @@ func Accept(raw []byte, service string, last Setting) (Setting, error) {
 	if s.Service != service {
 		return Setting{}, refuse(RefusedWrongService, "it is for service %s, expected %s", quote(s.Service), quote(service))
 	}
+	if s.Callee != callee {
+		return Setting{}, refuse(RefusedWrongService, "it is for %s, expected one for %s", subject(s.Callee), subject(callee))
+	}
 	if err := s.Follows(last); err != nil {
 		return Setting{}, err
 	}
 	return s, nil
+}
+
+// subject says what the Setting with the callee is for.
+func subject(callee string) string {
+	if callee == "" {
+		return "the service itself"
+	}
+	return "its calls to " + quote(callee)
 }

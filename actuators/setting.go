@@ -21,17 +21,21 @@ const Schema = 1
 // The leader renews it after every third of the lease while the service's measurements are valid.
 const DefaultLeaseSeconds = 180
 
-// Setting is the value of governor/services/<service>/setting. A knob that governor does not steer is absent (nil).
+// Setting is the value of governor/services/<service>/setting, or, with a Callee, of the calls that the service makes to
+// one dependency, at governor/services/<service>/calls/<callee>/setting. A knob that governor does not steer is absent
+// (nil). The calls have the knob concurrency only, and their readers ignore its limit and fallback: only the service
+// itself sees enough to move the limit of its calls.
 // A Setting is a plain value: copy it freely, share it read-only between goroutines.
 type Setting struct {
-	Schema       int       `json:"schema"`        // version of this document
-	Service      string    `json:"service"`       // the service it is for, as in its key
-	Epoch        uint64    `json:"epoch"`         // grows with every change of leader
-	Revision     uint64    `json:"revision"`      // grows with every write, renewals included
-	IssuedAt     time.Time `json:"issued_at"`     // of this write; for people, never for control
-	ChangedAt    time.Time `json:"changed_at"`    // of the last write that changed a value; for people
-	LeaseSeconds float64   `json:"lease_seconds"` // how long the values are valid, from receipt; (0, 86400]
-	Reason       string    `json:"reason"`        // one line, why the values are what they are
+	Schema       int       `json:"schema"`           // version of this document
+	Service      string    `json:"service"`          // the service it is for, as in its key
+	Callee       string    `json:"callee,omitempty"` // the dependency, if it is for the calls to one
+	Epoch        uint64    `json:"epoch"`            // grows with every change of leader
+	Revision     uint64    `json:"revision"`         // grows with every write, renewals included
+	IssuedAt     time.Time `json:"issued_at"`        // of this write; for people, never for control
+	ChangedAt    time.Time `json:"changed_at"`       // of the last write that changed a value; for people
+	LeaseSeconds float64   `json:"lease_seconds"`    // how long the values are valid, from receipt; (0, 86400]
+	Reason       string    `json:"reason"`           // one line, why the values are what they are
 
 	Concurrency *Concurrency `json:"concurrency,omitempty"` // requests in flight, per instance
 	Rate        *Rate        `json:"rate,omitempty"`        // admissions per second, for the whole service

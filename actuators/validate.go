@@ -45,6 +45,13 @@ func (s Setting) Validate() error {
 	if err := ValidServiceName(s.Service); err != nil {
 		v.check(false, "service", quote(s.Service), err.Error())
 	}
+	if s.Callee != "" {
+		if err := ValidServiceName(s.Callee); err != nil {
+			v.check(false, "callee", quote(s.Callee), err.Error())
+		}
+		v.check(s.Rate == nil && s.Shed == nil && s.Retry == nil, "knobs", "rate, shed or retry",
+			"concurrency only, because the setting is for the calls to a dependency")
+	}
 	ordinal := fmt.Sprintf("a whole number, 1 to %d", uint64(MaxOrdinal))
 	v.check(s.Epoch >= 1 && s.Epoch <= MaxOrdinal, "epoch", s.Epoch, ordinal)
 	v.check(s.Revision >= 1 && s.Revision <= MaxOrdinal, "revision", s.Revision, ordinal)

@@ -25,6 +25,7 @@ const (
 	ruleReadKey     = `key "%s" { policy = "read" }`
 	ruleWritePrefix = `key_prefix "%s" { policy = "write" }`
 	ruleReadPrefix  = `key_prefix "%s" { policy = "read" }`
+	ruleListPrefix  = `key_prefix "%s" { policy = "list" }`
 )
 
 // explain adds to an error of consul/api what was attempted and, if a permission is missing, the rule that grants it.

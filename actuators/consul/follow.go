@@ -3,6 +3,7 @@ package consul
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -20,29 +21,37 @@ const (
 	answerGrace = 2 * time.Second
 )
 
-// follower reads one key by blocking queries, one at a time.
+// follower reads one key, or all keys with a prefix, by blocking queries, one at a time.
 //
 // The index rules are Consul's (its API pages, "Blocking Queries"). The index is opaque. If it goes backwards, the
 // servers' state was replaced, so start over without it. Zero means nothing and is never sent. After an error the
 // follower also starts over: a server that lost its state would otherwise wait out the whole query for an index it may
 // never reach.
 type follower struct {
-	kv    *api.KV
-	key   string
-	stale bool          // any server may answer, not only the leader
-	wait  time.Duration // of one blocking query
+	kv      *api.KV
+	key     string
+	recurse bool          // key is a prefix
+	stale   bool          // any server may answer, not only the leader
+	wait    time.Duration // of one blocking query
 
 	index     uint64
-	value     []byte // as last returned
-	exists    bool
-	session   string
-	answered  bool      // at least once
-	notBefore time.Time // the next request
+	last      api.KVPairs // as last returned
+	answered  bool        // at least once
+	notBefore time.Time   // the next request
 }
 
-// next returns the next answer, and whether it differs from the previous one (existence, value or lock holder); nil is
-// a key that does not exist. It returns after at most the wait, changed or not.
+// next returns the next answer about the key, see all; nil is a key that does not exist.
 func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, err error) {
+	pairs, changed, err := f.all(ctx)
+	if len(pairs) > 0 {
+		pair = pairs[0]
+	}
+	return pair, changed, err
+}
+
+// all returns the next answer, sorted by key, and whether it differs from the previous one (existence, value or lock
+// holder of any key). It returns after at most the wait, changed or not.
+func (f *follower) all(ctx context.Context) (pairs api.KVPairs, changed bool, err error) {
 	if err := sleep(ctx, time.Until(f.notBefore)); err != nil {
 		return nil, false, err
 	}
@@ -55,21 +64,19 @@ func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, er
 	}
 	query, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	pair, meta, err := f.kv.Get(f.key, options.WithContext(query))
+	pairs, meta, err := f.read(options.WithContext(query))
 	if err != nil {
 		f.index = 0
 		return nil, false, err
 	}
-	if pair == nil && meta.LastIndex == 0 && !meta.KnownLeader {
+	if len(pairs) == 0 && meta.LastIndex == 0 && !meta.KnownLeader {
 		return nil, false, errNotConsul // any web server answers 404, which would look like a key that does not exist
 	}
 
-	changed = !f.answered || f.exists != (pair != nil)
-	if pair != nil {
-		changed = changed || string(pair.Value) != string(f.value) || pair.Session != f.session
-		f.value, f.session = pair.Value, pair.Session
-	}
-	f.answered, f.exists = true, pair != nil
+	changed = !f.answered || !slices.EqualFunc(pairs, f.last, func(a, b *api.KVPair) bool {
+		return a.Key == b.Key && string(a.Value) == string(b.Value) && a.Session == b.Session
+	})
+	f.answered, f.last = true, pairs
 
 	pause := pauseUnchanged
 	if changed && meta.LastIndex != 0 {
@@ -81,7 +88,18 @@ func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, er
 	} else {
 		f.index = meta.LastIndex
 	}
-	return pair, changed, nil
+	return pairs, changed, nil
+}
+
+func (f *follower) read(options *api.QueryOptions) (api.KVPairs, *api.QueryMeta, error) {
+	if f.recurse {
+		return f.kv.List(f.key, options)
+	}
+	pair, meta, err := f.kv.Get(f.key, options)
+	if pair == nil {
+		return nil, meta, err
+	}
+	return api.KVPairs{pair}, meta, err
 }
 
 // backoff returns growing pauses with full jitter: uniform between zero and a bound that doubles up to most. A thousand

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -11,7 +13,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Watcher delivers the values of a key as they are written. It implements guard's Source. One Watcher serves any number
+// Watcher delivers the values of a key as they are written. It implements guard's Source and CallSource. One Watcher serves any number
 // of concurrent watches. A process that watches one service, with all its knobs, has one request in flight.
 type Watcher struct {
 	Client *api.Client
@@ -51,56 +53,139 @@ func (w *Watcher) Watch(ctx context.Context, service string, apply func(raw []by
 
 // WatchKey is Watch for any key.
 func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byte)) error {
-	f := follower{kv: w.Client.KV(), key: key, stale: true, wait: w.Wait}
+	values := news{}
+	return w.follow(ctx, w.follower(key, false), nil, func(pairs api.KVPairs, _ bool) {
+		var raw []byte
+		if len(pairs) > 0 {
+			raw = pairs[0].Value
+		}
+		values.deliver("", len(pairs) > 0, raw, func(_ string, raw []byte) { apply(raw) })
+	})
+}
+
+// WatchCalls is Watch for the service's Setting (callee "") and those of its calls, in one request: a process needs one
+// connection, however many dependencies it has. The calls' Settings are passed as long as they exist, and once as nil
+// when they have been deleted.
+//
+// It reads the prefix of the service's keys. If the token may not, WatchCalls reports it to OnError, watches the
+// service's own key alone, and tries the prefix again every ten minutes.
+func (w *Watcher) WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error {
+	if err := actuators.ValidServiceName(service); err != nil {
+		return fmt.Errorf("watch the settings of service %q and of its calls: expected %w", service, err)
+	}
+	values := news{}
+	own := w.Keys.Setting(service)
+	return w.follow(ctx, w.follower(w.Keys.Service(service), true), w.follower(own, false),
+		func(pairs api.KVPairs, complete bool) {
+			found := map[string][]byte{}
+			for _, pair := range pairs {
+				if _, callee, ok := w.Keys.CallOf(pair.Key); ok {
+					found[callee] = pair.Value
+				} else if pair.Key == own {
+					found[""] = pair.Value
+				}
+			}
+			if _, ok := found[""]; !ok {
+				values.deliver("", false, nil, apply)
+			}
+			for _, callee := range slices.Sorted(maps.Keys(found)) { // the service's own comes first
+				values.deliver(callee, true, found[callee], apply)
+			}
+			if complete {
+				values.prune(found, apply)
+			}
+		})
+}
+
+// news remembers what has been delivered, by callee, so that each value is delivered once. nil: the key does not exist.
+type news map[string][]byte
+
+// deliver calls apply unless the value is the last one. If somebody has locked or unlocked the key, the pair has changed
+// but its value has not.
+func (n news) deliver(callee string, exists bool, value []byte, apply func(callee string, raw []byte)) {
+	var raw []byte
+	if exists {
+		raw = append([]byte{}, value...) // never nil, even if the value is empty
+	}
+	last, seen := n[callee]
+	if seen && (raw == nil) == (last == nil) && string(raw) == string(last) {
+		return
+	}
+	n[callee] = raw
+	apply(callee, raw)
+}
+
+// prune delivers nil for the calls that are no longer found.
+func (n news) prune(found map[string][]byte, apply func(callee string, raw []byte)) {
+	for _, callee := range slices.Sorted(maps.Keys(n)) {
+		if _, ok := found[callee]; !ok && callee != "" {
+			delete(n, callee)
+			apply(callee, nil)
+		}
+	}
+}
+
+func (w *Watcher) follower(key string, recurse bool) *follower {
+	f := &follower{kv: w.Client.KV(), key: key, recurse: recurse, stale: true, wait: w.Wait}
 	if f.wait == 0 {
 		f.wait = time.Minute
 	}
+	return f
+}
+
+// narrowFor is how long a watch that may not read a prefix stays with one key before it tries again.
+const narrowFor = 10 * time.Minute
+
+// follow calls see with each answer of wide that differs from the one before, and says whether it is wide's. While
+// wide is denied, it follows narrow instead, if there is one. It blocks until ctx ends and returns its error.
+func (w *Watcher) follow(ctx context.Context, wide, narrow *follower, see func(pairs api.KVPairs, complete bool)) error {
 	retry := backoff{first: time.Second, most: w.MaxPause}
 	if retry.most == 0 {
 		retry.most = 30 * time.Second
 	}
-	var last []byte
-	var seen bool
 	if err := sleep(ctx, jitter(firstConnect)); err != nil {
 		return err
 	}
+	f := wide
+	var again time.Time // when to try wide
 	for {
-		pair, changed, err := f.next(ctx)
+		if f != wide && !time.Now().Before(again) {
+			f = wide
+		}
+		pairs, changed, err := f.all(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case err != nil && f == wide && narrow != nil && denied(err):
+			w.report(f, err, narrowFor)
+			f, again = narrow, time.Now().Add(narrowFor)
+			continue
 		case err != nil:
 			pause := retry.next()
-			w.report(key, err, pause)
+			w.report(f, err, pause)
 			if err := sleep(ctx, pause); err != nil {
 				return err
 			}
 			continue
 		}
 		retry.reset()
-		if !changed {
-			continue
+		if changed {
+			see(pairs, f == wide)
 		}
-		var raw []byte
-		if pair != nil {
-			raw = append([]byte{}, pair.Value...) // never nil, even if the value is empty
-		}
-		// If somebody has locked or unlocked the key, the pair has changed but its value has not.
-		if seen && (raw == nil) == (last == nil) && string(raw) == string(last) {
-			continue
-		}
-		last, seen = raw, true
-		apply(raw)
 	}
 }
 
-func (w *Watcher) report(key string, err error, pause time.Duration) {
+func (w *Watcher) report(f *follower, err error, pause time.Duration) {
 	if w.OnError == nil {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer in time; does a proxy on the way to Consul hold back or drop long polls? %w", err)
 	}
-	w.OnError(explain(err, fmt.Sprintf("watch %s (again in %s)", key, pause.Round(time.Millisecond)),
-		fmt.Sprintf(ruleReadKey, key)))
+	rule := ruleReadKey
+	if f.recurse {
+		rule = ruleListPrefix
+	}
+	w.OnError(explain(err, fmt.Sprintf("watch %s (again in %s)", f.key, pause.Round(time.Millisecond)),
+		fmt.Sprintf(rule, f.key)))
 }

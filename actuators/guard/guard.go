@@ -22,6 +22,10 @@ type Guard struct {
 	due   atomic.Int64 // when the reflex's next step is due
 	slow  atomic.Int64 // the setpoint, in nanoseconds
 
+	retry atomic.Uint64 // the retry budget's ratio, as math.Float64bits
+	short atomic.Int64  // until when a dependency counts as short of room
+	calls dependencies
+
 	latency *latency
 	failed  atomic.Uint64
 	twice   atomic.Uint64 // second releases
@@ -59,6 +63,7 @@ type ticket struct {
 	shard uint32 // of cohorts
 	gen   atomic.Uint64
 	start time.Duration
+	work  atomic.Pointer[request] // the request in its context, if it has one
 }
 
 const declared = 1
@@ -97,27 +102,33 @@ func New(c Config) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
+	base := time.Now()
+	if cfg.Now != nil {
+		base = cfg.Now()
+	}
+	g := start(cfg, base, newRegime(cfg), newReflex(cfg.SLO, float64(cfg.Fallback), cfg.NoReflex))
+	g.loadCache()
+	return g, nil
+}
+
+// start returns a guard of a complete config that counts time from base.
+func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 	g := &Guard{
 		cfg:     cfg,
+		base:    base,
 		latency: newLatency(cfg.SLO),
-		regime:  newRegime(cfg),
+		reflex:  reflex,
+		regime:  regime,
 		refused: map[actuators.RefusalReason]uint64{},
 		logged:  map[actuators.RefusalReason]time.Duration{},
-	}
-	if cfg.Now == nil {
-		g.base = time.Now()
-	} else {
-		g.base = cfg.Now()
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }
 	g.endless.current.Store(new(cohort))
-	g.reflex = newReflex(cfg.SLO, float64(cfg.Fallback), cfg.NoReflex)
 	g.mu.Lock()
 	g.enforce(0)
 	g.mu.Unlock()
-	g.loadCache()
-	return g, nil
+	return g
 }
 
 // refusalsPerLook is how many requests a full guard refuses between two looks at the clock. Where every slot is held by
@@ -217,14 +228,15 @@ func (p Permit) ReleaseAt(now time.Time, o Outcome) {
 	}
 }
 
-func (p Permit) release(now time.Duration, o Outcome) {
+// release says whether the request was still in flight.
+func (p Permit) release(now time.Duration, o Outcome) bool {
 	t := p.ticket
 	g := t.guard
 	if !t.gen.CompareAndSwap(p.gen, p.gen+2) {
-		p.releaseDeclared(now)
-		return
+		return p.releaseDeclared(now)
 	}
 	took := now - t.start
+	waited := t.waited(p.gen, now)
 	g.tickets.Put(t)
 	if !p.count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
@@ -232,35 +244,35 @@ func (p Permit) release(now time.Duration, o Outcome) {
 			g.failed.Add(1)
 		}
 		g.tick(now)
-		return
+		return true
 	}
-	switch o {
-	case Ignored:
-	case Canceled:
-		if int64(took) > g.slow.Load() {
-			g.latency.observe(took)
-		}
-	case Failure:
+	if o == Failure {
 		g.failed.Add(1)
+	}
+	if o != Ignored && (o != Canceled || int64(took) > g.slow.Load()) {
 		g.latency.observe(took)
-	default:
-		g.latency.observe(took)
+		if waited > 0 {
+			g.latency.wait(min(waited, took))
+		}
 	}
 	g.gate.leave(now)
 	g.tick(now)
+	return true
 }
 
 // releaseDeclared ends a request that Endless has declared, unless it has ended before.
-func (p Permit) releaseDeclared(now time.Duration) {
+func (p Permit) releaseDeclared(now time.Duration) bool {
 	t := p.ticket
 	g := t.guard
 	if !t.gen.CompareAndSwap(p.gen|declared, p.gen+2) {
 		g.twice.Add(1)
-		return
+		return false
 	}
+	t.waited(p.gen, now)
 	g.tickets.Put(t)
 	g.endless.declared.Add(-1)
 	g.tick(now)
+	return true
 }
 
 // Do runs fn as one request: it acquires a permit first and releases it however fn ends, even by a panic. It returns
@@ -312,6 +324,7 @@ func (g *Guard) step(now time.Duration) {
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
 	g.report(before, g.reflex.finding.ServiceTime)
+	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
 	g.enforce(now)
 }
@@ -336,6 +349,7 @@ func (g *Guard) enforce(now time.Duration) {
 	g.shed.set(g.regime.threshold, g.base.Add(now))
 	perSecond, burst := g.regime.pace()
 	g.rate.set(now, perSecond, burst)
+	g.retry.Store(math.Float64bits(g.regime.ratio))
 }
 
 // offered counts the arrivals by criticality.
@@ -350,7 +364,7 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 // limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
-	t.finished, t.seconds = g.latency.total()
+	t.finished, t.seconds = g.latency.own()
 	for i := range g.cells {
 		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
 	}

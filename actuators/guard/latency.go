@@ -39,6 +39,7 @@ type latency struct {
 	first   [nativeHighest - nativeLowest + 1]uint16 // first cell of each native bucket; 0 is the zero bucket
 	cells   []atomic.Uint64
 	sum     atomic.Uint64 // in units of 100 ns: wraps after 58 years with a thousand requests in flight
+	waited  atomic.Uint64 // the part of sum spent in guarded calls, in the same unit
 }
 
 // startBits is how many bits after the leading one choose the cell from which observe searches upwards. With three, the
@@ -108,12 +109,16 @@ func (l *latency) cell(d int64) int {
 	return cell
 }
 
-// total returns the count and the sum (seconds) of the latencies.
-func (l *latency) total() (count uint64, sum float64) {
+// wait notes that d of the latency observed last was spent in guarded calls.
+func (l *latency) wait(d time.Duration) { l.waited.Add(uint64((d + sumUnit/2) / sumUnit)) }
+
+// own returns the count of the latencies and the sum (seconds) of what they were without the guarded calls.
+func (l *latency) own() (count uint64, sum float64) {
 	for i := range l.cells {
 		count += l.cells[i].Load()
 	}
-	return count, float64(l.sum.Load()) * sumUnit.Seconds()
+	waited := l.waited.Load() // before the sum, which is added to first: the difference is never negative
+	return count, float64(l.sum.Load()-waited) * sumUnit.Seconds()
 }
 
 // Latency is a copy of the latency histogram of admitted requests that finished, including failed ones.

@@ -89,6 +89,7 @@ func (w window) throughput() float64 { return float64(w.finished) / w.span.Secon
 type reflex struct {
 	off   bool    // the limit is the regime's
 	slo   float64 // seconds
+	most  float64 // highest setpoint above the latency target, seconds; +Inf: no bound
 	limit float64
 	blind bool // too little data for a step within gatherPatience
 
@@ -111,7 +112,7 @@ type reflex struct {
 func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	own := little.NewOwnLatency(slo, learnWindow)
 	return reflex{
-		off: off, slo: slo.Seconds(), limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
+		off: off, slo: slo.Seconds(), most: math.Inf(1), limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
 		test: little.FloorTest{
 			Dwell: testDwell, Window: learnWindow, MinWait: testWait, WaitFactor: testFactor, Hold: testHold,
 		},
@@ -122,7 +123,7 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 // setpoint is what the reflex aims at: the latency target, or a little more than ŝ if that is higher, because a lower
 // setpoint would cut a service for a slowness that a test found to be its own.
 func (r *reflex) setpoint(b bounds) float64 {
-	return little.Setpoint(b.target, r.finding.ServiceTime, r.slo)
+	return min(little.Setpoint(b.target, r.finding.ServiceTime, r.slo), max(b.target, r.most))
 }
 
 // healthy says whether the service keeps its setpoint over the last two seconds. An idle service is healthy; one with

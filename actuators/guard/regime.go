@@ -31,6 +31,14 @@ type regime struct {
 	shed      *actuators.Shed
 	shedLease lease
 	threshold float64 // φ asked for
+
+	retry      *actuators.Retry
+	retryLease lease
+	ratio      float64 // the retry budget asked for
+
+	target float64 // τ* until a Setting gives one, seconds
+	callee string  // of a bulkhead; "": the regime is the service's own
+	most   float64 // of a bulkhead: the highest target learned, seconds; 0: the target is not learned
 }
 
 // lease tracks how long a knob's values are valid, and the drift after that.
@@ -72,7 +80,10 @@ type bounds struct {
 }
 
 func newRegime(cfg Config) regime {
-	return regime{cfg: cfg, base: float64(cfg.Fallback), perSecond: math.Inf(1), threshold: cfg.ShedThreshold}
+	return regime{
+		cfg: cfg, base: float64(cfg.Fallback), perSecond: math.Inf(1), threshold: cfg.ShedThreshold,
+		ratio: defaultRetryRatio, target: targetShare * cfg.SLO.Seconds(),
+	}
 }
 
 // predecessor is the Setting that the next one must follow. Once its lease and one further lease have passed it no
@@ -91,7 +102,10 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	r.last, r.heard = s, now+2*granted.length
 	if s.Concurrency != nil {
 		knob := *s.Concurrency
-		r.knob, r.base, r.knobLease = &knob, float64(knob.Limit), granted
+		r.knob, r.knobLease = &knob, granted
+		if r.callee == "" {
+			r.base = float64(knob.Limit)
+		}
 	}
 	if s.Rate != nil {
 		rate := *s.Rate
@@ -101,11 +115,19 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 		shed := *s.Shed
 		r.shed, r.threshold, r.shedLease = &shed, shed.Threshold, granted
 	}
+	if s.Retry != nil {
+		retry := *s.Retry
+		r.retry, r.ratio, r.retryLease = &retry, retry.BudgetRatio, granted
+	}
 }
+
+// defaultRetryRatio is the retry budget until a Setting gives one: one retry for every ten requests.
+const defaultRetryRatio = 0.1
 
 // leased says whether the lease of any knob is running.
 func (r *regime) leased(now time.Duration) bool {
-	return r.knobLease.running(now) || r.rateLease.running(now) || r.shedLease.running(now)
+	return r.knobLease.running(now) || r.rateLease.running(now) || r.shedLease.running(now) ||
+		r.retryLease.running(now)
 }
 
 // advance brings the drift of every knob up to now and returns the bounds with the share of the remaining way to the
@@ -117,12 +139,18 @@ func (r *regime) advance(now time.Duration, healthy bool) bounds {
 	if share := r.shedLease.advance(now, healthy); share > 0 {
 		r.threshold += (r.shed.Fallback - r.threshold) * share
 	}
+	if share := r.retryLease.advance(now, healthy); share > 0 {
+		r.ratio += (r.retry.Fallback - r.ratio) * share
+	}
 	share := r.knobLease.advance(now, healthy)
 	if share > 0 {
 		r.base = approach(r.base, r.fallback(), share)
 	}
 	b := r.bounds(now)
 	b.drift = share
+	if r.callee != "" {
+		b.drift = callDrift
+	}
 	return b
 }
 
@@ -139,10 +167,13 @@ func approach(v, target, share float64) float64 {
 }
 
 func (r *regime) fallback() float64 {
-	if r.knob == nil {
+	lo, hi := r.span()
+	switch {
+	case r.callee != "":
+		return min(max(r.base, lo), hi)
+	case r.knob == nil:
 		return float64(r.cfg.Fallback)
 	}
-	lo, hi := r.span()
 	return min(max(float64(r.knob.Fallback), lo), hi)
 }
 
@@ -164,7 +195,7 @@ func (r *regime) span() (lo, hi float64) {
 
 func (r *regime) bounds(now time.Duration) bounds {
 	lo, hi := r.span()
-	b := bounds{min: lo, ceiling: hi, target: targetShare * r.cfg.SLO.Seconds(), fallback: r.fallback()}
+	b := bounds{min: lo, ceiling: hi, target: r.target, fallback: r.fallback()}
 	if r.knob != nil {
 		b.target = r.knob.LatencyTargetSeconds
 		if r.knobLease.running(now) {

@@ -21,19 +21,26 @@ type Source interface {
 	Watch(ctx context.Context, service string, apply func(raw []byte)) error
 }
 
+// CallSource is a Source that also delivers the Settings of the service's calls.
+type CallSource interface {
+	Source
+	// WatchCalls is Watch for the Settings of the service (callee "") and of its calls.
+	WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error
+}
+
 const (
 	retryFirst = time.Second
 	retryMost  = 30 * time.Second
 	logEvery   = time.Minute
 )
 
-// Run keeps the guard supplied with Settings from src until ctx ends, and then returns nil. It blocks: the caller
-// chooses the goroutine. If Watch fails, Run calls it again after a jittered pause of about 30 s at most; meanwhile the
+// Run keeps the guard, and its dependencies if src is a CallSource, supplied with Settings from src until ctx ends, and
+// then returns nil. It blocks: the caller chooses the goroutine. If Watch fails, Run calls it again after a jittered pause of about 30 s at most; meanwhile the
 // guard keeps working. A guard works without Run too, on its fallback and its reflex.
 func (g *Guard) Run(ctx context.Context, src Source) error {
 	pause := retryFirst
 	for {
-		err := src.Watch(ctx, g.cfg.Service, func(raw []byte) {
+		err := g.watch(ctx, src, func(g *Guard, raw []byte) {
 			pause = retryFirst
 			if g.Apply(raw) == nil && raw != nil {
 				g.saveCache()
@@ -52,6 +59,21 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 		}
 		pause = min(2*pause, retryMost)
 	}
+}
+
+// watch calls apply with each Setting that src delivers and the guard it is for: g, or the bulkhead of a dependency.
+func (g *Guard) watch(ctx context.Context, src Source, apply func(g *Guard, raw []byte)) error {
+	calls, ok := src.(CallSource)
+	if !ok {
+		return src.Watch(ctx, g.cfg.Service, func(raw []byte) { apply(g, raw) })
+	}
+	return calls.WatchCalls(ctx, g.cfg.Service, func(callee string, raw []byte) {
+		if callee == "" {
+			apply(g, raw)
+		} else if d := g.calls.deliver(callee, raw); d != nil {
+			apply(d.pool, raw)
+		}
+	})
 }
 
 // Apply puts the bytes of a Setting in force. It returns nil if they are in force. If they are refused, it returns the
@@ -73,7 +95,7 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 		}
 		return nil
 	}
-	s, err := actuators.Accept(raw, g.cfg.Service, g.regime.predecessor(now))
+	s, err := actuators.AcceptCall(raw, g.cfg.Service, g.regime.callee, g.regime.predecessor(now))
 	if err != nil {
 		g.refuse(now, err)
 		return err

@@ -1,0 +1,111 @@
+package guard
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// request is an admitted request in its context. It adds up the time that the request spends in guarded calls, which the
+// guard subtracts from its latency: a service must not be cut for the slowness of its dependencies, which their own
+// limits answer. Of calls in parallel, the union of the intervals counts:
+//
+//	call 1   ├────────────┤
+//	call 2          ├───────────┤      ├────┤
+//	waited   ███████████████████·······██████
+//
+// It belongs to one request and is never reused, unlike the ticket. A call that outlives its request finds it ended and
+// changes nothing.
+type request struct {
+	context.Context
+	guard *Guard
+	gen   uint64 // of the permit
+
+	mu    sync.Mutex
+	calls int           // in flight
+	since time.Duration // when calls last rose from 0
+	total time.Duration // of the intervals that are over
+	ended bool
+}
+
+type requestKey struct{}
+
+// Value implements context.Context.
+func (r *request) Value(key any) any {
+	if key == (requestKey{}) {
+		return r
+	}
+	return r.Context.Value(key)
+}
+
+// NewContext returns a context that carries the admitted request of p: guarded calls made with it count as waiting, not
+// as the service's own latency, and Optional can answer for it. guardhttp.New does this. It allocates once. With a zero
+// Permit it returns ctx.
+func NewContext(ctx context.Context, p Permit) context.Context {
+	t := p.ticket
+	if t == nil {
+		return ctx
+	}
+	r := &request{Context: ctx, guard: t.guard, gen: p.gen}
+	if t.gen.Load()&^declared == p.gen {
+		t.work.Store(r)
+	}
+	return r
+}
+
+// requestOf returns the admitted request that ctx carries; nil: none.
+func requestOf(ctx context.Context) *request {
+	r, _ := ctx.Value(requestKey{}).(*request)
+	return r
+}
+
+// waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls. A request of
+// another use, left by a NewContext that came too late, counts for nothing.
+func (t *ticket) waited(gen uint64, now time.Duration) time.Duration {
+	r := t.work.Load()
+	if r == nil {
+		return 0
+	}
+	t.work.Store(nil)
+	if r.gen != gen {
+		return 0
+	}
+	return r.end(now)
+}
+
+// enter begins a guarded call. Every enter needs one leave. A nil request ignores both.
+func (r *request) enter(now time.Duration) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.calls == 0 {
+		r.since = now
+	}
+	r.calls++
+}
+
+// leave ends a guarded call.
+func (r *request) leave(now time.Duration) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls--
+	if r.calls == 0 && !r.ended {
+		r.total += max(0, now-r.since)
+	}
+}
+
+// end ends the request and returns how long it spent in guarded calls. Those still in flight count until now.
+func (r *request) end(now time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	if r.calls > 0 {
+		r.total += max(0, now-r.since)
+	}
+	return r.total
+}
