@@ -221,8 +221,13 @@ const knobCalls = "calls/"
 // KnobCall is the knob of the calls to a dependency: the latency target of their bulkhead, in seconds.
 func KnobCall(to string) Knob { return Knob(knobCalls + to) }
 
-// Callee is the dependency of a knob that KnobCall returned; false for every other knob.
-func (k Knob) Callee() (to string, ok bool) { return strings.CutPrefix(string(k), knobCalls) }
+// Callee is the dependency of a knob that KnobCall returned; "" and false for every other knob.
+func (k Knob) Callee() (to string, ok bool) {
+	if to, ok = strings.CutPrefix(string(k), knobCalls); !ok {
+		return "", false
+	}
+	return to, true
+}
 
 // call is the law for the latency target of the bulkhead of the calls to one dependency:
 //

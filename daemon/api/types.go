@@ -74,7 +74,7 @@ const (
 	Requests  Unit = "requests"            // in flight, per instance
 	PerSecond Unit = "requests_per_second" // of the whole service
 	Occupancy Unit = "occupancy"           // in flight ÷ limit, 0 to 1
-	Seconds   Unit = "seconds"             // of mean latency of admitted requests
+	Seconds   Unit = "seconds"             // of mean latency of admitted requests, or of calls
 	Share     Unit = "share"               // of the protected requests, refused: 0 to 1
 	Retries   Unit = "retries_per_request" // of the calls to dependencies
 )
@@ -83,7 +83,9 @@ const (
 type Loop struct {
 	Service string       `json:"service"`
 	Knob    control.Knob `json:"knob"`
-	Mode    control.Mode `json:"mode"`
+	// Callee is the dependency whose calls the knob is for; "": it is for the service itself.
+	Callee string       `json:"callee,omitempty"`
+	Mode   control.Mode `json:"mode"`
 	// Unit is the unit of the knob: of Min, Max and Fallback, and of the decision's From, Raw, Value and Ceiling.
 	// MeasuredUnit is the unit of the decision's Setpoint and Measured.
 	Unit         Unit    `json:"unit"`

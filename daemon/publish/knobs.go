@@ -11,7 +11,8 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Knobs lists the knobs of a service that governor steers, in the order in which they act.
+// Knobs lists the knobs of a service that governor steers, in the order in which they act. Those of its calls come last:
+// each has a Setting of its own.
 func Knobs(spec control.Spec) []control.Knob {
 	var knobs []control.Knob
 	if spec.Concurrency != nil {
@@ -26,12 +27,21 @@ func Knobs(spec control.Spec) []control.Knob {
 	if spec.Retry != nil {
 		knobs = append(knobs, control.KnobRetry)
 	}
+	for _, c := range spec.Calls {
+		knobs = append(knobs, control.KnobCall(c.To))
+	}
 	return knobs
 }
 
 // InForce returns the value that a Setting has in force for a knob. It returns false if there is no Setting, or if it
 // lacks the knob; the loop then knows best where it starts.
 func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
+	if to, ok := knob.Callee(); ok || s != nil && s.Callee != "" {
+		if s == nil || s.Callee != to || s.Concurrency == nil {
+			return control.InForce{}, false
+		}
+		return control.InForce{Value: s.Concurrency.LatencyTargetSeconds, Revision: s.Revision}, true
+	}
 	switch {
 	case s == nil:
 	case knob == control.KnobConcurrency && s.Concurrency != nil:
@@ -77,6 +87,10 @@ func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision
 		return fmt.Errorf("the decision has no finite value (%v)", float64(value))
 	}
 	bounded := min(max(float64(value), b.Min), b.Max)
+	if c := spec.Call(d.Knob); c != nil {
+		next.Concurrency = call(*c, bounded)
+		return nil
+	}
 
 	switch d.Knob {
 	case control.KnobConcurrency:
@@ -106,6 +120,15 @@ func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision
 		return errors.New("the Setting has no such knob")
 	}
 	return nil
+}
+
+// call is the knob of the calls to a dependency with the latency target. Readers ignore limit and fallback, so they are
+// out of the way at the upper bound.
+func call(c control.CallSpec, target float64) *actuators.Concurrency {
+	lo, hi := int(math.Ceil(c.Min)), int(math.Floor(c.Max))
+	return &actuators.Concurrency{
+		Limit: hi, Ceiling: hi, Fallback: hi, Min: lo, Max: hi, LatencyTargetSeconds: target,
+	}
 }
 
 // Sharers remembers how long fewer instances have been seen than share the rate. More are believed at once: each takes
@@ -175,6 +198,9 @@ func (l Last) resized(d control.Decision) bool {
 func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 	if last == nil {
 		return false
+	}
+	if c := spec.Call(control.KnobCall(last.Callee)); c != nil {
+		return last.Concurrency != nil && (*last.Concurrency != *call(*c, last.Concurrency.LatencyTargetSeconds))
 	}
 	differs := func(knob control.Knob, lo, hi, fallback float64) bool {
 		return spec.Bounds(knob) != control.Bounds{Min: lo, Max: hi, Fallback: fallback}
