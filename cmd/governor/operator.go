@@ -74,7 +74,7 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	loop.SetValue(&o.loop)
 	if o.kind == actuators.Override {
 		cmd.Arg("value", "The value: requests in flight per instance for concurrency, requests per second of the whole "+
-			"service for rate, a share for shed.").Required().SetValue(&o.value)
+			"service for rate, a share for shed, retries per request for retry (0 stops them).").Required().SetValue(&o.value)
 	}
 	cmd.Flag("reason", "Why, for the next person on call.").Required().PlaceHolder("TEXT").StringVar(&o.reason)
 	if o.kind != actuators.Resume {
@@ -106,8 +106,12 @@ func (o *operatorOptions) check() error {
 	case o.all && o.lasts:
 		bad("--expires=%s: the kill switch does not expire, it lasts until `governor resume --all`", &o.expires)
 	}
-	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
+	switch v := float64(o.value); {
+	case o.kind != actuators.Override, v > 0 && !math.IsInf(v, 0):
+	case o.loop.knob != "retry":
 		bad("value %s: expected a number above 0", &o.value)
+	case v != 0:
+		bad("value %s: expected a number of at least 0", &o.value)
 	}
 	for _, flag := range []struct{ name, text string }{{"reason", o.reason}, {"actor", o.actor}} {
 		if strings.TrimSpace(flag.text) == "" || len(flag.text) > actuators.MaxWords {

@@ -103,7 +103,7 @@ func TestFormOrders(t *testing.T) {
 		{
 			"override", actuators.Override, checkout,
 			[]string{"40", "enter", "retry storm", "enter", checkout, "enter"},
-			&api.Command{Actor: "ana", Reason: "retry storm", ExpiresInSeconds: 900, Value: 40},
+			&api.Command{Actor: "ana", Reason: "retry storm", ExpiresInSeconds: 900, Value: new(40.0)},
 		},
 		{
 			"override outside of the bounds", actuators.Override, checkout,
@@ -271,7 +271,8 @@ func TestParseValue(t *testing.T) {
 		{shed, "50%", 0, "not a number"},
 		{shed, "0,5", 0, "not a number"},
 		{retry, "0.1", 0.1, ""},
-		{retry, "0", 0, "must be more than 0"},
+		{retry, "0", 0, ""},
+		{retry, "-0.1", 0, "outside of"},
 	} {
 		got, err := parseValue(c.loop, c.text)
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
@@ -303,8 +304,11 @@ func TestFormGivesValidOrders(t *testing.T) {
 		orders++
 		now := fixture.Now
 		a := actuators.Action{
-			Service: l.Service, Knob: string(l.Knob), Kind: kind, Value: o.order.Value,
+			Service: l.Service, Knob: string(l.Knob), Kind: kind,
 			Actor: o.order.Actor, Reason: o.order.Reason, At: now,
+		}
+		if kind == actuators.Override {
+			a.Value = *o.order.Value
 		}
 		if kind != actuators.Resume {
 			a.ExpiresAt = now.Add(time.Duration(o.order.ExpiresInSeconds * float64(time.Second)))
