@@ -80,6 +80,7 @@ type Hinter interface {
 type Report struct {
 	Limit          float64 // the effective limit of requests in flight; +Inf: none
 	ServiceTime    float64 // ŝ of a floor test in seconds, 0: none stands; NaN: no floor test runs here
+	Waited         float64 // cumulative seconds that finished requests spent in calls whose time is not the service's own
 	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
 	Revision       float64 // of the applied Setting
 	ShedThreshold  float64 // occupancy above which the least important are refused; 1: nothing is shed

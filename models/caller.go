@@ -1,6 +1,9 @@
 package models
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Call is one logical call: what a request of a service, or a client, wants from another service, however often it is
 // tried.
@@ -10,7 +13,7 @@ type Call struct {
 	Slot int
 	// Request is the Slot of the request, in the service that calls, for which the call is made; -1: a client calls.
 	Request int
-	// Deadline is when the caller of that request gives up, as its headers say; math.MaxInt64: never.
+	// Deadline is when the caller of that request gives up, as its headers say; Never: it waits as long as it takes.
 	Deadline time.Duration
 	// Marked says that the request came with the mark of a layer further out that tries again.
 	Marked bool
@@ -18,6 +21,9 @@ type Call struct {
 	Again    bool
 	Attempts int // sent so far
 }
+
+// Never is an instant that does not come.
+const Never time.Duration = math.MaxInt64
 
 // Clearance is whether an attempt may be sent.
 type Clearance int

@@ -1,7 +1,6 @@
 package models
 
 import (
-	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -135,7 +134,7 @@ func (g *Graph) Scrape(service, instance int, first, interval time.Duration) *Te
 }
 
 func (g *Graph) gone() time.Duration {
-	first := time.Duration(math.MaxInt64)
+	first := Never
 	for i := range g.links {
 		first = min(first, g.links[i].next())
 	}
@@ -172,7 +171,7 @@ func (g *Graph) arrive() {
 	slot := g.newCall()
 	c := &g.calls[slot]
 	c.root, c.spec, c.path, c.parent = r, g.cfg.Entries[r.Route].Call, uint64(r.Route)+1, -1
-	c.deadline = math.MaxInt64
+	c.deadline = Never
 	c.caller = g.ways[c.spec.Link][0]
 	g.begin(slot)
 }

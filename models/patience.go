@@ -1,9 +1,6 @@
 package models
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // patience holds the instants at which clients give up. All clients are equally patient, so it is a queue.
 type patience struct {
@@ -20,7 +17,7 @@ type waiter struct {
 // next is when the next client gives up, if its request is still there.
 func (p *patience) next() time.Duration {
 	if p.head == len(p.waiting) {
-		return math.MaxInt64
+		return Never
 	}
 	return p.waiting[p.head].at
 }

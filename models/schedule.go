@@ -55,7 +55,7 @@ func (s *schedule) fire(i int) {
 // world is what happens to the requests of a plant, for the schedule that says when.
 type world interface {
 	advance(e event)
-	// gone is when the next client gives up, math.MaxInt64: none does; giveUp makes it happen.
+	// gone is when the next client gives up, Never: none does; giveUp makes it happen.
 	gone() time.Duration
 	giveUp()
 	// arrive lets the request arrive that source announces.

@@ -78,6 +78,7 @@ type Window struct {
 	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
 	Buckets                    []float64 // completed by upper edge of the histogram, cumulative; the last is +Inf
+	Waited                     float64   // in guarded calls, of the completed, seconds together
 	Binding                    float64   // share of the window at ≥ 85% of the limit
 
 	InFlight float64 // mean of the samples, like avg_over_time
@@ -125,6 +126,7 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 	w.Refused += w.RefusedByRate
 	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
+	w.Waited = increase(func(s *snapshot) float64 { return s.report.Waited })
 	w.Binding = increase(func(s *snapshot) float64 { return s.report.BindingSeconds }) / span.Seconds()
 
 	w.Buckets = make([]float64, len(t.edges)+1)

@@ -53,6 +53,8 @@ type Link struct {
 	Timeout   time.Duration // of one attempt; 0: none
 	Retries   int           // what a Caller may do at most
 	RetryWait time.Duration // before the first retry, at most
+	// Direct says that the caller knows the instances and may choose; otherwise they hide behind one address.
+	Direct bool
 }
 
 // Entry is one kind of request that arrives from outside.
