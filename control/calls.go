@@ -334,6 +334,17 @@ func (v *view) dependency(name string) *Dependency {
 	return nil
 }
 
+// retried is the retries per call of all dependencies together.
+func (v *view) retried() Reading {
+	retries, calls := 0.0, 0.0
+	for _, d := range v.dependencies {
+		if d.RetryRatio.Known() {
+			retries, calls = retries+float64(d.RetryRatio*d.Requests), calls+float64(d.Requests)
+		}
+	}
+	return Read(retries).Over(Read(calls), "no calls")
+}
+
 // culprit is the dependency whose calls take at least half of the latency of the service's requests; nil if there is
 // none. Calls of one request may overlap, so that together they can take longer than the request.
 func (v *view) culprit() *Dependency {
