@@ -68,7 +68,7 @@ func (s Subject) constant() bool { return s.Loop.Knob == control.KnobRetry }
 func ratio(n control.Number) string { return format.Ratio(float64(n)) }
 
 // Calls says how the calls to a dependency are doing, the most important first.
-func Calls(d control.Dependency) string {
+func Calls(d control.Calls) string {
 	var parts []string
 	say := func(known bool, text string, args ...any) {
 		if known {
@@ -93,7 +93,7 @@ func Calls(d control.Dependency) string {
 
 // Breaker says how many breakers to a dependency are open, and why they opened; "" if all are closed or there are none.
 // An instance of the service has one for each instance of the dependency.
-func Breaker(d control.Dependency) string {
+func Breaker(d control.Calls) string {
 	b := d.Breakers
 	open := b.Open
 	state := "open"

@@ -179,7 +179,7 @@ const mostDependencies = 3
 // dependencies are the calls of the service to others, one fact each.
 func dependencies(l api.Loop) []fact {
 	all := slices.Clone(l.Decision.Inputs.Dependencies)
-	slices.SortStableFunc(all, func(a, b control.Dependency) int { return cmp.Compare(urgency(b), urgency(a)) })
+	slices.SortStableFunc(all, func(a, b control.Calls) int { return cmp.Compare(urgency(b), urgency(a)) })
 	facts := make([]fact, 0, mostDependencies)
 	for i, d := range all[:min(len(all), mostDependencies)] {
 		f := fact{label: "calls"}
@@ -204,7 +204,7 @@ func dependencies(l api.Loop) []fact {
 }
 
 // urgency orders dependencies: open breakers first, then refusals on the way out, then the share of the latency.
-func urgency(d control.Dependency) float64 {
+func urgency(d control.Calls) float64 {
 	known := func(n control.Number) float64 {
 		if !n.Known() {
 			return 0
