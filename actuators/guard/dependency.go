@@ -10,14 +10,21 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // Dependency guards the calls of a service to one other service. Its bulkhead limits how many are in flight, so that a
 // dependency that is slow or dead does not take all of the caller's slots with it. All methods are safe for concurrent
 // use.
 //
-// The bulkhead is a guard in itself with another target: the mean latency of its calls may be three times what the
-// dependency needs in calm (m₀), and at most the share of the caller's SLO that a whole request may take.
+// The bulkhead is a guard in itself, with a target of its own. The mean latency of the calls may be
+//
+//	min(3·m₀, 0.4·SLO)      m₀: what calls take in calm, learned; SLO: the caller's
+//
+// and 0.4·SLO until m₀ is known. A dependency that has never been faster than that gets a little more than its fastest
+// mean, up to 0.8·SLO: refusing its calls could not make it faster. The host or a Setting may give the target instead.
+// In calm the limit settles at what the calls need three times over, so that a dependency that hangs takes no more than
+// that: a bulkhead needs no call to finish in order to protect.
 type Dependency struct {
 	name   string
 	caller *Guard
@@ -60,11 +67,13 @@ func (c *dependencies) sorted() []*Dependency {
 }
 
 // The law of a bulkhead. By Little's law its target and its limit in calm belong together: X̂max·m₀ calls are in flight
-// when the dependency is asked for the most it has carried, and three times as many when they take three times as long.
+// at the highest throughput the dependency has carried, and three times as many when each takes three times as long.
 const (
-	callFactor = 3.0   // of the target, × m₀; of the limit in calm, × X̂max·m₀
-	callLeast  = 8.0   // in flight beyond that: arrivals come in bursts, and a small number varies most
-	callDrift  = 0.025 // share of the way to the limit in calm per step of the reflex: most of it in ten seconds
+	callFactor = 3.0         // of the target, × m₀; of the limit in calm, × X̂max·m₀
+	callMost   = 0.8         // of the caller's SLO, the highest target learned: slower calls leave a request no time
+	callLeast  = 8.0         // in flight beyond that: arrivals come in bursts, and a small number varies most
+	callLearn  = time.Minute // longest window to learn from: most dependencies are called less often than the service
+	callDrift  = 0.025       // share of the way to the limit in calm per step of the reflex: most of it in ten seconds
 )
 
 // CallOption changes the bulkhead of a Dependency.
@@ -111,7 +120,9 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 	g.calls.byName[name] = d
 	if raw := g.calls.early[name]; raw != nil {
 		delete(g.calls.early, name)
-		_ = d.Apply(raw) // a refusal is counted and logged
+		if d.Apply(raw) == nil { // else the refusal is counted and logged
+			d.pool.saveCache()
+		}
 	}
 	return d
 }
@@ -128,14 +139,14 @@ func (g *Guard) bulkhead(name string, c callConfig) *Guard {
 	if g.cfg.CacheFile != "" {
 		cfg.CacheFile = g.cfg.CacheFile + ".calls." + name
 	}
-	most := targetShare * cfg.SLO.Seconds()
 	regime := newRegime(cfg)
-	regime.callee, regime.most = name, most
+	regime.callee, regime.learns = name, c.target == 0
 	if c.target > 0 {
-		regime.target, regime.most = c.target.Seconds(), 0
+		regime.target = c.target.Seconds()
 	}
+	regime.start = regime.target
 	reflex := newReflex(cfg.SLO, float64(cfg.Fallback), false)
-	reflex.most = most
+	reflex.most, reflex.learnMost = callMost*cfg.SLO.Seconds(), callLearn
 	pool := start(cfg, g.base, regime, reflex)
 	pool.loadCache()
 	return pool
@@ -147,13 +158,15 @@ func (r *regime) learn(x *reflex) {
 		return
 	}
 	windows, newest := x.own.Evidence()
-	if windows == 0 {
-		return
+	fastest, target := x.own.Lowest(), r.start
+	if windows > 0 {
+		fastest = x.ownSeconds
+		target = min(callFactor*fastest, r.start)
+		r.known, r.base = true, callLeast+callFactor*x.carried.PerSecond(newest)*fastest
 	}
-	if r.most > 0 {
-		r.target = min(callFactor*x.ownSeconds, r.most)
+	if r.learns && !math.IsInf(fastest, 1) {
+		r.target = max(target, min(little.Setpoint(target, fastest, x.slo), x.most))
 	}
-	r.base = callLeast + callFactor*x.carried.PerSecond(newest)*x.ownSeconds
 }
 
 // Name returns the name of the dependency.

@@ -112,19 +112,22 @@ func (l *latency) cell(d int64) int {
 // wait notes that d of the latency observed last was spent in guarded calls.
 func (l *latency) wait(d time.Duration) { l.waited.Add(uint64((d + sumUnit/2) / sumUnit)) }
 
-// own returns the count of the latencies and the sum (seconds) of what they were without the guarded calls.
-func (l *latency) own() (count uint64, sum float64) {
+// total returns the count of the latencies, their sum, and the part of it that was spent in guarded calls (seconds).
+func (l *latency) total() (count uint64, sum, waited float64) {
 	for i := range l.cells {
 		count += l.cells[i].Load()
 	}
-	waited := l.waited.Load() // before the sum, which is added to first: the difference is never negative
-	return count, float64(l.sum.Load()-waited) * sumUnit.Seconds()
+	waited = float64(l.waited.Load()) * sumUnit.Seconds() // before the sum, which is added to first
+	return count, float64(l.sum.Load()) * sumUnit.Seconds(), waited
 }
 
 // Latency is a copy of the latency histogram of admitted requests that finished, including failed ones.
 type Latency struct {
 	Count uint64
 	Sum   float64 // seconds
+
+	// Waited is the part of Sum that the requests spent in guarded calls, in seconds. Sum−Waited is the service's own.
+	Waited float64
 
 	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO. Cumulative counts the requests at or
 	// below each edge.
@@ -147,6 +150,7 @@ func (l *latency) snapshot() Latency {
 		ZeroThreshold: nativeBound(nativeLowest),
 		Buckets:       map[int]int64{},
 	}
+	s.Waited = float64(l.waited.Load()) * sumUnit.Seconds() // before Sum, which is added to first
 	s.Sum = float64(l.sum.Load()) * sumUnit.Seconds()
 	native, next := nativeLowest, 0
 	for i := range l.cells {

@@ -26,6 +26,8 @@ type plant struct {
 	pollFor time.Duration
 	mix     classes // shares of the arrivals by criticality; zero: all are Default
 
+	calls *callee // nil: none
+
 	good, slow, refused int
 	latency             time.Duration // sum over the finished
 	limits              []int         // one a second
@@ -37,6 +39,7 @@ type classes [criticalities]float64
 
 type job struct {
 	class   Criticality
+	calls   bool
 	arrived time.Duration
 	permit  Permit
 }
@@ -81,6 +84,10 @@ func (p *plant) arrive() {
 		p.arrive()
 		class := p.class()
 		p.offered[class]++
+		calls := p.calls != nil && p.rng.Float64() < p.calls.share
+		if calls {
+			p.calls.offered++
+		}
 		permit, err := p.g.AcquireAt(epoch.Add(p.now), class)
 		if err != nil {
 			p.refused++
@@ -90,7 +97,7 @@ func (p *plant) arrive() {
 			p.after(p.pollFor, func() { permit.ReleaseAt(epoch.Add(p.now), Success) })
 			return
 		}
-		p.queue = append(p.queue, &job{class: class, arrived: p.now, permit: permit})
+		p.queue = append(p.queue, &job{class: class, calls: calls, arrived: p.now, permit: permit})
 		p.serve()
 	})
 }
@@ -117,6 +124,10 @@ func (p *plant) serve() {
 		p.after(p.exponential(p.service), func() {
 			p.busy--
 			p.serve()
+			if j.calls {
+				p.call(j)
+				return
+			}
 			if p.delay > 0 && p.rng.IntN(2) == 0 {
 				p.after(p.delay, func() { p.finish(j) })
 				return

@@ -37,8 +37,12 @@ type regime struct {
 	ratio      float64 // the retry budget asked for
 
 	target float64 // τ* until a Setting gives one, seconds
-	callee string  // of a bulkhead; "": the regime is the service's own
-	most   float64 // of a bulkhead: the highest target learned, seconds; 0: the target is not learned
+
+	// Of a bulkhead:
+	callee string  // "": the regime is the service's own
+	learns bool    // the target is learned
+	start  float64 // the target before that, seconds
+	known  bool    // base is the limit in calm
 }
 
 // lease tracks how long a knob's values are valid, and the drift after that.
@@ -148,7 +152,7 @@ func (r *regime) advance(now time.Duration, healthy bool) bounds {
 	}
 	b := r.bounds(now)
 	b.drift = share
-	if r.callee != "" {
+	if r.known {
 		b.drift = callDrift
 	}
 	return b

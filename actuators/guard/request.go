@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/little"
 )
 
 // request is an admitted request in its context. It adds up the time that the request spends in guarded calls, which the
@@ -62,12 +64,15 @@ func requestOf(ctx context.Context) *request {
 // waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls. A request of
 // another use, left by a NewContext that came too late, counts for nothing.
 func (t *ticket) waited(gen uint64, now time.Duration) time.Duration {
-	r := t.work.Load()
-	if r == nil {
+	if t.work.Load() == nil { // nearly free for a request without a context
 		return 0
 	}
-	t.work.Store(nil)
-	if r.gen != gen {
+	return t.endWork(gen, now)
+}
+
+func (t *ticket) endWork(gen uint64, now time.Duration) time.Duration {
+	r := t.work.Swap(nil)
+	if r == nil || r.gen != gen {
 		return 0
 	}
 	return r.end(now)
@@ -108,4 +113,29 @@ func (r *request) end(now time.Duration) time.Duration {
 		r.total += max(0, now-r.since)
 	}
 	return r.total
+}
+
+// Optional says whether the optional part of the work for the request in ctx should run (brownout): recommendations, a
+// preview, a refresh in the background. It says no while the service is nearly full or refuses by its rate, and for a
+// second after one of its dependencies had no room for a call. Without a request in ctx it says yes.
+func Optional(ctx context.Context) bool {
+	r := requestOf(ctx)
+	return r == nil || r.guard.optional(r.guard.now())
+}
+
+// OptionalAt is Optional for any request of g at the instant now.
+func (g *Guard) OptionalAt(now time.Time) bool { return g.optional(now.Sub(g.base)) }
+
+// optional compares the occupancy with what Background requests may fill, or with the occupancy from which a limit binds
+// if nothing is shed.
+func (g *Guard) optional(now time.Duration) bool {
+	if int64(now) < g.short.Load() {
+		return false
+	}
+	limit, n := unpack(g.gate.word.Load())
+	if float64(n) > float64(limit)*min(g.shed.threshold(), little.BindingAt) {
+		return false
+	}
+	_, ok := g.rate.ready(now)
+	return ok
 }

@@ -39,6 +39,45 @@ type Snapshot struct {
 	// Permit.Endless. The totals also count those that have ended.
 	EndlessFound, EndlessDeclared           int
 	EndlessFoundTotal, EndlessDeclaredTotal uint64
+
+	RetryRatio float64        // retry budget in force: retries allowed as a share of requests, 0..1
+	Calls      []CallSnapshot // one for each Dependency, by name
+}
+
+// CallSnapshot is the state and the counters of a Dependency at one instant.
+type CallSnapshot struct {
+	To string // name of the dependency
+
+	Latency    Latency       // of calls that finished, failed ones included, without what the callee refused
+	InFlight   int           // without streams
+	Limit      int           // enforced now
+	NoRoom     uint64        // calls refused because the limit was reached
+	Setpoint   time.Duration // mean latency that the calls may have
+	OwnLatency float64       // m₀, what calls take in calm, seconds; 0: not known yet
+	Binding    time.Duration // total time with at least 85% of the limit in flight
+
+	Epoch, Revision uint64                             // of the Setting in force; 0: none
+	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
+}
+
+// snapshot returns the state of the bulkhead.
+func (d *Dependency) snapshot(now time.Duration) CallSnapshot {
+	s := d.pool.snapshot(now)
+	return CallSnapshot{
+		To: d.name, Latency: s.Latency, InFlight: s.InFlight, Limit: s.Limit,
+		NoRoom: s.Refused[errConcurrency.reason][Default], Setpoint: s.Setpoint, OwnLatency: d.pool.ownLatency(),
+		Binding: s.Binding, Epoch: s.Epoch, Revision: s.Revision, SettingRefused: s.SettingRefused,
+	}
+}
+
+// ownLatency is m₀ in seconds, 0 before the first window in calm.
+func (g *Guard) ownLatency() float64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if windows, _ := g.reflex.own.Evidence(); windows == 0 {
+		return 0
+	}
+	return g.reflex.ownSeconds
 }
 
 // Service returns the name of the guarded service.
@@ -79,6 +118,10 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.ShedThreshold, s.RateLimit = g.shed.threshold(), g.rate.perSecond()
 	limit, n := unpack(g.gate.word.Load())
 	s.Limit, s.InFlight = int(limit), int(n)
+	s.RetryRatio = g.retryRatio(now)
+	for _, d := range g.calls.sorted() {
+		s.Calls = append(s.Calls, d.snapshot(now))
+	}
 	for _, reason := range actuators.RefusalReasons {
 		s.SettingRefused[reason] = 0
 	}

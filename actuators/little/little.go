@@ -88,6 +88,9 @@ func (o *OwnLatency) Seconds() float64 {
 // is a guess.
 func (o *OwnLatency) Evidence() (windows int, newest time.Time) { return len(o.means), o.last }
 
+// Lowest returns the smallest mean observed, in calm or not; +Inf before the first.
+func (o *OwnLatency) Lowest() float64 { return o.lowest }
+
 // Carried remembers X̂max, the largest throughput a service has carried, in requests per second. X̂max fades with a
 // time constant of an hour, so that a service that has really become smaller is eventually believed.
 type Carried struct {

@@ -9,6 +9,9 @@
 // limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
 // and a Guard-Refused header that names the reason.
 //
+// The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
+// guard.Optional answers for it. This costs two allocations per admitted request.
+//
 // Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure
@@ -125,8 +128,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rec := &recorder{ResponseWriter: w, permit: permit}
 	returned := false
-	defer func() { permit.Release(h.outcome(r, rec, returned)) }()
-	h.next.ServeHTTP(rec.as(), r)
+	inner := r.WithContext(guard.NewContext(r.Context(), permit))
+	defer func() {
+		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		permit.Release(h.outcome(r, rec, returned))
+	}()
+	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
 }
 

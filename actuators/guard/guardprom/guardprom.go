@@ -17,6 +17,7 @@ package guardprom
 
 import (
 	"math"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -34,6 +35,8 @@ type Collector struct {
 	binding, revision, settingRefused     *prometheus.Desc
 	doubleRelease, blind                  *prometheus.Desc
 	endless, endlessTotal                 *prometheus.Desc
+	callWait, retryRatio                  *prometheus.Desc
+	calls                                 calls
 }
 
 // New returns the Collector of g.
@@ -68,6 +71,10 @@ func New(g *guard.Guard) *Collector {
 			"kind"),
 		endlessTotal: desc("endless_total", "Requests that did not end and gave back their slot, found by the guard or "+
 			"declared.", "kind"),
+		callWait: desc("call_wait_seconds_total", "Part of guard_latency_seconds_sum that the requests spent in guarded "+
+			"calls; the rest is the service's own latency."),
+		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
+		calls:      newCalls(desc),
 	}
 }
 
@@ -76,21 +83,17 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
-		c.endless, c.endlessTotal,
+		c.endless, c.endlessTotal, c.callWait, c.retryRatio,
 	} {
 		ch <- d
 	}
+	c.calls.describe(ch)
 }
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.guard.Snapshot()
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
+	counter, gauge := sinks(ch)
 
 	for _, crit := range guard.Criticalities() {
 		counter(c.offered, float64(s.Offered[crit]), crit.String())
@@ -124,27 +127,43 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.rateLimit, s.RateLimit)
 	}
 	gauge(c.revision, float64(s.Revision))
-	ch <- newHistogram(c.latency, s)
+	counter(c.callWait, s.Latency.Waited)
+	gauge(c.retryRatio, s.RetryRatio)
+	ch <- newHistogram(c.latency, s.Latency, s.Started)
+	for _, call := range s.Calls {
+		c.calls.collect(ch, call, s.Started)
+	}
+}
+
+// sinks return functions that send a counter and a gauge to ch.
+func sinks(ch chan<- prometheus.Metric) (counter, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	send := func(kind prometheus.ValueType) func(d *prometheus.Desc, v float64, labels ...string) {
+		return func(d *prometheus.Desc, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+		}
+	}
+	return send(prometheus.CounterValue), send(prometheus.GaugeValue)
 }
 
 // histogram is a metric that is a classic and a native histogram at once, like client_golang's own: a server that
 // scrapes native histograms takes the native one, any other server the buckets.
 type histogram struct{ classic, native prometheus.Metric }
 
-func newHistogram(d *prometheus.Desc, s guard.Snapshot) histogram {
-	l := s.Latency
+func newHistogram(d *prometheus.Desc, l guard.Latency, started time.Time, labels ...string) histogram {
 	buckets := make(map[float64]uint64, len(l.Edges))
 	for i, edge := range l.Edges {
 		buckets[edge] = l.Cumulative[i]
 	}
 	native, err := prometheus.NewConstNativeHistogram(
-		d, l.Count, l.Sum, l.Buckets, nil, l.ZeroCount, l.Schema, l.ZeroThreshold, s.Started)
+		d, l.Count, l.Sum, l.Buckets, nil, l.ZeroCount, l.Schema, l.ZeroThreshold, started,
+		labels...)
 	if err != nil {
 		native = prometheus.NewInvalidMetric(d, err)
 	}
 	return histogram{
-		classic: prometheus.MustNewConstHistogramWithCreatedTimestamp(d, l.Count, l.Sum, buckets, s.Started),
-		native:  native,
+		classic: prometheus.MustNewConstHistogramWithCreatedTimestamp(d, l.Count, l.Sum, buckets, started,
+			labels...),
+		native: native,
 	}
 }
 
