@@ -60,6 +60,8 @@ func Decode(raw []byte) (Setting, error) {
 		LeaseSeconds: o.number("lease_seconds"),
 		Reason:       o.text("reason", false),
 	}
+	v.check(string(root["callee"]) != `""`, "callee", `""`, "a service name; leave the field out if the setting is for the "+
+		"service itself")
 	if k := o.object("concurrency"); k != nil {
 		s.Concurrency = &Concurrency{
 			Limit:                k.count("limit"),

@@ -29,6 +29,13 @@ func complete() actuators.Setting {
 	}
 }
 
+// ofCalls is a valid Setting of the calls to a dependency.
+func ofCalls() actuators.Setting {
+	s := complete()
+	s.Callee, s.Rate, s.Shed, s.Retry = "payments", nil, nil, nil
+	return s
+}
+
 func encode(t testing.TB, s actuators.Setting) string {
 	t.Helper()
 	raw, err := s.Encode()
@@ -39,13 +46,60 @@ func encode(t testing.TB, s actuators.Setting) string {
 }
 
 func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
-	want := complete()
-	got, err := actuators.Decode([]byte(encode(t, want)))
-	if err != nil {
-		t.Fatal(err)
+	for _, want := range []actuators.Setting{complete(), ofCalls()} {
+		got, err := actuators.Decode([]byte(encode(t, want)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if encode(t, got) != encode(t, want) {
+			t.Errorf("decoded %+v, want %+v", got, want)
+		}
 	}
-	if encode(t, got) != encode(t, want) {
-		t.Errorf("decoded %+v, want %+v", got, want)
+}
+
+// The Setting of the calls to a dependency has one knob, and a reader takes neither for the other.
+func TestSettingOfCalls(t *testing.T) {
+	for name, change := range map[string]func(*actuators.Setting){
+		"rate":   func(s *actuators.Setting) { s.Rate = complete().Rate },
+		"shed":   func(s *actuators.Setting) { s.Shed = complete().Shed },
+		"retry":  func(s *actuators.Setting) { s.Retry = complete().Retry },
+		"callee": func(s *actuators.Setting) { s.Callee = "a//b" },
+		"none":   func(s *actuators.Setting) { s.Concurrency = nil },
+	} {
+		s := ofCalls()
+		change(&s)
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for callee, reason := range map[string]actuators.RefusalReason{
+		`"callee":""`: actuators.RefusedInvalid, `"callee":null`: actuators.RefusedInvalid,
+		`"callee":7`: actuators.RefusedInvalid, `"callee":"cart"`: actuators.RefusedWrongService,
+		`"Callee":"payments"`: actuators.RefusedWrongService, `"callee":"payments"`: "",
+	} {
+		raw := strings.Replace(encode(t, ofCalls()), `"callee":"payments"`, callee, 1)
+		_, err := actuators.AcceptCall([]byte(raw), "checkout", "payments", actuators.Setting{})
+		if got := actuators.ReasonOf(err); got != reason || (err == nil) != (reason == "") {
+			t.Errorf("%s: %v, expected the reason %q", callee, err, reason)
+		}
+	}
+	for _, c := range []struct {
+		s      actuators.Setting
+		callee string
+	}{{ofCalls(), ""}, {complete(), "payments"}} {
+		_, err := actuators.AcceptCall([]byte(encode(t, c.s)), "checkout", c.callee, actuators.Setting{})
+		if got := actuators.ReasonOf(err); got != actuators.RefusedWrongService {
+			t.Errorf("a setting for the callee %q at the key of %q: %v", c.s.Callee, c.callee, err)
+		}
+	}
+	if _, err := actuators.AcceptCall([]byte(encode(t, ofCalls())), "checkout", "payments", ofCalls()); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	newer := ofCalls()
+	newer.Revision++
+	_, err := actuators.AcceptCall([]byte(encode(t, ofCalls())), "checkout", "payments", newer)
+	if got := actuators.ReasonOf(err); got != actuators.RefusedOldRevision {
+		t.Errorf("an older revision: %v", err)
 	}
 }
 
@@ -306,6 +360,9 @@ func TestKeys(t *testing.T) {
 			"governor/services/":                  k.Services(),
 			"governor/services/checkout/setting":  k.Setting("checkout"),
 			"governor/services/checkout/operator": k.Operator("checkout"),
+			"governor/services/checkout/":         k.Service("checkout"),
+
+			"governor/services/checkout/calls/payments/setting": k.CallSetting("checkout", "payments"),
 		} {
 			if got != want {
 				t.Errorf("prefix %q: key %q, want %q", prefix, got, want)
@@ -318,10 +375,23 @@ func TestKeys(t *testing.T) {
 	}
 	for _, key := range []string{
 		"governor/services/checkout/setting", "teams/shop/services/checkout/operator", "teams/shop/services//setting",
-		"teams/shop/services/a/b/setting", "teams/shop/leader",
+		"teams/shop/services/a/b/setting", "teams/shop/leader", k.CallSetting("checkout", "payments"),
 	} {
 		if got, ok := k.ServiceOf(key); ok {
 			t.Errorf("ServiceOf(%q) = %q", key, got)
+		}
+	}
+	if service, callee, ok := k.CallOf("teams/shop/services/a/calls/b/setting"); !ok || service != "a" || callee != "b" {
+		t.Errorf("CallOf = %q, %q, %v", service, callee, ok)
+	}
+	for _, key := range []string{
+		"governor/services/a/calls/b/setting", "teams/shop/services/a/setting", "teams/shop/services/a/calls/setting",
+		"teams/shop/services/a/calls//setting", "teams/shop/services//calls/b/setting",
+		"teams/shop/services/a/calls/b/c/setting", "teams/shop/services/a/calls/b/operator",
+		"teams/shop/services/a/routes/b/setting", "teams/shop/services/a/calls/../setting",
+	} {
+		if service, callee, ok := k.CallOf(key); ok {
+			t.Errorf("CallOf(%q) = %q, %q", key, service, callee)
 		}
 	}
 	for _, prefix := range []string{"/governor", "a//b", "../x", "a b/", "/"} {
@@ -366,6 +436,7 @@ func TestDecodedSettingIsValidAndStable(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(encode(f, complete())))
+	f.Add([]byte(encode(f, ofCalls())))
 	for _, raw := range []string{
 		``, `{}`, `null`, `{"schema":1,"concurrency":null}`, `{"schema":2}`,
 		`{"schema":1e0,"epoch":-0,"shed":{"min":1e-400}}`,

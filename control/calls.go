@@ -18,60 +18,62 @@ type Call struct {
 	Attempts      Reading
 	Retries       Reading
 	Failures      Reading // attempts that failed
-	RefusedBy     CallRefusals[Reading]
 	CalleeRefused Reading // attempts that the dependency or its guard refused
-	Mean          Reading // mean latency of the attempts, seconds
+	// Calls that were refused on the way out, without the dependency, by what refused them.
+	PastDeadline, BreakerOpen, BulkheadFull Reading
+	Mean                                    Reading // mean latency of the attempts, seconds
 
 	InFlight      Reading // last samples, as all that follow
 	Limit         Reading // of the bulkhead
 	LatencyTarget Reading // of the bulkhead, seconds
 	OwnLatency    Reading // m₀ of the dependency as the instance has learned it, seconds; 0: not learned
 	Revision      Reading // of the Setting in force for these calls
-	Breakers      Breakers[Reading]
-	Opened        Opened[Reading] // how often a breaker opened lately, by reason
+	// Breakers, one for each instance of the dependency, by state; and how often one opened lately, by reason.
+	Closed, Open, HalfOpen         Reading
+	OpenedByFailures, OpenedAsSlow Reading
 }
 
 // CallRefusals are the calls that were refused on the way out, without the dependency, by what refused them.
-type CallRefusals[N any] struct {
-	Deadline N `json:"deadline"` // too little time was left
-	Breaker  N `json:"breaker"`
-	Bulkhead N `json:"bulkhead"`
+type CallRefusals struct {
+	Deadline Number `json:"deadline"` // too little time was left
+	Breaker  Number `json:"breaker"`
+	Bulkhead Number `json:"bulkhead"`
 }
 
 // Breakers count the instances of a dependency by the state of their breaker.
-type Breakers[N any] struct {
-	Closed   N `json:"closed"`
-	Open     N `json:"open"`
-	HalfOpen N `json:"half_open"`
+type Breakers struct {
+	Closed   Number `json:"closed"`
+	Open     Number `json:"open"`
+	HalfOpen Number `json:"half_open"`
 }
 
-// Opened counts why breakers opened.
-type Opened[N any] struct {
-	Failures N `json:"failures"`
-	Slow     N `json:"slow"`
+// BreakersOpened counts why breakers opened.
+type BreakersOpened struct {
+	Failures Number `json:"failures"`
+	Slow     Number `json:"slow"`
 }
 
-// Dependency is what the instances of a service report together of their calls to one other service. Counts are sums,
+// Calls is what the instances of a service report together of their calls to one other service. Counts are sums,
 // other quantities means over the instances, unless they say otherwise. What no instance reports is NaN.
-type Dependency struct {
+type Calls struct {
 	Name      string `json:"name"`
 	Instances int    `json:"instances"` // that report calls to it
 
-	Requests       Number               `json:"requests"`               // calls in the window, each with all its attempts
-	RetryRatio     Number               `json:"retry_ratio"`            // retries per call
-	FailedRatio    Number               `json:"failed_ratio"`           // of the attempts
-	RefusedRatio   Number               `json:"refused_ratio"`          // calls refused on the way out, of all calls
-	RefusedBy      CallRefusals[Number] `json:"refused_by"`             // the same, by what refused them
-	CalleeRefused  Number               `json:"callee_refused"`         // attempts that the dependency refused, of all attempts
-	Mean           Number               `json:"mean_seconds"`           // latency of the attempts
-	PerRequest     Number               `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
-	InFlight       Number               `json:"in_flight"`              // per instance
-	Limit          Number               `json:"limit"`                  // of the bulkhead, per instance
-	LatencyTarget  Number               `json:"latency_target_seconds"` // of the bulkhead, in seconds
-	OwnLatency     Number               `json:"own_latency_seconds"`    // m₀ in seconds, median of those that have learned it
-	LearnedBy      int                  `json:"learned_by"`             // instances that have learned m₀
-	Breakers       Breakers[Number]     `json:"breakers"`               // sums of all instances
-	BreakersOpened Opened[Number]       `json:"breakers_opened"`        // lately
+	Requests       Number         `json:"requests"`               // calls in the window, each with all its attempts
+	RetryRatio     Number         `json:"retry_ratio"`            // retries per call
+	FailedRatio    Number         `json:"failed_ratio"`           // of the attempts
+	RefusedRatio   Number         `json:"refused_ratio"`          // calls refused on the way out, of all calls
+	RefusedBy      CallRefusals   `json:"refused_by"`             // the same, by what refused them
+	CalleeRefused  Number         `json:"callee_refused"`         // attempts that the dependency refused, of all attempts
+	Mean           Number         `json:"mean_seconds"`           // latency of the attempts
+	PerRequest     Number         `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
+	InFlight       Number         `json:"in_flight"`              // per instance
+	Limit          Number         `json:"limit"`                  // of the bulkhead, per instance
+	LatencyTarget  Number         `json:"latency_target_seconds"` // of the bulkhead, in seconds
+	OwnLatency     Number         `json:"own_latency_seconds"`    // m₀ in seconds, median of those that have learned it
+	LearnedBy      int            `json:"learned_by"`             // instances that have learned m₀
+	Breakers       Breakers       `json:"breakers"`               // sums of all instances
+	BreakersOpened BreakersOpened `json:"breakers_opened"`        // lately
 
 	contradiction string
 	revisions     []float64
@@ -79,24 +81,24 @@ type Dependency struct {
 
 // dependencies combines the calls that the instances report, sorted by name. The service answered completed requests
 // meanwhile, all instances together.
-func dependencies(ins []Instance, completed Reading) []Dependency {
+func dependencies(ins []Instance, completed Reading) []Calls {
 	calls := map[string][]Call{}
 	for _, in := range ins {
 		for _, c := range in.Calls {
 			calls[c.To] = append(calls[c.To], c)
 		}
 	}
-	all := make([]Dependency, 0, len(calls))
+	all := make([]Calls, 0, len(calls))
 	for name, of := range calls {
 		all = append(all, dependency(name, of, completed))
 	}
-	slices.SortFunc(all, func(a, b Dependency) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b Calls) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
 // dependency combines the calls of several instances to one dependency.
-func dependency(name string, calls []Call, completed Reading) Dependency {
-	d := Dependency{Name: name, Instances: len(calls)}
+func dependency(name string, calls []Call, completed Reading) Calls {
+	d := Calls{Name: name, Instances: len(calls)}
 	sum := func(of func(Call) Reading) Reading {
 		total, found := 0.0, false
 		for _, c := range calls {
@@ -124,28 +126,28 @@ func dependency(name string, calls []Call, completed Reading) Dependency {
 	failures := sum(func(c Call) Reading { return c.Failures })
 	busy := sum(func(c Call) Reading { return c.busy() })
 	refused := func(of func(Call) Reading) Reading { return sum(of).Over(requests, "") }
-	byDeadline := refused(func(c Call) Reading { return c.RefusedBy.Deadline })
-	byBreaker := refused(func(c Call) Reading { return c.RefusedBy.Breaker })
-	byBulkhead := refused(func(c Call) Reading { return c.RefusedBy.Bulkhead })
+	byDeadline := refused(func(c Call) Reading { return c.PastDeadline })
+	byBreaker := refused(func(c Call) Reading { return c.BreakerOpen })
+	byBulkhead := refused(func(c Call) Reading { return c.BulkheadFull })
 	latency := busy.Over(attempts, "")
 
 	d.Requests = requests.Number()
 	d.RetryRatio, d.FailedRatio = retries.Over(requests, "").Number(), failures.Over(attempts, "").Number()
 	d.RefusedRatio = byDeadline.Plus(byBreaker).Plus(byBulkhead).Number()
-	d.RefusedBy = CallRefusals[Number]{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
+	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
 	d.CalleeRefused = sum(func(c Call) Reading { return c.CalleeRefused }).Over(attempts, "").Number()
 	d.Mean, d.PerRequest = latency.Number(), busy.Over(completed, "").Number()
 	d.InFlight = mean(func(c Call) Reading { return c.InFlight })
 	d.Limit = mean(func(c Call) Reading { return c.Limit })
 	d.LatencyTarget = mean(func(c Call) Reading { return c.LatencyTarget })
-	d.Breakers = Breakers[Number]{
-		Closed:   sum(func(c Call) Reading { return c.Breakers.Closed }).Number(),
-		Open:     sum(func(c Call) Reading { return c.Breakers.Open }).Number(),
-		HalfOpen: sum(func(c Call) Reading { return c.Breakers.HalfOpen }).Number(),
+	d.Breakers = Breakers{
+		Closed:   sum(func(c Call) Reading { return c.Closed }).Number(),
+		Open:     sum(func(c Call) Reading { return c.Open }).Number(),
+		HalfOpen: sum(func(c Call) Reading { return c.HalfOpen }).Number(),
 	}
-	d.BreakersOpened = Opened[Number]{
-		Failures: sum(func(c Call) Reading { return c.Opened.Failures }).Number(),
-		Slow:     sum(func(c Call) Reading { return c.Opened.Slow }).Number(),
+	d.BreakersOpened = BreakersOpened{
+		Failures: sum(func(c Call) Reading { return c.OpenedByFailures }).Number(),
+		Slow:     sum(func(c Call) Reading { return c.OpenedAsSlow }).Number(),
 	}
 	own := Number(math.NaN())
 	var learned []float64
@@ -282,7 +284,7 @@ func (c *call) rest(s step) outcome {
 }
 
 // target is what the law aims at.
-func (c *call) target(d *Dependency) float64 {
+func (c *call) target(d *Calls) float64 {
 	return min(max(callTargetFactor*float64(d.OwnLatency), callTargetLeast), c.most)
 }
 
@@ -325,7 +327,7 @@ func (c *call) lose()                             {}
 func (c *call) restart()                          {}
 
 // dependency is what the view knows about the calls to a dependency; nil: nothing.
-func (v *view) dependency(name string) *Dependency {
+func (v *view) dependency(name string) *Calls {
 	for i := range v.dependencies {
 		if v.dependencies[i].Name == name {
 			return &v.dependencies[i]
@@ -334,10 +336,21 @@ func (v *view) dependency(name string) *Dependency {
 	return nil
 }
 
+// retried is the retries per call of all dependencies together.
+func (v *view) retried() Reading {
+	retries, calls := 0.0, 0.0
+	for _, d := range v.dependencies {
+		if d.RetryRatio.Known() {
+			retries, calls = retries+float64(d.RetryRatio*d.Requests), calls+float64(d.Requests)
+		}
+	}
+	return Read(retries).Over(Read(calls), "no calls")
+}
+
 // culprit is the dependency whose calls take at least half of the latency of the service's requests; nil if there is
 // none. Calls of one request may overlap, so that together they can take longer than the request.
-func (v *view) culprit() *Dependency {
-	var most *Dependency
+func (v *view) culprit() *Calls {
+	var most *Calls
 	for i := range v.dependencies {
 		d := &v.dependencies[i]
 		if d.PerRequest.Known() && v.answer.AtMost(float64(d.PerRequest)/culpritShare) && (most == nil || d.PerRequest > most.PerRequest) {

@@ -140,7 +140,7 @@ type Inputs struct {
 	WaitedSeconds Number `json:"waited_seconds"`
 	// Dependencies are the services that this one calls through guard, sorted by name: for the knob of a call its own one
 	// alone.
-	Dependencies []Dependency `json:"dependencies,omitempty"`
+	Dependencies []Calls `json:"dependencies,omitempty"`
 	// Culprit names the dependency whose calls take at least half of the latency of the requests, if there is one.
 	Culprit string `json:"culprit,omitempty"`
 }

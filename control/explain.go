@@ -188,7 +188,7 @@ func (d *Decision) waited() Number {
 func (d *Decision) answer() Number { return d.Measured + d.waited() }
 
 // culprit is the dependency that explains why the service is slow; nil if it is not slow, or none does.
-func (d *Decision) culprit() *Dependency {
+func (d *Decision) culprit() *Calls {
 	slow := d.State == Ineffective || d.State == Infeasible || d.Inputs.BadRatio > 1
 	if d.Knob != KnobConcurrency && d.Knob != KnobRate { // they alone measure a latency
 		return nil

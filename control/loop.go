@@ -245,11 +245,11 @@ func (l *Loop) decision(s step, o outcome) Decision {
 }
 
 // call makes d a decision about the calls to one dependency; nil: nothing is known of it.
-func (d *Decision) call(dep *Dependency, revision uint64) {
+func (d *Decision) call(dep *Calls, revision uint64) {
 	d.LatencyTarget = d.Value
 	d.Inputs.Dependencies, d.Inputs.Applied = nil, -1
 	if dep != nil {
-		d.Inputs.Dependencies = []Dependency{*dep}
+		d.Inputs.Dependencies = []Calls{*dep}
 		d.Inputs.Applied = applied(dep.revisions, revision)
 		d.Inputs.Instances = dep.Instances
 	}

@@ -14,7 +14,11 @@ type retry struct{ spec RetrySpec }
 
 func newRetry(s *Spec) *retry { return &retry{spec: *s.Retry} }
 
-func (c *retry) rest(s step) outcome { return s.rest(ConstantLaw) }
+func (c *retry) rest(s step) outcome {
+	o := s.rest(ConstantLaw)
+	o.setpoint, o.measured = Read(c.spec.Budget), s.v.retried()
+	return o
+}
 
 // decide returns to the configured value, also while nothing can be measured: a constant needs no measurement. Only the
 // lease and the first Setting wait for one, as those of every knob do.

@@ -27,7 +27,7 @@ type view struct {
 	flow
 	refusing bool // the limit refuses a significant share
 
-	dependencies []Dependency // of all instances with a current sample
+	dependencies []Calls // of all instances with a current sample
 	answer       Reading      // their mean latency in seconds, guarded calls included
 
 	quantile      Reading // of the objective, in seconds

@@ -239,8 +239,10 @@ func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.S
 	switch {
 	case kv.down != nil:
 		return fail(consul.ErrUnknown)
-	case kv.refuse[s.Service] != nil:
+	case kv.refuse[s.Service] != nil && s.Callee == "":
 		return fail(kv.refuse[s.Service])
+	case kv.refuse[keyOf(s)] != nil:
+		return fail(kv.refuse[keyOf(s)])
 	case fence == (consul.Fence{}) || fence != kv.holder:
 		return fail(consul.ErrFenced)
 	case kv.settled[keyOf(s)].Index != index:

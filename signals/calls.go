@@ -139,21 +139,15 @@ func (r reply) calls(s subject, k seriesKey, me model.Metric) []control.Call {
 		calls = append(calls, control.Call{
 			To: to, Requests: counter(sigCallRequests), Attempts: counter(sigCallAttempts),
 			Retries: counter(sigCallRetries), Failures: counter(sigCallFailures),
-			RefusedBy: control.CallRefusals[control.Reading]{
-				Deadline: reason(sigCallRefused, "deadline"), Breaker: reason(sigCallRefused, "breaker"),
-				Bulkhead: reason(sigCallRefused, "bulkhead"),
-			},
+			PastDeadline: reason(sigCallRefused, "deadline"), BreakerOpen: reason(sigCallRefused, "breaker"),
+			BulkheadFull:  reason(sigCallRefused, "bulkhead"),
 			CalleeRefused: counter(sigCallCalleeRefused),
 			Mean: counter(sigCallLatencySum).Over(counter(sigCallLatencyCount),
 				fmt.Sprintf("no call ended in %s", s.Timing.Window)),
 			InFlight: gauge(sigCallInFlight), Limit: gauge(sigCallLimit), LatencyTarget: gauge(sigCallTarget),
 			OwnLatency: gauge(sigCallOwnLatency), Revision: gauge(sigCallRevision),
-			Breakers: control.Breakers[control.Reading]{
-				Closed: breaker("closed"), Open: breaker("open"), HalfOpen: breaker("half_open"),
-			},
-			Opened: control.Opened[control.Reading]{
-				Failures: reason(sigCallOpened, "failures"), Slow: reason(sigCallOpened, "slow"),
-			},
+			Closed: breaker("closed"), Open: breaker("open"), HalfOpen: breaker("half_open"),
+			OpenedByFailures: reason(sigCallOpened, "failures"), OpenedAsSlow: reason(sigCallOpened, "slow"),
 		})
 	}
 	return calls

@@ -3,12 +3,14 @@ package consul_test
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -371,5 +373,67 @@ func TestWatchKeepsOneConnection(t *testing.T) {
 	defer mu.Unlock()
 	if opened != 1 {
 		t.Errorf("%d connections for one watch", opened)
+	}
+}
+
+// A token that may read the service's own key only keeps the guard supplied with it. The advice names the rule, and
+// when somebody has added it, the calls' Settings arrive.
+func TestWatchCallsWithoutTheRightToReadThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := actuators.Keys{}
+		store := consultest.NewFake()
+		entitled := false
+		store.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
+			if !r.URL.Query().Has("recurse") || entitled {
+				return false
+			}
+			http.Error(w, "Permission denied: token lacks permission 'key:list'", http.StatusForbidden)
+			return true
+		})
+		for key, text := range map[string]string{
+			keys.Setting("checkout"): "own", keys.CallSetting("checkout", "payments"): "calls",
+		} {
+			if _, err := store.Client().KV().Put(&api.KVPair{Key: key, Value: []byte(text)}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var errs []error
+		var values []string
+		watcher := consul.Watcher{Client: store.Client(), OnError: func(err error) { errs = append(errs, err) }}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) {
+				values = append(values, callee+"="+string(raw))
+			})
+		}()
+		time.Sleep(9 * time.Minute)
+		if !slices.Equal(values, []string{"=own"}) || len(errs) != 1 || !errors.Is(errs[0], consul.ErrDenied) ||
+			!strings.Contains(errs[0].Error(), `key_prefix "governor/services/checkout/" { policy = "list" }`) {
+			t.Errorf("without the right: applied %q, errors %v", values, errs)
+		}
+		entitled = true
+		time.Sleep(3 * time.Minute)
+		if !slices.Equal(values, []string{"=own", "payments=calls"}) || len(errs) != 1 {
+			t.Errorf("with it: applied %q, errors %v", values, errs)
+		}
+		entitled = false
+		time.Sleep(10 * time.Minute)
+		if len(values) != 2 || len(errs) < 2 {
+			t.Errorf("without it again: applied %q, errors %v; what cannot be read is not deleted", values, errs)
+		}
+		cancel()
+		<-done
+		time.Sleep(2 * time.Second) // for handlers that were abandoned
+	})
+}
+
+func TestWatchCallsRefusesABadServiceName(t *testing.T) {
+	watcher := consul.Watcher{Client: consultest.NewFake().Client()}
+	for _, name := range []string{"", "a//b", "../x"} {
+		if err := watcher.WatchCalls(t.Context(), name, func(string, []byte) { t.Error("applied") }); err == nil {
+			t.Errorf("watched %q", name)
+		}
 	}
 }

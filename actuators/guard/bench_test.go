@@ -142,3 +142,27 @@ func BenchmarkAdmitAndReleaseWithoutClock(b *testing.B) {
 		p.ReleaseAt(end, Success)
 	}
 }
+
+// What the way out adds: the context of a request, and a call through the bulkhead.
+func BenchmarkContext(b *testing.B) {
+	g := newGuard(b, Config{Min: 1 << 20, Max: 1 << 20})
+	ctx := context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		p, _ := g.Acquire(ctx, Default)
+		NewContext(ctx, p)
+		p.Release(Success)
+	}
+}
+
+func BenchmarkBulkhead(b *testing.B) {
+	g := newGuard(b, Config{Min: 1 << 20, Max: 1 << 20})
+	d := g.Dependency("payments")
+	p, _ := g.Acquire(context.Background(), Default)
+	ctx := NewContext(context.Background(), p)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, _ := d.acquireAt(g.now(), requestOf(ctx))
+		s.release(g.now(), Success)
+	}
+}

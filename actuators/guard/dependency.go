@@ -122,7 +122,9 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 	g.calls.byName[name] = d
 	if raw := g.calls.early[name]; raw != nil {
 		delete(g.calls.early, name)
-		_ = d.Apply(raw) // a refusal is counted and logged
+		if d.Apply(raw) == nil { // else the refusal is counted and logged
+			d.pool.saveCache()
+		}
 	}
 	return d
 }

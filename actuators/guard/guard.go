@@ -347,7 +347,7 @@ func (g *Guard) enforce(now time.Duration) {
 	b := g.regime.bounds(now)
 	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
 	g.gate.setLimit(now, uint64(max(1, math.Floor(g.reflex.limit+1e-9))))
-	g.slow.Store(int64(g.reflex.setpoint(b) * float64(time.Second)))
+	g.slow.Store(int64(g.reflex.setpoint(window{wait: g.reflex.wait}, b) * float64(time.Second)))
 	g.shed.set(g.regime.threshold, g.base.Add(now))
 	perSecond, burst := g.regime.pace()
 	g.rate.set(now, perSecond, burst)
@@ -369,7 +369,7 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 // limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
-	t.finished, t.seconds = g.latency.own()
+	t.finished, t.seconds, t.waited = g.latency.total()
 	for i := range g.cells {
 		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
 	}

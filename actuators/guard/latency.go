@@ -112,13 +112,13 @@ func (l *latency) cell(d int64) int {
 // wait notes that d of the latency observed last was spent in guarded calls.
 func (l *latency) wait(d time.Duration) { l.waited.Add(uint64((d + sumUnit/2) / sumUnit)) }
 
-// own returns the count of the latencies and the sum (seconds) of what they were without the guarded calls.
-func (l *latency) own() (count uint64, sum float64) {
+// total returns the count of the latencies, their sum, and the part of it that was spent in guarded calls (seconds).
+func (l *latency) total() (count uint64, sum, waited float64) {
 	for i := range l.cells {
 		count += l.cells[i].Load()
 	}
-	waited := l.waited.Load() // before the sum, which is added to first: the difference is never negative
-	return count, float64(l.sum.Load()-waited) * sumUnit.Seconds()
+	waited = float64(l.waited.Load()) * sumUnit.Seconds() // before the sum, which is added to first
+	return count, float64(l.sum.Load()) * sumUnit.Seconds(), waited
 }
 
 // Latency is a copy of the latency histogram of admitted requests that finished, including failed ones.

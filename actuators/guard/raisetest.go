@@ -62,7 +62,7 @@ type plight struct {
 	over     bool // the limit binds
 	slow     bool // and the mean is above the setpoint
 	limit    float64
-	setpoint float64 // seconds
+	setpoint float64 // seconds, without guarded calls
 	ceiling  float64
 }
 
@@ -104,7 +104,7 @@ func (x *raiseTest) step(t tally, w window, p plight) (limit, service float64) {
 		return x.raise(t, seen, p), 0
 	case !ok:
 		return x.raised, 0
-	case seen.mean < p.setpoint: // the trouble went away by itself
+	case seen.alone() < p.setpoint: // the trouble went away by itself
 		x.phase = raiseIdle
 		return x.limit, 0
 	case x.queued(seen):
@@ -155,7 +155,7 @@ func (x *raiseTest) raise(t tally, seen window, p plight) float64 {
 	switch {
 	case seen.mean*raiseBy > x.slo:
 		return x.blame(t)
-	case seen.mean < p.setpoint*math.Exp(reflexBand):
+	case seen.alone() < p.setpoint*math.Exp(reflexBand):
 		x.phase = raiseIdle
 		return x.limit
 	}

@@ -41,6 +41,7 @@ type tally struct {
 	at       time.Time
 	finished uint64  // requests whose latency was counted
 	seconds  float64 // the sum of those latencies
+	waited   float64 // the part of it spent in guarded calls
 	refused  uint64
 	binding  time.Duration // time spent at a binding limit
 	inFlight int
@@ -51,6 +52,7 @@ type window struct {
 	span     time.Duration
 	finished uint64
 	mean     float64 // seconds; NaN if nothing finished
+	wait     float64 // the part of it spent in guarded calls
 	refused  float64 // share of what finished or was refused, 0..1
 	binding  float64 // share of the span, 0..1
 }
@@ -66,6 +68,7 @@ func (t tally) since(from tally) window {
 	}
 	if w.finished > 0 {
 		w.mean = max(0, t.seconds-from.seconds) / float64(w.finished)
+		w.wait = min(max(0, t.waited-from.waited)/float64(w.finished), w.mean)
 	}
 	if w.span > 0 {
 		w.binding = (t.binding - from.binding).Seconds() / w.span.Seconds()
@@ -73,6 +76,7 @@ func (t tally) since(from tally) window {
 	return w
 }
 
+func (w window) alone() float64      { return w.mean - w.wait }
 func (w window) enough() bool        { return w.finished >= reflexSamples }
 func (w window) throughput() float64 { return float64(w.finished) / w.span.Seconds() }
 
@@ -84,6 +88,8 @@ func (w window) throughput() float64 { return float64(w.finished) / w.span.Secon
 // cure. The square root makes it converge where the plant's gain is highest (above the knee, the mean is proportional
 // to L). Two tests ask whether limiting helps at all: the raise test before the first cut, and the floor test below
 // X̂max·m₀, where by Little's law the service could not do what it has already done.
+//
+// Where requests wait in guarded calls, τ is for the rest of their time, see little.WithCalls.
 //
 // It is pure arithmetic: the guard passes it tallies and uses the limit it returns.
 type reflex struct {
@@ -103,6 +109,8 @@ type reflex struct {
 	past       [9]tally // the latest tallies, oldest first: two seconds at four a second
 	own        *little.OwnLatency
 	ownSeconds float64
+	alone      *little.OwnLatency // the same without guarded calls
+	wait       float64            // in guarded calls, mean of the last two seconds
 	carried    little.Carried
 	test       little.FloorTest
 	finding    little.Finding
@@ -112,9 +120,9 @@ type reflex struct {
 }
 
 func newReflex(slo time.Duration, limit float64, off bool) reflex {
-	own := little.NewOwnLatency(slo, learnWindow)
+	own, alone := little.NewOwnLatency(slo, learnWindow), little.NewOwnLatency(slo, learnWindow)
 	return reflex{
-		off: off, slo: slo.Seconds(), most: math.Inf(1), learnMost: learnWindow, limit: limit, blind: true, own: own, ownSeconds: own.Seconds(),
+		off: off, slo: slo.Seconds(), most: math.Inf(1), learnMost: learnWindow, limit: limit, blind: true, own: own, ownSeconds: own.Seconds(), alone: alone,
 		test: little.FloorTest{
 			Dwell: testDwell, Window: learnWindow, MinWait: testWait, WaitFactor: testFactor, Hold: testHold,
 		},
@@ -122,10 +130,27 @@ func newReflex(slo time.Duration, limit float64, off bool) reflex {
 	}
 }
 
-// setpoint is what the reflex aims at: the latency target, or a little more than ŝ if that is higher, because a lower
-// setpoint would cut a service for a slowness that a test found to be its own.
-func (r *reflex) setpoint(b bounds) float64 {
-	return min(little.Setpoint(b.target, r.finding.ServiceTime, r.slo), max(b.target, r.most))
+// target is the latency target in the window w: of the whole latency, which includes guarded calls.
+func (r *reflex) target(w window, b bounds) float64 {
+	if w.wait == 0 {
+		return b.target
+	}
+	alone := r.alone.Seconds()
+	return little.WithCalls(b.target, w.wait, max(0, r.ownSeconds-alone), alone, r.slo)
+}
+
+// setpoint is what the reflex aims at in the window w: the latency target, or a little more than ŝ if that is higher,
+// because a lower setpoint would cut a service for a slowness that a test found to be its own.
+func (r *reflex) setpoint(w window, b bounds) float64 {
+	target := r.target(w, b)
+	return min(little.Setpoint(target, r.finding.ServiceTime, r.slo), max(target, r.most))
+}
+
+// error returns how far the window w is from the setpoint, as a logarithm: that of the service's own latency, which says
+// whether the limit should move, and that of the whole, which says how far. Without guarded calls they are the same.
+func (r *reflex) error(w window, b bounds) (own, whole float64) {
+	setpoint := r.setpoint(w, b)
+	return math.Log((setpoint - w.wait) / w.alone()), math.Log(setpoint / w.mean)
 }
 
 // healthy says whether the service keeps its setpoint over the last two seconds. An idle service is healthy; one with
@@ -135,7 +160,7 @@ func (r *reflex) healthy(t tally, b bounds) bool {
 	if w.finished == 0 {
 		return t.inFlight == 0
 	}
-	return w.mean <= r.setpoint(b)
+	return w.mean <= r.setpoint(w, b)
 }
 
 // step moves the limit according to the data up to t and the bounds b.
@@ -149,6 +174,7 @@ func (r *reflex) step(t tally, b bounds) {
 	}
 	copy(r.past[:], r.past[1:])
 	r.past[len(r.past)-1] = t
+	r.wait = t.since(r.oldest(t)).wait
 	if r.off {
 		r.limit = b.base
 		return
@@ -182,7 +208,8 @@ func (r *reflex) begin(t tally, blind bool) { r.from, r.blind, r.gathering = t, 
 
 // proof says whether a window with few samples shows beyond its noise that the limit should move.
 func (r *reflex) proof(w window, b bounds) bool {
-	e := math.Abs(math.Log(r.setpoint(b) / w.mean))
+	own, _ := r.error(w, b)
+	e := math.Abs(own)
 	binds := w.refused >= refusing || w.binding >= bound
 	return binds && w.finished >= gatherLeast && e > reflexBand && e*math.Sqrt(float64(w.finished)) >= gatherProof
 }
@@ -190,7 +217,8 @@ func (r *reflex) proof(w window, b bounds) bool {
 // lean moves the limit on the proof of few samples, by one request at least: a tenth of a small limit is no step at all.
 // The two tests are left out. They compare throughputs, for which a few samples are too few.
 func (r *reflex) lean(w window, b bounds) {
-	factor := math.Exp(math.Log(r.setpoint(b)/w.mean) / 2)
+	_, e := r.error(w, b)
+	factor := math.Exp(e / 2)
 	if factor > 1 {
 		r.limit = max(r.limit*min(factor, reflexRaise), math.Floor(r.limit)+1)
 	} else {
@@ -209,7 +237,7 @@ func (r *reflex) move(t tally, w, long window, over bool, b bounds) {
 		r.finding = r.test.Step(t.at, little.Sample{
 			Throughput: long.throughput(), Mean: long.mean, Refusing: long.refused >= refusing,
 			Limit: r.limit, Floor: min(r.carried.PerSecond(t.at)*r.ownSeconds, b.ceiling), Min: b.min,
-			Target: b.target,
+			Target: r.target(long, b),
 		})
 	}
 	r.doubt(t, long)
@@ -246,11 +274,10 @@ func (r *reflex) doubt(t tally, long window) {
 
 // follow moves the limit by the law, or lets the raise test move it.
 func (r *reflex) follow(t tally, w window, over bool, b bounds) {
-	setpoint := r.setpoint(b)
-	e := math.Log(setpoint / w.mean)
+	own, whole := r.error(w, b)
 	trying := r.raise.running()
 	limit, service := r.raise.step(t, w, plight{
-		over: over, slow: over && e < -reflexBand, limit: r.limit, setpoint: setpoint, ceiling: b.ceiling,
+		over: over, slow: over && own < -reflexBand, limit: r.limit, setpoint: r.setpoint(w, b) - w.wait, ceiling: b.ceiling,
 	})
 	switch {
 	case limit > 0:
@@ -262,8 +289,8 @@ func (r *reflex) follow(t tally, w window, over bool, b bounds) {
 			r.test.Found(t.at, service)
 			r.finding.ServiceTime, r.found, r.raised = service, t.at, t.at
 		}
-	case over && math.Abs(e) > reflexBand:
-		r.limit *= min(max(math.Exp(e/2), reflexCut), reflexRaise)
+	case over && math.Abs(own) > reflexBand:
+		r.limit *= min(max(math.Exp(whole/2), reflexCut), reflexRaise)
 	}
 }
 
@@ -295,7 +322,9 @@ func (r *reflex) learn(t tally) {
 		return
 	}
 	r.carried.Observe(t.at, w.throughput())
-	r.own.Observe(t.at, w.mean, w.refused == 0 && w.binding < calm)
+	inCalm := w.refused == 0 && w.binding < calm
+	r.own.Observe(t.at, w.mean, inCalm)
+	r.alone.Observe(t.at, w.alone(), inCalm)
 	r.ownSeconds = r.own.Seconds()
 }
 

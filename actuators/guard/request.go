@@ -69,12 +69,15 @@ func requestOf(ctx context.Context) *request {
 // waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls. A request of
 // another use, left by a NewContext that came too late, counts for nothing.
 func (t *ticket) waited(gen uint64, now time.Duration) time.Duration {
-	r := t.work.Load()
-	if r == nil {
+	if t.work.Load() == nil { // nearly free for a request without a context
 		return 0
 	}
-	t.work.Store(nil)
-	if r.gen != gen {
+	return t.endWork(gen, now)
+}
+
+func (t *ticket) endWork(gen uint64, now time.Duration) time.Duration {
+	r := t.work.Swap(nil)
+	if r == nil || r.gen != gen {
 		return 0
 	}
 	return r.end(now)

@@ -85,6 +85,21 @@ func Setpoint(target, serviceTime, slo float64) float64 {
 	return max(target, min(ServiceTimeMargin*serviceTime, max(marginShare*slo, marginLeast*serviceTime)))
 }
 
+// WithCalls returns the mean latency to aim at where requests wait for dependencies in calls that are guarded
+// themselves, all in seconds:
+//
+//	wait + min(τ*, max(τ*·(1 − w₀/slo), 1.25·m₀))
+//
+// wait is the mean time in such calls now, w₀ what it is in calm, and m₀ the mean of the rest in calm. The service must
+// not be cut because a dependency is slow, so the target τ* is for the rest alone. But calls use up the patience of the
+// users even in calm, so the rest gets of τ* what they leave of the SLO, though never less than its own work needs.
+//
+// The result is compared with the whole mean, because that is what moves in proportion to the limit (by Little's law: a
+// request holds its slot while it waits). The rest alone would move several times as much.
+func WithCalls(target, wait, calmWait, own, slo float64) float64 {
+	return wait + min(target, max(target*(1-calmWait/slo), ServiceTimeMargin*own))
+}
+
 const (
 	sFades     = 0.8  // a mean below this share of ŝ ends it
 	atFloor    = 1.05 // a limit within 5% of the floor counts as at the floor

@@ -206,3 +206,22 @@ func TestAbortRestoresTheLimit(t *testing.T) {
 		t.Errorf("restore %v from no test", restore)
 	}
 }
+
+func TestWithCalls(t *testing.T) {
+	for _, c := range []struct {
+		name                              string
+		target, wait, calmWait, own, want float64
+	}{
+		{"no calls", 0.12, 0, 0, 0.04, 0.12},
+		{"calls that take nothing in calm", 0.12, 0.2, 0, 0.04, 0.32},
+		{"calls take a third of the SLO in calm", 0.12, 0.1, 0.1, 0.04, 0.1 + 0.08},
+		{"and ten times as much now", 0.12, 1, 0.1, 0.04, 1 + 0.08},
+		{"calls leave less than the own work needs", 0.12, 0.25, 0.25, 0.04, 0.25 + 0.05},
+		{"calls take more than the SLO in calm", 0.12, 0.4, 0.4, 0.04, 0.4 + 0.05},
+		{"the own work needs more than the target", 0.12, 0.1, 0.1, 0.2, 0.1 + 0.12},
+	} {
+		if got := WithCalls(c.target, c.wait, c.calmWait, c.own, 0.3); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("%s: %v, expected %v", c.name, got, c.want)
+		}
+	}
+}

@@ -204,3 +204,48 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 
 func errOf3[A, B any](_ A, _ B, err error) error { return err }
 func errOf2[A any](_ A, err error) error         { return err }
+
+// A guard with the rule for calls follows all keys of its service and no other's. With the rule for its own key alone it
+// follows that, and says what it lacks.
+func TestDocumentedPolicyForCalls(t *testing.T) {
+	client := entitled(t)
+	keys := actuators.Keys{}
+	governor := client("governor", documented(t, "governor"))
+	for key, text := range map[string]string{
+		keys.Setting("checkout"): "own", keys.CallSetting("checkout", "payments"): "calls", keys.Setting("cart"): "foreign",
+	} {
+		if _, err := governor.KV().Put(&api.KVPair{Key: key, Value: []byte(text)}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for policy, want := range map[string]string{"guard": "=own", "guard-calls": "=own payments=calls"} {
+		guard := client(policy, documented(t, policy))
+		ctx, cancel := context.WithCancel(t.Context())
+		values, denied := make(chan string, 10), make(chan error, 10)
+		watcher := consul.Watcher{Client: guard, OnError: func(err error) { denied <- err }}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) { values <- callee + "=" + string(raw) })
+		}()
+		var got []string
+		for range strings.Fields(want) {
+			select {
+			case value := <-values:
+				got = append(got, value)
+			case <-time.After(15 * time.Second):
+			}
+		}
+		cancel()
+		<-done
+		if strings.Join(got, " ") != want || len(values) > 0 {
+			t.Errorf("%s: watched %q, expected %q", policy, got, want)
+		}
+		if lacks := len(denied) > 0 && errors.Is(<-denied, consul.ErrDenied); lacks != (policy == "guard") {
+			t.Errorf("%s: denied %v", policy, lacks)
+		}
+		if _, _, err := guard.KV().List(keys.Service("cart"), nil); err == nil {
+			t.Errorf("%s: reads the keys of another service", policy)
+		}
+	}
+}

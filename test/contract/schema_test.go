@@ -21,11 +21,8 @@ const schemaFile = "docs/setting.schema.json"
 // bounds are the limits that the types alone do not express, by the path of the field. JSON Schema cannot express order
 // between fields (min ≤ limit ≤ max).
 var bounds = map[string]func(*jsonschema.Schema){
-	"schema": between(1, actuators.Schema),
-	"service": func(s *jsonschema.Schema) {
-		s.Pattern = `^\.*[A-Za-z0-9_:@+~-][A-Za-z0-9._:@+~-]*$`
-		s.MaxLength = new(uint64(128))
-	},
+	"schema":  between(1, actuators.Schema),
+	"service": serviceName, "callee": serviceName,
 	"epoch": between(1, actuators.MaxOrdinal), "revision": between(1, actuators.MaxOrdinal),
 	"issued_at": rfc3339, "changed_at": rfc3339,
 	"lease_seconds":       above(0, actuators.MaxLeaseSeconds),
@@ -50,6 +47,11 @@ func between(least, most float64) func(*jsonschema.Schema) {
 	return func(s *jsonschema.Schema) { s.Minimum, s.Maximum = number(least), number(most) }
 }
 
+func serviceName(s *jsonschema.Schema) {
+	s.Pattern = `^\.*[A-Za-z0-9_:@+~-][A-Za-z0-9._:@+~-]*$`
+	s.MaxLength = new(uint64(128))
+}
+
 func above(least, most float64) func(*jsonschema.Schema) {
 	return func(s *jsonschema.Schema) { s.ExclusiveMinimum, s.Maximum = number(least), number(most) }
 }
@@ -71,7 +73,8 @@ func generate(t *testing.T) []byte {
 	}
 	s := r.Reflect(actuators.Setting{})
 	s.Title = "governor's Setting"
-	s.Description = "What governor publishes for one service in Consul KV, under governor/services/<service>/setting."
+	s.Description = "What governor publishes for one service in Consul KV, under governor/services/<service>/setting, or " +
+		"for the calls of a service to a dependency, under governor/services/<service>/calls/<callee>/setting."
 
 	seen := 0
 	var refine func(path string, s *jsonschema.Schema)
@@ -99,6 +102,12 @@ func generate(t *testing.T) []byte {
 	for p := s.Properties.Oldest(); p != nil; p = p.Next() {
 		switch p.Key {
 		case "issued_at", "changed_at", "reason": // for people
+		case "callee": // only of a call's Setting, which has one knob
+			others := &jsonschema.Schema{}
+			for _, knob := range []string{"rate", "shed", "retry"} {
+				others.AnyOf = append(others.AnyOf, &jsonschema.Schema{Required: []string{knob}})
+			}
+			s.DependentSchemas = map[string]*jsonschema.Schema{p.Key: {Not: others}}
 		case "concurrency", "rate", "shed", "retry":
 			s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Required: []string{p.Key}})
 		default:
@@ -135,6 +144,9 @@ const complete = `{"schema":1,"service":"checkout","epoch":42,"revision":7,"issu
 	`"shed":{"threshold":0.6,"fallback":0.6,"min":0.4,"max":1},` +
 	`"retry":{"budget_ratio":0.1,"fallback":0.1,"min":0,"max":0.2}}`
 
+const ofCalls = `{"schema":1,"service":"checkout","callee":"payments","epoch":42,"revision":7,"lease_seconds":180,` +
+	`"concurrency":{"limit":40,"ceiling":80,"latency_target_seconds":0.12,"fallback":60,"min":20,"max":400}}`
+
 // The schema is the contract for readers that are not written in Go. It must say what Decode does, as far as a schema
 // can: the test replaces each field of a complete document by every kind of value, and leaves it out.
 func TestSchemaAndDecodeAgree(t *testing.T) {
@@ -152,15 +164,14 @@ func TestSchemaAndDecodeAgree(t *testing.T) {
 		}
 	}
 	agree("complete", complete)
+	agree("of calls", ofCalls)
+	agree("of calls, with a knob of the service", strings.Replace(complete, `"epoch"`, `"callee":"payments","epoch"`, 1))
 	agree("blank", `{}`)
 	agree("an array", `[]`)
 	agree("unknown field", strings.Replace(complete, `{"schema"`, `{"x":{"y":[null]},"schema"`, 1))
 	agree("no knob", `{"schema":1,"service":"a","epoch":1,"revision":1,"lease_seconds":1}`)
 
 	var root map[string]any
-	if err := json.Unmarshal([]byte(complete), &root); err != nil {
-		t.Fatal(err)
-	}
 	marshal := func() string {
 		raw, err := json.Marshal(root)
 		if err != nil {
@@ -191,7 +202,13 @@ func TestSchemaAndDecodeAgree(t *testing.T) {
 			object[name] = good
 		}
 	}
-	walk("", root)
+	for _, document := range []string{complete, ofCalls} {
+		root = nil
+		if err := json.Unmarshal([]byte(document), &root); err != nil {
+			t.Fatal(err)
+		}
+		walk("", root)
+	}
 	if replaced < 300 {
 		t.Errorf("only %d replacements tried", replaced)
 	}

@@ -236,23 +236,23 @@ func testCalls(t *testing.T, r *rig) {
 			{"retries", c.Retries, 10 * w, 0.05},
 			{"failures", c.Failures, 20 * w, 0.05},
 			{"refused by the dependency", c.CalleeRefused, 11 * w, 0.05},
-			{"refused for the deadline", c.RefusedBy.Deadline, 0, 0},
-			{"refused by the breaker", c.RefusedBy.Breaker, 5 * w, 0.05},
-			{"refused by the bulkhead", c.RefusedBy.Bulkhead, 2 * w, 0.05},
+			{"refused for the deadline", c.PastDeadline, 0, 0},
+			{"refused by the breaker", c.BreakerOpen, 5 * w, 0.05},
+			{"refused by the bulkhead", c.BulkheadFull, 2 * w, 0.05},
 			{"mean", c.Mean, 0.06, 1e-6},
 			{"in flight", c.InFlight, 6, 1e-9},
 			{"limit", c.Limit, 24, 0},
 			{"latency target", c.LatencyTarget, 3 * own, 1e-9},
 			{"own latency", c.OwnLatency, own, 1e-9},
 			{"revision", c.Revision, 5, 0},
-			{"closed breakers", c.Breakers.Closed, 2, 0},
-			{"open breakers", c.Breakers.Open, 1, 0},
-			{"half-open breakers", c.Breakers.HalfOpen, 0, 0},
+			{"closed breakers", c.Closed, 2, 0},
+			{"open breakers", c.Open, 1, 0},
+			{"half-open breakers", c.HalfOpen, 0, 0},
 		} {
 			near(t, q.what, q.got, q.want, q.off)
 		}
-		if !c.Opened.Failures.Above(1) || !c.Opened.Slow.AtMost(0) {
-			t.Errorf("opened for failures %s, for being slow %s", reading(c.Opened.Failures), reading(c.Opened.Slow))
+		if !c.OpenedByFailures.Above(1) || !c.OpenedAsSlow.AtMost(0) {
+			t.Errorf("opened for failures %s, for being slow %s", reading(c.OpenedByFailures), reading(c.OpenedAsSlow))
 		}
 	}
 }

@@ -49,6 +49,7 @@ var Cases = []Case{
 	{"BlockingQueryReturnsOnDelete", blockingDelete},
 	{"BlockingQueryOnMissingKeyReturnsOnCreate", blockingCreate},
 	{"BlockingQueryEndsAfterWait", blockingWait},
+	{"BlockingQueryOfAPrefix", blockingPrefix},
 	{"SessionTTLBelowTenSecondsIsRefused", sessionTTL},
 	{"SessionIsRenewedOrUnknown", sessionRenew},
 	{"LockHasOneHolder", lockHolder},
@@ -61,6 +62,7 @@ var Cases = []Case{
 	{"TransactionSeesItsOwnWrites", txnOwnWrites},
 	{"TransactionOfTooManyOperationsIsRefused", txnLimit},
 	{"PublishedSettingIsWatched", publishAndWatch},
+	{"SettingsOfCallsAreWatched", watchCalls},
 	{"PublisherTellsConflictFromFence", publisherVerdicts},
 	{"SettingsOfCallsHaveTheirOwnKeys", callSettings},
 	{"OrdersOfManyAreAllRecorded", ordersBesideOneAnother},
@@ -375,6 +377,41 @@ func blockingWait(t *testing.T, client *api.Client) {
 	}
 	if pair == nil || string(pair.Value) != "one" || after.LastIndex < meta.LastIndex {
 		t.Errorf("answer %+v at index %d, want what was there at %d", pair, after.LastIndex, meta.LastIndex)
+	}
+}
+
+// A query of a prefix returns on a change, a creation and a deletion below it, and each time with everything there is.
+func blockingPrefix(t *testing.T, client *api.Client) {
+	p := prefix(t)
+	put(t, client, p+"a", "one")
+	put(t, client, strings.TrimSuffix(p, "/")+"-other", "")
+	pairs, meta, err := client.KV().List(p, nil)
+	if err != nil || len(pairs) != 1 {
+		t.Fatalf("listed %v, %v", pairs, err)
+	}
+	for _, step := range []struct {
+		change func()
+		want   string
+	}{
+		{func() { put(t, client, p+"a", "two") }, "a=two"},
+		{func() { put(t, client, p+"b/c", "one") }, "a=two b/c=one"},
+		{func() { must[*api.WriteMeta](t)(client.KV().Delete(p+"a", nil)) }, "b/c=one"},
+		{func() { must[*api.WriteMeta](t)(client.KV().Delete(p+"b/c", nil)) }, ""},
+		{func() { put(t, client, p+"a", "three") }, "a=three"},
+	} {
+		step.change()
+		var got string
+		waittest.Until(t, "the list is "+step.want, func() bool {
+			if pairs, meta, err = client.KV().List(p, &api.QueryOptions{WaitIndex: meta.LastIndex, WaitTime: 5 * time.Second}); err != nil {
+				t.Fatal(err)
+			}
+			var listed []string
+			for _, pair := range pairs {
+				listed = append(listed, strings.TrimPrefix(pair.Key, p)+"="+string(pair.Value))
+			}
+			got = strings.Join(listed, " ")
+			return got == step.want
+		})
 	}
 }
 
@@ -705,6 +742,66 @@ func publishAndWatch(t *testing.T, client *api.Client) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Watch returned %v", err)
+	}
+}
+
+// watchCalls watches a service and its calls by one query.
+func watchCalls(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	ctx, cancel := context.WithCancel(t.Context())
+	watcher := consul.Watcher{Client: client, Keys: keys, OnError: func(err error) {
+		if ctx.Err() == nil {
+			t.Error(err)
+		}
+	}}
+	values := make(chan string, 100)
+	done := make(chan error, 1)
+	put(t, client, keys.CallSetting("checkout", "payments"), "p1")
+	go func() {
+		done <- watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) {
+			text := "nil"
+			if raw != nil {
+				text = string(raw)
+			}
+			values <- callee + "=" + text
+		})
+	}()
+	expect := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			select {
+			case got := <-values:
+				if got != w {
+					t.Errorf("watched %q, want %q", got, w)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("the watcher did not say %q within 10 s", w)
+			}
+		}
+	}
+	expect("=nil", "payments=p1")
+	put(t, client, keys.Setting("checkout"), "own1")
+	expect("=own1")
+	put(t, client, keys.Operator("checkout"), "{}")
+	put(t, client, keys.CallSetting("checkout2", "payments"), "of another service")
+	put(t, client, keys.CallSetting("checkout", "cart"), "c1")
+	expect("cart=c1")
+	put(t, client, keys.CallSetting("checkout", "payments"), "p2")
+	expect("payments=p2")
+	must[*api.WriteMeta](t)(client.KV().Delete(keys.CallSetting("checkout", "payments"), nil))
+	expect("payments=nil")
+	must[*api.WriteMeta](t)(client.KV().Delete(keys.Setting("checkout"), nil))
+	expect("=nil")
+	put(t, client, keys.CallSetting("checkout", "payments"), "p2") // the same as before it was deleted
+	expect("payments=p2")
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("WatchCalls returned %v", err)
+	}
+	select {
+	case got := <-values:
+		t.Errorf("watched %q, too", got)
+	default:
 	}
 }
 

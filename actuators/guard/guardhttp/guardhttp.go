@@ -121,11 +121,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if attempt, marked := attemptIn(r.Header); marked {
 		guard.MarkAttempt(ctx, attempt)
 	}
-	r = r.WithContext(ctx)
 	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit}
 	returned := false
-	defer func() { permit.Release(h.outcome(r, rec, returned)) }()
-	h.next.ServeHTTP(rec.as(), r)
+	inner := r.WithContext(ctx)
+	defer func() {
+		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		permit.Release(h.outcome(r, rec, returned))
+	}()
+	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
 }
 

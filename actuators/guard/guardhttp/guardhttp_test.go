@@ -468,6 +468,39 @@ func TestFilesAndBypass(t *testing.T) {
 	}
 }
 
+// The handler's context leads to the guard, and what the handler finds out about its request reaches the outside.
+func TestContextAndRequest(t *testing.T) {
+	g := newGuard(t, 10)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /carts/{id}", func(_ http.ResponseWriter, r *http.Request) {
+		if !guard.Optional(r.Context()) {
+			t.Error("no room for optional work in an idle service")
+		}
+		for range 9 {
+			if _, err := g.Acquire(t.Context(), guard.Default); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if guard.Optional(r.Context()) {
+			t.Error("optional work in a full service")
+		}
+		if err := r.ParseMultipartForm(1); err != nil {
+			t.Error(err)
+		}
+		panic(http.ErrAbortHandler)
+	})
+	r := httptest.NewRequest(http.MethodPost, "/carts/7", strings.NewReader("--x\r\nContent-Disposition: form-data; "+
+		"name=\"f\"; filename=\"f\"\r\n\r\ntext\r\n--x--\r\n"))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	func() {
+		defer func() { _ = recover() }()
+		guardhttp.New(g, mux).ServeHTTP(httptest.NewRecorder(), r)
+	}()
+	if r.Pattern != "POST /carts/{id}" || r.MultipartForm == nil {
+		t.Errorf("pattern %q, form %v: the server cannot remove the form's files", r.Pattern, r.MultipartForm)
+	}
+}
+
 // discard is the cheapest ResponseWriter, so that the benchmarks compare the middleware and not a recorder.
 type discard struct{ header http.Header }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestFormOrders(t *testing.T) {
 				t.Errorf("it orders %+v", *o.order)
 			case c.want != nil && o.order == nil:
 				t.Errorf("it does not order:\n%s", formFrame(f, 80, 24))
-			case c.want != nil && *o.order != *c.want:
+			case c.want != nil && !reflect.DeepEqual(o.order, c.want):
 				t.Errorf("it orders %+v, want %+v", *o.order, *c.want)
 			}
 		})
@@ -272,7 +273,7 @@ func TestParseValue(t *testing.T) {
 		{shed, "0,5", 0, "not a number"},
 		{retry, "0.1", 0.1, ""},
 		{retry, "0", 0, ""},
-		{retry, "-0.1", 0, "outside of"},
+		{retry, "-0.1", 0, "outside of 0.00..0.20"},
 	} {
 		got, err := parseValue(c.loop, c.text)
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
