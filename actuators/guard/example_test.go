@@ -114,3 +114,30 @@ func ExampleGuard_AcquireAt() {
 	fmt.Println(g.SnapshotAt(start.Add(2 * time.Second)).Latency.Sum)
 	// Output: 0.25
 }
+
+// One call to a dependency, as a binding or a simulation drives it: time and randomness are arguments.
+func ExampleCall() {
+	start := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	g, _ := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond,
+		Now: func() time.Time { return start },
+	})
+	payments := g.Dependency("payments")
+
+	call := payments.StartAt(context.Background(), at(0), guard.CallOptions{Idempotent: true})
+	attempt, _ := call.TryAt(at(0), "10.0.0.1:80")
+	failed := guard.Result{Outcome: guard.Failure}
+	attempt.DoneAt(at(40), failed)
+
+	if retry, ok := call.RetryAt(at(40), 0.5, failed); ok {
+		fmt.Println("again after", retry.Wait)
+		attempt, _ = call.TryAt(at(90), "10.0.0.1:80")
+		attempt.DoneAt(at(130), guard.Result{Outcome: guard.Success})
+	}
+	s := g.SnapshotAt(at(200)).Calls[0]
+	fmt.Println(s.To, s.Requests, s.Attempts, s.Failures)
+	// Output:
+	// again after 50ms
+	// payments 1 2 1
+}

@@ -17,7 +17,7 @@ type instances struct {
 	past  [badKinds]uint64 // times that breakers which are gone have opened
 }
 
-const maxInstances = 256
+const maxInstances = 1000
 
 // of returns the breaker of an instance.
 func (s *instances) of(now time.Duration, instance string) *breaker {

@@ -41,7 +41,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements io.Closer. A caller who does not want the rest says nothing about the callee.
+// Close implements io.Closer. Closing it before its end is not a failure.
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
 	b.finish(io.EOF)

@@ -1,7 +1,10 @@
 package guardhttp_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -55,4 +58,89 @@ func ExampleNew_options() {
 	handler.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/pay", nil))
 	fmt.Println(w.Code, g.Snapshot().Admitted[guard.Critical])
 	// Output: 404 1
+}
+
+// Calls to a dependency through deadline, retry, breaker and bulkhead. The handler makes them with the context of its
+// request, and has a fallback for what is refused here.
+func ExampleTransport() {
+	payments := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "paid")
+	}))
+	defer payments.Close()
+
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
+	if err != nil {
+		log.Fatal(err)
+	}
+	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
+	checkout := httptest.NewServer(guardhttp.New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		req, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, payments.URL, nil)
+		resp, err := client.Do(req)
+		if refusal, ok := errors.AsType[*guard.CallRefusal](err); ok {
+			fmt.Fprintf(w, "we charge you later (%s)", refusal.Reason())
+			return
+		} else if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(w, resp.Body)
+	})))
+	defer checkout.Close()
+
+	resp, err := http.Get(checkout.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	fmt.Println(resp.StatusCode, string(body))
+	// Output: 200 paid
+}
+
+// With known instances the transport chooses one for each attempt, leaves out those that fail, and tries what one
+// refuses once on another.
+func ExampleWithInstances() {
+	instance := func(status int) *httptest.Server {
+		return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if status == http.StatusServiceUnavailable {
+				w.Header().Set(guardhttp.RefusedHeader, "concurrency")
+			}
+			w.WriteHeader(status)
+		}))
+	}
+	full, free := instance(http.StatusServiceUnavailable), instance(http.StatusOK)
+	defer full.Close()
+	defer free.Close()
+	addresses := []string{full.Listener.Addr().String(), free.Listener.Addr().String()}
+
+	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
+	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil,
+		guardhttp.WithInstances(func() []string { return addresses }))}
+	for range 10 {
+		resp, err := client.Post("http://payments/pay", "text/plain", nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			fmt.Println(resp.Status)
+		}
+	}
+	fmt.Println("paid ten times")
+	// Output: paid ten times
+}
+
+// A call without time left is refused before anything is sent.
+func ExampleTransport_deadline() {
+	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
+	transport := guardhttp.Transport(g.Dependency("payments"), nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 0)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://payments/pay", nil)
+
+	_, err := transport.RoundTrip(req)
+	fmt.Println(err)
+	// Output:
+	// guard: call to payments not sent: the deadline has passed or is too near for an answer; give the call more time, or answer without it
 }

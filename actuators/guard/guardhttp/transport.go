@@ -115,6 +115,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	var last answer
 	for {
 		attempt, err := call.Try(instance)
+		if errors.Is(err, guard.ErrBreakerOpen) && len(instances) > 1 { // somebody else took the place of the probe
+			instance = call.Pick(instances, instance, rand.Float64())
+			attempt, err = call.Try(instance)
+		}
 		if err != nil {
 			if body != nil {
 				body.Close()
