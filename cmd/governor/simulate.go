@@ -22,7 +22,7 @@ import (
 // simulation is what the command line of `governor simulate` asks for.
 type simulation struct {
 	names                  []string
-	all, list              bool
+	all, list, bounds      bool
 	contenders             []string
 	seeds                  int
 	seed                   uint64
@@ -67,6 +67,8 @@ func (s *simulation) register(app *kingpin.Application) string {
 	cmd.Arg("scenario", "Scenario, by name or file.").StringsVar(&s.names)
 	cmd.Flag("all", "Run all scenarios that come with governor, which takes several minutes.").BoolVar(&s.all)
 	cmd.Flag("list", "Say which scenarios and contenders there are, and what each scenario is for.").BoolVar(&s.list)
+	cmd.Flag("bounds", "Print the bounds of scenarios of several services as JSON, without a run: the linear program of "+
+		"each phase and its optimum.").BoolVar(&s.bounds)
 	cmd.Flag("contender", "The controller in charge; repeat the flag for several. static is the scenario's own limit, "+
 		"reflex is guard alone, outer governor's loop alone, cascade both. --list shows the others.").
 		Default(usualContenders...).StringsVar(&s.contenders)
@@ -139,6 +141,9 @@ func (s *simulation) run(ctx context.Context, out, progress io.Writer) error {
 			return fmt.Errorf("two scenarios are called %s", scenario.Name)
 		}
 		chosen = append(chosen, scenario)
+	}
+	if s.bounds {
+		return simulate.Bounds(out, chosen)
 	}
 	if s.explain > 0 || s.output == outputCSV {
 		return s.one(out, chosen)

@@ -61,6 +61,24 @@ func GraphTable(to io.Writer, rows []Row) error {
 	return out.Flush()
 }
 
+// Bounds writes the linear programs of the scenarios of several services, with their optima, as one list; it leaves out
+// the others.
+func Bounds(to io.Writer, scenarios []Scenario) error {
+	type program struct {
+		Scenario string    `json:"scenario"`
+		Phases   []Optimum `json:"phases"`
+	}
+	list := []program{}
+	for _, s := range scenarios {
+		if s.Graph != nil {
+			list = append(list, program{s.Name, s.Optimum()})
+		}
+	}
+	enc := json.NewEncoder(to)
+	enc.SetIndent("", "  ")
+	return enc.Encode(list)
+}
+
 func seconds(v float64) string {
 	if math.IsInf(v, 1) {
 		return "never"
