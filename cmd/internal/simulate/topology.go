@@ -37,9 +37,8 @@ func (f file) checkGraph(fail func(path []any, format string, args ...any)) {
 	if len(f.Services) > maxServices {
 		fail([]any{"services"}, "services: %d; expected at most %d", len(f.Services), maxServices)
 	}
-	whole := rig()
-	if f.Load != nil || f.Service.Servers != whole.Service.Servers || f.Service.Time != whole.Service.Time {
-		fail([]any{"service"}, "service, load: there are services, and routes with a load each")
+	if s, usual := f.Service, rig().Service; s.Servers != usual.Servers || s.Time != usual.Time || s.Instances != usual.Instances {
+		fail([]any{"service"}, "service: there are services, and each has its own keys")
 	}
 	if len(f.Routes) == 0 {
 		fail([]any{"services"}, "routes are missing; expected where requests enter, each with a load and a service")
