@@ -174,9 +174,6 @@ func (p passage) probing() bool { return p.word&stateMask == breakerHalfOpen }
 // done ends a call: bad says whether it failed and whether it was slow; verdict false: it says nothing.
 func (p passage) done(now time.Duration, verdict bool, bad [badKinds]bool) {
 	b := p.breaker
-	if b.word.Load() != p.word {
-		return
-	}
 	if !verdict && p.word&stateMask == breakerClosed {
 		return
 	}

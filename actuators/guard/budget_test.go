@@ -111,8 +111,8 @@ func TestBudgetIgnoresAClockThatGoesBack(t *testing.T) {
 func TestBudgetRatioIsAtMostOne(t *testing.T) {
 	var b retryBudget
 	spend(&b, 0, 50)
-	now := traffic(&b, 0, 100*time.Millisecond, 100, 50)
-	if n := spend(&b, now, 50); n != 10 {
-		t.Errorf("%d retries for 10 calls, expected 10", n)
+	now := traffic(&b, 0, 50*time.Millisecond, 100, 50)
+	if n := spend(&b, now, 50); n != 5 {
+		t.Errorf("%d retries for 5 calls, expected 5", n)
 	}
 }

@@ -257,7 +257,7 @@ func (c *Call) try(instance string) (Attempt, error) {
 		if d.out.hint.refused(c.now) {
 			c.request.hint()
 		}
-		return Attempt{}, c.refuse(byBulkhead, d.out.refusals[byBulkhead])
+		return Attempt{}, d.out.refusals[byBulkhead]
 	}
 	b.used.Store(int64(c.now))
 	b.inFlight.Add(1)
@@ -385,7 +385,7 @@ func (c *Call) retry(u float64, r Result) (Retry, bool) {
 		return Retry{}, false
 	}
 	elsewhere := unexecuted && r.Elsewhere && c.options.Instances > 1 && !c.elsewhere
-	hinted := r.NoRetry && !(elsewhere && r.Refused)
+	hinted := r.NoRetry && !elsewhere
 	if hinted {
 		c.request.hint()
 	}

@@ -3,6 +3,8 @@ package guard
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -379,6 +381,25 @@ func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
 	}
 }
 
+// A probe that is canceled, or that the callee refuses, neither closes nor opens: its place is free again.
+func TestProbeWithoutAVerdict(t *testing.T) {
+	for name, r := range map[string]Result{
+		"canceled": {Outcome: Canceled}, "refused": {Refused: true}, "ignored": {Outcome: Ignored},
+	} {
+		d, now, _ := dependency(t)
+		b := d.out.instances.of(0, "a")
+		b.serve(0, 50, 50, bad)
+		later := now.Add(b.until)
+		for range 100 {
+			c := d.StartAt(t.Context(), later, CallOptions{})
+			attempt(t, &c, later, "a", r)
+		}
+		if b.state() != "half_open" || b.places != 1 || b.probes != 0 {
+			t.Errorf("%s: %s, %d places, %d probes; expected half_open, 1, 0", name, b.state(), b.places, b.probes)
+		}
+	}
+}
+
 // A caller that gives up on a call that was slow already tells about the callee.
 func TestCanceledSlowCallsTrip(t *testing.T) {
 	for took, want := range map[time.Duration]string{100 * time.Millisecond: "closed", 10 * time.Second: "open"} {
@@ -399,6 +420,59 @@ func TestCanceledSlowCallsTrip(t *testing.T) {
 		}
 		if got := d.out.instances.of(0, "a").state(); got != want {
 			t.Errorf("canceled after %v: %s, expected %s", took, got, want)
+		}
+	}
+}
+
+// Many goroutines, instances and outcomes at once: at the end nothing is in flight, nothing has ended twice, and every
+// call is accounted for.
+func TestCallsInParallel(t *testing.T) {
+	g := newGuard(t, Config{})
+	d := g.Dependency("payments")
+	instances := []string{"a", "b", "c", "d"}
+	const workers, each = 8, 2000
+	var group sync.WaitGroup
+	var refused, sent atomic.Uint64
+	for worker := range uint64(workers) {
+		group.Go(func() {
+			random := rand.New(rand.NewPCG(worker, 1))
+			for range each {
+				c := d.Start(t.Context(), CallOptions{Idempotent: random.IntN(2) == 0, Instances: len(instances)})
+				for {
+					a, err := c.Try(c.Pick(instances, "", random.Float64()))
+					if err != nil {
+						refused.Add(1)
+						break
+					}
+					sent.Add(1)
+					r := Result{Outcome: Outcome(random.IntN(4)), Refused: random.IntN(8) == 0, Elsewhere: true}
+					a.Answered()
+					a.Done(r)
+					if _, ok := c.Retry(random.Float64(), r); !ok {
+						break
+					}
+					if random.IntN(4) == 0 {
+						c.GiveUp()
+						break
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	s := g.Snapshot().Calls[0]
+	if s.InFlight != 0 || s.DoubleReleases != 0 || s.Requests != workers*each || s.Attempts != sent.Load() {
+		t.Errorf("%+v", s)
+	}
+	if n := s.Refused["deadline"] + s.Refused["breaker"] + s.Refused["bulkhead"]; n != refused.Load() {
+		t.Errorf("%d refusals counted, %d seen", n, refused.Load())
+	}
+	if most := uint64(budgetReserve + defaultRetryRatio*workers*each + 1); s.Retries > most {
+		t.Errorf("%d retries, expected at most %d", s.Retries, most)
+	}
+	for _, instance := range instances {
+		if n := d.out.instances.of(0, instance).inFlight.Load(); n != 0 {
+			t.Errorf("%d in flight on %s", n, instance)
 		}
 	}
 }

@@ -17,6 +17,7 @@ type callee struct {
 	patience time.Duration // of a request, from its arrival, after which its call fails; 0: without end
 	guarded  *Dependency   // nil: the calls are not guarded
 	without  bool          // the calls are guarded, but count as the service's own latency
+	breaker  bool          // the calls pass deadline and breaker before the bulkhead
 
 	busy  int
 	queue []func()
@@ -29,13 +30,22 @@ func (p *plant) call(j *job) {
 	c, d := p.calls, p.calls.guarded
 	now := func() time.Duration { return epoch.Add(p.now).Sub(p.g.base) }
 	var s slot
+	var a Attempt
 	if d != nil {
-		var r *request
+		ctx := context.Background()
 		if !c.without {
-			r = requestOf(NewContext(context.Background(), j.permit))
+			ctx = NewContext(ctx, j.permit)
 		}
 		var ok bool
-		if s, ok = d.acquireAt(now(), r); !ok {
+		if c.breaker {
+			var err error
+			attempts := d.StartAt(ctx, epoch.Add(p.now), CallOptions{})
+			a, err = attempts.TryAt(epoch.Add(p.now), "payments")
+			ok = err == nil
+		} else {
+			s, ok = d.acquireAt(now(), requestOf(ctx))
+		}
+		if !ok {
 			c.refused++
 			j.permit.ReleaseAt(epoch.Add(p.now), Failure)
 			return
@@ -48,6 +58,9 @@ func (p *plant) call(j *job) {
 		}
 		over = true
 		s.release(now(), o)
+		if c.breaker {
+			a.DoneAt(epoch.Add(p.now), Result{Outcome: o})
+		}
 		if o == Success {
 			if p.now-j.arrived <= p.slo {
 				c.good++
@@ -226,6 +239,43 @@ func TestOverloadOfAServiceThatWaits(t *testing.T) {
 			if got := p.perSecond(time.Minute) / 800; got < c.least {
 				t.Errorf("SLO %v, %v in calls, seed %d: %.1f%% of the capacity, expected %.0f%%; limits %v", c.slo, c.delay, seed,
 					100*got, 100*c.least, p.limits)
+			}
+		}
+	}
+}
+
+// throughBreaker is a bulkhead behind a breaker.
+func throughBreaker(p *plant) { bulkhead(p); p.calls.breaker = true }
+
+// A breaker beside the bulkhead takes nothing from what the bulkhead saves: a dependency that is short of capacity is not
+// cut off for long, and one without trouble never. It spares a dead one the calls that fill the bulkhead.
+//
+//	go test ./guard -run TestBreakerBesideABulkhead -v
+func TestBreakerBesideABulkhead(t *testing.T) {
+	const second = time.Second
+	for _, c := range []struct {
+		trouble
+		most float64 // of the bound, lost to the breaker
+	}{
+		{trouble{name: "10% need a dead one", share: 0.1, healthy: 4, service: 20 * ms, patience: second}, 0.002},
+		{trouble{name: "half need one at a quarter", share: 0.5, healthy: 16, left: 4, service: 40 * ms, patience: second}, 0.01},
+		{trouble{name: "at an eighth", share: 0.5, healthy: 16, left: 2, service: 40 * ms, patience: second}, 0.02},
+		{trouble{name: "takes 1 s longer", share: 0.1, healthy: 400, left: 400, service: 20 * ms, slower: second}, 0.01},
+		{trouble{name: "no trouble", share: 0.5, healthy: 16, left: 16, service: 40 * ms, cold: true}, 0.002},
+	} {
+		for seed := uint64(1); seed <= seeds; seed++ {
+			_, without, _ := c.goodput(t, seed, bulkhead)
+			innocents, with, p := c.goodput(t, seed, throughBreaker)
+			s := p.snapshot().Calls[0]
+			t.Logf("%-28s seed %d: %.1f%% of the bound, %.1f%% without a breaker; %d sent, opened %v", c.name, seed, 100*with,
+				100*without, s.Attempts, s.BreakerOpened)
+			if with < without-c.most || innocents < 0.99 {
+				t.Errorf("%s, seed %d: %.1f%% of the innocent requests, %.1f%% of the bound, %.1f%% without a breaker", c.name,
+					seed, 100*innocents, 100*with, 100*without)
+			}
+			opened := s.BreakerOpened["failures"] + s.BreakerOpened["slow"]
+			if c.left == c.healthy && opened > 0 && c.slower == 0 || c.left == 0 && opened == 0 {
+				t.Errorf("%s, seed %d: the breaker opened %d times", c.name, seed, opened)
 			}
 		}
 	}

@@ -193,6 +193,7 @@ type slot struct {
 func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) {
 	p, err := d.pool.acquire(now, Default, "")
 	if err != nil {
+		d.out.refused[byBulkhead].Add(1)
 		d.shortAt(now)
 		return slot{}, false
 	}

@@ -81,8 +81,8 @@ func TestBulkheadRefusesBeyondItsLimit(t *testing.T) {
 	for _, s := range []slot{stream, slots[1], last, last, {}} {
 		s.release(2*ms, Success)
 	}
-	if s := callsAt(g, 2*ms); s.InFlight != 0 || s.NoRoom != 1 || s.Latency.Count != 2 {
-		t.Errorf("%d in flight, %d refused, %d latencies; expected 0, 1, 2", s.InFlight, s.NoRoom, s.Latency.Count)
+	if s := callsAt(g, 2*ms); s.InFlight != 0 || s.Refused["bulkhead"] != 1 || s.Latency.Count != 2 {
+		t.Errorf("%d in flight, %d refused, %d latencies; expected 0, 1, 2", s.InFlight, s.Refused["bulkhead"], s.Latency.Count)
 	}
 	if n := d.pool.twice.Load(); n != 1 {
 		t.Errorf("%d second releases noticed, expected 1", n)

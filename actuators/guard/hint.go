@@ -28,9 +28,7 @@ func (h *hint) refused(now time.Duration) bool {
 	if last == 0 || int64(now)-(last-1) > int64(hintGap) {
 		h.since.Store(int64(now))
 	}
-	if int64(now) >= last {
-		h.last.Store(int64(now) + 1)
-	}
+	h.last.Store(int64(now) + 1)
 	return int64(now)-h.since.Load() >= int64(hintAfter)
 }
 

@@ -28,20 +28,22 @@ type CallSource interface {
 	WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error
 }
 
+// watchBackoff spreads the guards of a fleet that lost its store, with at least watchLeast between two attempts of one.
+var watchBackoff = backoff{first: time.Second, most: 30 * time.Second}
+
 const (
-	retryFirst = time.Second
-	retryMost  = 30 * time.Second
+	watchLeast = 100 * time.Millisecond
 	logEvery   = time.Minute
 )
 
 // Run keeps the guard, and its dependencies if src is a CallSource, supplied with Settings from src until ctx ends, and
-// then returns nil. It blocks: the caller chooses the goroutine. If Watch fails, Run calls it again after a jittered pause of about 30 s at most; meanwhile the
-// guard keeps working. A guard works without Run too, on its fallback and its reflex.
+// then returns nil. It blocks: the caller chooses the goroutine. If Watch fails, Run calls it again after a jittered
+// pause of about 30 s at most; meanwhile the guard keeps working. A guard works without Run too, on its fallback and its reflex.
 func (g *Guard) Run(ctx context.Context, src Source) error {
-	pause := retryFirst
+	failures := 0
 	for {
 		err := g.watch(ctx, src, func(g *Guard, raw []byte) {
-			pause = retryFirst
+			failures = 0
 			if g.Apply(raw) == nil && raw != nil {
 				g.saveCache()
 			}
@@ -51,13 +53,12 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 		}
 		g.cfg.Logger.Warn("the source of settings ended; the guard keeps the last one",
 			"service", g.cfg.Service, "err", err)
-		// Full jitter: the guards of a fleet that lost its store must not all come back at once.
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(time.Duration(rand.Int64N(int64(pause))) + pause/10):
+		case <-time.After(watchBackoff.wait(failures, rand.Float64(), watchLeast)):
 		}
-		pause = min(2*pause, retryMost)
+		failures++
 	}
 }
 

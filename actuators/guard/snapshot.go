@@ -23,7 +23,7 @@ type Snapshot struct {
 	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
 	Blind         bool          // the reflex has too little data to move the limit, or is off
-	Setpoint      time.Duration // mean latency the reflex aims at: the latency target, or more while ŝ stands
+	Setpoint      time.Duration // mean latency the reflex aims at, guarded calls included: the target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85% of the limit in flight
@@ -63,6 +63,7 @@ type CallSnapshot struct {
 	Retries        uint64            // that were allowed
 	Failures       uint64            // attempts that failed
 	CalleeRefusals uint64            // attempts that the callee refused
+	DoubleReleases uint64            // attempts that ended more than once: a mistake in the calling code
 	Refused        map[string]uint64 // attempts refused here, by CallRefusal.Reason; every reason is present
 	Suppressed     map[string]uint64 // retries that were not allowed, by what kept them; every reason is present
 
@@ -77,6 +78,7 @@ func (d *Dependency) snapshot(now time.Duration) CallSnapshot {
 		To: d.name, Latency: s.Latency, InFlight: s.InFlight, Limit: s.Limit,
 		Setpoint: s.Setpoint, OwnLatency: d.pool.ownLatency(),
 		Binding: s.Binding, Epoch: s.Epoch, Revision: s.Revision, SettingRefused: s.SettingRefused,
+		DoubleReleases: s.DoubleReleases,
 	}
 	d.out.snapshot(&c)
 	return c

@@ -12,13 +12,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -195,6 +196,9 @@ func idle(t testing.TB, g *guard.Guard) {
 	if n := inFlight(g); n != 0 {
 		t.Errorf("%d calls in flight at the end", n)
 	}
+	if n := outgoing(g).DoubleReleases; n != 0 {
+		t.Errorf("%d calls ended twice", n)
+	}
 }
 
 // outgoing is the state of the dependency.
@@ -271,6 +275,42 @@ func TestCanceledDuringBackoff(t *testing.T) {
 	})
 }
 
+// The wait that is given up ends there: what the request does afterwards is the service's own time.
+func TestCanceledBackoffIsNoLongerWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rt, g := calls(t, answers(with(503, "busy", "Retry-After", "5")))
+		permit, err := g.Acquire(t.Context(), guard.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(guard.NewContext(t.Context(), permit), 10*time.Second)
+		time.AfterFunc(time.Second, cancel)
+		if _, err := rt.RoundTrip(request(ctx, "GET", "")); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		time.Sleep(2 * time.Second)
+		permit.Release(guard.Success)
+		if l := g.Snapshot().Latency; l.Sum != 3 || l.Waited != 1 {
+			t.Errorf("%v s waited of %v s, expected 1 of 3", l.Waited, l.Sum)
+		}
+	})
+}
+
+// A request that carries the mark already, as one that a proxy passes on, is not retried here, and keeps its mark.
+func TestRequestThatIsMarked(t *testing.T) {
+	s := answers(with(503, "busy"))
+	rt, g := calls(t, s)
+	req := request(t.Context(), "GET", "")
+	req.Header.Set("Guard-Attempt", "1")
+	resp, err := rt.RoundTrip(req)
+	if got := text(t, resp, err); got != "503 busy" || s.attempts() != 1 || s.seen[0].Header.Get("Guard-Attempt") != "1" {
+		t.Errorf("%q after %d attempts with the mark %q", got, s.attempts(), s.seen[0].Header.Get("Guard-Attempt"))
+	}
+	if n := outgoing(g).Suppressed["layer"]; n != 1 {
+		t.Errorf("%d suppressed by the layer", n)
+	}
+}
+
 // While a retry waits, the breaker opens: the caller gets the last real answer, whole.
 func TestRetryThatIsRefusedGivesTheLastAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -312,11 +352,18 @@ func TestRetryThatIsRefusedGivesTheLastAnswer(t *testing.T) {
 
 // An answer that is retried is read within bounds: neither its length nor its pace holds the retry up.
 func TestFailedAnswersAreDrainedWithinBounds(t *testing.T) {
+	const size = 10 << 20
+	long := strings.NewReader(strings.Repeat("x", size))
+	defer func() {
+		if n := size - long.Len(); n == 0 || n > 100<<10 {
+			t.Errorf("%d bytes of the long answer were read", n)
+		}
+	}()
 	for name, tc := range map[string]struct {
 		rest io.Reader
 		most time.Duration
 	}{
-		"long": {strings.NewReader(strings.Repeat("x", 10<<20)), 0},
+		"long": {long, 0},
 		"slow": {blocked{}, 200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,6 +452,107 @@ func TestSlotLastsAsLongAsTheBody(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A caller that gives up on a call in flight is not a failure of the callee; a deadline that passes is. Neither is
+// retried.
+func TestContextEndsInFlight(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  func(context.Context) (context.Context, context.CancelFunc)
+		want uint64
+	}{
+		"canceled": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(50*time.Millisecond, cancel)
+			return ctx, cancel
+		}, 0},
+		"deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 50*time.Millisecond)
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rt, g := calls(t, trip(func(r *http.Request) (*http.Response, error) {
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}))
+				ctx, cancel := tc.end(t.Context())
+				defer cancel()
+				_, err := rt.RoundTrip(request(ctx, "GET", ""))
+				if !errors.Is(err, ctx.Err()) {
+					t.Errorf("error %v", err)
+				}
+				if s := outgoing(g); s.Failures != tc.want || s.Attempts != 1 {
+					t.Errorf("%d failures, %d attempts; expected %d, 1", s.Failures, s.Attempts, tc.want)
+				}
+				idle(t, g)
+			})
+		})
+	}
+}
+
+// While an instance comes back, an answer that takes long does not hold up the next probe.
+func TestLongAnswerOfAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := true
+		rt, g := calls(t, trip(func(*http.Request) (*http.Response, error) {
+			if down {
+				return reply(500, ""), nil
+			}
+			return reply(200, "a long answer"), nil
+		}))
+		for range 50 {
+			resp, err := rt.RoundTrip(request(t.Context(), "GET", ""))
+			text(t, resp, err)
+		}
+		down = false
+		time.Sleep(5 * time.Second)
+		var open []*http.Response
+		for range 3 {
+			resp, err := rt.RoundTrip(request(t.Context(), "GET", ""))
+			if err != nil {
+				t.Fatalf("probe %d: %v", len(open)+1, err)
+			}
+			open = append(open, resp)
+		}
+		for _, resp := range open {
+			resp.Body.Close()
+		}
+		idle(t, g)
+	})
+}
+
+// A refusal by the rate limit concerns all instances: it is not tried at once on another.
+func TestRateRefusalIsNotTriedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := answers(with(429, "", "Guard-Refused", "rate", "Retry-After", "1"), with(200, "ok"))
+		rt, _ := calls(t, s, guardhttp.WithInstances(func() []string { return []string{"a:80", "b:80"} }))
+		start := time.Now()
+		resp, err := rt.RoundTrip(request(t.Context(), "POST", "x"))
+		if got := text(t, resp, err); got != "200 ok" || time.Since(start) < time.Second {
+			t.Errorf("%q after %v", got, time.Since(start))
+		}
+	})
+}
+
+// The Host of a request is that of its URL if it has none of its own, whichever instance it goes to.
+func TestHostOfAnInstance(t *testing.T) {
+	s := answers(with(200, "ok"))
+	rt, _ := calls(t, s, guardhttp.WithInstances(func() []string { return []string{"10.0.0.1:80"} }))
+	for _, host := range []string{"", "other.test"} {
+		req := request(t.Context(), "GET", "")
+		req.Host = host
+		resp, err := rt.RoundTrip(req)
+		text(t, resp, err)
+		sent := s.seen[len(s.seen)-1]
+		want := host
+		if want == "" {
+			want = "payments.test"
+		}
+		if sent.Host != want || sent.URL.Host != "10.0.0.1:80" || req.URL.Host != "payments.test" || req.Host != host {
+			t.Errorf("sent to %s as %q, expected %q; the request is now %s %q", sent.URL.Host, sent.Host, want, req.URL, req.Host)
+		}
 	}
 }
 
@@ -822,6 +970,7 @@ func TestBodyOfARefusedRequestIsClosed(t *testing.T) {
 
 // Many callers against a callee that fails in every way: afterwards no call is in flight and no goroutine is left.
 func TestTransportLeaksNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch rand.IntN(6) {
 		case 0:
@@ -841,7 +990,6 @@ func TestTransportLeaksNothing(t *testing.T) {
 	base := &http.Transport{}
 	rt, g := calls(t, base)
 	client := &http.Client{Transport: rt}
-	before := runtime.NumGoroutine()
 	var group sync.WaitGroup
 	for i := range 8 {
 		group.Go(func() {
@@ -861,7 +1009,6 @@ func TestTransportLeaksNothing(t *testing.T) {
 	client.CloseIdleConnections()
 	server.Close()
 	waittest.Until(t, "no call in flight", func() bool { return inFlight(g) == 0 })
-	waittest.Until(t, "no goroutine left", func() bool { return runtime.NumGoroutine() <= before })
 	s := g.Snapshot()
 	if calls := outgoing(g); calls.Requests != 200 || s.DoubleReleases != 0 {
 		t.Errorf("%d requests, %d double releases", calls.Requests, s.DoubleReleases)
