@@ -79,6 +79,19 @@ type Calls struct {
 	revisions     []float64
 }
 
+// Dependencies returns what the instances of m report of their calls to other services, sorted by name. It is the very
+// code by which the loops see them.
+func Dependencies(m Measurement) []Calls {
+	completed := Read(0)
+	var fresh []Instance
+	for _, in := range m.Instances {
+		if in.Age.Known() {
+			fresh, completed = append(fresh, in), completed.Plus(in.Completed)
+		}
+	}
+	return dependencies(fresh, completed)
+}
+
 // dependencies combines the calls that the instances report, sorted by name. The service answered completed requests
 // meanwhile, all instances together.
 func dependencies(ins []Instance, completed Reading) []Calls {

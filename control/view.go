@@ -28,7 +28,7 @@ type view struct {
 	refusing bool // the limit refuses a significant share
 
 	dependencies []Calls // of all instances with a current sample
-	answer       Reading      // their mean latency in seconds, guarded calls included
+	answer       Reading // their mean latency in seconds, guarded calls included
 
 	quantile      Reading // of the objective, in seconds
 	censored      bool
