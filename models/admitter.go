@@ -1,6 +1,7 @@
 // Package models holds the plants: deterministic event-queue models of a service under load, with load shapes, faults
 // and the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; the caller that
-// closes a loop around a plant supplies an Admitter.
+// closes a loop around a plant supplies an Admitter. A Plant is one service. A Graph is several that call each other;
+// its caller also supplies the Callers, the ways out of each service.
 //
 //	        Load (Poisson, open loop), by Route
 //	             │ arrival
