@@ -44,7 +44,7 @@ func (l *longRequests) split(now time.Time, v *view, slo SLO, ownSeconds float64
 		l.n = 0
 		return 0
 	}
-	most := func(least float64) float64 { return max(v.inFlight.value-v.throughput.value*least, 0) }
+	most := func(least float64) float64 { return max(v.inFlight.value-v.throughput.value*(least+v.waited), 0) }
 	switch {
 	case v.mixed:
 		l.n, l.share, l.seen = most(ownSeconds), v.slow.value, now
@@ -54,7 +54,7 @@ func (l *longRequests) split(now time.Time, v *view, slo SLO, ownSeconds float64
 		l.n = min(l.n, most(max(ownSeconds, (v.slow.Or(1)-l.share)*limit)))
 	}
 	if l.n > 0 {
-		v.mean = Read(min(v.mean.value, (v.inFlight.value-l.n)/v.throughput.value))
+		v.mean = Read(min(v.mean.value, (v.inFlight.value-l.n)/v.throughput.value-v.waited))
 	}
 	return l.n
 }
