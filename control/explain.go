@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,10 @@ func explainClauses(d Decision, slo SLO) []string {
 			say("the guards' own limit runs at %s", d.value(d.Inputs.EffectiveLimit))
 		}
 	}
+	if c := d.culprit(); c != nil {
+		clauses = slices.Insert(clauses, 1, fmt.Sprintf("%s is slow because %s is: %s of %s",
+			d.Service, c.Name, latency(min(c.PerRequest, d.answer())), latency(d.answer())))
+	}
 	switch {
 	case d.Terms.Event != "" && d.Detail != "" && d.HoldReason == "":
 		say("%s: %s", d.Terms.Event, d.Detail)
@@ -125,9 +130,6 @@ func explainClauses(d Decision, slo SLO) []string {
 			format.Quantile(slo.Objective), latency(d.Inputs.Quantile-d.Measured), within)
 	case ByCalls:
 		say("SLO infeasible: %s in calls to other services leave no room below %s", latency(d.Inputs.WaitedSeconds), within)
-	}
-	if c := d.culprit(); c != nil {
-		say("%s is slow because %s is: %s of %s", d.Service, c.Name, latency(min(c.PerRequest, d.answer())), latency(d.answer()))
 	}
 	if len(d.Inputs.Outliers) > 0 {
 		say("outliers: %s", strings.Join(d.Inputs.Outliers, ", "))
