@@ -169,7 +169,10 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 func explainCall(d Decision, slo SLO, say func(format string, args ...any)) {
 	dep := d.Inputs.Dependencies[0] // else the loop holds
 	say("%d x own latency %s = %s, at most %s of the SLO = %s", callTargetFactor, latency(dep.OwnLatency),
-		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetShare), format.Latency(callBounds(slo).Max))
+		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetShare), format.Latency(callBounds(slo).Fallback))
+	if callTarget(float64(dep.OwnLatency), slo) > callBounds(slo).Fallback {
+		say("it is slower than that by itself")
+	}
 	if d.Bound != "" {
 		say("bound by %s", d.Bound)
 	}
