@@ -229,6 +229,42 @@ func TestLimitHoldsRoomForTheWaiting(t *testing.T) {
 	}
 }
 
+// Where requests wait in calm, too, the rest of their time gets less of the target, as in guard. A dependency that becomes
+// slow changes neither that nor D̂.
+func TestCalmWaitingTakesItsShareOfTheTarget(t *testing.T) {
+	calm := func(waited float64) Measurement {
+		m := load{rate: 400, mean: 0.03 + waited, p99: 0.08 + waited, inFlight: 400 * (0.03 + waited), limit: 96}.measurement()
+		m.Instances[0].Waited = Read(waited * m.Instances[0].Completed.value)
+		return m
+	}
+	settled := func(waited float64) (*rig, Decision) {
+		r := newRig(t, checkout(), 96)
+		var d Decision
+		for range 60 {
+			d = r.step(calm(waited))
+		}
+		return r, d
+	}
+	_, without := settled(0)
+	r, with := settled(0.05) // of the SLO of 250 ms
+	if math.Abs(float64(with.Setpoint/without.Setpoint)-0.8) > 0.01 || with.LatencyTarget != without.LatencyTarget {
+		t.Errorf("setpoints %v and %v, targets %v and %v", without.Setpoint, with.Setpoint, without.LatencyTarget, with.LatencyTarget)
+	}
+	if math.Abs(float64(with.Learned.OwnLatency.Value)-0.03) > 1e-3 {
+		t.Errorf("own latency %v", with.Learned.OwnLatency.Value)
+	}
+	for range 60 { // the dependency needs 350 ms, which spreads the latencies
+		m := calm(0.35)
+		m.Quantile = Read(2)
+		slow := r.step(m)
+		if slow.LatencyTarget != with.LatencyTarget || math.Abs(float64(slow.Setpoint/with.Setpoint)-1) > 0.01 ||
+			math.Abs(float64(slow.Learned.Spread.Value-with.Learned.Spread.Value)) > 1e-9 {
+			t.Fatalf("setpoint %v, target %v, D %v; were %v, %v, %v", slow.Setpoint, slow.LatencyTarget, slow.Learned.Spread.Value,
+				with.Setpoint, with.LatencyTarget, with.Learned.Spread.Value)
+		}
+	}
+}
+
 func TestMoreWaitingThanLatencyIsImplausible(t *testing.T) {
 	r := newRig(t, checkout(), 96)
 	m := traffic(96).measurement()
