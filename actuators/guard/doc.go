@@ -32,6 +32,10 @@
 //
 // A request that does not end gives its slot back: at once if Permit.Endless declares it, else when the guard finds it.
 //
+// On the way out, Guard.Dependency limits the calls to another service by a bulkhead, so that a dependency that is slow or
+// dead does not take all slots of its callers. The time that a request spends in such calls is not held against the
+// service.
+//
 // It has no queue: a request is admitted or refused at once. It ignores the latency of single requests and percentiles,
 // because they say little about how much is waiting.
 //

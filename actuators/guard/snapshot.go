@@ -23,7 +23,7 @@ type Snapshot struct {
 	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
 	Blind         bool          // the reflex has too little data to move the limit, or is off
-	Setpoint      time.Duration // mean latency the reflex aims at: the latency target, or more while ŝ stands
+	Setpoint      time.Duration // mean latency the reflex aims at, guarded calls included: the target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
 	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85% of the limit in flight
