@@ -54,20 +54,28 @@ type Order struct {
 
 // MarshalJSON writes the value of an override, also one of 0, and of nothing else.
 func (o Order) MarshalJSON() ([]byte, error) {
-	type plain Order
 	return json.Marshal(struct {
-		plain
-		Value *float64 `json:"value,omitempty"`
-	}{plain(o), valueOf(o.Kind, o.Value)})
+		Kind      OrderKind `json:"kind"`
+		Value     *float64  `json:"value,omitempty"`
+		Actor     string    `json:"actor"`
+		Reason    string    `json:"reason"`
+		At        time.Time `json:"at,omitzero"`
+		ExpiresAt time.Time `json:"expires_at,omitzero"`
+	}{o.Kind, valueOf(o.Kind, o.Value), o.Actor, o.Reason, o.At, o.ExpiresAt})
 }
 
 // MarshalJSON is that of Order.
 func (a Action) MarshalJSON() ([]byte, error) {
-	type plain Action
 	return json.Marshal(struct {
-		plain
-		Value *float64 `json:"value,omitempty"`
-	}{plain(a), valueOf(a.Kind, a.Value)})
+		Service   string    `json:"service,omitempty"`
+		Knob      string    `json:"knob,omitempty"`
+		Kind      OrderKind `json:"kind"`
+		Value     *float64  `json:"value,omitempty"`
+		Actor     string    `json:"actor"`
+		Reason    string    `json:"reason"`
+		At        time.Time `json:"at"`
+		ExpiresAt time.Time `json:"expires_at,omitzero"`
+	}{a.Service, a.Knob, a.Kind, valueOf(a.Kind, a.Value), a.Actor, a.Reason, a.At, a.ExpiresAt})
 }
 
 // valueOf is the value of an override; nil for other kinds, which have none.

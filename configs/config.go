@@ -116,7 +116,7 @@ type Service struct {
 	// the retries of all instances with an override of 0.
 	Retry *Retry `yaml:"retry"`
 	// The services that this one calls through guard, by the names it gives them there. Governor sets the latency target of
-	// the bulkhead in front of each, the smaller of three times the dependency's own latency and 40% of slo.latency, and
+	// the bulkhead in front of each, the smaller of three times the dependency's own latency and 40% of slo.latency (more for one that is slower by itself), and
 	// shows all that the metrics know; an empty section only shows them. Needs preset guard.
 	Calls map[string]*Calls `yaml:"calls"`
 	// The pace of this service. Keys that are not set here come from the global timing.

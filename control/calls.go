@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/control/format"
 )
 
@@ -249,11 +250,12 @@ func (k Knob) Callee() (to string, ok bool) {
 //	target = min(3·m₀, 0.4·SLO)
 //
 // where m₀ is how long the dependency takes when nothing queues there, as the instances have learned it, and the SLO is
-// the caller's. A bulkhead with a target far above that fills with calls to a dependency that is slow, and takes the
+// the caller's. A dependency that is slower than that by itself gets 1.25·m₀, up to 0.8·SLO: refusing its calls could not
+// make it faster. A bulkhead with a target far above that fills with calls to a dependency that is slow, and takes the
 // caller's slots with it; one far below refuses calls to a dependency that merely varies. Between three times m₀ and the
 // bound little depends on the exact value.
 //
-// Every guard could compute that from its own m₀, and does until it has a Setting. Governor sees all instances: the
+// Every guard can compute that from its own m₀, and does until it has a Setting. Governor sees all instances: the
 // median is not moved by one that has learned nonsense, and an instance that has just started need not learn. The limit
 // stays with the guards, which see every call.
 //
@@ -261,12 +263,13 @@ func (k Knob) Callee() (to string, ok bool) {
 // raise it: guards learn m₀ from windows without a queue.
 type call struct {
 	spec CallSpec
-	most float64 // 0.4·SLO, seconds
+	slo  SLO
 }
 
 const (
 	callTargetFactor = 3   // × m₀
 	callTargetShare  = 0.4 // of the caller's SLO, at most
+	callTargetMost   = 0.8 // of the caller's SLO, at most for a dependency that is slow by itself
 	callTargetLeast  = 0.001
 	callTargetStep   = 0.1 // smallest move, in ln units
 	callLearnedBy    = 0.5 // share of the instances that must have learned m₀
@@ -275,11 +278,12 @@ const (
 // callBounds are the bounds of the target in seconds: timers and schedulers make latencies below a millisecond
 // meaningless as a target.
 func callBounds(slo SLO) Bounds {
-	most := callTargetShare * slo.Latency.Seconds()
-	return Bounds{Min: min(callTargetLeast, most), Max: most, Fallback: most}
+	within := slo.Latency.Seconds()
+	share := callTargetShare * within
+	return Bounds{Min: min(callTargetLeast, share), Max: callTargetMost * within, Fallback: share}
 }
 
-func newCall(c CallSpec, slo SLO) *call { return &call{spec: c, most: callBounds(slo).Max} }
+func newCall(c CallSpec, slo SLO) *call { return &call{spec: c, slo: slo} }
 
 // rest keeps the target in force.
 func (c *call) rest(s step) outcome {
@@ -290,15 +294,17 @@ func (c *call) rest(s step) outcome {
 			o.measured = Read(float64(d.Mean))
 		}
 		if d.OwnLatency.Known() {
-			o.setpoint = Read(c.target(d))
+			o.setpoint = Read(callTarget(float64(d.OwnLatency), c.slo))
 		}
 	}
 	return o
 }
 
-// target is what the law aims at.
-func (c *call) target(d *Calls) float64 {
-	return min(max(callTargetFactor*float64(d.OwnLatency), callTargetLeast), c.most)
+// callTarget is what the law aims at for a dependency with that own latency, in seconds.
+func callTarget(own float64, slo SLO) float64 {
+	b := callBounds(slo)
+	target := min(max(callTargetFactor*own, b.Min), b.Fallback)
+	return max(target, min(little.Setpoint(target, own, slo.Latency.Seconds()), b.Max))
 }
 
 func (c *call) decide(s step) outcome {
@@ -314,8 +320,8 @@ func (c *call) decide(s step) outcome {
 		return o.held(TooLittleTraffic, fmt.Sprintf("%d of %d instances know the own latency of %s, needs half of them",
 			d.LearnedBy, d.Instances, c.spec.To))
 	}
-	o.raw = o.setpoint
-	next := o.raw.value
+	o.raw = Read(callTargetFactor * float64(d.OwnLatency))
+	next := o.setpoint.value
 	switch from := o.from; {
 	case !s.inForce.published():
 	case next > from && s.v.unsure != "":
@@ -326,8 +332,12 @@ func (c *call) decide(s step) outcome {
 		}
 		next = from
 	}
-	if next == c.most && o.bound == "" {
+	switch {
+	case o.bound != "":
+	case next < o.raw.value:
 		o.bound = BoundMax
+	case next > o.raw.value:
+		o.bound = BoundMin
 	}
 	o.value = next
 	o.publish = next != o.from || !s.inForce.published()

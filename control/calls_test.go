@@ -87,12 +87,14 @@ func TestTargetOfCallsIsThreeTimesTheirOwnLatency(t *testing.T) {
 	}{
 		{"the first", learnedBy(0.02), 0, 0.06, Cutting, "3 x own latency 20 ms = 60 ms, at most 40% of the SLO = 100 ms"},
 		{"a share of the SLO is the most", learnedBy(0.05), 0.06, 0.1, Raising, "bound by max"},
+		{"a dependency that takes most of the share", learnedBy(0.081), 0.06, 0.10125, Raising, "it is slower than that by itself"},
+		{"a dependency that is slower than the SLO", learnedBy(0.24), 0.06, 0.2, Raising, "it is slower than that by itself"},
 		{"one that learned nonsense", learnedBy(0.02, 0.02, 9), 0.06, 0.06, Steady, "3 x own latency 20 ms"},
 		{"one that learned nothing", learnedBy(0.02, 0.02, 0), 0.06, 0.06, Steady, "3 x own latency 20 ms"},
 		{"of two the lower", learnedBy(0.02, 0.03), 0.06, 0.06, Steady, "3 x own latency 20 ms"},
 		{"a move of less than a tenth", learnedBy(0.0214), 0.06, 0.06, Steady, "bound by deadband"},
 		{"a dependency became faster", learnedBy(0.011), 0.06, 0.033, Cutting, "3 x own latency 11 ms"},
-		{"next to no latency", learnedBy(0.00001), 0.06, 0.001, Cutting, "own latency"},
+		{"next to no latency", learnedBy(0.00001), 0.06, 0.001, Cutting, "bound by min"},
 		{"most have not learned", learnedBy(0.02, 0, 0), 0.06, 0.06, Hold, "1 of 3 instances know the own latency of payments"},
 		{"nobody has learned", learnedBy(0, 0), 0.06, 0.06, Hold, "0 of 2 instances"},
 		{"own latency far above the mean", learnedBy(0.5), 0.06, 0.06, Hold, "implausible, an own latency of 500 ms"},
@@ -224,6 +226,42 @@ func TestLimitHoldsRoomForTheWaiting(t *testing.T) {
 	without, with := run(0), run(0.1)
 	if math.Abs(with-without-0.1*400) > 8 {
 		t.Errorf("limits of %v and %v; 100 ms of waiting at 400/s are 40 requests in flight", without, with)
+	}
+}
+
+// Where requests wait in calm, too, the rest of their time gets less of the target, as in guard. A dependency that becomes
+// slow changes neither that nor D̂.
+func TestCalmWaitingTakesItsShareOfTheTarget(t *testing.T) {
+	calm := func(waited float64) Measurement {
+		m := load{rate: 400, mean: 0.03 + waited, p99: 0.08 + waited, inFlight: 400 * (0.03 + waited), limit: 96}.measurement()
+		m.Instances[0].Waited = Read(waited * m.Instances[0].Completed.value)
+		return m
+	}
+	settled := func(waited float64) (*rig, Decision) {
+		r := newRig(t, checkout(), 96)
+		var d Decision
+		for range 60 {
+			d = r.step(calm(waited))
+		}
+		return r, d
+	}
+	_, without := settled(0)
+	r, with := settled(0.05) // of the SLO of 250 ms
+	if math.Abs(float64(with.Setpoint/without.Setpoint)-0.8) > 0.01 || with.LatencyTarget != without.LatencyTarget {
+		t.Errorf("setpoints %v and %v, targets %v and %v", without.Setpoint, with.Setpoint, without.LatencyTarget, with.LatencyTarget)
+	}
+	if math.Abs(float64(with.Learned.OwnLatency.Value)-0.03) > 1e-3 {
+		t.Errorf("own latency %v", with.Learned.OwnLatency.Value)
+	}
+	for range 60 { // the dependency needs 350 ms, which spreads the latencies
+		m := calm(0.35)
+		m.Quantile = Read(2)
+		slow := r.step(m)
+		if slow.LatencyTarget != with.LatencyTarget || math.Abs(float64(slow.Setpoint/with.Setpoint)-1) > 0.01 ||
+			math.Abs(float64(slow.Learned.Spread.Value-with.Learned.Spread.Value)) > 1e-9 {
+			t.Fatalf("setpoint %v, target %v, D %v; were %v, %v, %v", slow.Setpoint, slow.LatencyTarget, slow.Learned.Spread.Value,
+				with.Setpoint, with.LatencyTarget, with.Learned.Spread.Value)
+		}
 	}
 }
 

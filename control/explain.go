@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,10 @@ func explainClauses(d Decision, slo SLO) []string {
 			say("the guards' own limit runs at %s", d.value(d.Inputs.EffectiveLimit))
 		}
 	}
+	if c := d.culprit(); c != nil {
+		clauses = slices.Insert(clauses, 1, fmt.Sprintf("%s is slow because %s is: %s of %s",
+			d.Service, c.Name, latency(min(c.PerRequest, d.answer())), latency(d.answer())))
+	}
 	switch {
 	case d.Terms.Event != "" && d.Detail != "" && d.HoldReason == "":
 		say("%s: %s", d.Terms.Event, d.Detail)
@@ -129,9 +134,6 @@ func explainClauses(d Decision, slo SLO) []string {
 			format.Quantile(slo.Objective), latency(d.Inputs.Quantile-d.Measured), within)
 	case ByCalls:
 		say("SLO infeasible: %s in calls to other services leave no room below %s", latency(d.Inputs.WaitedSeconds), within)
-	}
-	if c := d.culprit(); c != nil {
-		say("%s is slow because %s is: %s of %s", d.Service, c.Name, latency(min(c.PerRequest, d.answer())), latency(d.answer()))
 	}
 	if len(d.Inputs.Outliers) > 0 {
 		say("outliers: %s", strings.Join(d.Inputs.Outliers, ", "))
@@ -171,7 +173,10 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 func explainCall(d Decision, slo SLO, say func(format string, args ...any)) {
 	dep := d.Inputs.Dependencies[0] // else the loop holds
 	say("%d x own latency %s = %s, at most %s of the SLO = %s", callTargetFactor, latency(dep.OwnLatency),
-		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetShare), format.Latency(callBounds(slo).Max))
+		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetShare), format.Latency(callBounds(slo).Fallback))
+	if callTarget(float64(dep.OwnLatency), slo) > callBounds(slo).Fallback {
+		say("it is slower than that by itself")
+	}
 	if d.Bound != "" {
 		say("bound by %s", d.Bound)
 	}

@@ -29,7 +29,8 @@ type latencyTarget struct {
 	burning  [len(BurnRates)]time.Time // when each pair of windows last burned too fast; zero: never, or released
 	members  []string                  // the instances of the last snapshot
 	changed  time.Time                 // when they last changed
-	own      *little.OwnLatency
+	own      *little.OwnLatency        // of the mean without the time in guarded calls
+	whole    *little.OwnLatency        // of the mean with it
 	carried  little.Carried
 }
 
@@ -50,6 +51,7 @@ func newLatencyTarget(slo SLO, window time.Duration, weight float64) *latencyTar
 	t := &latencyTarget{
 		slo: slo.Latency, weight: weight, high: targetHigh,
 		inForce: targetUnknown * slo.Latency.Seconds(), own: little.NewOwnLatency(slo.Latency, window),
+		whole: little.NewOwnLatency(slo.Latency, window),
 	}
 	if slo.Objective < 0.99 {
 		t.high = targetHighLax
@@ -76,18 +78,33 @@ const warmUp = time.Minute
 func (t *latencyTarget) observe(now time.Time, v *view) {
 	if !v.mixed {
 		t.own.Observe(now, v.mean.Float(), v.healthy())
+		t.whole.Observe(now, v.whole().Float(), v.healthy())
 	}
 	t.carried.Observe(now, v.throughput.Float())
 	t.observeBurn(now, v.burn)
 	settled := t.settled(now, v)
-	if q, ok := v.quantile.Value(); ok && settled && !v.censored && !v.mixed && v.completed.AtLeast(v.quantileNeeds) {
-		t.observeDistance(q-v.mean.Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
+	if q, ok := v.quantile.Value(); ok && settled && t.calmCalls(v) && !v.censored && !v.mixed && v.completed.AtLeast(v.quantileNeeds) {
+		t.observeDistance(q-v.whole().Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
 		t.spreadAt, t.spreads = now, t.spreads+1
 	}
 	if tau := t.ideal(); math.Abs(math.Log(tau/t.inForce)) > targetStep {
 		t.inForce = tau
 	}
 }
+
+// calmWait is w₀ in seconds: how long a request spends in guarded calls when nothing queues anywhere.
+func (t *latencyTarget) calmWait() float64 { return max(0, t.whole.Seconds()-t.own.Seconds()) }
+
+// calmCalls says whether the dependencies take about as long as in calm. A slow one spreads the latencies of the requests
+// that need it, which says nothing about this service.
+func (t *latencyTarget) calmCalls(v *view) bool {
+	return v.waited <= callsAreCalm*t.calmWait() || v.waited <= callsAreShort*t.slo.Seconds()
+}
+
+const (
+	callsAreCalm  = 1.5  // × w₀
+	callsAreShort = 0.05 // of the SLO
+)
 
 // observeDistance updates D̂ with a sample, weighted by how sure it is (1: fully).
 func (t *latencyTarget) observeDistance(seconds, sure float64) {
@@ -127,9 +144,11 @@ func (t *latencyTarget) seconds() float64 {
 // setpoint is what a law aims at, in seconds of mean latency: τ*, or more while a service time ŝ stands (0: none does).
 // The clip of τ* to 0.6·SLO may put it below 1.3·m₀, at which a service that queues for nothing would be cut. So what is
 // used then is 1.3·m₀ as long as that is at most 0.8·SLO. It is not published.
+// Where requests wait for others in calm, the rest of their time gets less of τ*: see little.WithCalls.
 func (t *latencyTarget) setpoint(serviceTime float64) Reading {
-	slo := t.slo.Seconds()
-	return Read(little.Setpoint(max(t.seconds(), min(targetOwnMargin*t.own.Seconds(), targetMost*slo)), serviceTime, slo))
+	slo, own := t.slo.Seconds(), t.own.Seconds()
+	target := max(t.seconds(), min(targetOwnMargin*own, targetMost*slo))
+	return Read(little.Setpoint(little.WithCalls(target, 0, t.calmWait(), own, slo), serviceTime, slo))
 }
 
 // restore starts from a published τ*, so that a new leader does not have to learn D̂ from scratch.

@@ -91,7 +91,7 @@ func TestCallsHaveASettingOfTheirOwn(t *testing.T) {
 		}
 		l := g.loopOf(t, "checkout", callKnob)
 		if l.Callee != "payments" || l.Unit != api.Seconds || l.Published == nil || l.Published.Value != 0.09 ||
-			l.Published.Key != "governor/services/checkout/calls/payments/setting" || l.Min != 0.001 || l.Max != 0.12 ||
+			l.Published.Key != "governor/services/checkout/calls/payments/setting" || l.Min != 0.001 || l.Max != 0.24 || l.Fallback != 0.12 ||
 			l.Decision.Inputs.Applied != 1 || len(l.Decision.Inputs.Dependencies) != 1 {
 			t.Errorf("the loop shows %+v, published %+v", l, l.Published)
 		}
@@ -299,10 +299,10 @@ func TestSettingOfCallsIsValid(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := control.NewDecision("checkout", control.KnobCall("a"))
-		d.Value, d.Publish, d.Renew = 5, true, true // above the share of the SLO
+		d.Value, d.Publish, d.Renew = 5, true, true // above its share of the SLO
 		writer := publish.Writer{Spec: set.Spec(), Callee: "a", Epoch: 1, Lease: time.Minute}
 		s, kind, err := publish.Last{}.Next(time.Now(), writer, []control.Decision{d})
-		if err != nil || kind != publish.Change || s.Concurrency.LatencyTargetSeconds != 0.12 || s.Validate() != nil {
+		if err != nil || kind != publish.Change || s.Concurrency.LatencyTargetSeconds != 0.24 || s.Validate() != nil {
 			t.Errorf("%+v: %+v with %+v, %s, %v", c, s, s.Concurrency, kind, err)
 		}
 	}

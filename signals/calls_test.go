@@ -1,6 +1,7 @@
 package signals
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -63,9 +64,7 @@ func calling(t *testing.T) *recording {
 				continue
 			}
 			of := map[string]string{"to": "payments"}
-			for name, v := range r.Metric {
-				of[name] = v
-			}
+			maps.Copy(of, r.Metric)
 			of[signalLabel] = signal
 			for i := 0; i < len(labels); i += 2 {
 				of[labels[i]] = labels[i+1]

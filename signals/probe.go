@@ -344,9 +344,9 @@ func (p *Probe) judgeCalls(s subject) {
 		if known[to] {
 			continue
 		}
-		seen := "they know no calls at all"
+		seen := "they have none at all"
 		if len(known) > 0 {
-			seen = "they know calls to " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+			seen = "they have calls to " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
 		}
 		p.advise("calls to %s: nothing found for %s{%s}, so its bulkhead gets no target from governor; the metrics have an entry "+
 			"from the first call on that the service makes through guard, under the name that it gives there, and %s",

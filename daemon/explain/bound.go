@@ -111,10 +111,13 @@ func (s Subject) boundByConstraint() string {
 		return fmt.Sprintf("the Little's-law floor %s%s; below it throughput would fall with the limit",
 			num(d.Gates.Floor), asked)
 	case control.BoundMin:
+		if s.Loop.Callee != "" {
+			return fmt.Sprintf("the least target that means anything, %s%s", s.value(control.Number(s.Loop.Min)), asked)
+		}
 		return fmt.Sprintf("the configured min %s%s", s.value(control.Number(s.Loop.Min)), asked)
 	case control.BoundMax:
 		if s.Loop.Callee != "" {
-			return fmt.Sprintf("the SLO%s, and calls may take %s of it", asked, percent(control.Number(s.Loop.Max/s.Loop.SLO.LatencySeconds)))
+			return fmt.Sprintf("the SLO%s, and calls may take %s of it", asked, percent(control.Number(s.Loop.Fallback/s.Loop.SLO.LatencySeconds)))
 		}
 		return fmt.Sprintf("the configured max %s%s", s.setTo(s.Loop.Max), asked)
 	case control.BoundTighten:

@@ -43,6 +43,16 @@ func subject(knob control.Knob, fill ...func(*api.Loop, *control.Decision)) Subj
 	case control.KnobRate:
 		l.Unit, l.Min, l.Max, l.Fallback, l.Published.Value = api.PerSecond, 100, 5000, 5000, 1800
 		l.Decision.From, l.Decision.Raw, l.Decision.Value, l.Decision.Terms.Law = 1800, 1800, 1800, "aimd"
+	case control.KnobRetry:
+		l.Unit, l.MeasuredUnit, l.Min, l.Max, l.Fallback, l.Published.Value = api.Retries, api.Retries, 0, 1, 0.1, 0.1
+		l.Decision.From, l.Decision.Raw, l.Decision.Value, l.Decision.Terms.Law = 0.1, 0.1, 0.1, control.ConstantLaw
+		l.Decision.Setpoint, l.Decision.Measured = 0.1, 0.04
+	case callKnob:
+		l.Unit, l.Callee = api.Seconds, "payments"
+		l.Min, l.Max, l.Fallback, l.Published.Value = 0.001, 0.24, 0.12, 0.06
+		l.Decision.From, l.Decision.Raw, l.Decision.Value, l.Decision.Terms.Law = 0.06, 0.06, 0.06, control.CallLaw
+		l.Decision.Setpoint, l.Decision.Measured = 0.06, 0.031
+		l.Decision.Inputs.Dependencies = []control.Calls{payments()}
 	case control.KnobShed:
 		l.Unit, l.MeasuredUnit, l.Protect = api.Occupancy, api.Share, "critical"
 		l.Min, l.Max, l.Fallback, l.Published.Value = 0.4, 0.6, 0.6, 0.5
@@ -99,6 +109,71 @@ const (
 	rateKnob    = control.KnobRate
 	shed        = control.KnobShed
 )
+
+const callKnob = control.Knob("calls/payments")
+
+// payments are the calls to a dependency, one of whose three instances is away.
+func payments() control.Calls {
+	return control.Calls{
+		Name: "payments", Instances: 9, Requests: 4000, RetryRatio: 0.04, FailedRatio: 0.01, RefusedRatio: 0.02, CalleeRefused: 0,
+		Mean: 0.031, PerRequest: 0.031, InFlight: 3.1, Limit: 24, LatencyTarget: 0.06, OwnLatency: 0.02, LearnedBy: 9,
+		Breakers: control.Breakers{Closed: 18, Open: 9}, BreakersOpened: control.BreakersOpened{Failures: 9},
+	}
+}
+
+// How the calls to a dependency are told in one line.
+func TestCallsInOneLine(t *testing.T) {
+	const want = "9 of 27 breakers open (failures), 3.1 of 24 in flight, mean 31 ms, target 60 ms, own latency 20 ms, " +
+		"0.04 retries per call, failed 1%, refused here 2%"
+	if got := Calls(payments()); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	unknown := control.Calls{
+		Name: "payments", Requests: none, RetryRatio: none, FailedRatio: none, RefusedRatio: none, CalleeRefused: none,
+		Mean: none, InFlight: none, Limit: none, LatencyTarget: none, OwnLatency: none,
+		Breakers: control.Breakers{Closed: none, Open: none, HalfOpen: none},
+	}
+	if got := Calls(unknown); got != "--" && got != "unknown" {
+		t.Errorf("nothing known: %q", got)
+	}
+	for _, tc := range []struct {
+		breakers control.Breakers
+		opened   control.BreakersOpened
+		want     string
+	}{
+		{control.Breakers{Closed: 3}, control.BreakersOpened{Slow: 1}, ""},
+		{control.Breakers{Open: 1}, control.BreakersOpened{Slow: 1}, "breaker open (slow)"},
+		{control.Breakers{HalfOpen: 1, Closed: 1}, control.BreakersOpened{Slow: 1, Failures: 2}, "1 of 2 breakers half open (failures, slow)"},
+		{control.Breakers{Open: none, HalfOpen: none, Closed: none}, control.BreakersOpened{}, ""},
+	} {
+		if got := Breaker(control.Calls{Breakers: tc.breakers, BreakersOpened: tc.opened}); got != tc.want {
+			t.Errorf("%+v: %q, want %q", tc.breakers, got, tc.want)
+		}
+	}
+}
+
+// The waiting and the dependencies are among what the loops measured.
+func TestDependenciesAreAmongTheInputs(t *testing.T) {
+	s := subject(concurrency, func(_ *api.Loop, d *control.Decision) {
+		d.Inputs.WaitedSeconds, d.Inputs.Dependencies = 0.05, []control.Calls{payments()}
+	})
+	found := map[string]Input{}
+	for _, in := range s.Inputs() {
+		found[in.Name] = in
+	}
+	if in := found["beside that, in guarded calls"]; in.Value != "50 ms" || in.Over == "" {
+		t.Errorf("waiting: %+v", in)
+	}
+	if in := found["calls to payments"]; !strings.HasPrefix(in.Value, "9 of 27 breakers open") {
+		t.Errorf("calls: %+v", in)
+	}
+	if in := subject(control.KnobRetry).Inputs()[0]; in.Name != "retries per call" || in.Value != "0.04, configured 0.10" {
+		t.Errorf("retry: %+v", in)
+	}
+	if in := subject(callKnob).Inputs()[0]; in.Name != "mean latency of the calls" || in.Value != "31 ms, target 60 ms" {
+		t.Errorf("calls: %+v", in)
+	}
+}
 
 // What bound a decision and what would change it, for every state of every knob, every constraint and every event.
 func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
@@ -161,6 +236,51 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			})),
 			"the configured max 5000/s (off): the law asked for 5000/s",
 			[]string{"a mean latency above 140 ms (120 ms now) while less completes than arrives would set a rate"},
+		},
+		{
+			"a constant", subject(control.KnobRetry),
+			"the configuration: no law moves the retry budget",
+			[]string{
+				"governor override checkout/retry VALUE --reason=TEXT: 0 stops all retries with the next publish",
+				"another retry.budget in the configuration",
+			},
+		},
+		{
+			"a constant without a measurement", subject(control.KnobRetry, in(control.Steady, func(d *control.Decision) {
+				d.HoldReason = control.Timeout
+			})),
+			"the configuration: no law moves the retry budget; the data gate (timeout) keeps the lease from being renewed",
+			[]string{
+				"governor override checkout/retry VALUE --reason=TEXT: 0 stops all retries with the next publish",
+				"another retry.budget in the configuration",
+			},
+		},
+		{
+			"a target of calls", subject(callKnob),
+			"nothing: the law asked for no move",
+			[]string{"another own latency of payments, by more than a tenth: the instances learn it while nothing queues there"},
+		},
+		{
+			"a target of calls that the SLO bounds", subject(callKnob, in(control.Raising, moved(0.06, 0.12), bound("max", 0.15))),
+			"the SLO: the law asked for 150 ms, and calls may take 40% of it",
+			[]string{"another own latency of payments, by more than a tenth: the instances learn it while nothing queues there"},
+		},
+		{
+			"a target of calls that nobody makes", subject(callKnob, in(control.Hold, func(d *control.Decision) {
+				d.HoldReason, d.Inputs.Dependencies = control.NoData, nil
+			})),
+			"the data gate (no_data): the data does not allow a decision, and the value stays",
+			[]string{
+				"calls to payments through guard, by that name: no metric of the service knows it",
+				"governor check-config --online FILE lists the names that the metrics know",
+			},
+		},
+		{
+			"a target of calls of which little is known", subject(callKnob, in(control.Hold, func(d *control.Decision) {
+				d.HoldReason = control.TooLittleTraffic
+			})),
+			"the data gate (too_little_traffic): the data does not allow a decision, and the value stays",
+			[]string{"more calls to payments while nothing queues there: from those the instances learn its own latency"},
 		},
 		{
 			"rate yields", subject(rateKnob, in(control.Steady, event("yields"))),
@@ -577,7 +697,7 @@ func TestNothingReadsLikeAMistake(t *testing.T) {
 	reasons := []control.Reason{"", control.Stale, control.NoData, control.Partial, control.Starting, control.Timeout}
 	bounds := []string{"", "deadband", "slew", "floor", "min", "max", "tighten_only"}
 	n := 0
-	for _, knob := range []control.Knob{concurrency, rateKnob, shed, control.KnobRetry} {
+	for _, knob := range []control.Knob{concurrency, rateKnob, shed, control.KnobRetry, callKnob} {
 		for _, state := range states {
 			for _, reason := range reasons {
 				for _, bound := range bounds {

@@ -62,6 +62,7 @@ func TestTheLoopCloses(t *testing.T) {
 		{"capacity halves and comes back: the outer loop alone follows down and up", (*story).capacity},
 		{"a person at govtop: freeze, in the KV and in the audit; resume", (*story).stepIn},
 		{"a person at a shell: override, explain, resume", (*story).override},
+		{"retries stopped and allowed again: in the guard after one publish", (*story).stopRetries},
 		{"Prometheus killed: hold, with the reason", (*story).prometheusLost},
 		{"Consul killed and back: one write, no wind-up", (*story).consulLost},
 		{"two governors: one writer; the leader killed: a bumpless takeover", (*story).leaderLost},

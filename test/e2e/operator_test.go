@@ -125,6 +125,39 @@ func (s *story) override(t *testing.T) {
 	})
 }
 
+// stopRetries sets the retry budget to 0, which is in force in the guard after one publish, and resumes.
+func (s *story) stopRetries(t *testing.T) {
+	const loop = world.Payments + "/retry"
+	budget := func(want float64) func() error {
+		return func() error {
+			got, err := s.Metric(t.Context(), world.Payments, "guard_retry_budget_ratio")
+			if err == nil && got != want {
+				err = fmt.Errorf("the guard has a budget of %g, want %g", got, want)
+			}
+			return err
+		}
+	}
+	waittest.Succeeds(t, 10*world.Period, "the guard has the configured budget", budget(0.1))
+	ordered := time.Now()
+	if out, err := s.Operate(t.Context(), "override", loop, "0", "--reason=a storm of retries", "--expires=5m"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	waittest.Succeeds(t, 10*world.Period, "the guard has a budget of 0", budget(0))
+	without := 0
+	for _, w := range s.tape.since(world.Payments, ordered) {
+		if w.Retry == nil || w.Retry.BudgetRatio != 0 {
+			without++
+		}
+	}
+	if without > 1 { // one may have been on its way
+		t.Errorf("%d Settings since the order allow retries", without)
+	}
+	if _, err := s.Operate(t.Context(), "resume", loop, "--reason=it is over"); err != nil {
+		t.Fatal(err)
+	}
+	waittest.Succeeds(t, 10*world.Period, "the guard has the configured budget again", budget(0.1))
+}
+
 // obeys returns nil if an order has put the loop into its state.
 func (s *story) obeys(loop, state string) error {
 	service, _, _ := strings.Cut(loop, "/")

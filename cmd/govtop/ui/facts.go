@@ -176,31 +176,29 @@ func facts(l api.Loop, now time.Time) []fact {
 // mostDependencies is how many dependencies a detail shows: those in trouble come first.
 const mostDependencies = 3
 
-// dependencies are the calls of the service to others, one fact each.
+// dependencies are the calls of the service to others; nil if none are known.
 func dependencies(l api.Loop) []fact {
 	all := slices.Clone(l.Decision.Inputs.Dependencies)
+	if len(all) == 0 {
+		return nil
+	}
 	slices.SortStableFunc(all, func(a, b control.Calls) int { return cmp.Compare(urgency(b), urgency(a)) })
-	facts := make([]fact, 0, mostDependencies)
-	for i, d := range all[:min(len(all), mostDependencies)] {
-		f := fact{label: "calls"}
-		if i > 0 {
-			f.label = ""
-		}
-		f.say(d.Name)
+	f := fact{label: "calls"}
+	for _, d := range all[:min(len(all), mostDependencies)] {
+		f.say(d.Name + " " + number(d.InFlight) + "/" + number(d.Limit) + " in flight")
 		if b := explain.Breaker(d); b != "" {
 			f.warn(alarm, "! "+b)
 		}
-		f.say("in flight "+number(d.InFlight)+"/"+number(d.Limit), "mean "+seconds(d.Mean)+" target "+seconds(d.LatencyTarget))
+		f.say("mean " + seconds(d.Mean) + " target " + seconds(d.LatencyTarget))
 		if d.RefusedRatio > 0 {
 			f.warn(warning, "refused "+percent(float64(d.RefusedRatio)))
 		}
 		f.say("retries " + value(control.KnobRetry, float64(d.RetryRatio)))
-		if i == mostDependencies-1 && len(all) > mostDependencies {
-			f.say(fmt.Sprintf("and %d more", len(all)-mostDependencies))
-		}
-		facts = append(facts, f)
 	}
-	return facts
+	if more := len(all) - mostDependencies; more > 0 {
+		f.say(fmt.Sprintf("and %d more", more))
+	}
+	return []fact{f}
 }
 
 // urgency orders dependencies: open breakers first, then refusals on the way out, then the share of the latency.

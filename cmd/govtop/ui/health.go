@@ -326,10 +326,14 @@ func (v healthView) settings() []setting {
 	by := map[string]*setting{}
 	var out []*setting
 	for _, l := range v.loops {
-		s := by[l.Service]
+		of := l.Service
+		if l.Callee != "" { // its calls have a Setting of their own
+			of = name(l)
+		}
+		s := by[of]
 		if s == nil {
-			s = &setting{service: l.Service, applied: -1}
-			by[l.Service] = s
+			s = &setting{service: of, applied: -1}
+			by[of] = s
 			out = append(out, s)
 		}
 		s.enforced = s.enforced || l.Mode == control.Enforce

@@ -100,7 +100,10 @@ func TestWorstSettingComesFirst(t *testing.T) {
 		return l
 	}
 	written := &api.Published{Revision: 7}
+	calls := loop("applied", 1, written, control.Enforce)
+	calls.Knob, calls.Callee = control.KnobCall("payments"), "payments"
 	v := healthView{loops: []api.Loop{
+		calls,
 		loop("applied", 9, written, control.Enforce),
 		loop("observed", -1, nil, control.Observe),
 		loop("unreported", -1, written, control.Enforce),
@@ -115,7 +118,7 @@ func TestWorstSettingComesFirst(t *testing.T) {
 		word, _ := s.word()
 		got = append(got, s.service+" "+word)
 	}
-	want := "unwritten ! NOT WRITTEN, far behind ! BEHIND, applied ! BEHIND, behind ! BEHIND, none yet ~ NONE YET, " +
+	want := "unwritten ! NOT WRITTEN, applied/calls/payments ! BEHIND, far behind ! BEHIND, applied ! BEHIND, behind ! BEHIND, none yet ~ NONE YET, " +
 		"unreported = WRITTEN, observed . NOT ENFORCED"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, ", "), want)

@@ -95,7 +95,7 @@ func summary(w io.Writer, c *configs.Config) {
 				bounds = fmt.Sprintf("%g to %g in flight per instance", k.Min, k.Max)
 			}
 			row("  calls", "to %s, %s: target three times its own latency, at most %s", k.To, bounds,
-				format.Latency(spec.Bounds(control.KnobCall(k.To)).Max))
+				format.Latency(spec.Bounds(control.KnobCall(k.To)).Fallback))
 		}
 		tuning(row, spec)
 		metrics(row, c.Services[spec.Service].Metrics, sensed[i].Queries)

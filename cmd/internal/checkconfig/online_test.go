@@ -341,7 +341,7 @@ func TestOnlineLooksForTheCalls(t *testing.T) {
 			"  calls     to payments: 3 of 9 breakers open, 5 of 24 in flight, mean 50 ms, target 120 ms, own latency 40 ms, 0.10 retries per call\n",
 			`  advice    calls to paiments: nothing found for guard_client_limit{to="paiments", service="checkout"}, so its bulkhead ` +
 				"gets no target from governor; ",
-			"and they know calls to payments\n",
+			"and they have calls to payments\n",
 		})
 		if strings.Contains(text, "advice    calls to payments") {
 			t.Errorf("what is there is said to be missing:\n%s", text)
@@ -350,7 +350,7 @@ func TestOnlineLooksForTheCalls(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		elect(t, w.kv.Client())
 		text, _ := w.look(t, header+checkout+"    calls: {payments: {}}\n")
-		says(t, text, []string{"advice    calls to payments: nothing found", "they know no calls at all\n"})
+		says(t, text, []string{"advice    calls to payments: nothing found", "they have none at all\n"})
 	})
 }
 

@@ -181,6 +181,9 @@ func (w *World) governorConfig() string {
 	for _, name := range Governed {
 		fmt.Fprintf(&b, "  %s:\n    mode: enforce\n    slo: {latency: %s, objective: %g%%, errors: 0.1%%}\n"+
 			"    concurrency: {min: %d, max: %d}\n    rate: {min: 20/s, max: 5000/s}\n", name, SLO, 100*Objective, Min, Max)
+		if name == Payments {
+			fmt.Fprintln(&b, "    retry: {}")
+		}
 	}
 	return b.String()
 }
@@ -408,6 +411,9 @@ type Setting struct {
 		Ceiling int     `json:"ceiling"`
 		Target  float64 `json:"latency_target_seconds"`
 	} `json:"concurrency"`
+	Retry *struct {
+		BudgetRatio float64 `json:"budget_ratio"`
+	} `json:"retry"`
 
 	ModifyIndex uint64 `json:"-"` // Consul's, of the key
 }
