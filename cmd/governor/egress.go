@@ -54,6 +54,7 @@ func newForwardPort(
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = e.scheme, e.instances[0], ""
 			r.Out.URL.RawQuery = r.In.URL.RawQuery
+			r.Out.Trailer = r.In.Trailer // filled in at the end of the body
 			keepForwarded(r)
 			if said, ok := r.In.Header["X-Forwarded-For"]; ok {
 				r.Out.Header["X-Forwarded-For"] = said

@@ -71,7 +71,7 @@ func parseEgress(text string) (e egress, err error) {
 	}
 	e.dependency = name
 	if err := actuators.ValidServiceName(name); err != nil {
-		return e, fmt.Errorf("NAME %q: expected %w", name, err)
+		return e, fmt.Errorf("NAME %q: expected %w", safe(name), err)
 	}
 	if err := e.listenOn(listen); err != nil {
 		return e, err
