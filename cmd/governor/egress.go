@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -93,8 +94,11 @@ func (p *forwardPort) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	case r.ContentLength != 0:
-		// So that the dependency can answer before it has the whole body. HTTP/2 always can, and refuses to be told.
-		_ = http.NewResponseController(w).EnableFullDuplex()
+		// So that the dependency can answer before it has the whole body.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err == nil {
+			ctx.upload = &upload{ReadCloser: r.Body}
+			r.Body = ctx.upload
+		}
 	}
 	p.proxy.ServeHTTP(w, r)
 }
@@ -110,9 +114,33 @@ func holdBody(r *http.Request) error {
 	return nil
 }
 
+// upload is the body of a request that may be answered before it has been read. The connection must then be closed:
+// if the server reads the rest after the answer and reuses the connection, it panics (golang/go#68560).
+type upload struct {
+	io.ReadCloser
+	read atomic.Bool // to its end
+}
+
+// Read implements io.Reader.
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	if err == io.EOF {
+		u.read.Store(true)
+	}
+	return n, err
+}
+
+// closeUnread puts into the header of an answer that the connection will be closed, if that is necessary.
+func (u *upload) closeUnread(h http.Header) {
+	if u != nil && !u.read.Load() {
+		h.Set("Connection", "close")
+	}
+}
+
 // fail answers a call that has no answer.
 func (p *forwardPort) fail(w http.ResponseWriter, r *http.Request, err error) {
 	name, ended := p.dependency.Name(), r.Context().Err()
+	callOf(r).upload.closeUnread(w.Header())
 	if refusal, ok := errors.AsType[*guard.CallRefusal](err); ok {
 		h := w.Header()
 		h.Set(guardhttp.RefusedHeader, refusal.Reason())
@@ -138,14 +166,18 @@ func (p *forwardPort) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// answered lets an answer that lasts outlive the timeout: it has begun in time.
+// answered prepares an answer for the service. One that lasts may outlive the timeout: it has begun in time.
 func answered(answer *http.Response) error {
+	c := callOf(answer.Request)
 	kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type"))
-	if answer.StatusCode == http.StatusSwitchingProtocols || kind == "text/event-stream" {
-		if c, ok := answer.Request.Context().Value(callContextKey{}).(*callContext); ok {
-			c.stopTimer()
-		}
+	switch {
+	case answer.StatusCode == http.StatusSwitchingProtocols:
+		c.stopTimer()
+		return nil
+	case kind == "text/event-stream":
+		c.stopTimer()
 	}
+	c.upload.closeUnread(answer.Header)
 	return nil
 }
 
@@ -157,9 +189,13 @@ type callContext struct {
 	inbound   context.Context // nil: not known
 	deadline  time.Time       // zero: none
 	stopTimer func() bool
+	upload    *upload // nil: the body is known
 }
 
 type callContextKey struct{}
+
+// callOf returns the context of a request that a forward port received.
+func callOf(r *http.Request) *callContext { return r.Context().Value(callContextKey{}).(*callContext) }
 
 // newCallContext returns a context and what must be called when the call is over. A timeout of 0 is none.
 func newCallContext(parent, inbound context.Context, timeout time.Duration) (c *callContext, stop func()) {

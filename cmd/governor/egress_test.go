@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"math"
 	"net"
 	"net/http"
@@ -51,11 +52,17 @@ func forwardFrom(t *testing.T, g *guard.Guard, timeout time.Duration, targets ..
 		t.Fatal(err)
 	}
 	inbound, base := newInboundRequests(2), direct()
-	port := httptest.NewServer(newForwardPort(g, f[0], base, inbound, timeout, promslog.NewNopLogger()))
+	port := httptest.NewUnstartedServer(newForwardPort(g, f[0], base, inbound, timeout, promslog.NewNopLogger()))
+	errors := &waittest.Buffer{}
+	port.Config.ErrorLog = log.New(errors, "", 0)
+	port.Start()
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		port.Close()
 		base.CloseIdleConnections()
+		if errors.Len() > 0 {
+			t.Errorf("the server of the forward port logged:\n%s", errors)
+		}
 	})
 	return outward{g, inbound, port.URL}
 }
@@ -216,6 +223,29 @@ func TestLargeUploadArrivesWhole(t *testing.T) {
 		t.Errorf("%d %s, want %d bytes", code, body, size)
 	}
 }
+
+// TestAnswerBeforeTheBodyIsRead: the client gets the answer, and the next request works.
+func TestAnswerBeforeTheBodyIsRead(t *testing.T) {
+	for name, to := range map[string]string{
+		"of the dependency": target(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }),
+		"of the sidecar":    gone(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := forwardTo(t, 0, to)
+			for _, size := range []int64{largestReplay + 1, 8 << 20, largestReplay + 1} {
+				r := post(t, o.url, io.LimitReader(zeros{}, size))
+				r.ContentLength = size
+				if code, _, body := fetch(t, r); code != http.StatusBadGateway {
+					t.Errorf("%d %q, want 502", code, body)
+				}
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestOpenBreakerIsAnsweredHere(t *testing.T) {
 	var calls atomic.Int64
@@ -391,7 +421,7 @@ func TestStreamsBothWaysWithTrailers(t *testing.T) {
 			fmt.Fprintln(w, "echo", lines.Text())
 			http.NewResponseController(w).Flush()
 		}
-		w.Header().Set("Lines", fmt.Sprint(n, r.Trailer.Get("Sum")))
+		w.Header().Set("Lines", fmt.Sprintf("%d %s", n, r.Trailer.Get("Sum")))
 	}))
 	in, out := io.Pipe()
 	r := post(t, o.url, in)
