@@ -170,14 +170,13 @@ func (p *forwardPort) fail(w http.ResponseWriter, r *http.Request, err error) {
 func answered(answer *http.Response) error {
 	c := callOf(answer.Request)
 	kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type"))
-	switch {
-	case answer.StatusCode == http.StatusSwitchingProtocols:
-		c.stopTimer()
-		return nil
-	case kind == "text/event-stream":
+	switched := answer.StatusCode == http.StatusSwitchingProtocols
+	if switched || kind == "text/event-stream" {
 		c.stopTimer()
 	}
-	c.upload.closeUnread(answer.Header)
+	if !switched {
+		c.upload.closeUnread(answer.Header)
+	}
 	return nil
 }
 
