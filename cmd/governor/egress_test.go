@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
@@ -34,6 +35,7 @@ type outward struct {
 	guard   *guard.Guard
 	inbound *inboundRequests
 	url     string
+	log     *waittest.Buffer
 }
 
 func forwardTo(t *testing.T, timeout time.Duration, targets ...string) outward {
@@ -51,8 +53,9 @@ func forwardFrom(t *testing.T, g *guard.Guard, timeout time.Duration, targets ..
 	if err := f.Set("payments=127.0.0.1:1=" + strings.Join(targets, ",")); err != nil {
 		t.Fatal(err)
 	}
-	inbound, base := newInboundRequests(2), direct()
-	port := httptest.NewUnstartedServer(newForwardPort(g, f[0], base, inbound, timeout, promslog.NewNopLogger()))
+	inbound, base, logged := newInboundRequests(2), direct(), &waittest.Buffer{}
+	port := httptest.NewUnstartedServer(newForwardPort(g, f[0], base, inbound, timeout,
+		slog.New(slog.NewTextHandler(logged, nil))))
 	errors := &waittest.Buffer{}
 	port.Config.ErrorLog = log.New(errors, "", 0)
 	port.Start()
@@ -64,7 +67,7 @@ func forwardFrom(t *testing.T, g *guard.Guard, timeout time.Duration, targets ..
 			t.Errorf("the server of the forward port logged:\n%s", errors)
 		}
 	})
-	return outward{g, inbound, port.URL}
+	return outward{g, inbound, port.URL, logged}
 }
 
 func (o outward) calls(t *testing.T) guard.CallSnapshot {
@@ -140,6 +143,46 @@ func TestForwardPortPassesRequestsOnAsTheyCame(t *testing.T) {
 	}
 	if c := o.calls(t); c.Requests != 1 || c.Attempts != 1 {
 		t.Errorf("%+v, want one call", c)
+	}
+}
+
+// TestForwardPortAddsNothing: a transport would ask for compression in the service's name, and decompress.
+func TestForwardPortAddsNothing(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	o := forwardTo(t, 0, target(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header }))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(o.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	header := <-seen
+	delete(header, guardhttp.AttemptHeader)
+	if len(header) > 0 {
+		t.Errorf("the dependency received %v", header)
+	}
+}
+
+func TestAnswerOfKnownLengthIsFlushed(t *testing.T) {
+	received := make(chan struct{})
+	o := forwardTo(t, 0, target(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "6")
+		io.WriteString(w, "abc")
+		http.NewResponseController(w).Flush()
+		<-received
+		io.WriteString(w, "def")
+	}))
+	resp, err := http.DefaultClient.Do(request(t, o.url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.ReadFull(resp.Body, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	close(received)
+	if rest, err := io.ReadAll(resp.Body); string(rest) != "def" {
+		t.Errorf("%q, %v", rest, err)
 	}
 }
 
@@ -480,8 +523,8 @@ func TestServiceThatGivesUpIsNoFailureOfTheDependency(t *testing.T) {
 		conn.Close()
 	})
 	waittest.Until(t, "no call in flight", func() bool { return o.calls(t).InFlight == 0 })
-	if c := o.calls(t); c.Failures != 0 || c.Attempts != 2 {
-		t.Errorf("%+v, want two attempts and no failure", c)
+	if c := o.calls(t); c.Failures != 0 || c.Attempts != 2 || o.log.Len() > 0 {
+		t.Errorf("%+v, log %s; want two attempts and no failure", c, o.log)
 	}
 }
 
@@ -590,6 +633,22 @@ func TestTimeInCallsIsNotTheServicesOwn(t *testing.T) {
 			t.Errorf("header copied %t: %d requests, %.3f s, %.3f s of it in calls; want 1, 0.420, %.3f", copies, l.Count, l.Sum,
 				l.Waited, want)
 		}
+	}
+}
+
+// TestTooManyInboundRequests: without room for its name a request is served without one, not with the client's.
+func TestTooManyInboundRequests(t *testing.T) {
+	u, err := url.Parse(target(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header[requestHeader]) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := newProxy(u, promslog.NewNopLogger())
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set(requestHeader, "chosen by the client")
+	newInboundRequests(0).through(proxy).ServeHTTP(w, r)
+	proxy.Transport.(*http.Transport).CloseIdleConnections()
+	if w.Code != http.StatusOK || w.Body.String() != "[]" {
+		t.Errorf("%d, the service received the name %s", w.Code, w.Body)
 	}
 }
 
