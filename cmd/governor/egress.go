@@ -188,7 +188,7 @@ type callContext struct {
 	inbound   context.Context // nil: not known
 	deadline  time.Time       // zero: none
 	stopTimer func() bool
-	upload    *upload // nil: the body is known
+	upload    *upload // nil: no body, or one that is held
 }
 
 type callContextKey struct{}
