@@ -713,6 +713,50 @@ func TestSocketOfADeadSidecarMakesRoom(t *testing.T) {
 	}
 }
 
+// sidecarProcess runs the command with a forward port to payments and returns how to end it: stop sends SIGTERM, ended
+// receives what Wait returns.
+func sidecarProcess(t *testing.T, listen, forward, admin, service, payments string, flags ...string) (
+	stop func(), ended <-chan error, output *waittest.Buffer,
+) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	output = &waittest.Buffer{}
+	cmd := exec.Command(self, append([]string{
+		"sidecar", "--service=checkout", "--slo.latency=300ms", "--upstream=" + service, "--listen=" + listen,
+		"--web.listen-address=" + admin, "--egress=payments=" + forward + "=" + payments,
+	}, flags...)...)
+	cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+servers.Unused(t))
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waited, gone := make(chan error, 1), make(chan struct{})
+	go func() { waited <- cmd.Wait(); close(gone) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // nothing happens if it has ended
+		<-gone
+	})
+	return func() {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+	}, waited, output
+}
+
+// get returns the body of an answer, or the error.
+func get(url string) string {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
+}
+
 // TestSidecarProcessWithForwardPort runs the command. After SIGTERM the service still makes the calls that its last
 // request needs.
 func TestSidecarProcessWithForwardPort(t *testing.T) {
@@ -730,31 +774,7 @@ func TestSidecarProcessWithForwardPort(t *testing.T) {
 		_, _, body := fetch(t, call)
 		io.WriteString(w, body)
 	})
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := &waittest.Buffer{}
-	cmd := exec.Command(self, "sidecar", "--service=checkout", "--slo.latency=300ms", "--upstream="+service,
-		"--listen="+listen, "--web.listen-address="+admin, "--egress=payments="+forward+"="+payments)
-	cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+servers.Unused(t))
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	stop := func() { _ = cmd.Process.Signal(syscall.SIGKILL) }
-	defer func() { stop() }()
-	get := func(url string) string {
-		resp, err := http.Get(url)
-		if err != nil {
-			return err.Error()
-		}
-		defer resp.Body.Close()
-		body, _ := io.ReadAll(resp.Body)
-		return string(body)
-	}
+	stop, ended, output := sidecarProcess(t, listen, forward, admin, service, payments)
 	waittest.Until(t, "the service is paid", func() bool { return get("http://"+listen) == "paid" })
 	if metrics := get("http://" + admin + "/metrics"); !strings.Contains(metrics,
 		`guard_client_requests_total{service="checkout",to="payments"} 1`+"\n") {
@@ -764,9 +784,7 @@ func TestSidecarProcessWithForwardPort(t *testing.T) {
 	last := make(chan string, 1)
 	go func() { last <- get("http://" + listen + "/slow") }()
 	<-entered
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	stop()
 	waittest.Until(t, "the front door is closed", func() bool {
 		conn, err := net.Dial("tcp", listen)
 		if err == nil {
@@ -779,7 +797,35 @@ func TestSidecarProcessWithForwardPort(t *testing.T) {
 		t.Errorf("the last request got %q, want paid", got)
 	}
 	if err := <-ended; err != nil {
-		t.Errorf("%v:\n%s", err, log)
+		t.Errorf("%v:\n%s", err, output)
 	}
-	stop = func() {}
+}
+
+// TestDrainTimeoutIsForAllTogether: a request and a call that both hang do not double the time to stop.
+func TestDrainTimeoutIsForAllTogether(t *testing.T) {
+	const timeout = 2 * time.Second
+	entered := make(chan struct{}, 2)
+	hangs := target(t, func(_ http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-r.Context().Done()
+	})
+	listen, forward, admin := servers.Unused(t), servers.Unused(t), servers.Unused(t)
+	stop, ended, output := sidecarProcess(t, listen, forward, admin, hangs, hangs, "--drain-timeout="+timeout.String())
+	waittest.Until(t, "the sidecar runs", func() bool { return strings.Contains(get("http://"+admin+"/-/healthy"), "alive") })
+	cut := make(chan string, 2)
+	for _, address := range []string{listen, forward} {
+		go func() { cut <- get("http://" + address) }()
+		<-entered
+	}
+	start := time.Now()
+	stop()
+	err := <-ended
+	if took := time.Since(start); err != nil || took < timeout || took > timeout*7/4 {
+		t.Errorf("it ended after %v, %v, want %v:\n%s", took, err, timeout, output)
+	}
+	if n := strings.Count(output.String(), "Cut off requests in flight"); n != 2 {
+		t.Errorf("%d servers report that they cut off requests, want 2:\n%s", n, output)
+	}
+	<-cut
+	<-cut
 }
