@@ -32,6 +32,17 @@ func (h *hint) refused(now time.Duration) bool {
 	return int64(now)-h.since.Load() >= int64(hintAfter)
 }
 
+// stands says whether a refusal at the instant now would carry the hint. It notes nothing.
+func (h *hint) stands(now time.Duration) bool {
+	last := h.last.Load()
+	return last != 0 && int64(now)-(last-1) <= int64(hintGap) && last-1-h.since.Load() >= int64(hintAfter)
+}
+
+// NoRetry says whether the bulkhead has been refusing for a second without a break. An answer that passes its refusal on
+// to a caller, or to another process, should then carry the hint not to retry. A request in the context of the call
+// learns that by itself (see NoRetryOf).
+func (d *Dependency) NoRetry() bool { return d.out.hint.stands(d.caller.now()) }
+
 // NoRetry notes that a refusal of this guard is about to be answered, and says whether the answer should tell the caller
 // not to retry at all. It is true after a second of unbroken refusing. A binding calls it once for each refusal that it
 // answers.

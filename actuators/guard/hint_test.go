@@ -29,3 +29,21 @@ func TestHintAfterASecondOfUnbrokenRefusing(t *testing.T) {
 		t.Error("the hint outlived a good hour")
 	}
 }
+
+func TestHintStandsAsLongAsARefusalWouldCarryIt(t *testing.T) {
+	var h hint
+	if h.stands(time.Hour) {
+		t.Error("it stands before anything was refused")
+	}
+	for at := time.Duration(0); at < 2*time.Second; at += 100 * time.Millisecond {
+		said := h.refused(at)
+		for range 2 { // asking notes nothing
+			if h.stands(at) != said {
+				t.Errorf("after %v: stands %t, the refusal said %t", at, !said, said)
+			}
+		}
+	}
+	if !h.stands(2400*time.Millisecond) || h.stands(2401*time.Millisecond) {
+		t.Error("it does not end half a second after the last refusal, at 1.9 s")
+	}
+}

@@ -47,6 +47,7 @@ func TestCheckConfigTellsByItsExitCode(t *testing.T) {
 		{[]string{"sidecar", "--service=checkout", "--slo.latency=300ms", "--upstream=localhost:8080"}, exitError},
 		{[]string{"sidecar", "--service=check/out", "--slo.latency=300ms"}, exitError},
 		{[]string{"sidecar", "--service=checkout", "--slo.latency=300"}, exitUsage},
+		{[]string{"sidecar", "--service=checkout", "--slo.latency=300ms", "--egress=payments=:9101"}, exitUsage},
 		{[]string{"chekc-config"}, exitUsage},
 		{[]string{"demo", "--duration=10s"}, exitError},
 		{[]string{"demo", "--headless", "--consul.address=127.0.0.1:1"}, exitError},
@@ -81,6 +82,16 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 		{sidecar("--limit.min=50", "--limit.max=10"), []string{"--limit.min=50: ", "--limit.max=10"}},
 		{sidecar("--limit.max=10", "--limit.fallback=11"), []string{"--limit.fallback=11: ", "1 to 10"}},
 		{sidecar("--limit.fallback=1001"), []string{"--limit.fallback=1001: ", "1 to 1000"}},
+		{sidecar("--egress=payments=:9101"), []string{"--egress=payments: ", egressSyntax}},
+		{
+			sidecar("--egress=a=127.0.0.1:1=http://a", "--egress=b=127.0.0.1:1=http://b"),
+			[]string{"--egress=b: LISTEN", "--egress=a has this one"},
+		},
+		{
+			sidecar("--egress=payments=" + taken.Addr().String() + "=http://payments"),
+			[]string{"--egress=payments=" + taken.Addr().String() + ": ", "choose another --egress"},
+		},
+		{sidecar("--egress-timeout=-1s"), []string{"--egress-timeout=-1s: ", "like 2s"}},
 		{sidecar("--consul.prefix=/"), []string{"--consul.prefix=/: "}},
 		{sidecar("--log.level=loud"), []string{"--log.level=loud: "}},
 		{

@@ -40,6 +40,8 @@ type sidecarOptions struct {
 	listen       string
 	upstream     *url.URL
 	drain        time.Duration
+	egress       egressFlag
+	egressLimit  time.Duration
 	consulPrefix string
 	guard        guard.Config
 	web          *web.FlagConfig
@@ -56,6 +58,12 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 		PlaceHolder("300ms").DurationVar(&o.guard.SLO)
 	cmd.Flag("upstream", "URL of the service.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
 	cmd.Flag("listen", "Address for the service's clients.").Default(":8081").StringVar(&o.listen)
+	cmd.Flag("egress", "Forward port through which the service calls a dependency, under deadline, retries, breaker and "+
+		"bulkhead: the name of the dependency, the address to listen on, and the URLs of its instances, like "+
+		egressExample+". Listens on 127.0.0.1 if there is no host before the port; unix:/path is a socket. Repeat it for "+
+		"each dependency.").PlaceHolder(egressSyntax).SetValue(&o.egress)
+	cmd.Flag("egress-timeout", "How long a call through a forward port may take, retries included. 0: as long as the "+
+		"service waits.").Default("0s").DurationVar(&o.egressLimit)
 	cmd.Flag("limit.min", "Lowest limit of requests in flight. 0: as published, else 1.").
 		Default("0").IntVar(&o.guard.Min)
 	cmd.Flag("limit.max", "Highest limit. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
@@ -97,28 +105,54 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return listenError("listen", o.listen, err)
 	}
+	ports := make([]net.Listener, len(o.egress))
+	for i, e := range o.egress {
+		if ports[i], err = e.listen(); err != nil {
+			return err
+		}
+	}
 
 	log.Info("Guarding", "service", o.guard.Service, "listen", listener.Addr(), "upstream", o.upstream.Redacted(),
 		"consul", clientConfig.Address)
 	var group run.Group
 	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
-	traffic := &http.Server{
-		Handler: guardhttp.New(g, newProxy(o.upstream, log)), ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	// The group interrupts its members one after the other. While the service finishes its requests, it still makes calls,
+	// so the forward ports close last. All have one time limit.
+	var cutoff time.Time
+	serve := func(flag, address string, l net.Listener, handler http.Handler) {
+		server := &http.Server{
+			Handler: handler, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		}
+		group.Add(func() error {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return listenError(flag, address, err)
+			}
+			return nil
+		}, func(error) {
+			if cutoff.IsZero() {
+				cutoff = time.Now().Add(o.drain)
+			}
+			ctx, cancel := context.WithDeadline(context.Background(), cutoff)
+			defer cancel()
+			if err := server.Shutdown(ctx); err != nil {
+				log.Warn("Cut off requests in flight", flag, address, "after", o.drain)
+				_ = server.Close()
+			}
+		})
 	}
-	group.Add(func() error {
-		if err := traffic.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return listenError("listen", o.listen, err)
+	proxy := newProxy(o.upstream, log)
+	if len(o.egress) == 0 {
+		serve("listen", o.listen, listener, guardhttp.New(g, proxy))
+	} else {
+		inbound, base := newInboundRequests(mostInbound), direct()
+		base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
+		serve("listen", o.listen, listener, guardhttp.New(g, inbound.through(proxy)))
+		for i, e := range o.egress {
+			log.Info("Forwarding", "to", e.dependency, "listen", ports[i].Addr(), "instances", e.urls())
+			serve("egress", e.String(), ports[i], newForwardPort(g, e, base, inbound, o.egressLimit, log))
 		}
-		return nil
-	}, func(error) {
-		ctx, cancel := context.WithTimeout(context.Background(), o.drain)
-		defer cancel()
-		if err := traffic.Shutdown(ctx); err != nil {
-			log.Warn("Cut off requests in flight", "after", o.drain)
-			_ = traffic.Close()
-		}
-	})
+	}
 	addServer(&group, adminHandler(g), o.web, log)
 	watching, stop := context.WithCancel(context.Background())
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
@@ -144,6 +178,9 @@ func (o sidecarOptions) check() error {
 	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		bad("upstream", u, "a URL like http://127.0.0.1:8080")
 	}
+	if o.egressLimit < 0 {
+		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
+	}
 	lo, hi := cmp.Or(g.Min, 1), cmp.Or(g.Max, max(1000, g.Min)) // as in guard.Config
 	switch {
 	case g.Min < 0:
@@ -161,49 +198,64 @@ func (o sidecarOptions) check() error {
 	return errors.Join(errs...)
 }
 
-// forwarded are the headers, except X-Forwarded-For, in which outer proxies describe the client.
-var forwarded = []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"}
+// keepForwarded keeps the headers, except X-Forwarded-For, in which outer proxies describe the client.
+func keepForwarded(r *httputil.ProxyRequest) {
+	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
+		if said, ok := r.In.Header[name]; ok {
+			r.Out.Header[name] = said
+		}
+	}
+}
 
 // newProxy passes requests to the service unchanged: same host, path and query. It keeps the headers of outer proxies
 // and adds the peer's address to X-Forwarded-For. The service can trust these headers as much as without the sidecar.
 // An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
 func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
-	var lastLog atomic.Int64
+	var logged seldom
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(upstream)
 			r.Out.Host, r.Out.URL.RawQuery = r.In.Host, r.In.URL.RawQuery
 			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 			r.SetXForwarded()
-			for _, name := range forwarded {
-				if said, ok := r.In.Header[name]; ok {
-					r.Out.Header[name] = said
-				}
-			}
+			keepForwarded(r)
 		},
-		Transport: &http.Transport{
-			// The upstream is next to the sidecar: there is no proxy in between, and a connection succeeds at once or not at
-			// all. The client and the service decide how long an answer may take.
-			DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-			MaxIdleConns:        0,
-			MaxIdleConnsPerHost: 1024, // about the limit: fewer would close and dial connections all the time
-			IdleConnTimeout:     90 * time.Second,
-			DisableCompression:  true, // bodies pass as they are
-			ForceAttemptHTTP2:   true,
-		},
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Transport: direct(),
+		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
 				return // the client has gone
 			}
-			// In an outage this is every request: guard_failed_total counts them all, so the log need not.
-			now, last := time.Now().UnixNano(), lastLog.Load()
-			if now-last > int64(10*time.Second) && lastLog.CompareAndSwap(last, now) {
+			// guard_failed_total counts them all.
+			if logged.now() {
 				log.Warn("The upstream did not answer", "upstream", upstream.Redacted(), "err", err)
 			}
 			http.Error(w, "the service behind this proxy did not answer", http.StatusBadGateway)
 		},
 	}
+}
+
+// direct returns a transport without a proxy in between. A connection succeeds soon or not at all. The callers and the
+// service that is called decide how long an answer may take.
+func direct() *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConns:        0,
+		MaxIdleConnsPerHost: 1024, // about the limit: fewer would close and dial connections all the time
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true, // bodies pass as they are
+		ForceAttemptHTTP2:   true,
+	}
+}
+
+// seldom keeps a log short in an outage, in which every request fails. The zero value is ready.
+type seldom struct{ last atomic.Int64 }
+
+// now says whether the last time it said yes was more than ten seconds ago.
+func (s *seldom) now() bool {
+	now, last := time.Now().UnixNano(), s.last.Load()
+	return now-last > int64(10*time.Second) && s.last.CompareAndSwap(last, now)
 }
 
 func adminHandler(g *guard.Guard) http.Handler {
