@@ -77,11 +77,24 @@ type Hinter interface {
 	NoRetry(now time.Duration) bool
 }
 
+// Excuser is an Admitter that excuses requests which do not seem to end, as a guard does: they lose their place in the limit,
+// and count in no Telemetry. A plant asks right after Done about the request that is done.
+type Excuser interface {
+	Excused() bool
+}
+
+// excused says whether the request whose Done was called last counts in no Telemetry.
+func excused(a Admitter) bool {
+	e, ok := a.(Excuser)
+	return ok && e.Excused()
+}
+
 // Report is what an Admitter exposes in addition to the plant's own counters.
 type Report struct {
 	Limit          float64 // the effective limit of requests in flight; +Inf: none
 	ServiceTime    float64 // ŝ of a floor test in seconds, 0: none stands; NaN: no floor test runs here
 	Waited         float64 // cumulative seconds that finished requests spent in calls whose time is not the service's own
+	Excused        float64 // requests in flight that have no place in the limit any more; see Excuser
 	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
 	Revision       float64 // of the applied Setting
 	ShedThreshold  float64 // occupancy above which the least important are refused; 1: nothing is shed

@@ -199,7 +199,9 @@ func (in *instance) serviceTime(work float64, mean time.Duration) time.Duration 
 }
 
 // leave counts a request that has been admitted as done.
-func (in *instance) leave(latency time.Duration, edges []time.Duration) {
+func (in *instance) leave(latency time.Duration, edges []time.Duration, excused bool) {
 	in.inFlight--
-	in.counters.complete(latency, edges)
+	if !excused {
+		in.counters.complete(latency, edges)
+	}
 }

@@ -494,8 +494,8 @@ func (g *Graph) leave(slot int32, a Answer) {
 	}
 	v.serial, v.waiting = 0, false
 	g.freeVisits = append(g.freeVisits, slot)
-	in.leave(g.now-r.Sent, g.pools[v.service].edges)
 	in.admitter.Done(g.now, r, outcome)
+	in.leave(g.now-r.Sent, g.pools[v.service].edges, excused(in.admitter))
 	if caller >= 0 {
 		g.reply(caller, a, used)
 	}

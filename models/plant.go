@@ -275,9 +275,9 @@ func (p *Plant) finish(slot int32) {
 	if timeout := p.timeout(&p.routes[r.Route]); timeout > 0 && latency > timeout {
 		outcome = TimedOut
 	}
-	if !aside {
-		in.leave(latency, p.edges)
-	}
 	p.score.finished(p.now, r, outcome)
 	in.admitter.Done(p.now, r, outcome)
+	if !aside {
+		in.leave(latency, p.edges, excused(in.admitter))
+	}
 }

@@ -54,7 +54,8 @@ func (p *pool) scrape(sched *schedule, instance int, first, interval time.Durati
 		if !in.live {
 			return
 		}
-		s := snapshot{counters: in.counters, at: now, inFlight: float64(in.inFlight), report: in.admitter.Report(now)}
+		report := in.admitter.Report(now)
+		s := snapshot{counters: in.counters, at: now, inFlight: float64(in.inFlight) - report.Excused, report: report}
 		s.buckets = slices.Clone(in.counters.buckets)
 		for i := 1; i < len(s.buckets); i++ {
 			s.buckets[i] += s.buckets[i-1]

@@ -187,6 +187,8 @@ type guarded struct {
 	calls     bool              // guarded ones are made for the requests
 	contexts  []context.Context // by Request.Slot, if calls
 	unlimited bool
+	slo       time.Duration
+	excused   bool // the last request that ended
 }
 
 func newGuarded(c guard.Config) *guarded {
@@ -194,7 +196,7 @@ func newGuarded(c guard.Config) *guarded {
 	if err != nil {
 		panic(fmt.Sprintf("simulate: %v", err))
 	}
-	return &guarded{guard: g, unlimited: c.Max == unlimited}
+	return &guarded{guard: g, slo: c.SLO, unlimited: c.Max == unlimited}
 }
 
 // users are the senders of the requests. Each sends an equal share at random; all attempts of a request come from the
@@ -240,7 +242,22 @@ func (g *guarded) Done(now time.Duration, r models.Request, o models.Outcome) {
 	case models.TimedOut:
 		outcome = guard.Canceled
 	}
+	old := now-r.Sent >= g.slo // no other can have been excused
+	before := uint64(0)
+	if old {
+		before = g.excusedSoFar(now)
+	}
 	g.permits[r.Slot].ReleaseAt(start.Add(now), outcome)
+	g.excused = old && g.excusedSoFar(now) > before
+}
+
+// Excused implements models.Excuser.
+func (g *guarded) Excused() bool { return g.excused }
+
+// excusedSoFar is how many of the requests that the guard has found endless have ended.
+func (g *guarded) excusedSoFar(now time.Duration) uint64 {
+	s := g.guard.SnapshotAt(start.Add(now))
+	return s.EndlessFoundTotal - uint64(s.EndlessFound)
 }
 
 func (g *guarded) Report(now time.Duration) models.Report {
@@ -248,6 +265,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	r := models.Report{
 		Limit: float64(s.Limit), ServiceTime: s.ServiceTime, ShedThreshold: s.ShedThreshold,
 		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision), Waited: s.Latency.Waited,
+		Excused: float64(s.EndlessFound),
 	}
 	if !s.Reflex {
 		r.ServiceTime = math.NaN()
