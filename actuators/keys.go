@@ -37,6 +37,14 @@ func (k Keys) CallSetting(service, callee string) string {
 	return k.Service(service) + "calls/" + callee + "/setting"
 }
 
+// SettingOf is CallSetting or, with the callee "", Setting.
+func (k Keys) SettingOf(service, callee string) string {
+	if callee == "" {
+		return k.Setting(service)
+	}
+	return k.CallSetting(service, callee)
+}
+
 // Operator is the key of the service's freezes and overrides.
 func (k Keys) Operator(service string) string { return k.Services() + service + "/operator" }
 

@@ -52,6 +52,32 @@ type Order struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
+// MarshalJSON writes the value of an override, also one of 0, and of nothing else.
+func (o Order) MarshalJSON() ([]byte, error) {
+	type plain Order
+	return json.Marshal(struct {
+		plain
+		Value *float64 `json:"value,omitempty"`
+	}{plain(o), valueOf(o.Kind, o.Value)})
+}
+
+// MarshalJSON is that of Order.
+func (a Action) MarshalJSON() ([]byte, error) {
+	type plain Action
+	return json.Marshal(struct {
+		plain
+		Value *float64 `json:"value,omitempty"`
+	}{plain(a), valueOf(a.Kind, a.Value)})
+}
+
+// valueOf is the value of an override; nil for other kinds, which have none.
+func valueOf(kind OrderKind, value float64) *float64 {
+	if kind != Override {
+		return nil
+	}
+	return &value
+}
+
 // Active says whether the order is in force at now.
 func (o Order) Active(now time.Time) bool { return o.ExpiresAt.IsZero() || now.Before(o.ExpiresAt) }
 
@@ -78,8 +104,8 @@ type Action struct {
 }
 
 // Validate returns what is wrong with a as an instruction given at a.At. A knob, an actor and a reason are required, an
-// order needs an expiry at most MaxOrder away, and an override needs a positive value. Only the Setting knows whether
-// the value is within the knob's bounds.
+// order needs an expiry at most MaxOrder away, and an override needs a value above 0, or of 0 for retry: that stops the
+// retries of a whole fleet. Only the Setting knows whether the value is within the knob's bounds.
 func (a Action) Validate() error {
 	var v validator
 	v.check(slices.Contains(Knobs[:], a.Knob), "knob", quote(a.Knob), "one of "+strings.Join(Knobs[:], ", "))
@@ -90,7 +116,11 @@ func (a Action) Validate() error {
 		lasts := a.ExpiresAt.Sub(a.At)
 		v.check(lasts > 0 && lasts <= MaxOrder, "expiry", lasts.String(), "more than 0 and at most "+MaxOrder.String())
 		if a.Kind == Override {
-			v.check(a.Value > 0 && !math.IsInf(a.Value, 0), "value", fmt.Sprint(a.Value), "a number above 0")
+			least, want := math.SmallestNonzeroFloat64, "a number above 0"
+			if a.Knob == "retry" {
+				least, want = 0, "a number of at least 0"
+			}
+			v.check(a.Value >= least && !math.IsInf(a.Value, 0), "value", fmt.Sprint(a.Value), want)
 		}
 	case Resume:
 	default:
@@ -151,6 +181,13 @@ func DecodeOperator(raw []byte, service string) (Operator, error) {
 	if err := json.Unmarshal(raw, &o); err != nil {
 		return fail(fmt.Errorf("%s: %w, expected one JSON object with orders", quote(strings.TrimSpace(string(raw))), err))
 	}
+	// An override without a value must not count as one of 0, which stops all retries.
+	var values struct {
+		Orders map[string]struct {
+			Value *float64 `json:"value"`
+		} `json:"orders"`
+	}
+	_ = json.Unmarshal(raw, &values) // as above
 	if o.Schema > OperatorSchema {
 		return fail(fmt.Errorf("schema %d, expected at most %d: update this governor", o.Schema, OperatorSchema))
 	}
@@ -158,6 +195,9 @@ func DecodeOperator(raw []byte, service string) (Operator, error) {
 		return fail(fmt.Errorf("it is for service %s", quote(o.Service)))
 	}
 	for _, knob := range slices.Sorted(maps.Keys(o.Orders)) {
+		if o.Orders[knob].Kind == Override && values.Orders[knob].Value == nil {
+			return fail(fmt.Errorf("orders.%s.value: missing, expected a number", knob))
+		}
 		if err := o.Orders[knob].validate(knob); err != nil {
 			return fail(fmt.Errorf("orders.%s: %w", knob, err))
 		}

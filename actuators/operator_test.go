@@ -21,7 +21,7 @@ func TestOrdersOfAKnobReplaceOneAnother(t *testing.T) {
 		for range rapid.IntRange(1, 120).Draw(t, "actions") {
 			now = now.Add(time.Duration(rapid.IntRange(1, 3600).Draw(t, "later")) * time.Second)
 			a := actuators.Action{
-				Service: "checkout", Knob: rapid.SampledFrom([]string{"concurrency", "rate", "shed"}).Draw(t, "knob"),
+				Service: "checkout", Knob: rapid.SampledFrom([]string{"concurrency", "rate", "shed", "retry"}).Draw(t, "knob"),
 				Kind:  rapid.SampledFrom([]actuators.OrderKind{"freeze", "override", "resume"}).Draw(t, "kind"),
 				Actor: "ana", Reason: "INC-1412", At: now,
 			}
@@ -30,6 +30,9 @@ func TestOrdersOfAKnobReplaceOneAnother(t *testing.T) {
 			}
 			if a.Kind == actuators.Override {
 				a.Value = rapid.Float64Range(0.1, 1000).Draw(t, "value")
+				if a.Knob == "retry" {
+					a.Value = rapid.SampledFrom([]float64{0, 0.1, 1}).Draw(t, "ratio")
+				}
 			}
 			if err := a.Validate(); err != nil {
 				t.Fatal(err)
@@ -68,7 +71,11 @@ func TestOperatorKeysThatAreRefused(t *testing.T) {
 		`{"service":"cart"}`: "cart",
 		`{"orders":{"speed":{"kind":"freeze",` + good + `}}}`:                                    "one of concurrency",
 		`{"orders":{"rate":{"kind":"resume",` + good + `}}}`:                                     "freeze or override",
-		`{"orders":{"rate":{"kind":"override",` + good + `}}}`:                                   "above 0",
+		`{"orders":{"rate":{"kind":"override",` + good + `}}}`:                                   "orders.rate.value: missing",
+		`{"orders":{"rate":{"kind":"override","value":0,` + good + `}}}`:                         "above 0",
+		`{"orders":{"retry":{"kind":"override",` + good + `}}}`:                                  "orders.retry.value: missing",
+		`{"orders":{"retry":{"kind":"override","value":null,` + good + `}}}`:                     "orders.retry.value: missing",
+		`{"orders":{"retry":{"kind":"override","value":-0.1,` + good + `}}}`:                     "at least 0",
 		`{"orders":{"rate":{"kind":"freeze","actor":"ana","reason":"x"}}}`:                       "expires_at: missing",
 		`{"orders":{"rate":{"kind":"freeze","reason":"x","expires_at":"2026-11-25T13:00:00Z"}}}`: "actor",
 		`{"orders":{"rate":{"kind":"freeze","at":"2026-11-01T13:00:00Z",` + good + `}}}`:         "168h",
@@ -78,7 +85,10 @@ func TestOperatorKeysThatAreRefused(t *testing.T) {
 			t.Errorf("%.80s: %v does not say %q", raw, err, want)
 		}
 	}
-	for _, raw := range []string{`{}`, `{"later":1}`, `{"orders":{"rate":{"kind":"freeze",` + good + `}}}`} {
+	for _, raw := range []string{
+		`{}`, `{"later":1}`, `{"orders":{"rate":{"kind":"freeze",` + good + `}}}`,
+		`{"orders":{"retry":{"kind":"override","value":0,` + good + `}}}`,
+	} {
 		if _, err := actuators.DecodeOperator([]byte(raw), "checkout"); err != nil {
 			t.Errorf("%s: %v", raw, err)
 		}

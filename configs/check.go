@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
+	"github.com/seed-de83e32b/governor/signals"
 )
 
 // checker finds conflicts between keys that are each well formed. It judges a key only if everything it depends on was
@@ -105,10 +106,23 @@ func (c *checker) service(cfg *Config, name string) {
 }
 
 func (c *checker) knobs(s *Service, at string) {
-	concurrency, shed, rate := at+".concurrency", at+".shed", at+".rate"
-	none := s.Concurrency == nil && s.Shed == nil && s.Rate == nil
-	if none && c.doc.OK(concurrency) && c.doc.OK(shed) && c.doc.OK(rate) && !c.doc.Misspelled(at) {
-		c.doc.Add(at, "nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency")
+	concurrency, shed, rate, calls := at+".concurrency", at+".shed", at+".rate", at+".calls"
+	none := s.Concurrency == nil && s.Shed == nil && s.Rate == nil && s.Retry == nil && len(s.Calls) == 0
+	if none && c.doc.OK(concurrency) && c.doc.OK(shed) && c.doc.OK(rate) && c.doc.OK(calls) && c.doc.OK(at+".retry") &&
+		!c.doc.Misspelled(at) {
+		c.doc.Add(at, "nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency; "+
+			"retry or calls for what the service calls")
+	}
+	for _, to := range slices.Sorted(maps.Keys(s.Calls)) {
+		k := strict.Join(calls, to)
+		if err := actuators.ValidServiceName(to); err != nil {
+			c.doc.Add(k, "%q; expected %v", to, err)
+		} else if c.doc.OK(k) && s.Calls[to] != nil {
+			bounds(c, k, s.Calls[to].Min, s.Calls[to].Max, 0)
+		}
+	}
+	if s.Calls != nil && c.doc.OK(at+".metrics.preset") && signals.Preset(s.Metrics.Preset) != signals.Guard {
+		c.doc.Add(calls, "set with preset %s, which knows nothing of calls; expected preset guard, or no calls", s.Metrics.Preset)
 	}
 	if s.Concurrency != nil && c.doc.OK(concurrency) {
 		k := s.Concurrency

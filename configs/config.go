@@ -25,7 +25,7 @@ type Config struct {
 	// The pace of the loops of every service that does not set its own. The dead time θ, window/2 + scrape_interval/2 +
 	// period/2 + publish_delay, is how late a change shows. Tuning keys that are unset derive from it.
 	Timing Timing `yaml:"timing"`
-	// The services to govern, by name. Each needs at least one knob (concurrency, rate, shed). The name is the one in the
+	// The services to govern, by name. Each needs at least one knob (concurrency, rate, shed, retry, calls). The name is the one in the
 	// label service of guard's metrics and in Consul's keys: letters, digits and . _ - : @ + ~.
 	Services map[string]*Service `yaml:"services" jsonschema:"required"`
 
@@ -112,6 +112,13 @@ type Service struct {
 	// The knob for a gateway without a concurrency limit: admissions per second of the whole service. Together with
 	// concurrency it improves nothing, and costs a little after an outage.
 	Rate *Rate `yaml:"rate"`
+	// The retry budget of the calls that the service makes through guard. No law moves it: it is a lever for people, who stop
+	// the retries of all instances with an override of 0.
+	Retry *Retry `yaml:"retry"`
+	// The services that this one calls through guard, by the names it gives them there. Governor sets the latency target of
+	// the bulkhead in front of each, the smaller of three times the dependency's own latency and 40% of slo.latency, and
+	// shows all that the metrics know; an empty section only shows them. Needs preset guard.
+	Calls map[string]*Calls `yaml:"calls"`
 	// The pace of this service. Keys that are not set here come from the global timing.
 	Timing Timing `yaml:"timing"`
 	// How to find the service in Prometheus.
@@ -235,6 +242,22 @@ type Rate struct {
 	// The starting rate of a service that has never seen a setting, and the rate it drifts to after governor has been
 	// silent for a lease. Between min and max. Unset: max, no limit.
 	Fallback PerSecond `yaml:"fallback" range:"[1/m, 1000000000/s]"`
+}
+
+// Retry sets the retry budget.
+type Retry struct {
+	// Retries allowed as a share of the calls to a dependency, for instances that have not been told otherwise. 0 allows
+	// none.
+	Budget float64 `yaml:"budget" jsonschema:"default=0.1" range:"[0, 1]" why:"more retries than calls are an outage by themselves"`
+}
+
+// Calls bounds the calls in flight to one dependency, counted per instance of the service. Within the bounds, guard finds
+// the limit by itself.
+type Calls struct {
+	// The limit never goes below min.
+	Min int `yaml:"min" jsonschema:"default=1" range:"[1, 1000000]" why:"closing a dependency on purpose is not a limit"`
+	// The limit never goes above max. The default leaves it to guard.
+	Max int `yaml:"max" jsonschema:"default=1000000" range:"[1, 1000000]"`
 }
 
 // Tuning sets gains and gates of the loops of one service.

@@ -87,7 +87,9 @@ services:
     slo: {latency: 300ms}
     concurrency: {min: 20, max: 400}
     shed: {protect: critical}
-    rate: {min: 100/s, max: 5000/s}`
+    rate: {min: 100/s, max: 5000/s}
+    retry: {}
+    calls: {payments: {}}`
 	d, _, err := Parse("f.yml", []byte(bare))
 	if err != nil {
 		t.Fatal(err)
@@ -184,16 +186,23 @@ func TestKnobsReachControl(t *testing.T) {
     shed: {protect: default, min: 30%, max: 80%, fallback: 55%}
     rate: {min: 60/m, max: 2.5/s, fallback: 2/s}
   gateway: {slo: {latency: 1s}, rate: {min: 100/s, max: 5000/s}}
-  ranked: {slo: {latency: 1s}, concurrency: {min: 1, max: 1}, shed: {protect: critical}}`)
+  ranked: {slo: {latency: 1s}, concurrency: {min: 1, max: 1}, shed: {protect: critical}}
+  caller: {slo: {latency: 1s}, retry: {}, calls: {search: {max: 40}, payments: {}}}
+  none: {slo: {latency: 1s}, retry: {budget: 0}}`)
 	accepted(t, c)
 	for i, want := range []control.Spec{
-		1: {Service: "gateway", Rate: &control.RateSpec{Min: 100, Max: 5000, Fallback: 5000}},
-		2: {
+		0: {
+			Service: "caller", Retry: &control.RetrySpec{Budget: 0.1},
+			Calls: []control.CallSpec{{To: "payments", Min: 1, Max: control.MostCalls}, {To: "search", Min: 1, Max: 40}},
+		},
+		2: {Service: "gateway", Rate: &control.RateSpec{Min: 100, Max: 5000, Fallback: 5000}},
+		3: {Service: "none", Retry: &control.RetrySpec{}},
+		4: {
 			Service: "own", Concurrency: &control.ConcurrencySpec{Min: 4, Max: 9, Fallback: 6, Law: control.PIDLaw},
 			Shed: &control.ShedSpec{Protect: control.Default, Min: 0.3, Max: 0.8, Fallback: 0.55},
 			Rate: &control.RateSpec{Min: 1, Max: 2.5, Fallback: 2},
 		},
-		3: {
+		5: {
 			Service: "ranked", Concurrency: &control.ConcurrencySpec{Min: 1, Max: 1, Fallback: 1, Law: control.PIDLaw},
 			Shed: &control.ShedSpec{Protect: control.Critical, Min: 0.4, Max: 0.6, Fallback: 0.6},
 		},
@@ -203,8 +212,9 @@ func TestKnobsReachControl(t *testing.T) {
 			continue
 		}
 		if got.Service != want.Service || !reflect.DeepEqual(got.Concurrency, want.Concurrency) ||
-			!reflect.DeepEqual(got.Shed, want.Shed) || !reflect.DeepEqual(got.Rate, want.Rate) {
-			t.Errorf("%s: got %+v %+v %+v", want.Service, got.Concurrency, got.Shed, got.Rate)
+			!reflect.DeepEqual(got.Shed, want.Shed) || !reflect.DeepEqual(got.Rate, want.Rate) ||
+			!reflect.DeepEqual(got.Retry, want.Retry) || !reflect.DeepEqual(got.Calls, want.Calls) {
+			t.Errorf("%s: got %+v %+v %+v %+v %+v", want.Service, got.Concurrency, got.Shed, got.Rate, got.Retry, got.Calls)
 		}
 	}
 }

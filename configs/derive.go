@@ -44,6 +44,13 @@ func (c *Config) Specs() []control.Spec {
 				Min: float64(k.Min), Max: float64(k.Max), Fallback: float64(cmp.Or(k.Fallback, k.Max)),
 			}
 		}
+		if k := s.Retry; k != nil {
+			spec.Retry = &control.RetrySpec{Budget: k.Budget}
+		}
+		for _, to := range slices.Sorted(maps.Keys(s.Calls)) {
+			k := s.Calls[to]
+			spec.Calls = append(spec.Calls, control.CallSpec{To: to, Min: float64(k.Min), Max: float64(k.Max)})
+		}
 		specs = append(specs, spec)
 	}
 	return specs

@@ -208,10 +208,47 @@ f.yml:4:49: services.checkout.slo.errors: 99% is out of range; expected more tha
 			`f.yml:5:41: services.checkout.concurrency.law: "PID"; expected one of pid, aimd`,
 		},
 		{"no knob", knob("mode: enforce"), `f.yml:3:3: services.checkout: nothing to govern; ` +
-			`expected a knob: concurrency, or rate, or both; shed goes with concurrency`},
+			`expected a knob: concurrency, or rate, or both; shed goes with concurrency; retry or calls for what the service calls`},
 		{"knob left empty", knob("concurrency:"), `
 f.yml:5:5: services.checkout.concurrency.max: missing; expected a whole number
 f.yml:5:5: services.checkout.concurrency.min: missing; expected a whole number`},
+		{
+			"more retries than calls", knob("retry: {budget: 1.5}"),
+			`f.yml:5:21: services.checkout.retry.budget: 1.5 is out of range; expected at least 0 and at most 1: more retries than calls are an outage by themselves`,
+		},
+		{
+			"a budget in percent", knob("retry: {budget: 10%}"),
+			`f.yml:5:21: services.checkout.retry.budget: "10%"; expected a number`,
+		},
+		{
+			"a misspelled budget", knob("retry: {bugdet: 0.1}"),
+			`f.yml:5:13: services.checkout.retry.bugdet: unknown key; did you mean "budget"?`,
+		},
+		{
+			"calls to what is no name", knob("calls: {a/b: {}}"),
+			`f.yml:5:13: services.checkout.calls.a/b: "a/b"; expected a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, and not only dots; '/' is not among them`,
+		},
+		{
+			"calls with their bounds the wrong way round", knob("calls: {payments: {min: 20, max: 10}}"),
+			`f.yml:5:29: services.checkout.calls.payments.min: 20 is above max, 10; expected min ≤ max`,
+		},
+		{
+			"calls with a min alone", knob("calls: {payments: {min: 0}}"),
+			`f.yml:5:29: services.checkout.calls.payments.min: 0 is out of range; expected at least 1 and at most 1000000: closing a dependency on purpose is not a limit`,
+		},
+		{
+			"calls with a key that there is not", knob("calls: {payments: {target: 120ms}}"),
+			`f.yml:5:24: services.checkout.calls.payments.target: unknown key; expected one of min, max`,
+		},
+		{
+			"calls to nobody are nothing to govern", knob("calls: {}"),
+			`f.yml:3:3: services.checkout: nothing to govern; ` +
+				`expected a knob: concurrency, or rate, or both; shed goes with concurrency; retry or calls for what the service calls`,
+		},
+		{
+			"calls without guard", histogram("        selector: a=\"b\"\n    calls: {payments: {}}"),
+			`f.yml:11:5: services.checkout.calls: set with preset http_histogram, which knows nothing of calls; expected preset guard, or no calls`,
+		},
 		{
 			"misspelled mode", knob("concurrency: {min: 1, max: 2}\n    mode: enforced"),
 			`f.yml:6:11: services.checkout.mode: "enforced"; expected one of observe, shadow, enforce; did you mean "enforce"?`,
@@ -438,7 +475,7 @@ f.yml:5:20: services.checkout.slo.latency: 300 has no unit; expected a duration 
 f.yml:5:36: services.checkout.slo.objective: 0.99 has no percent sign; write 99% for the fraction 0.99, or 0.99%
 f.yml:6:24: services.checkout.concurrency.min: 20 is above max, 10; expected min ≤ max
 f.yml:7:3: services."": ""; expected a service name: 1 to 128 ASCII letters, digits and . _ - : @ + ~, and not only dots
-f.yml:7:3: services."": nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency
+f.yml:7:3: services."": nothing to govern; expected a knob: concurrency, or rate, or both; shed goes with concurrency; retry or calls for what the service calls
 f.yml:7:3: services."".slo: missing; expected a section of keys, with at least latency`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

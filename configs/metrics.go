@@ -192,6 +192,11 @@ func (c *Config) signal(name string) signals.Service {
 		Timing: c.timing(name), Learned: c.Learns(name), Native: c.Learned[name].Native, Preset: signals.Preset(m.Preset), Labels: m.Labels, InstanceLabel: m.InstanceLabel,
 		StaleAfter: s.Tuning.StaleAfter.std(),
 	}
+	service.Calls = service.Preset == signals.Guard && (s.Calls != nil || s.Retry != nil)
+	for to := range s.Calls {
+		service.Callees = append(service.Callees, to)
+	}
+	slices.Sort(service.Callees)
 	if h := m.Histogram; h != nil {
 		service.Histogram = signals.Histogram(*h)
 	}

@@ -12,7 +12,8 @@ import (
 //
 // It steers by the latency that the present limit will produce, not by the delayed measurement. With L requests in
 // flight and X̂ completions per second the mean latency becomes L/X̂, so e = ln(X̂·τ/L) is the error of the limit
-// itself and the dead time drops out of the loop. Integral action with gain 1 on e cuts an oversized limit to X̂·τ
+// itself and the dead time drops out of the loop. Time in guarded calls counts on neither side of a comparison of
+// latencies, but does in flight: with w of it per request, e = ln(X̂·(τ + w)/L). Integral action with gain 1 on e cuts an oversized limit to X̂·τ
 // in one step, however old the measurement is.
 type concurrency struct {
 	spec      ConcurrencySpec
@@ -188,7 +189,7 @@ func (c *concurrency) decideHang(s step, o outcome) outcome {
 
 // testFloor runs the floor test, or takes the guards' result if they run their own.
 func (c *concurrency) testFloor(s step, from float64) little.Finding {
-	v, floor := s.v, s.target.floor(s.now)
+	v, floor := s.v, s.target.floor(s.now, s.v)
 	if v.reflex {
 		return little.Finding{Phase: FloorTestGuard, Floor: max(c.spec.Min, floor), ServiceTime: v.serviceTime}
 	}
@@ -235,7 +236,7 @@ const easingShare = 0.9
 func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	v, tau, mean := s.v, o.setpoint.value, s.v.mean.value
 	effective := o.from * (v.threshold + (1-v.threshold)*v.limitRefused.value)
-	e := math.Log(v.throughput.value * tau / effective)
+	e := math.Log(v.throughput.value * (tau + v.waited) / effective)
 	if mean > tau {
 		return e
 	}
@@ -261,7 +262,7 @@ func (c *concurrency) needless(s step) float64 {
 	if c.resumed || !s.v.refuses(c.present(s)) || !s.asFastAsAlone() {
 		return 0
 	}
-	return min(s.target.floor(s.now), c.spec.Max)
+	return min(s.target.floor(s.now, s.v), c.spec.Max)
 }
 
 var needlessRaise = math.Log(1.5)
@@ -274,7 +275,7 @@ const ownLatencyAgain = 1.15
 func (c *concurrency) askAIMD(s step, o *outcome) float64 {
 	tau, slow := o.setpoint.value, s.v.mean.Above(o.setpoint.value)
 	o.terms.Error = Number(c.predictedError(s, o))
-	raw, event := c.aimd.Step(s.now, o.from, o.gates.binds && slow, o.gates.binds && !slow, s.v.throughput.value*tau)
+	raw, event := c.aimd.Step(s.now, o.from, o.gates.binds && slow, o.gates.binds && !slow, s.v.throughput.value*(tau+s.v.waited))
 	o.event = event
 	return raw
 }
@@ -364,7 +365,7 @@ func (c *concurrency) ceiling(s step, o outcome) float64 {
 	} else {
 		c.runaway = time.Time{}
 	}
-	ceiling := math.Round(min(c.spec.Max, max(2*limit, 3*s.target.floor(s.now))))
+	ceiling := math.Round(min(c.spec.Max, max(2*limit, 3*s.target.floor(s.now, s.v))))
 	if present > 0 && ceiling > present && (slow || v.unsure != "") {
 		return max(present, limit)
 	}

@@ -44,6 +44,7 @@ const (
 	KnobRate        Knob = "rate"
 	KnobShed        Knob = "shed"
 	KnobRetry       Knob = "retry"
+	// KnobCall returns those of the calls to dependencies.
 )
 
 // Decision is the complete record of one step of one loop: the measurement, every term of the law, the constraint that
@@ -98,7 +99,7 @@ func NewDecision(service string, knob Knob) Decision {
 			AgeSeconds: nan, TookSeconds: nan, WindowSeconds: nan, Requests: nan, Throughput: nan, RefusedShare: nan,
 			RefusedBy: RefusedBy{Concurrency: nan, Shed: nan, Rate: nan},
 			Quantile:  nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
-			Applied: -1,
+			WaitedSeconds: nan, Applied: -1,
 		},
 		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
 		Learned: Learned{
@@ -134,6 +135,14 @@ type Inputs struct {
 	Instances      int      `json:"instances"`
 	Applied        int      `json:"applied"`            // instances at the published revision; -1 if none reports any
 	Outliers       []string `json:"outliers,omitempty"` // instances in trouble that the decision ignores
+	// WaitedSeconds is how long a request spends in guarded calls to other services, on average. Measured, the setpoint and
+	// everything learned leave it out: no limit of this service can change it.
+	WaitedSeconds Number `json:"waited_seconds"`
+	// Dependencies are the services that this one calls through guard, sorted by name: for the knob of a call its own one
+	// alone.
+	Dependencies []Calls `json:"dependencies,omitempty"`
+	// Culprit names the dependency whose calls take at least half of the latency of the requests, if there is one.
+	Culprit string `json:"culprit,omitempty"`
 }
 
 // RefusedBy are the shares of the offered requests that each policy refused.
@@ -199,6 +208,7 @@ type Gates struct {
 const (
 	ByOwnLatency = "own_latency" // m₀, the mean latency without a queue
 	BySpread     = "spread"      // how far the objective's quantile lies above the mean
+	ByCalls      = "calls"       // the time in guarded calls to other services
 )
 
 // The values of Gates.FloorTest.

@@ -98,6 +98,7 @@ func (in Instance) join(was Instance, share float64) Instance {
 		{&in.RefusedByRate, was.RefusedByRate},
 		{&in.Failed, was.Failed},
 		{&in.Slow, was.Slow},
+		{&in.Waited, was.Waited},
 	} {
 		*count.now = count.now.Plus(count.before)
 	}

@@ -39,6 +39,9 @@ func (k Knob) Format(v float64) string {
 	case KnobShed, KnobRetry:
 		return format.Ratio(v)
 	}
+	if _, ok := k.Callee(); ok {
+		return format.Latency(v)
+	}
 	return format.Number(v)
 }
 
@@ -56,7 +59,17 @@ func explainClauses(d Decision, slo SLO) []string {
 	var clauses []string
 	say := func(format string, args ...any) { clauses = append(clauses, fmt.Sprintf(format, args...)) }
 
+	if _, ok := d.Knob.Callee(); ok {
+		explainCall(d, slo, say)
+		return clauses
+	}
 	switch d.Knob {
+	case KnobRetry:
+		say("%s", ConstantLaw)
+		if d.HoldReason != "" {
+			say("%s: the lease is not renewed", whyHeld(d))
+		}
+		return clauses
 	case KnobShed:
 		if d.Measured.Known() {
 			say("%s of the protected requests refused, setpoint %s", percent(d.Measured), percent(d.Setpoint))
@@ -102,7 +115,7 @@ func explainClauses(d Decision, slo SLO) []string {
 	}
 	if d.State == NotObeyed {
 		say("nobody obeys the limit: %s requests in flight by Little's law",
-			format.Number(float64(d.Inputs.Throughput*d.Measured)))
+			format.Number(float64(d.Inputs.Throughput*d.answer())))
 	}
 	switch within := format.Latency(slo.Latency.Seconds()); d.Gates.InfeasibleBy {
 	case ByOwnLatency:
@@ -110,6 +123,11 @@ func explainClauses(d Decision, slo SLO) []string {
 	case BySpread:
 		say("SLO infeasible: the %s lies %s above the mean though nothing queues, which leaves no room below %s",
 			format.Quantile(slo.Objective), latency(d.Inputs.Quantile-d.Measured), within)
+	case ByCalls:
+		say("SLO infeasible: %s in calls to other services leave no room below %s", latency(d.Inputs.WaitedSeconds), within)
+	}
+	if c := d.culprit(); c != nil {
+		say("%s is slow because %s is: %s of %s", d.Service, c.Name, latency(min(c.PerRequest, d.answer())), latency(d.answer()))
 	}
 	if len(d.Inputs.Outliers) > 0 {
 		say("outliers: %s", strings.Join(d.Inputs.Outliers, ", "))
@@ -131,14 +149,56 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 	case !d.Gates.Binds:
 		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
 	default:
-		say("Little %s x %s = %s", format.Rate(float64(d.Inputs.Throughput)), latency(d.Setpoint),
-			format.Number(float64(d.Inputs.Throughput*d.Setpoint)))
+		within := latency(d.Setpoint)
+		if d.Inputs.WaitedSeconds > 0 {
+			within = fmt.Sprintf("(%s + %s in calls)", within, latency(d.Inputs.WaitedSeconds))
+		}
+		say("Little %s x %s = %s", format.Rate(float64(d.Inputs.Throughput)), within,
+			format.Number(float64(d.Inputs.Throughput*(d.Setpoint+d.waited()))))
 		refused := percent(d.Inputs.RefusedBy.Concurrency + d.Inputs.RefusedBy.Shed)
 		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
 			refused += ", and " + percent(byRate) + " by the rate"
 		}
 		say("refused %s", refused)
 	}
+}
+
+// explainCall is the finding of the target of the calls to a dependency.
+func explainCall(d Decision, slo SLO, say func(format string, args ...any)) {
+	dep := d.Inputs.Dependencies[0] // else the loop holds
+	say("%d x own latency %s = %s, at most %s of the SLO = %s", callTargetFactor, latency(dep.OwnLatency),
+		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetShare), format.Latency(callBounds(slo).Max))
+	if d.Bound != "" {
+		say("bound by %s", d.Bound)
+	}
+	if d.HoldReason != "" {
+		say("%s: may tighten only", whyHeld(d))
+	}
+}
+
+// waited is the time in guarded calls per request, 0 where it is not known.
+func (d *Decision) waited() Number {
+	if d.Inputs.WaitedSeconds.Known() {
+		return d.Inputs.WaitedSeconds
+	}
+	return 0
+}
+
+// answer is the mean latency that the callers see.
+func (d *Decision) answer() Number { return d.Measured + d.waited() }
+
+// culprit is the dependency that explains why the service is slow; nil if it is not slow, or none does.
+func (d *Decision) culprit() *Calls {
+	slow := d.State == Ineffective || d.State == Infeasible || d.Inputs.BadRatio > 1
+	if d.Knob != KnobConcurrency && d.Knob != KnobRate { // they alone measure a latency
+		return nil
+	}
+	for i := range d.Inputs.Dependencies {
+		if dep := &d.Inputs.Dependencies[i]; slow && dep.Name == d.Inputs.Culprit {
+			return dep
+		}
+	}
+	return nil
 }
 
 // whyHeld joins the reason to hold and its detail. The detail may already begin with the reason.

@@ -30,7 +30,7 @@ func TestTopBucketEveryTime(t *testing.T) {
 	for range 20 {
 		r.step(traffic(r.in.Value).measurement())
 	}
-	floor := r.s.target.floor(r.now)
+	floor := r.s.target.floor(r.now, &view{})
 	previous := r.in.Value
 	for i := range 4 { // before the floor test, which halves on purpose
 		bad := load{rate: 400, refused: 391, mean: 10, inFlight: r.in.Value, binding: 1, limit: r.in.Value}

@@ -39,6 +39,7 @@ func (g gate) pass(m Measurement, tau float64) *view {
 		v.members = append(v.members, in.Name)
 	}
 	v.take(aggregate(fresh, m.Window))
+	v.dependencies, v.answer = dependencies(fresh, v.completed), v.whole()
 	if v.hold != "" {
 		return v
 	}
@@ -101,7 +102,7 @@ func (g gate) majority(v *view, ins []Instance, tau float64) {
 	for _, in := range ins {
 		offered := in.Offered.Or(0)
 		total += offered
-		if in.Mean.Above(tau) || in.Refused.Above(g.refusedCut*offered) {
+		if in.own().Above(tau) || in.Refused.Above(g.refusedCut*offered) {
 			troubled = append(troubled, in)
 			arrivals += offered
 		} else {

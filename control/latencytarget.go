@@ -161,6 +161,9 @@ func (t *latencyTarget) infeasible(v *view, slo SLO) string {
 	}
 	spread := v.quantile.Less(v.mean)
 	if v.healthy() && !v.censored && v.completed.AtLeast(v.quantileNeeds) && spread.Above(targetHeadroom*limit-own) {
+		if v.waited > spread.value/2 {
+			return ByCalls
+		}
 		return BySpread
 	}
 	return ""
@@ -168,8 +171,9 @@ func (t *latencyTarget) infeasible(v *view, slo SLO) string {
 
 // floor is X̂max·m₀: the requests in flight, per instance, that the service needs to carry what it has carried
 // before.
-func (t *latencyTarget) floor(now time.Time) float64 {
-	return t.carried.PerSecond(now) * t.own.Seconds()
+// A request is in flight while it waits in guarded calls, too.
+func (t *latencyTarget) floor(now time.Time, v *view) float64 {
+	return t.carried.PerSecond(now) * (t.own.Seconds() + v.waited)
 }
 
 // learned returns the estimates with their evidence.

@@ -105,7 +105,7 @@ func (s step) rest(law Law) outcome {
 	return outcome{
 		terms: termsOf(law),
 		gates: found{
-			occupancy: v.occupancy(v.limit.Float()), floor: s.target.floor(s.now), floorTest: FloorTestIdle,
+			occupancy: v.occupancy(v.limit.Float()), floor: s.target.floor(s.now, s.v), floorTest: FloorTestIdle,
 			serviceTime: v.serviceTime,
 		},
 		from: s.inForce.Value, value: s.inForce.Value, ceiling: s.inForce.Ceiling,
@@ -167,6 +167,8 @@ func (l *Loop) step(t *tick) Decision {
 // act is a step under automatic control.
 func (l *Loop) act(s step) outcome {
 	switch {
+	case l.knob == KnobRetry && l.spec.Mode != Observe:
+		return l.law.decide(s)
 	case s.v.hold != "":
 		l.law.lose()
 		return l.law.rest(s).held(s.v.hold, s.v.detail)
@@ -221,7 +223,14 @@ func (l *Loop) decision(s step, o outcome) Decision {
 		Quantile: v.quantile.Number(), Censored: v.censored,
 		SlowRatio: v.slow.Number(), FailedRatio: v.failed.Number(), BadRatio: v.badRatio(l.spec.SLO).Number(),
 		Burn5m: v.burn[0].Short.Number(), Burn1h: v.burn[0].Long.Number(),
-		EffectiveLimit: v.limit.Number(), Instances: v.total, Applied: v.applied(s.inForce.Revision), Outliers: v.outliers,
+		EffectiveLimit: v.limit.Number(), Instances: v.total, Applied: applied(v.revisions, s.inForce.Revision), Outliers: v.outliers,
+		WaitedSeconds: v.whole().Less(v.mean).Number(), Dependencies: v.dependencies,
+	}
+	if c := v.culprit(); c != nil {
+		d.Inputs.Culprit = c.Name
+	}
+	if to, ok := l.knob.Callee(); ok {
+		d.call(v.dependency(to), s.inForce.Revision)
 	}
 	d.Gates = Gates{
 		Binds: o.gates.binds, Occupancy: o.gates.occupancy.Number(), BindingShare: v.binding.Number(),
@@ -235,13 +244,24 @@ func (l *Loop) decision(s step, o outcome) Decision {
 	return d
 }
 
+// call makes d a decision about the calls to one dependency; nil: nothing is known of it.
+func (d *Decision) call(dep *Calls, revision uint64) {
+	d.LatencyTarget = d.Value
+	d.Inputs.Dependencies, d.Inputs.Applied = nil, -1
+	if dep != nil {
+		d.Inputs.Dependencies = []Calls{*dep}
+		d.Inputs.Applied = applied(dep.revisions, revision)
+		d.Inputs.Instances = dep.Instances
+	}
+}
+
 // applied counts the instances that report this revision or a later one; -1 if none reports any.
-func (f *flow) applied(revision uint64) int {
-	if len(f.revisions) == 0 || revision == 0 {
+func applied(revisions []float64, revision uint64) int {
+	if len(revisions) == 0 || revision == 0 {
 		return -1
 	}
 	n := 0
-	for _, r := range f.revisions {
+	for _, r := range revisions {
 		if r >= float64(revision) {
 			n++
 		}

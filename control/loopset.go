@@ -54,11 +54,17 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 	if r := spec.Rate; r != nil {
 		s.loops = append(s.loops, newLoop(&s.spec, KnobRate, r.Fallback, newRate(&s.spec)))
 	}
+	if r := spec.Retry; r != nil {
+		s.loops = append(s.loops, newLoop(&s.spec, KnobRetry, r.Budget, newRetry(&s.spec)))
+	}
+	for _, k := range spec.Calls {
+		s.loops = append(s.loops, newLoop(&s.spec, KnobCall(k.To), spec.Bounds(KnobCall(k.To)).Fallback, newCall(k, spec.SLO)))
+	}
 	return s, nil
 }
 
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
-// shed, rate. Instants must increase; one that does not changes nothing and gives a hold.
+// shed, rate, retry, calls. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 	v, _ := s.look(m)
 	t := &tick{now: now, v: v, target: s.target}
@@ -153,7 +159,7 @@ func (s *LoopSet) disobeyed(t *tick) bool {
 		s.disobeys = time.Time{}
 		return false
 	}
-	inFlight := t.v.throughput.Times(t.v.mean)
+	inFlight := t.v.throughput.Times(t.v.whole())
 	if !inFlight.Above(disobeyedBy*max(l.inForce.Value, l.inForce.Ceiling) + fewInFlight) {
 		s.disobeys = time.Time{}
 		return false
@@ -180,7 +186,7 @@ func (s *LoopSet) largestLimit() float64 {
 // Track tells the loop of knob which value is in force after the actuator ran, whether or not the loop asked for it.
 // Call it after every Step that was acted on. After a failed write, track the previous value.
 func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
-	if l := s.loop(knob); l != nil && finite(f) {
+	if l := s.loop(knob); l != nil && f.valid(knob) {
 		if f.Value != l.inForce.Value {
 			s.evidence.restart(now.Add(s.spec.Timing.PublishDelay))
 		}
@@ -191,7 +197,7 @@ func (s *LoopSet) Track(now time.Time, knob Knob, f InForce) {
 // Restore starts the loop of knob from a Setting read from the KV, at start or after a takeover. The start is bumpless:
 // the loop holds for one period with the reason Starting.
 func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
-	if l := s.loop(knob); l != nil && finite(f) {
+	if l := s.loop(knob); l != nil && f.valid(knob) {
 		s.target.restore(f.LatencyTarget)
 		l.restart(now, f.withoutNaN())
 	}
@@ -207,8 +213,11 @@ func (s *LoopSet) loop(knob Knob) *Loop {
 	return nil
 }
 
-// finite says whether f can be tracked: a Setting with a missing or strange field must not poison a controller.
-func finite(f InForce) bool { return f.Value > 0 && !math.IsInf(f.Value, 0) }
+// valid says whether f can be tracked: a Setting with a missing or strange field must not poison a controller. A retry
+// budget alone may be 0.
+func (f InForce) valid(knob Knob) bool {
+	return (f.Value > 0 || f.Value == 0 && knob == KnobRetry) && !math.IsInf(f.Value, 0)
+}
 
 // withoutNaN lets a caller pass on the ceiling of a Decision on a knob that has none.
 func (f InForce) withoutNaN() InForce {

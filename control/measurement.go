@@ -55,6 +55,9 @@ type Instance struct {
 	Slow          Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
 	Fast          Reading // completed requests within the SLO: the bucket at its edge, as it was read
 	Mean          Reading // mean latency of completed requests, seconds
+	// Waited is how long the completed requests together spent in guarded calls to other services, in seconds: the part of
+	// Mean·Completed that is not the service's own. A missing one counts as zero.
+	Waited Reading
 
 	InFlight    Reading // requests in flight, mean over the window
 	Limit       Reading // the effective concurrency limit, last sample
@@ -66,6 +69,9 @@ type Instance struct {
 	// write the same series make it half of the samples.
 	Resets Reading
 
+	// Calls are the calls to other services that the instance reports, sorted by their names.
+	Calls []Call
+
 	// ShedThreshold is φ in force; missing or 1 if nothing is shed.
 	ShedThreshold Reading
 	// Classes are arrivals and refusals by criticality, without the refusals by the rate limit.
@@ -76,7 +82,7 @@ type Instance struct {
 func (in *Instance) Windowed() []*Reading {
 	all := []*Reading{
 		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow,
-		&in.Fast, &in.Mean, &in.Binding, &in.Resets,
+		&in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
 	}
 	for i := range in.Classes {
 		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
@@ -99,6 +105,27 @@ func (in Instance) busy() Reading {
 	}
 	return in.Mean.Times(in.Completed)
 }
+
+// own is the mean latency without the time in guarded calls, in seconds: what a limit of the service can change.
+func (in Instance) own() Reading {
+	waited := in.Waited.Or(0)
+	if waited == 0 {
+		return in.Mean
+	}
+	return ownPart(in.Mean, Read(waited).Over(in.Completed, ""))
+}
+
+// ownPart is a mean latency less the waiting in it. What little a service does besides waiting takes some time.
+func ownPart(mean, waited Reading) Reading {
+	own := mean.Less(waited)
+	if own.Below(leastOwn) {
+		return Read(leastOwn)
+	}
+	return own
+}
+
+// leastOwn is in seconds.
+const leastOwn = 10e-6
 
 // occupied is how many requests were in flight by Little's law, the mean over a window.
 func (in Instance) occupied(window time.Duration) Reading {

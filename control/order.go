@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"math"
 	"time"
 )
@@ -36,7 +35,8 @@ func (l *Loop) obey(s step) outcome {
 	l.law.lose()
 	l.fresh = false
 	o, order := l.law.rest(s), l.order
-	o.state, o.hold, o.detail = order.State, cmp.Or(s.v.hold, s.v.unsure), order.Why
+	o.hold, _ = s.v.doubted()
+	o.state, o.detail = order.State, order.Why
 	o.renew = order.State == Override || s.inForce.published()
 	if order.State != Override {
 		return o

@@ -112,7 +112,7 @@ func plausible(m Measurement, slo SLO, most float64) (Measurement, findings) {
 // contradiction says which readings of the instance cannot all be true; "": none is known to be wrong.
 func (in Instance) contradiction(window time.Duration, slo SLO, most float64) string {
 	for _, why := range []string{
-		in.resetting(), in.counting(), in.little(window, most), in.markov(slo),
+		in.resetting(), in.counting(), in.little(window, most), in.markov(slo), in.waiting(),
 	} {
 		if why != "" {
 			return why
@@ -238,6 +238,15 @@ func (in Instance) markov(slo SLO) string {
 	case in.Slow.AtMost(0) && mean > 1.5*latency:
 		return fmt.Sprintf("a mean latency of %s, where no request takes more than %s: does the sum of the latencies "+
 			"count the same requests, in the same unit, as the buckets?", format.Latency(mean), format.Latency(latency))
+	}
+	return ""
+}
+
+// waiting finds requests that waited in calls for longer than they took.
+func (in Instance) waiting() string {
+	if busy := in.busy(); busy.Known() && in.Waited.Above(partTolerance*busy.value+1) {
+		return fmt.Sprintf("%s of waiting in calls, where the requests took %s together: do both count the same requests?",
+			format.Latency(in.Waited.value), format.Latency(busy.value))
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -19,8 +20,10 @@ type Law string
 
 // The laws.
 const (
-	PIDLaw  Law = "pid"
-	AIMDLaw Law = "aimd"
+	PIDLaw      Law = "pid"
+	AIMDLaw     Law = "aimd"
+	ConstantLaw Law = "constant" // the configured value; people alone move it
+	CallLaw     Law = "call"     // a multiple of the dependency's own latency
 )
 
 // Spec describes one service to its LoopSet. Zero values in Tuning mean "derive from Timing".
@@ -32,6 +35,8 @@ type Spec struct {
 	Concurrency *ConcurrencySpec // nil: the knob is not steered
 	Rate        *RateSpec        // likewise
 	Shed        *ShedSpec        // likewise
+	Retry       *RetrySpec       // likewise
+	Calls       []CallSpec       // the dependencies whose bulkheads get a target, sorted by name
 	Tuning      Tuning
 }
 
@@ -55,20 +60,40 @@ type ShedSpec struct {
 	Fallback float64     // in [Min, Max]; 0: Max
 }
 
+// RetrySpec sets the retry budget of the calls that the service makes: retries per request.
+type RetrySpec struct {
+	Budget float64 // in [0, 1]; 0 allows no retries
+}
+
 // Bounds are the hard bounds of a knob and the value that its readers drift to without a live lease.
 type Bounds struct{ Min, Max, Fallback float64 }
 
 // Bounds returns the bounds of a knob in a complete spec, zero if the knob is not steered.
 func (s Spec) Bounds(knob Knob) Bounds {
-	switch c, h, r := s.Concurrency, s.Shed, s.Rate; {
+	switch c, h, r, b := s.Concurrency, s.Shed, s.Rate, s.Retry; {
 	case knob == KnobConcurrency && c != nil:
 		return Bounds{c.Min, c.Max, c.Fallback}
 	case knob == KnobShed && h != nil:
 		return Bounds{h.Min, h.Max, h.Fallback}
 	case knob == KnobRate && r != nil:
 		return Bounds{r.Min, r.Max, r.Fallback}
+	case knob == KnobRetry && b != nil:
+		return Bounds{Min: 0, Max: 1, Fallback: b.Budget}
+	}
+	if s.Call(knob) != nil {
+		return callBounds(s.SLO)
 	}
 	return Bounds{}
+}
+
+// Call returns the spec of the calls that knob steers; nil if there is none.
+func (s Spec) Call(knob Knob) *CallSpec {
+	for i := range s.Calls {
+		if KnobCall(s.Calls[i].To) == knob {
+			return &s.Calls[i]
+		}
+	}
+	return nil
 }
 
 // Tuning holds every gain, window and gate. Tuning.WithDefaults derives zero fields from Timing. A field that may
@@ -102,8 +127,8 @@ func (s Spec) validate() error {
 		return fmt.Errorf("timing %+v: scrape, window and period must be positive", s.Timing)
 	case s.Mode != Observe && s.Mode != Shadow && s.Mode != Enforce:
 		return fmt.Errorf("mode %q: must be observe, shadow or enforce", s.Mode)
-	case c == nil && s.Rate == nil && s.Shed == nil:
-		return fmt.Errorf("no knob: needs concurrency, rate or shed")
+	case c == nil && s.Rate == nil && s.Shed == nil && s.Retry == nil && len(s.Calls) == 0:
+		return fmt.Errorf("no knob: needs concurrency, rate, shed, retry or calls")
 	case s.Shed != nil && c == nil:
 		return fmt.Errorf("shed decides whom the concurrency limit refuses: concurrency is missing")
 	}
@@ -113,6 +138,14 @@ func (s Spec) validate() error {
 	if r := s.Rate; r != nil && (!(r.Min > 0 && r.Max >= r.Min) || math.IsInf(r.Max, 0) ||
 		r.Fallback != 0 && !(r.Fallback >= r.Min && r.Fallback <= r.Max)) {
 		return fmt.Errorf("rate bounds %g..%g/s, fallback %g: need 0 < min <= fallback <= max", r.Min, r.Max, r.Fallback)
+	}
+	if r := s.Retry; r != nil && !(r.Budget >= 0 && r.Budget <= 1) {
+		return fmt.Errorf("retry budget %g: must lie between 0 and 1", r.Budget)
+	}
+	for _, k := range s.Calls {
+		if err := k.validate(); err != nil {
+			return err
+		}
 	}
 	if h := s.Shed; h != nil {
 		d := h.withDefaults()
@@ -155,6 +188,10 @@ func (s Spec) withDefaults() Spec {
 		r := *s.Rate
 		def(&r.Fallback, r.Max)
 		s.Rate = &r
+	}
+	s.Calls = slices.Clone(s.Calls)
+	for i, k := range s.Calls {
+		s.Calls[i] = k.withDefaults()
 	}
 	if s.Shed != nil {
 		h := s.Shed.withDefaults()

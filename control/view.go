@@ -27,6 +27,9 @@ type view struct {
 	flow
 	refusing bool // the limit refuses a significant share
 
+	dependencies []Calls // of all instances with a current sample
+	answer       Reading // their mean latency in seconds, guarded calls included
+
 	quantile      Reading // of the objective, in seconds
 	censored      bool
 	quantileNeeds float64 // completions the quantile needs
@@ -47,6 +50,14 @@ func (v *view) doubt(why Reason, detail string) {
 	if v.unsure == "" {
 		v.unsure, v.unsureDetail = why, detail
 	}
+}
+
+// doubted is the reason to hold or, if there is none, to be unsure; "": nothing is in doubt.
+func (v *view) doubted() (why Reason, detail string) {
+	if v.hold != "" {
+		return v.hold, v.detail
+	}
+	return v.unsure, v.unsureDetail
 }
 
 // take makes f the subject of the view.
@@ -70,7 +81,8 @@ type flow struct {
 	completed    Reading // likewise
 	admittedRate Reading // admissions per second, all instances together
 	throughput   Reading // completions per second and instance, X̂
-	mean         Reading // mean latency of the completed, in seconds
+	mean         Reading // mean latency of the completed, in seconds, without the time in guarded calls
+	waited       float64 // mean time of the completed in guarded calls, in seconds
 	refused      Reading // share of the offered, by any policy
 	limitRefused Reading // by the concurrency limit, or shedding under it
 	shedRefused  Reading // by shedding
@@ -98,6 +110,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 	offered, refused, byRate, byShed := zero, zero, zero, zero
 	admitted, completed := zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
+	waited := 0.0
 	for i := range f.classes {
 		f.classes[i] = Class{zero, zero}
 	}
@@ -115,6 +128,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		binding = binding.Plus(in.Binding)
 		limit = limit.Plus(in.Limit)
 		busy = busy.Plus(in.busy())
+		waited += in.Waited.Or(0)
 		if s, ok := in.ServiceTime.Value(); ok {
 			f.reflex, f.serviceTime = true, max(f.serviceTime, s)
 		}
@@ -157,8 +171,12 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("mean latency", why, detail)
 	}
 	f.throughput = completed.Over(seconds, "").Over(n, "")
+	if waited > 0 {
+		f.waited = min(waited/completed.value, f.mean.value)
+		f.mean = ownPart(f.mean, Read(f.waited))
+	}
 	if !f.inFlight.Known() {
-		f.inFlight = f.throughput.Times(f.mean) // by Little's law
+		f.inFlight = f.throughput.Times(f.whole()) // by Little's law
 	}
 	f.slow, f.failed = slow.Over(completed, none), failed.Over(admitted, none)
 	return f
@@ -172,6 +190,10 @@ func (f flow) without(quantity string, why Reason, detail string) flow {
 	}
 	return f
 }
+
+// whole is the mean latency as the callers see it, in seconds: a request holds its place in the limit while it waits in
+// a guarded call.
+func (f *flow) whole() Reading { return f.mean.Plus(Read(f.waited)) }
 
 // idle says whether nothing arrived.
 func (f *flow) idle() bool { return f.offered.AtMost(0) }

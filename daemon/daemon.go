@@ -31,9 +31,10 @@ type Options struct {
 	Election func() (leader api.LeaderInfo, trouble error)
 
 	Instance string
-	// ConsulAddress and KeyOf are for display: where the Store is, and the key of a service's Setting in it.
+	// ConsulAddress and KeyOf are for display: where the Store is, and the key in it of the Setting of a service or, with a
+	// callee, of its calls to one.
 	ConsulAddress string
-	KeyOf         func(service string) string
+	KeyOf         func(service, callee string) string
 	// Closed says why a call that changes something must be refused; nil if it may proceed. A nil Closed allows all.
 	Closed func() error
 

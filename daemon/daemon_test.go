@@ -444,7 +444,7 @@ func TestOnlyEnforceWrites(t *testing.T) {
 func TestForeignChangesOfTheKeyAreAdopted(t *testing.T) {
 	edited := func(change func(*actuators.Setting)) func(*memoryKV) {
 		return func(kv *memoryKV) {
-			s := kv.settled["checkout"].Setting
+			s := kv.settled[checkoutKey].Setting
 			c := *s.Concurrency
 			s.Concurrency = &c
 			change(&s)
@@ -461,10 +461,10 @@ func TestForeignChangesOfTheKeyAreAdopted(t *testing.T) {
 	}{
 		{"a person lowers the limit", edited(lower), Edited, 50},
 		{"with an old revision", edited(lowerAndOlder), Edited, 50},
-		{"the key is deleted", func(kv *memoryKV) { kv.index++; delete(kv.settled, "checkout") }, Deleted, 89},
+		{"the key is deleted", func(kv *memoryKV) { kv.index++; delete(kv.settled, checkoutKey) }, Deleted, 89},
 		{"the value is garbage", func(kv *memoryKV) {
 			kv.index++
-			kv.settled["checkout"] = consul.Stored{Raw: []byte("{"), Index: kv.index, Err: errDown}
+			kv.settled[checkoutKey] = consul.Stored{Raw: []byte("{"), Index: kv.index, Err: errDown}
 		}, Unreadable, 89},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -498,7 +498,7 @@ func TestHigherEpochInTheKeyMakesTheLeaderCompeteAgain(t *testing.T) {
 		w, g := lead(t, "checkout")
 		pass(time.Minute)
 		w.kv.set(func(kv *memoryKV) {
-			s := kv.settled["checkout"].Setting
+			s := kv.settled[checkoutKey].Setting
 			s.Epoch = 7
 			kv.put(s)
 		})

@@ -147,7 +147,7 @@ func (p *plants) set(f func(*plants)) {
 // memoryKV is a Store with compare-and-set and a fence.
 type memoryKV struct {
 	mu      sync.Mutex
-	settled map[string]consul.Stored
+	settled map[string]consul.Stored // by key, as Keys.SettingOf has it
 	index   uint64
 	holder  consul.Fence // zero: nobody holds the lock
 
@@ -177,7 +177,20 @@ func (kv *memoryKV) ReadAll(context.Context) (consul.Snapshot, error) {
 	if kv.down != nil {
 		return consul.Snapshot{}, kv.down
 	}
-	all := consul.Snapshot{Settings: maps.Clone(kv.settled), Operators: map[string]consul.Ordered{}, Freeze: kv.freeze}
+	all := consul.Snapshot{
+		Settings: map[string]consul.Stored{}, Calls: map[string]map[string]consul.Stored{},
+		Operators: map[string]consul.Ordered{}, Freeze: kv.freeze,
+	}
+	for key, s := range kv.settled {
+		if service, callee, ok := (actuators.Keys{}).CallOf(key); ok {
+			if all.Calls[service] == nil {
+				all.Calls[service] = map[string]consul.Stored{}
+			}
+			all.Calls[service][callee] = s
+		} else if service, ok := (actuators.Keys{}).ServiceOf(key); ok {
+			all.Settings[service] = s
+		}
+	}
 	for service, o := range kv.operators {
 		all.Operators[service] = consul.Ordered{Operator: o, Err: kv.unclear}
 	}
@@ -226,11 +239,13 @@ func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.S
 	switch {
 	case kv.down != nil:
 		return fail(consul.ErrUnknown)
-	case kv.refuse[s.Service] != nil:
+	case kv.refuse[s.Service] != nil && s.Callee == "":
 		return fail(kv.refuse[s.Service])
+	case kv.refuse[keyOf(s)] != nil:
+		return fail(kv.refuse[keyOf(s)])
 	case fence == (consul.Fence{}) || fence != kv.holder:
 		return fail(consul.ErrFenced)
-	case kv.settled[s.Service].Index != index:
+	case kv.settled[keyOf(s)].Index != index:
 		return fail(consul.ErrConflict)
 	case s.Validate() != nil || s.Epoch != fence.Epoch:
 		return fail(consul.ErrInvalid)
@@ -241,9 +256,14 @@ func (kv *memoryKV) Publish(_ context.Context, fence consul.Fence, s actuators.S
 
 func (kv *memoryKV) put(s actuators.Setting) uint64 {
 	kv.index++
-	kv.settled[s.Service] = consul.Stored{Setting: s, Index: kv.index}
+	kv.settled[keyOf(s)] = consul.Stored{Setting: s, Index: kv.index}
 	return kv.index
 }
+
+// checkoutKey is the key of the Setting of the service checkout.
+var checkoutKey = actuators.Keys{}.Setting("checkout")
+
+func keyOf(s actuators.Setting) string { return actuators.Keys{}.SettingOf(s.Service, s.Callee) }
 
 func (kv *memoryKV) set(f func(*memoryKV)) {
 	kv.mu.Lock()
@@ -260,7 +280,7 @@ func (kv *memoryKV) writes() []actuators.Setting {
 func (kv *memoryKV) stored(service string) actuators.Setting {
 	kv.mu.Lock()
 	defer kv.mu.Unlock()
-	return kv.settled[service].Setting
+	return kv.settled[actuators.Keys{}.Setting(service)].Setting
 }
 
 // election gives the lock of a memoryKV to one governor at a time.
@@ -362,7 +382,7 @@ func (w *world) governorOf(t *testing.T, groups ...Group) *governor {
 			fence, _ := g.Fence()
 			return api.LeaderInfo{Instance: "test:9747", Epoch: fence.Epoch}, nil
 		},
-		Instance: "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.Setting,
+		Instance: "test:9747", ConsulAddress: "consul:8500", KeyOf: actuators.Keys{}.SettingOf,
 		Registry: g.registry, Log: slog.New(slog.NewTextHandler(&w.log, nil)),
 	})
 	if err != nil {

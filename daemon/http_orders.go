@@ -48,23 +48,25 @@ func (d *Daemon) serveOrder(kind actuators.OrderKind) http.HandlerFunc {
 			a.ExpiresAt = now.Add(time.Duration(c.ExpiresInSeconds * float64(time.Second)))
 		}
 		if kind == actuators.Override {
-			a.Value = c.Value
 			if err := overridable(l, c.Value); err != nil {
 				refuse(w, http.StatusBadRequest, fmt.Sprintf("override %s/%s: %v", l.Service, l.Knob, err), "")
 				return
 			}
+			a.Value = *c.Value
 		}
 		d.order(r.Context(), w, a)
 	}
 }
 
 // overridable says why a loop cannot be set to a value; nil if it can.
-func overridable(l api.Loop, value float64) error {
+func overridable(l api.Loop, value *float64) error {
 	switch {
+	case value == nil:
+		return errors.New("the value is missing, expected a number")
 	case l.Mode != control.Enforce:
 		return fmt.Errorf("the service is in mode %s: nothing is published, so an override would change nothing", l.Mode)
-	case value < l.Min || value > l.Max:
-		return fmt.Errorf("value %g, expected %g to %g, the bounds in the configuration", value, l.Min, l.Max)
+	case *value < l.Min || *value > l.Max:
+		return fmt.Errorf("value %g, expected %g to %g, the bounds in the configuration", *value, l.Min, l.Max)
 	}
 	return nil
 }

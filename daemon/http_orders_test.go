@@ -67,9 +67,9 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 		"no actor":         {actuators.Freeze, api.Command{Reason: "x", ExpiresInSeconds: 900}, "actor"},
 		"no expiry":        {actuators.Freeze, api.Command{Actor: "ana", Reason: "x"}, "expiry"},
 		"for ever":         {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e9}, "168h"},
-		"without a number": {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9}, "20 to 400"},
+		"without a number": {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9}, "the value is missing"},
 		"out of bounds": {
-			actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9, Value: 19}, "20 to 400",
+			actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9, Value: new(19.0)}, "20 to 400",
 		},
 	} {
 		if _, err := order(tc.kind, tc.command); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -95,7 +95,7 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 	// Shadow publishes nothing.
 	shadow := newWorld("checkout").governor(t, control.Shadow)
 	other := shadow.client(t)
-	command.Value = 50
+	command.Value = new(50.0)
 	_, err = other.Order(t.Context(), "checkout", control.KnobConcurrency, actuators.Override, command)
 	if err == nil || !strings.Contains(err.Error(), "shadow") {
 		t.Errorf("override in shadow: %v", err)

@@ -90,7 +90,7 @@ func TestMetricsKeepTheConventions(t *testing.T) {
 		pass(time.Minute)
 		w.kv.set(func(kv *memoryKV) { delete(kv.refuse, "checkout") })
 		pass(time.Minute)
-		w.kv.set(func(kv *memoryKV) { kv.index++; delete(kv.settled, "checkout") })
+		w.kv.set(func(kv *memoryKV) { kv.index++; delete(kv.settled, checkoutKey) })
 		w.sensor.set(func(p *plants) { p.fail = control.Timeout })
 		pass(time.Minute)
 		problems, err := testutil.GatherAndLint(g.registry)

@@ -34,6 +34,16 @@ type kvState struct {
 	err error
 }
 
+// of returns the Setting of a service or, with a callee, of its calls to one; false if there is none.
+func (s kvState) of(service, callee string) (consul.Stored, bool) {
+	if callee == "" {
+		found, ok := s.Settings[service]
+		return found, ok
+	}
+	found, ok := s.Calls[service][callee]
+	return found, ok
+}
+
 func (l *kvClient) read(ctx context.Context, now time.Time) kvState {
 	l.mu.Lock()
 	if now.Before(l.retryAt) {

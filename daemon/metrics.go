@@ -53,9 +53,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		setpoint:  gauge("governor_loop_setpoint_seconds", "Setpoint for the mean latency of admitted requests.", loop...),
 		measured:  gauge("governor_loop_measured_seconds", "Measured mean latency of admitted requests.", loop...),
 		setpointShare: gauge("governor_loop_setpoint_ratio",
-			"Setpoint for the share of protected requests that are refused, for the knob shed.", loop...),
+			"Setpoint for the share of protected requests that are refused, for the knob shed; for retry, the configured budget.",
+			loop...),
 		measuredShare: gauge("governor_loop_measured_ratio",
-			"Measured share of protected requests that were refused, for the knob shed.", loop...),
+			"Measured share of protected requests that were refused, for the knob shed; for retry, retries per call.", loop...),
 		state: gauge("governor_loop_state", "1 for the loop's current state.", "service", "knob", "state"),
 		age:   gauge("governor_signal_age_seconds", "Age of the oldest sample behind the last decision.", loop...),
 		badRatio: gauge("governor_slo_bad_ratio",
@@ -118,10 +119,11 @@ func (m *metrics) decided(l api.Loop) {
 		}
 	}
 	show(m.value, d.Value)
-	if l.MeasuredUnit == api.Share {
+	switch l.MeasuredUnit {
+	case api.Share, api.Retries:
 		show(m.setpointShare, d.Setpoint)
 		show(m.measuredShare, d.Measured)
-	} else {
+	default:
 		show(m.setpoint, d.Setpoint)
 		show(m.measured, d.Measured)
 	}

@@ -87,6 +87,7 @@ func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
 	b := spec.Bounds(knob)
 	l.Service, l.Knob, l.Mode = spec.Service, knob, spec.Mode
 	l.Unit, l.MeasuredUnit = unitsOf(knob)
+	l.Callee, _ = knob.Callee()
 	l.Min, l.Max, l.Fallback = b.Min, b.Max, b.Fallback
 	l.SLO = api.SLO{
 		LatencySeconds: spec.SLO.Latency.Seconds(), Objective: spec.SLO.Objective, Errors: spec.SLO.Errors,
@@ -103,6 +104,11 @@ func unitsOf(knob control.Knob) (value, measured api.Unit) {
 		return api.Occupancy, api.Share
 	case control.KnobRate:
 		return api.PerSecond, api.Seconds
+	case control.KnobRetry:
+		return api.Retries, api.Retries
+	}
+	if _, ok := knob.Callee(); ok {
+		return api.Seconds, api.Seconds
 	}
 	return api.Requests, api.Seconds
 }
@@ -115,11 +121,12 @@ func waiting(spec control.Spec, knob control.Knob, now time.Time) control.Decisi
 	return d
 }
 
-// report is the outcome of one tick of one service. It is a value: the service may start its next tick while somebody
+// report is the outcome of one tick for one Setting of a service. It is a value: the service may start its next tick while somebody
 // reads the report.
 type report struct {
 	at        time.Time
 	spec      control.Spec
+	callee    string // of the calls that the Setting is for; "": it is for the service itself
 	decisions []control.Decision
 	write     Write
 	setting   *actuators.Setting // in force after the tick; nil: none
@@ -128,13 +135,17 @@ type report struct {
 	orders    orders
 }
 
-// Record records the decisions of one service in one tick, and the write they led to.
+// Record records the decisions about one Setting in one tick, and the write they led to.
 func (r *Recorder) Record(t report) {
 	service, done := t.spec.Service, t.write
+	log := r.log.With("service", service)
+	if t.callee != "" {
+		log = log.With("callee", t.callee)
+	}
 	r.metrics.wrote(service, done)
 	if done.Drift != NoDrift {
-		r.log.Warn("the Setting in the KV is not what this leader wrote: "+driftPolicy[done.Drift],
-			"service", service, "drift", string(done.Drift), "index", t.index)
+		log.Warn("the Setting in the KV is not what this leader wrote: "+driftPolicy[done.Drift],
+			"drift", string(done.Drift), "index", t.index)
 	}
 	failure := ""
 	if done.Err != nil {
@@ -142,7 +153,7 @@ func (r *Recorder) Record(t report) {
 	}
 	asked := slices.ContainsFunc(t.decisions, func(d control.Decision) bool { return d.Publish })
 	if done.Kind == publish.Change && !asked {
-		r.log.Info("Setting written", "service", service, "reason", t.setting.Reason)
+		log.Info("Setting written", "reason", t.setting.Reason)
 	}
 	r.Warn("the orders of "+service, t.orders.warning(), t.orders.worse)
 	r.mu.Lock()

@@ -98,8 +98,8 @@ func (d *Daemon) build(setup Setup) ([]*worker, error) {
 				return nil, err
 			}
 			s := &service{
-				spec: loops.Spec(), loops: loops, kv: d.kv, key: d.opts.KeyOf(spec.Service), lease: setup.lease(),
-				resign: d.opts.Leadership.Resign,
+				spec: loops.Spec(), loops: loops, kv: d.kv, lease: setup.lease(), resign: d.opts.Leadership.Resign,
+				documents: documentsOf(loops.Spec(), d.opts.KeyOf),
 			}
 			w.services = append(w.services, s)
 		}
@@ -125,11 +125,18 @@ func inherit(old, next []*worker) {
 	}
 }
 
-// inherit takes over the loops of was, and what it knew and did about the Setting.
+// inherit takes over the loops of was, and what it knew and did about its Settings.
 func (s *service) inherit(was *service) {
-	spec, lease, loops := s.spec, s.lease, s.loops
+	spec, lease, loops, documents := s.spec, s.lease, s.loops, s.documents
 	*s = *was
-	s.spec, s.lease = spec, lease
+	s.spec, s.lease, s.documents = spec, lease, documents
+	for i, d := range documents {
+		for _, before := range was.documents {
+			if before.callee == d.callee {
+				documents[i] = before
+			}
+		}
+	}
 	if reflect.DeepEqual(spec, was.spec) {
 		return // with the old loops
 	}

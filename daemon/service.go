@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -12,32 +13,49 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/publish"
 )
 
-// service is one governed service: its loops, and what the daemon knows about its Setting. One goroutine at a time owns
+// service is one governed service: its loops, and what the daemon knows about its Settings. One goroutine at a time owns
 // it.
 //
-// The Setting in the KV, whoever wrote it, is the one in force. So a tick starts by adopting it, and a write either
+// A Setting in the KV, whoever wrote it, is the one in force. So a tick starts by adopting it, and a write either
 // replaces exactly the adopted Setting or fails. No write is ever kept for later: after an outage the next tick decides
 // afresh, from the value still in force.
 type service struct {
 	spec  control.Spec
 	loops *control.LoopSet
 	kv    *kvClient
-	key   string // of the Setting, for people
 	lease time.Duration
 	// resign gives up the leadership, to come back with a higher epoch.
 	resign func()
 
-	fence    consul.Fence // under which this service may be written; zero: not now
-	restored bool         // the KV has been read at least once
-	unread   error        // why the KV could not be read in this tick
-	drift    Drift        // what adopt found in this tick
-	orders   orders       // of people
+	fence  consul.Fence // under which this service may be written; zero: not now
+	unread error        // why the KV could not be read in this tick
+	orders orders       // of people
+
+	documents []*document // the Setting of the service itself first, then those of its calls
+}
+
+// document is one Setting of a service, as far as the daemon knows it.
+type document struct {
+	callee string // of the calls that it is for; "": it is for the service itself
+	key    string // in the KV, for people
+
+	restored bool  // the KV has been read at least once
+	drift    Drift // what adopt found in this tick
 	// outranked: the key holds an epoch above ours, so readers would refuse our writes.
 	outranked bool
 
 	last    publish.Last       // the last known Setting in force
 	index   uint64             // of the key, for the compare-and-set; 0: the key does not exist
 	attempt *actuators.Setting // a failed write that may have arrived
+}
+
+// documentsOf lists the Settings of a service of which nothing is known yet.
+func documentsOf(spec control.Spec, keyOf func(service, callee string) string) []*document {
+	all := []*document{{key: keyOf(spec.Service, "")}}
+	for _, c := range spec.Calls {
+		all = append(all, &document{callee: c.To, key: keyOf(spec.Service, c.To)})
+	}
+	return all
 }
 
 // Drift says how the KV came to differ from what this leader wrote.
@@ -58,7 +76,7 @@ var errUnreadable = errors.New("not written, the KV cannot be read")
 // errOutranked: the key holds an epoch above this leader's.
 var errOutranked = errors.New("not written, the key holds a higher epoch: competing for the lock again")
 
-// Write is the outcome of a tick's write of a service's Setting.
+// Write is the outcome of a tick's write of one Setting.
 type Write struct {
 	Kind  publish.Kind
 	Err   error // why a Setting that was due was not written
@@ -68,109 +86,151 @@ type Write struct {
 // adopt takes in the content of the KV. At start and on a takeover it restores the loops from it, without a bump.
 func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	s.obey(now, kv)
-	s.drift, s.unread = NoDrift, kv.err
+	s.unread = kv.err
+	for _, d := range s.documents {
+		d.drift = NoDrift
+	}
 	if kv.err != nil {
-		// Nothing new is known: the last known Setting is still in force. A new epoch has to read before it writes.
+		// Nothing new is known: the last known Settings are still in force. A new epoch has to read before it writes.
 		if fence != s.fence {
 			s.fence = consul.Fence{}
 		}
 		return
 	}
-	found, ok := kv.Settings[s.spec.Service]
 	leads := fence != consul.Fence{}
-	takeover := !s.restored || (leads && fence != s.fence)
+	changed := leads && fence != s.fence
 	s.fence = fence
-
-	switch {
-	case found.Index == s.index && s.restored && !takeover:
-		return
-	case takeover, !leads, s.spec.Mode != control.Enforce, s.attempt != nil && sameWrite(found.Setting, *s.attempt):
-		// Our own earlier write, or a legitimate write of another leader.
-	case !ok:
-		s.drift = Deleted
-	case found.Err != nil:
-		s.drift = Unreadable
-	default:
-		s.drift = Edited
-	}
-	s.outranked = leads && found.Setting.Epoch > fence.Epoch
-	if s.outranked {
-		s.resign()
-	}
-	if takeover || s.drift != NoDrift {
-		s.last.RenewedAt = time.Time{} // readers should hear from this leader soon
-	}
-
-	s.index, s.attempt = found.Index, nil
-	s.last.Present = ok && found.Err == nil
-	if s.last.Present {
-		s.last.Setting = &found.Setting
-		s.last.Highest = max(s.last.Highest, found.Setting.Revision)
-	}
-	s.restored = true
-	if takeover {
-		s.eachInForce(func(k control.Knob, f control.InForce) { s.loops.Restore(now, k, f) })
-	} else {
-		s.track(now)
+	for _, d := range s.documents {
+		found, ok := kv.of(s.spec.Service, d.callee)
+		s.take(now, d, found, ok, !d.restored || changed)
 	}
 }
 
-// apply writes the decisions of one tick to the KV, all knobs in one Setting, if this governor may and something is
-// due.
-func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decision) Write {
-	done := Write{Drift: s.drift}
-	s.last.Count(now, s.spec, ds)
+// take adopts the content of one key, ok: there is one.
+func (s *service) take(now time.Time, d *document, found consul.Stored, ok, takeover bool) {
+	leads := s.fence != consul.Fence{}
+	switch {
+	case found.Index == d.index && d.restored && !takeover:
+		return
+	case takeover, !leads, s.spec.Mode != control.Enforce, d.attempt != nil && sameWrite(found.Setting, *d.attempt):
+		// Our own earlier write, or a legitimate write of another leader.
+	case !ok:
+		d.drift = Deleted
+	case found.Err != nil:
+		d.drift = Unreadable
+	default:
+		d.drift = Edited
+	}
+	d.outranked = leads && found.Setting.Epoch > s.fence.Epoch
+	if d.outranked {
+		s.resign()
+	}
+	if takeover || d.drift != NoDrift {
+		d.last.RenewedAt = time.Time{} // readers should hear from this leader soon
+	}
+
+	d.index, d.attempt = found.Index, nil
+	d.last.Present = ok && found.Err == nil
+	if d.last.Present {
+		d.last.Setting = &found.Setting
+		d.last.Highest = max(d.last.Highest, found.Setting.Revision)
+	}
+	d.restored = true
+	if takeover {
+		s.eachInForce(d, func(k control.Knob, f control.InForce) { s.loops.Restore(now, k, f) })
+	} else {
+		s.trackDocument(now, d)
+	}
+}
+
+// apply writes the decisions of one tick to the KV, those of each Setting together, if this governor may and something
+// is due. It returns the outcomes in the order of the documents.
+func (s *service) apply(ctx context.Context, now time.Time, ds []control.Decision) []Write {
+	done := make([]Write, len(s.documents))
+	var writing sync.WaitGroup
+	for i, d := range s.documents { // at once, so that one write that hangs does not delay the others
+		writing.Go(func() { done[i] = s.write(ctx, now, d, d.decisions(ds)) })
+	}
+	writing.Wait()
+	return done
+}
+
+// decisions selects those on the knobs of the document.
+func (d *document) decisions(all []control.Decision) []control.Decision {
+	var own []control.Decision
+	for _, decision := range all {
+		if to, _ := decision.Knob.Callee(); to == d.callee {
+			own = append(own, decision)
+		}
+	}
+	return own
+}
+
+// write writes the decisions on the knobs of one Setting.
+func (s *service) write(ctx context.Context, now time.Time, d *document, ds []control.Decision) Write {
+	done := Write{Drift: d.drift}
+	d.last.Count(now, s.spec, ds)
 	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
 		return done
 	}
-	writer := publish.Writer{Spec: s.spec, Epoch: s.fence.Epoch, Lease: s.lease}
-	next, kind, err := s.last.Next(now, writer, ds)
+	writer := publish.Writer{Spec: s.spec, Callee: d.callee, Epoch: s.fence.Epoch, Lease: s.lease}
+	next, kind, err := d.last.Next(now, writer, ds)
 	switch {
 	case err != nil:
 		done.Err = err
 		return done
 	case kind == publish.None:
 		return done
-	case s.outranked:
+	case d.outranked:
 		done.Err = errOutranked
 		return done
 	case s.unread != nil:
 		done.Err = fmt.Errorf("%w: %w", errUnreadable, s.unread)
 		return done
 	}
-	index, err := s.kv.write(ctx, s.fence, next, s.index)
+	index, err := s.kv.write(ctx, s.fence, next, d.index)
 	if err != nil {
-		s.attempt = &next
+		d.attempt = &next
 		done.Err = err
 		return done
 	}
-	s.last.Wrote(now, next)
-	s.index, s.attempt = index, nil
+	d.last.Wrote(now, next)
+	d.index, d.attempt = index, nil
 	done.Kind = kind
 	return done
 }
 
 // track tells every loop the value in force after the tick, whatever it had asked for.
 func (s *service) track(now time.Time) {
-	s.eachInForce(func(k control.Knob, f control.InForce) { s.loops.Track(now, k, f) })
+	for _, d := range s.documents {
+		s.trackDocument(now, d)
+	}
 }
 
-// eachInForce calls f with the Setting's value for every knob. Before anything was published it calls nothing: the
+func (s *service) trackDocument(now time.Time, d *document) {
+	s.eachInForce(d, func(k control.Knob, f control.InForce) { s.loops.Track(now, k, f) })
+}
+
+// eachInForce calls f with the document's value for every knob. Before anything was published it calls nothing: the
 // loops know best where they start.
-func (s *service) eachInForce(f func(control.Knob, control.InForce)) {
+func (s *service) eachInForce(d *document, f func(control.Knob, control.InForce)) {
 	for _, knob := range publish.Knobs(s.spec) {
-		if v, ok := publish.InForce(knob, s.last.Setting); ok {
+		if v, ok := publish.InForce(knob, d.last.Setting); ok {
 			f(knob, v)
 		}
 	}
 }
 
-// report returns the report of the tick at now.
-func (s *service) report(now time.Time, ds []control.Decision, done Write) report {
-	return report{
-		at: now, spec: s.spec, decisions: ds, write: done,
-		setting: s.last.Setting, key: s.key, index: s.index, orders: s.orders,
+// reports returns what the tick at now did, one report for each Setting.
+func (s *service) reports(now time.Time, ds []control.Decision, done []Write) []report {
+	all := make([]report, len(s.documents))
+	for i, d := range s.documents {
+		all[i] = report{
+			at: now, spec: s.spec, callee: d.callee, decisions: d.decisions(ds), write: done[i],
+			setting: d.last.Setting, key: d.key, index: d.index, orders: s.orders,
+		}
 	}
+	return all
 }
 
 // sameWrite reports whether found is the attempted write.

@@ -68,7 +68,9 @@ func (w *worker) tick(ctx context.Context, now time.Time) {
 		ds := s.loops.Step(now, ms[s.spec.Service])
 		done := s.apply(ctx, now, ds)
 		s.track(now)
-		w.recorder.Record(s.report(now, ds, done))
+		for _, r := range s.reports(now, ds, done) {
+			w.recorder.Record(r)
+		}
 	})
 }
 

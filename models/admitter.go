@@ -1,6 +1,7 @@
 // Package models holds the plants: deterministic event-queue models of a service under load, with load shapes, faults
 // and the telemetry that Prometheus would have scraped from it. It knows nothing of control or guard; the caller that
-// closes a loop around a plant supplies an Admitter.
+// closes a loop around a plant supplies an Admitter. A Plant is one service. A Graph is several that call each other;
+// its caller also supplies the Callers, the ways out of each service.
 //
 //	        Load (Poisson, open loop), by Route
 //	             │ arrival
@@ -71,10 +72,16 @@ type Admitter interface {
 	Report(now time.Duration) Report
 }
 
+// Hinter is an Admitter whose refusals may carry the hint not to try again. A Graph asks right after a refusal.
+type Hinter interface {
+	NoRetry(now time.Duration) bool
+}
+
 // Report is what an Admitter exposes in addition to the plant's own counters.
 type Report struct {
 	Limit          float64 // the effective limit of requests in flight; +Inf: none
 	ServiceTime    float64 // ŝ of a floor test in seconds, 0: none stands; NaN: no floor test runs here
+	Waited         float64 // cumulative seconds that finished requests spent in calls whose time is not the service's own
 	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
 	Revision       float64 // of the applied Setting
 	ShedThreshold  float64 // occupancy above which the least important are refused; 1: nothing is shed

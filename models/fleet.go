@@ -28,6 +28,7 @@ const (
 type instance struct {
 	admitter Admitter // nil before it is there
 	live     bool     // the balancer deals to it
+	passed   bool     // but not this attempt: its caller wants another instance
 	stage    Stage
 	busy     int
 	queue    queue
@@ -38,6 +39,8 @@ type instance struct {
 	counters   counters
 }
 
+func (in *instance) eligible() bool { return in.live && !in.passed }
+
 // balancer is a Balancer at work.
 type balancer struct {
 	kind  Balancer
@@ -45,12 +48,12 @@ type balancer struct {
 	draws *rand.Rand
 }
 
-// pick returns the index of a live instance, -1 where there is none.
+// pick returns the index of an eligible instance, -1 where there is none.
 func (b *balancer) pick(all []*instance) int32 {
 	if b.kind == Random {
 		live := 0
 		for _, in := range all {
-			if in.live {
+			if in.eligible() {
 				live++
 			}
 		}
@@ -59,7 +62,7 @@ func (b *balancer) pick(all []*instance) int32 {
 		}
 		n := b.draws.IntN(live)
 		for i, in := range all {
-			if in.live {
+			if in.eligible() {
 				if n == 0 {
 					return int32(i)
 				}
@@ -70,7 +73,7 @@ func (b *balancer) pick(all []*instance) int32 {
 	found := -1
 	for i := range all {
 		i = (b.turn + i) % len(all)
-		if !all[i].live || found >= 0 && all[i].inFlight >= all[found].inFlight {
+		if !all[i].eligible() || found >= 0 && all[i].inFlight >= all[found].inFlight {
 			continue
 		}
 		found = i
@@ -84,40 +87,119 @@ func (b *balancer) pick(all []*instance) int32 {
 	return int32(found)
 }
 
-// populate builds the instances of a Config and the timers of their lives. start is asked for the Admitter of an instance
-// when it comes up.
-func (p *Plant) populate(start func(now time.Duration, instance int) Admitter) {
-	described := p.cfg.Instances
+// pool is the instances of one service at work.
+type pool struct {
+	described []Instance
+	instances []*instance
+	balancer  balancer
+	edges     []time.Duration // of the latency histogram
+}
+
+// newPool builds the instances, of which none is there yet. It panics on Stages that make no sense; usual are those of an
+// Instance that has none.
+func newPool(described []Instance, usual []Stage, b balancer, edges []time.Duration) pool {
+	p := pool{balancer: b, edges: edges}
 	if len(described) == 0 {
 		described = []Instance{{}}
 	}
-	for i, d := range described {
-		in := &instance{counters: counters{buckets: make([]float64, len(p.cfg.LatencyEdges)+1)}}
-		p.instances = append(p.instances, in)
-		stages := d.Stages
-		if len(stages) == 0 {
-			stages = p.cfg.Stages
+	for _, d := range described {
+		if len(d.Stages) == 0 {
+			d.Stages = usual
 		}
-		if len(stages) == 0 || stages[0].From != 0 {
+		if len(d.Stages) == 0 || d.Stages[0].From != 0 {
 			panic("models: the first Stage must start at 0")
 		}
-		for _, s := range stages {
+		for _, s := range d.Stages {
 			if s.Servers < 0 || s.Slowdown <= 0 {
 				panic(fmt.Sprintf("models: Stage %+v: Servers must not be negative and Slowdown must be positive", s))
 			}
-			p.At(s.From, func(time.Duration) { p.enter(in, s) })
+		}
+		p.described = append(p.described, d)
+		p.instances = append(p.instances, &instance{counters: counters{buckets: make([]float64, len(edges)+1)}})
+	}
+	return p
+}
+
+// begin sets the timers of the lives of the instances. start is asked for the Admitter of an instance when it comes up;
+// serve lets its free servers start on its queue when a new stage is in force.
+func (p *pool) begin(s *schedule, start func(now time.Duration, instance int) Admitter, serve func(*instance)) {
+	for i, d := range p.described {
+		in := p.instances[i]
+		for _, stage := range d.Stages {
+			s.At(stage.From, func(time.Duration) {
+				in.stage = stage
+				serve(in)
+			})
 		}
 		up := func(now time.Duration) { in.admitter, in.live = start(now, i), true }
 		if d.From <= 0 {
 			up(0)
 		} else {
-			p.At(d.From, up)
+			s.At(d.From, up)
 		}
 		if d.To > 0 {
-			p.At(d.To, func(time.Duration) { in.live = false })
+			s.At(d.To, func(time.Duration) { in.live = false })
 		}
 	}
 }
 
+// unpass makes all live instances eligible again.
+func (p *pool) unpass() {
+	for _, in := range p.instances {
+		in.passed = false
+	}
+}
+
 // Live says whether the balancer deals to the instance of that index in Config.Instances.
-func (p *Plant) Live(instance int) bool { return p.instances[instance].live }
+func (p *pool) Live(instance int) bool { return p.instances[instance].live }
+
+// InFlight is how many requests are in the instances: queued, served or waiting for a dependency.
+func (p *pool) InFlight() (n int) {
+	for _, in := range p.instances {
+		n += in.inFlight
+	}
+	return n
+}
+
+// admit asks the Admitter about an arrival and counts the answer.
+func (in *instance) admit(now time.Duration, r Request) Verdict {
+	verdict := in.admitter.Admit(now, r)
+	if verdict == Aside {
+		return verdict
+	}
+	in.counters.offered[r.Criticality]++
+	switch verdict {
+	case Admitted:
+		in.counters.admitted[r.Criticality]++
+		in.inFlight++
+	case RefusedByRate:
+		in.counters.refusedByRate++
+	default:
+		in.counters.refused[r.Criticality]++
+	}
+	return verdict
+}
+
+// idle says whether a server is free.
+func (in *instance) idle() bool { return in.busy < in.stage.Servers }
+
+// charge makes the instance owe the server time of a refusal, unless a server is free to do it.
+func (in *instance) charge(cost time.Duration) {
+	if !in.idle() {
+		in.rejectDebt += cost
+	}
+}
+
+// serviceTime is how long a server works for a request that starts now: work times the mean, and what is owed for
+// refusals.
+func (in *instance) serviceTime(work float64, mean time.Duration) time.Duration {
+	d := time.Duration(work*in.stage.Slowdown*float64(mean)) + in.rejectDebt
+	in.rejectDebt = 0
+	return d
+}
+
+// leave counts a request that has been admitted as done.
+func (in *instance) leave(latency time.Duration, edges []time.Duration) {
+	in.inFlight--
+	in.counters.complete(latency, edges)
+}

@@ -1,8 +1,8 @@
 package models
 
 import (
-	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -45,35 +45,38 @@ type Stage struct {
 	// flight for that time, but occupies no server.
 	DependencyDelay time.Duration
 	DependencyShare float64
+	// Absence is how the instance treats those who call it. What it has in flight it finishes. Only a Graph has it.
+	Absence Absence
 }
+
+// Absence is how an instance that is away treats those who call it.
+type Absence int
+
+// The ways to be away.
+const (
+	Present Absence = iota
+	RefusesConnections
+	NeverAnswers
+)
 
 // Plant is a service: one or several instances behind a balancer, each a FIFO queue in front of a number of equal
 // servers.
 type Plant struct {
-	cfg    Config
-	routes []Route
-	load   Load // of all routes
-	now    time.Duration
+	schedule
+	pool
+	source
+	cfg Config
 
-	instances []*instance
-	balancer  balancer
-	events    eventHeap
-	requests  []inFlight // by slot
-	free      []int32    // slots
-	attempts  uint64
-	patience  patience
+	requests []inFlight // by slot
+	free     []int32    // slots
+	attempts uint64
+	patience patience
 
-	nextArrival time.Duration
-	lastID      uint64
-	arrivals    *rand.Rand
-	services    *rand.Rand
-	depends     *rand.Rand
-	classes     *rand.Rand
-	waits       *rand.Rand
-	kinds       *rand.Rand
+	services *rand.Rand
+	depends  *rand.Rand
+	waits    *rand.Rand
 
-	timers []timer
-	score  *Score
+	score *Score
 }
 
 type inFlight struct {
@@ -83,48 +86,6 @@ type inFlight struct {
 	attempt uint64  // number among all attempts; 0: the request is not in the plant
 	at      int32   // index of the instance that has it
 	aside   bool    // admitted Aside
-}
-
-// patience holds the instants at which clients give up. All clients are equally patient, so it is a queue.
-type patience struct {
-	waiting []waiter
-	head    int
-}
-
-type waiter struct {
-	at      time.Duration
-	attempt uint64
-	slot    int32
-}
-
-// next is when the next client gives up, if its request is still there.
-func (p *patience) next() time.Duration {
-	if p.head == len(p.waiting) {
-		return math.MaxInt64
-	}
-	return p.waiting[p.head].at
-}
-
-func (p *patience) push(w waiter) {
-	if p.head == len(p.waiting) {
-		p.waiting, p.head = p.waiting[:0], 0
-	}
-	p.waiting = append(p.waiting, w)
-}
-
-func (p *patience) pop() waiter {
-	w := p.waiting[p.head]
-	if p.head++; p.head > 4096 && 2*p.head > len(p.waiting) {
-		p.waiting = append(p.waiting[:0], p.waiting[p.head:]...)
-		p.head = 0
-	}
-	return w
-}
-
-type timer struct {
-	at     time.Duration
-	period time.Duration // 0: once
-	run    func(now time.Duration)
 }
 
 // New returns a plant at time 0 whose only instance is behind admitter. It panics if the Config makes no sense.
@@ -139,134 +100,55 @@ func New(cfg Config, admitter Admitter, score *Score) *Plant {
 // cfg.Instances, when it comes up: for those that are there from the start, before NewFleet returns. It panics as New
 // does.
 func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, score *Score) *Plant {
-	p := &Plant{cfg: cfg, routes: routesOf(cfg), score: score}
-	p.load = merged(p.routes)
-	score.judge(p.routes)
+	p := &Plant{cfg: cfg, score: score}
+	routes := routesOf(cfg)
+	cfg.mustBePresent()
+	score.judge(routes)
 	// Each kind of draw has its own stream, and every arrival draws from all of them whether it is admitted or not, so
 	// the cost of a request depends only on its number. Stream 5 belongs to the simulator, for the scrape offsets.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
-	p.arrivals, p.services, p.depends, p.classes = stream(1), stream(2), stream(3), stream(4)
-	p.waits, p.kinds = stream(6), stream(7)
-	p.balancer = balancer{kind: cfg.Balancer, draws: stream(8)}
-	p.populate(start)
-	p.drawArrival()
+	p.services, p.depends, p.waits = stream(2), stream(3), stream(6)
+	p.pool = newPool(cfg.Instances, cfg.Stages, balancer{kind: cfg.Balancer, draws: stream(8)}, cfg.LatencyEdges)
+	p.pool.begin(&p.schedule, start, p.serve)
+	p.source = newSource(routes, cfg.Mix, stream)
 	return p
 }
 
-// InFlight is how many requests are in the plant: queued, served or waiting for a dependency.
-func (p *Plant) InFlight() (n int) {
-	for _, in := range p.instances {
-		n += in.inFlight
+// mustBePresent panics if a Stage has an Absence, for nobody would notice that it is ignored.
+func (cfg Config) mustBePresent() {
+	stages := cfg.Stages
+	for _, in := range cfg.Instances {
+		stages = append(slices.Clip(stages), in.Stages...)
 	}
-	return n
-}
-
-// At runs f once at the instant at. Timers due at the same instant run in the order in which they were added, before
-// anything happens to requests.
-func (p *Plant) At(at time.Duration, f func(now time.Duration)) {
-	p.timers = append(p.timers, timer{at: at, run: f})
-}
-
-// Every runs f first at first and then once per period.
-func (p *Plant) Every(first, period time.Duration, f func(now time.Duration)) {
-	if period <= 0 {
-		panic("models: a period must be positive")
+	for _, s := range stages {
+		if s.Absence != Present {
+			panic("models: a Stage with an Absence needs a Graph")
+		}
 	}
-	p.timers = append(p.timers, timer{at: first, period: period, run: f})
 }
 
 // Run advances the plant up to but not including the instant until.
-func (p *Plant) Run(until time.Duration) {
-	due := p.nextTimer()
-	for {
-		// The next of: timer, completion, client that gives up, arrival; ties in this order.
-		next := min(p.nextArrival, p.patience.next(), until)
-		if len(p.events) > 0 {
-			next = min(next, p.events[0].at)
-		}
-		switch {
-		case due >= 0 && p.timers[due].at <= next && p.timers[due].at < until:
-			p.fire(due)
-			due = p.nextTimer()
-		case next >= until:
-			p.now = until
-			return
-		case len(p.events) > 0 && p.events[0].at == next:
-			e := p.events.pop()
-			p.now = e.at
-			p.advance(e)
-		case p.patience.next() == next:
-			p.now = next
-			p.giveUp(p.patience.pop())
-		default:
-			p.now = next
-			p.arrive()
-		}
-	}
-}
+func (p *Plant) Run(until time.Duration) { p.run(until, p, &p.source) }
 
-// nextTimer returns the index of the timer that is due first, -1 if there is none. A run has only a few timers and
-// calls this only when one has fired.
-func (p *Plant) nextTimer() int {
-	due := -1
-	for i, t := range p.timers {
-		if due < 0 || t.at < p.timers[due].at {
-			due = i
-		}
-	}
-	return due
-}
-
-func (p *Plant) fire(i int) {
-	t := p.timers[i]
-	p.now = t.at
-	if t.period > 0 {
-		p.timers[i].at += t.period
-	} else {
-		p.timers = append(p.timers[:i], p.timers[i+1:]...)
-	}
-	t.run(p.now)
-}
-
-// enter puts a stage in force. Free servers start on the queue at once.
-func (p *Plant) enter(in *instance, s Stage) {
-	in.stage = s
-	p.serve(in)
-}
+func (p *Plant) gone() time.Duration { return p.patience.next() }
 
 // serve lets free servers start on the queue.
 func (p *Plant) serve(in *instance) {
-	for in.busy < in.stage.Servers && in.queue.len() > 0 {
+	for in.idle() && in.queue.len() > 0 {
 		p.start(in, in.queue.pop())
-	}
-}
-
-func (p *Plant) drawArrival() {
-	at := p.nextArrival
-	for {
-		at += time.Duration(p.arrivals.ExpFloat64() / p.load.Peak * float64(time.Second))
-		if rate := p.load.Rate(at); rate >= p.load.Peak || p.arrivals.Float64()*p.load.Peak < rate {
-			p.nextArrival = at
-			return
-		}
 	}
 }
 
 func (p *Plant) arrive() {
 	slot := p.takeSlot()
-	p.lastID++
-	kind := p.drawRoute()
-	route := &p.routes[kind]
-	class := p.drawClass(route)
+	r := p.take()
+	r.Slot = int(slot)
 	p.requests[slot] = inFlight{
-		request: Request{
-			ID: p.lastID, Criticality: class, Route: kind, Endless: route.Endless, Arrived: p.now, Slot: int(slot),
-		},
-		work: route.Law.unit(p.services),
-		dep:  p.depends.Float64(),
+		request: r,
+		work:    p.routes[r.Route].Law.unit(p.services),
+		dep:     p.depends.Float64(),
 	}
-	p.drawArrival()
-	p.score.arrived(p.now, class, kind)
+	p.score.arrived(p.now, r.Criticality, r.Route)
 	p.attempt(slot)
 }
 
@@ -280,25 +162,12 @@ func (p *Plant) attempt(slot int32) {
 		return
 	}
 	in := p.instances[r.at]
-	class := r.request.Criticality
-	verdict := in.admitter.Admit(p.now, r.request)
+	verdict := in.admit(p.now, r.request)
 	r.aside = verdict == Aside
-	if !r.aside {
-		in.counters.offered[class]++
-	}
 	p.score.attempted(r.request, verdict)
-	switch verdict {
-	case Aside:
-	case Admitted:
-		in.counters.admitted[class]++
-		in.inFlight++
-	case RefusedByRate:
-		in.counters.refusedByRate++
-		p.refuse(in, slot)
-		return
-	default:
-		in.counters.refused[class]++
-		p.refuse(in, slot)
+	if verdict == Refused || verdict == RefusedByRate {
+		in.charge(p.cfg.RejectCost)
+		p.retry(slot)
 		return
 	}
 	p.attempts++
@@ -310,22 +179,16 @@ func (p *Plant) attempt(slot int32) {
 	switch {
 	case route.ServiceTime == 0:
 		p.events.push(event{at: p.now + route.Hold, slot: slot, kind: answered})
-	case in.busy < in.stage.Servers:
+	case in.idle():
 		p.start(in, slot)
 	default:
 		in.queue.push(slot)
 	}
 }
 
-func (p *Plant) refuse(in *instance, slot int32) {
-	if in.busy >= in.stage.Servers {
-		in.rejectDebt += p.cfg.RejectCost
-	}
-	p.retry(slot)
-}
-
 // giveUp ends a client's wait. Its request stays in the plant, and the client may send it again.
-func (p *Plant) giveUp(w waiter) {
+func (p *Plant) giveUp() {
+	w := p.patience.pop()
 	if p.requests[w.slot].attempt != w.attempt {
 		return // answered in time
 	}
@@ -346,35 +209,6 @@ func (p *Plant) retry(slot int32) {
 	wait := time.Duration(p.waits.Float64() * float64(p.cfg.RetryWait<<in.request.Attempt))
 	in.request.Attempt++
 	p.events.push(event{at: p.now + wait, slot: slot, kind: again})
-}
-
-// drawRoute says which route an arrival takes, in proportion to their rates at the instant.
-func (p *Plant) drawRoute() int {
-	if len(p.routes) == 1 {
-		return 0
-	}
-	u := p.kinds.Float64() * p.load.Rate(p.now)
-	for i, r := range p.routes {
-		if u -= r.Load.Rate(p.now); u < 0 {
-			return i
-		}
-	}
-	return len(p.routes) - 1
-}
-
-func (p *Plant) drawClass(route *Route) int {
-	u := p.classes.Float64()
-	mix := route.mix(p.cfg.Mix)
-	if route.Load.Mix != nil {
-		mix = route.Load.Mix(p.now)
-	}
-	for class, share := range mix {
-		if u < share {
-			return class
-		}
-		u -= share
-	}
-	return Classes - 1
 }
 
 func (p *Plant) takeSlot() int32 {
@@ -403,9 +237,7 @@ func (p *Plant) start(in *instance, slot int32) {
 		p.events.push(event{at: p.now, slot: slot, kind: dropped})
 		return
 	}
-	d := time.Duration(r.work*in.stage.Slowdown*float64(route.ServiceTime)) + in.rejectDebt
-	in.rejectDebt = 0
-	p.events.push(event{at: p.now + d, slot: slot, kind: served})
+	p.events.push(event{at: p.now + in.serviceTime(r.work, route.ServiceTime), slot: slot, kind: served})
 }
 
 func (p *Plant) advance(e event) {
@@ -444,36 +276,8 @@ func (p *Plant) finish(slot int32) {
 		outcome = TimedOut
 	}
 	if !aside {
-		in.inFlight--
-		in.counters.complete(latency, p.cfg.LatencyEdges)
+		in.leave(latency, p.edges)
 	}
 	p.score.finished(p.now, r, outcome)
 	in.admitter.Done(p.now, r, outcome)
-}
-
-// queue is a FIFO of slots on a ring that grows.
-type queue struct {
-	ring  []int32
-	head  int
-	count int
-}
-
-func (q *queue) len() int { return q.count }
-
-func (q *queue) push(slot int32) {
-	if q.count == len(q.ring) {
-		grown := make([]int32, max(64, 2*len(q.ring)))
-		n := copy(grown, q.ring[q.head:])
-		copy(grown[n:], q.ring[:q.head])
-		q.ring, q.head = grown, 0
-	}
-	q.ring[(q.head+q.count)&(len(q.ring)-1)] = slot
-	q.count++
-}
-
-func (q *queue) pop() int32 {
-	slot := q.ring[q.head]
-	q.head = (q.head + 1) & (len(q.ring) - 1)
-	q.count--
-	return slot
 }

@@ -14,6 +14,7 @@ type Score struct {
 	seconds   []second
 	current   int
 	routes    []Route
+	calls     [][]int32 // attempts, by service and second, where there are several services
 }
 
 // Phase is a span of a run with a score of its own.
@@ -28,8 +29,10 @@ type Phase struct {
 	Good        int
 	OfferedBy   [Classes]int
 	GoodBy      [Classes]int
-	Routes      []RouteScore // by Request.Route
-	latencies   []int32      // admitted and finished, by latencyBin
+	Routes      []RouteScore   // by Request.Route
+	Services    []ServiceScore // of a Graph
+	Useful      float64        // server seconds, of all services, that led to a good answer
+	latencies   []int32        // admitted and finished, by latencyBin
 	latencySeen int
 }
 
@@ -39,6 +42,16 @@ type RouteScore struct {
 	Offered           int // requests
 	Admitted, Refused int // attempts
 	Good              int // finished within the SLO, or within the deadline of the route
+	// Of a Graph, which counts the requests that ended otherwise: answered too late, and not answered well at all.
+	Late, Failed int
+}
+
+// ServiceScore is what one service of a Graph did for the requests of a phase.
+type ServiceScore struct {
+	Name              string
+	Attempts          int     // sent to it
+	Admitted, Refused int     // of those that reached it
+	Work              float64 // server seconds
 }
 
 // second counts one second of a run: the requests that arrived in it and how many of those finished well, and the
@@ -83,6 +96,73 @@ func (s *Score) judge(routes []Route) {
 			s.Phases[i].Routes[j].Name = r.Name
 		}
 	}
+}
+
+// watch prepares the score for the services of a Graph.
+func (s *Score) watch(services []Service) {
+	for i := range s.Phases {
+		s.Phases[i].Services = make([]ServiceScore, len(services))
+		for j, service := range services {
+			s.Phases[i].Services[j].Name = service.Name
+		}
+	}
+	for range services {
+		s.calls = append(s.calls, make([]int32, len(s.seconds)))
+	}
+}
+
+// called counts an attempt at a service for a request that arrived at the instant arrived.
+func (s *Score) called(service int, now, arrived time.Duration) {
+	s.phase(arrived).Services[service].Attempts++
+	s.calls[service][min(int(now/time.Second), len(s.seconds)-1)]++
+}
+
+// entered counts the verdict about an attempt that reached a service.
+func (s *Score) entered(link Link, root Request, v Verdict) {
+	service := &s.phase(root.Arrived).Services[link.To]
+	if v == Admitted {
+		service.Admitted++
+	} else {
+		service.Refused++
+	}
+	if link.From == Clients {
+		s.attempted(root, v)
+	}
+}
+
+// worked counts server seconds of a service.
+func (s *Score) worked(arrived time.Duration, service int, seconds float64) {
+	s.phase(arrived).Services[service].Work += seconds
+}
+
+// ended counts the end of a request that came from outside, with the server seconds behind its answer.
+func (s *Score) ended(now time.Duration, root Request, a Answer, seconds float64) {
+	p := s.phase(root.Arrived)
+	route := &p.Routes[root.Route]
+	switch {
+	case a.Outcome != Answered:
+		route.Failed++
+		return
+	case now-root.Arrived > s.slo:
+		route.Late++
+	default:
+		p.Useful += seconds
+	}
+	s.finished(now, root, OK)
+}
+
+// Calls counts the attempts at a service of a Graph in [from, to), and the requests that arrived from outside then; worst
+// is the most attempts per request in any whole second of it with requests.
+func (s *Score) Calls(service int, from, to time.Duration) (attempts, requests int, worst float64) {
+	for i := int(from / time.Second); i < int(to/time.Second) && i < len(s.seconds); i++ {
+		n, arrived := int(s.calls[service][i]), int(s.seconds[i].arrived)
+		attempts += n
+		requests += arrived
+		if arrived > 0 {
+			worst = max(worst, float64(n)/float64(arrived))
+		}
+	}
+	return attempts, requests, worst
 }
 
 func (s *Score) arrived(at time.Duration, class, route int) {

@@ -44,9 +44,13 @@ func (c *counters) complete(latency time.Duration, edges []time.Duration) {
 // Scrape samples an instance, by its index in Config.Instances, every interval from first on, 0 < interval, for as long
 // as it is there.
 func Scrape(p *Plant, instance int, first, interval time.Duration) *Telemetry {
-	t := &Telemetry{edges: p.cfg.LatencyEdges}
+	return p.scrape(&p.schedule, instance, first, interval)
+}
+
+func (p *pool) scrape(sched *schedule, instance int, first, interval time.Duration) *Telemetry {
+	t := &Telemetry{edges: p.edges}
 	in := p.instances[instance]
-	p.Every(first, interval, func(now time.Duration) {
+	sched.Every(first, interval, func(now time.Duration) {
 		if !in.live {
 			return
 		}
@@ -74,6 +78,7 @@ type Window struct {
 	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
 	Buckets                    []float64 // completed by upper edge of the histogram, cumulative; the last is +Inf
+	Waited                     float64   // in guarded calls, of the completed, seconds together
 	Binding                    float64   // share of the window at ≥ 85% of the limit
 
 	InFlight float64 // mean of the samples, like avg_over_time
@@ -121,6 +126,7 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 	w.Refused += w.RefusedByRate
 	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
+	w.Waited = increase(func(s *snapshot) float64 { return s.report.Waited })
 	w.Binding = increase(func(s *snapshot) float64 { return s.report.BindingSeconds }) / span.Seconds()
 
 	w.Buckets = make([]float64, len(t.edges)+1)

@@ -301,6 +301,9 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 				seconds(s.StaleAfter.Seconds()))
 		}
 	}
+	if m.Invalid == "" {
+		p.judgeCalls(s)
+	}
 	if failed := p.value(Failed); s.SLO.Errors > 0 {
 		if why, detail := failed.Why(); why != "" && m.Invalid == "" {
 			p.advise("failed requests cannot be counted, and governor only tightens: %s", detail)
@@ -326,6 +329,28 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 	if p.Took > deadline/2 {
 		p.advise("the slowest query took %s, the deadline in operation is %s", p.Took.Round(time.Millisecond), deadline)
+	}
+}
+
+// judgeCalls looks for the services that this one is expected to call.
+func (p *Probe) judgeCalls(s subject) {
+	known := map[string]bool{}
+	for _, in := range p.Measurement.Instances {
+		for _, c := range in.Calls {
+			known[c.To] = true
+		}
+	}
+	for _, to := range s.Callees {
+		if known[to] {
+			continue
+		}
+		seen := "they know no calls at all"
+		if len(known) > 0 {
+			seen = "they know calls to " + strings.Join(slices.Sorted(maps.Keys(known)), ", ")
+		}
+		p.advise("calls to %s: nothing found for %s{%s}, so its bulkhead gets no target from governor; the metrics have an entry "+
+			"from the first call on that the service makes through guard, under the name that it gives there, and %s",
+			to, callPrefix+"limit", joined(equality(toLabel, to), equalities(s.ids)), seen)
 	}
 }
 

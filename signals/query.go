@@ -40,6 +40,7 @@ const (
 	sigClassRefused  = "class_refused" // by criticality, without refusals by rate
 	sigFailed        = "failed"
 	sigBinding       = "binding"
+	sigWaited        = "waited" // seconds in guarded calls; older guards lack it
 	sigCompleted     = "completed"
 	sigTotal         = "total" // everything the histogram counts, admitted or refused
 	sigLatencySum    = "latency_sum"
@@ -75,7 +76,7 @@ var guardSources = func() map[string]source {
 		sigRevision: "guard_setting_revision", sigShedThreshold: "guard_shed_threshold",
 		sigOffered: "guard_offered_total", sigAdmitted: "guard_admitted_total", sigRefused: "guard_refused_total",
 		sigClassOffered: "guard_offered_total", sigFailed: "guard_failed_total",
-		sigBinding: "guard_binding_seconds_total", sigCompleted: "guard_latency_seconds_count",
+		sigBinding: "guard_binding_seconds_total", sigWaited: "guard_call_wait_seconds_total", sigCompleted: "guard_latency_seconds_count",
 		sigLatencySum: "guard_latency_seconds_sum", sigBucket: bucket, sigEdges: bucket, sigQuantile: bucket,
 	} {
 		m[signal] = source{metric: metric}
@@ -133,6 +134,9 @@ func newSubject(s Service) subject {
 		if s.Native {
 			sub.from = nativeGuardSources
 		}
+		if s.Calls {
+			sub.from = withCalls(sub.from)
+		}
 	case HTTPHistogram:
 		sub.from = s.Histogram.sources(s.Native)
 	}
@@ -154,7 +158,7 @@ func (s subject) selector(signal string) string {
 // groupKey holds what the services of one query have in common.
 type groupKey struct {
 	preset                 Preset
-	native                 bool
+	native, calls          bool
 	histogram              Histogram
 	instance, ids          string // label names
 	scrape, window, period time.Duration
@@ -164,7 +168,7 @@ type groupKey struct {
 
 func keyOf(s subject) groupKey {
 	k := groupKey{
-		preset: s.Preset, native: s.Native, histogram: s.Histogram, instance: s.InstanceLabel,
+		preset: s.Preset, native: s.Native, calls: s.Calls, histogram: s.Histogram, instance: s.InstanceLabel,
 		ids:    strings.Join(slices.Sorted(maps.Keys(s.ids)), ", "),
 		scrape: s.Timing.Scrape, window: s.Timing.Window, period: s.Timing.Period, objective: s.SLO.Objective,
 	}
@@ -324,11 +328,14 @@ func (b *builder) measurement() string {
 			b.add(g.signal, b.each(g.template, g.signal))
 		}
 		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
-		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigFailed, sigBinding} {
+		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigFailed, sigBinding, sigWaited} {
 			counter(signal)
 		}
 		for _, signal := range []string{sigClassOffered, sigClassRefused} {
 			b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst, criticalityLabel))
+		}
+		if k.calls {
+			b.calls()
 		}
 	} else {
 		// The histogram has many series per instance. Two jobs that scrape it stay separate, so that the duplication is

@@ -74,7 +74,9 @@ func TestQueryParses(t *testing.T) {
 	odd.Labels = map[string]string{"job": `a"b\n`}
 	also := odd
 	also.Name, also.Labels = "plain", nil
-	for _, services := range [][]Service{{checkout()}, {odd}, {odd, also}} {
+	calls, native := odd, odd
+	calls.Calls, native.Calls, native.Native = true, true, true
+	for _, services := range [][]Service{{checkout()}, {odd}, {odd, also}, {calls}, {native}} {
 		for _, g := range sensor(t, Options{URL: "http://prometheus"}, services...).Groups() {
 			for _, q := range g.Queries() {
 				if _, err := promQL.ParseExpr(q); err != nil {

@@ -34,6 +34,10 @@ type Service struct {
 	// InstanceLabel distinguishes the instances; "": instance. Other labels, such as pod, are for metrics without
 	// guard.
 	InstanceLabel string
+	// Calls asks for what the instances report of their calls to other services; with the preset guard only.
+	Calls bool
+	// Callees are the services that it is expected to call, for Probe.
+	Callees []string
 	// Histogram is for the preset http_histogram only.
 	Histogram Histogram
 	// Queries are user-supplied PromQL: they replace or complete what the preset reads, signal by signal. Each returns

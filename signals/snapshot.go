@@ -297,6 +297,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 	switch s.Preset {
 	case Guard:
 		r.guard(&in, s, k)
+		in.Calls = r.calls(s, k, me)
 	case HTTPHistogram:
 		r.histogram(&in, s, k)
 	default:
@@ -328,6 +329,7 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.Slow, in.Fast = r.slow(s, k, in.Completed)
 	in.Resets = counter(sigResets)
 	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
+	in.Waited = counter(sigWaited)
 	in.Binding = counter(sigBinding)
 	if spent, ok := in.Binding.Value(); ok {
 		in.Binding = control.Read(min(1, spent/s.Timing.Window.Seconds()))

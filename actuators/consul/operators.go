@@ -65,7 +65,7 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 	}
 	done := Done{Action: a}
 	if setting != nil {
-		if s := stored(a.Service, setting); s.Err == nil {
+		if s := stored(a.Service, "", setting); s.Err == nil {
 			done.Setting = &s.Setting
 		}
 	}

@@ -31,14 +31,15 @@ var (
 // WriteError is the error of Publish.
 type WriteError struct {
 	Service string
-	Kind    error // one of the errors above
-	Detail  error // what Consul or the network said; may be nil
+	Callee  string // "": the Setting of the service itself
+	Kind    error  // one of the errors above
+	Detail  error  // what Consul or the network said; may be nil
 	// Current is the content of the key, if Kind is ErrConflict and the key could be read.
 	Current *Stored
 }
 
 func (e *WriteError) Error() string {
-	text := fmt.Sprintf("publish the setting of service %q: %v", e.Service, e.Kind)
+	text := fmt.Sprintf("publish %s: %v", settingOf(e.Service, e.Callee), e.Kind)
 	if e.Detail != nil {
 		text += ": " + e.Detail.Error()
 	}
@@ -52,6 +53,14 @@ func (e *WriteError) Error() string {
 
 // Unwrap returns the kind and the detail.
 func (e *WriteError) Unwrap() []error { return []error{e.Kind, e.Detail} }
+
+// settingOf names a Setting in an error.
+func settingOf(service, callee string) string {
+	if callee == "" {
+		return fmt.Sprintf("the setting of service %q", service)
+	}
+	return fmt.Sprintf("the setting of the calls of service %q to %q", service, callee)
+}
 
 // Stored is the content of a Setting's key.
 type Stored struct {
@@ -76,7 +85,7 @@ type Publisher struct {
 	slots   chan struct{}
 
 	mu   sync.Mutex
-	seen map[string]Stored // by service, without Raw: the content at the index of the last read or write
+	seen map[string]Stored // by key, without Raw: the content at the index of the last read or write
 }
 
 // PublisherOptions has zero values that are good defaults.
@@ -108,18 +117,25 @@ func NewPublisher(client *api.Client, keys actuators.Keys, options PublisherOpti
 // Read returns the content of the service's key, from Consul's leader. A key that does not exist is the zero Stored,
 // and a value that is not a valid Setting is Stored.Err: neither is an error of the read.
 func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
+	return p.read(ctx, service, "")
+}
+
+// read is Read, also for the Setting of the calls to a callee.
+func (p *Publisher) read(ctx context.Context, service, callee string) (Stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	pair, _, err := p.client.KV().Get(p.keys.Setting(service), (&api.QueryOptions{}).WithContext(ctx))
+	key := p.keys.SettingOf(service, callee)
+	pair, _, err := p.client.KV().Get(key, (&api.QueryOptions{}).WithContext(ctx))
 	if err != nil {
-		return Stored{}, explain(err, fmt.Sprintf("read the setting of service %q", service), p.rule(ruleReadPrefix))
+		return Stored{}, explain(err, "read "+settingOf(service, callee), p.rule(ruleReadPrefix))
 	}
-	return p.remember(service, stored(service, pair)), nil
+	return p.remember(key, stored(service, callee, pair)), nil
 }
 
 // Snapshot is the content of governor's keys, except the leader's. A service without the key in question is absent.
 type Snapshot struct {
 	Settings  map[string]Stored
+	Calls     map[string]map[string]Stored // Settings of calls, by service and callee
 	Operators map[string]Ordered
 	Freeze    *actuators.Order // the kill switch; nil: nobody has pulled it
 }
@@ -135,7 +151,9 @@ type Ordered struct {
 func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	all := Snapshot{Settings: map[string]Stored{}, Operators: map[string]Ordered{}}
+	all := Snapshot{
+		Settings: map[string]Stored{}, Calls: map[string]map[string]Stored{}, Operators: map[string]Ordered{},
+	}
 	options := (&api.QueryOptions{}).WithContext(ctx)
 	var reading sync.WaitGroup
 	var unread error
@@ -153,7 +171,12 @@ func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	}
 	for _, pair := range pairs {
 		if service, ok := p.keys.ServiceOf(pair.Key); ok {
-			all.Settings[service] = p.remember(service, stored(service, pair))
+			all.Settings[service] = p.remember(pair.Key, stored(service, "", pair))
+		} else if service, callee, ok := p.keys.CallOf(pair.Key); ok {
+			if all.Calls[service] == nil {
+				all.Calls[service] = map[string]Stored{}
+			}
+			all.Calls[service][callee] = p.remember(pair.Key, stored(service, callee, pair))
 		} else if service, ok := p.keys.OperatorOf(pair.Key); ok {
 			operator, err := actuators.DecodeOperator(pair.Value, service)
 			all.Operators[service] = Ordered{Operator: operator, Err: err}
@@ -162,15 +185,15 @@ func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	return all, nil
 }
 
-// Publish replaces the content of the service's key at index (0: no key) with s if the lock behind fence is still held,
-// and returns the new index. Both conditions and the write are one transaction: all or nothing. The error is a
+// Publish replaces the content of the key of s at index (0: no key) with s if the lock behind fence is still held, and
+// returns the new index. Both conditions and the write are one transaction: all or nothing. The error is a
 // *WriteError. Publish retries nothing, because the next tick has something newer to write.
 //
 // s must be valid, have the fence's epoch, and come later in order than what was read: epoch and revision in the store
 // only ever grow.
 func (p *Publisher) Publish(ctx context.Context, fence Fence, s actuators.Setting, index uint64) (uint64, error) {
 	fail := func(kind, detail error) (uint64, error) {
-		return 0, &WriteError{Service: s.Service, Kind: kind, Detail: detail}
+		return 0, &WriteError{Service: s.Service, Callee: s.Callee, Kind: kind, Detail: detail}
 	}
 	if err := p.inOrder(fence, s, index); err != nil {
 		return fail(ErrInvalid, err)
@@ -189,14 +212,14 @@ func (p *Publisher) Publish(ctx context.Context, fence Fence, s actuators.Settin
 		return fail(ErrUnknown, fmt.Errorf("not sent: %w", ctx.Err()))
 	}
 
-	written, werr := p.transact(ctx, fence, s.Service, raw, index)
+	written, werr := p.transact(ctx, fence, s, raw, index)
 	if werr != nil && (errors.Is(werr, ErrUnknown) || errors.Is(werr, ErrConflict)) && ctx.Err() == nil {
 		written, werr = p.settle(ctx, werr, raw, index)
 	}
 	if werr != nil {
 		return 0, werr
 	}
-	p.remember(s.Service, Stored{Setting: s, Index: written})
+	p.remember(p.keys.SettingOf(s.Service, s.Callee), Stored{Setting: s, Index: written})
 	return written, nil
 }
 
@@ -209,7 +232,7 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 		return fmt.Errorf("epoch %d under a lock of epoch %d", s.Epoch, fence.Epoch)
 	}
 	p.mu.Lock()
-	last, ok := p.seen[s.Service]
+	last, ok := p.seen[p.keys.SettingOf(s.Service, s.Callee)]
 	p.mu.Unlock()
 	if !ok || last.Index != index || last.Err != nil {
 		return nil // the transaction will find out
@@ -224,7 +247,7 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 }
 
 // transact sends the transaction and reads its outcome.
-func (p *Publisher) transact(ctx context.Context, fence Fence, service string, raw []byte, index uint64) (
+func (p *Publisher) transact(ctx context.Context, fence Fence, s actuators.Setting, raw []byte, index uint64) (
 	uint64, *WriteError,
 ) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
@@ -232,11 +255,11 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 	const checkSession, write = 0, 1
 	ok, answer, _, err := p.client.Txn().Txn(api.TxnOps{
 		checkSession: {KV: &api.KVTxnOp{Verb: api.KVCheckSession, Key: fence.Key, Session: fence.Session}},
-		write:        {KV: &api.KVTxnOp{Verb: api.KVCAS, Key: p.keys.Setting(service), Value: raw, Index: index}},
+		write:        {KV: &api.KVTxnOp{Verb: api.KVCAS, Key: p.keys.SettingOf(s.Service, s.Callee), Value: raw, Index: index}},
 	}, (&api.QueryOptions{}).WithContext(ctx))
 
 	fail := func(kind, detail error) (uint64, *WriteError) {
-		return 0, &WriteError{Service: service, Kind: kind, Detail: detail}
+		return 0, &WriteError{Service: s.Service, Callee: s.Callee, Kind: kind, Detail: detail}
 	}
 	switch {
 	case err != nil && denied(err):
@@ -272,7 +295,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, service string, r
 // may be there. A write without an answer that is not there yet may still arrive, but not after another write, since
 // its index has passed by then.
 func (p *Publisher) settle(ctx context.Context, werr *WriteError, raw []byte, index uint64) (uint64, *WriteError) {
-	current, err := p.Read(ctx, werr.Service)
+	current, err := p.read(ctx, werr.Service, werr.Callee)
 	switch {
 	case err != nil:
 		werr.Detail = fmt.Errorf("%w; and the key could not be read: %w", werr.Detail, err)
@@ -284,25 +307,25 @@ func (p *Publisher) settle(ctx context.Context, werr *WriteError, raw []byte, in
 	return 0, werr
 }
 
-func (p *Publisher) remember(service string, s Stored) Stored {
+func (p *Publisher) remember(key string, s Stored) Stored {
 	light := s
 	light.Raw = nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Reads and writes of one service may overtake each other; the store's index says which is later.
-	if s.Index == 0 || s.Index >= p.seen[service].Index {
-		p.seen[service] = light
+	// Reads and writes of one key may overtake each other; the store's index says which is later.
+	if s.Index == 0 || s.Index >= p.seen[key].Index {
+		p.seen[key] = light
 	}
 	return s
 }
 
 func (p *Publisher) rule(rule string) string { return fmt.Sprintf(rule, p.keys.Services()) }
 
-func stored(service string, pair *api.KVPair) Stored {
+func stored(service, callee string, pair *api.KVPair) Stored {
 	if pair == nil {
 		return Stored{}
 	}
 	s := Stored{Raw: pair.Value, Index: pair.ModifyIndex}
-	s.Setting, s.Err = actuators.Accept(pair.Value, service, actuators.Setting{})
+	s.Setting, s.Err = actuators.AcceptCall(pair.Value, service, callee, actuators.Setting{})
 	return s
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -74,7 +75,7 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	loop.SetValue(&o.loop)
 	if o.kind == actuators.Override {
 		cmd.Arg("value", "The value: requests in flight per instance for concurrency, requests per second of the whole "+
-			"service for rate, a share for shed.").Required().SetValue(&o.value)
+			"service for rate, a share for shed, retries per request for retry (0 stops them).").Required().SetValue(&o.value)
 	}
 	cmd.Flag("reason", "Why, for the next person on call.").Required().PlaceHolder("TEXT").StringVar(&o.reason)
 	if o.kind != actuators.Resume {
@@ -103,11 +104,17 @@ func (o *operatorOptions) check() error {
 		bad("which loop? name one as SERVICE/KNOB, or --all for every loop of every service")
 	case named && o.all:
 		bad("%s and --all: expected one of them", &o.loop)
+	case isCall(o.loop.knob):
+		bad("%s: the targets of calls take no orders of their own; freeze --all freezes them with all others", &o.loop)
 	case o.all && o.lasts:
 		bad("--expires=%s: the kill switch does not expire, it lasts until `governor resume --all`", &o.expires)
 	}
-	if v := float64(o.value); o.kind == actuators.Override && (!(v > 0) || math.IsInf(v, 0)) {
+	switch v := float64(o.value); {
+	case o.kind != actuators.Override, v > 0 && !math.IsInf(v, 0):
+	case o.loop.knob != "retry":
 		bad("value %s: expected a number above 0", &o.value)
+	case v != 0:
+		bad("value %s: expected a number of at least 0", &o.value)
 	}
 	for _, flag := range []struct{ name, text string }{{"reason", o.reason}, {"actor", o.actor}} {
 		if strings.TrimSpace(flag.text) == "" || len(flag.text) > actuators.MaxWords {
@@ -234,16 +241,25 @@ type loopName struct{ service, knob string }
 // Set implements kingpin.Value.
 func (l *loopName) Set(text string) error {
 	service, knob, found := strings.Cut(text, "/")
+	callee, isCall := control.Knob(knob).Callee()
 	switch {
 	case !found:
 		return fmt.Errorf("%q: expected SERVICE/KNOB, like checkout/concurrency", text)
 	case actuators.ValidServiceName(service) != nil:
 		return fmt.Errorf("%q: expected SERVICE/KNOB, with %w", text, actuators.ValidServiceName(service))
-	case !slices.Contains(actuators.Knobs[:], knob):
+	case isCall && actuators.ValidServiceName(callee) != nil:
+		return fmt.Errorf("%q: expected SERVICE/calls/DEPENDENCY, with %w", text, actuators.ValidServiceName(callee))
+	case !isCall && !slices.Contains(actuators.Knobs[:], knob):
 		return fmt.Errorf("%q: there is no knob %q, expected one of %s", text, knob, strings.Join(actuators.Knobs[:], ", "))
 	}
 	*l = loopName{service, knob}
 	return nil
+}
+
+// isCall says whether a knob is that of the calls to a dependency.
+func isCall(knob string) bool {
+	_, ok := control.Knob(knob).Callee()
+	return ok
 }
 
 // String implements kingpin.Value.

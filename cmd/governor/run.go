@@ -106,7 +106,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 			return api.LeaderInfo(s.Holder), s.Err
 		},
 		Instance:      instance,
-		ConsulAddress: clientConfig.Address, KeyOf: keys.Setting,
+		ConsulAddress: clientConfig.Address, KeyOf: keys.SettingOf,
 		Closed:   o.closed,
 		Registry: registry, Log: log,
 	})

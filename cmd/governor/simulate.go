@@ -22,7 +22,7 @@ import (
 // simulation is what the command line of `governor simulate` asks for.
 type simulation struct {
 	names                  []string
-	all, list              bool
+	all, list, bounds      bool
 	contenders             []string
 	seeds                  int
 	seed                   uint64
@@ -67,6 +67,8 @@ func (s *simulation) register(app *kingpin.Application) string {
 	cmd.Arg("scenario", "Scenario, by name or file.").StringsVar(&s.names)
 	cmd.Flag("all", "Run all scenarios that come with governor, which takes several minutes.").BoolVar(&s.all)
 	cmd.Flag("list", "Say which scenarios and contenders there are, and what each scenario is for.").BoolVar(&s.list)
+	cmd.Flag("bounds", "Print the bounds of scenarios of several services as JSON, without a run: the linear program of "+
+		"each phase and its optimum.").BoolVar(&s.bounds)
 	cmd.Flag("contender", "The controller in charge; repeat the flag for several. static is the scenario's own limit, "+
 		"reflex is guard alone, outer governor's loop alone, cascade both. --list shows the others.").
 		Default(usualContenders...).StringsVar(&s.contenders)
@@ -140,6 +142,9 @@ func (s *simulation) run(ctx context.Context, out, progress io.Writer) error {
 		}
 		chosen = append(chosen, scenario)
 	}
+	if s.bounds {
+		return simulate.Bounds(out, chosen)
+	}
 	if s.explain > 0 || s.output == outputCSV {
 		return s.one(out, chosen)
 	}
@@ -148,11 +153,14 @@ func (s *simulation) run(ctx context.Context, out, progress io.Writer) error {
 
 // one shows a run from the inside.
 func (s *simulation) one(out io.Writer, chosen []simulate.Scenario) error {
-	contender := simulate.Contender(s.contenders[len(s.contenders)-1])
 	if len(chosen) != 1 || len(s.contenders) > 1 && !slices.Equal(s.contenders, usualContenders) {
 		return errors.New("--explain and --output=csv show one run: expected one scenario and one --contender")
 	}
-	r := s.runOf(chosen[0], contender, max(s.seed, 1))
+	contenders, err := s.contendersOf(chosen[0])
+	if err != nil {
+		return err
+	}
+	r := s.runOf(chosen[0], contenders[len(contenders)-1], max(s.seed, 1))
 	result := r.Do()
 	if s.explain > 0 {
 		return simulate.Explain(out, r, result, s.explain)
@@ -178,8 +186,12 @@ func (s *simulation) table(ctx context.Context, out, progress io.Writer, chosen 
 	}
 	var runs []simulate.Run
 	for _, scenario := range chosen {
-		for _, c := range s.contenders {
-			runs = append(runs, s.runOf(scenario, simulate.Contender(c), 0))
+		contenders, err := s.contendersOf(scenario)
+		if err != nil {
+			return err
+		}
+		for _, c := range contenders {
+			runs = append(runs, s.runOf(scenario, c, 0))
 		}
 	}
 	const often = 5 * time.Second
@@ -201,12 +213,49 @@ func (s *simulation) table(ctx context.Context, out, progress io.Writer, chosen 
 	if len(seeds) == 1 {
 		plural = ""
 	}
-	fmt.Fprintf(out, "S = %v, W = %v, T = %v, %d seed%s\n\n", s.scrape, s.window, s.period, len(seeds), plural)
-	if err := simulate.Table(out, rows); err != nil {
-		return err
+	fmt.Fprintf(out, "S = %v, W = %v, T = %v, %d seed%s\n", s.scrape, s.window, s.period, len(seeds), plural)
+	alone, graphs := rows[:0:0], rows[:0:0]
+	for _, r := range rows {
+		if r.Graph != nil {
+			graphs = append(graphs, r)
+		} else {
+			alone = append(alone, r)
+		}
 	}
-	_, err = fmt.Fprintf(out, "\n%s", simulate.Legend)
-	return err
+	for _, part := range []struct {
+		rows   []simulate.Row
+		table  func(io.Writer, []simulate.Row) error
+		legend string
+	}{{alone, simulate.Table, simulate.Legend}, {graphs, simulate.GraphTable, simulate.GraphLegend}} {
+		if len(part.rows) == 0 {
+			continue
+		}
+		fmt.Fprintln(out)
+		if err := part.table(out, part.rows); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "\n%s", part.legend); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contendersOf returns the contenders that the command line asks for and the scenario can have: those of scenarios of one
+// service or those of call graphs. Without a choice, the usual ones.
+func (s *simulation) contendersOf(scenario simulate.Scenario) (suited []simulate.Contender, err error) {
+	if scenario.Graph != nil && slices.Equal(s.contenders, usualContenders) {
+		return simulate.GraphContenders(), nil
+	}
+	for _, c := range s.contenders {
+		if c := simulate.Contender(c); c.Suits(scenario) {
+			suited = append(suited, c)
+		} else if !s.all {
+			return nil, fmt.Errorf("%s is no contender for %s: %s; --list shows which are for call graphs", c, scenario.Name,
+				c.Describe())
+		}
+	}
+	return suited, nil
 }
 
 // list shows the manual's table of contents.

@@ -47,6 +47,57 @@ script:
 - {at: 20s, times: 2}
 `
 
+const pair = `
+title: the callee loses half of its servers
+services:
+- {name: front, calls: [back]}
+- {name: back, servers: 8}
+routes:
+- {name: all, load: 150, service: front}
+phases: [{calm: 20s}, {fault: 40s}]
+script:
+- {at: 20s, service: back, servers: 4}
+`
+
+func TestSimulateServicesThatCallEachOther(t *testing.T) {
+	file := scenarioFile(t, pair)
+	out, _, err := simulated(t, file, "--scrape=1s", "--seeds=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"% of bound", "mine      naive", "mine      patterns", "mine      governed", "back after"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	out, _, err = simulated(t, file, "--seed=1", "--contender=patterns", "--output=json")
+	var rows []struct {
+		Graph struct {
+			Last     string  `json:"last_service"`
+			Attempts float64 `json:"attempts_per_request"`
+		}
+	}
+	if err != nil || json.Unmarshal([]byte(out), &rows) != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(rows) != 1 || rows[0].Graph.Last != "back" || !(rows[0].Graph.Attempts > 0) {
+		t.Errorf("%+v", rows)
+	}
+	out, _, err = simulated(t, file, "--bounds")
+	if err != nil || !strings.Contains(out, `"optimum_per_second": 100`) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, _, err = simulated(t, file, "--explain=30s"); err != nil || !strings.Contains(out, "\nback/concurrency  ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, _, err = simulated(t, file, "--contender=cascade"); err == nil || !strings.Contains(err.Error(), "no contender for mine") {
+		t.Errorf("%v", err)
+	}
+	if _, _, err = simulated(t, "half", "--contender=naive", "--seeds=1"); err == nil {
+		t.Error("naive is accepted for one service")
+	}
+}
+
 func TestSimulateAFile(t *testing.T) {
 	file := scenarioFile(t, minute)
 	out, _, err := simulated(t, file, "--contender=cascade", "--contender=static", "--scrape=1s", "--seeds=2")

@@ -37,10 +37,10 @@ var words = map[reflect.Type][]any{
 	reflect.TypeFor[control.Mode](): {control.Observe, control.Shadow, control.Enforce},
 	reflect.TypeFor[control.Knob](): {
 		control.KnobConcurrency, control.KnobRate, control.KnobShed,
-		control.KnobRetry,
+		control.KnobRetry, control.KnobCall("payments"),
 	},
 	reflect.TypeFor[api.Role]():            {api.Leader, api.Standby},
-	reflect.TypeFor[api.Unit]():            {api.Requests, api.PerSecond, api.Occupancy, api.Seconds, api.Share},
+	reflect.TypeFor[api.Unit]():            {api.Requests, api.PerSecond, api.Occupancy, api.Seconds, api.Share, api.Retries},
 	reflect.TypeFor[actuators.OrderKind](): {actuators.Freeze, actuators.Override},
 }
 

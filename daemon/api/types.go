@@ -74,15 +74,18 @@ const (
 	Requests  Unit = "requests"            // in flight, per instance
 	PerSecond Unit = "requests_per_second" // of the whole service
 	Occupancy Unit = "occupancy"           // in flight ÷ limit, 0 to 1
-	Seconds   Unit = "seconds"             // of mean latency of admitted requests
+	Seconds   Unit = "seconds"             // of mean latency of admitted requests, or of calls
 	Share     Unit = "share"               // of the protected requests, refused: 0 to 1
+	Retries   Unit = "retries_per_request" // of the calls to dependencies
 )
 
 // Loop is one knob of one service, an element of GET /api/v1/loops and the answer of /api/v1/loops/{service}/{knob}.
 type Loop struct {
 	Service string       `json:"service"`
 	Knob    control.Knob `json:"knob"`
-	Mode    control.Mode `json:"mode"`
+	// Callee is the dependency whose calls the knob is for; "": it is for the service itself.
+	Callee string       `json:"callee,omitempty"`
+	Mode   control.Mode `json:"mode"`
 	// Unit is the unit of the knob: of Min, Max and Fallback, and of the decision's From, Raw, Value and Ceiling.
 	// MeasuredUnit is the unit of the decision's Setpoint and Measured.
 	Unit         Unit    `json:"unit"`
@@ -205,10 +208,10 @@ const Heartbeat = 2 * time.Second
 // which pull and lift the kill switch. For authenticated requests the actor is the authenticated identity, and Actor is
 // ignored.
 type Command struct {
-	Actor            string  `json:"actor"`
-	Reason           string  `json:"reason"`
-	ExpiresInSeconds float64 `json:"expires_in_seconds,omitempty"` // of a freeze or an override of one loop
-	Value            float64 `json:"value,omitempty"`              // of an override
+	Actor            string   `json:"actor"`
+	Reason           string   `json:"reason"`
+	ExpiresInSeconds float64  `json:"expires_in_seconds,omitempty"` // of a freeze or an override of one loop
+	Value            *float64 `json:"value,omitempty"`              // of an override, which needs one
 }
 
 // Receipt answers a Command: what was recorded in the KV, and which governor will enforce it.

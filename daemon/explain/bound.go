@@ -20,6 +20,13 @@ func (s Subject) BoundBy() string {
 	case d.Gates.FloorTest == control.FloorTestHalved:
 		return "the floor test: the limit is halved on purpose, to see whether throughput falls with it"
 	}
+	if s.constant() {
+		text := "the configuration: no law moves the retry budget"
+		if d.HoldReason != "" {
+			text += fmt.Sprintf("; the data gate (%s) keeps the lease from being renewed", d.HoldReason)
+		}
+		return text
+	}
 	text := s.boundByEvent()
 	if text == "" {
 		text = s.boundByConstraint()
@@ -106,6 +113,9 @@ func (s Subject) boundByConstraint() string {
 	case control.BoundMin:
 		return fmt.Sprintf("the configured min %s%s", s.value(control.Number(s.Loop.Min)), asked)
 	case control.BoundMax:
+		if s.Loop.Callee != "" {
+			return fmt.Sprintf("the SLO%s, and calls may take %s of it", asked, percent(control.Number(s.Loop.Max/s.Loop.SLO.LatencySeconds)))
+		}
 		return fmt.Sprintf("the configured max %s%s", s.setTo(s.Loop.Max), asked)
 	case control.BoundTighten:
 		return "the data gate: something is unknown, so the law may only tighten"

@@ -71,6 +71,12 @@ func (s Subject) afterHold() []string {
 	case control.Stale:
 		return []string{"a fresh sample: " + s.sample() + "; does Prometheus still scrape the service?"}
 	case control.NoData:
+		if s.Loop.Callee != "" && len(d.Inputs.Dependencies) == 0 {
+			return []string{
+				"calls to " + s.Loop.Callee + " through guard, by that name: no metric of the service knows it",
+				"governor check-config --online FILE lists the names that the metrics know",
+			}
+		}
 		return []string{
 			"data: " + s.sample() + "; is the service up, and are its metrics and labels as configured?",
 			"governor check-config --online FILE shows what Prometheus has for each signal",
@@ -78,6 +84,9 @@ func (s Subject) afterHold() []string {
 	case control.Idle:
 		return []string{"traffic: no request arrived within " + window + "; an idle service needs no decision"}
 	case control.TooLittleTraffic:
+		if s.Loop.Callee != "" {
+			return []string{"more calls to " + s.Loop.Callee + " while nothing queues there: from those the instances learn its own latency"}
+		}
 		return []string{
 			fmt.Sprintf("more traffic: %s requests within %s are too few to judge", num(in.Requests), window),
 			"a lower tuning.min_requests or a longer timing.window in the configuration",
@@ -132,6 +141,12 @@ func (s Subject) answered() string {
 func (s Subject) byMeasurement() (out []string) {
 	d := s.Loop.Decision
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if s.constant() {
+		return []string{
+			"governor override " + s.Name() + " VALUE --reason=TEXT: 0 stops all retries with the next publish",
+			"another retry.budget in the configuration",
+		}
+	}
 	switch d.State {
 	case control.AtMin:
 		say("%s", s.pastMin())
@@ -139,8 +154,11 @@ func (s Subject) byMeasurement() (out []string) {
 	case control.AtMax:
 		say("%s", s.pastMax())
 	case control.Ineffective:
-		say("the service itself: its own mean is %s, and no limit makes it faster; is one of its dependencies slow?",
-			latency(d.Gates.ServiceTimeSeconds))
+		which := "is one of its dependencies slow?"
+		if d.Inputs.Culprit != "" {
+			which = d.Inputs.Culprit + " takes most of that"
+		}
+		say("the service itself: its own mean is %s, and no limit makes it faster; %s", latency(d.Gates.ServiceTimeSeconds), which)
 		say("a mean below 80%% of that, or some time without a mean: then governor tries again")
 	case control.Infeasible:
 		say("%s", s.infeasible("an SLO that leaves room"))
@@ -160,6 +178,9 @@ func (s Subject) byMeasurement() (out []string) {
 		out = append(out, s.byBacklog()...)
 	case control.KnobShed:
 		out = append(out, s.byRefusals()...)
+	}
+	if s.Loop.Callee != "" {
+		say("another own latency of %s, by more than a tenth: the instances learn it while nothing queues there", s.Loop.Callee)
 	}
 	if d.Gates.BurnSteps > 0 && s.Loop.Knob != control.KnobShed {
 		say("a slower burn of the error budget: it now tightens the setpoint by 10%%, %d times", d.Gates.BurnSteps)
@@ -298,6 +319,10 @@ func (s Subject) byWriting() (out []string) {
 // infeasible says which quantity leaves no room below the SLO.
 func (s Subject) infeasible(what string) string {
 	d, within := s.Loop.Decision, latency(control.Number(s.Loop.SLO.LatencySeconds))
+	if d.Gates.InfeasibleBy == control.ByCalls {
+		return fmt.Sprintf("%s: requests wait %s for other services, the SLO allows %s in all", what,
+			latency(d.Inputs.WaitedSeconds), within)
+	}
 	if d.Gates.InfeasibleBy == control.BySpread {
 		return fmt.Sprintf("%s: with nothing queued the %s lies %s above the mean, the SLO allows %s in all", what,
 			format.Quantile(s.Loop.SLO.Objective), latency(d.Inputs.Quantile-d.Measured), within)

@@ -193,10 +193,21 @@ func (s Subject) Inputs() []Input {
 	sampled := func(name string, n control.Number, value string) { add(name, n.Known(), value, "", age) }
 	learned := func(name string, n control.Number, value string) { add(name, n.Known(), value, "", "") }
 
-	if l.MeasuredUnit == api.Share {
+	switch {
+	case l.MeasuredUnit == api.Retries:
+		measured("retries per call", d.Measured, ratio(d.Measured)+", configured "+ratio(d.Setpoint))
+	case l.Callee != "":
+		measured("mean latency of the calls", d.Measured, latency(d.Measured)+", target "+latency(d.Setpoint))
+	case l.MeasuredUnit == api.Share:
 		measured("protected requests refused", d.Measured, percent(d.Measured)+", setpoint "+percent(d.Setpoint))
-	} else {
+	default:
 		measured("mean latency", d.Measured, latency(d.Measured)+", setpoint "+latency(d.Setpoint))
+	}
+	if in.WaitedSeconds > 0 && l.MeasuredUnit == api.Seconds && l.Callee == "" {
+		measured("beside that, in guarded calls", in.WaitedSeconds, latency(in.WaitedSeconds))
+	}
+	for _, dep := range in.Dependencies {
+		measured("calls to "+dep.Name, dep.Requests, Calls(dep))
 	}
 	quantile := latency(in.Quantile)
 	if in.Censored {

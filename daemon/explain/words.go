@@ -1,6 +1,8 @@
 package explain
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
@@ -52,6 +54,65 @@ func (s Subject) amount(n control.Number) string {
 		text += " for the whole service"
 	case api.Occupancy:
 		text += " of the limit, above which the least important are refused"
+	case api.Retries:
+		text += " retries per call"
+	case api.Seconds:
+		text += " mean latency of the calls to " + s.Loop.Callee
+	}
+	return text
+}
+
+// constant says whether no law moves the value.
+func (s Subject) constant() bool { return s.Loop.Knob == control.KnobRetry }
+
+func ratio(n control.Number) string { return format.Ratio(float64(n)) }
+
+// Calls says how the calls to a dependency are doing, the most important first.
+func Calls(d control.Calls) string {
+	var parts []string
+	say := func(known bool, text string, args ...any) {
+		if known {
+			parts = append(parts, fmt.Sprintf(text, args...))
+		}
+	}
+	breaker := Breaker(d)
+	say(breaker != "", "%s", breaker)
+	say(d.InFlight.Known() && d.Limit.Known(), "%s of %s in flight", num(d.InFlight), num(d.Limit))
+	say(d.Mean.Known(), "mean %s", latency(d.Mean))
+	say(d.LatencyTarget.Known(), "target %s", latency(d.LatencyTarget))
+	say(d.OwnLatency.Known(), "own latency %s", latency(d.OwnLatency))
+	say(d.RetryRatio.Known(), "%s retries per call", ratio(d.RetryRatio))
+	say(d.FailedRatio > 0, "failed %s", percent(d.FailedRatio))
+	say(d.RefusedRatio > 0, "refused here %s", percent(d.RefusedRatio))
+	say(d.CalleeRefused > 0, "refused there %s", percent(d.CalleeRefused))
+	if len(parts) == 0 {
+		return unknown
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Breaker says how many breakers to a dependency are open, and why they opened; "" if all are closed or there are none.
+// An instance of the service has one for each instance of the dependency.
+func Breaker(d control.Calls) string {
+	b := d.Breakers
+	open := b.Open
+	state := "open"
+	if !(open > 0) {
+		if open, state = b.HalfOpen, "half open"; !(open > 0) {
+			return ""
+		}
+	}
+	text := fmt.Sprintf("breaker %s", state)
+	if all := b.Open + b.HalfOpen + b.Closed; all.Known() && all > 1 {
+		text = fmt.Sprintf("%s of %s breakers %s", num(open), num(all), state)
+	}
+	switch failures, slow := d.BreakersOpened.Failures > 0, d.BreakersOpened.Slow > 0; {
+	case failures && slow:
+		text += " (failures, slow)"
+	case failures:
+		text += " (failures)"
+	case slow:
+		text += " (slow)"
 	}
 	return text
 }
@@ -65,6 +126,9 @@ func (s Subject) noun() string {
 		return "threshold"
 	case control.KnobRetry:
 		return "budget"
+	}
+	if s.Loop.Callee != "" {
+		return "target"
 	}
 	return "limit"
 }

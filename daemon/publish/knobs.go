@@ -11,7 +11,8 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Knobs lists the knobs of a service that governor steers, in the order in which they act.
+// Knobs lists the knobs of a service that governor steers, in the order in which they act. Those of its calls come last:
+// each has a Setting of its own.
 func Knobs(spec control.Spec) []control.Knob {
 	var knobs []control.Knob
 	if spec.Concurrency != nil {
@@ -23,12 +24,24 @@ func Knobs(spec control.Spec) []control.Knob {
 	if spec.Rate != nil {
 		knobs = append(knobs, control.KnobRate)
 	}
+	if spec.Retry != nil {
+		knobs = append(knobs, control.KnobRetry)
+	}
+	for _, c := range spec.Calls {
+		knobs = append(knobs, control.KnobCall(c.To))
+	}
 	return knobs
 }
 
 // InForce returns the value that a Setting has in force for a knob. It returns false if there is no Setting, or if it
 // lacks the knob; the loop then knows best where it starts.
 func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
+	if to, ok := knob.Callee(); ok || s != nil && s.Callee != "" {
+		if s == nil || s.Callee != to || s.Concurrency == nil {
+			return control.InForce{}, false
+		}
+		return control.InForce{Value: s.Concurrency.LatencyTargetSeconds, Revision: s.Revision}, true
+	}
 	switch {
 	case s == nil:
 	case knob == control.KnobConcurrency && s.Concurrency != nil:
@@ -40,6 +53,8 @@ func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 		return control.InForce{Value: s.Shed.Threshold, Revision: s.Revision}, true
 	case knob == control.KnobRate && s.Rate != nil:
 		return control.InForce{Value: s.Rate.PerSecond, Revision: s.Revision}, true
+	case knob == control.KnobRetry && s.Retry != nil:
+		return control.InForce{Value: s.Retry.BudgetRatio, Revision: s.Revision}, true
 	}
 	return control.InForce{}, false
 }
@@ -72,6 +87,10 @@ func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision
 		return fmt.Errorf("the decision has no finite value (%v)", float64(value))
 	}
 	bounded := min(max(float64(value), b.Min), b.Max)
+	if c := spec.Call(d.Knob); c != nil {
+		next.Concurrency = call(*c, bounded)
+		return nil
+	}
 
 	switch d.Knob {
 	case control.KnobConcurrency:
@@ -95,10 +114,21 @@ func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision
 			PerSecond: bounded, Burst: control.Burst(bounded), Instances: l.instances(d),
 			Fallback: b.Fallback, Min: b.Min, Max: b.Max,
 		}
+	case control.KnobRetry:
+		next.Retry = &actuators.Retry{BudgetRatio: bounded, Fallback: b.Fallback, Min: b.Min, Max: b.Max}
 	default:
 		return errors.New("the Setting has no such knob")
 	}
 	return nil
+}
+
+// call is the knob of the calls to a dependency with the latency target. Readers ignore limit and fallback, so they are
+// out of the way at the upper bound.
+func call(c control.CallSpec, target float64) *actuators.Concurrency {
+	lo, hi := int(math.Ceil(c.Min)), int(math.Floor(c.Max))
+	return &actuators.Concurrency{
+		Limit: hi, Ceiling: hi, Fallback: hi, Min: lo, Max: hi, LatencyTargetSeconds: target,
+	}
 }
 
 // Sharers remembers how long fewer instances have been seen than share the rate. More are believed at once: each takes
@@ -169,14 +199,18 @@ func reconfigured(last *actuators.Setting, spec control.Spec) bool {
 	if last == nil {
 		return false
 	}
+	if c := spec.Call(control.KnobCall(last.Callee)); c != nil {
+		return last.Concurrency != nil && (*last.Concurrency != *call(*c, last.Concurrency.LatencyTargetSeconds))
+	}
 	differs := func(knob control.Knob, lo, hi, fallback float64) bool {
 		return spec.Bounds(knob) != control.Bounds{Min: lo, Max: hi, Fallback: fallback}
 	}
-	c, h, r := last.Concurrency, last.Shed, last.Rate
+	c, h, r, b := last.Concurrency, last.Shed, last.Rate, last.Retry
 	return spec.Concurrency != nil && c != nil &&
 		differs(control.KnobConcurrency, float64(c.Min), float64(c.Max), float64(c.Fallback)) ||
 		spec.Shed != nil && h != nil && differs(control.KnobShed, h.Min, h.Max, h.Fallback) ||
-		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback)
+		spec.Rate != nil && r != nil && differs(control.KnobRate, r.Min, r.Max, r.Fallback) ||
+		spec.Retry != nil && b != nil && differs(control.KnobRetry, b.Min, b.Max, b.Fallback)
 }
 
 // sameValues says whether two Settings ask a service for the same values.

@@ -8,7 +8,8 @@
 //
 // These are the rules:
 //
-//   - A service has one Setting, and all its knobs are written together. A knob whose decision does not ask to be
+//   - A service has one Setting, and all its knobs are written together. The calls to each dependency have a Setting of
+//     their own, with a revision of its own and the same epoch. A knob whose decision does not ask to be
 //     published keeps the values in force.
 //   - The hard bounds of the configuration are enforced here once more, whatever a decision asks for. If a value or a
 //     latency target is not finite, nothing is written.
@@ -52,9 +53,10 @@ type Last struct {
 
 // Writer is who writes a Setting: the configuration of the service, and the leadership.
 type Writer struct {
-	Spec  control.Spec // with all defaults derived, as LoopSet.Spec returns it
-	Epoch uint64
-	Lease time.Duration
+	Spec   control.Spec // with all defaults derived, as LoopSet.Spec returns it
+	Callee string       // of the calls that the Setting is for; "": it is for the service itself
+	Epoch  uint64
+	Lease  time.Duration
 }
 
 // Kind tells a Setting with new values from one that only renews the lease.
@@ -82,7 +84,7 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 
 	at := now.UTC().Round(0)
 	next := actuators.Setting{
-		Schema: actuators.Schema, Service: writer.Spec.Service, Epoch: writer.Epoch, Revision: l.Highest + 1,
+		Schema: actuators.Schema, Service: writer.Spec.Service, Callee: writer.Callee, Epoch: writer.Epoch, Revision: l.Highest + 1,
 		IssuedAt: at, ChangedAt: at, LeaseSeconds: writer.Lease.Seconds(), Reason: reason(writer.Spec, l.Setting, ds),
 	}
 	var errs []error

@@ -27,6 +27,26 @@
 // mix; hold is a time in flight off the servers, after the service or without one (time: 0s); deadline judges the route by
 // itself, out of the totals; endless: true says that the service declares its requests as held open.
 //
+// services replaces service and load where several services call each other. Each has the keys of service but dependency,
+// and name; limit, where it is not that of the file; unguarded: true for one that has no guard, whoever is in control; and
+// calls, what each of its requests calls once a server is done with it. The steps of calls follow one another: the name of
+// a service, or a list of names that are called at once. Every route says at which service it enters, and may have calls
+// of its own instead of the service's:
+//
+//	services:
+//	- {name: front, calls: [users, [stock, prices]], drops-abandoned: true}
+//	- {name: users, servers: 16}
+//	- {name: stock, instances: 4, limit: {start: 16, min: 2, max: 128}}
+//	- {name: prices, unguarded: true}
+//	routes:
+//	- {name: read, load: 300, service: front}
+//	- {name: write, load: 50, service: front, time: 60ms, calls: [stock, stock]}
+//	calls: {timeout: 1s, retries: {times: 3, wait: 100ms}, direct: true}
+//
+// calls, for the whole file, says how services call: the timeout of an attempt (left out: that of the clients), the most
+// retries and the most a caller waits before the first one, and direct: true where callers know the instances and may try
+// another; otherwise these hide behind one address. The calls of clients have the keys of clients.
+//
 // script lists what happens. A step is in force from at until until (default: the end); with every and for it comes back,
 // each time for so long. Later steps win over earlier ones. It says one or more of
 //
@@ -39,6 +59,8 @@
 //	slower: 1.01            with every: slowdown by this factor, again and again
 //	instance: 3             servers, slowdown and dependency of this step are those of one instance
 //	add: 1, remove: 1       instances; with every: so many each time. The newest is removed first
+//	service: stock          where there are several: whose condition or instances these are
+//	away: refuses           connections to the service fail at once; silent: it never answers. What it has, it finishes
 //	restart: 20s            with every: the next of the first instances goes, and a new one comes after this time
 //	metrics: lost           Prometheus does not answer
 package scenarios

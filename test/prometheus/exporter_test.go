@@ -20,6 +20,15 @@ type load struct {
 	slowShare                float64 // of the admitted: above the edge at 0.3 s and below the one at 1 s
 	limit, inFlight, binding float64 // binding: share of time
 	edges                    []string
+	calls                    []calls
+}
+
+// calls is the constant load of the calls to a dependency.
+type calls struct {
+	to              string
+	perSecond, mean float64 // of the calls, each of which is retried once in ten
+	own             float64 // m₀, seconds
+	open            int     // breakers, because of failures
 }
 
 // exporter serves /metrics of one instance of a service.
@@ -110,4 +119,39 @@ func (e *exporter) write(w io.Writer, now time.Time) {
 	}
 	line("guard_latency_seconds_sum", "", l.mean*admitted)
 	line("guard_latency_seconds_count", "", admitted)
+	kind("guard_call_wait_seconds_total", "counter")
+	waited := 0.0
+	for _, c := range l.calls {
+		waited += c.perSecond * 1.1 * c.mean * age
+	}
+	line("guard_call_wait_seconds_total", "", waited)
+	for _, c := range l.calls {
+		about := func(name, labels string, v float64) {
+			if labels != "" {
+				labels = "," + labels
+			}
+			line("guard_client_"+name, fmt.Sprintf("to=%q%s", c.to, labels), v)
+		}
+		n := c.perSecond * age
+		about("requests_total", "", n)
+		about("attempts_total", "", 1.1*n)
+		about("retries_total", "", 0.1*n)
+		about("failures_total", "", 0.2*n)
+		about("callee_refusals_total", "", 0.11*n)
+		about("refused_total", `reason="deadline"`, 0)
+		about("refused_total", `reason="breaker"`, 0.05*n)
+		about("refused_total", `reason="bulkhead"`, 0.02*n)
+		about("in_flight", "", c.perSecond*c.mean)
+		about("limit", "", 24)
+		about("latency_target_seconds", "", 3*c.own)
+		about("own_latency_seconds", "", c.own)
+		about("setting_revision", "", 5)
+		about("breaker_instances", `state="closed"`, float64(3-c.open))
+		about("breaker_instances", `state="open"`, float64(c.open))
+		about("breaker_instances", `state="half_open"`, 0)
+		about("breaker_opened_total", `reason="failures"`, float64(c.open)*age)
+		about("breaker_opened_total", `reason="slow"`, 0)
+		about("latency_seconds_sum", "", 1.1*n*c.mean)
+		about("latency_seconds_count", "", 1.1*n)
+	}
 }

@@ -66,10 +66,16 @@ func (r *rig) remove(t *testing.T, e *exporter) {
 // group returns the group that measures the services, whose SLO is 300 ms for 99%.
 func (r *rig) group(t *testing.T, services ...string) *signals.Group {
 	t.Helper()
+	return r.groupOf(t, false, services...)
+}
+
+// groupOf is group, with the calls of the services if they are asked for.
+func (r *rig) groupOf(t *testing.T, calls bool, services ...string) *signals.Group {
+	t.Helper()
 	var list []signals.Service
 	for _, name := range services {
 		list = append(list, signals.Service{
-			Name: name, Timing: timing, SLO: control.SLO{Latency: 300 * time.Millisecond, Objective: 0.99},
+			Name: name, Timing: timing, SLO: control.SLO{Latency: 300 * time.Millisecond, Objective: 0.99}, Calls: calls,
 		})
 	}
 	s, err := signals.New(signals.Options{URL: r.prom.URL(), Timeout: 5 * time.Second}, list)
@@ -197,8 +203,58 @@ func TestRealPrometheus(t *testing.T) {
 		t.Run("NobodysIdentity", func(t *testing.T) { t.Parallel(); testNobody(t, r) })
 		t.Run("EdgeThatIsASum", func(t *testing.T) { t.Parallel(); testEdgeThatIsASum(t, r) })
 		t.Run("EdgeThatIsNew", func(t *testing.T) { t.Parallel(); testEdgeThatIsNew(t, r) })
+		t.Run("CallsToOtherServices", func(t *testing.T) { t.Parallel(); testCalls(t, r) })
 		t.Run("GuardSpeaksThePreset", func(t *testing.T) { t.Parallel(); testGuard(t, r) })
 	})
+}
+
+func testCalls(t *testing.T, r *rig) {
+	of := func(own float64) load {
+		return load{offered: 100, mean: 0.12, limit: 96, calls: []calls{
+			{to: "payments", perSecond: 100, mean: 0.06, own: own, open: 1}, {to: "search", perSecond: 20, mean: 0.02, own: 0.01},
+		}}
+	}
+	a, b := newExporter(t, "front", of(0.04)), newExporter(t, "front", of(0.05))
+	r.add(t, a, b)
+	g := r.groupOf(t, true, "front")
+	m := until(t, g, patience, "both instances judged", steady(g, 2))
+	w := timing.Window.Seconds()
+	for _, in := range m.Instances {
+		near(t, "waited", in.Waited, (110*0.06+22*0.02)*w, 0.05)
+		if len(in.Calls) != 2 || in.Calls[0].To != "payments" || in.Calls[1].To != "search" {
+			t.Fatalf("%s calls %+v", in.Name, in.Calls)
+		}
+		c := in.Calls[0]
+		own := map[string]float64{a.target(): 0.04, b.target(): 0.05}[in.Name]
+		for _, q := range []struct {
+			what      string
+			got       control.Reading
+			want, off float64
+		}{
+			{"requests", c.Requests, 100 * w, 0.05},
+			{"attempts", c.Attempts, 110 * w, 0.05},
+			{"retries", c.Retries, 10 * w, 0.05},
+			{"failures", c.Failures, 20 * w, 0.05},
+			{"refused by the dependency", c.CalleeRefused, 11 * w, 0.05},
+			{"refused for the deadline", c.PastDeadline, 0, 0},
+			{"refused by the breaker", c.BreakerOpen, 5 * w, 0.05},
+			{"refused by the bulkhead", c.BulkheadFull, 2 * w, 0.05},
+			{"mean", c.Mean, 0.06, 1e-6},
+			{"in flight", c.InFlight, 6, 1e-9},
+			{"limit", c.Limit, 24, 0},
+			{"latency target", c.LatencyTarget, 3 * own, 1e-9},
+			{"own latency", c.OwnLatency, own, 1e-9},
+			{"revision", c.Revision, 5, 0},
+			{"closed breakers", c.Closed, 2, 0},
+			{"open breakers", c.Open, 1, 0},
+			{"half-open breakers", c.HalfOpen, 0, 0},
+		} {
+			near(t, q.what, q.got, q.want, q.off)
+		}
+		if !c.OpenedByFailures.Above(1) || !c.OpenedAsSlow.AtMost(0) {
+			t.Errorf("opened for failures %s, for being slow %s", reading(c.OpenedByFailures), reading(c.OpenedAsSlow))
+		}
+	}
 }
 
 func testCounts(t *testing.T, r *rig) {

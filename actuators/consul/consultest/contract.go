@@ -64,6 +64,7 @@ var Cases = []Case{
 	{"PublishedSettingIsWatched", publishAndWatch},
 	{"SettingsOfCallsAreWatched", watchCalls},
 	{"PublisherTellsConflictFromFence", publisherVerdicts},
+	{"SettingsOfCallsHaveTheirOwnKeys", callSettings},
 	{"OrdersOfManyAreAllRecorded", ordersBesideOneAnother},
 	{"OrderIsRefusedOrRecordedWhole", ordersRefused},
 	{"OneOfTwoElectorsLeadsAndHandsOver", electorHandOver},
@@ -837,6 +838,39 @@ func publisherVerdicts(t *testing.T, client *api.Client) {
 	}
 }
 
+// callSettings: the Settings of a service and of its calls are written under one fence, and none is another's conflict.
+func callSettings(t *testing.T, client *api.Client) {
+	keys := actuators.Keys{Prefix: prefix(t)}
+	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
+	fence := fenceOf(t, client, keys, 1)
+	own := Setting("checkout", 40, 1, actuators.Setting{})
+	call := Setting("checkout", 50, 1, actuators.Setting{})
+	call.Callee = "payments"
+	for _, s := range []actuators.Setting{own, call} {
+		if _, err := publisher.Publish(t.Context(), fence, s, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, client, keys.CallSetting("checkout", "ledger"), "{}")
+	all, err := publisher.ReadAll(t.Context())
+	calls := all.Calls["checkout"]
+	if err != nil || len(all.Settings) != 1 || all.Settings["checkout"].Setting.Concurrency.Limit != 40 || len(calls) != 2 ||
+		calls["payments"].Setting.Concurrency.Limit != 50 || calls["payments"].Err != nil || calls["ledger"].Err == nil {
+		t.Fatalf("read %+v, %v", all, err)
+	}
+	next := Setting("checkout", 60, 1, call)
+	next.Callee = "payments"
+	_, err = publisher.Publish(t.Context(), fence, next, 0)
+	werr, ok := errors.AsType[*consul.WriteError](err)
+	if !ok || !errors.Is(err, consul.ErrConflict) || werr.Current == nil || werr.Current.Setting.Callee != "payments" ||
+		!strings.Contains(err.Error(), `calls of service "checkout" to "payments"`) {
+		t.Fatalf("at the wrong index: %v, want a conflict that shows the Setting of the calls", err)
+	}
+	if _, err := publisher.Publish(t.Context(), fence, next, calls["payments"].Index); err != nil {
+		t.Error(err)
+	}
+}
+
 // order is ana's order for the service checkout, or for all services.
 func order(knob string, kind actuators.OrderKind, value float64) actuators.Action {
 	a := actuators.Action{
@@ -872,7 +906,8 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 		t.Fatal(held, err)
 	}
 	for _, a := range []actuators.Action{
-		order("rate", actuators.Resume, 0), order("shed", actuators.Override, 0.5), order("", actuators.Freeze, 0),
+		order("rate", actuators.Resume, 0), order("shed", actuators.Override, 0.5),
+		order("retry", actuators.Override, 0), order("", actuators.Freeze, 0),
 	} {
 		done, err := operators.Do(t.Context(), a)
 		if err != nil || done.Leader == nil || done.Leader.Instance != "governor-a" || done.Action != a ||
@@ -882,8 +917,8 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 	}
 	all, err := publisher.ReadAll(t.Context())
 	got := all.Operators["checkout"]
-	if err != nil || got.Err != nil || len(got.Orders) != 2 || got.Orders["concurrency"].Kind != actuators.Freeze ||
-		got.Orders["shed"].Value != 0.5 || len(got.Audit) != 5 || all.Freeze == nil || all.Freeze.Actor != "ana" {
+	if err != nil || got.Err != nil || len(got.Orders) != 3 || got.Orders["concurrency"].Kind != actuators.Freeze ||
+		got.Orders["shed"].Value != 0.5 || got.Orders["retry"].Kind != actuators.Override || len(got.Audit) != 6 || all.Freeze == nil || all.Freeze.Actor != "ana" {
 		t.Errorf("read %+v, kill switch %+v, %v", got, all.Freeze, err)
 	}
 	done, err := operators.Do(t.Context(), order("rate", actuators.Resume, 0))

@@ -24,6 +24,10 @@ func (m *Model) openForm(kind actuators.OrderKind) {
 	if !ok {
 		return
 	}
+	if l.Callee != "" {
+		m.say(warning, "The targets of calls take no orders of their own; governor freeze --all freezes them with all others")
+		return
+	}
 	f := newForm(kind, l, m.options.Actor)
 	m.form = &f
 }

@@ -89,8 +89,11 @@ func decided(r api.Record) logEntry {
 
 // measuredUnit is the unit of a knob's measurement, for use without a loop.
 func measuredUnit(k control.Knob) api.Unit {
-	if k == control.KnobShed {
+	switch k {
+	case control.KnobShed:
 		return api.Share
+	case control.KnobRetry:
+		return api.Retries
 	}
 	return api.Seconds
 }

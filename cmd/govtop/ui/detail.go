@@ -197,7 +197,8 @@ func chartPanel(v detailView, w, h int) []string {
 	out = append(out, indent(why(l, v.now, w-2, min(2, max(h/6, 1))))...)
 	out = out[:min(len(out), h)]
 	room := h - len(out)
-	account := []fact{terms(l), published(l, v.now), gates(l.Decision), inputs(l), predictor(l), constraints(l)}
+	account := slices.Concat(
+		[]fact{terms(l), published(l, v.now), gates(l.Decision)}, dependencies(l), []fact{inputs(l), predictor(l), constraints(l)})
 	const least = 2 // lines of the account
 	n := room
 	if room >= leastMeasured+least {
@@ -238,11 +239,15 @@ func (v detailView) measuredChart(past []api.Point) chart {
 	l := v.loop
 	d := l.Decision
 	what := "mean latency"
-	if l.MeasuredUnit == api.Share {
+	switch {
+	case l.Callee != "":
+		what = "mean latency of the calls"
+	case l.MeasuredUnit == api.Retries:
+		what = "retries per call"
+	case l.MeasuredUnit == api.Share && l.Protect != "":
+		what = l.Protect + " requests refused"
+	case l.MeasuredUnit == api.Share:
 		what = "protected requests refused"
-		if l.Protect != "" {
-			what = l.Protect + " requests refused"
-		}
 	}
 	relation := " "
 	tone := plain
@@ -281,6 +286,9 @@ func (v detailView) valueChart(past []api.Point) chart {
 		what, of = "shed from occupancy", ""
 	case control.KnobRetry:
 		what, of = "retry ratio", ""
+	}
+	if l.Callee != "" {
+		what, of = "latency target", " of the calls to "+l.Callee
 	}
 	set := setTo(l, float64(d.Value))
 	if set == off {

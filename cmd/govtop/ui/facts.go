@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -167,7 +168,50 @@ func remaining(d time.Duration) string {
 
 // facts explain the loop's decision, from the law's output to what readers of the KV see.
 func facts(l api.Loop, now time.Time) []fact {
-	return []fact{terms(l), predictor(l), gates(l.Decision), constraints(l), inputs(l), published(l, now)}
+	return slices.Concat(
+		[]fact{terms(l), predictor(l), gates(l.Decision)}, dependencies(l),
+		[]fact{constraints(l), inputs(l), published(l, now)})
+}
+
+// mostDependencies is how many dependencies a detail shows: those in trouble come first.
+const mostDependencies = 3
+
+// dependencies are the calls of the service to others, one fact each.
+func dependencies(l api.Loop) []fact {
+	all := slices.Clone(l.Decision.Inputs.Dependencies)
+	slices.SortStableFunc(all, func(a, b control.Calls) int { return cmp.Compare(urgency(b), urgency(a)) })
+	facts := make([]fact, 0, mostDependencies)
+	for i, d := range all[:min(len(all), mostDependencies)] {
+		f := fact{label: "calls"}
+		if i > 0 {
+			f.label = ""
+		}
+		f.say(d.Name)
+		if b := explain.Breaker(d); b != "" {
+			f.warn(alarm, "! "+b)
+		}
+		f.say("in flight "+number(d.InFlight)+"/"+number(d.Limit), "mean "+seconds(d.Mean)+" target "+seconds(d.LatencyTarget))
+		if d.RefusedRatio > 0 {
+			f.warn(warning, "refused "+percent(float64(d.RefusedRatio)))
+		}
+		f.say("retries " + value(control.KnobRetry, float64(d.RetryRatio)))
+		if i == mostDependencies-1 && len(all) > mostDependencies {
+			f.say(fmt.Sprintf("and %d more", len(all)-mostDependencies))
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+// urgency orders dependencies: open breakers first, then refusals on the way out, then the share of the latency.
+func urgency(d control.Calls) float64 {
+	known := func(n control.Number) float64 {
+		if !n.Known() {
+			return 0
+		}
+		return float64(n)
+	}
+	return 1e6*min(known(d.Breakers.Open), 1) + 1e3*known(d.RefusedRatio) + known(d.PerRequest)
 }
 
 var events = map[string]string{
@@ -218,6 +262,11 @@ func steersBy(k control.Knob) string {
 		return "steps up while healthy, cuts to what completes"
 	case control.KnobShed:
 		return "follows the refusals"
+	case control.KnobRetry:
+		return "a constant, people alone move it"
+	}
+	if _, ok := k.Callee(); ok {
+		return "a multiple of the own latency of the dependency"
 	}
 	return "not steered"
 }
@@ -237,8 +286,11 @@ func predictor(l api.Loop) fact {
 		return f
 	}
 	// The product is for readers who check the arithmetic; Raw holds what governor made of it.
-	inFlight := control.Number(float64(d.Inputs.Throughput) * float64(d.Setpoint))
-	f.say("Little "+number(d.Inputs.Throughput)+"/s x "+seconds(d.Setpoint)+" = "+number(inFlight),
+	inFlight, within := d.Inputs.Throughput*d.Setpoint, seconds(d.Setpoint)
+	if waited := d.Inputs.WaitedSeconds; waited > 0 {
+		inFlight, within = d.Inputs.Throughput*(d.Setpoint+waited), "("+within+" + "+seconds(waited)+" in calls)"
+	}
+	f.say("Little "+number(d.Inputs.Throughput)+"/s x "+within+" = "+number(inFlight),
 		"floor "+number(g.Floor), own, service)
 	if g.FloorTest != "" && g.FloorTest != string(little.Idle) {
 		f.say("floor test " + strings.ReplaceAll(g.FloorTest, "_", " "))

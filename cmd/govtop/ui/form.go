@@ -179,7 +179,8 @@ func (f form) command() *api.Command {
 		c.ExpiresInSeconds = d.Seconds()
 	}
 	if f.kind == actuators.Override {
-		c.Value, _ = parseValue(f.loop, f.typed(valueField))
+		v, _ := parseValue(f.loop, f.typed(valueField))
+		c.Value = &v
 	}
 	return &c
 }
@@ -218,7 +219,7 @@ func parseValue(l api.Loop, text string) (float64, error) {
 		return 0, errors.New("not a number")
 	case v < l.Min || v > l.Max:
 		return 0, errors.New("outside of " + bounds(l))
-	case v <= 0:
+	case v <= 0 && l.Knob != control.KnobRetry:
 		return 0, errors.New("must be more than 0")
 	case l.Knob == control.KnobConcurrency && v != math.Trunc(v):
 		return 0, errors.New("must be a whole number")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func TestFormOrders(t *testing.T) {
 		{
 			"override", actuators.Override, checkout,
 			[]string{"40", "enter", "retry storm", "enter", checkout, "enter"},
-			&api.Command{Actor: "ana", Reason: "retry storm", ExpiresInSeconds: 900, Value: 40},
+			&api.Command{Actor: "ana", Reason: "retry storm", ExpiresInSeconds: 900, Value: new(40.0)},
 		},
 		{
 			"override outside of the bounds", actuators.Override, checkout,
@@ -132,7 +133,7 @@ func TestFormOrders(t *testing.T) {
 				t.Errorf("it orders %+v", *o.order)
 			case c.want != nil && o.order == nil:
 				t.Errorf("it does not order:\n%s", formFrame(f, 80, 24))
-			case c.want != nil && *o.order != *c.want:
+			case c.want != nil && !reflect.DeepEqual(o.order, c.want):
 				t.Errorf("it orders %+v, want %+v", *o.order, *c.want)
 			}
 		})
@@ -271,7 +272,8 @@ func TestParseValue(t *testing.T) {
 		{shed, "50%", 0, "not a number"},
 		{shed, "0,5", 0, "not a number"},
 		{retry, "0.1", 0.1, ""},
-		{retry, "0", 0, "must be more than 0"},
+		{retry, "0", 0, ""},
+		{retry, "-0.1", 0, "outside of 0.00..0.20"},
 	} {
 		got, err := parseValue(c.loop, c.text)
 		if got != c.want || (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
@@ -303,8 +305,11 @@ func TestFormGivesValidOrders(t *testing.T) {
 		orders++
 		now := fixture.Now
 		a := actuators.Action{
-			Service: l.Service, Knob: string(l.Knob), Kind: kind, Value: o.order.Value,
+			Service: l.Service, Knob: string(l.Knob), Kind: kind,
 			Actor: o.order.Actor, Reason: o.order.Reason, At: now,
+		}
+		if kind == actuators.Override {
+			a.Value = *o.order.Value
 		}
 		if kind != actuators.Resume {
 			a.ExpiresAt = now.Add(time.Duration(o.order.ExpiresInSeconds * float64(time.Second)))

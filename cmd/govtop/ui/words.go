@@ -110,8 +110,11 @@ func value(k control.Knob, v float64) string { return format.Column(k.Format(v))
 
 // measure formats a number in the unit of the loop's measurement and setpoint.
 func measure(l api.Loop, n control.Number) string {
-	if l.MeasuredUnit == api.Share {
+	switch l.MeasuredUnit {
+	case api.Share:
 		return percent(float64(n))
+	case api.Retries:
+		return value(l.Knob, float64(n))
 	}
 	return seconds(n)
 }

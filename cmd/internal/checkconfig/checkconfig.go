@@ -14,6 +14,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/signals"
 )
 
@@ -85,6 +86,17 @@ func summary(w io.Writer, c *configs.Config) {
 			row("  rate", "%s to %s (off) for all instances together, fallback %s",
 				configs.PerSecond(k.Min), configs.PerSecond(k.Max), fallback)
 		}
+		if k := spec.Retry; k != nil {
+			row("  retry", "a constant %s per call to a dependency; people override it, with 0 to stop all retries", format.Ratio(k.Budget))
+		}
+		for _, k := range spec.Calls {
+			bounds := "within the bounds of guard"
+			if k.Min > 1 || k.Max < control.MostCalls {
+				bounds = fmt.Sprintf("%g to %g in flight per instance", k.Min, k.Max)
+			}
+			row("  calls", "to %s, %s: target three times its own latency, at most %s", k.To, bounds,
+				format.Latency(spec.Bounds(control.KnobCall(k.To)).Max))
+		}
 		tuning(row, spec)
 		metrics(row, c.Services[spec.Service].Metrics, sensed[i].Queries)
 	}
@@ -92,7 +104,7 @@ func summary(w io.Writer, c *configs.Config) {
 
 // modeText describes a mode, and says if it is not the configured one because the metrics do not allow that.
 func modeText(mode, configured control.Mode) string {
-	text := fmt.Sprintf("%s, %s", mode, explain[mode])
+	text := fmt.Sprintf("%s, %s", mode, modeWords[mode])
 	if mode != configured {
 		text += fmt.Sprintf(" (configured %s, capped: nothing shows whether a limit binds)", configured)
 	}
@@ -143,7 +155,7 @@ func consulAddress(c *configs.Config) string {
 	return withoutCredentials(address)
 }
 
-var explain = map[control.Mode]string{
+var modeWords = map[control.Mode]string{
 	control.Observe: "reads the signals, decides nothing",
 	control.Shadow:  "decides and shows what it would do, publishes nothing",
 	control.Enforce: "decides and publishes",

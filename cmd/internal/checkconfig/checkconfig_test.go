@@ -97,11 +97,13 @@ services:
         mean: |
           sum by (instance) (rate(latency_sum[$window]))
             / sum by (instance) (rate(latency_count[$window]))
+  front: {slo: {latency: 1s}, calls: {payments: {}, search: {max: 40}}}
   shop:
     slo: {latency: 1s}
     concurrency: {min: 1, max: 8}
     shed: {protect: default, fallback: 50%}
     rate: {min: 30/m, max: 90/s, fallback: 50/s}
+    retry: {budget: 0.2}
     metrics:
       preset: http_histogram
       labels: {job: shop}
@@ -119,10 +121,13 @@ services:
 		"rate 100/s to 5000/s (off) for all instances together, fallback off gains",
 		"metrics preset custom query offered sum by (instance) (rate(requests_total[$window])) query mean " +
 			"sum by (instance) (rate(latency_sum[$window])) / sum by (instance) (rate(latency_count[$window])) service",
+		"calls to payments, within the bounds of guard: target three times its own latency, at most 400 ms " +
+			"calls to search, 1 to 40 in flight per instance: target",
+		"fallback 50/s retry a constant 0.20 per call to a dependency; people override it, with 0 to stop all retries gains",
 		"concurrency 1 to 8 in flight per instance, fallback 3, law pid " +
 			"shed protects critical, default: the classes below make room from 40% to 60% full, fallback 50% " +
 			"reserve at the minimum of 1, 0 to 0 slots are kept from the least important; while all are taken, critical, " +
-			"default is refused too rate 30/m to 90/s (off) for all instances together, fallback 50/s gains",
+			"default is refused too rate 30/m to 90/s (off) for all instances together, fallback 50/s retry",
 		`metrics preset http_histogram, job="shop" instances pod histogram latency in milliseconds ` +
 			`selector a="b" admitted c="d" failed e="f" inflight g`,
 	} {

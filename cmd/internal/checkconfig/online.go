@@ -23,6 +23,7 @@ import (
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/control/format"
+	"github.com/seed-de83e32b/governor/daemon/explain"
 	"github.com/seed-de83e32b/governor/signals"
 )
 
@@ -183,7 +184,8 @@ func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (answer
 // kvState is the content of Consul.
 type kvState struct {
 	settings map[string]consul.Stored
-	holder   *consul.Holder // current or last holder of the lock; nil: never held, or not readable
+	calls    map[string]map[string]consul.Stored // by service and callee
+	holder   *consul.Holder                      // current or last holder of the lock; nil: never held, or not readable
 	held     bool
 	took     time.Duration
 	err      error
@@ -195,7 +197,7 @@ func (l *look) readKV(ctx context.Context) (s kvState) {
 	keys := actuators.Keys{Prefix: l.config.Consul.Prefix}
 	began := time.Now()
 	all, err := consul.NewPublisher(l.consul, keys, consul.PublisherOptions{Timeout: consulTimeout}).ReadAll(ctx)
-	s.settings, s.err = all.Settings, err
+	s.settings, s.calls, s.err = all.Settings, all.Calls, err
 	s.took = time.Since(began)
 	if s.err != nil {
 		return s
@@ -257,6 +259,9 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 	fmt.Fprintf(w, "service     %s: %s\n", spec.Service, modeText(spec.Mode, configured))
 	if kv.err == nil {
 		fmt.Fprintf(w, "  setting   %s\n", setting(kv.settings[spec.Service], now))
+		for _, c := range spec.Calls {
+			fmt.Fprintf(w, "  setting   calls to %s: %s\n", c.To, setting(kv.calls[spec.Service][c.To], now))
+		}
 	}
 	if silent(p) {
 		missing = append(missing, "a measurement")
@@ -268,6 +273,9 @@ func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answere
 		fmt.Fprintf(w, "  traffic   %s\n", oneLine(traffic(p, spec.Timing.Window)))
 		if spec.Shed != nil {
 			fmt.Fprintf(w, "  classes   %s\n", classes(p.Measurement))
+		}
+		for _, line := range calls(p.Measurement) {
+			fmt.Fprintf(w, "  calls     %s\n", oneLine(line))
 		}
 		fmt.Fprintf(w, "  edges     %s\n", edges(p, spec.SLO.Latency))
 		fmt.Fprintf(w, "  scrape    %s\n", oneLine(scrape(p)))
@@ -393,6 +401,15 @@ func classes(m control.Measurement) string {
 	return strings.Join(parts, ", ")
 }
 
+// calls shows the services that this one calls, as far as the metrics know.
+func calls(m control.Measurement) []string {
+	var lines []string
+	for _, d := range control.Dependencies(m) {
+		lines = append(lines, fmt.Sprintf("to %s: %s", d.Name, explain.Calls(d)))
+	}
+	return lines
+}
+
 // edges shows the bucket edges next to the SLO.
 func edges(p *signals.Probe, slo time.Duration) string {
 	if len(p.Edges) == 0 {
@@ -473,7 +490,10 @@ func setting(s consul.Stored, now time.Time) string {
 	}
 	var knobs []string
 	v := s.Setting
-	if v.Concurrency != nil {
+	switch {
+	case v.Callee != "" && v.Concurrency != nil:
+		knobs = append(knobs, "target "+format.Latency(v.Concurrency.LatencyTargetSeconds))
+	case v.Concurrency != nil:
 		knobs = append(knobs, fmt.Sprintf("concurrency %d", v.Concurrency.Limit))
 	}
 	if v.Shed != nil {
@@ -481,6 +501,9 @@ func setting(s consul.Stored, now time.Time) string {
 	}
 	if v.Rate != nil {
 		knobs = append(knobs, rate(*v.Rate))
+	}
+	if v.Retry != nil {
+		knobs = append(knobs, "retry "+format.Ratio(v.Retry.BudgetRatio))
 	}
 	age, lease := now.Sub(v.IssuedAt), time.Duration(v.LeaseSeconds*float64(time.Second))
 	text := fmt.Sprintf("%s; epoch %d, revision %d, ", strings.Join(knobs, ", "), v.Epoch, v.Revision)

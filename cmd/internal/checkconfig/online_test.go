@@ -308,6 +308,52 @@ func TestOnlineNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
+// A service that is configured to call what no metric knows is told so, with what the metrics do know.
+func TestOnlineLooksForTheCalls(t *testing.T) {
+	export := func(since time.Time, w io.Writer) {
+		exporter(since, w)
+		age := time.Since(since).Seconds()
+		line := func(name, labels string, v float64) {
+			fmt.Fprintf(w, "guard_client_%s{service=\"checkout\",to=\"payments\"%s} %g\n", name, labels, v)
+		}
+		line("requests_total", "", 100*age)
+		line("attempts_total", "", 110*age)
+		line("retries_total", "", 10*age)
+		line("failures_total", "", 0)
+		line("latency_seconds_sum", "", 110*0.05*age)
+		line("latency_seconds_count", "", 110*age)
+		line("in_flight", "", 5)
+		line("limit", "", 24)
+		line("latency_target_seconds", "", 0.12)
+		line("own_latency_seconds", "", 0.04)
+		line("breaker_instances", `,state="open"`, 1)
+		line("breaker_instances", `,state="closed"`, 2)
+		line("breaker_instances", `,state="half_open"`, 0)
+	}
+	inWorldOf(t, export, func(t *testing.T, w *world) {
+		elect(t, w.kv.Client())
+		text, code := w.look(t, header+checkout+"    calls: {payments: {}, paiments: {}}\n")
+		if code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		says(t, text, []string{
+			"  setting   calls to payments: none yet\n",
+			"  calls     to payments: 3 of 9 breakers open, 5 of 24 in flight, mean 50 ms, target 120 ms, own latency 40 ms, 0.10 retries per call\n",
+			`  advice    calls to paiments: nothing found for guard_client_limit{to="paiments", service="checkout"}, so its bulkhead ` +
+				"gets no target from governor; ",
+			"and they know calls to payments\n",
+		})
+		if strings.Contains(text, "advice    calls to payments") {
+			t.Errorf("what is there is said to be missing:\n%s", text)
+		}
+	})
+	inWorld(t, func(t *testing.T, w *world) {
+		elect(t, w.kv.Client())
+		text, _ := w.look(t, header+checkout+"    calls: {payments: {}}\n")
+		says(t, text, []string{"advice    calls to payments: nothing found", "they know no calls at all\n"})
+	})
+}
+
 // What is not missing, but worth knowing.
 func TestOnlineSaysWhoseSettingItIs(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -38,7 +39,13 @@ func (f file) check(fail func(path []any, format string, args ...any)) {
 	if len(f.Limit.Fixed) == 0 || slices.ContainsFunc(f.Limit.Fixed, func(l float64) bool { return !(l >= 1) }) {
 		fail(at("limit", "fixed"), "fixed: expected limits of at least 1 to try")
 	}
-	f.checkService(fail)
+	if len(f.Services) > 0 {
+		f.checkGraph(fail)
+	} else {
+		f.checkAlone(fail)
+		f.checkService(f.Service, func(key, format string, args ...any) { fail(at("service", key), format, args...) })
+	}
+	f.checkClients(fail)
 	f.checkLoad(fail)
 	if f.end() > maxEnd {
 		fail(at("phases"), "phases: the run takes %v; expected at most %v", f.end(), maxEnd)
@@ -57,9 +64,7 @@ func (f file) check(fail func(path []any, format string, args ...any)) {
 	}
 }
 
-func (f file) checkService(fail func(path []any, format string, args ...any)) {
-	s := f.Service
-	bad := func(key, format string, args ...any) { fail([]any{"service", key}, format, args...) }
+func (f file) checkService(s serviceFile, bad func(key, format string, args ...any)) {
 	if s.Servers < 0 || s.Servers > maxServers {
 		bad("servers", "servers: %d; expected 0 to a million", s.Servers)
 	}
@@ -72,6 +77,9 @@ func (f file) checkService(fail func(path []any, format string, args ...any)) {
 	if s.WarmUp.For > 0 && !(s.WarmUp.Slowdown > 0 && s.WarmUp.Slowdown <= maxSlowdown) {
 		bad("warm-up", "warm-up: slowdown %g; expected more than 0", s.WarmUp.Slowdown)
 	}
+}
+
+func (f file) checkClients(fail func(path []any, format string, args ...any)) {
 	if r := f.Clients.Retries; r.Times < 0 || r.Times > 20 || r.Times > 0 && (r.Wait == 0 || f.Clients.Timeout == 0) {
 		fail([]any{"clients", "retries"}, "retries: expected times, 0 to 20, a wait, and clients with a timeout")
 	}
@@ -136,7 +144,7 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 		bad("for", "for: %v; expected every to say how often, and that to be longer", time.Duration(s.For))
 	}
 	load := s.load()
-	stage := s.Servers != nil || s.Slowdown != nil || s.Slower != 0 || s.Dependency != nil
+	stage := s.stage()
 	if life := s.Add != 0 || s.Remove != 0 || s.Restart != 0; !load && !stage && !life && s.Metrics == "" {
 		bad("", "the step says when, and not what")
 	}
@@ -178,8 +186,14 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 	if s.Slower != 0 && !f.bearable(s) {
 		bad("slower", "slower: expected a factor above 0 that leads to at most %g, and every", maxSlowdown)
 	}
-	if s.Instance < 0 || s.Instance > f.Service.Instances {
-		bad("instance", "instance: %d; expected 1 to %d", s.Instance, f.Service.Instances)
+	instances := f.Service.Instances
+	if len(f.Services) > 0 {
+		instances = f.checkWhose(s, bad)
+	} else if s.Service != "" || s.Away != 0 {
+		bad("service", "service, away: expected a file with several services")
+	}
+	if s.Instance < 0 || s.Instance > instances {
+		bad("instance", "instance: %d; expected 1 to %d", s.Instance, instances)
 	}
 	if s.Add < 0 || s.Remove < 0 || max(s.Add, s.Remove) > maxInstances || (s.Add+s.Remove)*f.turns(s) > maxInstances {
 		bad("add", "add, remove: expected at least 0, and at most %d in all", maxInstances)
@@ -195,6 +209,11 @@ func (f file) checkStep(s stepFile, bad func(key, format string, args ...any)) {
 // load says whether the step changes the load.
 func (s stepFile) load() bool {
 	return s.Times != nil || s.Load != nil || s.Sine != nil || len(s.Surge) > 0
+}
+
+// stage says whether the step changes the condition of instances.
+func (s stepFile) stage() bool {
+	return s.Servers != nil || s.Slowdown != nil || s.Slower != 0 || s.Dependency != nil || s.Away != 0
 }
 
 // turns is how often a step comes, 1 where it does not come back.
@@ -235,7 +254,7 @@ func (f file) end() time.Duration {
 func (f file) scenario(name string) Scenario {
 	s := Scenario{
 		Name: name, Title: f.Title, Intent: f.Intent,
-		SLO:   control.SLO{Latency: time.Duration(f.SLO.Latency), Objective: float64(f.SLO.Objective)},
+		SLO:   f.slo(),
 		Start: f.Limit.Start, Min: f.Limit.Min, Max: f.Limit.Max, Fixed: f.Limit.Fixed,
 		Phases: f.phases(),
 	}
@@ -243,6 +262,11 @@ func (f file) scenario(name string) Scenario {
 		if step.Metrics != "" {
 			s.Outages = append(s.Outages, step.spans(f.end())...)
 		}
+	}
+	if len(f.Services) > 0 {
+		s.Tiers = f.tiers()
+		s.Graph = f.graph()
+		return s
 	}
 	cfg := models.Config{
 		ServiceTime: time.Duration(f.Service.Time), Law: f.Service.Law.Law,
@@ -285,6 +309,10 @@ func edges(slo time.Duration) (e []time.Duration) {
 		e = append(e, slo*share/100)
 	}
 	return e
+}
+
+func (f file) slo() control.SLO {
+	return control.SLO{Latency: time.Duration(f.SLO.Latency), Objective: float64(f.SLO.Objective)}
 }
 
 func (f file) mix() [models.Classes]float64 {
@@ -428,9 +456,10 @@ func (f file) instances() []models.Instance {
 		m.change(&lives, m.at)
 	}
 	for i := range lives {
-		lives[i].Name = service
+		name := cmp.Or(f.Service.Name, service)
+		lives[i].Name = name
 		if len(lives) > 1 {
-			lives[i].Name = fmt.Sprintf("%s-%0*d", service, len(fmt.Sprint(len(lives))), i+1)
+			lives[i].Name = fmt.Sprintf("%s-%0*d", name, len(fmt.Sprint(len(lives))), i+1)
 		}
 		lives[i].Stages = f.stages(i+1, lives[i].From)
 	}
@@ -487,7 +516,7 @@ func (f file) stages(number int, up time.Duration) (stages []models.Stage) {
 	var steps []stepFile
 	for _, s := range f.Script {
 		concerned := s.Instance == 0 || s.Instance == number
-		if s.Servers == nil && s.Slowdown == nil && s.Slower == 0 && s.Dependency == nil || !concerned {
+		if !s.stage() || !concerned {
 			continue
 		}
 		steps = append(steps, s)
@@ -529,6 +558,9 @@ func (s stepFile) put(stage *models.Stage, at time.Duration) {
 	}
 	if s.Slowdown != nil {
 		stage.Slowdown = *s.Slowdown
+	}
+	if s.Away != 0 {
+		stage.Absence = models.Absence(s.Away)
 	}
 	if s.Slower != 0 {
 		times := 1 + (at-time.Duration(*s.At))/time.Duration(s.Every)

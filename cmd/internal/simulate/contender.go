@@ -1,9 +1,11 @@
 package simulate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +36,12 @@ const (
 	CascadeRate Contender = "cascade-rate"
 	OuterRate   Contender = "outer-rate"
 	Rate        Contender = "rate"
+
+	// Of call graphs.
+	Naive    Contender = "naive"
+	Guards   Contender = "guards"
+	Patterns Contender = "patterns"
+	Governed Contender = "governed"
 )
 
 // fixedThreshold is the shed threshold of ShedFixed.
@@ -44,9 +52,18 @@ func Contenders() []Contender {
 	return []Contender{None, Static, Outer, OuterAIMD, Reflex, Cascade}
 }
 
-// AllContenders returns Contenders and the contenders with further knobs.
+// GraphContenders returns the contenders in scenarios of several services that call each other. The others are for
+// scenarios of one service.
+func GraphContenders() []Contender { return []Contender{Naive, Guards, Patterns, Governed} }
+
+// AllContenders returns Contenders, the contenders with further knobs, and GraphContenders.
 func AllContenders() []Contender {
-	return append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate)
+	return append(append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate), GraphContenders()...)
+}
+
+// Suits says whether the contender is one for the scenario.
+func (c Contender) Suits(s Scenario) bool {
+	return slices.Contains(GraphContenders(), c) == (s.Graph != nil)
 }
 
 // Check returns an error, with a suggestion, if c is none of the contenders.
@@ -89,6 +106,14 @@ func (c Contender) Describe() string {
 		return "the loop on a plain limiter with the rate knob"
 	case Rate:
 		return "governor's rate knob alone: a gateway without a concurrency limit"
+	case Naive:
+		return "call graphs: everything is admitted, callers time out and retry"
+	case Guards:
+		return "call graphs: a guard in front of each service, callers as naive"
+	case Patterns:
+		return "call graphs: guards, and guarded calls with bulkhead, breaker and retry budget"
+	case Governed:
+		return "call graphs: patterns, and governor's PID loop around each service"
 	}
 	return ""
 }
@@ -96,7 +121,7 @@ func (c Contender) Describe() string {
 // law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
-	case Outer, Cascade, Shed, ShedFixed, CascadeRate, OuterRate:
+	case Outer, Cascade, Governed, Shed, ShedFixed, CascadeRate, OuterRate:
 		return control.PIDLaw
 	case OuterAIMD:
 		return control.AIMDLaw
@@ -120,14 +145,17 @@ type subject interface {
 
 // subject returns the contender's admission control for an instance that comes up now, with limit in force before any
 // Setting. What a contender switches on or off in its guards is said here.
-func (r Run) subject(now time.Duration, limit float64) subject {
+func (r Run) subject(now time.Duration, t Tier) subject {
+	if t.Unguarded {
+		return plain{models.NewLimiter(math.Inf(1))}
+	}
 	config := guard.Config{
-		Service: service, SLO: r.Scenario.SLO.Latency, Min: int(r.Scenario.Min), Max: int(r.Scenario.Max),
-		Fallback: int(limit),
+		Service: t.Name, SLO: t.SLO.Latency, Min: int(t.Min), Max: int(t.Max),
+		Fallback: int(t.Start),
 		Now:      func() time.Time { return start.Add(now) },
 	}
 	switch r.Contender {
-	case None:
+	case None, Naive:
 		return plain{models.NewLimiter(math.Inf(1))}
 	case ShedFixed:
 		config.ShedThreshold = fixedThreshold
@@ -135,9 +163,9 @@ func (r Run) subject(now time.Duration, limit float64) subject {
 		config.NoReflex = true
 	case Rate:
 		config.NoReflex, config.Max, config.Fallback = true, unlimited, unlimited
-	case Reflex, Cascade, Shed, CascadeRate:
+	case Reflex, Cascade, Shed, CascadeRate, Guards, Patterns, Governed:
 	default:
-		return plain{models.NewLimiter(limit)}
+		return plain{models.NewLimiter(t.Start)}
 	}
 	return newGuarded(config)
 }
@@ -155,7 +183,9 @@ func (p plain) Apply(now time.Duration, s actuators.Setting) {
 // guarded is the real guard on simulated time.
 type guarded struct {
 	guard     *guard.Guard
-	permits   []guard.Permit // by Request.Slot
+	permits   []guard.Permit    // by Request.Slot
+	calls     bool              // guarded ones are made for the requests
+	contexts  []context.Context // by Request.Slot, if calls
 	unlimited bool
 }
 
@@ -189,6 +219,12 @@ func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 		g.permits = append(g.permits, guard.Permit{})
 	}
 	g.permits[r.Slot] = permit
+	if g.calls {
+		for len(g.contexts) <= r.Slot {
+			g.contexts = append(g.contexts, nil)
+		}
+		g.contexts[r.Slot] = guard.NewContext(context.Background(), permit)
+	}
 	if r.Endless {
 		permit.EndlessAt(start.Add(now))
 		return models.Aside
@@ -211,7 +247,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	s := g.guard.SnapshotAt(start.Add(now))
 	r := models.Report{
 		Limit: float64(s.Limit), ServiceTime: s.ServiceTime, ShedThreshold: s.ShedThreshold,
-		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision),
+		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision), Waited: s.Latency.Waited,
 	}
 	if !s.Reflex {
 		r.ServiceTime = math.NaN()
@@ -221,6 +257,9 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	}
 	return r
 }
+
+// NoRetry implements models.Hinter.
+func (g *guarded) NoRetry(now time.Duration) bool { return g.guard.NoRetryAt(start.Add(now)) }
 
 // Apply passes the Setting as the bytes that the KV holds, so that it goes through the same checks.
 func (g *guarded) Apply(now time.Duration, s actuators.Setting) {

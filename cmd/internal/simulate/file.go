@@ -25,12 +25,15 @@ type file struct {
 	SLO     sloFile
 	Limit   limitFile
 	Service serviceFile
-	Load    *float64
-	Mix     mixFile
-	Clients clientsFile
-	Routes  []routeFile
-	Phases  []map[string]span
-	Script  []stepFile
+	// Services replaces Service where several call each other.
+	Services []serviceFile
+	Calls    clientsFile // between services
+	Load     *float64
+	Mix      mixFile
+	Clients  clientsFile
+	Routes   []routeFile
+	Phases   []map[string]span
+	Script   []stepFile
 }
 
 type sloFile struct {
@@ -53,6 +56,29 @@ type serviceFile struct {
 	Dependency     dependencyFile
 	WarmUp         warmUpFile `yaml:"warm-up"`
 	DropsAbandoned bool       `yaml:"drops-abandoned"`
+
+	// Of one of several:
+	Name      string
+	Calls     []callStep
+	Limit     *limitFile
+	Unguarded bool
+}
+
+// callStep is the calls that are made at once: a service, or a list of them.
+type callStep []string
+
+func (c *callStep) UnmarshalYAML(n *yaml.Node) error {
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = n.Content
+	}
+	for _, n := range nodes {
+		if n.Kind != yaml.ScalarNode || n.Value == "" {
+			return complain(n, "expected the name of a service, or a list of names that are called at once")
+		}
+		*c = append(*c, n.Value)
+	}
+	return nil
 }
 
 type dependencyFile struct {
@@ -71,6 +97,8 @@ type clientsFile struct {
 		Times int
 		Wait  span
 	}
+	// Direct, of calls between services: callers know the instances, and may choose.
+	Direct bool
 }
 
 type routeFile struct {
@@ -82,6 +110,8 @@ type routeFile struct {
 	Hold     span
 	Deadline span
 	Endless  bool
+	Service  string // that it enters, where there are several
+	Calls    []callStep
 }
 
 type stepFile struct {
@@ -102,6 +132,8 @@ type stepFile struct {
 	Slower     float64
 	Dependency *dependencyFile
 	Instance   int
+	Service    string // whose condition it is, where there are several
+	Away       absence
 
 	Add, Remove int
 	Restart     span
@@ -198,6 +230,18 @@ func (b *balancer) UnmarshalYAML(n *yaml.Node) error {
 		return complain(n, "%q; expected round robin, least in flight or random", n.Value)
 	}
 	*b = balancer(kind)
+	return nil
+}
+
+type absence models.Absence
+
+func (a *absence) UnmarshalYAML(n *yaml.Node) error {
+	known := map[string]models.Absence{"refuses": models.RefusesConnections, "silent": models.NeverAnswers}
+	kind, ok := known[n.Value]
+	if !ok {
+		return complain(n, "%q; expected refuses, for connections that fail at once, or silent", n.Value)
+	}
+	*a = absence(kind)
 	return nil
 }
 

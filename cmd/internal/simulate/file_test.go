@@ -23,6 +23,10 @@ func TestEveryScenarioIsInTheManual(t *testing.T) {
 		if s.Title == "" || s.Intent == "" {
 			t.Errorf("%s has no title or no intent", s.Name)
 		}
+		if s.Graph != nil {
+			simulate.Run{Scenario: shortened(s), Contender: simulate.Governed, Timing: simulate.Usual, Seed: 1}.Do()
+			continue
+		}
 		score := models.NewScore(s.SLO.Latency, s.SLO.Objective, s.Phases)
 		p := models.NewFleet(s.Plant(1), func(time.Duration, int) models.Admitter { return models.NewLimiter(8) }, score)
 		p.Run(time.Second)
@@ -36,6 +40,12 @@ func TestEveryScenarioIsInTheManual(t *testing.T) {
 	if !slices.Equal(files, listed) {
 		t.Errorf("the files are %v, the manual lists %v", files, listed)
 	}
+}
+
+// shortened is the first seconds of a scenario.
+func shortened(s simulate.Scenario) simulate.Scenario {
+	s.Phases = []models.Phase{{Name: simulate.Calm, To: 7 * time.Second}}
+	return s
 }
 
 // A file may say very little: then it is the rig.
@@ -152,6 +162,29 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"title: a\nscript:\n- {at: 3s, restart: 2s}", "f.yml:3: restart: expected every to say when the next one goes"},
 		{"title: a\nscript:\n- {at: 3s, every: 1us, for: 1us, servers: 1}", "f.yml:3: every: 1µs; it would come back more than 2000 times"},
 		{"title: a\nroutes:\n- {name: a, load: 3, time: 0s}", "f.yml:3: time: 0s; a route without a hold needs a service"},
+		{"title: a\nservice: {unguarded: true}", "f.yml:2: service: name, calls, limit and unguarded are keys of services, where there are several"},
+		{"title: a\nscript:\n- {at: 3s, away: silent}", "f.yml:3: service, away: expected a file with several services"},
+		{"title: a\nscript:\n- {at: 3s, away: lost}", `f.yml:3: "lost"; expected refuses, for connections that fail at once, or silent`},
+		{"title: a\nservices: [{name: a}]", "f.yml:2: routes are missing; expected where requests enter, each with a load and a service"},
+		{
+			"title: a\nservices:\n- {name: a, calls: [b]}\n- {name: b, calls: [[c, a]]}\nroutes: [{name: r, load: 1, service: a}]",
+			"f.yml:3: calls: a calls b, which leads back to it\nf.yml:4: calls: no service is called \"c\"\n" +
+				"f.yml:4: calls: b calls a, which leads back to it",
+		},
+		{
+			"title: a\nservices: [{name: a}]\nroutes:\n- {name: r, load: 1, service: b}\n- {name: s, load: 1, service: a, hold: 3s}",
+			"f.yml:4: service: \"b\"; expected one of the services\nf.yml:5: hold, deadline, endless: not where there are several services",
+		},
+		{
+			"title: a\nservice: {instances: 3}\nservices: [{name: a}, {name: a, servers: -1}]\nroutes: [{name: r, load: 1, service: a}]\n" +
+				"calls: {retries: {times: 2}}\nscript:\n- {at: 3s, servers: 4}\n- {at: 3s, service: a, times: 2}",
+			"f.yml:2: service: there are services, and each has its own keys\n" +
+				"f.yml:3: name: \"a\"; expected one that no other service has, of letters, digits and dashes\n" +
+				"f.yml:3: servers: -1; expected 0 to a million\n" +
+				"f.yml:5: retries: expected times, 0 to 20, and a wait\n" +
+				"f.yml:7: service: \"\"; expected the service that this happens to\n" +
+				"f.yml:8: service: expected what happens to it",
+		},
 	} {
 		_, err := simulate.Parse("f.yml", []byte(c.file))
 		if err == nil || err.Error() != c.want {
@@ -179,6 +212,13 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		score := models.NewScore(s.SLO.Latency, s.SLO.Objective, s.Phases[:1])
+		if s.Graph != nil {
+			models.NewGraph(s.Graph(1), models.Controls{
+				Admitter: func(time.Duration, int, int) models.Admitter { return models.NewLimiter(8) },
+				Caller:   func(time.Duration, int, int) models.Caller { return models.NaiveCaller{} },
+			}, score)
+			return
+		}
 		models.NewFleet(s.Plant(1), func(time.Duration, int) models.Admitter { return models.NewLimiter(8) }, score)
 	})
 }

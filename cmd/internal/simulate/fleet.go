@@ -9,15 +9,35 @@ import (
 	"github.com/seed-de83e32b/governor/models"
 )
 
-// fleet is the instances of the service in a run, with what stands in front of each and what Prometheus knows of it.
+// Tier is a service of a scenario as its guards and loops know it.
+type Tier struct {
+	Name string
+	SLO  control.SLO
+	// Start is the limit in force at the start, in requests in flight on each instance; a controller may move it within
+	// Min..Max.
+	Start, Min, Max float64
+	// Unguarded services have neither a guard nor a loop, whatever the contender.
+	Unguarded bool
+}
+
+// fleet is the instances of a service in a run, with what stands in front of each and what Prometheus knows of it.
 type fleet struct {
-	run     Run
-	limit   float64 // in force before any Setting
-	plant   *models.Plant
-	cfg     models.Config
-	members []*member // in the order in which they came up
-	offsets *rand.Rand
-	inForce *actuators.Setting // the last that was delivered; nil: none
+	run       Run
+	tier      Tier
+	clock     clock
+	scrape    func(instance int, first, interval time.Duration) *models.Telemetry
+	there     func(instance int) bool
+	instances []models.Instance
+	edges     []time.Duration
+	members   []*member // in the order in which they came up
+	offsets   *rand.Rand
+	inForce   *actuators.Setting // the last that was delivered; nil: none
+}
+
+// clock is the part of a plant that runs functions at instants.
+type clock interface {
+	At(at time.Duration, f func(now time.Duration))
+	Every(first, period time.Duration, f func(now time.Duration))
 }
 
 // member is one instance that is or was there.
@@ -29,28 +49,39 @@ type member struct {
 	telemetry *models.Telemetry
 }
 
-func newFleet(r Run, limit float64, score *models.Score) *fleet {
-	f := &fleet{
-		run: r, limit: limit, cfg: r.Scenario.Plant(r.Seed),
-		// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
-		offsets: rand.New(rand.NewPCG(r.Seed, 5)),
-	}
-	f.plant = models.NewFleet(f.cfg, f.start, score)
+// newFleet returns the fleet of a plant of one service, and the plant.
+func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant) {
+	cfg := r.Scenario.Plant(r.Seed)
+	tier := Tier{Name: service, SLO: r.Scenario.SLO, Start: limit, Min: r.Scenario.Min, Max: r.Scenario.Max}
+	// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
+	f := &fleet{run: r, tier: tier, instances: cfg.Instances, edges: cfg.LatencyEdges, offsets: rand.New(rand.NewPCG(r.Seed, 5))}
+	plant := models.NewFleet(cfg, func(now time.Duration, index int) models.Admitter {
+		return f.start(now, index, r.subject(now, tier))
+	}, score)
+	f.begin(plant, plant.Live, func(instance int, first, interval time.Duration) *models.Telemetry {
+		return models.Scrape(plant, instance, first, interval)
+	})
+	return f, plant
+}
+
+// begin connects the fleet with its plant, once that exists, and starts the scrapes of the instances that are there from
+// the start.
+func (f *fleet) begin(
+	c clock, there func(instance int) bool, scrape func(instance int, first, interval time.Duration) *models.Telemetry,
+) {
+	f.clock, f.there, f.scrape = c, there, scrape
 	for _, m := range f.members {
-		f.scrape(m)
+		f.watch(m)
 	}
-	return f
 }
 
 // start puts admission control in front of an instance that comes up. One that comes up during the run reads the Setting
 // that is in force, as every guard does at its start.
-func (f *fleet) start(now time.Duration, index int) models.Admitter {
-	m := &member{
-		index: index, name: f.cfg.Instances[index].Name, since: now, subject: f.run.subject(now, f.limit),
-	}
+func (f *fleet) start(now time.Duration, index int, s subject) models.Admitter {
+	m := &member{index: index, name: f.instances[index].Name, since: now, subject: s}
 	f.members = append(f.members, m)
-	if f.plant != nil {
-		f.scrape(m)
+	if f.scrape != nil {
+		f.watch(m)
 	}
 	if f.inForce != nil {
 		m.subject.Apply(now, *f.inForce)
@@ -58,15 +89,15 @@ func (f *fleet) start(now time.Duration, index int) models.Admitter {
 	return m.subject
 }
 
-func (f *fleet) scrape(m *member) {
+func (f *fleet) watch(m *member) {
 	offset := time.Duration(f.offsets.Float64() * float64(f.run.Timing.Scrape))
-	m.telemetry = models.Scrape(f.plant, m.index, m.since+offset, f.run.Timing.Scrape)
+	m.telemetry = f.scrape(m.index, m.since+offset, f.run.Timing.Scrape)
 }
 
 // live calls do for every instance that is there, in order of their names.
 func (f *fleet) live(do func(m *member)) {
 	for _, m := range f.members {
-		if f.plant.Live(m.index) {
+		if f.there(m.index) {
 			do(m)
 		}
 	}
@@ -91,14 +122,13 @@ func (f *fleet) effective(now time.Duration) float64 {
 // measure is what the sensor would report: the instances that are there, and of those that were not when the window
 // before this one ended no counts, because they cover a part of the window only.
 func (f *fleet) measure(now, window, lag time.Duration) control.Measurement {
-	m := control.Measurement{Service: service, At: start.Add(now), Window: window}
-	slo := f.run.Scenario.SLO
+	m := control.Measurement{Service: f.tier.Name, At: start.Add(now), Window: window}
 	var windows []models.Window
 	f.live(func(member *member) {
 		if member.since > 0 && !member.telemetry.SampledBy(now-lag) {
 			return
 		}
-		w := member.telemetry.Window(now, window, lag, slo.Latency)
+		w := member.telemetry.Window(now, window, lag, f.tier.SLO.Latency)
 		windows = append(windows, w)
 		in := instance(member.name, w)
 		if member.since > 0 && !member.telemetry.SampledBy(now-lag-window) {
@@ -106,7 +136,7 @@ func (f *fleet) measure(now, window, lag time.Duration) control.Measurement {
 		}
 		m.Instances = append(m.Instances, in)
 	})
-	q, censored := models.Quantile(slo.Objective, f.cfg.LatencyEdges, windows...)
+	q, censored := models.Quantile(f.tier.SLO.Objective, f.edges, windows...)
 	m.Quantile, m.Censored = control.Read(q), censored
 	return m
 }

@@ -29,13 +29,13 @@ const (
 )
 
 // newLoop starts governor on a service for which nothing was ever published.
-func newLoop(r Run, limit float64, f *fleet) *loop {
+func newLoop(r Run, f *fleet) *loop {
 	spec := control.Spec{
-		Service: service, Mode: control.Enforce, Timing: r.Timing, Tuning: r.Tuning,
-		SLO: r.Scenario.SLO,
+		Service: f.tier.Name, Mode: control.Enforce, Timing: r.Timing, Tuning: r.Tuning,
+		SLO: f.tier.SLO,
 	}
 	if law := r.Contender.law(); law != "" {
-		spec.Concurrency = &control.ConcurrencySpec{Min: r.Scenario.Min, Max: r.Scenario.Max, Fallback: limit, Law: law}
+		spec.Concurrency = &control.ConcurrencySpec{Min: f.tier.Min, Max: f.tier.Max, Fallback: f.tier.Start, Law: law}
 	}
 	if r.Contender.shed() {
 		spec.Shed = &control.ShedSpec{Protect: control.Critical}
@@ -85,7 +85,7 @@ func (l *loop) apply(now time.Duration, ds []control.Decision) {
 		l.writes = append(l.writes, now)
 	}
 	l.last.Wrote(at, next)
-	l.fleet.plant.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, next) })
+	l.fleet.clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, next) })
 }
 
 // measure is what the sensor would report, or that Prometheus does not answer.
@@ -93,7 +93,7 @@ func (l *loop) measure(now time.Duration) control.Measurement {
 	for _, outage := range l.run.Scenario.Outages {
 		if outage.Contains(now) {
 			return control.Measurement{
-				Service: service, At: start.Add(now), Window: l.run.Timing.Window,
+				Service: l.fleet.tier.Name, At: start.Add(now), Window: l.run.Timing.Window,
 				Invalid: control.Timeout, Detail: "Prometheus does not answer",
 			}
 		}
@@ -108,6 +108,7 @@ func instance(name string, w models.Window) control.Instance {
 		Age:  control.Read(w.Age),
 
 		Offered: control.Read(w.Offered), Admitted: control.Read(w.Admitted), Refused: control.Read(w.Refused),
+		Waited:    control.Read(w.Waited),
 		Completed: control.Read(w.Completed), Failed: control.Read(0), Slow: control.Read(w.Slow), Mean: control.Read(w.Mean),
 
 		InFlight: control.Read(w.InFlight), Limit: control.Read(w.Limit), Binding: control.Read(w.Binding),

@@ -3,6 +3,8 @@ package simulate
 import (
 	"math"
 	"sync"
+
+	"github.com/seed-de83e32b/governor/models"
 )
 
 // Oracle is the best result that fixed limits could have achieved, the same limit on every instance: it knows what will
@@ -22,6 +24,21 @@ var oracles sync.Map // oracleKey → func() Oracle
 type oracleKey struct {
 	scenario string
 	seed     uint64
+}
+
+// bound is the oracle of a scenario of several services, in which no limit takes part: the optimum of the fluid plant, as
+// a share of what was offered in a run.
+func bound(s Scenario, score *models.Score) Oracle {
+	var best Oracle
+	for i, o := range s.Optimum() {
+		offered := 0.0
+		for _, rate := range o.Offered {
+			offered += rate
+		}
+		best.Good = append(best.Good, int(math.Round(o.Good/offered*float64(score.Phases[i].Offered))))
+		best.Limit = append(best.Limit, math.NaN())
+	}
+	return best
 }
 
 // Best returns the oracle of a scenario. It tries every limit of Scenario.Fixed, once per process.

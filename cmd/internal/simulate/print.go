@@ -27,6 +27,65 @@ writes/min           new values that governor publishes during the fault
 routes               of each route in the fault: share served in time, where there are several
 `
 
+// graphHeader names the columns of the table of scenarios of several services.
+const graphHeader = "scenario\tcontender\tfault % of offered\t% of bound\tworst\tafter % of bound\tworst\tcalm % of bound\t" +
+	"routes % of offered (worst)\tattempts at\tmean\tworst second\tback after\tworst\twasted %"
+
+// GraphLegend explains the columns of the table of GraphTable.
+const GraphLegend = `% of bound      goodput of the phase, as a percentage of what a fluid plant could serve at best; the worst seed beside it
+routes          of each route in the fault: share served in time, and that of the worst seed
+attempts at     at the last service, per request that arrives, in the fault; the mean, and the worst second of any seed
+back after      from the end of the fault until 95% of the requests of five seconds are served in time; the worst seed beside it
+wasted          server time of all services that led to no answer in time
+`
+
+// GraphTable writes the rows of scenarios of several services as a table for people.
+func GraphTable(to io.Writer, rows []Row) error {
+	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, graphHeader)
+	for _, r := range rows {
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.Scenario, r.Contender, of(r.Good, Fault), of(r.OfBest, Fault),
+			of(r.Worst, Fault), of(r.OfBest, After), of(r.Worst, After), of(r.OfBest, Calm))
+		for i, route := range r.Routes {
+			if i > 0 {
+				fmt.Fprint(out, ", ")
+			}
+			fmt.Fprintf(out, "%s %s (%s)", route.Name, digits(route.Good, 1), digits(route.Worst, 1))
+		}
+		if g := r.Graph; g != nil {
+			fmt.Fprintf(out, "\t%s\t%s\t%s\t%s\t%s\t%s", g.Last, digits(g.Attempts, 2), digits(g.Worst, 2),
+				seconds(g.Back), seconds(g.LastBack), digits(g.Wasted, 1))
+		}
+		fmt.Fprintln(out)
+	}
+	return out.Flush()
+}
+
+// Bounds writes the linear programs of the scenarios of several services, with their optima, as one list; it leaves out
+// the others.
+func Bounds(to io.Writer, scenarios []Scenario) error {
+	type program struct {
+		Scenario string    `json:"scenario"`
+		Phases   []Optimum `json:"phases"`
+	}
+	list := []program{}
+	for _, s := range scenarios {
+		if s.Graph != nil {
+			list = append(list, program{s.Name, s.Optimum()})
+		}
+	}
+	enc := json.NewEncoder(to)
+	enc.SetIndent("", "  ")
+	return enc.Encode(list)
+}
+
+func seconds(v float64) string {
+	if math.IsInf(v, 1) {
+		return "never"
+	}
+	return digits(v, 1) + " s"
+}
+
 // Table writes rows as a table for people.
 func Table(to io.Writer, rows []Row) error {
 	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
@@ -77,6 +136,15 @@ func JSON(to io.Writer, rows []Row) error {
 		Name    string         `json:"name"`
 		Good    control.Number `json:"good_percent"`
 		Refused control.Number `json:"refused_percent"`
+		Worst   control.Number `json:"worst_seed_percent"`
+	}
+	type graph struct {
+		Last     string         `json:"last_service"`
+		Attempts control.Number `json:"attempts_per_request"`
+		Worst    control.Number `json:"attempts_per_request_worst_second"`
+		Wasted   control.Number `json:"wasted_percent"`
+		Back     control.Number `json:"back_after_seconds"`
+		LastBack control.Number `json:"back_after_worst_seed_seconds"`
 	}
 	type row struct {
 		Scenario      string         `json:"scenario"`
@@ -91,6 +159,7 @@ func JSON(to io.Writer, rows []Row) error {
 		Critical      control.Number `json:"critical_percent"`
 		Writes        control.Number `json:"writes_per_minute"`
 		Routes        []route        `json:"routes,omitempty"`
+		Graph         *graph         `json:"graph,omitempty"`
 	}
 	list := make([]row, 0, len(rows))
 	for _, r := range rows {
@@ -106,7 +175,13 @@ func JSON(to io.Writer, rows []Row) error {
 			})
 		}
 		for _, x := range r.Routes {
-			out.Routes = append(out.Routes, route{x.Name, control.Number(x.Good), control.Number(x.Refused)})
+			out.Routes = append(out.Routes, route{x.Name, control.Number(x.Good), control.Number(x.Refused), control.Number(x.Worst)})
+		}
+		if g := r.Graph; g != nil {
+			out.Graph = &graph{
+				g.Last, control.Number(g.Attempts), control.Number(g.Worst), control.Number(g.Wasted),
+				control.Number(g.Back), control.Number(g.LastBack),
+			}
 		}
 		list = append(list, out)
 	}
@@ -181,7 +256,11 @@ func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
 		r.Scenario.Name, r.Contender, r.Timing.Scrape, r.Seed, point.At, number(point.Limit), number(point.Effective),
 		digits(100*point.Goodput, 1))
 	for _, d := range point.Decisions {
-		fmt.Fprintf(to, "\n%s  %s\n", d.Knob, d.Reason)
+		whose := ""
+		if r.Scenario.Graph != nil {
+			whose = d.Service + "/"
+		}
+		fmt.Fprintf(to, "\n%s%s  %s\n", whose, d.Knob, d.Reason)
 		if d.Detail != "" {
 			fmt.Fprintf(to, "  %s\n", d.Detail)
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
@@ -34,12 +35,25 @@ type Row struct {
 	WritesPerMinute float64
 	// Routes are those of the fault, where there are several.
 	Routes []RouteRow
+	Graph  *GraphRow // where several services call each other
+}
+
+// GraphRow is what became of a scenario of several services in the fault.
+type GraphRow struct {
+	Last string // the service that the numbers of attempts are about: the last of the scenario
+	// Attempts are those per request from outside; Worst is the most in any second of any seed.
+	Attempts, Worst float64
+	Wasted          float64 // server time, of all services, that led to no good answer, in percent
+	// Back is how long after the fault it takes until 95% of the requests of five seconds are served in time, the mean and
+	// that of the worst seed, in seconds; +Inf: longer than the run.
+	Back, LastBack float64
 }
 
 // RouteRow is what became of one route, as a percentage of what it offered.
 type RouteRow struct {
 	Name          string
 	Good, Refused float64
+	Worst         float64 // Good of the worst seed
 }
 
 // Rows does every run with every seed, on as many cores as there are, and finds a row for each. The Seed of the runs does
@@ -82,7 +96,9 @@ func Rows(ctx context.Context, runs []Run, seeds []uint64, progress func(done, a
 			}
 			work.Go(func() {
 				r.Seed = seed
-				finish(i, k, piece{r.Do(), Best(r.Scenario, seed)})
+				result := r.Do()
+				best := bestOf(r.Scenario, seed, result)
+				finish(i, k, piece{result, best})
 				<-slots
 			})
 		}
@@ -91,11 +107,20 @@ func Rows(ctx context.Context, runs []Run, seeds []uint64, progress func(done, a
 	return rows, nil
 }
 
+// bestOf is what a result is measured by.
+func bestOf(s Scenario, seed uint64, r Result) Oracle {
+	if s.Graph != nil {
+		return bound(s, r.Score)
+	}
+	return Best(s, seed)
+}
+
 // summary adds up the seeds of a row.
 type summary struct {
 	ofBest, worst, good                map[string]float64
 	late, refused, critical, writes, n float64
 	routes                             []RouteRow
+	graph                              GraphRow
 }
 
 func (s *summary) add(run Run, r Result, best Oracle) {
@@ -120,16 +145,54 @@ func (s *summary) add(run Run, r Result, best Oracle) {
 		return percentOf(r.Score.Late(p.From+4*run.Timing.DeadTime(), p.To))
 	})
 	fault := run.Scenario.Phase(Fault)
+	if run.Scenario.Graph != nil && fault >= 0 {
+		s.addGraph(r, r.Score.Phases[fault])
+	}
 	if fault < 0 || len(r.Score.Phases[fault].Routes) < 2 {
 		return
 	}
 	for i, route := range r.Score.Phases[fault].Routes {
 		if len(s.routes) <= i {
-			s.routes = append(s.routes, RouteRow{Name: route.Name})
+			s.routes = append(s.routes, RouteRow{Name: route.Name, Worst: math.Inf(1)})
 		}
+		s.routes[i].Worst = min(s.routes[i].Worst, percentOf(route.Good, route.Offered))
 		s.routes[i].Good += percentOf(route.Good, route.Offered)
 		s.routes[i].Refused += percentOf(route.Refused, route.Admitted+route.Refused)
 	}
+}
+
+// addGraph adds what only scenarios of several services have.
+func (s *summary) addGraph(r Result, fault models.Phase) {
+	g := &s.graph
+	last := len(fault.Services) - 1
+	g.Last = fault.Services[last].Name
+	attempts, requests, worst := r.Score.Calls(last, fault.From, fault.To)
+	g.Attempts += float64(attempts) / float64(requests)
+	g.Worst = max(g.Worst, worst)
+	work := 0.0
+	for _, service := range fault.Services {
+		work += service.Work
+	}
+	g.Wasted += 100 * (1 - fault.Useful/work)
+	back := r.back(fault.To).Seconds()
+	if back < 0 {
+		back = math.Inf(1)
+	}
+	g.Back += back
+	g.LastBack = max(g.LastBack, back)
+}
+
+// back is how long after an instant, a whole second, it takes until 95% of the requests that arrive in five seconds are
+// served in time; negative: longer than the run.
+func (r Result) back(from time.Duration) time.Duration {
+	const span = 5 * time.Second
+	phases := r.Score.Phases
+	for at := from; at+span <= phases[len(phases)-1].To; at += time.Second {
+		if good, offered := r.Score.Goodput(at, at+span); float64(good) >= 0.95*float64(offered) {
+			return at - from
+		}
+	}
+	return -1
 }
 
 func (s *summary) row(run Run, seeds []uint64) Row {
@@ -145,8 +208,14 @@ func (s *summary) row(run Run, seeds []uint64) Row {
 	for _, p := range run.Scenario.Phases {
 		phases = append(phases, p.Name)
 	}
+	var graph *GraphRow
+	if s.graph.Last != "" {
+		g := s.graph
+		g.Attempts, g.Wasted, g.Back = g.Attempts/s.n, g.Wasted/s.n, g.Back/s.n
+		graph = &g
+	}
 	return Row{
-		Scenario: run.Scenario.Name, Contender: run.Contender, Timing: run.Timing, Seeds: seeds,
+		Graph: graph, Scenario: run.Scenario.Name, Contender: run.Contender, Timing: run.Timing, Seeds: seeds,
 		Phases: phases, OfBest: s.ofBest, Worst: s.worst, Good: s.good,
 		Late: s.late / s.n, RefusedInCalm: s.refused / s.n, Critical: s.critical / s.n, WritesPerMinute: s.writes / s.n,
 		Routes: s.routes,

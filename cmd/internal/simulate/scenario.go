@@ -38,6 +38,9 @@ type Scenario struct {
 	Outages []Span
 	// Plant describes the service and its load, for a seed.
 	Plant func(seed uint64) models.Config
+	// Graph describes several services that call each other, for a seed; nil: there is only one, and Plant describes it.
+	Graph func(seed uint64) models.GraphConfig
+	Tiers []Tier // the services of Graph
 }
 
 // Span is the time from From until To, exclusively.

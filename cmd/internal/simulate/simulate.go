@@ -85,13 +85,15 @@ var start = time.Unix(1764025200, 0).UTC()
 
 // Do runs r. It panics if the run makes no sense.
 func (r Run) Do() Result {
+	if r.Scenario.Graph != nil {
+		return r.graph()
+	}
 	limit := r.Scenario.Start
 	if r.Limit != 0 {
 		limit = r.Limit
 	}
 	score := models.NewScore(r.Scenario.SLO.Latency, r.Scenario.SLO.Objective, r.Scenario.Phases)
-	fleet := newFleet(r, limit, score)
-	plant := fleet.plant
+	fleet, plant := newFleet(r, limit, score)
 	result := Result{Score: score}
 	plant.Every(0, time.Second, func(now time.Duration) {
 		result.Limits = append(result.Limits, fleet.effective(now))
@@ -99,7 +101,7 @@ func (r Run) Do() Result {
 
 	var loop *loop
 	if r.Contender.governed() {
-		loop = newLoop(r, limit, fleet)
+		loop = newLoop(r, fleet)
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
 		p := Point{At: now, Limit: limit, Effective: fleet.effective(now)}
@@ -114,15 +116,20 @@ func (r Run) Do() Result {
 	})
 
 	plant.Run(r.Scenario.End())
-	for i := range result.Points {
-		p := &result.Points[i]
-		good, offered := score.Goodput(p.At-r.Timing.Period, p.At)
-		p.Goodput = float64(good) / float64(offered)
-	}
+	result.rate(r)
 	if loop != nil {
 		result.Writes = loop.writes
 	}
 	return result
+}
+
+// rate fills in the goodput of the periods.
+func (r *Result) rate(run Run) {
+	for i := range r.Points {
+		p := &r.Points[i]
+		good, offered := r.Score.Goodput(p.At-run.Timing.Period, p.At)
+		p.Goodput = float64(good) / float64(offered)
+	}
 }
 
 // Variation is the total variation of the effective limit in [from, to), in ln units per minute.
