@@ -16,13 +16,18 @@ import (
 //	  └───────────────────────────────────────────────────────────── half-open
 //	                                                           (a bad share, or probes that hang: open again)
 //
-// Closed, it judges windows of at least 50 calls and trips above the threshold
+// Closed, it judges windows of three seconds and at least 50 calls, and trips above the threshold
 //
 //	max(0.2, p + 5·√(p·(1−p)/n))
 //
-// where n is the number of calls in the window and p the share that is usual: a dependency that always fails a little
+// and earlier if all of at least 50 calls within two seconds were bad. A blip of half a second therefore does not trip it:
+// the retries save it, and a breaker that opened would make it longer. Here n is the number of calls in the window and p the share that is usual: a dependency that always fails a little
 // does not trip it. The usual share is learned from windows that did not trip, failures and slow calls apart; a new
 // breaker begins with 0.1. A call is slow if it took more than slowFactor times the latency target of the dependency.
+//
+// It stays open for a second, and then for a tenth of the time since it tripped, at most 60 s: an instance that was away for
+// ten seconds gets a probe after one more, and one that was away for an hour a probe a minute. Each time it trips again soon
+// after it has closed doubles the first second. All times are jittered.
 //
 // A caller that gives up says nothing about the instance, unless the call was slow already. The callee's refusals say
 // that it is alive. Calls admitted before the last change of state change nothing.
@@ -47,7 +52,8 @@ type breaker struct {
 	opened [badKinds]uint64  // times
 	why    badKind           // of the last time
 	until  time.Duration     // when open turns half-open
-	row    int               // times it has opened without a long enough closed time in between
+	row    int               // times it has tripped without a long enough closed time in between
+	since  time.Duration     // when it tripped
 	length time.Duration     // of the last open time
 	closed time.Duration     // when it closed last
 
@@ -96,17 +102,20 @@ var breakerNames = [breakerStates]string{"closed", "open", "half_open"}
 
 const (
 	breakerCalls   = 50               // least calls in a window that trips
-	breakerWindow  = time.Second      // a window with enough calls ends after this long
+	breakerWindow  = 3 * time.Second  // a window with enough calls ends after this long,
+	breakerNothing = 2 * time.Second  // and trips after this long if all of it was bad
 	breakerOldest  = 30 * time.Second // a window without enough calls is forgotten after this long
 	breakerShare   = 0.2              // least share that trips
 	breakerSigmas  = 5.0              // above the usual share
 	usualStart     = 0.1              // usual share of a new breaker
 	usualWeight    = 0.05             // least weight of a new window in the usual share: it forgets over about 20 windows
-	openFirst      = 5 * time.Second
+	openFirst      = time.Second
+	openShare      = 0.1 // of the time since it tripped
 	openMost       = time.Minute
-	openJitter     = 0.25 // an open time is shortened by up to this share
-	probePlaces    = 16   // the last step of the ramp
-	probeShare     = 0.5  // bad share of the probes that opens, whatever is usual
+	openSteady     = 10 * time.Second // closed for that much longer than it was open, it has recovered
+	openJitter     = 0.25             // an open time is shortened by up to this share
+	probePlaces    = 16               // the last step of the ramp
+	probeShare     = 0.5              // bad share of the probes that opens, whatever is usual
 	probePatience  = 5 * time.Second
 	slowFactor     = 5 // × the latency target: less than 1% of an exponential latency with the target as its mean
 	generationStep = 1 << 2
@@ -202,13 +211,15 @@ func (b *breaker) watch(now time.Duration, bad [badKinds]bool) {
 	if w.calls < breakerCalls {
 		return
 	}
+	ended := now-w.since >= breakerWindow
 	for kind := range badKinds {
-		if w.share(kind) > threshold(b.usual[kind], w.calls) {
+		nothing := w.bad[kind] == w.calls && now-w.since >= breakerNothing
+		if (ended || nothing) && w.share(kind) > threshold(b.usual[kind], w.calls) {
 			b.open(now, kind)
 			return
 		}
 	}
-	if now-w.since >= breakerWindow {
+	if ended {
 		b.learnt++
 		weight := max(usualWeight, 1/float64(b.learnt+1)) // the start counts as one window
 		for kind := range badKinds {
@@ -256,17 +267,17 @@ func threshold(p float64, n int) float64 {
 	return max(breakerShare, p+breakerSigmas*math.Sqrt(p*(1-p)/float64(n)))
 }
 
-// open opens the breaker. If it closed only a short while ago, it stays open for twice as long as the last time. The
-// caller holds b.mu.
+// open opens the breaker, for longer the longer ago it tripped. If it closed only a short while ago, it stays open for twice
+// as long as the last time. The caller holds b.mu.
 func (b *breaker) open(now time.Duration, why badKind) {
-	if b.word.Load()&stateMask == breakerClosed && now-b.closed >= b.length {
-		b.row = 0
+	if b.word.Load()&stateMask == breakerClosed {
+		b.since = now
+		if now-b.closed >= b.length+openSteady {
+			b.row = 0
+		}
+		b.row++
 	}
-	b.length = openMost
-	if b.row < 4 { // 5, 10, 20, 40 s
-		b.length = openFirst << b.row
-	}
-	b.row++
+	b.length = min(openMost, max(openFirst<<min(b.row-1, 6), time.Duration(openShare*float64(now-b.since))))
 	b.why = why
 	b.opened[why]++
 	// Whoever calls the same instance must not come back at the same time. Where the instants are given, so are the

@@ -32,7 +32,7 @@ type retryBudget struct {
 }
 
 const (
-	budgetSpan    = 300 * time.Millisecond // of traffic: the depth
+	budgetSpan    = 500 * time.Millisecond // of traffic: the depth
 	budgetReserve = 10.0                   // tokens: the least depth
 	budgetWindow  = time.Second            // over which the traffic is counted
 )

@@ -338,7 +338,8 @@ func (a Attempt) done(now time.Duration, r Result) {
 	if failed {
 		d.out.failures.Add(1)
 	}
-	verdict := r.Outcome == Success || failed || r.Outcome == Canceled && slow
+	// A failure with the hint not to retry is that of a service further down: the instance itself answers.
+	verdict := r.Outcome == Success || failed && !r.NoRetry || r.Outcome == Canceled && slow
 	bad := [badKinds]bool{byFailures: failed, bySlowness: slow}
 	if !a.judged {
 		a.pass.done(now, verdict, bad)
