@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -382,9 +383,9 @@ func TestWatchCallsWithoutTheRightToReadThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := actuators.Keys{}
 		store := consultest.NewFake()
-		entitled := false
+		var entitled atomic.Bool
 		store.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
-			if !r.URL.Query().Has("recurse") || entitled {
+			if !r.URL.Query().Has("recurse") || entitled.Load() {
 				return false
 			}
 			http.Error(w, "Permission denied: token lacks permission 'key:list'", http.StatusForbidden)
@@ -409,18 +410,25 @@ func TestWatchCallsWithoutTheRightToReadThem(t *testing.T) {
 			})
 		}()
 		time.Sleep(9 * time.Minute)
+		synctest.Wait()
 		if !slices.Equal(values, []string{"=own"}) || len(errs) != 1 || !errors.Is(errs[0], consul.ErrDenied) ||
 			!strings.Contains(errs[0].Error(), `key_prefix "governor/services/checkout/" { policy = "list" }`) {
 			t.Errorf("without the right: applied %q, errors %v", values, errs)
 		}
-		entitled = true
+		entitled.Store(true)
 		time.Sleep(3 * time.Minute)
+		synctest.Wait()
 		if !slices.Equal(values, []string{"=own", "payments=calls"}) || len(errs) != 1 {
 			t.Errorf("with it: applied %q, errors %v", values, errs)
 		}
-		entitled = false
-		time.Sleep(10 * time.Minute)
-		if len(values) != 2 || len(errs) < 2 {
+		entitled.Store(false)
+		time.Sleep(5 * time.Minute)
+		if _, err := store.Client().KV().Put(&api.KVPair{Key: keys.Setting("checkout"), Value: []byte("newer")}, nil); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if !slices.Equal(values, []string{"=own", "payments=calls", "=newer"}) || len(errs) < 2 {
 			t.Errorf("without it again: applied %q, errors %v; what cannot be read is not deleted", values, errs)
 		}
 		cancel()

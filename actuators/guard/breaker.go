@@ -136,7 +136,7 @@ func (b *breaker) admit(now time.Duration) (passage, bool) {
 	return b.probe(now)
 }
 
-// admits says whether admit would let a call pass. It changes nothing.
+// admits says whether admit would let a call pass. It takes no place.
 func (b *breaker) admits(now time.Duration) bool {
 	if b.word.Load()&stateMask == breakerClosed {
 		return true
@@ -149,7 +149,19 @@ func (b *breaker) admits(now time.Duration) bool {
 	case breakerOpen:
 		return now >= b.until
 	}
-	return b.probes < b.places
+	return !b.taken(now)
+}
+
+// taken says whether all places for probes are taken. If that has lasted too long, the breaker opens: whoever chooses
+// among instances passes this one over, and nobody else would find out. The caller holds b.mu.
+func (b *breaker) taken(now time.Duration) bool {
+	if b.probes < b.places {
+		return false
+	}
+	if now-b.probed >= probePatience {
+		b.open(now, bySlowness)
+	}
+	return true
 }
 
 // probe admits a call to a breaker that is not closed.
@@ -166,10 +178,7 @@ func (b *breaker) probe(now time.Duration) (passage, bool) {
 		b.turn(breakerHalfOpen)
 		b.places, b.probes, b.ok, b.judged = 1, 0, 0, callWindow{}
 	}
-	if b.probes >= b.places {
-		if now-b.probed >= probePatience {
-			b.open(now, bySlowness)
-		}
+	if b.taken(now) {
 		return passage{}, false
 	}
 	b.probes++

@@ -462,7 +462,7 @@ func (c *Call) Retries() bool {
 // Attempts is the number of attempts so far.
 func (c *Call) Attempts() int { return c.attempts }
 
-// PickAt chooses an instance to try: of two at random the one with fewer calls in flight, for a uniform u in [0, 1). It
+// PickAt chooses an instance to try, for a uniform u in [0, 1): of two at random the one with fewer calls in flight. It
 // passes over those whose breaker would refuse the call, and over except, unless there is no other. instances must not
 // be empty.
 func (d *Dependency) PickAt(now time.Time, instances []string, except string, u float64) string {
@@ -503,13 +503,24 @@ func (d *Dependency) admitting(now time.Duration, instances []string, except str
 	return -1
 }
 
+// lighter returns that of two instances that has fewer calls in flight; b < 0: there is one only. Calls that hang must not
+// keep an instance out forever, so one that has not been called for neglected is next whatever is in flight there.
 func (d *Dependency) lighter(now time.Duration, instances []string, a, b int) string {
-	if b >= 0 && d.out.instances.of(now, instances[b]).inFlight.Load() <
-		d.out.instances.of(now, instances[a]).inFlight.Load() {
-		return instances[b]
+	if b < 0 {
+		return instances[a]
 	}
-	return instances[a]
+	light, heavy := a, b
+	if d.out.instances.of(now, instances[b]).inFlight.Load() < d.out.instances.of(now, instances[a]).inFlight.Load() {
+		light, heavy = b, a
+	}
+	if now-time.Duration(d.out.instances.of(now, instances[heavy]).used.Load()) >= neglected {
+		return instances[heavy]
+	}
+	return instances[light]
 }
+
+// neglected is how long an instance goes without a call because others have fewer in flight.
+const neglected = 5 * time.Second
 
 // MarkAttempt notes that the request in ctx carries the mark of a layer further out that retries: its attempt, 0 for the
 // first. Guarded calls made with ctx then pass failures up, and hand the mark on. Bindings call it; it does nothing if

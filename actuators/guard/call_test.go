@@ -64,15 +64,27 @@ func TestRetryRules(t *testing.T) {
 		{"another instance", CallOptions{Instances: 2}, refused, true, true, ""},
 		{"another instance, though this one hints", CallOptions{Instances: 2}, with(refused, hinted), true, true, ""},
 		{"another instance, though an outer layer retries", CallOptions{Instances: 2, Inner: true}, refused, true, true, ""},
-		{"another instance, but a failure with a hint", CallOptions{Instances: 2, Idempotent: true},
-			with(failure, hinted), false, false, "hint"},
+		{
+			"another instance, but a failure with a hint",
+			CallOptions{Instances: 2, Idempotent: true},
+			with(failure, hinted), false, false, "hint",
+		},
 		{"time for the backoff", CallOptions{Idempotent: true, Deadline: in(51 * time.Millisecond)}, failure, true, false, ""},
-		{"a deadline shorter than the backoff", CallOptions{Idempotent: true, Deadline: in(50 * time.Millisecond)},
-			failure, false, false, "deadline"},
-		{"Retry-After beyond the deadline", CallOptions{Idempotent: true, Deadline: in(time.Second)},
-			with(failure, func(r *Result) { r.RetryAfter = 2 * time.Second }), false, false, "deadline"},
-		{"Retry-After beyond anybody's patience", CallOptions{Idempotent: true},
-			with(failure, func(r *Result) { r.RetryAfter = 1 << 62 }), false, false, "deadline"},
+		{
+			"a deadline shorter than the backoff",
+			CallOptions{Idempotent: true, Deadline: in(50 * time.Millisecond)},
+			failure, false, false, "deadline",
+		},
+		{
+			"Retry-After beyond the deadline",
+			CallOptions{Idempotent: true, Deadline: in(time.Second)},
+			with(failure, func(r *Result) { r.RetryAfter = 2 * time.Second }), false, false, "deadline",
+		},
+		{
+			"Retry-After beyond anybody's patience",
+			CallOptions{Idempotent: true},
+			with(failure, func(r *Result) { r.RetryAfter = 1 << 62 }), false, false, "deadline",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d, now, _ := dependency(t)
@@ -397,6 +409,34 @@ func TestProbeWithoutAVerdict(t *testing.T) {
 		if b.state() != "half_open" || b.places != 1 || b.probes != 0 {
 			t.Errorf("%s: %s, %d places, %d probes; expected half_open, 1, 0", name, b.state(), b.places, b.probes)
 		}
+	}
+}
+
+// A probe that hangs does not keep its instance out forever, though other instances take all calls meanwhile.
+func TestHungProbeAmongSeveralInstances(t *testing.T) {
+	d, now, _ := dependency(t)
+	b := d.out.instances.of(0, "a")
+	b.serve(0, 50, 50, bad)
+	instances := []string{"a", "b"}
+	hung := false
+	for second := range 300 {
+		at := now.Add(time.Duration(second) * time.Second)
+		for i := range 20 {
+			c := d.StartAt(t.Context(), at, CallOptions{Instances: 2})
+			instance := d.PickAt(at, instances, "", float64(i)/20)
+			a, err := c.TryAt(at, instance)
+			switch {
+			case err != nil:
+				t.Fatalf("second %d, instance %s: %v", second, instance, err)
+			case instance == "a" && !hung:
+				hung = true // and never ends
+			default:
+				a.DoneAt(at, Result{})
+			}
+		}
+	}
+	if b.state() != "closed" || b.opened[bySlowness] != 1 {
+		t.Errorf("%s after five minutes, opened %v; expected closed, once by the hung probe", b.state(), b.opened)
 	}
 }
 

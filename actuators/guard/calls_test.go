@@ -170,6 +170,7 @@ func TestBulkheads(t *testing.T) {
 		{trouble{name: "at an eighth", share: 0.5, healthy: 16, left: 2, service: 40 * ms, patience: second}, 0.99, 0.97, 0},
 		{trouble{name: "at a quarter from the start", share: 0.5, left: 4, service: 40 * ms, patience: second, cold: true}, 0.99, 0.96, 0},
 		{trouble{name: "at an eighth from the start", share: 0.5, left: 2, service: 40 * ms, patience: second, cold: true}, 0.99, 0.93, 0},
+		{trouble{name: "four in five need one at a tenth", share: 0.8, healthy: 60, left: 6, service: 60 * ms, patience: 2 * second}, 0.985, 0.94, 0},
 		{trouble{name: "all need one at a quarter", share: 1, healthy: 32, left: 8, service: 40 * ms, patience: second}, 0, 0.95, 0},
 		{trouble{name: "no trouble", share: 0.5, healthy: 16, left: 16, service: 40 * ms, cold: true}, 0.99, 0.99, 0},
 		{trouble{name: "no trouble, above 0.4 SLO by nature", share: 1, left: 400, delay: 110 * ms, service: 20 * ms, cold: true}, 0, 0.92, 0.9},
@@ -192,6 +193,18 @@ func TestBulkheads(t *testing.T) {
 		t.Logf("%-36s%s", c.name, line)
 		if c.bare > 0 && worst > c.bare {
 			t.Errorf("%s: %.1f%% of the bound without a bulkhead: this is no trouble", c.name, 100*worst)
+		}
+	}
+}
+
+// Calls that take longer than a user waits get no higher setpoint when a test finds that limiting cannot help: they have
+// no use, and each keeps a slot.
+func TestHopelessDependencyKeepsFewSlots(t *testing.T) {
+	c := trouble{share: 1, healthy: 1000, left: 1000, service: 20 * ms, delay: 80 * ms, slower: 400 * ms}
+	for seed := uint64(1); seed <= seeds; seed++ {
+		_, _, p := c.goodput(t, seed, bulkhead)
+		if s := p.snapshot().Calls[0]; s.Limit > 100 || s.Setpoint > 240*ms { // 56 in calm
+			t.Errorf("seed %d: %d calls in flight, limit %d, setpoint %v", seed, s.InFlight, s.Limit, s.Setpoint)
 		}
 	}
 }

@@ -364,15 +364,35 @@ func TestLateCallsDoNotTouchTheNextRequest(t *testing.T) {
 	second.count.join()
 	g.gate.enter(10*ms, 1)
 	second.ticket.start = 10 * ms
-	NewContext(t.Context(), second)
+	its := requestOf(NewContext(t.Context(), second))
 	late.release(40*ms, Success)
 	NewContext(t.Context(), first)
 	again, _ := d.acquireAt(50*ms, r)
+	call, _ := d.acquireAt(50*ms, its)
+	call.release(53*ms, Success)
 	second.ReleaseAt(epoch.Add(60*ms), Success)
 	again.release(70*ms, Success)
 	l := g.SnapshotAt(epoch.Add(100 * ms)).Latency
-	if l.Count != 2 || l.Waited != 0 {
-		t.Errorf("%d requests, %v s in calls; expected 2 that waited for none", l.Count, l.Waited)
+	if l.Count != 2 || math.Abs(l.Waited-0.003) > 1e-9 {
+		t.Errorf("%d requests, %v s in calls; expected 2, and the 3 ms of the second", l.Count, l.Waited)
+	}
+
+	// A NewContext that was suspended between its check and its store.
+	third, _ := g.AcquireAt(epoch.Add(100*ms), Default)
+	third.ticket.work.Store(r)
+	r.enter(110 * ms)
+	third.ReleaseAt(epoch.Add(120*ms), Success)
+	if got := g.SnapshotAt(epoch.Add(120 * ms)).Latency.Waited; math.Abs(got-0.003) > 1e-9 {
+		t.Errorf("%v s in calls, with those of an earlier request", got)
+	}
+
+	// Instants out of order: a request never waits longer than it lasts.
+	fourth, _ := g.AcquireAt(epoch.Add(150*ms), Default)
+	early := requestOf(NewContext(t.Context(), fourth))
+	early.enter(130 * ms)
+	fourth.ReleaseAt(epoch.Add(160*ms), Success)
+	if got := g.SnapshotAt(epoch.Add(160 * ms)).Latency.Waited; math.Abs(got-0.013) > 1e-9 {
+		t.Errorf("%v s in calls, expected the 10 ms that the last request lasted and 3 ms before", got)
 	}
 }
 

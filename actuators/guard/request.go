@@ -17,8 +17,7 @@ import (
 //	call 2          ├───────────┤      ├────┤
 //	waited   ███████████████████·······██████
 //
-// It belongs to one request and is never reused, unlike the ticket. A call that outlives its request finds it ended and
-// changes nothing.
+// It belongs to one request and is never reused, unlike the ticket, so a call that outlives its request changes nothing.
 type request struct {
 	context.Context
 	guard *Guard
@@ -32,7 +31,6 @@ type request struct {
 	calls int           // in flight
 	since time.Duration // when calls last rose from 0
 	total time.Duration // of the intervals that are over
-	ended bool
 }
 
 type requestKey struct{}
@@ -104,7 +102,7 @@ func (r *request) leave(now time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls--
-	if r.calls == 0 && !r.ended {
+	if r.calls == 0 {
 		r.total += max(0, now-r.since)
 	}
 }
@@ -113,7 +111,6 @@ func (r *request) leave(now time.Duration) {
 func (r *request) end(now time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ended = true
 	if r.calls > 0 {
 		r.total += max(0, now-r.since)
 	}

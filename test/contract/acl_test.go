@@ -229,7 +229,7 @@ func TestDocumentedPolicyForCalls(t *testing.T) {
 			_ = watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) { values <- callee + "=" + string(raw) })
 		}()
 		var got []string
-		for range strings.Fields(want) {
+		for range strings.FieldsSeq(want) {
 			select {
 			case value := <-values:
 				got = append(got, value)

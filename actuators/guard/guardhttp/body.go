@@ -59,7 +59,7 @@ func (b *body) end(err error) {
 		return
 	}
 	r := b.result
-	if err != io.EOF && r.Outcome == guard.Success {
+	if !errors.Is(err, io.EOF) && r.Outcome == guard.Success {
 		r.Outcome = guard.Failure
 		if errors.Is(b.ctx.Err(), context.Canceled) {
 			r.Outcome = guard.Canceled

@@ -638,8 +638,13 @@ func TestTransportChangesNothing(t *testing.T) {
 		return fmt.Sprintf("%s%v %v %v", raw, resp.Trailer, location, resp.Request == req)
 	}
 	for _, tc := range [][3]string{
-		{"GET", "/trailers", ""}, {"GET", "/empty", ""}, {"HEAD", "/", ""}, {"GET", "/teapot", ""}, {"POST", "/", "body"},
-		{"PUT", "/", "body"}, {"GET", "/redirect", ""},
+		{"GET", "/trailers", ""},
+		{"GET", "/empty", ""},
+		{"HEAD", "/", ""},
+		{"GET", "/teapot", ""},
+		{"POST", "/", "body"},
+		{"PUT", "/", "body"},
+		{"GET", "/redirect", ""},
 	} {
 		if want, got := dump(bare, tc[0], tc[1], tc[2]), dump(guarded, tc[0], tc[1], tc[2]); got != want {
 			t.Errorf("%v:\n%s\nexpected\n%s", tc, got, want)
