@@ -11,18 +11,31 @@ import (
 //
 //	         a share of failures, or of slow calls, above its threshold
 //	closed ─────────────────────────────────────────────────────────────► open
-//	  ▲                                                                    │ 5 s·2ⁿ, at most 60 s, jittered
+//	  ▲                                                                    │ 1 s to 60 s, jittered
 //	  │  31 probes, on 1, 2, 4, 8 and 16 places                            ▼
 //	  └───────────────────────────────────────────────────────────── half-open
 //	                                                           (a bad share, or probes that hang: open again)
 //
-// Closed, it judges windows of at least 50 calls and trips above the threshold
+// Closed, it judges windows of three seconds and at least 50 calls, and trips above the threshold
 //
 //	max(0.2, p + 5·√(p·(1−p)/n))
 //
-// where n is the number of calls in the window and p the share that is usual: a dependency that always fails a little
-// does not trip it. The usual share is learned from windows that did not trip, failures and slow calls apart; a new
-// breaker begins with 0.1. A call is slow if it took more than slowFactor times the latency target of the dependency.
+// where n is the number of calls in the window and p the share that is usual: a dependency that always fails a little does
+// not trip it. The usual share is learned from windows that did not trip, failures and slow calls apart; a new breaker
+// begins with 0.1. A call is slow if it took more than slowFactor times the latency target of the dependency.
+//
+// It trips earlier after at least 50 bad calls in a row, over at least two seconds. A blip of half a second trips neither:
+// the retries save it, and a breaker that opened would make it longer. Only a bad call trips, and a window is forgotten if
+// nothing has ended it in time: what has passed by the time of the next call is not held against it.
+//
+// A failure with the hint not to retry is that of a service further down. Opening for it would refuse the calls that do not
+// need that service, too, so it says nothing about the instance. Of several instances, though, one may have lost its own
+// way down, and failing fast it would draw the calls of the others. There, such failures count among the bad calls in a
+// row, and one as the first probe opens again.
+//
+// It stays open for a second, and then for a tenth of the time since it tripped, at most 60 s: an instance that was away for
+// ten seconds gets a probe after one more, and one that was away for an hour a probe a minute. Each time it trips again soon
+// after it has closed doubles the first second. All times are jittered.
 //
 // A caller that gives up says nothing about the instance, unless the call was slow already. The callee's refusals say
 // that it is alive. Calls admitted before the last change of state change nothing.
@@ -45,11 +58,12 @@ type breaker struct {
 	usual  [badKinds]float64 // share of failures, of slow calls
 	learnt int               // windows behind them
 	opened [badKinds]uint64  // times
-	why    badKind           // of the last time
-	until  time.Duration     // when open turns half-open
-	row    int               // times it has opened without a long enough closed time in between
-	length time.Duration     // of the last open time
-	closed time.Duration     // when it closed last
+	row    [badKinds]badRow
+	until  time.Duration // when open turns half-open
+	trips  int           // without a long enough closed time in between
+	since  time.Duration // when it tripped
+	length time.Duration // of the last open time
+	closed time.Duration // when it closed last
 
 	places int           // probes allowed at a time
 	probes int           // under way
@@ -71,6 +85,21 @@ type callWindow struct {
 	since time.Duration
 	calls int
 	bad   [badKinds]int
+}
+
+// badRow counts bad calls without a good one in between.
+type badRow struct {
+	since time.Duration
+	calls int
+}
+
+// add counts a bad call and says whether the row is long enough to trip.
+func (r *badRow) add(now time.Duration) bool {
+	if r.calls == 0 || now-r.since > breakerOldest {
+		*r = badRow{since: now}
+	}
+	r.calls++
+	return r.calls >= breakerCalls && now-r.since >= breakerNothing
 }
 
 // badKind is a reason to open.
@@ -95,18 +124,22 @@ const (
 var breakerNames = [breakerStates]string{"closed", "open", "half_open"}
 
 const (
-	breakerCalls   = 50               // least calls in a window that trips
-	breakerWindow  = time.Second      // a window with enough calls ends after this long
-	breakerOldest  = 30 * time.Second // a window without enough calls is forgotten after this long
+	breakerCalls   = 50               // least calls in a window, or bad calls in a row, that trip
+	breakerWindow  = 3 * time.Second  // a window with enough calls ends after this long,
+	breakerLate    = 6 * time.Second  // and is forgotten if no call has ended it after this long
+	breakerNothing = 2 * time.Second  // a row of so many bad calls trips after this long
+	breakerOldest  = 30 * time.Second // a window or a row without enough calls is forgotten after this long
 	breakerShare   = 0.2              // least share that trips
 	breakerSigmas  = 5.0              // above the usual share
 	usualStart     = 0.1              // usual share of a new breaker
 	usualWeight    = 0.05             // least weight of a new window in the usual share: it forgets over about 20 windows
-	openFirst      = 5 * time.Second
+	openFirst      = time.Second
+	openShare      = 0.1 // of the time since it tripped
 	openMost       = time.Minute
-	openJitter     = 0.25 // an open time is shortened by up to this share
-	probePlaces    = 16   // the last step of the ramp
-	probeShare     = 0.5  // bad share of the probes that opens, whatever is usual
+	openSteady     = 10 * time.Second // closed for that much longer than it was open, it has recovered
+	openJitter     = 0.25             // an open time is shortened by up to this share
+	probePlaces    = 16               // the last step of the ramp
+	probeShare     = 0.5              // bad share of the probes that opens, whatever is usual
 	probePatience  = 5 * time.Second
 	slowFactor     = 5 // × the latency target: less than 1% of an exponential latency with the target as its mean
 	generationStep = 1 << 2
@@ -201,30 +234,64 @@ func (p passage) done(now time.Duration, verdict bool, bad [badKinds]bool) {
 	}
 }
 
+// doneBelow ends a call that failed further down, where others might have served it.
+func (p passage) doneBelow(now time.Duration) {
+	b := p.breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.word.Load() != p.word:
+	case p.probing():
+		b.probes--
+		if b.judged.calls == 0 {
+			b.open(now, byFailures)
+		}
+	case b.row[byFailures].add(now):
+		b.open(now, byFailures)
+	}
+}
+
 // watch counts a call while the breaker is closed. The caller holds b.mu.
 func (b *breaker) watch(now time.Duration, bad [badKinds]bool) {
-	w := &b.window
-	if w.calls == 0 || (w.calls < breakerCalls && now-w.since > breakerOldest) {
-		*w = callWindow{since: now}
-	}
-	w.add(bad)
-	if w.calls < breakerCalls {
-		return
-	}
 	for kind := range badKinds {
-		if w.share(kind) > threshold(b.usual[kind], w.calls) {
+		switch {
+		case !bad[kind]:
+			b.row[kind] = badRow{}
+		case b.row[kind].add(now):
 			b.open(now, kind)
 			return
 		}
 	}
-	if now-w.since >= breakerWindow {
-		b.learnt++
-		weight := max(usualWeight, 1/float64(b.learnt+1)) // the start counts as one window
-		for kind := range badKinds {
-			b.usual[kind] += weight * (w.share(kind) - b.usual[kind])
-		}
-		*w = callWindow{}
+	w, oldest := &b.window, breakerOldest
+	if w.calls >= breakerCalls {
+		oldest = breakerLate
 	}
+	if w.calls == 0 || now-w.since > oldest {
+		*w = callWindow{since: now}
+	}
+	w.add(bad)
+	if w.calls < breakerCalls || now-w.since < breakerWindow {
+		return
+	}
+	over := false
+	for kind := range badKinds {
+		if w.share(kind) > threshold(b.usual[kind], w.calls) {
+			if bad[kind] {
+				b.open(now, kind)
+				return
+			}
+			over = true
+		}
+	}
+	if over { // it may have passed: the next bad call decides
+		return
+	}
+	b.learnt++
+	weight := max(usualWeight, 1/float64(b.learnt+1)) // the start counts as one window
+	for kind := range badKinds {
+		b.usual[kind] += weight * (w.share(kind) - b.usual[kind])
+	}
+	*w = callWindow{}
 }
 
 // ramp judges a probe. The caller holds b.mu.
@@ -245,7 +312,7 @@ func (b *breaker) ramp(now time.Duration, bad [badKinds]bool) {
 	b.ok = 0
 	if b.places *= 2; b.places > probePlaces {
 		b.turn(breakerClosed)
-		b.closed, b.window = now, callWindow{}
+		b.closed, b.window, b.row = now, callWindow{}, [badKinds]badRow{}
 	}
 }
 
@@ -265,18 +332,17 @@ func threshold(p float64, n int) float64 {
 	return max(breakerShare, p+breakerSigmas*math.Sqrt(p*(1-p)/float64(n)))
 }
 
-// open opens the breaker. If it closed only a short while ago, it stays open for twice as long as the last time. The
-// caller holds b.mu.
+// open opens the breaker, for longer the longer ago it tripped. If it closed only a short while ago, it stays open for twice
+// as long as the last time. The caller holds b.mu.
 func (b *breaker) open(now time.Duration, why badKind) {
-	if b.word.Load()&stateMask == breakerClosed && now-b.closed >= b.length {
-		b.row = 0
+	if b.word.Load()&stateMask == breakerClosed {
+		b.since = now
+		if now-b.closed >= b.length+openSteady {
+			b.trips = 0
+		}
+		b.trips++
 	}
-	b.length = openMost
-	if b.row < 4 { // 5, 10, 20, 40 s
-		b.length = openFirst << b.row
-	}
-	b.row++
-	b.why = why
+	b.length = min(openMost, max(openFirst<<min(b.trips-1, 6), time.Duration(openShare*float64(now-b.since))))
 	b.opened[why]++
 	// Whoever calls the same instance must not come back at the same time. Where the instants are given, so are the
 	// times open.

@@ -10,7 +10,7 @@ import (
 // ratio tokens, and each retry charges one token when it is scheduled. Charging it when it is sent would let a whole
 // backoff's worth of retries pass before the first one counts.
 //
-//	tokens ≤ depth = max(10, 0.3 s · calls per second)
+//	tokens ≤ depth = max(10, 0.5 s · calls per second)
 //
 // The depth makes a short blip survivable and keeps an hour without failures from buying a storm of retries. The
 // reserve of 10 lets a service with little traffic retry at all.
@@ -32,7 +32,7 @@ type retryBudget struct {
 }
 
 const (
-	budgetSpan    = 300 * time.Millisecond // of traffic: the depth
+	budgetSpan    = 500 * time.Millisecond // of traffic: the depth
 	budgetReserve = 10.0                   // tokens: the least depth
 	budgetWindow  = time.Second            // over which the traffic is counted
 )
@@ -47,14 +47,14 @@ func (b *retryBudget) call(now time.Duration, ratio float64) {
 }
 
 // take charges the budget for one retry. It returns false if the budget does not allow it.
-func (b *retryBudget) take(now time.Duration, ratio float64) bool {
+func (b *retryBudget) take(now time.Duration, ratio, cost float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.settle(now, ratio)
-	if b.tokens < 1 {
+	if b.tokens < cost {
 		return false
 	}
-	b.tokens--
+	b.tokens -= cost
 	return true
 }
 

@@ -8,7 +8,7 @@ import (
 
 // spend takes retries until the budget is empty.
 func spend(b *retryBudget, now time.Duration, ratio float64) (n int) {
-	for b.take(now, ratio) {
+	for b.take(now, ratio, 1) {
 		n++
 	}
 	return n
@@ -24,7 +24,7 @@ func traffic(b *retryBudget, from, long time.Duration, perSecond int, ratio floa
 }
 
 // A26 (grpc/proposal PR 27): an hour of good calls does not buy an hour of retries. In the first second of an outage, the
-// saved depth of 0.3 s of traffic is there; then a tenth of the calls.
+// saved depth of 0.5 s of traffic is there; then a tenth of the calls.
 func TestBudgetDoesNotSaveForAStorm(t *testing.T) {
 	var b retryBudget
 	now := traffic(&b, 0, time.Hour, 1000, 0.1)
@@ -34,7 +34,7 @@ func TestBudgetDoesNotSaveForAStorm(t *testing.T) {
 		for range 1000 {
 			b.call(now, 0.1)
 			for range 2 { // three attempts are allowed
-				if b.take(now, 0.1) {
+				if b.take(now, 0.1, 1) {
 					retries++
 				}
 			}
@@ -48,8 +48,8 @@ func TestBudgetDoesNotSaveForAStorm(t *testing.T) {
 			t.Errorf("second %d of the outage: %d retries, expected a tenth of 1000 calls", second, retries)
 		}
 	}
-	if first < 390 || first > 410 {
-		t.Errorf("first second: %d retries, expected the depth of 300 and 100 more", first)
+	if first < 590 || first > 610 {
+		t.Errorf("first second: %d retries, expected the depth of 500 and 100 more", first)
 	}
 }
 
@@ -102,8 +102,8 @@ func TestBudgetIgnoresAClockThatGoesBack(t *testing.T) {
 		}
 		total += spend(&b, at, 0.1)
 	}
-	if total != 30 {
-		t.Errorf("%d retries without a call in between, expected the depth of 30", total)
+	if total != 50 {
+		t.Errorf("%d retries without a call in between, expected the depth of 50", total)
 	}
 }
 

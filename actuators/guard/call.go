@@ -86,6 +86,8 @@ const (
 	patience    = 10 * time.Second // longest wait for a retry of a call without a deadline
 	// A first attempt is hopeless if less than this share of what calls take in calm is left until the deadline.
 	hopelessShare = 0.25
+	// A refusal has cost the callee hardly anything, so trying it on another instance costs half a token.
+	elsewhereCost = 0.5
 )
 
 // outgoing is what a Dependency needs beside its bulkhead.
@@ -263,7 +265,7 @@ func (c *Call) try(instance string) (Attempt, error) {
 	b.inFlight.Add(1)
 	d.out.attempts.Add(1)
 	c.attempts++
-	return Attempt{d: d, slot: s, pass: p, started: c.now}, nil
+	return Attempt{d: d, slot: s, pass: p, started: c.now, several: c.options.Instances > 1}, nil
 }
 
 func (c *Call) refuse(policy int, r *CallRefusal) error {
@@ -278,6 +280,7 @@ type Attempt struct {
 	slot    slot
 	pass    passage
 	started time.Duration
+	several bool // instances might have served it
 	judged  bool // the breaker has its verdict
 }
 
@@ -338,10 +341,12 @@ func (a Attempt) done(now time.Duration, r Result) {
 	if failed {
 		d.out.failures.Add(1)
 	}
-	verdict := r.Outcome == Success || failed || r.Outcome == Canceled && slow
-	bad := [badKinds]bool{byFailures: failed, bySlowness: slow}
-	if !a.judged {
-		a.pass.done(now, verdict, bad)
+	switch verdict := r.Outcome == Success || failed && !r.NoRetry || r.Outcome == Canceled && slow; {
+	case a.judged:
+	case failed && r.NoRetry && a.several:
+		a.pass.doneBelow(now)
+	default:
+		a.pass.done(now, verdict, [badKinds]bool{byFailures: failed, bySlowness: slow})
 	}
 }
 
@@ -366,8 +371,8 @@ func (d *Dependency) calm() time.Duration { return time.Duration(d.pool.calm.Loa
 //   - the budget of the dependency has a token, which is charged now.
 //
 // If several instances are known, the first refusal of an instance may be tried once on another without waiting, by an
-// inner layer, too, and though the refusal carries the hint: it is only that instance's. The budget is charged for it as
-// well.
+// inner layer, too, and though the refusal carries the hint: it is only that instance's. It charges half a token to the
+// budget, because a refusal has cost hardly anything.
 func (c *Call) Retry(u float64, r Result) (Retry, bool) {
 	c.now = c.d.caller.now()
 	return c.retry(u, r)
@@ -414,7 +419,11 @@ func (c *Call) retry(u float64, r Result) (Retry, bool) {
 	if left := c.deadline - c.now; c.deadline == never && retry.Wait > patience || left-retry.Wait < max(1, c.d.calm()) {
 		return c.suppress(noRetryDeadline)
 	}
-	if !c.d.out.budget.take(c.now, c.d.caller.retryRatio(c.now)) {
+	cost := 1.0
+	if elsewhere {
+		cost = elsewhereCost
+	}
+	if !c.d.out.budget.take(c.now, c.d.caller.retryRatio(c.now), cost) {
 		c.request.hint()
 		return c.suppress(noRetryBudget)
 	}

@@ -152,13 +152,16 @@ func TestTryAsksInOrder(t *testing.T) {
 		refusal.Retryable() {
 		t.Errorf("with no time left: %v", err)
 	}
-	for range 51 {
+	for i := range 51 {
 		c := d.StartAt(t.Context(), now, CallOptions{})
 		a, err := c.TryAt(now, instance)
 		if err != nil {
 			break
 		}
 		a.DoneAt(now, failure)
+		if i == 48 {
+			now = now.Add(breakerNothing)
+		}
 	}
 	c = d.StartAt(t.Context(), now, CallOptions{})
 	if _, err = c.TryAt(now, instance); !errors.Is(err, ErrBreakerOpen) || errors.Is(err, ErrBulkhead) {
@@ -329,7 +332,7 @@ func TestPick(t *testing.T) {
 	if n := pick("")["b"]; n != 0 {
 		t.Errorf("the busiest chosen %d times", n)
 	}
-	d.out.instances.of(0, "c").serve(0, 50, 50, bad)
+	d.out.instances.of(0, "c").fail(0, bad)
 	if seen := pick("a"); seen["a"] != 0 || seen["c"] != 0 || seen["d"] < 600 {
 		t.Errorf("a excluded, b busy, c open: %v", seen)
 	}
@@ -375,7 +378,7 @@ func TestDeadlineLeavesTimeForTheCallee(t *testing.T) {
 func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
 	d, now, _ := dependency(t)
 	b := d.out.instances.of(0, "a")
-	b.serve(0, 50, 50, bad)
+	b.fail(0, bad)
 	later := now.Add(b.until)
 	c := d.StartAt(t.Context(), later, CallOptions{})
 	a, err := c.TryAt(later, "a")
@@ -397,10 +400,11 @@ func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
 func TestProbeWithoutAVerdict(t *testing.T) {
 	for name, r := range map[string]Result{
 		"canceled": {Outcome: Canceled}, "refused": {Refused: true}, "ignored": {Outcome: Ignored},
+		"failed further down": {Outcome: Failure, NoRetry: true},
 	} {
 		d, now, _ := dependency(t)
 		b := d.out.instances.of(0, "a")
-		b.serve(0, 50, 50, bad)
+		b.fail(0, bad)
 		later := now.Add(b.until)
 		for range 100 {
 			c := d.StartAt(t.Context(), later, CallOptions{})
@@ -412,11 +416,105 @@ func TestProbeWithoutAVerdict(t *testing.T) {
 	}
 }
 
+// A failure with the hint is that of a service further down. It opens no breaker, because other requests may not need that
+// service. Only one of several instances opens that has nothing but such failures: it may have lost its own way down.
+func TestFailuresFurtherDown(t *testing.T) {
+	hinted := Result{Outcome: Failure, NoRetry: true}
+	for _, tc := range []struct {
+		name      string
+		instances int
+		good      int // every so manyth call is good; 0: none
+		r         Result
+		want      string
+	}{
+		{"the only instance", 1, 0, hinted, "closed"},
+		{"the only instance, without the hint", 1, 0, failure, "open"},
+		{"one of two", 2, 0, hinted, "open"},
+		{"one of two that serves a tenth", 2, 10, hinted, "closed"},
+		{"one of two that serves a tenth, without the hint", 2, 10, failure, "open"},
+	} {
+		d, now, _ := dependency(t)
+		b := d.out.instances.of(0, "a")
+		try := func() bool {
+			c := d.StartAt(t.Context(), now, CallOptions{Instances: tc.instances})
+			a, err := c.TryAt(now, "a")
+			if err != nil {
+				return false
+			}
+			if i := d.out.attempts.Load(); tc.good > 0 && i%uint64(tc.good) == 0 {
+				a.DoneAt(now, Result{})
+			} else {
+				a.DoneAt(now, tc.r)
+			}
+			now = now.Add(10 * time.Millisecond)
+			return true
+		}
+		for range 500 {
+			if !try() {
+				break
+			}
+		}
+		if b.state() != tc.want {
+			t.Errorf("%s: %s, expected %s", tc.name, b.state(), tc.want)
+		}
+	}
+}
+
+// The first probe of one of several instances that fails further down opens again; after one that served, such a failure
+// says nothing, so that a service further down that is half back holds nobody up.
+func TestProbeThatFailsFurtherDown(t *testing.T) {
+	hinted := Result{Outcome: Failure, NoRetry: true}
+	d, now, _ := dependency(t)
+	b := d.out.instances.of(0, "a")
+	b.fail(0, bad)
+	probe := func(r Result) {
+		t.Helper()
+		at := now.Add(b.until)
+		c := d.StartAt(t.Context(), at, CallOptions{Instances: 2})
+		attempt(t, &c, at, "a", r)
+	}
+	probe(hinted)
+	if b.state() != "open" {
+		t.Errorf("%s after the first probe", b.state())
+	}
+	probe(Result{})
+	for range 30 {
+		probe(hinted)
+		probe(Result{})
+	}
+	if b.state() != "closed" {
+		t.Errorf("%s after 31 good probes and 30 that failed further down", b.state())
+	}
+}
+
+// Trying a refusal elsewhere costs half a token: the reserve of ten lasts for twenty, and for ten retries.
+func TestElsewhereCostsHalf(t *testing.T) {
+	refused := Result{Outcome: Ignored, Refused: true, Elsewhere: true}
+	for instances, want := range map[int]uint64{1: 10, 2: 20} {
+		d, now, _ := dependency(t)
+		if err := d.caller.ApplyAt(now, []byte(`{"schema": 1, "service": "checkout", "epoch": 1, "revision": 1,
+			"lease_seconds": 180, "retry": {"budget_ratio": 1e-9, "fallback": 0.1, "min": 0, "max": 1}}`)); err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			c := d.StartAt(t.Context(), now, CallOptions{Instances: instances})
+			attempt(t, &c, now, "a", refused)
+			if retry, ok := c.RetryAt(now, 0, refused); ok && retry.Elsewhere != (instances > 1) {
+				t.Errorf("%d instances: %+v", instances, retry)
+			}
+			c.GiveUpAt(now)
+		}
+		if n := d.out.retries.Load(); n != want {
+			t.Errorf("%d instances: %d retries, expected %d", instances, n, want)
+		}
+	}
+}
+
 // A probe that hangs does not keep its instance out forever, though other instances take all calls meanwhile.
 func TestHungProbeAmongSeveralInstances(t *testing.T) {
 	d, now, _ := dependency(t)
 	b := d.out.instances.of(0, "a")
-	b.serve(0, 50, 50, bad)
+	b.fail(0, bad)
 	instances := []string{"a", "b"}
 	hung := false
 	for second := range 300 {
@@ -456,7 +554,7 @@ func TestCanceledSlowCallsTrip(t *testing.T) {
 			for _, a := range held {
 				a.DoneAt(now.Add(took), Result{Outcome: Canceled})
 			}
-			held = held[:0]
+			held, now = held[:0], now.Add(breakerWindow/9)
 		}
 		if got := d.out.instances.of(0, "a").state(); got != want {
 			t.Errorf("canceled after %v: %s, expected %s", took, got, want)
@@ -472,7 +570,7 @@ func TestCallsInParallel(t *testing.T) {
 	instances := []string{"a", "b", "c", "d"}
 	const workers, each = 8, 2000
 	var group sync.WaitGroup
-	var refused, sent atomic.Uint64
+	var refused, sent, halves atomic.Uint64 // halves: tokens charged, ×2
 	for worker := range uint64(workers) {
 		group.Go(func() {
 			random := rand.New(rand.NewPCG(worker, 1))
@@ -488,8 +586,13 @@ func TestCallsInParallel(t *testing.T) {
 					r := Result{Outcome: Outcome(random.IntN(4)), Refused: random.IntN(8) == 0, Elsewhere: true}
 					a.Answered()
 					a.Done(r)
-					if _, ok := c.Retry(random.Float64(), r); !ok {
+					retry, ok := c.Retry(random.Float64(), r)
+					if !ok {
 						break
+					}
+					halves.Add(2)
+					if retry.Elsewhere {
+						halves.Add(^uint64(0))
 					}
 					if random.IntN(4) == 0 {
 						c.GiveUp()
@@ -507,8 +610,8 @@ func TestCallsInParallel(t *testing.T) {
 	if n := s.Refused["deadline"] + s.Refused["breaker"] + s.Refused["bulkhead"]; n != refused.Load() {
 		t.Errorf("%d refusals counted, %d seen", n, refused.Load())
 	}
-	if most := uint64(budgetReserve + defaultRetryRatio*workers*each + 1); s.Retries > most {
-		t.Errorf("%d retries, expected at most %d", s.Retries, most)
+	if most := uint64(budgetReserve + defaultRetryRatio*workers*each + 1); halves.Load() > 2*most {
+		t.Errorf("%d half tokens charged for retries, expected at most %d", halves.Load(), 2*most)
 	}
 	for _, instance := range instances {
 		if n := d.out.instances.of(0, instance).inFlight.Load(); n != 0 {

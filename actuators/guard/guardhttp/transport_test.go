@@ -320,16 +320,21 @@ func TestRetryThatIsRefusedGivesTheLastAnswer(t *testing.T) {
 		}))
 		var group sync.WaitGroup
 		got := make(chan string, 100)
-		for range 60 { // all wait for their retry when the fiftieth failure opens the breaker
-			group.Go(func() {
-				resp, err := rt.RoundTrip(request(t.Context(), "GET", ""))
-				if err != nil {
-					got <- err.Error()
-					return
-				}
-				got <- resp.Header.Get("X-Detail") + ": " + text(t, resp, nil)
-			})
+		all := func(n int, method string) {
+			for range n {
+				group.Go(func() {
+					resp, err := rt.RoundTrip(request(t.Context(), method, ""))
+					if err != nil {
+						got <- err.Error()
+						return
+					}
+					got <- resp.Header.Get("X-Detail") + ": " + text(t, resp, nil)
+				})
+			}
 		}
+		all(50, "POST") // not retried
+		time.Sleep(2 * time.Second)
+		all(20, "GET") // the first failure of these opens the breaker
 		group.Wait()
 		close(got)
 		for answer := range got {
@@ -774,12 +779,16 @@ func TestOpenInstanceIsLeftOut(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}
-		call(200)
+		for range 300 {
+			if call(1); outgoing(g).Breakers["open"] > 0 {
+				break
+			}
+		}
 		if got := outgoing(g).Breakers["open"]; got != 1 {
 			t.Fatalf("%d instances open", got)
 		}
 		before, refused := onDead.Load(), failed
-		call(100)
+		call(70) // it stays open for three quarters of a second at least
 		if n := onDead.Load() - before; n != 0 || failed != refused {
 			t.Errorf("%d calls to the open instance, %d failed", n, failed-refused)
 		}

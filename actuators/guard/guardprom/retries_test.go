@@ -37,9 +37,12 @@ func TestMetricsOfRetriesAndBreakers(t *testing.T) {
 	try(guard.CallOptions{Deadline: now}, failed)
 	try(guard.CallOptions{}, guard.Result{Refused: true})
 	try(guard.CallOptions{Idempotent: true, Inner: true}, failed)
-	for range 50 {
+	for range 48 {
 		try(guard.CallOptions{}, failed)
 	}
+	now = now.Add(2 * time.Second)
+	try(guard.CallOptions{}, failed)
+	try(guard.CallOptions{}, failed)
 	const want = `
 # HELP guard_client_attempts_total Attempts that were sent.
 # TYPE guard_client_attempts_total counter
