@@ -296,7 +296,7 @@ func (c *concurrency) predictedError(s step, o *outcome) float64 {
 	if o.gates.serviceTime > 0 {
 		e = max(e, margin)
 	}
-	if c.servesInTime(s, o.gates.serviceTime) {
+	if c.servesInTime(s) {
 		e = max(e, newsStep)
 	}
 	if idle > o.from {
@@ -316,14 +316,10 @@ func (c *concurrency) needless(s step) float64 {
 	return min(s.target.floor(s.now, s.v)+s.long, c.spec.Max)
 }
 
-// servesInTime says whether the service refuses although it is as fast as the service time ŝ that stands: then it refuses for
-// nothing, however little room the setpoint leaves above ŝ.
-func (c *concurrency) servesInTime(s step, serviceTime float64) bool {
-	mean := s.v.mean
-	if s.v.reflex {
-		mean = s.v.whole() // as the guards measure ŝ
-	}
-	return s.v.refuses(c.present(s)) && little.Needless(mean.value, serviceTime)
+// servesInTime says whether the service refuses although it is as fast as the service time ŝ that a test of this loop has found:
+// then it refuses for nothing, however little room the setpoint leaves above ŝ.
+func (c *concurrency) servesInTime(s step) bool {
+	return !s.v.reflex && s.v.refuses(c.present(s)) && c.floorTest.Needless(s.v.mean.value)
 }
 
 var needlessRaise = math.Log(1.5)
@@ -360,7 +356,7 @@ func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	if k.NoRaise == BoundSLO && c.tests(s, test, refuses) {
 		k.NoRaise = ""
 	}
-	if c.servesInTime(s, test.ServiceTime) {
+	if c.servesInTime(s) {
 		k.Deadband = 0
 	}
 	if refuses && math.Log(s.target.setpoint(test.ServiceTime).value/s.v.mean.Float()) >= k.Deadband {

@@ -289,7 +289,7 @@ func (r *reflex) follow(t tally, w, long window, over bool, b bounds) {
 			r.test.Found(t.at, service)
 			r.finding.ServiceTime, r.found, r.raised = service, t.at, t.at
 		}
-	case w.refused > 0 && little.Needless(max(w.mean, long.mean), r.finding.ServiceTime):
+	case w.refused > 0 && own >= 0 && r.test.Needless(max(w.mean, long.mean)):
 		r.limit *= reflexRaise
 	case over && math.Abs(own) > reflexBand:
 		r.limit *= min(max(math.Exp(whole/2), reflexCut), reflexRaise)

@@ -33,6 +33,7 @@ type FloorTest struct {
 	smallerT time.Time
 	s        float64 // ŝ in seconds; 0: none
 	sT       time.Time
+	assumed  bool // ŝ: the limit had no room for a test
 }
 
 // Phase is the phase of a FloorTest.
@@ -84,10 +85,6 @@ const (
 func Setpoint(target, serviceTime, slo float64) float64 {
 	return max(target, min(ServiceTimeMargin*serviceTime, max(marginShare*slo, marginLeast*serviceTime)))
 }
-
-// Needless says whether a service that refuses does so for nothing: it is as fast as the service time ŝ that stands (0: none
-// does), so nothing queues. The setpoint of Setpoint does not tell: close to the SLO it is hardly above ŝ.
-func Needless(mean, serviceTime float64) bool { return mean <= marginLeast*serviceTime }
 
 // WithCalls returns the mean latency to aim at where requests wait for dependencies in calls that are guarded
 // themselves, all in seconds:
@@ -155,7 +152,7 @@ func (t *FloorTest) watch(now time.Time, s Sample, f Finding) Finding {
 	}
 	t.since = time.Time{}
 	if s.Limit < roomToTest*s.Min {
-		t.s, t.sT = s.Mean, now
+		t.s, t.sT, t.assumed = s.Mean, now, true
 		return f
 	}
 	t.phase, t.since = Halved, now
@@ -174,7 +171,7 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 	t.phase, t.since = Idle, time.Time{}
 	f.Phase, f.Limit, f.Ended = Idle, 0, true
 	if math.Log(t.x/max(s.Throughput, 1e-9))/math.Log(t.limit/t.trial) > elasticity {
-		t.s, t.sT = s.Mean, now
+		t.Found(now, s.Mean)
 		f.Floor, f.Restore = t.floor(s), t.limit
 		return f
 	}
@@ -185,7 +182,13 @@ func (t *FloorTest) judge(now time.Time, s Sample, f Finding) Finding {
 
 // Found gives the test a service time ŝ, in seconds, that another test found. The finding stands as if this test had
 // made it. A service time of 0 withdraws a finding that proved wrong.
-func (t *FloorTest) Found(now time.Time, serviceTime float64) { t.s, t.sT = serviceTime, now }
+func (t *FloorTest) Found(now time.Time, serviceTime float64) {
+	t.s, t.sT, t.assumed = serviceTime, now, false
+}
+
+// Needless says whether a service that refuses at a mean latency, in seconds, does so for nothing: it is as fast as the service
+// time ŝ that a test has found, so nothing queues. The setpoint does not tell: close to the SLO it is hardly above ŝ.
+func (t *FloorTest) Needless(mean float64) bool { return !t.assumed && mean <= marginLeast*t.s }
 
 // Since returns when the service time ŝ that stands was found; the zero time if none stands.
 func (t *FloorTest) Since() time.Time {
