@@ -545,7 +545,7 @@ func TestForwardPortIsNoGeneralProxy(t *testing.T) {
 }
 
 // pair is a whole sidecar: an inbound side in front of service, and a forward port to payments whose URL service gets.
-func pair(t *testing.T, payments string, service func(forward string) http.HandlerFunc) (o outward, front string) {
+func egressPair(t *testing.T, payments string, service func(forward string) http.HandlerFunc) (o outward, front string) {
 	t.Helper()
 	o = forwardTo(t, 0, payments)
 	u, err := url.Parse(target(t, service(o.url)))
@@ -568,7 +568,7 @@ func TestCallsAreFoundToBelongToTheInboundRequest(t *testing.T) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			})
 			names := make(chan []string, 1)
-			o, front := pair(t, payments, func(forward string) http.HandlerFunc {
+			o, front := egressPair(t, payments, func(forward string) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
 					call := request(t, forward)
 					if copies {

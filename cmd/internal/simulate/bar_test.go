@@ -25,6 +25,11 @@ var unhurt = []string{
 // tooLong are scenarios of hours, or of a million requests, that add nothing here.
 var tooLong = []string{"atmax", "degrade", "halved", "idle", "x10", "wide-half", "diurnal"}
 
+// uneven are scenarios in which the seeds differ by ten points, so that three of them say nothing.
+var uneven = []string{"crisis", "small1-x3"}
+
+const unevenSeeds = 12
+
 // shortfall is a known gap: how many points a contender is below another in a phase. It is there to be seen. The test fails
 // if the gap grows by more than half a point, and if it has closed.
 type shortfall struct {
@@ -62,6 +67,12 @@ func TestNeverWorse(t *testing.T) {
 	}
 	contenders := []simulate.Contender{simulate.Static, simulate.Reflex, simulate.Outer, simulate.Cascade}
 	seeds := barSeeds(t)
+	seedsOf := func(scenario string) int {
+		if slices.Contains(uneven, scenario) {
+			return max(seeds, unevenSeeds)
+		}
+		return seeds
+	}
 	type cell struct {
 		scenario  string
 		contender simulate.Contender
@@ -78,7 +89,7 @@ func TestNeverWorse(t *testing.T) {
 		}
 		all = append(all, s)
 		for _, c := range contenders {
-			for seed := range seeds {
+			for seed := range seedsOf(s.Name) {
 				slots <- struct{}{}
 				work.Go(func() {
 					defer func() { <-slots }()
@@ -104,7 +115,7 @@ func TestNeverWorse(t *testing.T) {
 		for i, phase := range s.Phases {
 			compare := func(c, below simulate.Contender) {
 				mean, worst := 0.0, math.Inf(-1)
-				for seed := range seeds {
+				for seed := range seedsOf(s.Name) {
 					best := 0.0
 					for _, other := range contenders {
 						best = max(best, good[cell{s.Name, other, seed}][i])
@@ -113,7 +124,7 @@ func TestNeverWorse(t *testing.T) {
 						return
 					}
 					gap := 100 * (good[cell{s.Name, below, seed}][i] - good[cell{s.Name, c, seed}][i]) / best
-					mean += gap / float64(seeds)
+					mean += gap / float64(seedsOf(s.Name))
 					worst = max(worst, gap)
 				}
 				key := shortfall{s.Name, c, below, phase.Name}
