@@ -292,11 +292,17 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 func TestOpenBreakerIsAnsweredHere(t *testing.T) {
 	var calls atomic.Int64
-	o := forwardTo(t, 0, target(t, func(w http.ResponseWriter, _ *http.Request) {
+	var now clock
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Now: now.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := forwardFrom(t, g, 0, target(t, func(w http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
 	for range 300 {
+		now.advance(20 * time.Millisecond)
 		code, header, body := fetch(t, request(t, o.url))
 		if code == http.StatusInternalServerError {
 			continue
