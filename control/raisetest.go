@@ -8,11 +8,11 @@ import (
 )
 
 // raiseTest asks, before a first cut in doubt, whether the limit is what makes the service slow. The doubt: the mean is
-// above the setpoint, but hardly anything is refused, and the mean would still keep the SLO if it grew by half. Then the
-// limit gets half as much again until a window has seen nothing else.
+// above the setpoint, but hardly anything is refused, and the mean would still keep the SLO if it grew by a quarter. Then
+// the limit gets half as much again, or what keeps the SLO, until a window has seen nothing else.
 //
 //	idle ──slow, few refused──► raised ──a clean window──► the mean grew with the limit?
-//	                                                        yes: a queue. The limit goes back, and is cut as ever
+//	                                                        and fills it?  yes: a queue. The limit goes back, and is cut as ever
 //	                                                        no: a delay that is no queue. The mean is ŝ, the limit stays
 //
 // A guard's reflex asks the same at its own pace, so governor asks only where none runs. It never asks where more is
@@ -48,7 +48,7 @@ func (x *raiseTest) step(s step, from float64, f little.Finding, test *little.Fl
 	case !x.running():
 		if x.doubts(s, from, f, hopeless, most) {
 			x.since, x.limit, x.mean = s.now, from, mean
-			x.raised = math.Round(min(raiseBy*from, most))
+			x.raised = math.Round(min(from*min(raiseBy, slo/mean), most))
 			f.Phase, f.Limit = RaiseTestRaised, x.raised
 		}
 		return f
@@ -57,7 +57,7 @@ func (x *raiseTest) step(s step, from float64, f little.Finding, test *little.Fl
 	case s.now.Sub(x.since) < x.wait:
 		f.Phase, f.Limit = RaiseTestRaised, from
 		return f
-	case mean > x.mean*math.Sqrt(from/x.limit):
+	case mean > x.mean*math.Sqrt(from/x.limit) && s.v.binds(from): // a queue fills what it is given
 		return x.blame(s, f)
 	}
 	x.since = time.Time{}
@@ -86,7 +86,7 @@ func (x *raiseTest) doubts(s step, from float64, f little.Finding, hopeless bool
 	mean := s.v.mean.value
 	slow := mean > s.target.setpoint(f.ServiceTime).value*math.Exp(raiseSlow)
 	return slow && !hopeless && s.v.binds(from) && s.noRaise() != BoundTighten && s.noRaise() != BoundObey &&
-		f.ServiceTime == 0 && f.Phase != little.Halved && raiseBy*mean <= s.spec.SLO.Latency.Seconds() &&
+		f.ServiceTime == 0 && f.Phase != little.Halved && raiseLeast*mean <= s.spec.SLO.Latency.Seconds() &&
 		most >= raiseLeast*from && (x.queued.IsZero() || s.now.Sub(x.queued) >= s.spec.Tuning.FloorTestHold)
 }
 
