@@ -49,8 +49,9 @@ type sidecarOptions struct {
 
 func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what "+
-		"the service cannot carry, with 503 and Retry-After, and obeys governor. Without Consul it uses its fallback "+
-		"and its reflex. It finds Consul through CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
+		"the service cannot carry, with 503 and Retry-After, and obeys governor. With --egress it also guards the calls "+
+		"of the service to others, with retries, breaker and bulkhead. Without Consul it uses its fallback and its reflex. "+
+		"It finds Consul through CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN and so on.")
 	o := sidecarOptions{}
 	cmd.Flag("service", "Name of the service, as in governor's configuration.").Required().
 		PlaceHolder("NAME").StringVar(&o.guard.Service)

@@ -59,6 +59,21 @@ func TestFirstUseOfGuardBuilds(t *testing.T) {
 	}
 }
 
+// TestGoOfThePatternsIsFromExamples looks for the Go code of the pages on the patterns in guardhttp's examples, which are
+// compiled and run.
+func TestGoOfThePatternsIsFromExamples(t *testing.T) {
+	flat := func(code string) string {
+		return regexp.MustCompile(`(?m)^\s+`).ReplaceAllString(code, "")
+	}
+	examples := flat(read(t, "actuators/guard/guardhttp/example_test.go"))
+	for _, page := range []string{"docs/backoff.md", "docs/breaker.md", "docs/bulkhead.md"} {
+		code := block(t, read(t, page), "go")
+		if !strings.Contains(examples, flat(code)) {
+			t.Errorf("%s shows code that no example of guardhttp contains:\n%s", page, code)
+		}
+	}
+}
+
 // block returns the first code block of a language.
 func block(t *testing.T, text, language string) string {
 	t.Helper()

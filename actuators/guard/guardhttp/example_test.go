@@ -8,6 +8,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -143,4 +145,110 @@ func ExampleTransport_deadline() {
 	fmt.Println(err)
 	// Output:
 	// guard: call to payments not sent: the deadline has passed or is too near for an answer; give the call more time, or answer without it
+}
+
+// Backoff: a request that meets a restart is sent again, after a random wait of up to 100 ms.
+func ExampleTransport_retry() {
+	var attempts atomic.Int32
+	payments := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if attempts.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable) // it restarts
+		}
+	}))
+	defer payments.Close()
+	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond})
+	client := &http.Client{
+		Transport: guardhttp.Transport(g.Dependency("payments"), nil),
+		Timeout:   2 * time.Second, // of all attempts together: no retry comes too late
+	}
+
+	charge := func(ctx context.Context, order string) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, payments.URL, strings.NewReader("12.50 EUR"))
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Idempotency-Key", order) // payments executes an order once, so a POST may be retried
+		return client.Do(req)
+	}
+
+	resp, err := charge(context.Background(), "order-4711")
+	if err != nil {
+		log.Fatal(err)
+	}
+	resp.Body.Close()
+	fmt.Println(resp.Status, "after", attempts.Load(), "attempts")
+	// Output: 200 OK after 2 attempts
+}
+
+// Breaker: after 50 failures in a row, over two seconds, the calls are not sent any more.
+func ExampleTransport_breaker() {
+	payments := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer payments.Close()
+	now := time.Now()
+	g, _ := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond,
+		Now: func() time.Time { return now },
+	})
+	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
+
+	price := func() string {
+		resp, err := client.Get(payments.URL)
+		if errors.Is(err, guard.ErrBreakerOpen) {
+			return "the price of yesterday" // nothing was sent, and a retry is useless for now
+		}
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		return resp.Status
+	}
+
+	for range 50 {
+		now = now.Add(50 * time.Millisecond) // 20 calls a second
+		price()
+	}
+	fmt.Println(price())
+	// Output: the price of yesterday
+}
+
+// Bulkhead: calls that hang take a part of the service, and the next one is refused at once.
+func ExampleTransport_bulkhead() {
+	hang := make(chan struct{})
+	payments := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
+	defer payments.Close()
+	defer close(hang)
+	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Fallback: 20})
+	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
+
+	buy := func(w http.ResponseWriter, r *http.Request) {
+		req, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, payments.URL, nil)
+		resp, err := client.Do(req)
+		if errors.Is(err, guard.ErrBulkhead) {
+			fmt.Fprint(w, "we charge you later") // nothing was sent
+			return
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(w, resp.Body)
+	}
+
+	checkout := guardhttp.New(g, http.HandlerFunc(buy))
+	get := func() string {
+		w := httptest.NewRecorder()
+		checkout.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/buy", nil))
+		return w.Body.String()
+	}
+	for range 10 {
+		go get()
+	}
+	for g.Snapshot().Calls[0].InFlight < 10 {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(get())
+	// Output: we charge you later
 }
