@@ -204,7 +204,7 @@ func (s Subject) Inputs() []Input {
 		measured("mean latency", d.Measured, latency(d.Measured)+", setpoint "+latency(d.Setpoint))
 	}
 	if in.WaitedSeconds > 0 && l.MeasuredUnit == api.Seconds && l.Callee == "" {
-		measured("beside that, in guarded calls", in.WaitedSeconds, latency(in.WaitedSeconds))
+		measured("besides, in guarded calls", in.WaitedSeconds, latency(in.WaitedSeconds))
 	}
 	for _, dep := range in.Dependencies {
 		measured("calls to "+dep.Name, dep.Requests, Calls(dep))
@@ -242,7 +242,7 @@ func (s Subject) Inputs() []Input {
 		learned("Little's-law floor", g.Floor, num(g.Floor))
 		learned("own latency (learned)", g.OwnLatencySeconds, latency(g.OwnLatencySeconds)+evidence(d.Learned.OwnLatency))
 		if spread := d.Learned.Spread; spread.Samples > 0 {
-			learned(format.Quantile(l.SLO.Objective)+" above the mean (learned)", spread.Value, latency(spread.Value)+evidence(spread))
+			learned(format.Quantile(l.SLO.Objective)+" above mean (learned)", spread.Value, latency(spread.Value)+evidence(spread))
 		}
 	}
 	if g.ServiceTimeSeconds.Known() && g.ServiceTimeSeconds > 0 {

@@ -161,7 +161,7 @@ func TestDependenciesAreAmongTheInputs(t *testing.T) {
 	for _, in := range s.Inputs() {
 		found[in.Name] = in
 	}
-	if in := found["beside that, in guarded calls"]; in.Value != "50 ms" || in.Over == "" {
+	if in := found["besides, in guarded calls"]; in.Value != "50 ms" || in.Over == "" {
 		t.Errorf("waiting: %+v", in)
 	}
 	if in := found["calls to payments"]; !strings.HasPrefix(in.Value, "9 of 27 breakers open") {
