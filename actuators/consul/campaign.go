@@ -135,8 +135,9 @@ func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, er
 		var setting struct {
 			Epoch uint64 `json:"epoch"`
 		}
-		if _, ok := e.options.Keys.ServiceOf(pair.Key); ok && json.Unmarshal(pair.Value, &setting) == nil &&
-			setting.Epoch < actuators.MaxOrdinal {
+		_, own := e.options.Keys.ServiceOf(pair.Key)
+		_, _, calls := e.options.Keys.CallOf(pair.Key)
+		if (own || calls) && json.Unmarshal(pair.Value, &setting) == nil && setting.Epoch < actuators.MaxOrdinal {
 			highest = max(highest, setting.Epoch)
 		}
 	}

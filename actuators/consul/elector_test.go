@@ -491,21 +491,24 @@ func TestReleasedLockEndsTheLead(t *testing.T) {
 // An epoch above the leader's own, written by hand or left by a restored snapshot, would make readers refuse everything
 // the leader writes. Resigning leads to an epoch above it.
 func TestResigningGetsAnEpochAboveAllInTheStore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := consultest.NewFake()
-		a := newGovernor(t, store, "a", 10*time.Second)
-		advance(2*time.Second, func(time.Duration) {})
-		key := actuators.Keys{}.Setting("checkout")
-		// The Setting is otherwise broken, but its epoch still counts.
-		if _, err := store.Client().KV().Put(&api.KVPair{Key: key, Value: []byte(`{"epoch":99}`)}, nil); err != nil {
-			t.Fatal(err)
-		}
-		a.Resign()
-		advance(3*time.Second, func(time.Duration) {})
-		if fence, ok := a.Fence(); !ok || fence.Epoch != 100 {
-			t.Errorf("state %+v, want to lead with epoch 100", a.State())
-		}
-	})
+	for _, key := range []string{
+		actuators.Keys{}.Setting("checkout"), actuators.Keys{}.CallSetting("checkout", "payments"),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := consultest.NewFake()
+			a := newGovernor(t, store, "a", 10*time.Second)
+			advance(2*time.Second, func(time.Duration) {})
+			// The Setting is otherwise broken, but its epoch still counts.
+			if _, err := store.Client().KV().Put(&api.KVPair{Key: key, Value: []byte(`{"epoch":99}`)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			a.Resign()
+			advance(3*time.Second, func(time.Duration) {})
+			if fence, ok := a.Fence(); !ok || fence.Epoch != 100 {
+				t.Errorf("%s: state %+v, want to lead with epoch 100", key, a.State())
+			}
+		})
+	}
 }
 
 func TestLeadThatReturnsResigns(t *testing.T) {

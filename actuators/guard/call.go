@@ -198,8 +198,10 @@ func (o *outgoing) snapshot(s *CallSnapshot) {
 
 // Start begins a logical call.
 func (d *Dependency) Start(ctx context.Context, o CallOptions) Call {
-	if o.Deadline.IsZero() {
-		o.Deadline, _ = ctx.Deadline()
+	if at, ok := ctx.Deadline(); ok && o.Deadline.IsZero() {
+		if o.Deadline = at; at.IsZero() { // a field that nobody has set: it has passed
+			o.Deadline = at.Add(1)
+		}
 	}
 	return d.start(ctx, d.caller.now(), o)
 }
@@ -214,7 +216,7 @@ func (d *Dependency) start(ctx context.Context, now time.Duration, o CallOptions
 	d.out.budget.call(now, d.caller.retryRatio(now))
 	c := Call{d: d, request: requestOf(ctx), options: o, deadline: never, now: now}
 	if !o.Deadline.IsZero() {
-		c.deadline = min(o.Deadline.Sub(d.caller.base), never)
+		c.deadline = max(-never, min(o.Deadline.Sub(d.caller.base), never))
 	}
 	if c.request != nil && c.request.marked.Load() {
 		c.options.Inner = true
@@ -307,13 +309,19 @@ func (a *Attempt) answered(now time.Duration) {
 }
 
 // Endless gives the attempt's slot back, but not the attempt: its latency and its end count for nothing (a stream, a
-// switched protocol). Done must still be called when it has ended.
+// switched protocol). To the breaker it is a good call, because the callee has begun to answer. Done must still be called
+// when it has ended.
 func (a *Attempt) Endless() { a.endless(a.d.caller.now()) }
 
 // EndlessAt is Endless at the instant now.
 func (a *Attempt) EndlessAt(now time.Time) { a.endless(now.Sub(a.d.caller.base)) }
 
-func (a *Attempt) endless(now time.Duration) { a.slot.endless(now) }
+func (a *Attempt) endless(now time.Duration) {
+	if !a.judged {
+		a.answered(now)
+	}
+	a.slot.endless(now)
+}
 
 // Done ends the attempt and frees its slot.
 func (a Attempt) Done(r Result) { a.done(a.d.caller.now(), r) }

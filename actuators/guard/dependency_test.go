@@ -209,6 +209,27 @@ func TestSettingOfCalls(t *testing.T) {
 	}
 }
 
+// Without a live lease the target drifts to the guard's own: calls that governor no longer steers, or whose key has been
+// deleted, must not keep a target that nobody can take back.
+func TestTargetOfALapsedSetting(t *testing.T) {
+	g := simGuard(t, Config{})
+	d := g.Dependency("payments")
+	raw := callSetting(3, func(s *actuators.Setting) { s.LeaseSeconds, s.Concurrency.LatencyTargetSeconds = 30, 0.2 })
+	if err := d.ApplyAt(epoch, raw); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Duration(0)
+	for _, c := range []struct {
+		until    time.Duration
+		setpoint time.Duration
+	}{{29 * time.Second, 200 * ms}, {45 * time.Second, 110 * ms}, {61 * time.Second, 60 * ms}} {
+		now = calls(t, d, now, int((c.until-now)/(20*ms)), 20*ms)
+		if s := callsAt(g, now); (s.Setpoint - c.setpoint).Abs() > 5*ms {
+			t.Errorf("after %v: setpoint %v, expected %v", now, s.Setpoint, c.setpoint)
+		}
+	}
+}
+
 // callSource delivers Settings by callee, as the Watcher of actuators/consul does.
 type callSource struct{ values map[string][]byte }
 

@@ -202,6 +202,9 @@ func (r *regime) bounds(now time.Duration) bounds {
 	b := bounds{min: lo, ceiling: hi, target: r.target, fallback: r.fallback()}
 	if r.knob != nil {
 		b.target = r.knob.LatencyTargetSeconds
+		if r.callee != "" { // it has a target of its own, so a Setting that nobody writes any more does not stay forever
+			b.target = approach(b.target, r.target, r.knobLease.spent)
+		}
 		if r.knobLease.running(now) {
 			b.ceiling = min(max(float64(r.knob.Ceiling), lo), hi)
 		}

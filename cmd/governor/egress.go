@@ -83,22 +83,31 @@ func (p *forwardPort) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p.dependency.Name()), http.StatusMethodNotAllowed)
 		return
 	}
-	ctx, stop := newCallContext(r.Context(), p.inbound.of(r.Header), p.timeout)
+	if r.ProtoMajor != 1 { // the preface of HTTP/2 without TLS, which the server hands over as a request
+		http.Error(w, fmt.Sprintf("the forward port of %s accepts HTTP/1.1 only", p.dependency.Name()),
+			http.StatusHTTPVersionNotSupported)
+		return
+	}
+	body := newUpload(w, r)
+	ctx, stop := newCallContext(r.Context(), p.inbound.of(r.Header), p.timeout, body)
 	defer stop()
 	r = r.WithContext(ctx)
+	r.Body = body
 	switch {
 	case r.ContentLength > 0 && r.ContentLength <= largestReplay:
 		if err := holdBody(r); err != nil {
-			http.Error(w, fmt.Sprintf("call to %s not sent: the body of the request did not come whole: %v",
-				p.dependency.Name(), err), http.StatusBadRequest)
+			status, what := http.StatusBadRequest, fmt.Sprintf("whole: %v", err)
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				status, what = http.StatusGatewayTimeout, fmt.Sprintf("within --egress-timeout=%v", p.timeout)
+			}
+			body.closeUnread(w.Header())
+			http.Error(w, fmt.Sprintf("call to %s not sent: the body of the request did not come %s", p.dependency.Name(), what),
+				status)
 			return
 		}
 	case r.ContentLength != 0:
 		// So that the dependency can answer before it has the whole body.
-		if err := http.NewResponseController(w).EnableFullDuplex(); err == nil {
-			ctx.upload = &upload{ReadCloser: r.Body}
-			r.Body = ctx.upload
-		}
+		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	p.proxy.ServeHTTP(w, r)
 }
@@ -118,7 +127,21 @@ func holdBody(r *http.Request) error {
 // if the server reads the rest after the answer and reuses the connection, it panics (golang/go#68560).
 type upload struct {
 	io.ReadCloser
-	read atomic.Bool // to its end
+	control *http.ResponseController
+	read    atomic.Bool // to its end
+}
+
+func newUpload(w http.ResponseWriter, r *http.Request) *upload {
+	u := &upload{ReadCloser: r.Body, control: http.NewResponseController(w)}
+	u.read.Store(r.ContentLength == 0)
+	return u
+}
+
+// cut ends a read of a body that does not come: neither a cancellation nor Close does.
+func (u *upload) cut() {
+	if !u.read.Load() {
+		_ = u.control.SetReadDeadline(time.Now())
+	}
 }
 
 // Read implements io.Reader.
@@ -132,7 +155,7 @@ func (u *upload) Read(p []byte) (int, error) {
 
 // closeUnread puts into the header of an answer that the connection will be closed, if that is necessary.
 func (u *upload) closeUnread(h http.Header) {
-	if u != nil && !u.read.Load() {
+	if !u.read.Load() {
 		h.Set("Connection", "close")
 	}
 }
@@ -188,7 +211,7 @@ type callContext struct {
 	inbound   context.Context // nil: not known
 	deadline  time.Time       // zero: none
 	stopTimer func() bool
-	upload    *upload // nil: no body, or one that is held
+	upload    *upload
 }
 
 type callContextKey struct{}
@@ -197,12 +220,17 @@ type callContextKey struct{}
 func callOf(r *http.Request) *callContext { return r.Context().Value(callContextKey{}).(*callContext) }
 
 // newCallContext returns a context and what must be called when the call is over. A timeout of 0 is none.
-func newCallContext(parent, inbound context.Context, timeout time.Duration) (c *callContext, stop func()) {
+func newCallContext(
+	parent, inbound context.Context, timeout time.Duration, body *upload,
+) (c *callContext, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	c = &callContext{Context: ctx, inbound: inbound, stopTimer: func() bool { return false }}
+	c = &callContext{Context: ctx, inbound: inbound, upload: body, stopTimer: func() bool { return false }}
 	if timeout > 0 {
 		c.deadline = time.Now().Add(timeout)
-		c.stopTimer = time.AfterFunc(timeout, func() { cancel(context.DeadlineExceeded) }).Stop
+		c.stopTimer = time.AfterFunc(timeout, func() {
+			cancel(context.DeadlineExceeded)
+			body.cut()
+		}).Stop
 	}
 	return c, func() { c.stopTimer(); cancel(nil) }
 }

@@ -399,6 +399,54 @@ func TestTimeoutOfAForwardPort(t *testing.T) {
 	}
 }
 
+// raw sends bytes to the forward port and returns the status line of the answer, or why there is none, with its text.
+func (o outward) raw(t *testing.T, sent string) (status, body string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(o.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, sent); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return err.Error(), ""
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return answer.Status, string(text)
+}
+
+// The upload is part of the call: a body that stalls is cut off, whether it is held or streamed.
+func TestTimeoutOfAnUploadThatStalls(t *testing.T) {
+	o := forwardTo(t, 300*time.Millisecond, target(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
+	for name, sent := range map[string]string{
+		"held":     "Content-Length: 10\r\n\r\nhello",
+		"streamed": "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+	} {
+		status, text := o.raw(t, "POST / HTTP/1.1\r\nHost: payments\r\n"+sent)
+		if !strings.HasPrefix(status, "504") || !strings.Contains(text, "--egress-timeout=300ms") {
+			t.Errorf("%s: %s %q, want 504", name, status, text)
+		}
+	}
+}
+
+// The server hands the preface of HTTP/2 over as a request with the method PRI. The dependency must not see it.
+func TestForwardPortAcceptsHTTP1Only(t *testing.T) {
+	o := forwardTo(t, 0, target(t, func(_ http.ResponseWriter, r *http.Request) { t.Error("passed on:", r.Method) }))
+	if status, _ := o.raw(t, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); !strings.HasPrefix(status, "505") {
+		t.Error(status)
+	}
+}
+
 func TestEventStreamAndUpgradeOutliveTheTimeout(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	over := make(chan struct{})

@@ -49,7 +49,8 @@ func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
 //	no connection                                    failure; not executed, so any method may be retried
 //	any other error of base, status ≥ 500            failure; 502, 503, 504 and errors are retried if idempotent
 //	deadline passed                                  failure
-//	503 with Guard-Refused, 429                      refused by the callee: not a failure, and not executed
+//	503 with Guard-Refused, 429                      refused by the callee: not a failure, and not executed; a reason
+//	                                                 of a way out (breaker, …) is passed on: a failure
 //	context canceled                                 canceled: says nothing about the callee unless it was slow
 //	101, event stream                                ignored
 //	everything else                                  success
@@ -233,11 +234,14 @@ func (a answer) result(ctx context.Context) guard.Result {
 		}
 		return guard.Result{Outcome: guard.Failure}
 	}
+	if a.response == nil { // a bug in base: http.Client reports it
+		return guard.Result{Outcome: guard.Failure, Final: true}
+	}
 	header := a.response.Header
 	reason := header.Get(RefusedHeader)
 	r := guard.Result{Outcome: guard.Success, NoRetry: noRetryIn(header)}
 	switch status := a.response.StatusCode; {
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && reason != "":
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && refusedAtTheDoor(reason):
 		r.Outcome, r.Refused = guard.Ignored, true
 		r.Elsewhere = reason != "" && reason != rateReason // the rate is one for all instances
 	case status >= http.StatusInternalServerError:
@@ -249,6 +253,16 @@ func (a answer) result(ctx context.Context) guard.Result {
 	}
 	r.RetryAfter = retryAfterIn(header, time.Now())
 	return r
+}
+
+// refusedAtTheDoor says whether the reason of a refusal proves that the callee has not executed the request. Those of a way
+// out do not: a service that passes them on refused a call of its own, in the middle of its work.
+func refusedAtTheDoor(reason string) bool {
+	switch reason {
+	case "", "deadline", "breaker", "bulkhead":
+		return false
+	}
+	return true
 }
 
 // rateReason is the reason of a refusal by the rate limit.
@@ -264,23 +278,25 @@ func unsent(err error) bool {
 func (a answer) deliver(
 	ctx context.Context, attempt guard.Attempt, result guard.Result, req *http.Request,
 ) (*http.Response, error) {
-	if a.err != nil {
+	if a.err != nil || a.response == nil {
 		attempt.Done(result)
 		return nil, a.err
 	}
 	a.response.Request = req // not the copy, whose URL names an instance: redirects are relative to it
 	switch {
 	case a.response.StatusCode == http.StatusSwitchingProtocols:
+		attempt.Endless()
 		attempt.Done(guard.Result{Outcome: guard.Ignored})
-	case a.response.Body == http.NoBody:
+	case a.response.Body == http.NoBody, a.response.Body == nil:
 		attempt.Done(result)
 	default:
-		if result.Outcome == guard.Success {
-			attempt.Answered()
-		}
-		if isStream(a.response.Header) {
+		switch {
+		case result.Outcome != guard.Success:
+		case isStream(a.response.Header):
 			attempt.Endless()
 			result = guard.Result{Outcome: guard.Ignored}
+		default:
+			attempt.Answered()
 		}
 		a.response.Body = newBody(ctx, a.response.Body, attempt, result)
 	}
@@ -301,6 +317,9 @@ func (a answer) keep(req *http.Request) answer {
 	}
 	a.response.Request = req
 	body := a.response.Body
+	if body == nil {
+		return a
+	}
 	timer := time.AfterFunc(keptTime, func() { body.Close() })
 	read, err := io.ReadAll(io.LimitReader(body, keptBytes+1))
 	timer.Stop()

@@ -1028,3 +1028,123 @@ func TestTransportLeaksNothing(t *testing.T) {
 		t.Errorf("%d requests, %d double releases", calls.Requests, s.DoubleReleases)
 	}
 }
+
+// A connection that switches protocols, and a stream, are good calls to the breaker, though their latency counts for
+// nothing: 1% of failures opens none, and a breaker that has opened closes again.
+func TestEndlessAnswersAreGoodCalls(t *testing.T) {
+	for name, good := range map[string]func() (*http.Response, error){
+		"upgrade": with(101, ""), "stream": with(200, "", "Content-Type", "text/event-stream"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bad, failures := with(500, ""), 0 // of a hundred
+				n := 0
+				tr, g := calls(t, trip(func(*http.Request) (*http.Response, error) {
+					if n++; n%100 < failures {
+						return bad()
+					}
+					return good()
+				}))
+				run := func(of100, calls int) guard.CallSnapshot {
+					failures = of100
+					for range calls {
+						if resp, err := tr.RoundTrip(request(t.Context(), "GET", "")); err == nil {
+							resp.Body.Close()
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+					return g.Snapshot().Calls[0]
+				}
+				if s := run(1, 20_000); s.BreakerOpened["failures"] != 0 {
+					t.Errorf("1%% of failures: opened %v", s.BreakerOpened)
+				}
+				if s := run(100, 1_000); s.Breakers["closed"] != 0 {
+					t.Errorf("nothing but failures for 5 s: %v", s.Breakers)
+				}
+				if s := run(0, 4_000); s.Breakers["closed"] != 1 {
+					t.Errorf("20 s after the return: %v", s.Breakers)
+				}
+			})
+		})
+	}
+}
+
+// A failure is a failure, and a refusal a refusal, in whatever media type it is told.
+func TestEventStreamThatFails(t *testing.T) {
+	for _, tc := range []struct {
+		name               string
+		header             []string
+		failures, refusals uint64
+	}{
+		{"failed", nil, 1, 0},
+		{"refused", []string{"Guard-Refused", "shed", "Guard-No-Retry", "1"}, 0, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			tr, g := calls(t, answers(with(503, "no", append(tc.header, "Content-Type", "text/event-stream")...)))
+			resp, err := tr.RoundTrip(request(t.Context(), "POST", ""))
+			if got := text(t, resp, err); got != "503 no" {
+				t.Error(got)
+			}
+			if s := g.Snapshot().Calls[0]; s.Failures != tc.failures || s.CalleeRefusals != tc.refusals {
+				t.Errorf("%d failures, %d refusals", s.Failures, s.CalleeRefusals)
+			}
+		})
+	}
+}
+
+// A service that passes on the refusal of a call of its own may have executed part of the request. Only what a guard says
+// at the door proves that nothing was executed.
+func TestPassedOnRefusalIsNoProof(t *testing.T) {
+	for reason, attempts := range map[string]int{
+		"bulkhead": 1, "breaker": 1, "deadline": 1, "concurrency": 2, "rate": 2, "shed": 2, "other": 2,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := answers(with(503, "", "Guard-Refused", reason), with(200, ""))
+			tr, _ := calls(t, s)
+			resp, err := tr.RoundTrip(request(t.Context(), "POST", "x"))
+			text(t, resp, err)
+			if s.attempts() != attempts {
+				t.Errorf("%s: %d attempts, want %d", reason, s.attempts(), attempts)
+			}
+		})
+	}
+}
+
+// What http.Client forgives, the transport does.
+func TestSloppyBase(t *testing.T) {
+	for name, base := range map[string]trip{
+		"no body":              func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 200}, nil },
+		"no body, and retried": func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 503}, nil },
+		"nothing":              func(*http.Request) (*http.Response, error) { return nil, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr, g := calls(t, base)
+				resp, err := (&http.Client{Transport: tr}).Do(request(t.Context(), "GET", ""))
+				if name == "nothing" {
+					if err == nil {
+						t.Error("no error")
+					}
+				} else {
+					text(t, resp, err)
+				}
+				if s := g.Snapshot().Calls[0]; s.InFlight != 0 {
+					t.Errorf("%d in flight", s.InFlight)
+				}
+			})
+		})
+	}
+}
+
+// A deadline that was forgotten, or is absurdly old, has passed. It is nothing that the callee has done.
+func TestAncientDeadline(t *testing.T) {
+	for _, at := range []time.Time{{}, time.Time{}.Add(1), time.Unix(0, 0), time.Unix(-1<<40, 0)} {
+		s := answers(with(200, ""))
+		tr, _ := calls(t, s)
+		ctx, cancel := context.WithDeadline(t.Context(), at)
+		defer cancel()
+		if _, err := tr.RoundTrip(request(ctx, "GET", "")); !errors.Is(err, guard.ErrCallDeadline) || s.attempts() != 0 {
+			t.Errorf("%v: %v after %d attempts", at, err, s.attempts())
+		}
+	}
+}

@@ -94,10 +94,11 @@ func Rows(ctx context.Context, runs []Run, seeds []uint64, progress func(done, a
 				work.Wait()
 				return nil, ctx.Err()
 			}
+			one := r // r is that of all seeds
+			one.Seed = seed
 			work.Go(func() {
-				r.Seed = seed
-				result := r.Do()
-				best := bestOf(r.Scenario, seed, result)
+				result := one.Do()
+				best := bestOf(one.Scenario, seed, result)
 				finish(i, k, piece{result, best})
 				<-slots
 			})
