@@ -619,3 +619,24 @@ func TestCallsInParallel(t *testing.T) {
 		}
 	}
 }
+
+// A guarded call inside Do is no latency of the service's own.
+func TestCallsInDoAreNotItsOwnLatency(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	g := newGuard(t, Config{Now: func() time.Time { return now }})
+	d := g.Dependency("payments")
+	err := g.Do(t.Context(), Default, func(ctx context.Context) error {
+		c := d.Start(ctx, CallOptions{})
+		a, err := c.Try("")
+		if err != nil {
+			return err
+		}
+		now = now.Add(30 * time.Millisecond)
+		a.Done(Result{})
+		now = now.Add(10 * time.Millisecond)
+		return nil
+	})
+	if l := g.Snapshot().Latency; err != nil || l.Sum != 0.04 || l.Waited != 0.03 {
+		t.Errorf("%v s waited of %v s, %v; expected 0.03 of 0.04", l.Waited, l.Sum, err)
+	}
+}

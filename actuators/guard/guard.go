@@ -278,7 +278,8 @@ func (p Permit) releaseDeclared(now time.Duration) bool {
 }
 
 // Do runs fn as one request: it acquires a permit first and releases it however fn ends, even by a panic. It returns
-// the error of Acquire or of fn. An error of fn counts as a failure, unless the caller canceled ctx.
+// the error of Acquire or of fn. An error of fn counts as a failure, unless the caller canceled ctx. The context that fn gets
+// carries the request (see NewContext): guarded calls made with it do not count as the service's own latency.
 func (g *Guard) Do(ctx context.Context, c Criticality, fn func(context.Context) error) error {
 	return g.DoFor(ctx, c, "", fn)
 }
@@ -291,7 +292,7 @@ func (g *Guard) DoFor(ctx context.Context, c Criticality, key string, fn func(co
 	}
 	outcome := Failure // if fn panics
 	defer func() { p.Release(outcome) }()
-	switch err = fn(ctx); {
+	switch err = fn(NewContext(ctx, p)); {
 	case err == nil:
 		outcome = Success
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -56,8 +56,6 @@ var shortfalls = map[shortfall]float64{
 	{"batch4", simulate.Outer, simulate.Static, simulate.After}:         2.6,
 	{"batch4-labeled", simulate.Outer, simulate.Static, simulate.Fault}: 14.2,
 	{"batch4-labeled", simulate.Outer, simulate.Static, simulate.After}: 2.6,
-	// Without a guard the floor test takes two minutes to find out that cutting does not help.
-	{"dep-all180", simulate.Outer, simulate.Static, simulate.Fault}: 27.7,
 }
 
 // TestNeverWorse holds the bar: in no scenario and no phase is the cascade more than a point below the reflex alone, or below the
