@@ -94,13 +94,26 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
+// known returns the instances that req may go to, none if only its URL says. A redirect to another host or scheme leads
+// away from the dependency: its instances would not know that host.
+func (t *transport) known(req *http.Request) []string {
+	first := req
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	if first.URL == nil || first.URL.Host != req.URL.Host || first.URL.Scheme != req.URL.Scheme {
+		return nil
+	}
+	return t.instances()
+}
+
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.URL.Host == "" {
 		return t.base.RoundTrip(req) // it says what is wrong; no dependency is to blame
 	}
 	ctx := req.Context()
-	instances := t.instances()
+	instances := t.known(req)
 	_, marked := attemptIn(req.Header)
 	call := t.dependency.Start(ctx, guard.CallOptions{
 		Idempotent: t.idempotent(req),

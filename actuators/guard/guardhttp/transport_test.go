@@ -1148,3 +1148,28 @@ func TestAncientDeadline(t *testing.T) {
 		}
 	}
 }
+
+// A redirect leads to another instance of the dependency only if it stays on its host.
+func TestRedirectLeavesTheInstances(t *testing.T) {
+	for location, want := range map[string]string{
+		"/elsewhere": "10.0.0.1:80", "http://payments.test/elsewhere": "10.0.0.1:80",
+		"http://archive.test/elsewhere": "archive.test", "https://payments.test/elsewhere": "payments.test",
+	} {
+		var last string
+		rt, _ := calls(t, trip(func(r *http.Request) (*http.Response, error) {
+			last = r.URL.Host
+			switch r.URL.Path {
+			case "/pay":
+				return reply(302, "", "Location", location), nil
+			case "/elsewhere":
+				return reply(302, "", "Location", "/there"), nil
+			}
+			return reply(200, ""), nil
+		}), guardhttp.WithInstances(func() []string { return []string{"10.0.0.1:80"} }))
+		resp, err := (&http.Client{Transport: rt}).Do(request(t.Context(), "GET", ""))
+		text(t, resp, err)
+		if last != want {
+			t.Errorf("redirected to %s: the last request went to %s, want %s", location, last, want)
+		}
+	}
+}
