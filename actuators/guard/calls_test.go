@@ -191,7 +191,7 @@ func TestBulkheads(t *testing.T) {
 			}
 		}
 		t.Logf("%-36s%s", c.name, line)
-		if c.bare > 0 && worst > c.bare {
+		if c.bare > 0 && seeds > 1 && worst > c.bare { // without one, who binds first wins, which differs by seed
 			t.Errorf("%s: %.1f%% of the bound without a bulkhead: this is no trouble", c.name, 100*worst)
 		}
 	}
