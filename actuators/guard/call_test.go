@@ -140,8 +140,8 @@ func mustAcquire(t testing.TB, g *Guard, now time.Time) Permit {
 	return p
 }
 
-// The order is deadline, breaker, bulkhead. Nobody who is refused takes anything from a later policy, and a probe that
-// finds the bulkhead full gives its place back.
+// The order is deadline, breaker, bulkhead. A call that one policy refuses uses up nothing of the policies after it, and a
+// probe that finds the bulkhead full gives its place back.
 func TestTryAsksInOrder(t *testing.T) {
 	d, now, _ := dependency(t, MaxCalls(50))
 	const instance = "10.0.0.1:80"

@@ -39,6 +39,16 @@ func Within(t testing.TB, d time.Duration, what string, condition func() bool) t
 	})
 }
 
+// Pass lets d of real time pass, for tests that watch processes for a while. Do not use it to wait for a condition.
+func Pass(t testing.TB, d time.Duration) {
+	t.Helper()
+	select {
+	case <-t.Context().Done():
+		t.Fatal(t.Context().Err())
+	case <-time.After(d):
+	}
+}
+
 // Succeeds polls check until it returns nil, and fails the test with the last error if it does not within d. It returns
 // how long that took.
 func Succeeds(t testing.TB, d time.Duration, what string, check func() error) time.Duration {

@@ -96,7 +96,7 @@ func (s *story) calm(t *testing.T) {
 			return err
 		})
 	}
-	wait(t, 10*time.Second)
+	waittest.Pass(t, 10*time.Second)
 	for _, service := range world.Services {
 		sum := s.Load[service].Between(began, time.Now())
 		t.Logf("%-8s %s", service, sum)
@@ -122,7 +122,7 @@ func (s *story) applied(service string) error {
 func (s *story) overload(t *testing.T) {
 	onset := time.Now()
 	s.SetRate(overload)
-	wait(t, 4*world.DeadTime)
+	waittest.Pass(t, 4*world.DeadTime)
 	for _, service := range world.Services {
 		t.Logf("%-8s in the first 4θ: %s", service, s.Load[service].Between(onset, time.Now()))
 	}
@@ -208,7 +208,7 @@ func (s *story) prometheusLost(t *testing.T) {
 	}
 	t.Logf("hold %.1f s after the kill", time.Since(killed).Seconds())
 	for range 10 {
-		wait(t, time.Second)
+		waittest.Pass(t, time.Second)
 		for _, service := range world.Governed {
 			if err := s.holds(service); err != nil {
 				t.Errorf("%s: %v", service, err)
@@ -256,7 +256,7 @@ func (s *story) consulLost(t *testing.T) {
 	s.Consul.Kill()
 	killed := time.Now()
 	for range 12 {
-		wait(t, time.Second)
+		waittest.Pass(t, time.Second)
 		if _, err := s.first.Status(t.Context()); err != nil {
 			t.Errorf("governor while Consul is down: %v", err)
 		}
@@ -275,7 +275,7 @@ func (s *story) consulLost(t *testing.T) {
 		})
 		t.Logf("%-8s written %.1f s after Consul came back", service, time.Since(back).Seconds())
 	}
-	wait(t, settle)
+	waittest.Pass(t, settle)
 	for _, service := range world.Governed {
 		writes := s.tape.since(service, killed)
 		if len(writes) == 0 {
@@ -333,7 +333,7 @@ func (s *story) leaderLost(t *testing.T) {
 		if err := s.SetMean(t.Context(), world.Payments, mean); err != nil {
 			t.Fatal(err)
 		}
-		wait(t, 10*time.Second)
+		waittest.Pass(t, 10*time.Second)
 	}
 	wrote := s.writes(t, s.first, cursor)
 	for _, service := range world.Governed {
@@ -370,7 +370,7 @@ func (s *story) leaderLost(t *testing.T) {
 			}
 			return err
 		})
-		wait(t, 2*tapeEvery)
+		waittest.Pass(t, 2*tapeEvery)
 		writes := s.tape.since(service, killed)
 		first, old := writes[0], before[service]
 		t.Logf("%-8s taken over after %.1f s: limit %d → %d, epoch %d → %d", service, first.seen.Sub(killed).Seconds(),
@@ -384,7 +384,7 @@ func (s *story) leaderLost(t *testing.T) {
 
 func (s *story) heal(t *testing.T) {
 	s.SetRate(calm)
-	wait(t, 20*world.Period)
+	waittest.Pass(t, 20*world.Period)
 	for _, stretch := range s.measure(t, 1, 10*time.Second) {
 		for _, service := range world.Governed {
 			sum := stretch[service]
@@ -425,9 +425,9 @@ func (s *story) measure(t *testing.T, n int, d time.Duration) (stretches []map[s
 	t.Helper()
 	for range 3 * n {
 		from := time.Now()
-		wait(t, d)
+		waittest.Pass(t, d)
 		to := time.Now()
-		wait(t, world.ClientTimeout) // the last requests of the stretch end
+		waittest.Pass(t, world.ClientTimeout) // the last requests of the stretch end
 		stretch, lateness := map[string]load.Summary{}, time.Duration(0)
 		for service, g := range s.Load {
 			stretch[service] = g.Between(from, to)
@@ -480,16 +480,6 @@ func (s *story) writes(t *testing.T, g *world.Governor, since uint64) map[string
 		}
 	}
 	return n
-}
-
-// wait lets d of the story pass; do not use it to wait for a condition.
-func wait(t *testing.T, d time.Duration) {
-	t.Helper()
-	select {
-	case <-t.Context().Done():
-		t.Fatal(t.Context().Err())
-	case <-time.After(d):
-	}
 }
 
 // tapeEvery is the interval of the tape. Writes in between show as gaps in the revisions.

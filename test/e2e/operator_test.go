@@ -50,7 +50,7 @@ func (s *story) stepIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 15 {
-		wait(t, world.Period)
+		waittest.Pass(t, world.Period)
 		if err := s.obeys(loop, "frozen"); err != nil {
 			t.Error(err)
 		}
@@ -58,7 +58,7 @@ func (s *story) stepIn(t *testing.T) {
 	if err := s.SetMean(t.Context(), world.Payments, world.Mean); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, settle)
+	waittest.Pass(t, settle)
 	for _, w := range s.tape.since(world.Payments, frozen) {
 		if w.Concurrency.Limit != stood {
 			t.Errorf("frozen at %d, and then written: %d, %s", stood, w.Concurrency.Limit, w.Reason)

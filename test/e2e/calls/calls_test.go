@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
@@ -137,15 +138,6 @@ func (s *scene) load(r *tier, path string, rate float64, seed uint64) *load.Gene
 	return g
 }
 
-func wait(t *testing.T, d time.Duration) {
-	t.Helper()
-	select {
-	case <-t.Context().Done():
-		t.Fatal(t.Context().Err())
-	case <-time.After(d):
-	}
-}
-
 func goodShare(s load.Summary) float64 { return float64(s.OK) / float64(max(s.Offered, 1)) }
 
 // modes are the two ways to call.
@@ -160,15 +152,15 @@ func TestASlowDependencyLeavesTheOtherRouteAlone(t *testing.T) {
 		payments := s.start("payments-"+mode.name, "--slo=0s", "--servers=8", "--mean=20ms") // 400/s
 		front := s.start("front-"+mode.name, mode.flag, "--call=payments="+payments.url("/"))
 		other, needing := s.load(front, "/", 60, 1), s.load(front, "/payments", 60, 2)
-		wait(t, 5*time.Second)
+		waittest.Pass(t, 5*time.Second)
 		calm := time.Now()
-		wait(t, 3*time.Second)
+		waittest.Pass(t, 3*time.Second)
 		payments.set(t, 1, 50*time.Millisecond) // 20/s of 60/s: its queue grows for good
-		wait(t, 5*time.Second)
+		waittest.Pass(t, 5*time.Second)
 		from := time.Now()
-		wait(t, 12*time.Second)
+		waittest.Pass(t, 12*time.Second)
 		to := time.Now()
-		wait(t, 2*time.Second) // requests of the last second end
+		waittest.Pass(t, 2*time.Second) // requests of the last second end
 		before := other.Between(calm, calm.Add(3*time.Second))
 		in, needs := other.Between(from, to), needing.Between(from, to)
 		t.Logf("%-8s other route in calm %.3f, in the fault %.3f; the route that needs payments %.3f (%s)",
@@ -196,16 +188,16 @@ func TestRetriesOfThreeTiersDoNotMultiply(t *testing.T) {
 		b := s.start("b-"+mode.name, mode.flag, "--call=c="+c.url("/"))
 		a := s.start("a-"+mode.name, mode.flag, "--call=b="+b.url("/c"))
 		users := s.load(a, "/b", rate, 1)
-		wait(t, 5*time.Second)
+		waittest.Pass(t, 5*time.Second)
 		c.Kill()
 		gone, before := time.Now(), b.attempts(t)
-		wait(t, away)
+		waittest.Pass(t, away)
 		after := b.attempts(t)
 		if err := c.RestartContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		returned := time.Now()
-		wait(t, 16*time.Second)
+		waittest.Pass(t, 16*time.Second)
 		offered := users.Between(gone, gone.Add(away)).Offered
 		perRequest[mode.name] = (after - before) / float64(max(offered, 1))
 		back[mode.name] = 15
