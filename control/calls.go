@@ -247,7 +247,7 @@ func (k Knob) Callee() (to string, ok bool) {
 
 // call is the law for the latency target of the bulkhead of the calls to one dependency:
 //
-//	target = min(3·m₀, 0.4·SLO)
+//	target = min(max(3·m₀, 0.05·SLO), 0.4·SLO)
 //
 // where m₀ is how long the dependency takes when nothing queues there, as the instances have learned it, and the SLO is
 // the caller's. A dependency that is slower than that by itself gets 1.25·m₀, up to 0.8·SLO: refusing its calls could not
@@ -267,20 +267,21 @@ type call struct {
 }
 
 const (
-	callTargetFactor = 3   // × m₀
-	callTargetShare  = 0.4 // of the caller's SLO, at most
-	callTargetMost   = 0.8 // of the caller's SLO, at most for a dependency that is slow by itself
+	callTargetFactor = 3    // × m₀
+	callTargetShare  = 0.4  // of the caller's SLO, at most
+	callTargetMost   = 0.8  // of the caller's SLO, at most for a dependency that is slow by itself
+	callTargetFloor  = 0.05 // of the caller's SLO, at least: below that the caller cannot notice that calls are slower
 	callTargetLeast  = 0.001
 	callTargetStep   = 0.1 // smallest move, in ln units
 	callLearnedBy    = 0.5 // share of the instances that must have learned m₀
 )
 
-// callBounds are the bounds of the target in seconds: timers and schedulers make latencies below a millisecond
-// meaningless as a target.
+// callBounds are the bounds of the target in seconds. Timers and schedulers make latencies below a millisecond
+// meaningless as a target, whatever the SLO.
 func callBounds(slo SLO) Bounds {
 	within := slo.Latency.Seconds()
 	share := callTargetShare * within
-	return Bounds{Min: min(callTargetLeast, share), Max: callTargetMost * within, Fallback: share}
+	return Bounds{Min: max(callTargetFloor*within, min(callTargetLeast, share)), Max: callTargetMost * within, Fallback: share}
 }
 
 func newCall(c CallSpec, slo SLO) *call { return &call{spec: c, slo: slo} }

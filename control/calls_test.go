@@ -85,7 +85,7 @@ func TestTargetOfCallsIsThreeTimesTheirOwnLatency(t *testing.T) {
 		state  State
 		reason string // part of it
 	}{
-		{"the first", learnedBy(0.02), 0, 0.06, Cutting, "3 x own latency 20 ms = 60 ms, at most 40% of the SLO = 100 ms"},
+		{"the first", learnedBy(0.02), 0, 0.06, Cutting, "3 x own latency 20 ms = 60 ms, 5% to 40% of the SLO = 12.5 ms to 100 ms"},
 		{"a share of the SLO is the most", learnedBy(0.05), 0.06, 0.1, Raising, "bound by max"},
 		{"a dependency that takes most of the share", learnedBy(0.081), 0.06, 0.10125, Raising, "it is slower than that by itself"},
 		{"a dependency that is slower than the SLO", learnedBy(0.24), 0.06, 0.2, Raising, "it is slower than that by itself"},
@@ -94,7 +94,7 @@ func TestTargetOfCallsIsThreeTimesTheirOwnLatency(t *testing.T) {
 		{"of two the lower", learnedBy(0.02, 0.03), 0.06, 0.06, Steady, "3 x own latency 20 ms"},
 		{"a move of less than a tenth", learnedBy(0.0214), 0.06, 0.06, Steady, "bound by deadband"},
 		{"a dependency became faster", learnedBy(0.011), 0.06, 0.033, Cutting, "3 x own latency 11 ms"},
-		{"next to no latency", learnedBy(0.00001), 0.06, 0.001, Cutting, "bound by min"},
+		{"next to no latency", learnedBy(0.00001), 0.06, 0.0125, Cutting, "bound by min"},
 		{"most have not learned", learnedBy(0.02, 0, 0), 0.06, 0.06, Hold, "1 of 3 instances know the own latency of payments"},
 		{"nobody has learned", learnedBy(0, 0), 0.06, 0.06, Hold, "0 of 2 instances"},
 		{"own latency far above the mean", learnedBy(0.5), 0.06, 0.06, Hold, "implausible, an own latency of 500 ms"},

@@ -172,9 +172,11 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 // explainCall is the finding of the target of the calls to a dependency.
 func explainCall(d Decision, slo SLO, say func(format string, args ...any)) {
 	dep := d.Inputs.Dependencies[0] // else the loop holds
-	say("%d x own latency %s = %s, at most %s of the SLO = %s", callTargetFactor, latency(dep.OwnLatency),
-		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetShare), format.Latency(callBounds(slo).Fallback))
-	if callTarget(float64(dep.OwnLatency), slo) > callBounds(slo).Fallback {
+	b := callBounds(slo)
+	say("%d x own latency %s = %s, %s to %s of the SLO = %s to %s", callTargetFactor, latency(dep.OwnLatency),
+		latency(callTargetFactor*dep.OwnLatency), format.Percent(callTargetFloor), format.Percent(callTargetShare),
+		format.Latency(b.Min), format.Latency(b.Fallback))
+	if callTarget(float64(dep.OwnLatency), slo) > b.Fallback {
 		say("it is slower than that by itself")
 	}
 	if d.Bound != "" {

@@ -19,9 +19,9 @@ import (
 //
 // The bulkhead is a guard in itself, with a target of its own. The mean latency of the calls may be
 //
-//	min(3·m₀, 0.4·SLO)      m₀: what calls take in calm, learned; SLO: the caller's
+//	min(max(3·m₀, 0.05·SLO), 0.4·SLO)      m₀: what calls take in calm, learned; SLO: the caller's
 //
-// and 0.4·SLO until m₀ is known. A dependency that has never been faster than that gets a little more than its fastest
+// and 0.4·SLO until m₀ is known. Below 0.05·SLO the caller cannot notice that calls have become slower. A dependency that has never been faster than that gets a little more than its fastest
 // mean, up to 0.8·SLO: refusing its calls could not make it faster. The host or a Setting may give the target instead.
 // In calm the limit settles at what the calls need three times over, so that a dependency that hangs takes no more than
 // that: a bulkhead needs no call to finish in order to protect.
@@ -71,6 +71,7 @@ func (c *dependencies) sorted() []*Dependency {
 // at the highest throughput the dependency has carried, and three times as many when each takes three times as long.
 const (
 	callFactor = 3.0         // of the target, × m₀; of the limit in calm, × X̂max·m₀
+	callShare  = 0.05        // of the caller's SLO, the lowest target learned
 	callMost   = 0.8         // of the caller's SLO, the highest target learned: slower calls leave a request no time
 	callLeast  = 8.0         // in flight beyond that: arrivals come in bursts, and a small number varies most
 	callLearn  = time.Minute // longest window to learn from: most dependencies are called less often than the service
@@ -163,7 +164,7 @@ func (r *regime) learn(x *reflex) {
 	fastest, target := x.own.Lowest(), r.start
 	if windows > 0 {
 		fastest = x.ownSeconds
-		target = min(callFactor*fastest, r.start)
+		target = min(max(callFactor*fastest, callShare*x.slo), r.start)
 		r.known, r.base = true, callLeast+callFactor*x.carried.PerSecond(newest)*fastest
 	}
 	if r.learns && !math.IsInf(fastest, 1) {
@@ -201,10 +202,14 @@ func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) 
 	return slot{permit: p, request: r}, true
 }
 
-// release gives the slot back. Success and Failure count with the latency of the call. A refusal by the callee must be
-// Ignored: it says nothing about how long calls take. Canceled counts if the call took longer than the setpoint.
+// release gives the slot back. Success counts with the latency of the call. A refusal by the callee must be Ignored: it
+// says nothing about how long calls take. Canceled and Failure count if the call took longer than the setpoint: most
+// failures are faster than any work, and a dependency that has been away must not be found slow when it is back.
 // Releasing a slot again only increments a counter; it says whether it was the first time.
 func (s slot) release(now time.Duration, o Outcome) bool {
+	if o == Failure {
+		o = Canceled
+	}
 	if s.permit.ticket == nil || !s.permit.release(now, o) {
 		return false
 	}

@@ -89,7 +89,8 @@ func TestBulkheadRefusesBeyondItsLimit(t *testing.T) {
 	}
 }
 
-// Which outcomes teach the bulkhead a latency: a callee's refusal (Ignored) does not, however fast it comes.
+// Which outcomes teach the bulkhead a latency: a callee's refusal (Ignored) does not, however long it takes, and a failure
+// that comes fast does not.
 func TestOutcomesOfCalls(t *testing.T) {
 	for _, c := range []struct {
 		outcome Outcome
@@ -97,7 +98,8 @@ func TestOutcomesOfCalls(t *testing.T) {
 		counts  uint64
 	}{
 		{Success, 3 * ms, 1},
-		{Failure, 3 * ms, 1},
+		{Failure, 3 * ms, 0},
+		{Failure, 121 * ms, 1},
 		{Ignored, 3 * ms, 0},
 		{Ignored, time.Second, 0},
 		{Canceled, 119 * ms, 0},
@@ -132,6 +134,7 @@ func TestTargetIsLearnedInCalm(t *testing.T) {
 		setpoint time.Duration
 		options  []CallOption
 	}{
+		{took: 4 * ms, setpoint: 15 * ms},                                                // 0.05·SLO
 		{took: 20 * ms, setpoint: 60 * ms},                                               // 3·m₀
 		{took: 60 * ms, setpoint: 120 * ms},                                              // 0.4·SLO
 		{took: 150 * ms, setpoint: 187500 * time.Microsecond},                            // 1.25·m₀: refusing cannot make it faster
@@ -141,11 +144,27 @@ func TestTargetIsLearnedInCalm(t *testing.T) {
 	} {
 		g := simGuard(t, Config{})
 		d := g.Dependency("payments", c.options...)
-		now := calls(t, d, 0, 400, c.took)
+		now := calls(t, d, 0, 2000, c.took)
 		s := callsAt(g, now)
 		if diff := s.Setpoint - c.setpoint; diff < -ms/100 || diff > ms/100 || math.Abs(s.OwnLatency-c.took.Seconds()) > 1e-6 {
 			t.Errorf("calls of %v: setpoint %v, own latency %v s; expected %v", c.took, s.Setpoint, s.OwnLatency, c.setpoint)
 		}
+	}
+}
+
+// A dependency whose calls fail at once, because it is away, is not slow when it takes its usual time again.
+func TestFastFailuresAreNotACalmLatency(t *testing.T) {
+	g := simGuard(t, Config{})
+	d := g.Dependency("payments")
+	now := calls(t, d, 0, 1000, 40*ms)
+	for range 4000 {
+		s, _ := d.acquireAt(now, nil)
+		now += 10 * ms
+		s.release(now-10*ms+ms/5, Failure)
+	}
+	s := callsAt(g, now)
+	if math.Abs(s.OwnLatency-0.04) > 1e-6 || s.Setpoint < 119*ms || d.slow(200*ms) {
+		t.Errorf("own latency %v s, setpoint %v after failures that took 0.2 ms; expected 0.04 s and 120ms", s.OwnLatency, s.Setpoint)
 	}
 }
 
