@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
 )
@@ -392,7 +393,7 @@ func TestConsulFromFileAndEnvironment(t *testing.T) {
 			for k, v := range tt.env {
 				t.Setenv(k, v)
 			}
-			client, err := api.NewClient(parse(t, "\nconsul: {"+tt.consul+"}").Consul.ClientConfig())
+			client, err := consul.NewClient(parse(t, "\nconsul: {"+tt.consul+"}").Consul.ClientConfig())
 			if err != nil {
 				t.Fatal(err)
 			}

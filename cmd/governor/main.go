@@ -20,6 +20,7 @@ import (
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -51,6 +52,7 @@ nothing. govtop shows all loops.`
 
 func main() {
 	version.Version = api.Version() // one name everywhere for a build without a version stamp
+	interrupt.IgnoreHangups()
 	os.Exit(governor(os.Args[1:]))
 }
 
