@@ -360,6 +360,7 @@ func TestConsulFromFileAndEnvironment(t *testing.T) {
 	var token, dc string
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, dc = r.Header.Get("X-Consul-Token"), r.URL.Query().Get("dc")
+		w.Header().Set("X-Consul-Index", "1")
 		w.Write([]byte("[]"))
 	}))
 	defer agent.Close()

@@ -52,7 +52,6 @@ nothing. govtop shows all loops.`
 
 func main() {
 	version.Version = api.Version() // one name everywhere for a build without a version stamp
-	interrupt.IgnoreHangups()
 	os.Exit(governor(os.Args[1:]))
 }
 
@@ -81,6 +80,7 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 }
 
 func governor(args []string) int {
+	interrupt.IgnoreHangups()
 	stderr := plain.NewWriter(os.Stderr)
 	app, logging, commands := commandLine()
 	name, err := app.Parse(args)
