@@ -31,6 +31,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 // Whatever a person writes as Consul's address reaches Consul, or is refused with a reason.
@@ -276,7 +277,7 @@ func (c counting) Write(p []byte) (int, error) {
 // Consul answers 429 to a connection beyond its limit before it has read a request, and closes it. Go's client would write
 // that to standard error as an unsolicited response.
 func TestTooManyConnectionsAreNamedAndNothingIsPrinted(t *testing.T) {
-	var printed bytes.Buffer
+	var printed waittest.Buffer
 	log.SetOutput(&printed)
 	defer log.SetOutput(os.Stderr)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -295,8 +296,27 @@ func TestTooManyConnectionsAreNamedAndNothingIsPrinted(t *testing.T) {
 			conn.Close()
 		}
 	}()
-	client, err := consul.NewClient(&api.Config{Address: listener.Addr().String()})
+	// A connection that is open only when its request has given up waits for the next request, with the answer in it.
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	opened, gaveUp := make(chan struct{}, 100), make(chan struct{})
+	transport.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
+		conn, err := net.Dial(network, address)
+		<-gaveUp
+		opened <- struct{}{}
+		return conn, err
+	}
+	client, err := consul.NewClient(&api.Config{Address: listener.Addr().String(), Transport: transport})
 	if err != nil {
+		t.Fatal(err)
+	}
+	late, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, _, _ = client.KV().Get("k", (&api.QueryOptions{}).WithContext(late))
+	close(gaveUp)
+	<-opened
+	waittest.Pass(t, 100*time.Millisecond)
+	client.CloseIdleConnections()
+	if client, err = consul.NewClient(&api.Config{Address: listener.Addr().String()}); err != nil {
 		t.Fatal(err)
 	}
 	for range 50 {
@@ -355,15 +375,20 @@ func pause(r *http.Request, d time.Duration) bool {
 // The default wait ends within the 60 s that proxies usually allow.
 func TestDefaultWaitFitsIntoAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var waits []string
 		watchFor(t, 30*time.Second, func(n int, w http.ResponseWriter, r *http.Request) {
 			if n > 1 {
+				mu.Lock()
 				waits = append(waits, r.URL.Query().Get("wait"))
+				mu.Unlock()
 				block(r)
 				return
 			}
 			value(w, 7, "v")
 		})
+		mu.Lock()
+		defer mu.Unlock()
 		if len(waits) == 0 {
 			t.Error("no long poll")
 		}

@@ -16,7 +16,7 @@ import (
 var ErrDenied = errors.New("permission denied")
 
 // ErrUnknownToken marks the errors among those of ErrDenied for which the token itself is the reason, not a rule.
-var ErrUnknownToken = errors.New("Consul does not know the token")
+var ErrUnknownToken = errors.New("the token is unknown to Consul")
 
 // errNotConsul marks an answer without the headers that Consul always sends, even with an empty answer.
 var errNotConsul = errors.New("the answer is not from Consul: is this the address of a Consul agent's HTTP API?")
