@@ -59,8 +59,11 @@ func NewLogWriter(w io.Writer) io.Writer {
 	return writer{w, func(s string) string { return WithoutCredentials(escape(s)) }}
 }
 
+// placeholder is what advice shows in place of credentials.
+const placeholder = "user:password@"
+
 // credentials are those in a URL. A password may contain anything that a person forgot to escape.
-var credentials = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s"'<>]*@`)
+var credentials = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]*@`)
 
 // WithoutCredentials hides user and password in all URLs of a text: http://***@host. Addresses with credentials are
 // refused or split where they are read; this is for errors of libraries that repeat what they could not parse.
@@ -68,7 +71,13 @@ func WithoutCredentials(text string) string {
 	if !strings.Contains(text, "://") || !strings.Contains(text, "@") {
 		return text
 	}
-	return credentials.ReplaceAllString(text, "${1}***@")
+	return credentials.ReplaceAllStringFunc(text, func(url string) string {
+		scheme, secret, _ := strings.Cut(url, "://")
+		if secret == placeholder {
+			return url
+		}
+		return scheme + "://***@"
+	})
 }
 
 type writer struct {
