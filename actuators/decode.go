@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -37,6 +38,10 @@ func (s Setting) Encode() ([]byte, error) {
 func Decode(raw []byte) (Setting, error) {
 	if len(raw) > MaxBytes {
 		return Setting{}, refuse(RefusedTooLarge, "%d bytes, expected at most %d", len(raw), MaxBytes)
+	}
+	if twice := duplicate(raw); twice != "" {
+		return Setting{}, refuse(RefusedInvalid, "the field %s is there twice, if case does not matter; expected each once: "+
+			"readers would take different ones", twice)
 	}
 	var v validator
 	root, err := fieldsOf(raw)
@@ -106,6 +111,52 @@ func Decode(raw []byte) (Setting, error) {
 		return Setting{}, &Refusal{Reason: RefusedInvalid, Err: err}
 	}
 	return s, nil
+}
+
+// duplicate returns the path of a field that one object of the JSON document has twice, at any depth and also if only the
+// case differs, as encoding/json merges them; "" if there is none or raw is not JSON.
+func duplicate(raw []byte) string {
+	type level struct {
+		path string
+		seen map[string]bool // nil: an array
+		key  string          // whose value comes next; "" if a key comes next
+		open bool            // a value comes next
+	}
+	tokens := json.NewDecoder(bytes.NewReader(raw))
+	tokens.UseNumber()
+	stack := []level{{}}
+	for {
+		token, err := tokens.Token()
+		if err != nil {
+			return ""
+		}
+		top := &stack[len(stack)-1]
+		switch delim, _ := token.(json.Delim); {
+		case delim == '}' || delim == ']':
+			stack = stack[:len(stack)-1]
+			continue
+		case top.seen != nil && !top.open: // a key
+			key := token.(string)
+			folded := strings.ToLower(strings.ToUpper(key)) // also what folds to ASCII: the Kelvin sign, the long s
+			top.key = top.path + key
+			if top.seen[folded] {
+				return quote(top.key)
+			}
+			top.seen[folded], top.open = true, true
+		case delim == '{' || delim == '[':
+			next := level{path: top.path}
+			if top.seen != nil {
+				next.path = top.key + "."
+			}
+			if delim == '{' {
+				next.seen = map[string]bool{}
+			}
+			top.open = false
+			stack = append(stack, next)
+		default:
+			top.open = false
+		}
+	}
 }
 
 // object reads the fields of one JSON object by their exact names and notes their problems.

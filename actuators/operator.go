@@ -185,6 +185,9 @@ func DecodeOperator(raw []byte, service string) (Operator, error) {
 	if len(raw) > MaxBytes {
 		return fail(fmt.Errorf("%d bytes, expected at most %d", len(raw), MaxBytes))
 	}
+	if twice := duplicate(raw); twice != "" {
+		return fail(fmt.Errorf("the field %s is there twice, if case does not matter; expected each once", twice))
+	}
 	var o Operator
 	if err := json.Unmarshal(raw, &o); err != nil {
 		return fail(fmt.Errorf("%s: %w, expected one JSON object with orders", quote(strings.TrimSpace(string(raw))), err))

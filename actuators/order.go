@@ -3,6 +3,7 @@ package actuators
 import (
 	"errors"
 	"fmt"
+	"reflect"
 )
 
 // RefusalReason says in one word why a reader refused a Setting. It is a label of guard_setting_refused_total.
@@ -17,12 +18,13 @@ const (
 	RefusedWrongService RefusalReason = "wrong_service" // for another service or other calls
 	RefusedOldEpoch     RefusalReason = "old_epoch"     // written by a leader that has been replaced
 	RefusedOldRevision  RefusalReason = "old_revision"  // older than one already seen from this leader
+	RefusedRewritten    RefusalReason = "rewritten"     // other content under the epoch and revision already seen
 )
 
 // RefusalReasons lists every reason, for metrics that start at zero.
 var RefusalReasons = []RefusalReason{
 	RefusedTooLarge, RefusedNotJSON, RefusedSchema, RefusedInvalid, RefusedWrongService, RefusedOldEpoch,
-	RefusedOldRevision,
+	RefusedOldRevision, RefusedRewritten,
 }
 
 // Refusal is the error of Decode, Accept and Follows. It wraps Problems if the reason is RefusedInvalid.
@@ -51,8 +53,8 @@ func refuse(reason RefusalReason, format string, args ...any) *Refusal {
 }
 
 // Follows returns nil if s may replace last: it has a newer epoch, or the same epoch and a revision that is not lower.
-// Otherwise it returns a *Refusal. It accepts an equal pair, because a person who edits the key by hand does not change
-// it; the caller compares the values to see whether anything changed. Any Setting follows the zero Setting.
+// Otherwise it returns a *Refusal. It accepts an equal pair: the store is often read without news. Any Setting follows the
+// zero Setting.
 func (s Setting) Follows(last Setting) error {
 	switch {
 	case s.Epoch < last.Epoch:
@@ -67,8 +69,9 @@ func (s Setting) Follows(last Setting) error {
 }
 
 // Accept is the reader's side of a key: it decodes the bytes, checks that they are for service, and checks the order
-// against the last Setting accepted (the zero Setting if there is none). The error is a *Refusal; the caller then keeps
-// last.
+// against the last Setting accepted (the zero Setting if there is none). An equal epoch and revision with other content is
+// refused: of two such Settings nobody can say which is the later one, and readers would disagree. The error is a *Refusal;
+// the caller then keeps last.
 func Accept(raw []byte, service string, last Setting) (Setting, error) {
 	return AcceptCall(raw, service, "", last)
 }
@@ -87,6 +90,10 @@ func AcceptCall(raw []byte, service, callee string, last Setting) (Setting, erro
 	}
 	if err := s.Follows(last); err != nil {
 		return Setting{}, err
+	}
+	if last.Epoch == s.Epoch && last.Revision == s.Revision && last.Schema != 0 && !reflect.DeepEqual(s, last) {
+		return Setting{}, refuse(RefusedRewritten, "service %s: revision %d of epoch %d had other content before; a person who "+
+			"edits the key raises revision by one", s.Service, s.Revision, s.Epoch)
 	}
 	return s, nil
 }

@@ -236,7 +236,6 @@ func TestUnknownFieldsAndSpellingsOfNumbersAreAccepted(t *testing.T) {
 	for name, raw := range map[string]string{
 		"unknown fields":         strings.Replace(whole, `{"schema"`, `{"color":{"a":[1,null]},"schema"`, 1),
 		"unknown field of knob":  strings.Replace(whole, `"limit":40`, `"limit":40,"queue":null`, 1),
-		"unknown Limit":          strings.Replace(whole, `"limit":40`, `"limit":40,"Limit":1`, 1),
 		"whole number as 40.0":   strings.Replace(whole, `"limit":40`, `"limit":40.0`, 1),
 		"whole number as 4e1":    strings.Replace(whole, `"limit":40`, `"limit":4e1`, 1),
 		"white space":            "\n " + whole + "\n",
@@ -252,6 +251,55 @@ func TestUnknownFieldsAndSpellingsOfNumbersAreAccepted(t *testing.T) {
 				t.Errorf("limit %d, want 40", s.Concurrency.Limit)
 			}
 		})
+	}
+}
+
+// Readers would take different ones of two fields: the last, the first or, if only the case differs, either.
+func TestFieldThatIsThereTwiceIsRefused(t *testing.T) {
+	whole := encode(t, complete())
+	for path, raw := range map[string]string{
+		"epoch":               strings.Replace(whole, `"epoch":`, `"epoch":1,"epoch":`, 1),
+		"EPOCH":               strings.Replace(whole, `"epoch":`, `"EPOCH":1,"epoch":`, 1),
+		"concurrency.limit":   strings.Replace(whole, `"limit":40`, `"limit":40,"limit":40`, 1),
+		"concurrency.Limit":   strings.Replace(whole, `"limit":40`, `"limit":40,"Limit":1`, 1),
+		"K":                   strings.Replace(whole, `{"schema"`, `{"k":1,"K":2,"schema"`, 1),
+		"reaſon":              strings.Replace(whole, `"reason":`, `"reaſon":"x","reason":`, 1),
+		"rate":                strings.Replace(whole, `"rate":`, `"rate":{},"rate":`, 1),
+		"tags.deep.x":         strings.Replace(whole, `{"schema"`, `{"tags":[1,{"deep":{"x":1,"y":[{"x":1}],"x":2}}],"schema"`, 1),
+		"concurrency.unknown": strings.Replace(whole, `"limit":40`, `"limit":40,"unknown":1,"unknown":1`, 1),
+	} {
+		_, err := actuators.Decode([]byte(raw))
+		if actuators.ReasonOf(err) != actuators.RefusedInvalid || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("%s twice: %v, want it refused as invalid", path, err)
+		}
+	}
+	same := strings.Replace(whole, `{"schema"`, `{"tags":[{"a":1},{"a":1}],"a":{"b":1},"c":{"b":1},"schema"`, 1)
+	if _, err := actuators.Decode([]byte(same)); err != nil {
+		t.Errorf("one name in different objects: %v", err)
+	}
+	order := `{"schema":1,"orders":{"rate":{"kind":"freeze","actor":"a","reason":"r","expires_at":"2030-01-01T00:00:00Z","Actor":"b"}}}`
+	if _, err := actuators.DecodeOperator([]byte(order), "checkout"); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("an order with two actors: %v", err)
+	}
+}
+
+// Two Settings of one epoch and revision have no order: guards that read one or the other would disagree for ever.
+func TestOtherContentUnderAKnownRevisionIsRefused(t *testing.T) {
+	last := complete()
+	if _, err := actuators.Accept([]byte(encode(t, last)), last.Service, last); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	other := last
+	knob := *last.Concurrency
+	knob.Limit++
+	other.Concurrency = &knob
+	_, err := actuators.Accept([]byte(encode(t, other)), last.Service, last)
+	if actuators.ReasonOf(err) != actuators.RefusedRewritten {
+		t.Errorf("other content: %v, want it refused as %s", err, actuators.RefusedRewritten)
+	}
+	other.Revision++
+	if _, err := actuators.Accept([]byte(encode(t, other)), last.Service, last); err != nil {
+		t.Errorf("under the next revision: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 	"github.com/seed-de83e32b/governor/signals"
 )
@@ -62,12 +63,12 @@ func (c *checker) prometheus(p *Prometheus) {
 }
 
 func (c *checker) consul(s *Consul) {
-	if scheme, rest, ok := strings.Cut(s.Address, "://"); c.doc.Has("consul.address") {
-		switch {
-		case strings.Contains(s.Address, "@"):
+	if c.doc.Has("consul.address") {
+		switch address, err := consul.ParseAddress(s.Address); {
+		case err != nil:
+			c.doc.Add("consul.address", "%v", err)
+		case address.HasCredentials():
 			c.doc.Add("consul.address", "an address with credentials; put them in CONSUL_HTTP_AUTH")
-		case s.Address == "", ok && rest == "", ok && !slices.Contains([]string{"http", "https", "unix"}, scheme):
-			c.doc.Add("consul.address", "%q; expected host:port, http://…, https://… or unix://…", s.Address)
 		}
 	}
 	if c.doc.Has("consul.token") && c.doc.Has("consul.token_file") {

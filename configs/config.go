@@ -50,15 +50,15 @@ type Prometheus struct {
 
 // Consul says where the settings are published.
 type Consul struct {
-	// Address of the agent: host:port, http://…, https://… or unix://…. Unset: CONSUL_HTTP_ADDR, else localhost:8500.
+	// Address of the agent: host:port, http://…, https://… or unix://…, with the path of a proxy in between if there is one. Unset: CONSUL_HTTP_ADDR, else localhost:8500.
 	Address string `yaml:"address"`
 	// ACL token. Unset: CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE. Prefer token_file, which keeps it out of this file.
 	Token commonconfig.Secret `yaml:"token"`
-	// File that holds the ACL token, read once at start. A relative path starts at the folder of the configuration file.
+	// File that holds the ACL token. It is read again on a reload, and when Consul refuses the token. A relative path starts at the folder of the configuration file.
 	TokenFile string `yaml:"token_file"`
 	// Datacenter. Unset: the agent's own.
 	Datacenter string `yaml:"datacenter"`
-	// TLS to the agent. Unset keys come from CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and so on.
+	// TLS to the agent. The files are read again on a reload, and when a handshake fails. Unset keys come from CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY and so on.
 	TLSConfig ConsulTLS `yaml:"tls_config"`
 	// Prefix of every key that governor reads or writes, ending in a slash. Services watch keys below it.
 	Prefix string `yaml:"prefix" jsonschema:"default=governor/"`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
 )
@@ -359,6 +360,7 @@ func TestConsulFromFileAndEnvironment(t *testing.T) {
 	var token, dc string
 	agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, dc = r.Header.Get("X-Consul-Token"), r.URL.Query().Get("dc")
+		w.Header().Set("X-Consul-Index", "1")
 		w.Write([]byte("[]"))
 	}))
 	defer agent.Close()
@@ -392,7 +394,7 @@ func TestConsulFromFileAndEnvironment(t *testing.T) {
 			for k, v := range tt.env {
 				t.Setenv(k, v)
 			}
-			client, err := api.NewClient(parse(t, "\nconsul: {"+tt.consul+"}").Consul.ClientConfig())
+			client, err := consul.NewClient(parse(t, "\nconsul: {"+tt.consul+"}").Consul.ClientConfig())
 			if err != nil {
 				t.Fatal(err)
 			}

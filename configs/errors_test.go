@@ -449,7 +449,13 @@ f.yml:6:54: services.checkout.metrics.labels.port: YAML does not read 80 as text
 		},
 		{
 			"address", prometheus + service + "consul: {address: \"tcp://c:8500\"}\n",
-			`f.yml:6:19: consul.address: "tcp://c:8500"; expected host:port, http://…, https://… or unix://…`,
+			`f.yml:6:19: consul.address: "tcp://c:8500": expected host:port, like 127.0.0.1:8500, or a URL that starts with ` +
+				`http://, https:// or unix://`,
+		},
+		{
+			"address without a port", prometheus + service + "consul: {address: consul}\n",
+			`f.yml:6:19: consul.address: "consul": it has no port; expected host:port, like 127.0.0.1:8500, or a URL that starts ` +
+				`with http://, https:// or unix://`,
 		},
 		{
 			"certificate without key", prometheus + service + "consul: {tls_config: {cert_file: c.pem}}\n",

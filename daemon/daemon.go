@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/daemon/publish"
@@ -150,7 +152,10 @@ func (d *Daemon) Status() api.Status {
 		s.Role = api.Leader
 	}
 	leader, trouble := d.opts.Election()
-	if trouble != nil && s.Consul.OK {
+	if lock, ok := errors.AsType[*consul.ForeignLock](trouble); ok {
+		s.ForeignLock = &api.ForeignLock{Session: lock.Session, Name: lock.Name, Node: lock.Node}
+		s.Warnings = append(s.Warnings, lock.Error())
+	} else if trouble != nil && s.Consul.OK {
 		s.Consul.OK, s.Consul.Error = false, trouble.Error()
 	}
 	if s.Consul.OK || s.Role == api.Leader {

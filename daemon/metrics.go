@@ -211,12 +211,15 @@ var (
 	leaderDesc     = prometheus.NewDesc("governor_leader", "1 while this governor holds the lock and writes.", nil, nil)
 	epochDesc      = prometheus.NewDesc("governor_leader_epoch", "Epoch of the known leader; 0: none.", nil, nil)
 	prometheusDesc = prometheus.NewDesc("governor_prometheus_up", "1 if the last query of Prometheus succeeded.", nil, nil)
-	consulDesc     = prometheus.NewDesc("governor_consul_up", "1 if the last request to Consul succeeded.", nil, nil)
+	foreignDesc    = prometheus.NewDesc("governor_leader_lock_foreign",
+		"1 while a session that is no governor's holds the leader's lock, so that nobody can lead.",
+		[]string{"session", "name", "node"}, nil)
+	consulDesc = prometheus.NewDesc("governor_consul_up", "1 if the last request to Consul succeeded.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, epochDesc, prometheusDesc, consulDesc} {
+	for _, d := range []*prometheus.Desc{leaderDesc, epochDesc, prometheusDesc, consulDesc, foreignDesc} {
 		ch <- d
 	}
 }
@@ -231,6 +234,9 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(epochDesc, float64(s.Leader.Epoch))
 	gauge(prometheusDesc, oneIf(s.Prometheus.OK))
 	gauge(consulDesc, oneIf(s.Consul.OK))
+	if f := s.ForeignLock; f != nil {
+		ch <- prometheus.MustNewConstMetric(foreignDesc, prometheus.GaugeValue, 1, f.Session, f.Name, f.Node)
+	}
 }
 
 func oneIf(b bool) float64 {

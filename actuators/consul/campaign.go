@@ -24,7 +24,9 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 			e.see(Holder{})
 			return e.acquire(ctx)
 		}
-		holder, _ := parseHolder(pair)
+		looking, cancel := context.WithTimeout(ctx, e.timeout())
+		holder, foreign := holderOf(looking, e.client, pair)
+		cancel()
 		e.see(holder)
 		if e.orphans[pair.Session] {
 			if err := e.destroy(ctx, pair.Session); err != nil {
@@ -42,7 +44,7 @@ func (e *Elector) campaign(ctx context.Context) (tenure, error) {
 				return tenure{}, err
 			}
 		}
-		e.standBy()
+		e.standBy(foreign)
 	}
 }
 
@@ -126,7 +128,7 @@ func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, er
 		}
 	}
 	services := e.options.Keys.Services()
-	pairs, _, err := e.client.KV().List(services, (&api.QueryOptions{}).WithContext(ctx))
+	pairs, _, err := e.client.KV().List(services, (&api.QueryOptions{}).WithContext(limited(ctx, mostServices)))
 	if err != nil {
 		return 0, explain(err, "read the settings under "+services, fmt.Sprintf(ruleReadPrefix, services))
 	}

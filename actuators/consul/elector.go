@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
@@ -30,7 +28,7 @@ type ElectorOptions struct {
 // session at all, so a governor that does not lead can never hold the lock: it creates a session to acquire the lock,
 // and destroys the session whenever that fails or the leadership ends.
 type Elector struct {
-	client    *api.Client
+	client    *Client
 	options   ElectorOptions
 	log       *slog.Logger
 	resign    chan struct{}
@@ -46,7 +44,7 @@ type Elector struct {
 }
 
 // NewElector returns an Elector; it does nothing before Run.
-func NewElector(client *api.Client, options ElectorOptions) (*Elector, error) {
+func NewElector(client *Client, options ElectorOptions) (*Elector, error) {
 	if options.TTL == 0 {
 		options.TTL = DefaultTTL
 	}

@@ -50,7 +50,7 @@ func noLeader(w http.ResponseWriter, _ *http.Request) bool {
 type governor struct {
 	*consul.Elector
 	link   *faultyStore
-	client *api.Client
+	client *consul.Client
 	stop   func()
 	active atomic.Bool // whether its lead function runs
 	log    *waittest.Buffer

@@ -2,7 +2,10 @@ package consul
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"time"
 
@@ -19,6 +22,8 @@ const (
 	// Consul adds up to wait/16 of jitter to a blocking query. Beyond that, plus this much for the network, the answer is
 	// lost.
 	answerGrace = 2 * time.Second
+	// A proxy that ends long polls sooner than this is not waited for: the reader would only poll.
+	leastWait = 2 * time.Second
 )
 
 // follower reads one key, or all keys with a prefix, by blocking queries, one at a time.
@@ -32,7 +37,8 @@ type follower struct {
 	key     string
 	recurse bool          // key is a prefix
 	stale   bool          // any server may answer, not only the leader
-	wait    time.Duration // of one blocking query
+	wait    time.Duration // of one blocking query; becomes shorter if a proxy ends one sooner
+	most    int64         // size limit of an answer, in bytes; 0: the client's
 
 	index     uint64
 	last      api.KVPairs // as last returned
@@ -64,13 +70,16 @@ func (f *follower) all(ctx context.Context) (pairs api.KVPairs, changed bool, er
 	}
 	query, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
+	if f.most > 0 {
+		query = limited(query, f.most)
+	}
 	pairs, meta, err := f.read(options.WithContext(query))
 	if err != nil {
+		if f.index != 0 && endedByProxy(err) {
+			err = f.shorten(time.Since(asked), err)
+		}
 		f.index = 0
 		return nil, false, err
-	}
-	if len(pairs) == 0 && meta.LastIndex == 0 && !meta.KnownLeader {
-		return nil, false, errNotConsul // any web server answers 404, which would look like a key that does not exist
 	}
 
 	changed = !f.answered || !slices.EqualFunc(pairs, f.last, func(a, b *api.KVPair) bool {
@@ -89,6 +98,20 @@ func (f *follower) all(ctx context.Context) (pairs api.KVPairs, changed bool, er
 		f.index = meta.LastIndex
 	}
 	return pairs, changed, nil
+}
+
+// endedByProxy recognizes the answer of a proxy whose time limit for an answer is shorter than a long poll. Consul itself
+// never gives it.
+func endedByProxy(err error) bool {
+	status, _ := errors.AsType[api.StatusError](err)
+	return status.Code == http.StatusGatewayTimeout || status.Code == http.StatusRequestTimeout
+}
+
+// shorten makes the next long polls end well before the proxy's time limit, which ended one after the time waited.
+func (f *follower) shorten(waited time.Duration, err error) error {
+	f.wait = max(leastWait, min(f.wait, waited*3/4)).Round(time.Millisecond)
+	return fmt.Errorf("%w: a proxy on the way to Consul ended a long poll after %s; asking for %s at a time from now on",
+		err, waited.Round(time.Millisecond), f.wait)
 }
 
 func (f *follower) read(options *api.QueryOptions) (api.KVPairs, *api.QueryMeta, error) {

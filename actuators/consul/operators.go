@@ -17,12 +17,12 @@ import (
 
 // Operators writes people's orders straight into Consul. It works without a governor. It is safe for concurrent use.
 type Operators struct {
-	client *api.Client
+	client *Client
 	keys   actuators.Keys
 }
 
 // NewOperators returns the Operators of the keys under keys.
-func NewOperators(client *api.Client, keys actuators.Keys) *Operators {
+func NewOperators(client *Client, keys actuators.Keys) *Operators {
 	return &Operators{client: client, keys: keys}
 }
 
@@ -119,7 +119,11 @@ func (o *Operators) everywhere(ctx context.Context, a actuators.Action) (Done, e
 		return Done{}, fmt.Errorf("%s everything: %w: %w", a.Kind, ErrRefused, err)
 	}
 	key := o.keys.Freeze()
-	var err error
+	// An answer to a read proves that this is Consul before anything is called written.
+	_, err := o.get(ctx, key)
+	if err != nil {
+		return Done{}, err
+	}
 	if a.Kind == actuators.Resume {
 		_, err = o.client.KV().Delete(key, (&api.WriteOptions{}).WithContext(ctx))
 	} else {
@@ -151,13 +155,9 @@ func unsettled(err error) error {
 
 // leader returns the holder of the lock; nil if there is none.
 func (o *Operators) leader(ctx context.Context) (*Holder, error) {
-	pair, err := o.get(ctx, o.keys.Leader())
-	if err != nil || pair == nil || pair.Session == "" {
+	holder, held, err := LookUpHolder(ctx, o.client, o.keys)
+	if err != nil || !held {
 		return nil, err
-	}
-	holder, err := parseHolder(pair)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", o.keys.Leader(), err)
 	}
 	return &holder, nil
 }

@@ -79,7 +79,7 @@ type Fence struct {
 
 // Publisher reads and writes Settings. It is safe for concurrent use.
 type Publisher struct {
-	client  *api.Client
+	client  *Client
 	keys    actuators.Keys
 	timeout time.Duration
 	slots   chan struct{}
@@ -98,7 +98,7 @@ type PublisherOptions struct {
 }
 
 // NewPublisher returns a Publisher of the Settings under keys.
-func NewPublisher(client *api.Client, keys actuators.Keys, options PublisherOptions) *Publisher {
+func NewPublisher(client *Client, keys actuators.Keys, options PublisherOptions) *Publisher {
 	if options.Timeout == 0 {
 		options.Timeout = 1500 * time.Millisecond
 	}
@@ -146,6 +146,10 @@ type Ordered struct {
 	Err error
 }
 
+// mostServices is the size limit of reading all services at once, in bytes. The Setting and the orders of a service take
+// about 2 KiB, and those of each of its calls 1 KiB.
+const mostServices = 64 << 20
+
 // ReadAll returns the content of the keys, in two requests for any number of services. It fails as a whole: a caller
 // that cannot tell whether the kill switch is pulled must not act.
 func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
@@ -154,7 +158,7 @@ func (p *Publisher) ReadAll(ctx context.Context) (Snapshot, error) {
 	all := Snapshot{
 		Settings: map[string]Stored{}, Calls: map[string]map[string]Stored{}, Operators: map[string]Ordered{},
 	}
-	options := (&api.QueryOptions{}).WithContext(ctx)
+	options := (&api.QueryOptions{}).WithContext(limited(ctx, mostServices))
 	var reading sync.WaitGroup
 	var unread error
 	reading.Go(func() {
@@ -263,7 +267,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, s actuators.Setti
 	}
 	switch {
 	case err != nil && denied(err):
-		return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %w", p.rule(ruleWritePrefix), err))
+		return fail(ErrDenied, refusal(err, p.rule(ruleWritePrefix)))
 	case err != nil && strings.Contains(err.Error(), "too large"):
 		return fail(ErrTooLarge, err) // 413: consul/api keeps only the text
 	case err != nil:
@@ -281,7 +285,7 @@ func (p *Publisher) transact(ctx context.Context, fence Fence, s actuators.Setti
 		words = append(words, failed.What)
 		switch {
 		case deniedText(failed.What):
-			return fail(ErrDenied, fmt.Errorf("the token lacks the rule %s: %s", p.rule(ruleWritePrefix), failed.What))
+			return fail(ErrDenied, refusal(errors.New(failed.What), p.rule(ruleWritePrefix)))
 		case failed.OpIndex == checkSession:
 			kind = ErrFenced
 		case failed.OpIndex == write && !errors.Is(kind, ErrFenced):

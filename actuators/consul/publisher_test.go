@@ -23,7 +23,7 @@ import (
 type bench struct {
 	store     *consultest.Fake
 	link      *faultyStore
-	client    *api.Client
+	client    *consul.Client
 	publisher *consul.Publisher
 	fence     consul.Fence
 }

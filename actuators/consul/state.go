@@ -74,15 +74,18 @@ func (e *Elector) see(holder Holder) {
 	}
 }
 
-// standBy notes that this instance could lead if the lock were free.
-func (e *Elector) standBy() {
-	e.update(func(s *State) { s.Err = nil })
+// standBy notes that this instance could lead if the lock were free. foreign is nil, or says that no governor holds it.
+func (e *Elector) standBy(foreign error) {
+	before := e.update(func(s *State) { s.Err = foreign })
 	e.worked()
+	if foreign != nil && (before.Err == nil || before.Err.Error() != foreign.Error()) {
+		e.log.Warn("Cannot lead", "err", foreign)
+	}
 }
 
 func (e *Elector) cannot(err error, pause time.Duration) {
 	if errors.Is(err, errTaken) || errors.Is(err, errNotYet) { // an ordinary race
-		e.standBy()
+		e.standBy(nil)
 		e.log.Debug("Lock not acquired", "err", err)
 		return
 	}

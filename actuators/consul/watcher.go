@@ -13,21 +13,25 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Watcher delivers the values of a key as they are written. It implements guard's Source and CallSource. One Watcher serves any number
-// of concurrent watches. A process that watches one service, with all its knobs, has one request in flight.
+// Watcher delivers the values of keys as they are written. It implements guard's Source and CallSource. One Watcher
+// serves any number of concurrent watches. A process that watches one service, with all its knobs and calls, has one
+// request in flight; so has one with several services, if all its guards use the same Watcher. Do not copy a Watcher.
 type Watcher struct {
-	Client *api.Client
+	Client *Client
 	Keys   actuators.Keys
 
 	// OnError, if set, is called for every failed request, with advice on what to try. The watch continues by itself. The
 	// pauses between failures grow to MaxPause, so OnError may log.
 	OnError func(error)
 
-	// Wait is how long Consul holds a query while nothing changes; 0 means 60 s. It bounds how long a silently dead
-	// connection goes unnoticed.
+	// Wait is how long Consul holds a query while nothing changes; 0 means 50 s, which ends within the usual 60 s of a
+	// proxy. It bounds how long a silently dead connection goes unnoticed. If a proxy ends a query sooner, with 504 or 408,
+	// later ones wait for three quarters of the time that it allowed.
 	Wait time.Duration
 	// MaxPause caps the backoff after failures; 0 means 30 s.
 	MaxPause time.Duration
+
+	shared sharedWatch
 }
 
 // firstConnect spreads the first requests of processes that start together.
@@ -54,7 +58,10 @@ func (w *Watcher) Watch(ctx context.Context, service string, apply func(raw []by
 // WatchKey is Watch for any key.
 func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byte)) error {
 	values := news{}
-	return w.follow(ctx, w.follower(key, false), nil, func(pairs api.KVPairs, _ bool) {
+	if err := sleep(ctx, jitter(firstConnect)); err != nil {
+		return err
+	}
+	return w.follow(ctx, w.follower(key, false), never, func(pairs api.KVPairs) {
 		var raw []byte
 		if len(pairs) > 0 {
 			raw = pairs[0].Value
@@ -63,38 +70,17 @@ func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byt
 	})
 }
 
-// WatchCalls is Watch for the service's Setting (callee "") and those of its calls, in one request: a process needs one
-// connection, however many dependencies it has. The calls' Settings are passed as long as they exist, and once as nil
-// when they have been deleted.
+// WatchCalls is Watch for the service's Setting (callee "") and those of its calls. The calls' Settings are passed as
+// long as they exist, and once as nil when they have been deleted.
 //
-// It reads the prefix of the service's keys. If the token may not, WatchCalls reports it to OnError, watches the
-// service's own key alone, and tries the prefix again every ten minutes.
+// It reads the prefix of the service's keys or, while several services are watched, the prefix of all services. If the
+// token may not, or if the keys of services that nobody here watches are too many, WatchCalls reports that to OnError,
+// reads less at a time (each service, or the service's own key alone), and tries the prefix again every ten minutes.
 func (w *Watcher) WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error {
 	if err := actuators.ValidServiceName(service); err != nil {
 		return fmt.Errorf("watch the settings of service %q and of its calls: expected %w", service, err)
 	}
-	values := news{}
-	own := w.Keys.Setting(service)
-	return w.follow(ctx, w.follower(w.Keys.Service(service), true), w.follower(own, false),
-		func(pairs api.KVPairs, complete bool) {
-			found := map[string][]byte{}
-			for _, pair := range pairs {
-				if _, callee, ok := w.Keys.CallOf(pair.Key); ok {
-					found[callee] = pair.Value
-				} else if pair.Key == own {
-					found[""] = pair.Value
-				}
-			}
-			if _, ok := found[""]; !ok {
-				values.deliver("", false, nil, apply)
-			}
-			for _, callee := range slices.Sorted(maps.Keys(found)) { // the service's own comes first
-				values.deliver(callee, true, found[callee], apply)
-			}
-			if complete {
-				values.prune(found, apply)
-			}
-		})
+	return w.shared.watch(ctx, w, service, apply)
 }
 
 // news remembers what has been delivered, by callee, so that each value is delivered once. nil: the key does not exist.
@@ -115,6 +101,27 @@ func (n news) deliver(callee string, exists bool, value []byte, apply func(calle
 	apply(callee, raw)
 }
 
+// apply delivers what is new in the keys of a service. Its own Setting comes first.
+func (n news) apply(keys actuators.Keys, service string, read keysRead, apply func(callee string, raw []byte)) {
+	found := map[string][]byte{}
+	for _, pair := range read.pairs {
+		if of, callee, ok := keys.CallOf(pair.Key); ok && of == service {
+			found[callee] = pair.Value
+		} else if pair.Key == keys.Setting(service) {
+			found[""] = pair.Value
+		}
+	}
+	if _, ok := found[""]; !ok {
+		n.deliver("", false, nil, apply)
+	}
+	for _, callee := range slices.Sorted(maps.Keys(found)) {
+		n.deliver(callee, true, found[callee], apply)
+	}
+	if read.complete {
+		n.prune(found, apply)
+	}
+}
+
 // prune delivers nil for the calls that are no longer found.
 func (n news) prune(found map[string][]byte, apply func(callee string, raw []byte)) {
 	for _, callee := range slices.Sorted(maps.Keys(n)) {
@@ -126,40 +133,30 @@ func (n news) prune(found map[string][]byte, apply func(callee string, raw []byt
 }
 
 func (w *Watcher) follower(key string, recurse bool) *follower {
-	f := &follower{kv: w.Client.KV(), key: key, recurse: recurse, stale: true, wait: w.Wait}
+	f := &follower{kv: w.Client.KV(), key: key, recurse: recurse, stale: true, wait: w.Wait, most: mostAnswer}
 	if f.wait == 0 {
-		f.wait = time.Minute
+		f.wait = 50 * time.Second
 	}
 	return f
 }
 
-// narrowFor is how long a watch that may not read a prefix stays with one key before it tries again.
-const narrowFor = 10 * time.Minute
+// never is for a follower without an alternative: it is tried again, whatever is wrong.
+func never(error) bool { return false }
 
-// follow calls see with each answer of wide that differs from the one before, and says whether it is wide's. While
-// wide is denied, it follows narrow instead, if there is one. It blocks until ctx ends and returns its error.
-func (w *Watcher) follow(ctx context.Context, wide, narrow *follower, see func(pairs api.KVPairs, complete bool)) error {
+// follow calls see with each answer of f that differs from the one before. It blocks until ctx ends and returns its error,
+// or until an error for which hopeless returns true.
+func (w *Watcher) follow(ctx context.Context, f *follower, hopeless func(error) bool, see func(api.KVPairs)) error {
 	retry := backoff{first: time.Second, most: w.MaxPause}
 	if retry.most == 0 {
 		retry.most = 30 * time.Second
 	}
-	if err := sleep(ctx, jitter(firstConnect)); err != nil {
-		return err
-	}
-	f := wide
-	var again time.Time // when to try wide
 	for {
-		if f != wide && !time.Now().Before(again) {
-			f = wide
-		}
 		pairs, changed, err := f.all(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && f == wide && narrow != nil && denied(err):
-			w.report(f, err, narrowFor)
-			f, again = narrow, time.Now().Add(narrowFor)
-			continue
+		case err != nil && hopeless(err):
+			return err
 		case err != nil:
 			pause := retry.next()
 			w.report(f, err, pause)
@@ -170,7 +167,7 @@ func (w *Watcher) follow(ctx context.Context, wide, narrow *follower, see func(p
 		}
 		retry.reset()
 		if changed {
-			see(pairs, f == wide)
+			see(pairs)
 		}
 	}
 }

@@ -197,6 +197,17 @@ func TestLease(t *testing.T) {
 			t.Errorf("leased %v, limit %d after a renewal", s.Leased, s.Limit)
 		}
 	})
+	t.Run("other content under the same revision is refused and counted", func(t *testing.T) {
+		g := simGuard(t, Config{})
+		apply(t, g, epoch, setting(1, nil))
+		other := setting(1, func(c *concurrency) { c.Limit = 60 })
+		if err := g.ApplyAt(epoch.Add(time.Second), other); actuators.ReasonOf(err) != actuators.RefusedRewritten {
+			t.Errorf("got %v, want it refused", err)
+		}
+		if s := g.SnapshotAt(epoch.Add(2 * time.Second)); s.Limit != 50 || s.SettingRefused[actuators.RefusedRewritten] != 1 {
+			t.Errorf("limit %d, %d refused; want 50 and 1", s.Limit, s.SettingRefused[actuators.RefusedRewritten])
+		}
+	})
 	t.Run("a deleted key changes nothing until the lease ends", func(t *testing.T) {
 		g := simGuard(t, Config{})
 		apply(t, g, epoch, setting(1, nil))

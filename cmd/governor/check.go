@@ -4,12 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/checkconfig"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 )
 
@@ -21,7 +20,7 @@ func checkCommand(app *kingpin.Application) (string, command) {
 		"It only reads. The exit code is 1 if something that governor needs is missing.").Bool()
 
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interrupt.Context(ctx)
 		defer stop()
 		stdout, stderr := plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr)
 		failed := false

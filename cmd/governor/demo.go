@@ -6,14 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/charmbracelet/x/term"
 	"github.com/oklog/run"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/demo"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 )
 
 func demoCommand(app *kingpin.Application) (string, command) {
@@ -36,9 +35,8 @@ func demoCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("prometheus.targets-file", "File to write with the addresses that Prometheus must scrape, for its "+
 		"file_sd_configs. Without it the demo prints them.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interrupt.Context(ctx)
 		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the demo at once
 		o.Seed = *seed
 		show := demo.Show{
 			Duration: *duration, Until: *until, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stderr,

@@ -6,14 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -35,7 +34,7 @@ func explainCommand(app *kingpin.Application) (string, command) {
 		return nil
 	})
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interrupt.Context(ctx)
 		defer stop()
 		defer client.Close()
 		return explainLoop(ctx, client, loop, os.Stdout)

@@ -20,6 +20,7 @@ import (
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -79,6 +80,7 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 }
 
 func governor(args []string) int {
+	interrupt.IgnoreHangups()
 	stderr := plain.NewWriter(os.Stderr)
 	app, logging, commands := commandLine()
 	name, err := app.Parse(args)

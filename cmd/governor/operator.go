@@ -9,11 +9,9 @@ import (
 	"math"
 	"net/url"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/control/format"
@@ -89,7 +88,7 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 		StringVar(&o.prefix)
 	cmd.Validate(func(*kingpin.CmdClause) error { return o.check() })
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interrupt.Context(ctx)
 		defer stop()
 		return o.give(ctx, plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr), time.Now())
 	}
@@ -133,14 +132,14 @@ func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now
 	if o.address != "" {
 		config.Address = o.address
 	}
-	client, err := consulapi.NewClient(config)
+	client, err := consul.NewClient(config)
 	if err != nil {
-		return fmt.Errorf("the client for Consul at %s: %w", config.Address, err)
+		return err
 	}
 	a := o.action(now)
 	done, err := consul.NewOperators(client, actuators.Keys{Prefix: o.prefix}).Do(ctx, a)
 	if err != nil {
-		return hintOrder(err, config.Address)
+		return hintOrder(err, client.Address())
 	}
 	for _, line := range receipt(a, done) {
 		fmt.Fprintln(out, plain.Clean(line))

@@ -301,7 +301,7 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 		t.Fatalf("%v, %v", ok, err)
 	}
 	out, _, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "checkout/rate", "--reason=x")
-	if code != exitOK || !strings.Contains(out, "recorded; it is not known whether a leader runs: read governor/leader: ") {
+	if code != exitOK || !strings.Contains(out, "recorded; it is not known whether a leader runs: the lock governor/leader is held by ") {
 		t.Errorf("exit code %d, stdout %q", code, out)
 	}
 	if o := stored(t, client, "checkout"); len(o.Orders) != 1 {

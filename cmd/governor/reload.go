@@ -8,14 +8,14 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/signal"
 	"reflect"
-	"syscall"
 	"time"
 
 	"github.com/oklog/run"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon"
@@ -73,20 +73,25 @@ func (l *learner) reload(started *configs.Config, log *slog.Logger) (daemon.Setu
 
 // addReloads reloads on SIGHUP. The log, the metrics and the status show the outcome.
 func addReloads(g *run.Group, d *daemon.Daemon) {
+	onHangup(g, func(ctx context.Context) { _ = d.Reload(ctx) })
+}
+
+// onHangup calls reload on SIGHUP while g runs.
+func onHangup(g *run.Group, reload func(context.Context)) {
 	ctx, cancel := context.WithCancel(context.Background())
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	g.Add(func() error {
-		defer signal.Stop(hangups)
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-hangups:
-				_ = d.Reload(ctx)
-			}
-		}
-	}, func(error) { cancel() })
+	g.Add(func() error { interrupt.OnHangup(ctx, reload); return nil }, func(error) { cancel() })
+}
+
+// reloadSecrets reads the token and the certificates for Consul again.
+func reloadSecrets(client *consul.Client, log *slog.Logger) error {
+	changed, err := client.Reload()
+	if err != nil {
+		return fmt.Errorf("the secrets for Consul: %w", err)
+	}
+	if changed {
+		log.Info("Using the new secrets for Consul")
+	}
+	return nil
 }
 
 // closed says why calls that change something are refused: because anybody on the network could make them without

@@ -17,7 +17,6 @@ import (
 
 	"github.com/alecthomas/kingpin/v2"
 	sd "github.com/coreos/go-systemd/v22/daemon"
-	consulapi "github.com/hashicorp/consul/api"
 	"github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/daemon"
@@ -75,10 +75,9 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer setup.Close()
-	clientConfig := config.Consul.ClientConfig()
-	client, err := consulapi.NewClient(clientConfig)
+	client, err := consul.NewClient(config.Consul.ClientConfig())
 	if err != nil {
-		return fmt.Errorf("the client for Consul at %s: %w", clientConfig.Address, err)
+		return err
 	}
 	keys := actuators.Keys{Prefix: config.Consul.Prefix}
 	instance, url := o.identity()
@@ -96,8 +95,13 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 		versioncollector.NewCollector("governor"),
 	)
 	d, err := daemon.New(daemon.Options{
-		Setup:      setup,
-		Load:       func() (daemon.Setup, error) { return learner.reload(config, log) },
+		Setup: setup,
+		Load: func() (daemon.Setup, error) {
+			if err := reloadSecrets(client, log); err != nil {
+				return daemon.Setup{}, err
+			}
+			return learner.reload(config, log)
+		},
 		Store:      consul.NewPublisher(client, keys, consul.PublisherOptions{}),
 		Leadership: elector,
 		Operators:  consul.NewOperators(client, keys),
@@ -106,7 +110,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 			return api.LeaderInfo(s.Holder), s.Err
 		},
 		Instance:      instance,
-		ConsulAddress: clientConfig.Address, KeyOf: keys.SettingOf,
+		ConsulAddress: client.Address(), KeyOf: keys.SettingOf,
 		Closed:   o.closed,
 		Registry: registry, Log: log,
 	})
@@ -115,9 +119,11 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	}
 
 	log.Info("Starting governor", "version", version.Info(), "config", config.File, "services", len(config.Services),
-		"prometheus", config.Prometheus.URL, "consul", clientConfig.Address)
+		"prometheus", config.Prometheus.URL, "consul", client.Address())
 	var g run.Group
-	g.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
+	stopping, stop := interrupt.Context(ctx)
+	defer stop()
+	g.Add(interrupt.Actor(stopping))
 	addServer(&g, d.Handler(), o.web, log)
 	addReloads(&g, d)
 	learner.add(&g, d)

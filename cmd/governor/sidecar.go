@@ -10,13 +10,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	consulapi "github.com/hashicorp/consul/api"
 	"github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -30,6 +27,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 )
 
 // sidecarAdmin is the default address of the sidecar's own pages. It is separate, so that they hide no path of the
@@ -93,10 +91,9 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	clientConfig := consulapi.DefaultConfig()
-	client, err := consulapi.NewClient(clientConfig)
+	client, err := consul.NewClient(nil)
 	if err != nil {
-		return fmt.Errorf("the client for Consul at %s: %w", clientConfig.Address, err)
+		return err
 	}
 	watcher := &consul.Watcher{
 		Client: client, Keys: actuators.Keys{Prefix: o.consulPrefix},
@@ -114,9 +111,11 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	}
 
 	log.Info("Guarding", "service", o.guard.Service, "listen", listener.Addr(), "upstream", o.upstream.Redacted(),
-		"consul", clientConfig.Address)
+		"consul", client.Address())
 	var group run.Group
-	group.Add(run.SignalHandler(ctx, os.Interrupt, syscall.SIGTERM))
+	stopping, stopped := interrupt.Context(ctx)
+	defer stopped()
+	group.Add(interrupt.Actor(stopping))
 	// The group interrupts its members one after the other. While the service finishes its requests, it still makes calls,
 	// so the forward ports close last. All have one time limit.
 	var cutoff time.Time
@@ -157,6 +156,11 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	addServer(&group, adminHandler(g), o.web, log)
 	watching, stop := context.WithCancel(context.Background())
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
+	onHangup(&group, func(context.Context) {
+		if err := reloadSecrets(client, log); err != nil {
+			log.Error("Not reloaded", "err", err)
+		}
+	})
 
 	err = group.Run()
 	logStop(log, "Stopped", err)
@@ -176,7 +180,9 @@ func (o sidecarOptions) check() error {
 	if g.SLO < time.Millisecond || g.SLO > time.Hour {
 		bad("slo.latency", g.SLO, "1ms to 1h, the longest latency of a good request")
 	}
-	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
+	if u := o.upstream; u.User != nil {
+		bad("upstream", u.Host, "a URL without user and password; clients can send an Authorization header")
+	} else if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		bad("upstream", u, "a URL like http://127.0.0.1:8080")
 	}
 	if o.egressLimit < 0 {

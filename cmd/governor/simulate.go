@@ -7,14 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
 )
@@ -47,7 +46,7 @@ const (
 func simulateCommand(app *kingpin.Application) (string, command) {
 	var s simulation
 	return s.register(app), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		ctx, stop := interrupt.Context(ctx)
 		defer stop()
 		context.AfterFunc(ctx, stop) // a second signal ends the run at once
 		err := s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))

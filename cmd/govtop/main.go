@@ -22,6 +22,8 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
+	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -35,6 +37,7 @@ const (
 )
 
 func main() {
+	interrupt.IgnoreHangups()       // the end of the terminal is the end of its input
 	version.Version = api.Version() // one name everywhere for a build without a version stamp
 	app, o := commandLine()
 	if _, err := app.Parse(completing(os.Args[1:])); err != nil {
@@ -237,12 +240,12 @@ func create(path string) (*os.File, error) {
 }
 
 func usage(stderr io.Writer, message string) int {
-	fmt.Fprintln(stderr, "govtop:", ui.Clean(message))
+	fmt.Fprintln(stderr, "govtop:", ui.Clean(plain.WithoutCredentials(message)))
 	return exitUsage
 }
 
 func failed(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "govtop:", ui.Clean(err.Error()))
+	fmt.Fprintln(stderr, "govtop:", ui.Clean(plain.WithoutCredentials(err.Error())))
 	if _, ok := errors.AsType[*api.UnreachableError](err); ok {
 		return exitUnreachable
 	}

@@ -224,7 +224,7 @@ func TestErrorsHelp(t *testing.T) {
 			"a password",
 			[]string{"--once", "--connect", strings.Replace(closed, "://", "://ana:secret@", 1)},
 			exitUnreachable,
-			[]string{"ana:xxxxx@"},
+			[]string{"***@"},
 		},
 		{
 			"bad address",

@@ -47,6 +47,9 @@ func NewClient(baseURL string) (*Client, error) {
 	}
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		if strings.Contains(spelled, "@") {
+			spelled = "a text with credentials" // never repeated
+		}
 		return nil, fmt.Errorf("%q is not the address of a governor: expected something like http://%s",
 			spelled, DefaultAddress)
 	}

@@ -32,12 +32,21 @@ type Status struct {
 	Prometheus Dependency `json:"prometheus"`
 	Consul     Dependency `json:"consul"`
 	Config     ConfigInfo `json:"config"`
+	// ForeignLock is the session that holds the leader's lock and is no governor's: nobody can lead.
+	ForeignLock *ForeignLock `json:"foreign_lock,omitempty"`
 	// Loops counts the loops by state.
 	Loops map[control.State]int `json:"loops"`
 	// Freeze is the kill switch if somebody has pulled it: every loop is frozen.
 	Freeze *actuators.Order `json:"freeze,omitempty"`
 	// Warnings are problems in governor's surroundings that a person should fix.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// ForeignLock is a session in Consul.
+type ForeignLock struct {
+	Session string `json:"session"`
+	Name    string `json:"name,omitempty"`
+	Node    string `json:"node,omitempty"`
 }
 
 // LeaderInfo names the governor that holds the lock. It is empty if none does or if Consul cannot be reached. It is

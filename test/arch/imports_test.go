@@ -89,7 +89,7 @@ var table = []rule{
 	},
 	{
 		"configs",
-		[]string{"control", "signals", "actuators", "actuators/little", "configs/"},
+		[]string{"control", "signals", "actuators", "actuators/consul", "actuators/little", "configs/"},
 		true,
 		"the configuration speaks of all of them and runs none of them",
 	},

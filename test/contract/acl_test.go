@@ -53,11 +53,11 @@ func shown(t *testing.T, page, kind string) string {
 
 // entitled returns clients of a Consul that denies everything that no rule allows, each with a token for the given
 // rules.
-func entitled(t *testing.T) func(name, rules string) *api.Client {
+func entitled(t *testing.T) func(name, rules string) *consul.Client {
 	t.Helper()
 	server := servers.Consul(t, servers.Config(aclConfig))
 	root := connect(t, server.Address(), management)
-	return func(name, rules string) *api.Client {
+	return func(name, rules string) *consul.Client {
 		t.Helper()
 		policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: name, Rules: rules}, nil)
 		if err != nil {
@@ -88,7 +88,7 @@ func without(t *testing.T, rules, prefix string) string {
 }
 
 // run runs an Elector until the test ends or stop is called.
-func run(t *testing.T, client *api.Client, instance string) (e *consul.Elector, stop func()) {
+func run(t *testing.T, client *consul.Client, instance string) (e *consul.Elector, stop func()) {
 	t.Helper()
 	e, err := consul.NewElector(client, consul.ElectorOptions{Instance: instance})
 	if err != nil {
@@ -146,7 +146,7 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 	}
 
 	// What each token must not be able to do.
-	putAs := func(c *api.Client, key string) error {
+	putAs := func(c *consul.Client, key string) error {
 		_, err := c.KV().Put(&api.KVPair{Key: key, Value: []byte("{}")}, nil)
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
@@ -13,15 +14,15 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // connect returns a client with its own connections, closed with the test.
-func connect(t *testing.T, address, token string) *api.Client {
+func connect(t *testing.T, address, token string) *consul.Client {
 	t.Helper()
 	config := api.DefaultConfig()
 	config.Address, config.Token = address, token
-	t.Cleanup(config.Transport.CloseIdleConnections)
-	client, err := api.NewClient(config)
+	client, err := consul.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
 

@@ -33,7 +33,7 @@ import (
 // Case is one clause of the contract.
 type Case struct {
 	Name string
-	Test func(t *testing.T, client *api.Client)
+	Test func(t *testing.T, client *consul.Client)
 }
 
 // Cases is the whole contract, for callers that must wrap each case, for example in a testing/synctest bubble.
@@ -73,7 +73,7 @@ var Cases = []Case{
 }
 
 // Run runs every case in parallel against the server behind client.
-func Run(t *testing.T, client *api.Client) {
+func Run(t *testing.T, client *consul.Client) {
 	for _, c := range Cases {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
@@ -98,14 +98,14 @@ func must[T any](t *testing.T) func(T, error) T {
 	}
 }
 
-func put(t *testing.T, client *api.Client, key, value string) {
+func put(t *testing.T, client *consul.Client, key, value string) {
 	t.Helper()
 	if _, err := client.KV().Put(&api.KVPair{Key: key, Value: []byte(value)}, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func get(t *testing.T, client *api.Client, key string) (*api.KVPair, *api.QueryMeta) {
+func get(t *testing.T, client *consul.Client, key string) (*api.KVPair, *api.QueryMeta) {
 	t.Helper()
 	pair, meta, err := client.KV().Get(key, nil)
 	if err != nil {
@@ -114,7 +114,7 @@ func get(t *testing.T, client *api.Client, key string) (*api.KVPair, *api.QueryM
 	return pair, meta
 }
 
-func session(t *testing.T, client *api.Client, ttl, lockDelay time.Duration) string {
+func session(t *testing.T, client *consul.Client, ttl, lockDelay time.Duration) string {
 	t.Helper()
 	entry := &api.SessionEntry{Name: t.Name(), LockDelay: lockDelay, Behavior: api.SessionBehaviorRelease}
 	if ttl > 0 {
@@ -128,7 +128,7 @@ func session(t *testing.T, client *api.Client, ttl, lockDelay time.Duration) str
 	return id
 }
 
-func acquire(t *testing.T, client *api.Client, key, session string) bool {
+func acquire(t *testing.T, client *consul.Client, key, session string) bool {
 	t.Helper()
 	ok, _, err := client.KV().Acquire(&api.KVPair{Key: key, Value: []byte("held"), Session: session}, nil)
 	if err != nil {
@@ -137,7 +137,7 @@ func acquire(t *testing.T, client *api.Client, key, session string) bool {
 	return ok
 }
 
-func txn(t *testing.T, client *api.Client, ops ...*api.KVTxnOp) (bool, *api.TxnResponse) {
+func txn(t *testing.T, client *consul.Client, ops ...*api.KVTxnOp) (bool, *api.TxnResponse) {
 	t.Helper()
 	all := make(api.TxnOps, len(ops))
 	for i, op := range ops {
@@ -150,7 +150,7 @@ func txn(t *testing.T, client *api.Client, ops ...*api.KVTxnOp) (bool, *api.TxnR
 	return ok, answer
 }
 
-func keysHoldValuesAndFlags(t *testing.T, client *api.Client) {
+func keysHoldValuesAndFlags(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	value := []byte{0, 0xff, '{', '}'}
 	if _, err := client.KV().Put(&api.KVPair{Key: key, Value: value, Flags: 1<<64 - 1}, nil); err != nil {
@@ -175,14 +175,14 @@ func keysHoldValuesAndFlags(t *testing.T, client *api.Client) {
 	}
 }
 
-func missingKey(t *testing.T, client *api.Client) {
+func missingKey(t *testing.T, client *consul.Client) {
 	pair, meta := get(t, client, prefix(t)+"none")
 	if pair != nil || meta.LastIndex == 0 {
 		t.Errorf("read %+v at index %d, want nothing at an index to wait on", pair, meta.LastIndex)
 	}
 }
 
-func checkAndSet(t *testing.T, client *api.Client) {
+func checkAndSet(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	cas := func(value string, index uint64) bool {
 		ok, _, err := client.KV().CAS(&api.KVPair{Key: key, Value: []byte(value), ModifyIndex: index}, nil)
@@ -205,7 +205,7 @@ func checkAndSet(t *testing.T, client *api.Client) {
 
 // Consul ignores a write of the value that is already there, so an index that has not moved does not mean that a write
 // was lost.
-func rewrite(t *testing.T, client *api.Client) {
+func rewrite(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	put(t, client, key, "one")
 	first, _ := get(t, client, key)
@@ -219,7 +219,7 @@ func rewrite(t *testing.T, client *api.Client) {
 	}
 }
 
-func checkAndDelete(t *testing.T, client *api.Client) {
+func checkAndDelete(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	put(t, client, key, "one")
 	pair, _ := get(t, client, key)
@@ -244,7 +244,7 @@ func checkAndDelete(t *testing.T, client *api.Client) {
 	}
 }
 
-func listKeys(t *testing.T, client *api.Client) {
+func listKeys(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	for _, key := range []string{"b", "a/one", "a/two", "a"} {
 		put(t, client, p+key, "")
@@ -266,7 +266,7 @@ func listKeys(t *testing.T, client *api.Client) {
 	}
 }
 
-func list(t *testing.T, client *api.Client) {
+func list(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	for _, key := range []string{"b/setting", "a/setting", "a/operator"} {
 		put(t, client, p+key, key)
@@ -288,7 +288,7 @@ func list(t *testing.T, client *api.Client) {
 }
 
 // block waits on a key beyond index, and calls change after the query has surely started.
-func block(t *testing.T, client *api.Client, key string, index uint64, change func()) (*api.KVPair, *api.QueryMeta) {
+func block(t *testing.T, client *consul.Client, key string, index uint64, change func()) (*api.KVPair, *api.QueryMeta) {
 	t.Helper()
 	type result struct {
 		pair *api.KVPair
@@ -326,7 +326,7 @@ func block(t *testing.T, client *api.Client, key string, index uint64, change fu
 	}
 }
 
-func blockingChange(t *testing.T, client *api.Client) {
+func blockingChange(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	put(t, client, key, "one")
 	_, meta := get(t, client, key)
@@ -336,7 +336,7 @@ func blockingChange(t *testing.T, client *api.Client) {
 	}
 }
 
-func blockingDelete(t *testing.T, client *api.Client) {
+func blockingDelete(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	put(t, client, key, "one")
 	_, meta := get(t, client, key)
@@ -346,7 +346,7 @@ func blockingDelete(t *testing.T, client *api.Client) {
 	}
 }
 
-func blockingCreate(t *testing.T, client *api.Client) {
+func blockingCreate(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	// Writes to other keys may wake this query, as in some versions of Consul: readers must loop.
 	_, meta := get(t, client, key)
@@ -363,7 +363,7 @@ func blockingCreate(t *testing.T, client *api.Client) {
 	}
 }
 
-func blockingWait(t *testing.T, client *api.Client) {
+func blockingWait(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "key"
 	put(t, client, key, "one")
 	_, meta := get(t, client, key)
@@ -381,7 +381,7 @@ func blockingWait(t *testing.T, client *api.Client) {
 }
 
 // A query of a prefix returns on a change, a creation and a deletion below it, and each time with everything there is.
-func blockingPrefix(t *testing.T, client *api.Client) {
+func blockingPrefix(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	put(t, client, p+"a", "one")
 	put(t, client, strings.TrimSuffix(p, "/")+"-other", "")
@@ -415,7 +415,7 @@ func blockingPrefix(t *testing.T, client *api.Client) {
 	}
 }
 
-func sessionTTL(t *testing.T, client *api.Client) {
+func sessionTTL(t *testing.T, client *consul.Client) {
 	for _, ttl := range []string{"5s", "9999ms", "24h1s"} {
 		if id, _, err := client.Session().CreateNoChecks(&api.SessionEntry{TTL: ttl}, nil); err == nil {
 			t.Errorf("session %s with a TTL of %s", id, ttl)
@@ -423,7 +423,7 @@ func sessionTTL(t *testing.T, client *api.Client) {
 	}
 }
 
-func sessionRenew(t *testing.T, client *api.Client) {
+func sessionRenew(t *testing.T, client *consul.Client) {
 	id := session(t, client, 10*time.Second, time.Second)
 	entry, _, err := client.Session().Renew(id, nil)
 	if err != nil || entry == nil || entry.ID != id || entry.TTL != "10s" {
@@ -437,7 +437,7 @@ func sessionRenew(t *testing.T, client *api.Client) {
 	}
 }
 
-func lockHolder(t *testing.T, client *api.Client) {
+func lockHolder(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "lock"
 	a, b := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
 	if !acquire(t, client, key, a) || acquire(t, client, key, b) {
@@ -461,7 +461,7 @@ func lockHolder(t *testing.T, client *api.Client) {
 	}
 }
 
-func lockRelease(t *testing.T, client *api.Client) {
+func lockRelease(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "lock"
 	a, b := session(t, client, 0, 10*time.Second), session(t, client, 0, time.Second)
 	acquire(t, client, key, a)
@@ -486,7 +486,7 @@ func lockRelease(t *testing.T, client *api.Client) {
 	}
 }
 
-func lockDelay(t *testing.T, client *api.Client) {
+func lockDelay(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "lock"
 	a, b := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
 	acquire(t, client, key, a)
@@ -501,7 +501,7 @@ func lockDelay(t *testing.T, client *api.Client) {
 	waittest.Within(t, 5*time.Second, "the lock can be had after its delay", func() bool { return acquire(t, client, key, b) })
 }
 
-func sessionExpiry(t *testing.T, client *api.Client) {
+func sessionExpiry(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "lock"
 	id := session(t, client, 10*time.Second, time.Second)
 	acquire(t, client, key, id)
@@ -514,7 +514,7 @@ func sessionExpiry(t *testing.T, client *api.Client) {
 	}
 }
 
-func txnAtomic(t *testing.T, client *api.Client) {
+func txnAtomic(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	lock, key := p+"lock", p+"key"
 	id := session(t, client, 0, time.Second)
@@ -540,7 +540,7 @@ func txnAtomic(t *testing.T, client *api.Client) {
 	}
 }
 
-func txnErrors(t *testing.T, client *api.Client) {
+func txnErrors(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	lock, key := p+"lock", p+"key"
 	holder, other := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
@@ -579,7 +579,7 @@ func txnErrors(t *testing.T, client *api.Client) {
 	}
 }
 
-func txnLock(t *testing.T, client *api.Client) {
+func txnLock(t *testing.T, client *consul.Client) {
 	key := prefix(t) + "lock"
 	a, b := session(t, client, 0, time.Second), session(t, client, 0, time.Second)
 	lock := func(session, value string) *api.KVTxnOp {
@@ -617,7 +617,7 @@ func txnLock(t *testing.T, client *api.Client) {
 	}
 }
 
-func txnOwnWrites(t *testing.T, client *api.Client) {
+func txnOwnWrites(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	set := func(key, value string) *api.KVTxnOp {
 		return &api.KVTxnOp{Verb: api.KVSet, Key: p + key, Value: []byte(value)}
@@ -644,7 +644,7 @@ func txnOwnWrites(t *testing.T, client *api.Client) {
 	}
 }
 
-func txnLimit(t *testing.T, client *api.Client) {
+func txnLimit(t *testing.T, client *consul.Client) {
 	p := prefix(t)
 	ops := make(api.TxnOps, 200)
 	for i := range ops {
@@ -671,7 +671,7 @@ func Setting(service string, limit int, epoch uint64, last actuators.Setting) ac
 }
 
 // fenceOf takes the leader's lock for epoch by hand.
-func fenceOf(t *testing.T, client *api.Client, keys actuators.Keys, epoch uint64) consul.Fence {
+func fenceOf(t *testing.T, client *consul.Client, keys actuators.Keys, epoch uint64) consul.Fence {
 	t.Helper()
 	fence := consul.Fence{Key: keys.Leader(), Session: session(t, client, 0, time.Second), Epoch: epoch}
 	if !acquire(t, client, fence.Key, fence.Session) {
@@ -680,7 +680,7 @@ func fenceOf(t *testing.T, client *api.Client, keys actuators.Keys, epoch uint64
 	return fence
 }
 
-func publishAndWatch(t *testing.T, client *api.Client) {
+func publishAndWatch(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	ctx, cancel := context.WithCancel(t.Context())
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
@@ -746,7 +746,7 @@ func publishAndWatch(t *testing.T, client *api.Client) {
 }
 
 // watchCalls watches a service and its calls by one query.
-func watchCalls(t *testing.T, client *api.Client) {
+func watchCalls(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	ctx, cancel := context.WithCancel(t.Context())
 	watcher := consul.Watcher{Client: client, Keys: keys, OnError: func(err error) {
@@ -805,7 +805,7 @@ func watchCalls(t *testing.T, client *api.Client) {
 	}
 }
 
-func publisherVerdicts(t *testing.T, client *api.Client) {
+func publisherVerdicts(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
 	fence := fenceOf(t, client, keys, 1)
@@ -839,7 +839,7 @@ func publisherVerdicts(t *testing.T, client *api.Client) {
 }
 
 // callSettings: the Settings of a service and of its calls are written under one fence, and none is another's conflict.
-func callSettings(t *testing.T, client *api.Client) {
+func callSettings(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
 	fence := fenceOf(t, client, keys, 1)
@@ -885,7 +885,7 @@ func order(knob string, kind actuators.OrderKind, value float64) actuators.Actio
 	return a
 }
 
-func ordersBesideOneAnother(t *testing.T, client *api.Client) {
+func ordersBesideOneAnother(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	operators := consul.NewOperators(client, keys)
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
@@ -933,7 +933,7 @@ func ordersBesideOneAnother(t *testing.T, client *api.Client) {
 	}
 }
 
-func ordersRefused(t *testing.T, client *api.Client) {
+func ordersRefused(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	operators := consul.NewOperators(client, keys)
 	setting := Setting("checkout", 40, 1, actuators.Setting{})
@@ -993,7 +993,7 @@ type elector struct {
 	stop func()
 }
 
-func runElector(t *testing.T, client *api.Client, keys actuators.Keys, instance string) elector {
+func runElector(t *testing.T, client *consul.Client, keys actuators.Keys, instance string) elector {
 	t.Helper()
 	e, err := consul.NewElector(client, consul.ElectorOptions{Keys: keys, Instance: instance, API: "http://" + instance})
 	if err != nil {
@@ -1007,7 +1007,7 @@ func runElector(t *testing.T, client *api.Client, keys actuators.Keys, instance 
 	return elector{e, stop}
 }
 
-func electorHandOver(t *testing.T, client *api.Client) {
+func electorHandOver(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	a := runElector(t, client, keys, "a")
 	waittest.Within(t, 10*time.Second, "a alone leads", func() bool { return a.State().Leading })
@@ -1052,7 +1052,7 @@ func electorHandOver(t *testing.T, client *api.Client) {
 
 // The dead leader is a session that nobody renews. Consul expires it after 10 to 20 s, and the lock delay takes one
 // more.
-func electorTakeOver(t *testing.T, client *api.Client) {
+func electorTakeOver(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	dead := consul.Fence{Key: keys.Leader(), Session: session(t, client, 10*time.Second, time.Second), Epoch: 41}
 	value := []byte(`{"instance":"dead","api":"","epoch":41}`)
@@ -1085,7 +1085,7 @@ func electorTakeOver(t *testing.T, client *api.Client) {
 	}
 }
 
-func electorDeletedLock(t *testing.T, client *api.Client) {
+func electorDeletedLock(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	e := runElector(t, client, keys, "a")
 	waittest.Within(t, 10*time.Second, "a leads", func() bool { return e.State().Leading })

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
 )
 
@@ -32,13 +33,13 @@ func (f *Fake) SetHook(hook func(http.ResponseWriter, *http.Request) bool) {
 }
 
 // Client returns a client without a network: this process handles the requests, and they end when their context does.
-func (f *Fake) Client() *api.Client { return ClientOf(f) }
+func (f *Fake) Client() *consul.Client { return ClientOf(f) }
 
 // ClientOf is Client for any handler, for example one that sits between a client and a Fake.
-func ClientOf(handler http.Handler) *api.Client {
+func ClientOf(handler http.Handler) *consul.Client {
 	config := api.DefaultConfig()
 	config.HttpClient = &http.Client{Transport: roundTripper{handler}}
-	client, err := api.NewClient(config)
+	client, err := consul.NewClient(config)
 	if err != nil {
 		panic(err) // only for an address that cannot be parsed
 	}

@@ -49,6 +49,7 @@ guard_client_setting_refused_total{reason="invalid",service="checkout",to="payme
 guard_client_setting_refused_total{reason="not_json",service="checkout",to="payments"} 0
 guard_client_setting_refused_total{reason="old_epoch",service="checkout",to="payments"} 0
 guard_client_setting_refused_total{reason="old_revision",service="checkout",to="payments"} 0
+guard_client_setting_refused_total{reason="rewritten",service="checkout",to="payments"} 0
 guard_client_setting_refused_total{reason="schema",service="checkout",to="payments"} 0
 guard_client_setting_refused_total{reason="too_large",service="checkout",to="payments"} 0
 guard_client_setting_refused_total{reason="wrong_service",service="checkout",to="payments"} 0

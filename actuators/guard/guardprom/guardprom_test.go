@@ -93,6 +93,7 @@ guard_setting_refused_total{reason="invalid",service="checkout"} 0
 guard_setting_refused_total{reason="not_json",service="checkout"} 0
 guard_setting_refused_total{reason="old_epoch",service="checkout"} 0
 guard_setting_refused_total{reason="old_revision",service="checkout"} 0
+guard_setting_refused_total{reason="rewritten",service="checkout"} 0
 guard_setting_refused_total{reason="schema",service="checkout"} 0
 guard_setting_refused_total{reason="too_large",service="checkout"} 0
 guard_setting_refused_total{reason="wrong_service",service="checkout"} 0

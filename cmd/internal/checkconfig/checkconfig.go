@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/configs"
 	"github.com/seed-de83e32b/governor/control"
@@ -148,11 +149,15 @@ func metrics(row func(key, format string, args ...any), m configs.Metrics, queri
 
 func consulAddress(c *configs.Config) string {
 	client := c.Consul.ClientConfig()
-	address := client.Address
-	if !strings.Contains(address, "://") {
-		address = client.Scheme + "://" + address
+	address, err := consul.ParseAddress(client.Address)
+	switch text := address.String(); {
+	case err != nil:
+		return err.Error()
+	case !strings.Contains(text, "://"):
+		return client.Scheme + "://" + text
+	default:
+		return text
 	}
-	return withoutCredentials(address)
 }
 
 var modeWords = map[control.Mode]string{
@@ -189,13 +194,4 @@ func labels(m map[string]string) string {
 		return ""
 	}
 	return ", " + strings.Join(pairs, ", ")
-}
-
-// withoutCredentials cuts everything before an @: an address from the environment may carry a password.
-func withoutCredentials(address string) string {
-	scheme, rest, _ := strings.Cut(address, "://")
-	if _, host, ok := strings.Cut(rest, "@"); ok {
-		rest = host
-	}
-	return scheme + "://" + rest
 }

@@ -2,7 +2,6 @@ package checkconfig
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +13,6 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
@@ -44,13 +41,12 @@ func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 	if !ok {
 		return 1
 	}
-	config := c.Consul.ClientConfig()
-	client, err := api.NewClient(config)
+	client, err := consul.NewClient(c.Consul.ClientConfig())
 	if err != nil {
-		fmt.Fprintf(stderr, "the client for Consul: %v\n", err)
+		fmt.Fprintf(stderr, "%s: %v\n", c.File, err)
 		return 1
 	}
-	defer config.Transport.CloseIdleConnections()
+	defer client.CloseIdleConnections()
 	look, err := newLook(ctx, c, client, nil)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
@@ -64,11 +60,11 @@ func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 type look struct {
 	config *configs.Config
 	sensor *signals.Sensor
-	consul *api.Client
+	consul *consul.Client
 }
 
 // newLook prepares a look. A transport other than nil replaces the one to Prometheus that c describes.
-func newLook(ctx context.Context, c *configs.Config, client *api.Client, transport http.RoundTripper) (*look, error) {
+func newLook(ctx context.Context, c *configs.Config, client *consul.Client, transport http.RoundTripper) (*look, error) {
 	options := c.SensorOptions()
 	options.RoundTripper = transport
 	learned, err := signals.Learn(ctx, options, c.Signals())
@@ -185,8 +181,9 @@ func (l *look) prometheus(w io.Writer, probes map[string]*signals.Probe) (answer
 type kvState struct {
 	settings map[string]consul.Stored
 	calls    map[string]map[string]consul.Stored // by service and callee
-	holder   *consul.Holder                      // current or last holder of the lock; nil: never held, or not readable
+	holder   consul.Holder                       // current or last holder of the lock; zero: never held
 	held     bool
+	foreign  *consul.ForeignLock // nil: a governor holds the lock, or nobody
 	took     time.Duration
 	err      error
 }
@@ -202,21 +199,9 @@ func (l *look) readKV(ctx context.Context) (s kvState) {
 	if s.err != nil {
 		return s
 	}
-	pair, _, err := l.consul.KV().Get(keys.Leader(), (&api.QueryOptions{}).WithContext(ctx))
-	if err != nil {
-		s.err = fmt.Errorf("read %s: %w", keys.Leader(), err)
-		if status, ok := errors.AsType[api.StatusError](err); ok && status.Code == http.StatusForbidden {
-			s.err = fmt.Errorf("read %s: %w: the token lacks the rule key_prefix %q { policy = \"read\" }",
-				keys.Leader(), consul.ErrDenied, keys.Root())
-		}
-		return s
-	}
-	if pair != nil {
-		var h consul.Holder
-		s.held = pair.Session != ""
-		if json.Unmarshal(pair.Value, &h) == nil {
-			s.holder = &h
-		}
+	s.holder, s.held, err = consul.LookUpHolder(ctx, l.consul, keys)
+	if s.foreign, _ = errors.AsType[*consul.ForeignLock](err); s.foreign == nil {
+		s.err = err
 	}
 	return s
 }
@@ -230,14 +215,17 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 	fmt.Fprintf(w, "  answers   in %s\n", brief(s.took))
 	leader := "none has ever been elected"
 	switch {
-	case s.holder != nil && s.held:
-		leader = fmt.Sprintf("%s at %s, epoch %d", s.holder.Instance, s.holder.API, s.holder.Epoch)
+	case s.foreign != nil:
+		fmt.Fprintf(w, "  MISSING   a free lock: %s\n", oneLine(s.foreign.Error()))
+		leader = ""
 	case s.held:
-		leader = "somebody holds the lock, but its key does not say who"
-	case s.holder != nil:
+		leader = fmt.Sprintf("%s at %s, epoch %d", s.holder.Instance, s.holder.API, s.holder.Epoch)
+	case s.holder.Instance != "":
 		leader = fmt.Sprintf("nobody; the last was %s, epoch %d", s.holder.Instance, s.holder.Epoch)
 	}
-	fmt.Fprintf(w, "  leader    %s\n", oneLine(leader))
+	if leader != "" {
+		fmt.Fprintf(w, "  leader    %s\n", oneLine(leader))
+	}
 	var foreign []string
 	for name := range s.settings {
 		if c.Services[name] == nil {
@@ -248,7 +236,7 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 		fmt.Fprintf(w, "  others    settings of services that are not in this file: %s\n", strings.Join(foreign, ", "))
 	}
 	fmt.Fprintln(w)
-	return true
+	return s.foreign == nil
 }
 
 // service reports on one service and returns what is missing.

@@ -165,7 +165,7 @@ const cart = `
 `
 
 // elect makes the store look as if a governor leads and has published a Setting of checkout.
-func elect(t *testing.T, client *api.Client) (session string) {
+func elect(t *testing.T, client *consul.Client) (session string) {
 	t.Helper()
 	keys := actuators.Keys{}
 	session, _, err := client.Session().CreateNoChecks(&api.SessionEntry{TTL: "10m"}, nil)
@@ -421,7 +421,7 @@ func TestOnlineOnRealServers(t *testing.T) {
 		Targets: []string{strings.TrimPrefix(instance.URL, "http://")}, Labels: map[string]string{"job": "shop"},
 	}))
 	agent := servers.Consul(t)
-	client, err := api.NewClient(&api.Config{Address: agent.Address()})
+	client, err := consul.NewClient(&api.Config{Address: agent.Address()})
 	if err != nil {
 		t.Fatal(err)
 	}

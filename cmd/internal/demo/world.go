@@ -21,6 +21,7 @@ import (
 
 	consulapi "github.com/hashicorp/consul/api"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded"
@@ -205,12 +206,15 @@ func (w *World) startServers(ctx context.Context) error {
 
 // forgetKeys removes the keys of an earlier demo from a real Consul, and this demo's keys at the end.
 func (w *World) forgetKeys() error {
-	client, err := consulapi.NewClient(consulapi.DefaultConfig())
+	client, err := consul.NewClient(nil)
 	if err != nil {
-		return fmt.Errorf("the client for Consul at %s: %w", w.consul, err)
+		return err
+	}
+	if _, _, err := client.KV().Keys(prefix, "", nil); err != nil { // nothing is deleted before this has proven to be Consul
+		return fmt.Errorf("read the keys of an earlier demo from Consul at %s: %w", client.Address(), err)
 	}
 	if _, err := client.KV().DeleteTree(prefix, nil); err != nil {
-		return fmt.Errorf("remove the keys of an earlier demo from Consul at %s: %w", w.consul, err)
+		return fmt.Errorf("remove the keys of an earlier demo from Consul at %s: %w", client.Address(), err)
 	}
 	w.cleanUp = append(w.cleanUp, func() { _, _ = client.KV().DeleteTree(prefix, nil) })
 	return nil

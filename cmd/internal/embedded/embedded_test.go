@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/consul/api"
 	"go.uber.org/goleak"
 
+	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/consul/consultest"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
@@ -32,15 +33,15 @@ func start(t *testing.T, options Options) *World {
 }
 
 // consulAt returns a client with its own connections, closed with the test.
-func consulAt(t *testing.T, address string) *api.Client {
+func consulAt(t *testing.T, address string) *consul.Client {
 	t.Helper()
 	config := api.DefaultConfig()
 	config.Address, config.Token = address, ""
-	t.Cleanup(config.Transport.CloseIdleConnections)
-	client, err := api.NewClient(config)
+	client, err := consul.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
 

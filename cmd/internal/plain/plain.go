@@ -6,6 +6,7 @@ package plain
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -45,13 +46,39 @@ func Lines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// NewWriter returns a writer to w that cleans every line. Write whole lines to it, or parts that do not end inside
+// NewWriter returns a writer to w that cleans every line, and hides credentials in URLs. Write whole lines to it, or parts that do not end inside
 // foreign text.
-func NewWriter(w io.Writer) io.Writer { return writer{w, Lines} }
+func NewWriter(w io.Writer) io.Writer {
+	return writer{w, func(s string) string { return WithoutCredentials(Lines(s)) }}
+}
 
 // NewLogWriter returns a writer to w, for a log. It escapes what Clean would drop, as \u009b: a log keeps the original
-// text. In a JSON string that is the same character; slog's text form has already quoted all of these.
-func NewLogWriter(w io.Writer) io.Writer { return writer{w, escape} }
+// text. In a JSON string that is the same character; slog's text form has already quoted all of these. It hides
+// credentials in URLs.
+func NewLogWriter(w io.Writer) io.Writer {
+	return writer{w, func(s string) string { return WithoutCredentials(escape(s)) }}
+}
+
+// placeholder is what advice shows in place of credentials.
+const placeholder = "user:password@"
+
+// credentials are those in a URL. A password may contain anything that a person forgot to escape.
+var credentials = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://[^\s"'<>]*@`)
+
+// WithoutCredentials hides user and password in all URLs of a text: http://***@host. Addresses with credentials are
+// refused or split where they are read; this is for errors of libraries that repeat what they could not parse.
+func WithoutCredentials(text string) string {
+	if !strings.Contains(text, "://") || !strings.Contains(text, "@") {
+		return text
+	}
+	return credentials.ReplaceAllStringFunc(text, func(url string) string {
+		scheme, secret, _ := strings.Cut(url, "://")
+		if secret == placeholder {
+			return url
+		}
+		return scheme + "://***@"
+	})
+}
 
 type writer struct {
 	to   io.Writer

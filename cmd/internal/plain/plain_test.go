@@ -2,6 +2,7 @@ package plain
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -83,6 +84,27 @@ func TestLogs(t *testing.T) {
 				!strings.Contains(h.name, "UTF-8") {
 				t.Errorf("%s: reads as %q, %v", h.name, said.Reason, err)
 			}
+		}
+	}
+}
+
+// A library repeats what it could not parse, with the password. Neither a log nor an error may show it.
+func TestCredentialsInURLsAreHidden(t *testing.T) {
+	for text, want := range map[string]string{
+		`parse "http://u:hunter2@host:8500": bad`:       `parse "http://***@host:8500": bad`,
+		"--upstream=http://u:p/w@ss@host and a@b":       "--upstream=http://***@host and a@b",
+		"https://token@host, unix://u:p@x":              "https://***@host, unix://***@x",
+		"put them in https://user:password@host:port":   "put them in https://user:password@host:port",
+		"http://host:8500/v1 answers 404, ask ana@host": "http://host:8500/v1 answers 404, ask ana@host",
+	} {
+		if got := WithoutCredentials(text); got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+		var log, out strings.Builder
+		io.WriteString(NewLogWriter(&log), text)
+		io.WriteString(NewWriter(&out), text)
+		if log.String() != want || out.String() != want {
+			t.Errorf("%s: the log has %s, the output %s; want %s", text, log.String(), out.String(), want)
 		}
 	}
 }

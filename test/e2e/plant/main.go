@@ -80,7 +80,7 @@ func run(ctx context.Context, p *plant.Plant, listen, kind string, config guard.
 		registry.MustRegister(guardprom.New(g))
 		handler = guardhttp.New(g, p)
 		if kind == "governed" {
-			client, err := api.NewClient(&api.Config{Address: consulAddress})
+			client, err := consul.NewClient(&api.Config{Address: consulAddress})
 			if err != nil {
 				return fmt.Errorf("make a client of Consul at %s: %w", consulAddress, err)
 			}

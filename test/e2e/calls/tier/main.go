@@ -80,7 +80,7 @@ func (t *tier) run(ctx context.Context, listen, consulAddress string, patterns b
 		t.registry.MustRegister(guardprom.New(g))
 		handler = guardhttp.New(g, t.mux)
 		if consulAddress != "" {
-			client, err := api.NewClient(&api.Config{Address: consulAddress})
+			client, err := consul.NewClient(&api.Config{Address: consulAddress})
 			if err != nil {
 				return fmt.Errorf("make a client of Consul at %s: %w", consulAddress, err)
 			}
