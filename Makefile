@@ -7,7 +7,7 @@ SHELL := bash
 # A test fails if a go.mod of the tree is in neither list.
 MODULES := . actuators test/bounds
 # Modules that only pin tools: the linters and the real servers that tests run on.
-TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus test/tools/victoriametrics
+TOOL_MODULES := test/tools/consul test/tools/consul-template test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -113,8 +113,10 @@ simulate-diff: ## the same for another revision and for this one (BASE=main SCEN
 		echo "== $$revision"; "$$dir/$$revision" simulate $(or $(SCENARIOS),half x5 slow5 dep60) || exit 1; \
 	done
 
+# The demo is what newcomers run first, from an empty build cache: without debugging information and cgo its build takes
+# a fifth less.
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
-	go run ./cmd/governor demo $(DEMO)
+	CGO_ENABLED=0 go run -gcflags=all=-dwarf=false ./cmd/governor demo $(DEMO)
 
 demo-real: build ## the same on a real Prometheus and a real Consul, found or built
 	go run ./test/demo/real bin/governor demo $(DEMO)
