@@ -3,7 +3,7 @@
 // rot. The test changes only what it must: addresses and folders to free ones, and the scrape interval to a second.
 //
 //	checkout    a Go service in a module of its own, with guard          preset guard
-//	edge        Caddy ─► sidecar ─► a service, measured at Caddy         preset http_histogram
+//	edge.eu     Caddy ─► sidecar ─► a service, measured at Caddy         preset http_histogram
 //	shop        HAProxy ─► a service; consul-template sets the limit     preset custom
 //	prometheus  Prometheus's own histogram, which nobody limits          preset http_histogram
 //

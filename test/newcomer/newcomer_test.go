@@ -66,6 +66,7 @@ func TestNewcomersHour(t *testing.T) {
 	h.log("running under load")
 
 	h.once(h.command("sh governor", "governor check-config governor.yml"))
+	h.once("governor check-config names.yml")
 	online := h.command("sh governor", "governor check-config --online")
 	waittest.Succeeds(t, waittest.Patience, "the online check", func() error {
 		out, err := h.try(online)
@@ -79,7 +80,7 @@ func TestNewcomersHour(t *testing.T) {
 	// The port that the page uses may be taken by a governor that runs here.
 	h.run("governor", h.command("sh governor", "governor run")+" --web.listen-address=localhost:9747",
 		"http://localhost:9747/-/ready")
-	services := []string{"checkout", "edge", "shop", "prometheus"}
+	services := []string{"checkout", "edge.eu", "shop", "prometheus"}
 	for _, service := range services {
 		h.decides(service)
 		if s := h.setting(service); s.Concurrency != nil {
@@ -97,7 +98,7 @@ func TestNewcomersHour(t *testing.T) {
 		t.Fatalf("reload: %d %s", status, body)
 	}
 	h.obeys("checkout", func(s setting) error { return h.guarded("http://localhost:8080/metrics", s) })
-	h.obeys("edge", func(s setting) error { return h.guarded("http://localhost:9748/metrics", s) })
+	h.obeys("edge.eu", func(s setting) error { return h.guarded("http://localhost:9748/metrics", s) })
 	h.obeys("shop", h.limited)
 	if s := h.setting("prometheus"); s.Concurrency != nil {
 		t.Errorf("nobody can limit prometheus, and it has a Setting: %+v", s)
@@ -117,7 +118,7 @@ func TestNewcomersHour(t *testing.T) {
 	waittest.Pass(t, watched)
 	to := time.Now()
 	waittest.Pass(t, time.Second) // the clients' patience
-	for name, g := range map[string]*load.Generator{"edge": edge, "shop": shop} {
+	for name, g := range map[string]*load.Generator{"edge.eu": edge, "shop": shop} {
 		s := g.Between(from, to)
 		t.Logf("%s: %s", name, s)
 		if s.Lateness > load.MaxLateness {
@@ -149,7 +150,7 @@ func (h *hour) prepare() {
 	h.addresses["localhost:8500"] = h.consul.Address()
 	for file, language := range map[string]string{
 		"prometheus.yml": "yaml", "governor.yml": "yaml", "Caddyfile": "caddyfile", "haproxy.cfg": "haproxy",
-		"consul-template.hcl": "hcl",
+		"consul-template.hcl": "hcl", "names.yml": "yaml",
 	} {
 		text, err := h.page.block(language + " " + file)
 		if err != nil {

@@ -1,4 +1,4 @@
-// Shop is the service of somebody who has never heard of governor: it serves 8 requests at a time, 40 ms each on average,
+// Shop is a service that was written without governor in mind: it serves 8 requests at a time, 40 ms each on average,
 // and its metrics are what the client library of Prometheus makes of its handler.
 package main
 
