@@ -1,7 +1,7 @@
 // Sizing measures what governor costs for a number of services: it runs `governor run` on a real Prometheus and a real
 // Consul, with two instances of guard for each service whose figures move, and prints one row for each number.
 //
-//	sizing GOVERNOR NUMBER...
+//	sizing GOVERNOR NUMBER [NUMBER …]
 //
 // The pace is the default: scrape interval and period 5 s, window 20 s, mode enforce. A row takes two minutes. Ratios
 // between rows are worth more than the figures, which are those of one machine.
@@ -53,7 +53,7 @@ func main() {
 
 func table(ctx context.Context, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: sizing GOVERNOR NUMBER...")
+		return errors.New("usage: sizing GOVERNOR NUMBER [NUMBER …]")
 	}
 	fmt.Println("| services | governor, % of a core | resident, MB | slowest query, s | ticks | skipped |")
 	fmt.Println("|---|---|---|---|---|---|")
