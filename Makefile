@@ -7,7 +7,7 @@ SHELL := bash
 # A test fails if a go.mod of the tree is in neither list.
 MODULES := . actuators test/bounds
 # Modules that only pin tools: the linters and the real servers that tests run on.
-TOOL_MODULES := test/tools/consul test/tools/lint test/tools/prometheus test/tools/victoriametrics
+TOOL_MODULES := test/tools/consul test/tools/consul-template test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
@@ -25,9 +25,9 @@ each = failed=; for module in $(MODULES); do \
 # Runs a program that test/tools/lint pins.
 tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 
-# Everything but the end-to-end tests and those of the demo: they put a real load on the machine, so they run alone and
-# never from the cache.
-unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo')
+# Everything but the end-to-end tests, those of the demo and the newcomer's hour: they put a real load on the machine, so
+# they run alone and never from the cache.
+unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo\|/test/newcomer')
 
 .PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate simulate-diff demo demo-real screenshots clean servers
 
@@ -50,7 +50,7 @@ test: servers ## run all tests of all modules, the end-to-end tests on real serv
 	@status=0; \
 	( $(call each,$(call unit,-timeout 12m),go test) ) || status=1; \
 	echo "== .: end to end"; \
-	go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./test/demo/... || status=1; \
+	go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./test/demo/... ./test/newcomer || status=1; \
 	exit $$status
 
 race: ## run the tests of what shares data between goroutines under the race detector (needs a C compiler)
@@ -113,8 +113,10 @@ simulate-diff: ## the same for another revision and for this one (BASE=main SCEN
 		echo "== $$revision"; "$$dir/$$revision" simulate $(or $(SCENARIOS),half x5 slow5 dep60) || exit 1; \
 	done
 
+# The demo is what newcomers run first, from an empty build cache: without debugging information and cgo its build takes
+# a fifth less.
 demo: ## two services under one load, one of them governed; everything embedded (DEMO='--seed=2')
-	go run ./cmd/governor demo $(DEMO)
+	CGO_ENABLED=0 go run -gcflags=all=-dwarf=false ./cmd/governor demo $(DEMO)
 
 demo-real: build ## the same on a real Prometheus and a real Consul, found or built
 	go run ./test/demo/real bin/governor demo $(DEMO)
