@@ -32,6 +32,11 @@ func (p *peer) cue(name string) { p.leg.cues.give(name) }
 
 // await waits for the other side.
 func (p *peer) await(name string) {
+	select { // the end of the case may have come as well
+	case <-p.leg.cues.of(name):
+		return
+	default:
+	}
 	timer := time.NewTimer(time.Until(p.leg.ends))
 	defer timer.Stop()
 	select {

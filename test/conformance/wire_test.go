@@ -121,6 +121,11 @@ func differ(want, got message, mayAdd ...string) []string {
 	got.fields = slices.DeleteFunc(slices.Clone(got.fields), func(f field) bool {
 		return slices.Contains(mayAdd, f.name) && want.values(f.name) == nil
 	})
+	// Each proxy adds to the list, in the same line or in one of its own.
+	if list := got.values("x-forwarded-for"); len(list) > 1 {
+		got.fields = slices.DeleteFunc(got.fields, func(f field) bool { return f.name == "x-forwarded-for" })
+		got.fields = append(got.fields, field{"x-forwarded-for", strings.Join(list, ", ")})
+	}
 	if want.broken != "" { // how much of it arrives before the end is the network's choice
 		if got.broken != "" && strings.HasPrefix(want.body, got.body) {
 			got.body = want.body
