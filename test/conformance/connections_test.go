@@ -338,19 +338,6 @@ var upgrades = []scene{
 		},
 	},
 	{
-		name: "another protocol",
-		client: func(c *peer) {
-			c.asks(get("/", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2"), bare("HTTP/1.1 101 X", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2"))
-			c.send("ping")
-			c.raw("pong")
-		},
-		serve: func(s *peer) {
-			s.accepts(get("/", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2"), bare("HTTP/1.1 101 X", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2"))
-			s.raw("ping")
-			s.send("pong")
-		},
-	},
-	{
 		name:   "the service ends it",
 		client: func(c *peer) { c.asks(upgrade, switched); c.raw("bye"); c.gone() },
 		serve:  func(s *peer) { s.accepts(upgrade, switched); s.send("bye"); s.close() },
@@ -440,6 +427,30 @@ var upgrades = []scene{
 				}
 				s.send(plainAnswer)
 			}
+		},
+	},
+}
+
+// TestUpgradesToOtherProtocols covers a protocol that the sidecar has to be told to let pass.
+func TestUpgradesToOtherProtocols(t *testing.T) { playScenes(t, anyUpgrade, otherUpgrades) }
+
+var (
+	tunnel   = get("/", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2")
+	tunneled = bare("HTTP/1.1 101 X", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2")
+)
+
+var otherUpgrades = []scene{
+	{
+		name: "another protocol",
+		client: func(c *peer) {
+			c.asks(tunnel, tunneled)
+			c.send("ping")
+			c.raw("pong")
+		},
+		serve: func(s *peer) {
+			s.accepts(tunnel, tunneled)
+			s.raw("ping")
+			s.send("pong")
 		},
 	},
 }

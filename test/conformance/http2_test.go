@@ -36,7 +36,7 @@ type frames struct {
 	block   bytes.Buffer
 	next    uint32
 	streams map[uint32]*stream
-	away    bool
+	handler string // of the service, for the requests of this client
 }
 
 // http2 starts HTTP/2 on a connection.
@@ -83,7 +83,7 @@ func (f *frames) until(id uint32, what string, condition func(*stream) bool) *st
 			if isTimeout(err) {
 				f.fail("waited in vain for %s; got %v", what, s)
 			}
-			s.reset, f.away = true, true
+			s.reset = true
 			return s
 		}
 		f.take(frame)
@@ -107,8 +107,6 @@ func (f *frames) take(frame http2.Frame) {
 		if !frame.IsAck() {
 			_ = f.framer.WritePing(true, frame.Data)
 		}
-	case *http2.GoAwayFrame:
-		f.away = true
 	case *http2.MetaHeadersFrame:
 		s.headers = append(s.headers, slices.Clone(frame.Fields))
 		if s.ended = frame.StreamEnded(); s.ended {
@@ -224,9 +222,9 @@ type call struct {
 	serve  http.HandlerFunc
 }
 
-// begin is a request of gRPC.
-func (f *frames) rpc(name string) uint32 {
-	return f.request(false, "POST", "/shop.Orders/Place", "content-type", "application/grpc+proto", "te", "trailers", "case", name,
+// rpc starts a request of gRPC.
+func (f *frames) rpc() uint32 {
+	return f.request(false, "POST", "/shop.Orders/Place", "content-type", "application/grpc+proto", "te", "trailers", "case", f.handler,
 		"grpc-timeout", "5S", "x-bin-bin", "AAECAw")
 }
 
@@ -235,8 +233,9 @@ func frame(content string) string {
 	return string([]byte{0, 0, 0, 0, byte(len(content))}) + content
 }
 
-func (f *frames) wants(s *stream, want string) {
-	for _, m := range parse(want, true, "GET") {
+// wants fails the role if the answer is not the one that is wanted, to a request with this method.
+func (f *frames) wants(s *stream, method, want string) {
+	for _, m := range parse(want, true, method) {
 		if lines := differ(m, s.message(), "date", "ends"); len(lines) > 0 {
 			f.fail("the client got %v: %v", s.message(), lines)
 		}
@@ -267,9 +266,9 @@ var calls = []call{
 	{
 		name: "gRPC, unary",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, unary")
+			id := f.rpc()
 			f.data(id, true, frame("hello"))
-			f.wants(f.answer(id), inChunks(frame("hello back"), "Grpc-Message: ", "Grpc-Status: 0"))
+			f.wants(f.answer(id), "GET", inChunks(frame("hello back"), "Grpc-Message: ", "Grpc-Status: 0"))
 		},
 		serve: func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
@@ -286,9 +285,9 @@ var calls = []call{
 	{
 		name: "gRPC, an error after messages",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, an error after messages")
+			id := f.rpc()
 			f.data(id, true, frame("hello"))
-			f.wants(f.answer(id), inChunks(frame("1")+frame("2"), "Grpc-Message: out of %C3%A9", "Grpc-Status: 13"))
+			f.wants(f.answer(id), "GET", inChunks(frame("1")+frame("2"), "Grpc-Message: out of %C3%A9", "Grpc-Status: 13"))
 		},
 		serve: func(w http.ResponseWriter, _ *http.Request) {
 			grpcAnswer(w, "1", "2")
@@ -299,10 +298,10 @@ var calls = []call{
 	{
 		name: "gRPC, trailers only",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, trailers only")
+			id := f.rpc()
 			f.data(id, true, frame("hello"))
 			s := f.answer(id)
-			f.wants(s, grpcHead+"Grpc-Message: no such order\r\nGrpc-Status: 5\r\nContent-Length: 0\r\n\r\n")
+			f.wants(s, "GET", grpcHead+"Grpc-Message: no such order\r\nGrpc-Status: 5\r\nContent-Length: 0\r\n\r\n")
 			if s.endedWith != "HEADERS" || len(s.headers) != 1 {
 				f.fail("a trailers-only answer came as %v", s.message())
 			}
@@ -318,7 +317,7 @@ var calls = []call{
 	{
 		name: "gRPC, both sides stream",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, both sides stream")
+			id := f.rpc()
 			want := ""
 			for i := range 5 {
 				m := frame(fmt.Sprint("message ", i))
@@ -327,7 +326,7 @@ var calls = []call{
 				f.until(id, "the echo of a message", func(s *stream) bool { return s.data == want })
 			}
 			f.data(id, true, "")
-			f.wants(f.answer(id), inChunks(want, "Grpc-Status: 0"))
+			f.wants(f.answer(id), "GET", inChunks(want, "Grpc-Status: 0"))
 		},
 		serve: func(w http.ResponseWriter, r *http.Request) {
 			grpcAnswer(w)
@@ -347,7 +346,7 @@ var calls = []call{
 	{
 		name: "gRPC, the service resets the stream",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, the service resets the stream")
+			id := f.rpc()
 			f.data(id, true, frame("hello"))
 			s := f.answer(id)
 			if s.ended && !slices.ContainsFunc(s.headers, func(block []hpack.HeaderField) bool {
@@ -364,9 +363,9 @@ var calls = []call{
 	{
 		name: "gRPC, the answer comes before the request ends",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, the answer comes before the request ends")
+			id := f.rpc()
 			f.data(id, false, frame("hello"))
-			f.wants(f.answer(id), grpcHead+"Content-Length: 0\r\nGrpc-Status: 7\r\n\r\n")
+			f.wants(f.answer(id), "GET", grpcHead+"Content-Length: 0\r\nGrpc-Status: 7\r\n\r\n")
 		},
 		serve: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/grpc+proto")
@@ -378,7 +377,7 @@ var calls = []call{
 	{
 		name: "gRPC, the client cancels",
 		client: func(f *frames) {
-			id := f.rpc("gRPC, the client cancels")
+			id := f.rpc()
 			f.until(id, "the first message", func(s *stream) bool { return s.data == frame("first") })
 			_ = f.framer.WriteRSTStream(id, http2.ErrCodeCancel)
 			f.await("canceled")
@@ -388,8 +387,8 @@ var calls = []call{
 	{
 		name: "GET",
 		client: func(f *frames) {
-			id := f.request(true, "GET", "/a|b?x=1;y", "case", "GET", "x-a", "1", "x-a", "2", "cookie", "a=1")
-			f.wants(f.answer(id), ok("X-Saw: GET /a|b?x=1;y [1 2] a=1 shop", "Content-Length: 2", "", "ok"))
+			id := f.request(true, "GET", "/a|b?x=1;y", "case", f.handler, "x-a", "1", "x-a", "2", "cookie", "a=1")
+			f.wants(f.answer(id), "GET", ok("X-Saw: GET /a|b?x=1;y [1 2] a=1 shop", "Content-Length: 2", "", "ok"))
 		},
 		serve: func(w http.ResponseWriter, r *http.Request) {
 			plain(w)
@@ -401,18 +400,18 @@ var calls = []call{
 	{
 		name: "HEAD",
 		client: func(f *frames) {
-			id := f.request(true, "HEAD", "/", "case", "HEAD")
-			f.wants(f.answer(id), bare("HTTP/1.1 200 OK", "Date: Sun, 06 Nov 1994 08:49:37 GMT", "Content-Type: text/plain", "Content-Length: 500"))
+			id := f.request(true, "HEAD", "/", "case", f.handler)
+			f.wants(f.answer(id), "HEAD", bare("HTTP/1.1 200 OK", "Date: Sun, 06 Nov 1994 08:49:37 GMT", "Content-Type: text/plain", "Content-Length: 500"))
 		},
 		serve: func(w http.ResponseWriter, _ *http.Request) { plain(w); w.Header().Set("Content-Length", "500") },
 	},
 	{
 		name: "POST with trailers both ways",
 		client: func(f *frames) {
-			id := f.request(false, "POST", "/", "case", "POST with trailers both ways", "trailer", "x-sum")
+			id := f.request(false, "POST", "/", "case", f.handler, "trailer", "x-sum")
 			f.data(id, false, "hello")
 			f.headers(id, true, "x-sum", "7")
-			f.wants(f.answer(id), ok("Transfer-Encoding: chunked", "", "7", "hello 7", "0", "X-Sum: 8", "", ""))
+			f.wants(f.answer(id), "GET", ok("Transfer-Encoding: chunked", "", "7", "hello 7", "0", "X-Sum: 8", "", ""))
 		},
 		serve: func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
@@ -426,7 +425,7 @@ var calls = []call{
 	{
 		name: "a cut body",
 		client: func(f *frames) {
-			id := f.request(true, "GET", "/", "case", "a cut body")
+			id := f.request(true, "GET", "/", "case", f.handler)
 			s := f.answer(id)
 			if s.ended {
 				f.fail("a cut body ends as if it were whole: %v", s.message())
@@ -442,8 +441,8 @@ var calls = []call{
 	{
 		name: "hints before the answer",
 		client: func(f *frames) {
-			id := f.request(true, "GET", "/", "case", "hints before the answer")
-			f.wants(f.answer(id), bare("HTTP/1.1 103 Early Hints", "Link: </a>")+ok("Link: </a>", "Content-Length: 2", "", "ok"))
+			id := f.request(true, "GET", "/", "case", f.handler)
+			f.wants(f.answer(id), "GET", bare("HTTP/1.1 103 Early Hints", "Link: </a>")+ok("Link: </a>", "Content-Length: 2", "", "ok"))
 		},
 		serve: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Link", "</a>")
@@ -458,10 +457,10 @@ var calls = []call{
 		client: func(f *frames) {
 			var ids []uint32
 			for range 20 {
-				ids = append(ids, f.request(true, "GET", "/", "case", "several streams at once"))
+				ids = append(ids, f.request(true, "GET", "/", "case", f.handler))
 			}
 			for _, id := range slices.Backward(ids) {
-				f.wants(f.answer(id), ok("Content-Length: 2", "", "ok"))
+				f.wants(f.answer(id), "GET", ok("Content-Length: 2", "", "ok"))
 			}
 		},
 		serve: func(w http.ResponseWriter, _ *http.Request) {
@@ -474,11 +473,11 @@ var calls = []call{
 		name: "1 MB both ways",
 		client: func(f *frames) {
 			large := strings.Repeat("0123456789abcdef", 64<<10)
-			id := f.request(false, "POST", "/", "case", "1 MB both ways")
+			id := f.request(false, "POST", "/", "case", f.handler)
 			// As much as the windows allow before the other end grants more.
 			f.data(id, false, large[:16<<10])
 			f.data(id, true, large[:16<<10])
-			f.wants(f.answer(id), ok("Content-Length: 1048576", "", large))
+			f.wants(f.answer(id), "GET", ok("Content-Length: 1048576", "", large))
 		},
 		serve: func(w http.ResponseWriter, r *http.Request) {
 			if n, _ := io.Copy(io.Discard, r.Body); n != 32<<10 {
@@ -549,9 +548,12 @@ func (c call) run(t *testing.T, service *goService, sidecar string, through bool
 			l.cues.give("canceled")
 		}
 	}
-	// The scheme and the leg use a handler of their own, which the client's requests name.
-	service.handlers.Store(c.name, serve)
-	l.asClient(func(p *peer) { c.client(p.http2()) })
+	service.handlers.Store(t.Name(), serve)
+	l.asClient(func(p *peer) {
+		f := p.http2()
+		f.handler = t.Name()
+		c.client(f)
+	})
 	if err := errors.Join(l.errs...); err != nil {
 		if !through {
 			t.Fatalf("asked directly: %v", err)

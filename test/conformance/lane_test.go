@@ -55,6 +55,9 @@ func governor(t testing.TB) string {
 	t.Helper()
 	run.built.Do(func() {
 		if run.binary = os.Getenv("GOVERNOR_BINARY"); run.binary != "" {
+			if !filepath.IsAbs(run.binary) {
+				run.binary = filepath.Join("..", "..", run.binary) // a path from the root of the tree
+			}
 			return
 		}
 		run.binary = filepath.Join(run.dir, "governor")
@@ -72,18 +75,18 @@ func governor(t testing.TB) string {
 
 // startSidecar runs a sidecar in front of upstream, with a limit that never moves, and returns its address. It runs
 // until the tests end, or until it is killed.
-func startSidecar(t testing.TB, upstream string, limit int) (string, *servers.Process) {
+func startSidecar(t testing.TB, upstream string, limit int, flags ...string) (string, *servers.Process) {
 	t.Helper()
 	binary := governor(t)
 	for attempt := 1; ; attempt++ {
 		listen, admin, nobody := servers.Unused(t), servers.Unused(t), servers.Unused(t)
 		p := &servers.Process{
 			Name: "governor sidecar", Path: binary,
-			Args: []string{
+			Args: append([]string{
 				"sidecar", "--service=checkout", "--slo.latency=30s", "--no-reflex", "--upstream=" + upstream,
 				"--listen=" + listen, "--web.listen-address=" + admin,
 				fmt.Sprint("--limit.min=", limit), fmt.Sprint("--limit.max=", limit),
-			},
+			}, flags...),
 			Env: []string{"CONSUL_HTTP_ADDR=" + nobody},
 			Log: filepath.Join(run.dir, fmt.Sprintf("sidecar-%d.log", run.started.Add(1))),
 			Ready: func(ctx context.Context) error {
@@ -124,9 +127,10 @@ func startSidecar(t testing.TB, upstream string, limit int) (string, *servers.Pr
 type lane int
 
 const (
-	overTCP  lane = iota
-	overUnix      // the service listens on a Unix socket
-	oneSlot       // the limit is one request
+	overTCP    lane = iota
+	overUnix        // the service listens on a Unix socket
+	oneSlot         // the limit is one request
+	anyUpgrade      // connections may switch to any protocol
 )
 
 // world is a sidecar and the service behind it, whose role a case plays. One case at a time uses it.
@@ -171,11 +175,14 @@ func borrow(t testing.TB, kind lane) *world {
 
 	w := &world{lane: kind}
 	network, address, limit := "tcp", "127.0.0.1:0", 1000
+	var flags []string
 	switch kind {
 	case overUnix:
 		network, address = "unix", filepath.Join(run.dir, fmt.Sprintf("s%d", run.started.Add(1)))
 	case oneSlot:
 		limit = 1
+	case anyUpgrade:
+		flags = []string{"--upgrade=all"}
 	}
 	var err error
 	if w.service, err = net.Listen(network, address); err != nil {
@@ -186,7 +193,7 @@ func borrow(t testing.TB, kind lane) *world {
 		upstream = "unix:" + address
 	}
 	go w.accept()
-	w.sidecar, w.process = startSidecar(t, upstream, limit)
+	w.sidecar, w.process = startSidecar(t, upstream, limit, flags...)
 	return w
 }
 
@@ -289,6 +296,7 @@ func (l *leg) play(p *peer, role func(*peer)) {
 			l.mu.Lock()
 			l.errs = append(l.errs, failed.error)
 			l.mu.Unlock()
+			l.cues.give(over) // the other side need not wait
 		default:
 			panic(failed)
 		}

@@ -144,6 +144,12 @@ func (p *peer) gone() {
 	}
 }
 
+// goneSoon is gone, and the other end may not take its time: what this side still does is for nobody.
+func (p *peer) goneSoon() {
+	p.conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+	p.gone()
+}
+
 // quiet requires that nothing arrives for d.
 func (p *peer) quiet(d time.Duration) {
 	p.conn.SetReadDeadline(time.Now().Add(d))

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"errors"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -80,7 +81,7 @@ func TestRefusedRequestsOverHTTP2(t *testing.T) {
 			f.data(id, true, frame("hello"))
 			return id
 		},
-		"gRPC with a codec": func(f *frames) uint32 { return f.rpc("no case") },
+		"gRPC with a codec, before its message": (*frames).rpc,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,31 +89,30 @@ func TestRefusedRequestsOverHTTP2(t *testing.T) {
 			sidecar, process := startSidecar(t, "h2c://"+service.address, 1)
 			t.Cleanup(process.Kill)
 			l := &leg{network: "tcp", address: sidecar, ends: time.Now().Add(patience)}
+			service.handlers.Store("holds", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				l.cues.give("held")
+				select {
+				case <-l.cues.of("refused"):
+				case <-r.Context().Done():
+				}
+				plain(w)
+				w.Header().Set("Content-Length", "0")
+			}))
 			l.asClient(func(p *peer) {
 				f := p.http2()
-				holder := f.request(false, "POST", "/holds-the-slot")
-				f.data(holder, false, "the rest follows")
+				holder := f.request(true, "GET", "/holds-the-slot", "case", "holds")
+				p.await("held")
 				other := p.another().http2()
-				// The slot is held once somebody is refused.
-				var m message
-				for {
-					id := other.request(true, "GET", "/")
-					if m = other.answer(id).message(); m.start != "200" {
-						break
-					}
-				}
 				s := other.answer(send(other))
-				m = s.message()
+				m := s.message()
 				if !strings.HasPrefix(name, "gRPC") {
 					other.wantsRefusal(m)
 				} else if m.start != "200" || len(m.values("grpc-status")) != 1 || m.values("grpc-status")[0] != "8" || len(s.headers) != 1 ||
 					s.endedWith != "HEADERS" || !strings.HasPrefix(m.values("content-type")[0], "application/grpc") {
 					other.fail("the client got %v, want a header alone with grpc-status 8", m)
 				}
-				f.data(holder, true, ".")
-				if m := f.answer(holder).message(); m.start != "200" || m.broken != "" || !strings.Contains(m.body, `"the rest follows."`) {
-					f.fail("the request that held the slot got %v", m)
-				}
+				p.cue("refused")
+				f.wants(f.answer(holder), "GET", ok("Content-Length: 0", "", ""))
 			})
 			if err := errors.Join(l.errs...); err != nil {
 				t.Error(err)

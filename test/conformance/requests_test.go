@@ -187,6 +187,10 @@ var requests = []exchange{
 	{name: "TE", send: get("/", "TE: trailers, deflate;q=0.5", "Connection: TE")},
 	{name: "Upgrade that Connection does not list", send: get("/", "Upgrade: websocket")},
 	{
+		name: "Upgrade to what the sidecar lets nobody tunnel", send: get("/", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2"),
+		sees: get("/"), may: []int{400, 501},
+	},
+	{
 		name: "Upgrade to h2c is not taken", send: get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"),
 		sees: get("/"), may: []int{400, 501},
 	},
@@ -194,7 +198,7 @@ var requests = []exchange{
 	// Versions.
 	{name: "HTTP/1.2", send: bare("GET / HTTP/1.2", "Host: shop"), may: []int{400, 505, cutOff}},
 	{name: "HTTP/3.0", send: bare("GET / HTTP/3.0", "Host: shop"), must: []int{400, 505, cutOff}},
-	{name: "HTTP/0.9", send: "GET /\r\n\r\n", must: invalid},
+	{name: "HTTP/0.9", send: "GET /orders/0123456789\r\n\r\n", must: invalid},
 	{name: "a version that is none", send: bare("GET / HTTX/1.1", "Host: shop"), must: invalid},
 	{name: "a version in lower case", send: bare("GET / http/1.1", "Host: shop"), must: []int{400, 505, cutOff}},
 	{name: "TLS to a port without it", send: "\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", must: invalid},

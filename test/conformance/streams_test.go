@@ -124,7 +124,7 @@ var streams = []scene{
 		serve: func(s *peer) {
 			s.requestHead()
 			s.cue("asked")
-			s.gone()
+			s.goneSoon()
 			s.cue("noticed")
 		},
 	},
@@ -140,7 +140,7 @@ var streams = []scene{
 		serve: func(s *peer) {
 			s.requestHead()
 			s.send(ok("Transfer-Encoding: chunked", "", "5", "first", ""))
-			s.gone()
+			s.goneSoon()
 			s.cue("noticed")
 		},
 	},
