@@ -25,9 +25,9 @@ each = failed=; for module in $(MODULES); do \
 # Runs a program that test/tools/lint pins.
 tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 
-# Everything but the end-to-end tests, those of the demo and the newcomer's hour: they put a real load on the machine, so
-# they run alone and never from the cache.
-unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo\|/test/newcomer')
+# Everything but the end-to-end tests, those of the demo, of the built sidecar and the newcomer's hour: they run built
+# programs, which the cache does not see, and most put a real load on the machine, so they run alone.
+unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo\|/test/conformance\|/test/newcomer')
 
 .PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate simulate-diff demo demo-real screenshots clean servers
 
@@ -50,7 +50,7 @@ test: servers ## run all tests of all modules, the end-to-end tests on real serv
 	@status=0; \
 	( $(call each,$(call unit,-timeout 12m),go test) ) || status=1; \
 	echo "== .: end to end"; \
-	go test -count=1 -p 1 -timeout 20m ./test/e2e/... ./test/demo/... ./test/newcomer || status=1; \
+	go test -count=1 -p 1 -timeout 20m ./test/conformance ./test/e2e/... ./test/demo/... ./test/newcomer || status=1; \
 	exit $$status
 
 race: ## run the tests of what shares data between goroutines under the race detector (needs a C compiler)
