@@ -216,9 +216,10 @@ func (p Permit) EndlessAt(now time.Time) {
 	}
 }
 
-func (p Permit) endless(now time.Duration) {
+// endless says whether the request was one that could be declared.
+func (p Permit) endless(now time.Duration) bool {
 	if !p.ticket.gen.CompareAndSwap(p.gen, p.gen|declared) {
-		return
+		return false
 	}
 	g := p.ticket.guard // the ticket's only constant: the request may have been released since
 	g.endless.declared.Add(1)
@@ -229,6 +230,7 @@ func (p Permit) endless(now time.Duration) {
 		g.endless.found.Add(-1)
 	}
 	g.tick(now)
+	return true
 }
 
 // excuse takes the slots back that endless requests hold. The caller holds g.mu.
