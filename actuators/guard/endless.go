@@ -216,10 +216,9 @@ func (p Permit) EndlessAt(now time.Time) {
 	}
 }
 
-// endless says whether the request was one that could be declared.
-func (p Permit) endless(now time.Duration) bool {
+func (p Permit) endless(now time.Duration) {
 	if !p.ticket.gen.CompareAndSwap(p.gen, p.gen|declared) {
-		return false
+		return
 	}
 	g := p.ticket.guard // the ticket's only constant: the request may have been released since
 	g.endless.declared.Add(1)
@@ -230,7 +229,6 @@ func (p Permit) endless(now time.Duration) bool {
 		g.endless.found.Add(-1)
 	}
 	g.tick(now)
-	return true
 }
 
 // excuse takes the slots back that endless requests hold. The caller holds g.mu.

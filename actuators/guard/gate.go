@@ -56,14 +56,6 @@ func (g *gate) enter(now time.Duration, fill float64) verdict {
 	}
 }
 
-// reenter takes a slot even if none is free.
-func (g *gate) reenter(now time.Duration) {
-	limit, n := unpack(g.word.Add(1))
-	if n == bindingAt(limit) {
-		g.watch(now)
-	}
-}
-
 // leave gives a slot back.
 func (g *gate) leave(now time.Duration) {
 	limit, n := unpack(g.word.Add(^uint64(0)))

@@ -210,14 +210,9 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, e
 		return Permit{}, rateRefusal(wait)
 	}
 	cell.admitted.Add(1)
-	return g.permit(now), nil
-}
-
-// permit returns a permit for a request that has just taken its slot.
-func (g *Guard) permit(now time.Duration) Permit {
 	t := g.tickets.Get().(*ticket)
 	t.start = now
-	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}
+	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
 }
 
 // Release ends the request. Call it exactly once for every admitted request, whatever happens to it; a deferred call is

@@ -20,8 +20,8 @@ import (
 // It belongs to one request and is never reused, unlike the ticket, so a call that outlives its request changes nothing.
 type request struct {
 	context.Context
-	guard  *Guard
-	permit Permit
+	guard *Guard
+	gen   uint64 // of the permit
 
 	marked  atomic.Bool  // a layer further out retries
 	attempt atomic.Int32 // of that layer
@@ -51,7 +51,7 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	if t == nil {
 		return ctx
 	}
-	r := &request{Context: ctx, guard: t.guard, permit: p}
+	r := &request{Context: ctx, guard: t.guard, gen: p.gen}
 	if t.gen.Load()&^declared == p.gen {
 		t.work.Store(r)
 	}
@@ -62,29 +62,6 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 func requestOf(ctx context.Context) *request {
 	r, _ := ctx.Value(requestKey{}).(*request)
 	return r
-}
-
-// Suspend gives back the slot of the request in ctx while it waits for its client, who sends its body or reads its
-// answer slowly: that is no work of the service. The request then counts as one that Permit.Endless has declared. Suspend
-// says whether it gave a slot back: not without a request in ctx, and not for one that has been suspended, declared or
-// released before.
-func Suspend(ctx context.Context) bool {
-	r := requestOf(ctx)
-	return r != nil && r.permit.endless(r.guard.now())
-}
-
-// Resume takes a slot for the request in ctx, which Suspend has suspended, when the service can work on it again. It takes
-// one even if none is free, because the request was admitted long ago; until enough others have ended, nobody is
-// admitted. The latency counts from now on, without that of guarded calls subtracted; the admission is not counted
-// again. Release the permit like any other. Without a request in ctx it returns a zero Permit.
-func Resume(ctx context.Context) Permit {
-	r := requestOf(ctx)
-	if r == nil {
-		return Permit{}
-	}
-	now := r.guard.now()
-	r.guard.gate.reenter(now)
-	return r.guard.permit(now)
 }
 
 // waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls. A request of
@@ -98,7 +75,7 @@ func (t *ticket) waited(gen uint64, now time.Duration) time.Duration {
 
 func (t *ticket) endWork(gen uint64, now time.Duration) time.Duration {
 	r := t.work.Swap(nil)
-	if r == nil || r.permit.gen != gen {
+	if r == nil || r.gen != gen {
 		return 0
 	}
 	return r.end(now)

@@ -27,7 +27,6 @@ import (
 type edgeOptions struct {
 	listen, listenConfig, pprof       string
 	bypass, criticality, peers        []string
-	upgrades                          []string
 	key                               string
 	strip                             bool
 	idle, header, client, delay, wait time.Duration
@@ -45,7 +44,7 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 	cmd.Flag("header-timeout", "How long a client may take to send the head of a request, and for the handshake of TLS. "+
 		"0: for ever.").Default("10s").DurationVar(&o.header)
 	cmd.Flag("client-timeout", "How long a client may keep a request waiting, while it sends the body or reads the answer. "+
-		"--client-min-rate gives time back. A request that waits for its client holds no slot of the limit. 0: for ever.").
+		"--client-min-rate gives time back. 0: for ever.").
 		Default("60s").DurationVar(&o.client)
 	cmd.Flag("client-min-rate", "Bytes with which a client earns another second of --client-timeout. 0: any byte earns all "+
 		"of it.").Default("500").IntVar(&o.minRate)
@@ -62,16 +61,10 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 		"or none. Without it, Guard-Key from --trusted-peers.").PlaceHolder("SOURCE").StringVar(&o.key)
 	cmd.Flag("strip-headers", "Remove Guard-* headers from the requests of all but --trusted-peers, before anybody reads "+
 		"them.").BoolVar(&o.strip)
-	cmd.Flag("upgrade", "Protocol to which a connection may switch, or all, or none. Without it, websocket. Repeat it for "+
-		"each. What a switched connection carries is neither limited nor measured.").PlaceHolder("PROTOCOL").
-		StringsVar(&o.upgrades)
-
 	cmd.Flag("drain-delay", "How long requests are still served after SIGTERM, while /-/ready fails and answers close their "+
 		"connections. Make it longer than the load balancer needs to notice.").Default("0s").DurationVar(&o.delay)
 	cmd.Flag("drain-timeout", "How long requests in flight may take to finish after that, switched connections included.").
 		Default("30s").DurationVar(&o.wait)
-	cmd.Flag("pprof.listen", "Address for profiles, /debug/pprof. Listens on 127.0.0.1 if there is no host before the port. "+
-		"Without it there are none.").PlaceHolder("ADDRESS").StringVar(&o.pprof)
 }
 
 // check reports what is wrong, in terms of the flags.
@@ -128,7 +121,6 @@ func (o *edgeOptions) trust() (*edge.Trust, *edge.Paths, error) {
 	each("bypass", o.bypass, bypass.Add)
 	each("trusted-peers", o.peers, trust.AddPeer)
 	each("criticality-from", o.criticality, trust.AddCriticality)
-	each("upgrade", o.upgrades, trust.AddUpgrade)
 	if o.key != "" {
 		each("key-from", []string{o.key}, trust.SetKey)
 	}
@@ -182,7 +174,7 @@ func listenAt(flag, text, host string) (net.Listener, error) {
 	return nil, listenError(flag, text, err)
 }
 
-// handler puts the guard, and what a request meets before it and after it, in front of proxy.
+// handler puts the guard, and what is believed, in front of proxy.
 func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error) {
 	trust, bypass, err := p.options.trust()
 	if err != nil {
@@ -192,7 +184,7 @@ func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error
 	if !bypass.Empty() {
 		options = append(options, guardhttp.WithBypass(func(r *http.Request) bool { return bypass.Match(r.URL) }))
 	}
-	return trust.Handler(guardhttp.New(g, p.patience.Handler(proxy), options...)), nil
+	return trust.Handler(guardhttp.New(g, proxy, options...)), nil
 }
 
 // addTraffic serves the service's clients.
@@ -201,37 +193,37 @@ func (p *ports) addTraffic(group *run.Group, g *guard.Guard, proxy http.Handler)
 	if err != nil {
 		return err
 	}
-	server := p.server(p.traffic, handler)
+	server := &http.Server{Handler: handler}
 	if p.tls != nil {
-		server.TLS = p.tls.Config()
+		server.TLSConfig = p.tls.Config()
 	}
-	p.add(group, "listen", p.options.listen, server, func(err error) { p.drain.Begin(errors.Is(err, run.ErrSignal)) })
+	p.add(group, "listen", p.options.listen, p.traffic, server, func(err error) {
+		p.drain.Begin(errors.Is(err, run.ErrSignal))
+	})
 	return nil
 }
 
 // addForward serves the service itself.
 func (p *ports) addForward(group *run.Group, name string, l net.Listener, handler http.Handler) {
-	p.add(group, "egress", name, p.server(l, handler), func(error) {})
-}
-
-func (p *ports) server(l net.Listener, handler http.Handler) *edge.Server {
-	return &edge.Server{
-		Listener: l, Handler: handler, ReadHeaderTimeout: p.options.header, IdleTimeout: p.options.idle,
-		Drain: p.drain, Log: p.log,
-	}
+	p.add(group, "egress", name, l, &http.Server{Handler: handler}, func(error) {})
 }
 
 // add serves until the group ends. The group interrupts its members one after the other, in the order of their addition.
-func (p *ports) add(group *run.Group, flag, address string, server *edge.Server, begin func(error)) {
-	server.Open()
+func (p *ports) add(
+	group *run.Group, flag, address string, l net.Listener, server *http.Server, begin func(error),
+) {
+	server.ReadHeaderTimeout, server.IdleTimeout = p.options.header, p.options.idle
+	server.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
+	port := &edge.Server{HTTP: server, Listener: l, Patience: p.patience, Drain: p.drain}
+	port.Open()
 	group.Add(func() error {
-		if err := server.Serve(); err != nil {
+		if err := port.Serve(); err != nil {
 			return listenError(flag, address, err)
 		}
 		return nil
 	}, func(err error) {
 		begin(err)
-		if n := server.Close(); n > 0 {
+		if n := port.Close(); n > 0 {
 			p.log.Warn("Cut off requests in flight", flag, address, "requests", n, "after", p.options.wait)
 		}
 	})
@@ -284,10 +276,6 @@ func (p *ports) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (p *ports) register(r prometheus.Registerer) {
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "governor_sidecar_waiting_for_client",
-		Help: "Requests that gave their slot back because their client sends or reads slowly.",
-	}, func() float64 { return float64(p.patience.Waiting()) }))
 	for direction, of := range map[string]func() uint64{
 		"sending": func() uint64 { n, _ := p.patience.Cut(); return n },
 		"reading": func() uint64 { _, n := p.patience.Cut(); return n },
@@ -311,8 +299,12 @@ func (p *ports) register(r prometheus.Registerer) {
 	}
 }
 
-// addSignals ends the group on SIGINT and SIGTERM. A second one ends the waiting for requests in progress; everything
-// still ends in its order. The caller calls stop when the group has ended.
+// sameSignal is how long after the first signal others belong to it: some supervisors send one to the process and one to
+// its group.
+const sameSignal = 100 * time.Millisecond
+
+// addSignals ends the group on SIGINT and SIGTERM. A later one ends the waiting for requests in progress; everything still
+// ends in its order. The caller calls stop when the group has ended.
 func addSignals(ctx context.Context, group *run.Group, drain *edge.Drain, log *slog.Logger) (stop func()) {
 	signals, ended := make(chan os.Signal, 2), make(chan struct{})
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -321,11 +313,16 @@ func addSignals(ctx context.Context, group *run.Group, drain *edge.Drain, log *s
 		select {
 		case s := <-signals:
 			go func() {
-				select {
-				case again := <-signals:
-					log.Warn("Stopping at once", "signal", again)
-					drain.Hurry()
-				case <-ended:
+				for since := time.Now(); ; {
+					select {
+					case again := <-signals:
+						if time.Since(since) > sameSignal {
+							log.Warn("Stopping at once", "signal", again)
+							drain.Hurry()
+						}
+					case <-ended:
+						return
+					}
 				}
 			}()
 			return &run.SignalError{Signal: s}

@@ -44,6 +44,16 @@ type sidecarOptions struct {
 	edgeOptions
 }
 
+// sidecarGroups are the headings in the help. No flag in it is one of another command.
+var sidecarGroups = []flagGroup{
+	{"service", "The service and its limit"},
+	{"listen", "The clients"},
+	{"bypass", "Who is believed"},
+	{"drain-delay", "Stopping"},
+	{"egress", "The way out"},
+	{"pprof.listen", "The sidecar's own pages"},
+}
+
 func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("sidecar", "Run a reverse proxy that guards a service written in any language. It refuses what "+
 		"the service cannot carry, with 503 and Retry-After, and obeys governor. With --egress it also guards the calls "+
@@ -82,6 +92,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("egress-timeout", "How long a call through a forward port may take, retries included. 0: as long as the "+
 		"service waits.").Default("0s").DurationVar(&o.egressLimit)
 
+	cmd.Flag("pprof.listen", "Address for profiles, /debug/pprof. Listens on 127.0.0.1 if there is no host before the port. "+
+		"Without it there are none.").PlaceHolder("ADDRESS").StringVar(&o.pprof)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
 	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error {
 		o.guard.NoReflex = !*reflex

@@ -2,9 +2,7 @@ package edge
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -17,6 +15,7 @@ type Drain struct {
 	Timeout time.Duration // for requests in progress to finish, after the delay
 
 	draining atomic.Bool
+	settling atomic.Bool // at the end of the delay
 	hurry    chan struct{}
 	hurried  atomic.Bool
 	cutoff   time.Time
@@ -27,17 +26,33 @@ func NewDrain(delay, timeout time.Duration) *Drain {
 	return &Drain{Delay: delay, Timeout: timeout, hurry: make(chan struct{})}
 }
 
+// settle is the last part of the delay, in which connections are kept again. When the port then closes, nobody is about
+// to connect anew because he was told to: the system resets connections that wait to be accepted.
+const settle = 200 * time.Millisecond
+
 // Begin makes the readiness page fail and waits for the delay, in which load balancers take the instance out. It is for
 // one goroutine.
 func (d *Drain) Begin(delay bool) {
+	wait := d.Delay
+	if !delay {
+		wait = 0
+	}
+	last := min(settle, wait/2)
+	d.settling.Store(wait == 0)
 	d.draining.Store(true)
-	if delay && d.Delay > 0 {
+	d.wait(wait - last)
+	d.settling.Store(true)
+	d.wait(last)
+	d.cutoff = time.Now().Add(d.Timeout)
+}
+
+func (d *Drain) wait(t time.Duration) {
+	if t > 0 {
 		select {
-		case <-time.After(d.Delay):
+		case <-time.After(t):
 		case <-d.hurry:
 		}
 	}
-	d.cutoff = time.Now().Add(d.Timeout)
 }
 
 // Hurry ends delay and waiting: everything still in progress is cut.
@@ -69,17 +84,13 @@ const polite = time.Second
 
 // Server is one port. Call Open, then Serve, then Close.
 type Server struct {
-	Listener          net.Listener
-	Handler           http.Handler
-	TLS               *tls.Config // nil: none
-	ReadHeaderTimeout time.Duration
-	IdleTimeout       time.Duration
-	Drain             *Drain
-	Log               *slog.Logger // what the http.Server says, at level debug
+	HTTP     *http.Server // Open changes its handler and hooks
+	Listener net.Listener
+	Patience *Patience
+	Drain    *Drain
 
-	server  *http.Server
 	cut     context.CancelFunc
-	closing atomic.Bool
+	closing atomic.Bool  // does not listen any more
 	open    atomic.Int64 // connections
 	active  atomic.Int64 // requests, with connections that switched to another protocol
 }
@@ -88,30 +99,20 @@ type Server struct {
 func (s *Server) Open() {
 	base, cut := context.WithCancel(context.Background())
 	s.cut = cut
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	s.server = &http.Server{
-		Handler:           http.HandlerFunc(s.serve),
-		ReadHeaderTimeout: s.ReadHeaderTimeout,
-		IdleTimeout:       s.IdleTimeout,
-		TLSConfig:         s.TLS,
-		Protocols:         protocols,
-		ConnState:         s.count,
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
-	}
+	s.HTTP.Handler = s.handler(s.Patience.Handler(s.HTTP.Handler))
+	s.HTTP.ConnState = s.count
+	s.HTTP.BaseContext = func(net.Listener) context.Context { return base }
 }
 
 // Serve serves until Close. It returns nil then, else what went wrong.
 func (s *Server) Serve() error {
 	var err error
-	if s.TLS != nil {
-		err = s.server.ServeTLS(s.Listener, "", "")
+	if s.HTTP.TLSConfig != nil {
+		err = s.HTTP.ServeTLS(s.Listener, "", "")
 	} else {
-		err = s.server.Serve(s.Listener)
+		err = s.HTTP.Serve(s.Listener)
 	}
-	if errors.Is(err, http.ErrServerClosed) || s.closing.Load() {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
@@ -126,30 +127,32 @@ func (s *Server) count(_ net.Conn, state http.ConnState) {
 	}
 }
 
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	s.active.Add(1)
-	defer s.active.Add(-1)
-	if s.Drain.Draining() {
-		w = &lastAnswer{ResponseWriter: w}
-	}
-	s.Handler.ServeHTTP(w, r)
+func (s *Server) handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.active.Add(1)
+		defer s.active.Add(-1)
+		if s.Drain.Draining() && (s.closing.Load() || !s.Drain.settling.Load()) {
+			w = &lastAnswer{ResponseWriter: w}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Close stops listening, lets clients finish what they have begun, and cuts what is left when the time of the drain is
 // over. It returns how many requests and switched connections it cut.
 func (s *Server) Close() (cut int64) {
-	s.closing.Store(true)
 	_ = s.Listener.Close()
+	s.closing.Store(true)
 	ctx, cancel := s.Drain.context()
 	defer cancel()
 	brief, stop := context.WithTimeout(ctx, polite)
 	s.until(brief, func() bool { return s.open.Load() == 0 })
 	stop()
-	_ = s.server.Shutdown(ctx)
+	_ = s.HTTP.Shutdown(ctx)
 	s.until(ctx, func() bool { return s.active.Load() == 0 })
 	cut = s.active.Load()
 	s.cut()
-	_ = s.server.Close()
+	_ = s.HTTP.Close()
 	if cut > 0 {
 		ended, stop := context.WithTimeout(context.Background(), polite)
 		defer stop()

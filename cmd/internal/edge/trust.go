@@ -26,8 +26,6 @@ type Trust struct {
 	key         keySource
 
 	StripHeaders bool // of requests from peers that are not believed: all Guard-* headers
-	upgrades     map[string]bool
-	upgradeAll   bool
 }
 
 // AddPeer names peers that are believed: an address or CIDR block, "unix" for the clients of a Unix socket,
@@ -265,31 +263,9 @@ func (t *Trust) clientAddress(r *http.Request) string {
 	return ip.String()
 }
 
-// AddUpgrade names a protocol to which a connection may switch, like websocket; "all" for any, "none" for none. Without
-// a call it is websocket.
-func (t *Trust) AddUpgrade(name string) error {
-	if t.upgrades == nil {
-		t.upgrades = map[string]bool{}
-	}
-	switch {
-	case name == "all":
-		t.upgradeAll = true
-	case name == "none":
-	case name == "" || strings.ContainsAny(name, ", \t"):
-		return errors.New("expected the name of one protocol, like websocket, or all or none")
-	default:
-		t.upgrades[strings.ToLower(name)] = true
-	}
-	return nil
-}
-
 // Handler removes from requests what their peers may not say before next sees them.
 func (t *Trust) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.Header["Upgrade"]) > 0 && !t.mayUpgrade(r.Header["Upgrade"]) {
-			delete(r.Header, "Upgrade") // a server goes on without (RFC 9110, section 7.8)
-			delete(r.Header, "Http2-Settings")
-		}
 		if t.StripHeaders && !t.believes(r, false) {
 			for name := range r.Header {
 				if isGuards(name) {
@@ -304,21 +280,6 @@ func (t *Trust) Handler(next http.Handler) http.Handler {
 // isGuards says whether a header is the guard's. Many servers take Guard_Key for Guard-Key.
 func isGuards(name string) bool {
 	return len(name) > 6 && strings.EqualFold(name[:5], "Guard") && (name[5] == '-' || name[5] == '_')
-}
-
-func (t *Trust) mayUpgrade(values []string) bool {
-	if t.upgradeAll {
-		return true
-	}
-	for _, value := range values {
-		for protocol := range strings.SplitSeq(value, ",") {
-			name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(protocol)), "/")
-			if allowed := t.upgrades[name] || t.upgrades == nil && name == "websocket"; !allowed {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // Contradiction says why the settings cannot work together; "": they can.

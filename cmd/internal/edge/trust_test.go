@@ -162,43 +162,6 @@ func TestStripHeadersRemovesWhatStrangersSay(t *testing.T) {
 	}
 }
 
-func TestOnlyNamedProtocolsAreSwitchedTo(t *testing.T) {
-	for _, c := range []struct {
-		allowed []string
-		asked   string
-		passes  bool
-	}{
-		{nil, "websocket", true},
-		{nil, "WebSocket", true},
-		{nil, "h2c", false},
-		{nil, "HTTP/2.0", false},
-		{nil, "websocket, h2c", false},
-		{nil, "SPDY/3.1", false},
-		{[]string{"SPDY", "tcp"}, "SPDY/3.1", true},
-		{[]string{"tcp"}, "websocket", false},
-		{[]string{"none"}, "websocket", false},
-		{[]string{"all"}, "h2c", true},
-	} {
-		var trust Trust
-		for _, name := range c.allowed {
-			if err := trust.AddUpgrade(name); err != nil {
-				t.Fatal(err)
-			}
-		}
-		passed := false
-		h := trust.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			passed = r.Header.Get("Upgrade") != ""
-			if !passed && r.Header.Get("HTTP2-Settings") != "" {
-				t.Error("HTTP2-Settings without its Upgrade")
-			}
-		}))
-		h.ServeHTTP(httptest.NewRecorder(), from(stranger, "/", "Connection", "Upgrade", "Upgrade", c.asked, "HTTP2-Settings", "x"))
-		if passed != c.passes {
-			t.Errorf("%v, asked for %s: passes %v, want %v", c.allowed, c.asked, passed, c.passes)
-		}
-	}
-}
-
 func TestSourcesThatMeanNothingAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"headers":                   "expected header",
@@ -227,11 +190,6 @@ func TestSourcesThatMeanNothingAreRefused(t *testing.T) {
 	for _, text := range []string{"", "10.0.0.0/33", "example.com", "10.0.0.0-10.0.0.9"} {
 		if err := new(Trust).AddPeer(text); err == nil {
 			t.Errorf("peer %q was accepted", text)
-		}
-	}
-	for _, text := range []string{"", "websocket,tcp"} {
-		if err := new(Trust).AddUpgrade(text); err == nil {
-			t.Errorf("protocol %q was accepted", text)
 		}
 	}
 }
