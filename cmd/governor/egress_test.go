@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -801,7 +802,7 @@ func governorProcess(t *testing.T, args ...string) (signal func(os.Signal), ende
 		<-gone
 	})
 	return func(s os.Signal) {
-		if err := cmd.Process.Signal(s); err != nil {
+		if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Error(err)
 		}
 	}, waited, output

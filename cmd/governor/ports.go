@@ -301,7 +301,7 @@ func (p *ports) register(r prometheus.Registerer) {
 
 // sameSignal is how long after the first signal others belong to it: some supervisors send one to the process and one to
 // its group.
-const sameSignal = 100 * time.Millisecond
+const sameSignal = 20 * time.Millisecond
 
 // addSignals ends the group on SIGINT and SIGTERM. A later one ends the waiting for requests in progress; everything still
 // ends in its order. The caller calls stop when the group has ended.
