@@ -40,11 +40,11 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 		"certificates. Changes of it and of the certificates are used without a restart.").PlaceHolder("FILE").
 		StringVar(&o.listenConfig)
 	cmd.Flag("idle-timeout", "How long a client's unused connection is kept. Keep it longer than the load balancer in front "+
-		"does. 0: for ever.").Default("2m").DurationVar(&o.idle)
+		"does. 0: forever.").Default("2m").DurationVar(&o.idle)
 	cmd.Flag("header-timeout", "How long a client may take to send the head of a request, and for the handshake of TLS. "+
-		"0: for ever.").Default("10s").DurationVar(&o.header)
+		"0: forever.").Default("10s").DurationVar(&o.header)
 	cmd.Flag("client-timeout", "How long a client may keep a request waiting, while it sends the body or reads the answer. "+
-		"--client-min-rate gives time back. 0: for ever.").
+		"--client-min-rate gives time back. 0: forever.").
 		Default("60s").DurationVar(&o.client)
 	cmd.Flag("client-min-rate", "Bytes with which a client earns another second of --client-timeout. 0: any byte earns all "+
 		"of it.").Default("500").IntVar(&o.minRate)
@@ -188,24 +188,18 @@ func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error
 }
 
 // addTraffic serves the service's clients.
-func (p *ports) addTraffic(group *run.Group, g *guard.Guard, proxy http.Handler) error {
-	handler, err := p.handler(g, proxy)
-	if err != nil {
-		return err
-	}
-	server := &http.Server{Handler: handler}
+func (p *ports) addTraffic(group *run.Group, server *http.Server) {
 	if p.tls != nil {
 		server.TLSConfig = p.tls.Config()
 	}
 	p.add(group, "listen", p.options.listen, p.traffic, server, func(err error) {
 		p.drain.Begin(errors.Is(err, run.ErrSignal))
 	})
-	return nil
 }
 
 // addForward serves the service itself.
-func (p *ports) addForward(group *run.Group, name string, l net.Listener, handler http.Handler) {
-	p.add(group, "egress", name, l, &http.Server{Handler: handler}, func(error) {})
+func (p *ports) addForward(group *run.Group, name string, l net.Listener, server *http.Server) {
+	p.add(group, "egress", name, l, server, func(error) {})
 }
 
 // add serves until the group ends. The group interrupts its members one after the other, in the order of their addition.

@@ -409,7 +409,7 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--client-min-rate=-1":                 "--client-min-rate=-1: expected bytes per second",
 		"--drain-delay=-1s":                    "--drain-delay=-1s: expected 0 or more",
 		"--drain-timeout=-1s":                  "--drain-timeout=-1s: expected 0 or more",
-		"--upstream-idle-timeout=-1s":          "--upstream-idle-timeout=-1s: expected a duration",
+		"--upstream-idle-timeout=0s":           "--upstream-idle-timeout=0s: expected a duration",
 		"--shed-threshold=0":                   "--shed-threshold=0: expected a share of the limit",
 		"--shed-threshold=60":                  "--shed-threshold=60: expected a share of the limit",
 		"--shed-threshold=NaN":                 "--shed-threshold=NaN: expected a share of the limit",
@@ -434,7 +434,7 @@ func TestSidecarHelpGroupsTheFlags(t *testing.T) {
 	<-ended
 	at := -1
 	for _, want := range []string{
-		"The service and its limit:\n", "--shed-threshold", "The clients:\n", "--listen=", "Who is believed:\n", "--bypass",
+		"The service and its limit:\n", "--shed-threshold", "The clients:\n", "--listen=", "Trust:\n", "--bypass",
 		"Stopping:\n", "--drain-delay", "The way out:\n", "--egress=", "The sidecar's own pages:\n", "--pprof.listen",
 	} {
 		next := strings.Index(output.String(), want)

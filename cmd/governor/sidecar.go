@@ -48,7 +48,7 @@ type sidecarOptions struct {
 var sidecarGroups = []flagGroup{
 	{"service", "The service and its limit"},
 	{"listen", "The clients"},
-	{"bypass", "Who is believed"},
+	{"bypass", "Trust"},
 	{"drain-delay", "Stopping"},
 	{"egress", "The way out"},
 	{"pprof.listen", "The sidecar's own pages"},
@@ -136,21 +136,23 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	defer addSignals(ctx, &group, ports.drain, log)()
 	proxy := newProxy(o.upstream, log)
 	proxy.Transport.(*http.Transport).IdleConnTimeout = o.upstreamIdle
-	if len(o.egress) == 0 {
-		err = ports.addTraffic(&group, g, proxy)
-	} else {
-		inbound, base := newInboundRequests(mostInbound), direct()
-		base.IdleConnTimeout = o.upstreamIdle
-		base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
-		err = ports.addTraffic(&group, g, inbound.through(proxy))
-		// While the service finishes its requests, it still makes calls, so the forward ports close after the traffic's.
-		for i, e := range o.egress {
-			log.Info("Forwarding", "to", e.dependency, "listen", forward[i].Addr(), "instances", e.urls())
-			ports.addForward(&group, e.String(), forward[i], newForwardPort(g, e, base, inbound, o.egressLimit, log))
-		}
+	inbound, base := newInboundRequests(mostInbound), direct()
+	base.IdleConnTimeout = o.upstreamIdle
+	base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
+	var passed http.Handler = proxy
+	if len(o.egress) > 0 {
+		passed = inbound.through(proxy)
 	}
+	handler, err := ports.handler(g, passed)
 	if err != nil {
 		return err
+	}
+	ports.addTraffic(&group, &http.Server{Handler: handler})
+	// While the service finishes its requests, it still makes calls, so the forward ports close after the traffic's.
+	for i, e := range o.egress {
+		log.Info("Forwarding", "to", e.dependency, "listen", forward[i].Addr(), "instances", e.urls())
+		ports.addForward(&group, e.String(), forward[i],
+			&http.Server{Handler: newForwardPort(g, e, base, inbound, o.egressLimit, log)})
 	}
 	ports.addProfiles(&group)
 	addServer(&group, adminHandler(g, ports), o.web, log)
@@ -178,8 +180,8 @@ func (o sidecarOptions) check() error {
 	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		bad("upstream", u, "a URL like http://127.0.0.1:8080")
 	}
-	if o.upstreamIdle < 0 {
-		bad("upstream-idle-timeout", o.upstreamIdle, "a duration like 1.5s, or 0 to keep connections for as long as the server does")
+	if o.upstreamIdle <= 0 {
+		bad("upstream-idle-timeout", o.upstreamIdle, "a duration above 0, like 1.5s")
 	}
 	if !(g.ShedThreshold > 0 && g.ShedThreshold <= 1) {
 		bad("shed-threshold", g.ShedThreshold, "a share of the limit above 0 and at most 1, like 0.6")

@@ -12,7 +12,7 @@ import (
 )
 
 // Patience cuts clients that send their bodies or read their answers too slowly. The guard gives the slot of a request
-// back as soon as it waits for its client; Patience is about the connections, which would stay for ever.
+// back as soon as it waits for its client; Patience is about the connections, which would stay forever.
 //
 // A client has an allowance of Time. Each second in which the server waits for it costs a second, each MinRate bytes give
 // one back. The body of a client that has used it up ends with os.ErrDeadlineExceeded, and so do writes to it. The time in
