@@ -20,7 +20,7 @@ func checkCommand(app *kingpin.Application) (string, command) {
 		"It only reads. The exit code is 1 if something that governor needs is missing.").Bool()
 
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := interrupt.Context(ctx)
+		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		stdout, stderr := plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr)
 		failed := false

@@ -35,7 +35,7 @@ func demoCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("prometheus.targets-file", "File to write with the addresses that Prometheus must scrape, for its "+
 		"file_sd_configs. Without it the demo prints them.").PlaceHolder("FILE").StringVar(&o.TargetsFile)
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := interrupt.Context(ctx)
+		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		o.Seed = *seed
 		show := demo.Show{

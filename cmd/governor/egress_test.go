@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -773,15 +774,22 @@ func sidecarProcess(t *testing.T, listen, forward, admin, service, payments stri
 	stop func(), ended <-chan error, output *waittest.Buffer,
 ) {
 	t.Helper()
+	signal, ended, output := governorProcess(t, append([]string{
+		"sidecar", "--service=checkout", "--slo.latency=300ms", "--upstream=" + service, "--listen=" + listen,
+		"--web.listen-address=" + admin, "--egress=payments=" + forward + "=" + payments,
+	}, flags...)...)
+	return func() { signal(syscall.SIGTERM) }, ended, output
+}
+
+// governorProcess runs governor, without a Consul, and returns how to signal it, what Wait returns, and its output.
+func governorProcess(t *testing.T, args ...string) (signal func(os.Signal), ended <-chan error, output *waittest.Buffer) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	output = &waittest.Buffer{}
-	cmd := exec.Command(self, append([]string{
-		"sidecar", "--service=checkout", "--slo.latency=300ms", "--upstream=" + service, "--listen=" + listen,
-		"--web.listen-address=" + admin, "--egress=payments=" + forward + "=" + payments,
-	}, flags...)...)
+	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), plays+"=1", "CONSUL_HTTP_ADDR="+servers.Unused(t))
 	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Start(); err != nil {
@@ -793,8 +801,8 @@ func sidecarProcess(t *testing.T, listen, forward, admin, service, payments stri
 		_ = cmd.Process.Kill() // nothing happens if it has ended
 		<-gone
 	})
-	return func() {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	return func(s os.Signal) {
+		if err := cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Error(err)
 		}
 	}, waited, output

@@ -34,7 +34,7 @@ func explainCommand(app *kingpin.Application) (string, command) {
 		return nil
 	})
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := interrupt.Context(ctx)
+		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		defer client.Close()
 		return explainLoop(ctx, client, loop, os.Stdout)

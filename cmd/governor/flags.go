@@ -41,6 +41,8 @@ func nameFlags(app *kingpin.Application) {
 				named.expected = "a URL like http://127.0.0.1:8080"
 			case int, uint64:
 				named.expected = "a whole number"
+			case float64:
+				named.expected = "a number, like 0.6"
 			default:
 				return
 			}
@@ -57,4 +59,31 @@ func nameFlags(app *kingpin.Application) {
 			name(app.GetCommand(cmd.Name).GetFlag(flag.Name), flag)
 		}
 	}
+}
+
+// flagGroup is a heading in the help of a command, and the flag that is the first below it.
+type flagGroup struct{ first, heading string }
+
+// groupFlags puts headings into the help of commands with many flags. The flags of a group follow each other.
+func groupFlags(app *kingpin.Application, groups []flagGroup) {
+	const flat = "Flags:\n{{.Context.Flags|FlagsToTwoColumns|FormatTwoColumns}}"
+	const grouped = "{{range .Context.Flags|FlagGroups}}{{.Heading}}:\n{{.Flags|FlagsToTwoColumns|FormatTwoColumns}}\n{{end -}}"
+	type group struct {
+		Heading string
+		Flags   []*kingpin.FlagModel
+	}
+	app.UsageTemplate(strings.Replace(kingpin.DefaultUsageTemplate, flat, grouped, 1))
+	app.UsageFuncs(map[string]any{"FlagGroups": func(flags []*kingpin.FlagModel) []group {
+		all := []group{{Heading: "Flags"}}
+		for _, flag := range flags {
+			for _, g := range groups {
+				if g.first == flag.Name {
+					all = append(all, group{Heading: g.heading})
+				}
+			}
+			last := &all[len(all)-1]
+			last.Flags = append(last.Flags, flag)
+		}
+		return all
+	}})
 }

@@ -76,6 +76,7 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 		commands[name] = command
 	}
 	nameFlags(app)
+	groupFlags(app, sidecarGroups)
 	return app, logging, commands
 }
 

@@ -88,7 +88,7 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 		StringVar(&o.prefix)
 	cmd.Validate(func(*kingpin.CmdClause) error { return o.check() })
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := interrupt.Context(ctx)
+		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		return o.give(ctx, plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr), time.Now())
 	}

@@ -121,7 +121,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	log.Info("Starting governor", "version", version.Info(), "config", config.File, "services", len(config.Services),
 		"prometheus", config.Prometheus.URL, "consul", client.Address())
 	var g run.Group
-	stopping, stop := interrupt.Context(ctx)
+	stopping, stop := interrupt.Context(ctx, nil)
 	defer stop()
 	g.Add(interrupt.Actor(stopping))
 	addServer(&g, d.Handler(), o.web, log)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +26,6 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/guard"
-	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 )
@@ -35,14 +35,24 @@ import (
 const sidecarAdmin = ":9748"
 
 type sidecarOptions struct {
-	listen       string
 	upstream     *url.URL
-	drain        time.Duration
+	upstreamIdle time.Duration
 	egress       egressFlag
 	egressLimit  time.Duration
 	consulPrefix string
 	guard        guard.Config
 	web          *web.FlagConfig
+	edgeOptions
+}
+
+// sidecarGroups are the headings in the help. No flag in it is one of another command.
+var sidecarGroups = []flagGroup{
+	{"service", "The service and its limit"},
+	{"listen", "The clients"},
+	{"bypass", "Trust"},
+	{"drain-delay", "Stopping"},
+	{"egress", "The way out"},
+	{"pprof.listen", "The sidecar's own pages"},
 }
 
 func sidecarCommand(app *kingpin.Application) (string, command) {
@@ -56,25 +66,35 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("slo.latency", "Latency of a good request, at most.").Required().
 		PlaceHolder("300ms").DurationVar(&o.guard.SLO)
 	cmd.Flag("upstream", "URL of the service.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
-	cmd.Flag("listen", "Address for the service's clients.").Default(":8081").StringVar(&o.listen)
+	cmd.Flag("upstream-idle-timeout", "How long an unused connection to the service, or to a dependency, is kept. Keep it "+
+		"shorter than the idle time of that server, which could close the connection just as a request is sent on it.").
+		Default("1.5s").DurationVar(&o.upstreamIdle)
+
+	cmd.Flag("limit.min", "Lowest limit of requests in flight. 0: as published, else 1.").
+		Default("0").IntVar(&o.guard.Min)
+	cmd.Flag("limit.max", "Highest limit. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
+	cmd.Flag("limit.fallback", "The limit before governor has published one, and after a long silence of governor. "+
+		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
+	cmd.Flag("shed-threshold", "Occupancy above which the least important requests are refused, while governor has "+
+		"published none: a share of the limit, above 0, like 0.6. 1: nothing is shed.").Default("1").
+		Float64Var(&o.guard.ShedThreshold)
+	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
+		"Without it the limit is exactly as published.").Default("true").Bool()
+	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
+		StringVar(&o.guard.CacheFile)
+	cmd.Flag("consul.prefix", "Prefix of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
+
+	o.edgeOptions.add(cmd)
+
 	cmd.Flag("egress", "Forward port through which the service calls a dependency, under deadline, retries, breaker and "+
 		"bulkhead: the name of the dependency, the address to listen on, and the URLs of its instances, like "+
 		egressExample+". Listens on 127.0.0.1 if there is no host before the port; unix:/path is a socket. Repeat it for "+
 		"each dependency.").PlaceHolder(egressSyntax).SetValue(&o.egress)
 	cmd.Flag("egress-timeout", "How long a call through a forward port may take, retries included. 0: as long as the "+
 		"service waits.").Default("0s").DurationVar(&o.egressLimit)
-	cmd.Flag("limit.min", "Lowest limit of requests in flight. 0: as published, else 1.").
-		Default("0").IntVar(&o.guard.Min)
-	cmd.Flag("limit.max", "Highest limit. 0: as published, else 1000.").Default("0").IntVar(&o.guard.Max)
-	cmd.Flag("limit.fallback", "The limit before governor has published one, and after a long silence of governor. "+
-		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
-	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
-		"Without it the limit is exactly as published.").Default("true").Bool()
-	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
-		StringVar(&o.guard.CacheFile)
-	cmd.Flag("consul.prefix", "Prefix of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
-	cmd.Flag("drain-timeout", "How long requests in flight may take to finish after SIGTERM.").
-		Default("30s").DurationVar(&o.drain)
+
+	cmd.Flag("pprof.listen", "Address for profiles, /debug/pprof. Listens on 127.0.0.1 if there is no host before the port. "+
+		"Without it there are none.").PlaceHolder("ADDRESS").StringVar(&o.pprof)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
 	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error {
 		o.guard.NoReflex = !*reflex
@@ -99,61 +119,48 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		Client: client, Keys: actuators.Keys{Prefix: o.consulPrefix},
 		OnError: func(err error) { log.Warn("Cannot watch the settings; the last one stays in force", "err", err) },
 	}
-	listener, err := net.Listen("tcp", o.listen)
+	ports, err := o.open(log)
 	if err != nil {
-		return listenError("listen", o.listen, err)
+		return err
 	}
-	ports := make([]net.Listener, len(o.egress))
+	forward := make([]net.Listener, len(o.egress))
 	for i, e := range o.egress {
-		if ports[i], err = e.listen(); err != nil {
+		if forward[i], err = e.listen(); err != nil {
 			return err
 		}
 	}
 
-	log.Info("Guarding", "service", o.guard.Service, "listen", listener.Addr(), "upstream", o.upstream.Redacted(),
+	log.Info("Guarding", "service", o.guard.Service, "listen", ports.traffic.Addr(), "upstream", o.upstream.Redacted(),
 		"consul", client.Address())
 	var group run.Group
-	stopping, stopped := interrupt.Context(ctx)
+	stopping, stopped := interrupt.Context(ctx, func(again os.Signal) {
+		log.Warn("Stopping at once", "signal", again)
+		ports.drain.Hurry()
+	})
 	defer stopped()
 	group.Add(interrupt.Actor(stopping))
-	// The group interrupts its members one after the other. While the service finishes its requests, it still makes calls,
-	// so the forward ports close last. All have one time limit.
-	var cutoff time.Time
-	serve := func(flag, address string, l net.Listener, handler http.Handler) {
-		server := &http.Server{
-			Handler: handler, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		}
-		group.Add(func() error {
-			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				return listenError(flag, address, err)
-			}
-			return nil
-		}, func(error) {
-			if cutoff.IsZero() {
-				cutoff = time.Now().Add(o.drain)
-			}
-			ctx, cancel := context.WithDeadline(context.Background(), cutoff)
-			defer cancel()
-			if err := server.Shutdown(ctx); err != nil {
-				log.Warn("Cut off requests in flight", flag, address, "after", o.drain)
-				_ = server.Close()
-			}
-		})
-	}
 	proxy := newProxy(o.upstream, log)
-	if len(o.egress) == 0 {
-		serve("listen", o.listen, listener, guardhttp.New(g, proxy))
-	} else {
-		inbound, base := newInboundRequests(mostInbound), direct()
-		base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
-		serve("listen", o.listen, listener, guardhttp.New(g, inbound.through(proxy)))
-		for i, e := range o.egress {
-			log.Info("Forwarding", "to", e.dependency, "listen", ports[i].Addr(), "instances", e.urls())
-			serve("egress", e.String(), ports[i], newForwardPort(g, e, base, inbound, o.egressLimit, log))
-		}
+	proxy.Transport.(*http.Transport).IdleConnTimeout = o.upstreamIdle
+	inbound, base := newInboundRequests(mostInbound), direct()
+	base.IdleConnTimeout = o.upstreamIdle
+	base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
+	var passed http.Handler = proxy
+	if len(o.egress) > 0 {
+		passed = inbound.through(proxy)
 	}
-	addServer(&group, adminHandler(g), o.web, log)
+	handler, err := ports.handler(g, passed)
+	if err != nil {
+		return err
+	}
+	ports.addTraffic(&group, &http.Server{Handler: handler})
+	// While the service finishes its requests, it still makes calls, so the forward ports close after the traffic's.
+	for i, e := range o.egress {
+		log.Info("Forwarding", "to", e.dependency, "listen", forward[i].Addr(), "instances", e.urls())
+		ports.addForward(&group, e.String(), forward[i],
+			&http.Server{Handler: newForwardPort(g, e, base, inbound, o.egressLimit, log)})
+	}
+	ports.addProfiles(&group)
+	addServer(&group, adminHandler(g, ports), o.web, log)
 	watching, stop := context.WithCancel(context.Background())
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
 	onHangup(&group, func(context.Context) {
@@ -185,6 +192,13 @@ func (o sidecarOptions) check() error {
 	} else if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
 		bad("upstream", u, "a URL like http://127.0.0.1:8080")
 	}
+	if o.upstreamIdle <= 0 {
+		bad("upstream-idle-timeout", o.upstreamIdle, "a duration above 0, like 1.5s")
+	}
+	if !(g.ShedThreshold > 0 && g.ShedThreshold <= 1) {
+		bad("shed-threshold", g.ShedThreshold, "a share of the limit above 0 and at most 1, like 0.6")
+	}
+	errs = append(errs, o.edgeOptions.check(o.upstream, *o.web.WebListenAddresses)...)
 	if o.egressLimit < 0 {
 		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
 	}
@@ -265,20 +279,25 @@ func (s *seldom) now() bool {
 	return now-last > int64(10*time.Second) && s.last.CompareAndSwap(last, now)
 }
 
-func adminHandler(g *guard.Guard) http.Handler {
+func adminHandler(g *guard.Guard, p *ports) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		guardprom.New(g), versioncollector.NewCollector("governor_sidecar"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	p.register(registry)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "the sidecar is alive")
 	})
+	mux.HandleFunc("GET /-/ready", p.ready)
 	if page, err := web.NewLandingPage(web.LandingConfig{
 		Name: "governor sidecar", Description: "Guards the service " + g.Service() + ".",
-		Links: []web.LandingLinks{{Address: "/metrics", Text: "Metrics"}, {Address: "/-/healthy", Text: "Healthy"}},
+		Links: []web.LandingLinks{
+			{Address: "/metrics", Text: "Metrics"}, {Address: "/-/healthy", Text: "Healthy"}, {Address: "/-/ready", Text: "Ready"},
+		},
+		Profiling: "false", // they have a port of their own
 	}); err == nil {
 		mux.Handle("GET /{$}", page)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
+	"github.com/seed-de83e32b/governor/cmd/internal/edge"
 )
 
 // The test binary plays governor itself when this is set.
@@ -43,7 +44,7 @@ func sidecar(t *testing.T, upstream string) (g *guard.Guard, traffic, admin *htt
 	}
 	proxy := newProxy(u, promslog.NewNopLogger())
 	traffic = httptest.NewServer(guardhttp.New(g, proxy))
-	admin = httptest.NewServer(adminHandler(g))
+	admin = httptest.NewServer(adminHandler(g, &ports{drain: edge.NewDrain(0, 0), patience: &edge.Patience{}}))
 	t.Cleanup(func() {
 		traffic.Close()
 		admin.Close()

@@ -46,7 +46,7 @@ const (
 func simulateCommand(app *kingpin.Application) (string, command) {
 	var s simulation
 	return s.register(app), func(ctx context.Context, _ *slog.Logger) error {
-		ctx, stop := interrupt.Context(ctx)
+		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		context.AfterFunc(ctx, stop) // a second signal ends the run at once
 		err := s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))

@@ -252,7 +252,7 @@ func (w *World) startTwins(ctx context.Context) error {
 		args := append([]string{
 			"sidecar", "--service=" + t.Name, "--slo.latency=" + SLO.String(),
 			"--upstream=http://" + listener.Addr().String(), "--listen=" + t.traffic, "--web.listen-address=" + t.admin,
-			"--consul.prefix=" + prefix, "--drain-timeout=1s",
+			"--consul.prefix=" + prefix, "--drain-timeout=1s", "--criticality-from=header",
 		}, twin.limits...)
 		if _, err := w.run(ctx, "sidecar-"+t.Name, "http://"+t.admin+"/-/healthy", args...); err != nil {
 			return err

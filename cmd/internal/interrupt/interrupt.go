@@ -3,7 +3,7 @@
 //	SIGINT, SIGTERM   the first begins an orderly end: a leader releases its lock, a sidecar finishes its requests.
 //	                  Those of the next seconds belong to it: supervisors and impatient shells send several, and a
 //	                  leader that is killed before it has released the lock leaves the fleet without one. Later ones
-//	                  end the process at once.
+//	                  end the process at once. Where there is waiting to cut short, the second signal does only that.
 //	SIGHUP            never ends a command. Those that run for long read again what can change; the others ignore it.
 package interrupt
 
@@ -25,14 +25,19 @@ const Patience = 5 * time.Second
 // IgnoreHangups makes the process ignore SIGHUP, except where OnHangup is used.
 func IgnoreHangups() { signal.Ignore(syscall.SIGHUP) }
 
-// Context returns a context that ends with the first SIGINT or SIGTERM; its cause is then a run.SignalError. Call stop at
-// the end of the work: until then, later signals are absorbed, or end the process.
-func Context(parent context.Context) (ctx context.Context, stop func()) {
+// sameSignal is how long after the first signal others are the same one: some supervisors send one to the process and one
+// to its group.
+const sameSignal = 20 * time.Millisecond
+
+// Context returns a context that ends with the first SIGINT or SIGTERM; its cause is then a run.SignalError. The second one
+// calls hurry; nil: it is absorbed like those of the next seconds. Call stop at the end of the work: until then, later
+// signals are absorbed, or end the process.
+func Context(parent context.Context, hurry func(os.Signal)) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	over := make(chan struct{})
-	go absorb(signals, over, func(s os.Signal) { cancel(run.SignalError{Signal: s}) }, exit)
+	go absorb(signals, over, func(s os.Signal) { cancel(run.SignalError{Signal: s}) }, hurry, exit)
 	return ctx, sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(over)
@@ -40,7 +45,7 @@ func Context(parent context.Context) (ctx context.Context, stop func()) {
 	})
 }
 
-func absorb(signals <-chan os.Signal, over <-chan struct{}, first, late func(os.Signal)) {
+func absorb(signals <-chan os.Signal, over <-chan struct{}, first, hurry, late func(os.Signal)) {
 	var since time.Time
 	for {
 		select {
@@ -51,7 +56,11 @@ func absorb(signals <-chan os.Signal, over <-chan struct{}, first, late func(os.
 			case since.IsZero():
 				since = time.Now()
 				first(s)
-			case time.Since(since) >= Patience:
+			case hurry != nil && time.Since(since) >= sameSignal:
+				since = time.Now()
+				hurry(s)
+				hurry = nil
+			case hurry == nil && time.Since(since) >= Patience:
 				late(s)
 			}
 		}

@@ -15,7 +15,7 @@ func TestFurtherSignalsAreAbsorbedForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals, over := make(chan os.Signal, 16), make(chan struct{})
 		first, late := 0, 0
-		go absorb(signals, over, func(os.Signal) { first++ }, func(os.Signal) { late++ })
+		go absorb(signals, over, func(os.Signal) { first++ }, nil, func(os.Signal) { late++ })
 		for range 10 {
 			signals <- syscall.SIGTERM
 			time.Sleep(3 * time.Millisecond)
@@ -32,6 +32,30 @@ func TestFurtherSignalsAreAbsorbedForAWhile(t *testing.T) {
 		if first != 1 || late != 1 {
 			t.Errorf("after %s: begun %d times, ended at once %d times; want 1 and 1", Patience, first, late)
 		}
+		close(over)
+	})
+}
+
+// A second signal cuts the waiting short; one that comes at once is the first one again.
+func TestSecondSignalHurries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signals, over := make(chan os.Signal, 16), make(chan struct{})
+		hurried, late := 0, 0
+		go absorb(signals, over, func(os.Signal) {}, func(os.Signal) { hurried++ }, func(os.Signal) { late++ })
+		send := func(after time.Duration, wantHurried, wantLate int) {
+			t.Helper()
+			time.Sleep(after)
+			signals <- syscall.SIGTERM
+			synctest.Wait()
+			if hurried != wantHurried || late != wantLate {
+				t.Errorf("hurried %d times, ended at once %d times; want %d and %d", hurried, late, wantHurried, wantLate)
+			}
+		}
+		send(0, 0, 0)
+		send(time.Millisecond, 0, 0)
+		send(10*time.Second, 1, 0)
+		send(time.Second, 1, 0)
+		send(Patience, 1, 1)
 		close(over)
 	})
 }
