@@ -173,6 +173,7 @@ func (r *Recorder) Record(t report) {
 		notable := state || d.Value != d.From && (d.Publish || done.Kind == publish.Change)
 		rec.loop.Decision, rec.decided = d, true
 		rec.loop.Published = t.published(d.Knob, failure)
+		rec.loop.Missing = api.MissingOf(d.Inputs)
 		r.metrics.decided(rec.loop)
 		seq := r.journal.Append(entry{
 			loop: rec.loop, wrote: done.Kind != publish.None, writeError: failure, notable: notable,

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -24,6 +26,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -34,6 +37,7 @@ const (
 	exitUsage       = 2
 	exitUnreachable = 3
 	exitViolation   = 4
+	exitRefusals    = 5
 )
 
 func main() {
@@ -51,12 +55,15 @@ type options struct {
 	output  string
 	check   bool
 	screen  ui.Options
+
+	maxRefused share
 }
 
 // commandLine returns the parser of the command line, and the options that it fills.
 func commandLine() (*kingpin.Application, *options) {
 	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
-		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
+		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO, "+
+		"5 (--check) the SLO is met, but more than --max-refused is refused.")
 	app.UsageWriter(os.Stdout)
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("govtop"))
@@ -69,7 +76,10 @@ func commandLine() (*kingpin.Application, *options) {
 		StringVar(&o.address)
 	app.Flag("once", "Print the loops once and exit.").BoolVar(&o.once)
 	choose("output", "What --once prints", []string{"table", "json"}, &o.output)
-	app.Flag("check", "Exit with 4 if a loop violates its SLO, and name those loops.").BoolVar(&o.check)
+	app.Flag("check", "Exit with 4 if a loop violates its SLO, else with 5 if a service refuses too much, and name "+
+		"those loops.").BoolVar(&o.check)
+	app.Flag("max-refused", "Share of the requests that a service may refuse before --check fails.").PlaceHolder("5%").
+		Default(format.Percent(ui.MaxRefused)).SetValue(&o.maxRefused)
 	app.Flag("filter", "Show or check only the loops whose name, mode or state matches; "+
 		"!REGEX selects those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
 	app.Flag("read-only", "Disable all keys that change anything.").BoolVar(&o.screen.ReadOnly)
@@ -96,6 +106,26 @@ func (c choice) Set(word string) error {
 		return fmt.Errorf("--%s=%s: expected %s", c.flag, word, either(c.words))
 	}
 	*c.target = word
+	return nil
+}
+
+// share is a flag's value between nothing and everything, written 5% or 0.05.
+type share float64
+
+// String implements kingpin.Value.
+func (s *share) String() string { return format.Percent(float64(*s)) }
+
+// Set implements kingpin.Value.
+func (s *share) Set(text string) error {
+	number, isPercent := strings.CutSuffix(text, "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if isPercent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0 && v <= 1) {
+		return fmt.Errorf("--max-refused=%s: expected a share from 0%% to 100%%, like 5%% or 0.05", text)
+	}
+	*s = share(v)
 	return nil
 }
 
@@ -198,6 +228,10 @@ func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, st
 	}
 	code := exitOK
 	for _, l := range snapshot.Loops {
+		if ui.Refuses(l, float64(o.maxRefused)) {
+			code = cmp.Or(code, exitRefusals) // a violation outranks it
+			fmt.Fprintln(stderr, ui.Refusal(l, float64(o.maxRefused)))
+		}
 		if ui.Violates(l) {
 			code = exitViolation
 			fmt.Fprintln(stderr, ui.Violation(l))

@@ -105,12 +105,32 @@ func TestExitCodes(t *testing.T) {
 		},
 		{"no violation", []string{"--check", "--connect", calm.URL}, exitOK, ""},
 		{"check with once", []string{"--once", "--check", "--connect", server.URL}, exitViolation, "payments/shed: 8%"},
-		{"check of one", []string{"--check", "--filter", "^search/", "--connect", server.URL}, exitOK, ""},
+		{"check of one", []string{"--check", "--filter", "^feed/", "--connect", server.URL}, exitOK, ""},
 		{
 			"check of the others",
-			[]string{"--check", "--filter", "!checkout|payments|report|billing", "--connect", server.URL},
+			[]string{"--check", "--filter", "!checkout|payments|report|billing|batch|search", "--connect", server.URL},
 			exitOK, "",
 		},
+		{
+			"refusals while the SLO is met",
+			[]string{"--check", "--filter", "^search/", "--connect", server.URL},
+			exitRefusals,
+			"search/concurrency: 24.3% of the requests refused by the concurrency limit; needs about 3 more instances",
+		},
+		{
+			"refusals with once",
+			[]string{"--once", "--check", "--filter", "^search/", "--connect", server.URL}, exitRefusals, "at most 5% accepted",
+		},
+		{
+			"refusals that are accepted",
+			[]string{"--check", "--max-refused=25%", "--filter", "^search/", "--connect", server.URL}, exitOK, "",
+		},
+		{
+			"refusals and a violation",
+			[]string{"--check", "--filter", "^(report|search)/", "--connect", server.URL}, exitViolation, "search/concurrency: 24.3%",
+		},
+		{"a share above all", []string{"--check", "--max-refused=5", "--connect", server.URL}, exitUsage, "like 5% or 0.05"},
+		{"no share", []string{"--check", "--max-refused=NaN", "--connect", server.URL}, exitUsage, "--max-refused=NaN"},
 		{
 			"check of none",
 			[]string{"--check", "--filter", "chekcout", "--connect", server.URL},

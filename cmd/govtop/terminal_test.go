@@ -170,7 +170,7 @@ func TestQuitRestoresTheTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := start(t, usual, nil, binary(t), "--connect", server.URL)
-			term.Shows("checkout/concurrency")
+			term.Shows("checkout/conc")
 			if s := term.Screen(); !s.Alt || s.Cursor {
 				t.Error("the live screen does not use the alternate screen, or shows the cursor")
 			}
@@ -197,7 +197,7 @@ func TestSuspendAndForeground(t *testing.T) {
 	term := start(t, usual, []string{"PS1=shell> "}, shell, "--norc", "--noprofile", "--noediting", "-i")
 	term.Shows("shell>")
 	term.Types(binary(t) + " --connect " + server.URL + "\n")
-	term.Shows("checkout/concurrency")
+	term.Shows("checkout/conc")
 	term.Types("\x1a")
 	term.Shows("Stopped")
 	if err := term.Restored(); err != nil {
@@ -209,9 +209,9 @@ func TestSuspendAndForeground(t *testing.T) {
 		return slices.Contains(words, "echo") && slices.Contains(words, "icanon")
 	})
 	term.Types("clear; fg\n")
-	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/concurrency") })
+	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/conc") })
 	term.Types("j")
-	term.Shows(">report/concurrency")
+	term.Shows(">payments/shed")
 	term.Types("q")
 	term.Waits("the shell is back", func(s terminal.Screen) bool { return !s.Alt && s.Shows("shell>") })
 	if err := term.Restored(); err != nil {
@@ -250,7 +250,7 @@ func TestReconnectsByItself(t *testing.T) {
 	term.Shows("LIVE")
 	set(true)
 	term.Shows("STALE")
-	term.Shows("checkout/concurrency")
+	term.Shows("checkout/conc")
 	set(false)
 	term.Shows("LIVE")
 	term.Types("q")
@@ -280,7 +280,7 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 			switch fault {
 			case "first frame":
 			default:
-				term.Shows("checkout/concurrency")
+				term.Shows("checkout/conc")
 				term.Types("j")
 			}
 			term.Ends(exitError)

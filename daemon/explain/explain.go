@@ -226,11 +226,7 @@ func (s Subject) Inputs() []Input {
 	measured("arrivals", in.Requests, num(in.Requests))
 	measured("completed, per instance", in.Throughput, rate(in.Throughput))
 	measured("refused", in.RefusedShare, percent(in.RefusedShare))
-	by := in.RefusedBy
-	for _, policy := range []struct {
-		name  string
-		share control.Number
-	}{{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate}} {
+	for _, policy := range policies(in.RefusedBy) {
 		if policy.share > 0 {
 			measured("refused by "+policy.name, policy.share, percent(policy.share))
 		}

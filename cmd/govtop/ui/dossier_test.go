@@ -93,7 +93,7 @@ func TestDossierFailure(t *testing.T) {
 
 // TestOrdersAreAskedFor: when somebody else gives an order, the log is fetched again: only the audit says who it was.
 func TestOrdersAreAskedFor(t *testing.T) {
-	m := after(screen(120, 30, mixed()), told("payments", control.KnobShed))
+	m := after(screen(120, 30, mixed()), append(press("down"), told("payments", control.KnobShed))...)
 	if m.file.busy {
 		t.Fatal("it asks though it knows")
 	}

@@ -90,7 +90,7 @@ func (m *Model) commands() []command {
 	if m.overview.filter.String() != "" {
 		clear.foot("esc all", 1)
 	}
-	bind("s", onLoops, always, "change the sorting: burn, name, state, ratio, value", view(func(m *Model) {
+	bind("s", onLoops, always, "change the sorting: hurts, name, state, ratio, value", view(func(m *Model) {
 		m.overview.show((m.overview.order+1)%len(orders), false, m.overview.filter)
 	})).foot("s sort", 4)
 	bind("S", onLoops, always, "reverse the sorting", view(func(m *Model) {

@@ -450,8 +450,8 @@ func TestWideCharactersKeepTheColumns(t *testing.T) {
 	if len(columns) != 3 || columns[0] != columns[1] || columns[1] != columns[2] {
 		t.Errorf("wide and combining characters shift the column STATE: it starts at %v", columns)
 	}
-	got := shortName(wide.events[0].Snapshot.Loops[0], 20)
-	if ansi.StringWidth(got) > 20 || !strings.HasSuffix(got, "/concurrency") {
+	got := shortNames([]string{name(wide.events[0].Snapshot.Loops[0])}, 20)[0]
+	if ansi.StringWidth(got) > 20 || !strings.HasSuffix(got, "/conc") {
 		t.Errorf("a wide name is cut to %q", got)
 	}
 }

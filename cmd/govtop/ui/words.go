@@ -190,6 +190,22 @@ func Violates(l api.Loop) bool {
 	return l.Decision.Inputs.BadRatio.Known() && l.Decision.Inputs.BadRatio > 1
 }
 
+// MaxRefused is the share of the requests above which a refusal is more than noise, where nobody says otherwise.
+const MaxRefused = 0.05
+
+// Refuses reports whether more than a share of the requests to the loop's service is refused, by any policy. Unknown is
+// not.
+func Refuses(l api.Loop, share float64) bool {
+	refused := l.Decision.Inputs.RefusedShare
+	return refused.Known() && float64(refused) > share
+}
+
+// Refusal says in one line how much the loop's service refuses, by which policy, and what it would take to carry it.
+func Refusal(l api.Loop, share float64) string {
+	return Clean(fmt.Sprintf("%s: %s, at most %s accepted", name(l),
+		join("; ", explain.Refused(l), explain.Lacks(l)), percent(share)))
+}
+
 // Violation says in one line by how much the loop's service misses its SLO.
 func Violation(l api.Loop) string {
 	bad, budget, what := badRatio(l)
