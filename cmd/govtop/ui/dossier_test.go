@@ -59,11 +59,11 @@ func TestDossierGoesOnWithTheStream(t *testing.T) {
 // stops, and answers about other loops are not shown.
 func TestDossierIsOfTheLoopUnderTheCursor(t *testing.T) {
 	m := screen(120, 30, mixed())
-	m = after(m, press("down", "down", "down")...)
+	m = after(m, press("down", "down", "down", "down", "down")...)
 	if m.file.of != "billing/concurrency" || !m.file.busy {
 		t.Fatalf("asked for %q", m.file.of)
 	}
-	next, cmd := m.Update(told("payments", control.KnobShed)) // what was asked first
+	next, cmd := m.Update(told("report", control.KnobConcurrency)) // what was asked first
 	m = next.(Model)
 	if m.file.loaded || len(m.file.points) != 0 {
 		t.Error("the past of another loop is shown")
@@ -79,7 +79,7 @@ func TestDossierIsOfTheLoopUnderTheCursor(t *testing.T) {
 
 // TestDossierFailure: a failure shows, and the request is repeated after a while.
 func TestDossierFailure(t *testing.T) {
-	m := after(screen(120, 30, mixed()), toldMsg{of: "payments/shed", at: began, err: errors.New("disk on fire")})
+	m := after(screen(120, 30, mixed()), toldMsg{of: "report/concurrency", at: began, err: errors.New("disk on fire")})
 	if got := frame(m); !strings.Contains(got, "no history") {
 		t.Errorf("the failure does not show:\n%s", got)
 	}

@@ -401,9 +401,10 @@ func inputs(l api.Loop) fact {
 	return f
 }
 
-// refusals say which policy refuses how much, and what it would take to carry it; nil if nothing is refused.
+// refusals say which policy refuses how much, and what it would take to carry it; nil if nothing is refused, or if
+// capacity is not what is missing.
 func refusals(l api.Loop) []fact {
-	if !Refuses(l, 0) {
+	if l.Missing == nil || l.Decision.State == control.Ineffective {
 		return nil
 	}
 	f := fact{label: "refused"}

@@ -172,7 +172,7 @@ func TestDeepPast(t *testing.T) {
 		}
 	}
 	at := fixture.Now.Add(-30 * time.Minute)
-	m := after(screen(120, 30, mixed()), press("[")...)
+	m := after(screen(130, 30, mixed()), press("[")...)
 	if !m.deep {
 		t.Error("the hour before is not asked for")
 	}
