@@ -168,7 +168,8 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 	if why := noScreen(stdin, stdout, os.Getenv("TERM")); why != "" {
 		return usage(stderr, why+": try govtop --once")
 	}
-	o.screen.Save = save
+	o.screen.Save, o.screen.Resumable = save, resumable
+	o.screen.Gone = func() bool { return gone(stdin) }
 	return live(client, client.Address(), o.screen, stderr)
 }
 
@@ -191,6 +192,13 @@ func noScreen(stdin, stdout *os.File, terminal string) string {
 		return fmt.Sprintf("the terminal (TERM=%q) cannot show a screen", terminal)
 	}
 	return ""
+}
+
+// gone says whether a terminal has been closed. A hangup tells the program so, unless it was started to ignore that; the
+// end of the input alone tells it nothing.
+func gone(terminal *os.File) bool {
+	_, err := term.GetState(terminal.Fd())
+	return err != nil
 }
 
 func live(source ui.Source, address string, screen ui.Options, stderr io.Writer) int {

@@ -136,7 +136,7 @@ func (m *Model) commands() []command {
 	bind("?", onData, always, "this help", view(func(m *Model) { m.helpTop, m.search = 0, ""; m.open(onHelp) })).
 		foot("? help", 0)
 	bind("?", onHelp, always, "back", view((*Model).back))
-	bind("ctrl+z", everywhere, always, "suspend govtop; fg brings it back", func(*Model) tea.Cmd { return tea.Suspend })
+	bind("ctrl+z", everywhere, always, "suspend govtop; fg brings it back", (*Model).suspend)
 	bind("q", lists, always, "quit", func(*Model) tea.Cmd { return tea.Quit }).foot("q quit", 0)
 	bind("ctrl+c", everywhere, always, "quit", func(*Model) tea.Cmd { return tea.Quit })
 

@@ -87,6 +87,9 @@ type Options struct {
 	Actor    string // the initial actor of orders
 	// Save stores an export under a name and returns its path. A command calls it. nil: exports are disabled.
 	Save func(name string, content []byte) (string, error)
+	// Resumable says whether a shell could bring a suspended program back, and Gone whether the terminal has been closed.
+	// Commands call them. nil: always, and never.
+	Resumable, Gone func() bool
 }
 
 // New returns the screen for the governor behind source. The address and version are for the header. A filter that
@@ -159,6 +162,8 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.ordered(msg)
 	case exportedMsg:
 		m.exported(msg)
+	case aloneMsg:
+		m.say(warning, "Not suspended: no shell could bring govtop back. q quits")
 	}
 	switch msg.(type) {
 	case tickMsg, heardMsg:
@@ -190,11 +195,31 @@ func (m *Model) linkWord() string {
 func (m *Model) tick(now time.Time) tea.Cmd {
 	m.now = now
 	clock := m.clock
-	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(clock()) })
+	gone := m.options.Gone
+	again := tea.Tick(m.every, func(time.Time) tea.Msg {
+		if gone != nil && gone() {
+			return tea.Quit()
+		}
+		return tickMsg(clock())
+	})
 	if m.connection.feed != nil || now.Before(m.connection.retryAt) {
 		return again
 	}
 	return tea.Batch(again, m.connect())
+}
+
+// aloneMsg says that nobody could resume a suspended program.
+type aloneMsg struct{}
+
+// suspend stops the program until a shell brings it back, if there is one.
+func (m *Model) suspend() tea.Cmd {
+	resumable := m.options.Resumable
+	return func() tea.Msg {
+		if resumable != nil && !resumable() {
+			return aloneMsg{}
+		}
+		return tea.Suspend()
+	}
 }
 
 // told takes over the answer to a request for a dossier.
