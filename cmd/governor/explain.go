@@ -38,7 +38,7 @@ func explainCommand(app *kingpin.Application) (string, command) {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		defer client.Close()
-		return explainLoop(ctx, client, loop, os.Stdout)
+		return explainLoop(ctx, client, loop, stdout)
 	}
 }
 

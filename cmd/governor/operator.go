@@ -91,7 +91,7 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		return o.give(ctx, plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr), time.Now())
+		return o.give(ctx, plain.NewWriter(stdout), plain.NewWriter(os.Stderr), time.Now())
 	}
 }
 

@@ -50,7 +50,7 @@ func simulateCommand(app *kingpin.Application) (string, command) {
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		context.AfterFunc(ctx, stop) // a second signal ends the run at once
-		err := s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))
+		err := s.run(ctx, stdout, plain.NewWriter(os.Stderr))
 		if errors.Is(err, context.Canceled) {
 			return errors.New("interrupted")
 		}

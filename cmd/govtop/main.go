@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
+	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -49,6 +50,17 @@ func main() {
 	os.Exit(run(*o, os.Stdin, os.Stdout, os.Stderr))
 }
 
+// stdout is where help and version are printed.
+var stdout = plain.NewOutput(os.Stdout)
+
+// printed returns the exit code of a program that would end with code, if what it printed has arrived.
+func printed(code int) int {
+	if err := stdout.Err(); err != nil && code == exitOK {
+		return failed(os.Stderr, fmt.Errorf("the output is incomplete: %w", err))
+	}
+	return code
+}
+
 type options struct {
 	address string
 	once    bool
@@ -64,7 +76,8 @@ func commandLine() (*kingpin.Application, *options) {
 	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
 		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO, "+
 		"5 (--check) the SLO is met, but more than --max-refused is refused.")
-	app.UsageWriter(os.Stdout)
+	app.UsageWriter(stdout.Unfailing())
+	app.Terminate(func(code int) { os.Exit(printed(code)) })
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("govtop"))
 	o := &options{}
