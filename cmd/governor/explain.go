@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/cmd/internal/loops"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -45,6 +48,11 @@ func explainCommand(app *kingpin.Application) (string, command) {
 // explainLoop fetches one loop and prints its explanation. Ages are by the daemon's clock.
 func explainLoop(ctx context.Context, client *api.Client, loop loopName, out io.Writer) error {
 	l, err := client.Loop(ctx, loop.service, control.Knob(loop.knob))
+	if answer, ok := errors.AsType[*api.AnswerError](err); ok && answer.Code == http.StatusNotFound {
+		if all, listErr := client.Loops(ctx); listErr == nil {
+			return loops.Unknown(loop.String(), loops.Names(all))
+		}
+	}
 	if err != nil {
 		return err
 	}
