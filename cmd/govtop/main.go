@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/charmbracelet/x/term"
@@ -26,6 +27,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
+	"github.com/seed-de83e32b/governor/cmd/internal/loops"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -93,6 +95,10 @@ func commandLine() (*kingpin.Application, *options) {
 		"those loops.").BoolVar(&o.check)
 	app.Flag("max-refused", "Share of the requests that a service may refuse before --check fails.").PlaceHolder("5%").
 		Default(format.Percent(ui.MaxRefused)).SetValue(&o.maxRefused)
+	app.Flag("loop", "Show or check only this loop, as SERVICE/KNOB: checkout/concurrency. The screen starts with its details.").
+		PlaceHolder("LOOP").StringVar(&o.screen.Loop)
+	app.Flag("at", "Show the loops as they were at this time, as far back as the governor remembers: RFC 3339, a Unix time in "+
+		"seconds, or a duration ago like 5m.").PlaceHolder("TIME").SetValue((*instant)(&o.screen.At))
 	app.Flag("filter", "Show or check only the loops whose name, mode or state matches; "+
 		"!REGEX selects those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
 	app.Flag("read-only", "Disable all keys that change anything.").BoolVar(&o.screen.ReadOnly)
@@ -119,6 +125,22 @@ func (c choice) Set(word string) error {
 		return fmt.Errorf("--%s=%s: expected %s", c.flag, word, either(c.words))
 	}
 	*c.target = word
+	return nil
+}
+
+// instant is the value of --at.
+type instant time.Time
+
+// String implements kingpin.Value.
+func (i *instant) String() string { return "" }
+
+// Set implements kingpin.Value.
+func (i *instant) Set(text string) error {
+	at, err := api.ParseInstant(text, time.Now())
+	if err != nil {
+		return fmt.Errorf("--at=%s: %w", text, err)
+	}
+	*i = instant(at)
 	return nil
 }
 
@@ -181,6 +203,9 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 	if why := noScreen(stdin, stdout, os.Getenv("TERM")); why != "" {
 		return usage(stderr, why+": try govtop --once")
 	}
+	if err := findLoop(client, o.screen); err != nil {
+		return failed(stderr, err)
+	}
 	o.screen.Save, o.screen.Resumable = save, resumable
 	o.screen.Gone = func() bool { return gone(stdin) }
 	return live(client, client.Address(), o.screen, stderr)
@@ -228,8 +253,57 @@ func live(source ui.Source, address string, screen ui.Options, stderr io.Writer)
 	return exitOK
 }
 
-func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, stdout, stderr io.Writer) int {
+// findLoop reports that there is no loop of the name that the screen is to start with. A governor that does not answer is
+// the screen's to tell, which tries again.
+func findLoop(source ui.Source, screen ui.Options) error {
+	if screen.Loop == "" || !screen.At.IsZero() {
+		return nil
+	}
+	all, err := source.Loops(context.Background())
+	if names := loops.Names(all); err == nil && !slices.Contains(names, screen.Loop) {
+		return loops.Unknown(screen.Loop, names)
+	}
+	return nil
+}
+
+// fetch requests what --once and --check look at, now or at an instant of the past.
+func fetch(ctx context.Context, source ui.Source, screen ui.Options) (ui.Snapshot, error) {
 	snapshot, err := ui.Fetch(ctx, source)
+	if err != nil {
+		return snapshot, err
+	}
+	if at := screen.At; at.Before(snapshot.Status.Now) && !at.IsZero() {
+		if snapshot.Loops, err = source.LoopsAt(ctx, at); err != nil {
+			return snapshot, err
+		}
+		if len(snapshot.Loops) == 0 {
+			return snapshot, forgotten(ctx, source, at)
+		}
+		snapshot.Status.Now = at
+	}
+	if screen.Loop != "" {
+		names := loops.Names(snapshot.Loops)
+		i := slices.Index(names, screen.Loop)
+		if i < 0 {
+			return snapshot, loops.Unknown(screen.Loop, names)
+		}
+		snapshot.Loops = snapshot.Loops[i : i+1]
+	}
+	return snapshot, nil
+}
+
+// forgotten says that the governor remembers nothing of an instant, and how far back it does.
+func forgotten(ctx context.Context, source ui.Source, at time.Time) error {
+	history, err := source.History(ctx, time.Hour, 30*time.Second)
+	if oldest := ui.Reach(history); err == nil && !oldest.IsZero() {
+		return fmt.Errorf("nothing is known of %s: this governor remembers back to %s",
+			at.UTC().Format(time.RFC3339), oldest.UTC().Format(time.RFC3339))
+	}
+	return fmt.Errorf("nothing is known of %s: this governor remembers nothing yet", at.UTC().Format(time.RFC3339))
+}
+
+func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, stdout, stderr io.Writer) int {
+	snapshot, err := fetch(ctx, source, o.screen)
 	if err != nil {
 		return failed(stderr, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
@@ -129,6 +130,23 @@ func TestExitCodes(t *testing.T) {
 			"refusals and a violation",
 			[]string{"--check", "--filter", "^(report|search)/", "--connect", server.URL}, exitViolation, "search/concurrency: 24.3%",
 		},
+		{
+			"one loop", []string{"--check", "--loop=checkout/concurrency", "--connect", server.URL},
+			exitViolation, "checkout/concurrency: 2.1%",
+		},
+		{
+			"one loop that there is not", []string{"--once", "--loop=chekout/concurrency", "--connect", server.URL},
+			exitError, "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		},
+		{
+			"an instant", []string{"--once", "--at=" + fixture.Now.Add(-time.Minute).Format(time.RFC3339), "--connect", server.URL},
+			exitOK, "",
+		},
+		{
+			"an instant that is forgotten", []string{"--once", "--at=1.7e9", "--connect", server.URL},
+			exitError, "nothing is known of 2023-11-14T22:13:20Z: this governor remembers back to 2026-11-24T13:",
+		},
+		{"no instant", []string{"--at=yesterday", "--connect", server.URL}, exitUsage, "--at=yesterday: expected a time like"},
 		{"a share above all", []string{"--check", "--max-refused=5", "--connect", server.URL}, exitUsage, "like 5% or 0.05"},
 		{"no share", []string{"--check", "--max-refused=NaN", "--connect", server.URL}, exitUsage, "--max-refused=NaN"},
 		{

@@ -32,9 +32,10 @@ type Model struct {
 	connection connection
 	live       *fleet // the newest data; nil: none yet
 	sparks     sparks
-	deep       bool    // the sparklines reach back an hour
-	file       dossier // of the loop on the screen
-	log        dossier // of all loops
+	deep       bool      // the sparklines reach back an hour
+	reach      time.Time // of the oldest decision in the history that was fetched last; zero: not known
+	file       dossier   // of the loop on the screen
+	log        dossier   // of all loops
 
 	// The view.
 	width, height int
@@ -80,11 +81,13 @@ var Graphs = []string{string(graphBraille), string(graphBlock), string(graphASCI
 
 // Options are a user's choices about the screen. The zero value is the default.
 type Options struct {
-	ReadOnly bool   // disable the keys that change anything
-	Theme    string // one of Themes, "": the first
-	Graph    string // one of Graphs, "": the first
-	Filter   string // the initial filter of the overview; see ParseFilter
-	Actor    string // the initial actor of orders
+	ReadOnly bool      // disable the keys that change anything
+	Theme    string    // one of Themes, "": the first
+	Graph    string    // one of Graphs, "": the first
+	Loop     string    // the loop to show at the start, SERVICE/KNOB; "": all
+	At       time.Time // the instant of the past to show at the start; zero: the present
+	Filter   string    // the initial filter of the overview; see ParseFilter
+	Actor    string    // the initial actor of orders
 	// Save stores an export under a name and returns its path. A command calls it. nil: exports are disabled.
 	Save func(name string, content []byte) (string, error)
 	// Resumable says whether a shell could bring a suspended program back, and Gone whether the terminal has been closed.
@@ -106,6 +109,9 @@ func New(ctx context.Context, source Source, address, version string, options Op
 		m.options.Theme = Themes[0]
 	}
 	m.overview.filter, _ = ParseFilter(Clean(options.Filter))
+	if options.Loop != "" {
+		m.overview.selected, m.above = Clean(options.Loop), []place{onLoop}
+	}
 	m.paint()
 	return m
 }
@@ -151,6 +157,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.end(msg)
 	case pastMsg:
 		m.sparks.remember(msg.history)
+		m.reach = Reach(msg.history)
 		if m.live != nil {
 			m.sparks.keep(m.live.Loops)
 		}
@@ -171,6 +178,9 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		if m.live == was && m.linkWord() == word {
 			return m, tea.Batch(cmd, m.errands())
 		}
+	}
+	if was == nil && m.live != nil {
+		m.begin()
 	}
 	m.top = m.aboveBody(m.width)
 	if f := m.fleet(); f != nil {
