@@ -61,6 +61,7 @@ type Model struct {
 	prompt prompt
 	form   *form // nil: none is open
 	notice notice
+	last   *given // the last order that was recorded; nil: none
 }
 
 // notice is a line that stays until the next key.
