@@ -88,7 +88,7 @@ func explanation(s explain.Subject) string {
 	}
 	hang(&b, "", fmt.Sprintf("%s, mode %s, %s", s.Name(), s.Loop.Mode, leaderText(s.Status)))
 	b.WriteString("\n")
-	row("state", s.State())
+	row("state", s.State(), explain.Means(s.Loop.Decision.State))
 	row("why", s.Reason())
 	row("bound by", s.BoundBy())
 	row("ordered", s.Order())

@@ -65,6 +65,24 @@ func StateWord(s control.State) (glyph, word string) {
 	return cmp.Or(glyphs[s], "?"), strings.ToUpper(strings.ReplaceAll(string(s), "_", " "))
 }
 
+// Means says in plain words what a state means, as govtop's help, explain and the alerts do; "" for one of a newer
+// governor.
+func Means(s control.State) string { return meanings[s] }
+
+var meanings = map[control.State]string{
+	control.Steady:      "inside the deadband",
+	control.Raising:     "more is admitted than before",
+	control.Cutting:     "less is admitted than before",
+	control.AtMin:       "the configured minimum binds",
+	control.AtMax:       "the configured maximum binds",
+	control.Ineffective: "limiting cannot help: a slow dependency, a slower service",
+	control.Infeasible:  "the SLO is tighter than the service's own latency",
+	control.NotObeyed:   "the service keeps to no limit: is a guard or a sidecar there?",
+	control.Hold:        "governor waits: no measurement it may act on",
+	control.Frozen:      "a person stopped the loop",
+	control.Override:    "a person set the value",
+}
+
 var glyphs = map[control.State]string{
 	control.Steady: "=", control.Raising: "^", control.Cutting: "v", control.Hold: "~",
 	control.AtMin: "!", control.AtMax: "!", control.Ineffective: "!", control.Infeasible: "!",
