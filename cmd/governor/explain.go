@@ -93,6 +93,7 @@ func explanation(s explain.Subject) string {
 	row("bound by", s.BoundBy())
 	row("ordered", s.Order())
 	row("in force", s.InForce()...)
+	row("pace", s.Pace())
 	b.WriteString("\n")
 	hang(&b, "", "what it measured, with the age of each now")
 	for _, in := range s.Inputs() {

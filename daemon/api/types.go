@@ -96,6 +96,8 @@ type Loop struct {
 	// Fallback is the value that readers drift to without a live lease.
 	Fallback float64 `json:"fallback"`
 	SLO      SLO     `json:"slo"`
+	// Timing is the pace of the loop.
+	Timing Timing `json:"timing"`
 	// Protect is the least important class that shedding protects; for the knob shed only.
 	Protect string `json:"protect,omitempty"`
 	// Since is when the loop entered State.
@@ -136,6 +138,15 @@ func (l Loop) Overdue(now time.Time) (time.Duration, bool) {
 	}
 	old := now.Sub(l.Decision.At)
 	return old, !l.Decision.At.IsZero() && old > allowed
+}
+
+// Timing is the pace of a loop, in seconds. All zero: not known.
+type Timing struct {
+	Scrape float64 `json:"scrape_interval_seconds"` // how often Prometheus scrapes the service
+	Window float64 `json:"window_seconds"`
+	Period float64 `json:"period_seconds"` // how often the loop decides
+	// Learned says that governor found the scrape interval in the data, rather than in its configuration.
+	Learned bool `json:"learned"`
 }
 
 // SLO is the service's objective.

@@ -124,6 +124,21 @@ func (s Subject) Order() string {
 // killed says whether the loop's order is the kill switch, the only order that does not expire.
 func (s Subject) killed() bool { return s.Loop.Order != nil && s.Loop.Order.ExpiresAt.IsZero() }
 
+// Pace says how often the service is scraped and the loop decides; "" if it is not known.
+func (s Subject) Pace() string {
+	t := s.Loop.Timing
+	if t.Scrape <= 0 {
+		return ""
+	}
+	whence := "as configured"
+	if t.Learned {
+		whence = "as found in the data"
+	}
+	span := func(seconds float64) string { return format.Span(secondsOf(control.Number(seconds))) }
+	return fmt.Sprintf("scraped every %s, %s; decides every %s from a window of %s", span(t.Scrape), whence, span(t.Period),
+		span(t.Window))
+}
+
 // InForce says which value governs the service now, if one is published, and which instances obey it.
 func (s Subject) InForce() []string {
 	l, d := s.Loop, s.Loop.Decision

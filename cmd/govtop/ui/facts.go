@@ -395,6 +395,13 @@ func inputs(l api.Loop) fact {
 	if in.EffectiveLimit.Known() && l.Knob == control.KnobConcurrency {
 		f.say("limit in use " + number(in.EffectiveLimit))
 	}
+	if t := l.Timing; t.Scrape > 0 {
+		scraped := "scraped every " + seconds(control.Number(t.Scrape))
+		if t.Learned {
+			scraped += " (learned)"
+		}
+		f.say(scraped)
+	}
 	if in.TookSeconds.Known() {
 		f.say("query " + seconds(in.TookSeconds))
 	}
