@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -334,6 +335,25 @@ func TestFilterOfOnce(t *testing.T) {
 		}
 		if !slices.Equal(services, want) {
 			t.Errorf("%q chooses %q, want %q", filter, services, want)
+		}
+	}
+}
+
+// TestAFullDiskIsNoSuccess: if what is printed does not arrive, the exit code says so, and nothing panics.
+func TestAFullDiskIsNoSuccess(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full")
+	}
+	defer full.Close()
+	server := httptest.NewServer(&fixture.Server{})
+	defer server.Close()
+	for _, args := range []string{"--help", "--version", "--help-man", "--once", "--once --output=json", "--completion-script-bash"} {
+		var errs bytes.Buffer
+		cmd := exec.Command(binary(t), append(strings.Fields(args), "--connect", server.URL)...)
+		cmd.Stdout, cmd.Stderr = full, &errs
+		if err := cmd.Run(); err == nil || strings.Contains(errs.String(), "panic") {
+			t.Errorf("govtop %s >/dev/full: %v, stderr %q", args, err, errs.String())
 		}
 	}
 }

@@ -57,7 +57,7 @@ func fleets() []party {
 				{name: "detail-shed", keys: "/payments" + enter + enter, shows: "payments/shed", back: escape + escape + "g"},
 				{name: "detail-override", keys: "/ledger" + enter + enter, shows: "ledger/rate", back: escape + escape + "g"},
 				{name: "detail-hold", keys: "/auth" + enter + enter, shows: "auth/conc", back: escape + escape + "g"},
-				{name: "detail-hour", keys: enter + "--", shows: "payments/shed", back: "==" + escape},
+				{name: "detail-hour", keys: enter + "--", shows: "report/concurrency", back: "==" + escape},
 				{name: "decisions", keys: "a", shows: "ecisions", back: escape},
 				{name: "decisions-one", keys: enter + "a", shows: "ecisions", back: escape + escape},
 				{name: "health", keys: "h", shows: "ealth", back: escape},

@@ -124,8 +124,11 @@ func (m *Model) commands() []command {
 	order("f", actuators.Freeze, "freeze the loop: its value stays until you resume it or the order expires")
 	order("r", actuators.Resume, "resume the loop: it decides again")
 	order("o", actuators.Override, "override the loop: set its value yourself")
-	bind("u", onLoops|onLoop, inPresent, "take back the last order that you have given since govtop was started",
+	undo := bind("u", onLoops|onLoop, inPresent, "take back the last order that you have given since govtop was started",
 		view((*Model).takeBack)).act()
+	if m.last != nil {
+		undo.foot("u undo", 2)
+	}
 	bind("u", onLoops|onLoop, away, "take back the last order that you have given since govtop was started",
 		view(func(m *Model) { m.refuse("undo") })).act()
 	bind("y", onLoops|onLoop, always, "copy what the loop does and why, and the command that shows it (OSC 52)", (*Model).copyLoop)

@@ -201,7 +201,7 @@ func (m *Model) forgotten() string {
 	if m.reach.IsZero() {
 		return "the governor has no data from then"
 	}
-	return "no data from then: the governor remembers back to " + stampOf(m.reach, m.live.Status.Now)
+	return "the governor knows nothing before " + stampOf(m.reach, m.live.Status.Now)
 }
 
 // stampOf is a clock time, with its date if it is another day's.

@@ -217,7 +217,7 @@ func TestBeyondTheJournalItSaysHowFarBackItReaches(t *testing.T) {
 		{Service: "cart", Points: []api.Point{{At: fixture.Now.Add(-58 * time.Minute)}, {At: fixture.Now}}},
 	}}
 	m = after(m, pastMsg{history}, thenMsg{at: at})
-	want := "the governor remembers back to 13:05:27"
+	want := "the governor knows nothing before 13:05:27"
 	if got := frame(m); !strings.Contains(got, want) || !strings.Contains(got, "PAST 2026-11-23 08:03:27") {
 		t.Errorf("it does not say %q:\n%s", want, got)
 	}
