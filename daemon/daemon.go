@@ -120,16 +120,18 @@ func (d *Daemon) Run(ctx context.Context) {
 // install puts a setup into force.
 func (d *Daemon) install(setup Setup, workers []*worker) {
 	var specs []control.Spec
+	learned := map[string]bool{}
 	perHour := 0.0
 	for _, w := range workers {
 		for _, s := range w.services {
 			specs = append(specs, s.spec)
+			learned[s.spec.Service] = w.scrape.learned
 			perHour += journalSpan.Seconds() / w.period.Seconds() * float64(len(publish.Knobs(s.spec)))
 		}
 	}
 	d.workers = workers
 	d.recorder.journal.Resize(int(math.Ceil(perHour)))
-	d.recorder.configure(specs, time.Now())
+	d.recorder.configure(specs, learned, time.Now())
 	d.setup.Store(&setup) // last: a reader that sees the setup sees all of it
 	d.recorder.metrics.reloaded.Set(1)
 	d.recorder.metrics.reloadedAt.Set(float64(setup.Config.LoadedAt.UnixMilli()) / 1000)

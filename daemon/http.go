@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -160,20 +159,12 @@ func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
 	answer(w, api.History{Loops: d.recorder.journal.History(since, step, service, control.Knob(knob))})
 }
 
-// instant reads a point in time: an RFC 3339 time, or a duration before now. "" means as far back as the journal
-// reaches.
+// instant reads a point in time; see api.ParseInstant. "" means as far back as the journal reaches.
 func instant(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return now.Add(-ago), nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return at, errors.New("expected a duration before now, like 5m, or a time, like 2026-11-24T14:03:27Z")
-	}
-	return at, nil
+	return api.ParseInstant(text, now)
 }
 
 func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {

@@ -56,8 +56,8 @@ func newRecorder(log *slog.Logger, startedAt time.Time, m *metrics) *Recorder {
 }
 
 // configure registers the loops of these services before their first decision, and forgets all others. A loop that is
-// already registered keeps its record.
-func (r *Recorder) configure(specs []control.Spec, now time.Time) {
+// already registered keeps its record. The scrape intervals of the services in learned were found in the data.
+func (r *Recorder) configure(specs []control.Spec, learned map[string]bool, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.warnings)
@@ -72,6 +72,7 @@ func (r *Recorder) configure(specs []control.Spec, now time.Time) {
 				rec.loop.Since, rec.loop.Decision = now, waiting(spec, knob, now)
 			}
 			describe(&rec.loop, spec, knob)
+			rec.loop.Timing.Learned = learned[spec.Service]
 			r.loops[id] = rec
 			delete(before, id)
 		}
@@ -91,6 +92,9 @@ func describe(l *api.Loop, spec control.Spec, knob control.Knob) {
 	l.Min, l.Max, l.Fallback = b.Min, b.Max, b.Fallback
 	l.SLO = api.SLO{
 		LatencySeconds: spec.SLO.Latency.Seconds(), Objective: spec.SLO.Objective, Errors: spec.SLO.Errors,
+	}
+	l.Timing = api.Timing{
+		Scrape: spec.Timing.Scrape.Seconds(), Window: spec.Timing.Window.Seconds(), Period: spec.Timing.Period.Seconds(),
 	}
 	if l.Protect = ""; knob == control.KnobShed {
 		l.Protect = spec.Shed.Protect.String()
@@ -173,6 +177,7 @@ func (r *Recorder) Record(t report) {
 		notable := state || d.Value != d.From && (d.Publish || done.Kind == publish.Change)
 		rec.loop.Decision, rec.decided = d, true
 		rec.loop.Published = t.published(d.Knob, failure)
+		rec.loop.Missing = api.MissingOf(d.Inputs)
 		r.metrics.decided(rec.loop)
 		seq := r.journal.Append(entry{
 			loop: rec.loop, wrote: done.Kind != publish.None, writeError: failure, notable: notable,

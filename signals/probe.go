@@ -37,6 +37,7 @@ type Probe struct {
 	Method         string          // method that Prometheus answered: POST or GET
 	Took           time.Duration   // the slowest query
 	Advice         []string        // what to change and why, most important first
+	Unlabelled     []string        // labels in selectors that their metric lacks: "http_requests_total has no label status"
 }
 
 // Found is one signal of a Probe.
@@ -125,6 +126,7 @@ func (s *Sensor) probe(ctx context.Context, of *Group, sub subject) Probe {
 	}
 	p.Arrivals = p.value(Offered)
 
+	p.tryLabels(ctx, g, sub, now)
 	var names []string
 	if sub.Preset == HTTPHistogram {
 		found, _, _, err := g.api.LabelNames(ctx, []string{sub.selector(sigSeen)}, now.Add(-time.Hour), now)

@@ -139,6 +139,37 @@ func TestProbeWarnsWhereRefusalsAreNotTold(t *testing.T) {
 		NotBinding, "failed requests cannot be counted")
 }
 
+// TestProbeNamesALabelThatTheMetricLacks: whichever selector or query it stands in, and whether it then selects nothing or
+// everything.
+func TestProbeNamesALabelThatTheMetricLacks(t *testing.T) {
+	labels := `{"status":"success","data":["__name__","code","handler","instance","job","le","service"]}`
+	for _, c := range []struct {
+		change func(*Histogram)
+		want   string
+	}{
+		{func(h *Histogram) { h.Failed = `status=~"5.."` }, `has no label status, so status=~"5.." selects nothing; it has code, handler`},
+		{func(h *Histogram) { h.Failed = `status!~"2.."` }, `has no label status, so status!~"2.." selects everything`},
+		{func(h *Histogram) { h.Selector = `path!="/healthz"` }, `has no label path, so path!="/healthz" selects everything`},
+		{func(h *Histogram) { h.InFlight = `http_in_flight{pod="a"}` }, `http_in_flight has no label pod, so pod="a" selects nothing`},
+	} {
+		s := web()
+		c.change(&s.Histogram)
+		p := probed(t, s, recorded(t, "histogram"), series(nil), labels)
+		p.advises(t, c.want)
+		if len(p.Unlabelled) == 0 {
+			t.Errorf("%s: it is not counted as missing", c.want)
+		}
+	}
+	s := web()
+	s.Histogram.Failed, s.Histogram.Selector = `code=~"5.."`, `shard=""` // which is true where there is no such label
+	if p := probed(t, s, recorded(t, "histogram"), series(nil), labels); len(p.Unlabelled) != 0 {
+		t.Errorf("it misses %v", p.Unlabelled)
+	}
+	if p := probed(t, s, recorded(t, "histogram"), series(nil), ""); len(p.Unlabelled) != 0 {
+		t.Errorf("though Prometheus tells no labels, it misses %v", p.Unlabelled)
+	}
+}
+
 // A11, grafana/mcp-grafana#632, prometheus/client_golang#1619.
 func TestProbeFindsThatOnlyGETWorks(t *testing.T) {
 	for _, status := range []int{403, 500} {

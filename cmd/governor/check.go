@@ -22,7 +22,7 @@ func checkCommand(app *kingpin.Application) (string, command) {
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
-		stdout, stderr := plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr)
+		stdout, stderr := plain.NewWriter(stdout), plain.NewWriter(os.Stderr)
 		failed := false
 		for _, file := range *files {
 			code := 0

@@ -39,7 +39,7 @@ func demoCommand(app *kingpin.Application) (string, command) {
 		defer stop()
 		o.Seed = *seed
 		show := demo.Show{
-			Duration: *duration, Until: *until, Format: demo.Format(*output), Out: os.Stdout, Live: os.Stderr,
+			Duration: *duration, Until: *until, Format: demo.Format(*output), Out: stdout, Live: os.Stderr,
 			Screen: !*headless && *output == string(demo.Text) && hasScreen(os.Stdin, os.Stdout, os.Getenv("TERM")),
 			// Any value except the empty one, as no-color.org says.
 			Color: os.Getenv("NO_COLOR") == "",

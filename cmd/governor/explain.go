@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
+	"net/http"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
+	"github.com/seed-de83e32b/governor/cmd/internal/loops"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
@@ -37,13 +39,18 @@ func explainCommand(app *kingpin.Application) (string, command) {
 		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		defer client.Close()
-		return explainLoop(ctx, client, loop, os.Stdout)
+		return explainLoop(ctx, client, loop, stdout)
 	}
 }
 
 // explainLoop fetches one loop and prints its explanation. Ages are by the daemon's clock.
 func explainLoop(ctx context.Context, client *api.Client, loop loopName, out io.Writer) error {
 	l, err := client.Loop(ctx, loop.service, control.Knob(loop.knob))
+	if answer, ok := errors.AsType[*api.AnswerError](err); ok && answer.Code == http.StatusNotFound {
+		if all, listErr := client.Loops(ctx); listErr == nil {
+			return loops.Unknown(loop.String(), loops.Names(all))
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -79,11 +86,12 @@ func explanation(s explain.Subject) string {
 	}
 	hang(&b, "", fmt.Sprintf("%s, mode %s, %s", s.Name(), s.Loop.Mode, leaderText(s.Status)))
 	b.WriteString("\n")
-	row("state", s.State())
+	row("state", s.State(), explain.Means(s.Loop.Decision.State))
 	row("why", s.Reason())
 	row("bound by", s.BoundBy())
 	row("ordered", s.Order())
 	row("in force", s.InForce()...)
+	row("pace", s.Pace())
 	b.WriteString("\n")
 	hang(&b, "", "what it measured, with the age of each now")
 	for _, in := range s.Inputs() {

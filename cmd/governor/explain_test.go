@@ -61,6 +61,7 @@ func statusOf(instance string) api.Status {
 const frozenExplained = `checkout/concurrency, mode enforce, steered by gov-a, the leader of epoch 41
 
 state     FROZEN, since 14:02:49 UTC (38 s)
+          a person stopped the loop
 why       frozen at 72 until 2026-11-24 14:17:47 UTC: ana: INC-1412
 bound by  the order of ana: the value stays, whatever the measurements
 ordered   frozen by ana at 14:02:47 UTC (40 s ago) until 14:17:47 UTC (in 14

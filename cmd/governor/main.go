@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/oklog/run"
@@ -63,7 +65,8 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 	app := kingpin.New("governor", overview)
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("governor"))
-	app.UsageWriter(os.Stdout)
+	app.UsageWriter(stdout.Unfailing())
+	app.Terminate(func(code int) { os.Exit(printed(code)) })
 	logging := &promslog.Config{Writer: plain.NewLogWriter(os.Stderr)}
 	promslogflag.AddFlags(app, logging)
 
@@ -80,10 +83,39 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 	return app, logging, commands
 }
 
+// stdout is where all commands print.
+var stdout = plain.NewOutput(os.Stdout)
+
+// printed returns the exit code of a program that would end with code, if what it printed has arrived.
+func printed(code int) int {
+	if err := stdout.Err(); err != nil && code == exitOK {
+		fmt.Fprintf(os.Stderr, "governor: the output is incomplete: %v\n", err)
+		return exitError
+	}
+	return code
+}
+
+// lacksCommand says whether a command line names no command, and does not ask for help either.
+func lacksCommand(app *kingpin.Application, args []string) bool {
+	parsed, err := app.ParseContext(args)
+	if err != nil || parsed.SelectedCommand != nil {
+		return false
+	}
+	return !slices.ContainsFunc(parsed.Elements, func(e *kingpin.ParseElement) bool {
+		flag, ok := e.Clause.(*kingpin.FlagClause)
+		return ok && !strings.HasPrefix(flag.Model().Name, "log.")
+	})
+}
+
 func governor(args []string) int {
 	interrupt.IgnoreHangups()
 	stderr := plain.NewWriter(os.Stderr)
 	app, logging, commands := commandLine()
+	if lacksCommand(app, args) {
+		app.UsageWriter(stderr).Usage(nil)
+		fmt.Fprintln(stderr, "governor: which command?")
+		return exitUsage
+	}
 	name, err := app.Parse(args)
 	if err != nil {
 		fmt.Fprintf(stderr, "governor: %v; try governor --help\n", err)
@@ -92,7 +124,7 @@ func governor(args []string) int {
 	log := promslog.New(logging)
 	switch err := commands[name](context.Background(), log); {
 	case err == nil, errors.Is(err, run.ErrSignal):
-		return exitOK
+		return printed(exitOK)
 	case errors.Is(err, errReported):
 		return exitError
 	default:

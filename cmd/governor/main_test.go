@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -160,6 +161,48 @@ func TestEveryFlagIsExplained(t *testing.T) {
 			if f.Help == "" {
 				t.Errorf("%s --%s has no help", cmd.Name, f.Name)
 			}
+		}
+	}
+}
+
+// TestAFullDiskIsNoSuccess: if what a command prints does not arrive, its exit code says so, and nothing panics.
+func TestAFullDiskIsNoSuccess(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full")
+	}
+	defer full.Close()
+	address, _ := kv(t)
+	for _, args := range []string{
+		"--help", "help", "help freeze", "freeze --help", "--help-man", "--version", "--completion-script-bash",
+		"check-config " + write(t, goodConfig), "simulate --list", "freeze --all --reason=x --consul.address=" + address,
+	} {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs bytes.Buffer
+		cmd := exec.CommandContext(t.Context(), self, strings.Fields(args)...)
+		cmd.Env = append(os.Environ(), plays+"=1", "USER=ana")
+		cmd.Stdout, cmd.Stderr = full, &errs
+		err = cmd.Run()
+		if err == nil || !strings.Contains(errs.String(), "no space left on device") || strings.Contains(errs.String(), "panic") {
+			t.Errorf("governor %s >/dev/full: %v, stderr %q", args, err, errs.String())
+		}
+	}
+}
+
+// TestWithoutACommand: a command line that names no command is a mistake, and the usage is no output.
+func TestWithoutACommand(t *testing.T) {
+	for _, args := range [][]string{nil, {"--log.level=debug"}} {
+		out, errs, code := playsGovernor(t, nil, args...)
+		if code != exitUsage || out != "" || !strings.Contains(errs, "usage: governor") || !strings.Contains(errs, "which command?") {
+			t.Errorf("governor %v: exit code %d, stdout %q, stderr %q", args, code, out, errs)
+		}
+	}
+	for _, args := range []string{"--help", "help", "--version"} {
+		if out, errs, code := playsGovernor(t, nil, args); code != exitOK || out == "" || errs != "" {
+			t.Errorf("governor %s: exit code %d, stdout %q, stderr %q", args, code, out, errs)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
+	"github.com/seed-de83e32b/governor/cmd/internal/loops"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/control/format"
@@ -31,6 +32,7 @@ type operatorOptions struct {
 	kind    actuators.OrderKind
 	loop    loopName
 	all     bool
+	force   bool
 	value   number
 	reason  string
 	actor   string
@@ -42,15 +44,15 @@ type operatorOptions struct {
 
 func freezeCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("freeze", "Keep the value in force, whatever governor measures, until the order expires "+
-		"or `governor resume` ends it. With --all: the kill switch; freeze every loop of every service. The "+
-		"order goes straight to Consul, so it works while governor is down.")
+		"or `governor resume` ends it. A SERVICE without a knob: all its knobs. With --all: the kill switch; freeze every "+
+		"loop of every service. The order goes straight to Consul, so it works while governor is down.")
 	o := &operatorOptions{kind: actuators.Freeze}
 	return o.register(cmd)
 }
 
 func resumeCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("resume", "End a freeze or an override: the loop continues from the value in force. "+
-		"With --all: lift the kill switch.")
+		"A SERVICE without a knob: all its knobs. With --all: lift the kill switch.")
 	o := &operatorOptions{kind: actuators.Resume}
 	return o.register(cmd)
 }
@@ -65,7 +67,12 @@ func overrideCommand(app *kingpin.Application) (string, command) {
 // register declares what the commands have in common, and checks it before any request to Consul, so that mistakes on
 // the command line are usage errors.
 func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
-	loop := cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency.")
+	what := "The loop, as SERVICE/KNOB: checkout/concurrency."
+	if o.kind != actuators.Override {
+		what = "The loop, as SERVICE/KNOB: checkout/concurrency; or SERVICE, for all its knobs."
+		o.loop.whole = true
+	}
+	loop := cmd.Arg("loop", what)
 	if o.kind == actuators.Override {
 		loop.Required()
 	} else {
@@ -86,11 +93,13 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 		"from CONSUL_HTTP_TOKEN, and so on.").PlaceHolder("HOST:PORT").StringVar(&o.address)
 	cmd.Flag("consul.prefix", "Prefix of governor's keys, as in its configuration.").Default(actuators.DefaultPrefix).
 		StringVar(&o.prefix)
+	cmd.Flag("force", "Record the order although no such loop is known: for a loop that is yet to come, or when the keys that "+
+		"would show it are gone.").BoolVar(&o.force)
 	cmd.Validate(func(*kingpin.CmdClause) error { return o.check() })
 	return cmd.FullCommand(), func(ctx context.Context, _ *slog.Logger) error {
 		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
-		return o.give(ctx, plain.NewWriter(os.Stdout), plain.NewWriter(os.Stderr), time.Now())
+		return o.give(ctx, plain.NewWriter(stdout), plain.NewWriter(os.Stderr), time.Now())
 	}
 }
 
@@ -98,9 +107,9 @@ func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
 func (o *operatorOptions) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	switch named := o.loop != (loopName{}); {
+	switch named := o.loop.service != ""; {
 	case !named && !o.all && o.kind != actuators.Override:
-		bad("which loop? name one as SERVICE/KNOB, or --all for every loop of every service")
+		bad("which loop? name one as SERVICE/KNOB, all of one as SERVICE, or --all for every loop of every service")
 	case named && o.all:
 		bad("%s and --all: expected one of them", &o.loop)
 	case isCall(o.loop.knob):
@@ -136,24 +145,109 @@ func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now
 	if err != nil {
 		return err
 	}
-	a := o.action(now)
-	done, err := consul.NewOperators(client, actuators.Keys{Prefix: o.prefix}).Do(ctx, a)
+	operators := consul.NewOperators(client, actuators.Keys{Prefix: o.prefix})
+	targets, err := o.targets(ctx, operators)
 	if err != nil {
 		return hintOrder(err, client.Address())
 	}
-	for _, line := range receipt(a, done) {
-		fmt.Fprintln(out, plain.Clean(line))
+	var failed []error
+	for _, target := range targets {
+		a := o.action(target, now)
+		done, err := operators.Do(ctx, a)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		for _, line := range receipt(a, done) {
+			fmt.Fprintln(out, plain.Clean(line))
+		}
+		if warning := doubtOf(a, done.Setting); warning != "" {
+			fmt.Fprintf(warnings, "governor %s: warning: %s\n", o.kind, warning)
+		}
 	}
-	if warning := doubtOf(a, done.Setting); warning != "" {
-		fmt.Fprintf(warnings, "governor %s: warning: %s\n", o.kind, warning)
+	if err = hintOrder(errors.Join(failed...), config.Address); err != nil && len(failed) < len(targets) {
+		return fmt.Errorf("%d of the %d knobs of %s were not reached, the others above were: %w",
+			len(failed), len(targets), o.loop.service, err)
 	}
-	return nil
+	return err
 }
 
-func (o *operatorOptions) action(now time.Time) actuators.Action {
+// leaderTimeout is how long a leader may take to say which loops it has.
+const leaderTimeout = 2 * time.Second
+
+// targets are the loops to act on; one without a name is the kill switch. Unless it is forced, an order is only for loops
+// that there are: a typo must not pass for a freeze.
+func (o *operatorOptions) targets(ctx context.Context, operators *consul.Operators) ([]loopName, error) {
+	if o.force && (o.all || o.loop.knob != "") {
+		return []loopName{o.loop}, nil
+	}
+	known, err := operators.Known(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.all && !known.Used && (o.kind == actuators.Freeze || !known.Frozen):
+		return nil, fmt.Errorf("there is no key below %s: no governor has ever worked there; another --consul.prefix or "+
+			"--consul.address? (--force gives the order anyway)", actuators.Keys{Prefix: o.prefix}.Root())
+	case o.all:
+		return []loopName{o.loop}, nil
+	}
+	askLeader(ctx, &known)
+	var there []string
+	for service, knobs := range known.Knobs {
+		for _, knob := range knobs {
+			there = append(there, service+"/"+knob)
+		}
+	}
+	switch knobs := known.Knobs[o.loop.service]; {
+	case o.loop.knob != "" && slices.Contains(knobs, o.loop.knob):
+		return []loopName{o.loop}, nil
+	case o.loop.knob == "" && len(knobs) > 0:
+		var all []loopName
+		for _, knob := range actuators.Knobs { // the targets of calls take no orders of their own
+			if slices.Contains(knobs, knob) {
+				all = append(all, loopName{service: o.loop.service, knob: knob})
+			}
+		}
+		return all, nil
+	}
+	hint := "--force gives the order anyway"
+	if o.loop.knob == "" {
+		hint = "to force an order, name the knob"
+	}
+	if known.Leader == nil {
+		hint = "no leader could be asked, and a service in shadow has no Setting; " + hint
+	}
+	return nil, fmt.Errorf("%w (%s)", loops.Unknown(o.loop.String(), there), hint)
+}
+
+// askLeader adds the loops that the leader tells of, among them those without a Setting. If it does not answer, its name
+// is forgotten: what it has is not known.
+func askLeader(ctx context.Context, known *consul.Known) {
+	if known.Leader == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	client, err := api.NewClient(known.Leader.API)
+	if err != nil {
+		known.Leader = nil
+		return
+	}
+	defer client.Close()
+	all, err := client.Loops(ctx)
+	if err != nil {
+		known.Leader = nil
+		return
+	}
+	for _, l := range all {
+		known.Knobs[l.Service] = append(known.Knobs[l.Service], string(l.Knob))
+	}
+}
+
+func (o *operatorOptions) action(target loopName, now time.Time) actuators.Action {
 	now = now.UTC().Round(time.Microsecond)
 	a := actuators.Action{
-		Service: o.loop.service, Knob: o.loop.knob, Kind: o.kind, Value: float64(o.value),
+		Service: target.service, Knob: target.knob, Kind: o.kind, Value: float64(o.value),
 		Actor: plain.Clean(o.actor), Reason: plain.Clean(o.reason), At: now,
 	}
 	if o.kind != actuators.Resume && !o.all {
@@ -235,13 +329,19 @@ func hintOrder(err error, address string) error {
 func trimmed(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // loopName is a loop on the command line, SERVICE/KNOB.
-type loopName struct{ service, knob string }
+type loopName struct {
+	service, knob string
+	whole         bool // SERVICE alone is accepted, too: all knobs
+}
 
 // Set implements kingpin.Value.
 func (l *loopName) Set(text string) error {
 	service, knob, found := strings.Cut(text, "/")
 	callee, isCall := control.Knob(knob).Callee()
 	switch {
+	case !found && l.whole && actuators.ValidServiceName(service) == nil:
+		l.service, l.knob = service, ""
+		return nil
 	case !found:
 		return fmt.Errorf("%q: expected SERVICE/KNOB, like checkout/concurrency", text)
 	case actuators.ValidServiceName(service) != nil:
@@ -251,7 +351,7 @@ func (l *loopName) Set(text string) error {
 	case !isCall && !slices.Contains(actuators.Knobs[:], knob):
 		return fmt.Errorf("%q: there is no knob %q, expected one of %s", text, knob, strings.Join(actuators.Knobs[:], ", "))
 	}
-	*l = loopName{service, knob}
+	l.service, l.knob = service, knob
 	return nil
 }
 
@@ -263,8 +363,8 @@ func isCall(knob string) bool {
 
 // String implements kingpin.Value.
 func (l *loopName) String() string {
-	if l.service == "" {
-		return ""
+	if l.knob == "" {
+		return l.service
 	}
 	return l.service + "/" + l.knob
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,11 +77,17 @@ func put(t *testing.T, client *consulapi.Client, key string, value any) {
 // leads gives the leader's lock to an instance.
 func leads(t *testing.T, client *consulapi.Client, instance string) {
 	t.Helper()
+	leadsAt(t, client, instance, "")
+}
+
+// leadsAt is leads, with the address of the instance's HTTP interface.
+func leadsAt(t *testing.T, client *consulapi.Client, instance, address string) {
+	t.Helper()
 	session, _, err := client.Session().CreateNoChecks(&consulapi.SessionEntry{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := json.Marshal(consul.Holder{Instance: instance, Epoch: 41})
+	raw, err := json.Marshal(consul.Holder{Instance: instance, API: address, Epoch: 41})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,22 +155,120 @@ func TestFreezeOverrideAndResumeThroughTheKVAlone(t *testing.T) {
 		t.Errorf("after all: orders %v, audit %v", o.Orders, kinds)
 	}
 
-	// An order for a name that the KV does not have is recorded, with a warning.
+	// An order for a name that the KV does not have is recorded if it is forced, with a warning.
 	for loop, doubt := range map[string]string{
 		"chekcout/concurrency": "the KV holds no Setting of chekcout: check the name, or is the service in shadow?",
 		"checkout/rate":        "the Setting of checkout has no rate",
 	} {
-		_, errs, code = playsGovernor(t, env, "freeze", loop, "--reason=x")
+		_, errs, code = playsGovernor(t, env, "freeze", loop, "--reason=x", "--force")
 		if doubt = "governor freeze: warning: recorded; " + doubt; code != exitOK || !strings.HasPrefix(errs, doubt) {
 			t.Errorf("freeze %s: exit code %d, stderr %q", loop, code, errs)
 		}
 	}
 }
 
+// TestATypoIsNoOrder: a loop, a service or a prefix that there is not is an error that says what was meant; nothing is
+// recorded, unless the order is forced.
+func TestATypoIsNoOrder(t *testing.T) {
+	address, client := kv(t)
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	keys := actuators.Keys{}
+	put(t, client, keys.Setting("checkout"), consultest.Setting("checkout", 72, 41, actuators.Setting{}))
+	for args, want := range map[string]string{
+		"override chekout/concurrency 5":         "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		"freeze chekout/concurrency":             "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		"resume chekout/concurrency":             "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		"freeze chekout":                         "there is no service chekout; did you mean checkout?",
+		"resume chekout --force":                 "to force an order, name the knob",
+		"freeze checkout/shed":                   "there is no loop checkout/shed; checkout has checkout/concurrency",
+		"freeze --all --consul.prefix=governo/":  "no key below governo/: no governor has ever worked there",
+		"resume --all --consul.prefix=governo/":  "no key below governo/: no governor has ever worked there",
+		"freeze checkout --consul.prefix=other/": "there is no service checkout (",
+	} {
+		out, errs, code := playsGovernor(t, env, append(strings.Fields(args), "--reason=x")...)
+		if code != exitError || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("governor %s: exit code %d, stdout %q, stderr %q", args, code, out, errs)
+		}
+	}
+	if all, _, err := client.KV().Keys("", "", nil); err != nil || len(all) != 1 {
+		t.Errorf("something was recorded: %v, %v", all, err)
+	}
+}
+
+// TestAServiceInShadowIsKnownToItsLeader: it has no Setting, but its loops take orders.
+func TestAServiceInShadowIsKnownToItsLeader(t *testing.T) {
+	address, client := kv(t)
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(api.VersionHeader, "0.3.0")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`[{"service": "cart", "knob": "rate"}, {"service": "cart", "knob": "calls/payments"}]`))
+	}))
+	defer leader.Close()
+	leadsAt(t, client, "gov-a", leader.URL)
+	for _, loop := range []string{"cart/rate", "cart"} {
+		out, errs, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", loop, "--reason=x")
+		if code != exitOK || !strings.HasPrefix(out, "cart/rate frozen until ") || strings.Contains(out, "calls/") {
+			t.Errorf("freeze %s: exit code %d, stdout %q, stderr %q", loop, code, out, errs)
+		}
+	}
+	_, errs, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "cart/shed", "--reason=x")
+	if want := "there is no loop cart/shed; did you mean cart/rate?"; code != exitError || strings.Contains(errs, "no leader could") {
+		t.Errorf("exit code %d, stderr %q, want %q", code, errs, want)
+	}
+}
+
+// TestAllKnobsOfAServiceTogether: SERVICE alone freezes and resumes each of its knobs; those that fail are named, and the
+// others are in force.
+func TestAllKnobsOfAServiceTogether(t *testing.T) {
+	address, client := kv(t)
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	s := consultest.Setting("checkout", 72, 41, actuators.Setting{})
+	s.Rate = &actuators.Rate{PerSecond: 100, Burst: 10, Instances: 1, Fallback: 100, Min: 1, Max: 100}
+	s.Shed = &actuators.Shed{Threshold: 0.5, Fallback: 1, Min: 0.4, Max: 1}
+	put(t, client, actuators.Keys{}.Setting("checkout"), s)
+	out, errs, code := playsGovernor(t, env, "freeze", "checkout", "--reason=INC-1412")
+	for _, knob := range []string{"concurrency frozen at 72", "rate frozen at 100", "shed frozen at 0.5"} {
+		if !strings.Contains(out, "checkout/"+knob) {
+			t.Errorf("it does not say %q: exit code %d, stdout\n%s%s", knob, code, out, errs)
+		}
+	}
+	if n := len(stored(t, client, "checkout").Orders); code != exitOK || n != 3 {
+		t.Errorf("exit code %d, %d orders in the KV, want 3", code, n)
+	}
+	if _, errs, code = playsGovernor(t, env, "resume", "checkout", "--reason=over"); code != exitOK ||
+		len(stored(t, client, "checkout").Orders) != 0 {
+		t.Errorf("resume: exit code %d, stderr %q, orders %v", code, errs, stored(t, client, "checkout").Orders)
+	}
+
+	// The second write is refused.
+	writes := 0
+	flaky := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			if writes++; writes == 2 {
+				http.Error(w, "disk full", http.StatusInternalServerError)
+				return
+			}
+		}
+		target, err := url.Parse(address)
+		if err != nil {
+			panic(err)
+		}
+		httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, r)
+	}))
+	defer flaky.Close()
+	out, errs, code = playsGovernor(t, nil, "freeze", "checkout", "--reason=x", "--consul.address="+flaky.URL)
+	if code != exitError || !strings.Contains(errs, "1 of the 3 knobs of checkout were not reached") ||
+		strings.Count(out, " frozen at ") != 2 || len(stored(t, client, "checkout").Orders) != 2 {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, out, errs)
+	}
+}
+
 func TestKillSwitch(t *testing.T) {
 	address, client := kv(t)
 	env := []string{"CONSUL_HTTP_ADDR=" + address}
-	key := actuators.Keys{Prefix: "teams/shop/"}.Freeze()
+	keys := actuators.Keys{Prefix: "teams/shop/"}
+	key := keys.Freeze()
+	put(t, client, keys.Setting("checkout"), consultest.Setting("checkout", 72, 41, actuators.Setting{}))
 	all := []string{"--all", "--reason=INC-1412", "--consul.prefix=teams/shop/"}
 	out, errs, code := playsGovernor(t, env, append([]string{"freeze"}, all...)...)
 	want := "every loop frozen until `governor resume --all` by ana: INC-1412\n" + api.NotEnforced + "\n"
@@ -177,7 +283,7 @@ func TestKillSwitch(t *testing.T) {
 	if o.Actor != "ana" || o.Reason != "INC-1412" || !o.ExpiresAt.IsZero() || o.At.IsZero() {
 		t.Errorf("the kill switch reads %+v", o)
 	}
-	out, _, code = playsGovernor(t, env, "freeze", "checkout/rate", "--reason=x", "--consul.prefix=teams/shop/")
+	out, _, code = playsGovernor(t, env, "freeze", "checkout/concurrency", "--reason=x", "--consul.prefix=teams/shop/")
 	if want = "recorded; the kill switch outranks it until `governor resume --all`, by ana: INC-1412\n"; code != exitOK ||
 		!strings.HasSuffix(out, want) {
 		t.Errorf("an order under the kill switch: exit code %d, stdout\n%s\nwant\n%s", code, out, want)
@@ -195,8 +301,10 @@ func TestKillSwitch(t *testing.T) {
 func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
 		{"freeze checkout/concurrency", "'--reason' not provided"},
-		{"freeze --reason=x", "which loop? name one as SERVICE/KNOB, or --all"},
-		{"freeze checkout --reason=x", `"checkout": expected SERVICE/KNOB, like checkout/concurrency`},
+		{"freeze --reason=x", "which loop? name one as SERVICE/KNOB, all of one as SERVICE, or --all"},
+		{"override checkout 5 --reason=x", `"checkout": expected SERVICE/KNOB, like checkout/concurrency`},
+		{"freeze check\tout --reason=x", `expected SERVICE/KNOB`},
+		{"freeze checkout --all --reason=x", "checkout and --all: expected one of them"},
 		{"freeze check\tout/rate --reason=x", "a service name: 1 to 128 ASCII letters"},
 		{"freeze checkout/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
 		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
@@ -256,18 +364,18 @@ func TestOrdersThatConsulDoesNotTake(t *testing.T) {
 		address, args string
 		want          []string
 	}{
-		{hangsUp.URL, "freeze checkout/concurrency", []string{"EOF", "it may have been recorded anyway"}},
-		{hangsUp.URL, "resume --all", []string{"EOF", "it may have been recorded anyway"}},
+		{hangsUp.URL, "freeze checkout/concurrency --force", []string{"EOF", "it may have been recorded anyway"}},
+		{hangsUp.URL, "resume --all --force", []string{"EOF", "it may have been recorded anyway"}},
 		{servers.Unused(t), "resume --all", []string{"connection refused", "is a Consul agent at 127.0.0.1:"}},
 		{servers.Unused(t), "freeze checkout/concurrency", []string{
 			"connection refused", "is a Consul agent at 127.0.0.1:", "--consul.address or CONSUL_HTTP_ADDR",
 		}},
-		{denies.URL, "freeze checkout/concurrency", []string{
+		{denies.URL, "freeze checkout/concurrency --force", []string{
 			`the token lacks the rule key "governor/services/checkout/operator" { policy = "write" }`, "docs/consul-acl.md",
 		}},
-		{denies.URL, "freeze --all", []string{`the token lacks the rule key "governor/freeze" { policy = "write" }`}},
+		{denies.URL, "freeze --all --force", []string{`the token lacks the rule key "governor/freeze" { policy = "write" }`}},
 		{address, "override checkout/concurrency 2000", []string{"value 2000, expected 1 to 1000, the bounds"}},
-		{address, "override checkout/rate 50", []string{"the Setting of checkout has no rate"}},
+		{address, "override checkout/rate 50 --force", []string{"the Setting of checkout has no rate"}},
 		{address, "freeze cart/concurrency", []string{
 			"the operator key of service", "consul kv delete governor/services/cart/operator",
 		}},
@@ -300,7 +408,7 @@ func TestOrderIsRecordedThoughTheLeaderIsUnknown(t *testing.T) {
 	if ok, _, err := client.KV().Acquire(pair, nil); !ok || err != nil {
 		t.Fatalf("%v, %v", ok, err)
 	}
-	out, _, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "checkout/rate", "--reason=x")
+	out, _, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "freeze", "checkout/rate", "--reason=x", "--force")
 	if code != exitOK || !strings.Contains(out, "recorded; it is not known whether a leader runs: the lock governor/leader is held by ") {
 		t.Errorf("exit code %d, stdout %q", code, out)
 	}

@@ -49,7 +49,7 @@ func simulateCommand(app *kingpin.Application) (string, command) {
 		ctx, stop := interrupt.Context(ctx, nil)
 		defer stop()
 		context.AfterFunc(ctx, stop) // a second signal ends the run at once
-		err := s.run(ctx, os.Stdout, plain.NewWriter(os.Stderr))
+		err := s.run(ctx, stdout, plain.NewWriter(os.Stderr))
 		if errors.Is(err, context.Canceled) {
 			return errors.New("interrupted")
 		}

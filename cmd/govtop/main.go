@@ -6,6 +6,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,21 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/charmbracelet/x/term"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
+	"github.com/seed-de83e32b/governor/cmd/internal/loops"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
+	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
@@ -34,6 +41,7 @@ const (
 	exitUsage       = 2
 	exitUnreachable = 3
 	exitViolation   = 4
+	exitRefusals    = 5
 )
 
 func main() {
@@ -46,19 +54,34 @@ func main() {
 	os.Exit(run(*o, os.Stdin, os.Stdout, os.Stderr))
 }
 
+// stdout is where help and version are printed.
+var stdout = plain.NewOutput(os.Stdout)
+
+// printed returns the exit code of a program that would end with code, if what it printed has arrived.
+func printed(code int) int {
+	if err := stdout.Err(); err != nil && code == exitOK {
+		return failed(os.Stderr, fmt.Errorf("the output is incomplete: %w", err))
+	}
+	return code
+}
+
 type options struct {
 	address string
 	once    bool
 	output  string
 	check   bool
 	screen  ui.Options
+
+	maxRefused share
 }
 
 // commandLine returns the parser of the command line, and the options that it fills.
 func commandLine() (*kingpin.Application, *options) {
 	app := kingpin.New("govtop", "Show governor's loops: what each one measures, decides, and why.\n\n"+
-		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO.")
-	app.UsageWriter(os.Stdout)
+		"Exit codes: 0 ok, 1 error, 2 usage, 3 governor unreachable, 4 (--check) a loop violates its SLO, "+
+		"5 (--check) the SLO is met, but more than --max-refused is refused.")
+	app.UsageWriter(stdout.Unfailing())
+	app.Terminate(func(code int) { os.Exit(printed(code)) })
 	app.HelpFlag.Short('h')
 	app.Version(version.Print("govtop"))
 	o := &options{}
@@ -70,7 +93,14 @@ func commandLine() (*kingpin.Application, *options) {
 		StringVar(&o.address)
 	app.Flag("once", "Print the loops once and exit.").BoolVar(&o.once)
 	choose("output", "What --once prints", []string{"table", "json"}, &o.output)
-	app.Flag("check", "Exit with 4 if a loop violates its SLO, and name those loops.").BoolVar(&o.check)
+	app.Flag("check", "Exit with 4 if a loop violates its SLO, else with 5 if a service refuses too much, and name "+
+		"those loops.").BoolVar(&o.check)
+	app.Flag("max-refused", "Share of the requests that a service may refuse before --check fails.").PlaceHolder("5%").
+		Default(format.Percent(ui.MaxRefused)).SetValue(&o.maxRefused)
+	app.Flag("loop", "Show or check only this loop, as SERVICE/KNOB: checkout/concurrency. The screen starts with its details.").
+		PlaceHolder("LOOP").StringVar(&o.screen.Loop)
+	app.Flag("at", "Show the loops as they were at this time, as far back as the governor remembers: RFC 3339, a Unix time in "+
+		"seconds, or a duration ago like 5m.").PlaceHolder("TIME").SetValue((*instant)(&o.screen.At))
 	app.Flag("filter", "Show or check only the loops whose name, mode or state matches; "+
 		"!REGEX selects those that do not.").PlaceHolder("REGEX").StringVar(&o.screen.Filter)
 	app.Flag("read-only", "Disable all keys that change anything.").BoolVar(&o.screen.ReadOnly)
@@ -97,6 +127,42 @@ func (c choice) Set(word string) error {
 		return fmt.Errorf("--%s=%s: expected %s", c.flag, word, either(c.words))
 	}
 	*c.target = word
+	return nil
+}
+
+// instant is the value of --at.
+type instant time.Time
+
+// String implements kingpin.Value.
+func (i *instant) String() string { return "" }
+
+// Set implements kingpin.Value.
+func (i *instant) Set(text string) error {
+	at, err := api.ParseInstant(text, time.Now())
+	if err != nil {
+		return fmt.Errorf("--at=%s: %w", text, err)
+	}
+	*i = instant(at)
+	return nil
+}
+
+// share is a flag's value between nothing and everything, written 5% or 0.05.
+type share float64
+
+// String implements kingpin.Value.
+func (s *share) String() string { return format.Percent(float64(*s)) }
+
+// Set implements kingpin.Value.
+func (s *share) Set(text string) error {
+	number, isPercent := strings.CutSuffix(text, "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if isPercent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0 && v <= 1) {
+		return fmt.Errorf("--max-refused=%s: expected a share from 0%% to 100%%, like 5%% or 0.05", text)
+	}
+	*s = share(v)
 	return nil
 }
 
@@ -129,6 +195,7 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 		return usage(stderr, "--connect: "+err.Error())
 	}
 	defer client.Close()
+	client.UnmarshalEvent = unmarshal
 	if o.once || o.check {
 		return once(context.Background(), client, o, filter, stdout, stderr)
 	}
@@ -138,9 +205,21 @@ func run(o options, stdin, stdout, stderr *os.File) int {
 	if why := noScreen(stdin, stdout, os.Getenv("TERM")); why != "" {
 		return usage(stderr, why+": try govtop --once")
 	}
-	o.screen.Save = save
+	if err := findLoop(client, o.screen); err != nil {
+		return failed(stderr, err)
+	}
+	o.screen.Save, o.screen.Resumable = save, resumable
+	o.screen.Gone = func() bool { return gone(stdin) }
 	return live(client, client.Address(), o.screen, stderr)
 }
+
+// lenient accepts what encoding/json accepts.
+var lenient = json.JoinOptions(
+	json.MatchCaseInsensitiveNames(true), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+
+// unmarshal is the next encoding/json's: it reads a decision in a third of the time, and reading decisions is most of
+// the cost of an idle screen with a large fleet.
+func unmarshal(data []byte, into any) error { return json.Unmarshal(data, into, lenient) }
 
 // noScreen says why the live screen cannot be shown; "" if it can.
 func noScreen(stdin, stdout *os.File, terminal string) string {
@@ -153,6 +232,13 @@ func noScreen(stdin, stdout *os.File, terminal string) string {
 		return fmt.Sprintf("the terminal (TERM=%q) cannot show a screen", terminal)
 	}
 	return ""
+}
+
+// gone says whether a terminal has been closed. A hangup tells the program so, unless it was started to ignore that; the
+// end of the input alone tells it nothing.
+func gone(terminal *os.File) bool {
+	_, err := term.GetState(terminal.Fd())
+	return err != nil
 }
 
 func live(source ui.Source, address string, screen ui.Options, stderr io.Writer) int {
@@ -169,8 +255,57 @@ func live(source ui.Source, address string, screen ui.Options, stderr io.Writer)
 	return exitOK
 }
 
-func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, stdout, stderr io.Writer) int {
+// findLoop reports that there is no loop of the name that the screen is to start with. A governor that does not answer is
+// the screen's to tell, which tries again.
+func findLoop(source ui.Source, screen ui.Options) error {
+	if screen.Loop == "" || !screen.At.IsZero() {
+		return nil
+	}
+	all, err := source.Loops(context.Background())
+	if names := loops.Names(all); err == nil && !slices.Contains(names, screen.Loop) {
+		return loops.Unknown(screen.Loop, names)
+	}
+	return nil
+}
+
+// fetch requests what --once and --check look at, now or at an instant of the past.
+func fetch(ctx context.Context, source ui.Source, screen ui.Options) (ui.Snapshot, error) {
 	snapshot, err := ui.Fetch(ctx, source)
+	if err != nil {
+		return snapshot, err
+	}
+	if at := screen.At; at.Before(snapshot.Status.Now) && !at.IsZero() {
+		if snapshot.Loops, err = source.LoopsAt(ctx, at); err != nil {
+			return snapshot, err
+		}
+		if len(snapshot.Loops) == 0 {
+			return snapshot, forgotten(ctx, source, at)
+		}
+		snapshot.Status.Now = at
+	}
+	if screen.Loop != "" {
+		names := loops.Names(snapshot.Loops)
+		i := slices.Index(names, screen.Loop)
+		if i < 0 {
+			return snapshot, loops.Unknown(screen.Loop, names)
+		}
+		snapshot.Loops = snapshot.Loops[i : i+1]
+	}
+	return snapshot, nil
+}
+
+// forgotten says that the governor remembers nothing of an instant, and how far back it does.
+func forgotten(ctx context.Context, source ui.Source, at time.Time) error {
+	history, err := source.History(ctx, time.Hour, 30*time.Second)
+	if oldest := ui.Reach(history); err == nil && !oldest.IsZero() {
+		return fmt.Errorf("nothing is known of %s: this governor remembers back to %s",
+			at.UTC().Format(time.RFC3339), oldest.UTC().Format(time.RFC3339))
+	}
+	return fmt.Errorf("nothing is known of %s: this governor remembers nothing yet", at.UTC().Format(time.RFC3339))
+}
+
+func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, stdout, stderr io.Writer) int {
+	snapshot, err := fetch(ctx, source, o.screen)
 	if err != nil {
 		return failed(stderr, err)
 	}
@@ -190,6 +325,10 @@ func once(ctx context.Context, source ui.Source, o options, filter ui.Filter, st
 	}
 	code := exitOK
 	for _, l := range snapshot.Loops {
+		if ui.Refuses(l, float64(o.maxRefused)) {
+			code = cmp.Or(code, exitRefusals) // a violation outranks it
+			fmt.Fprintln(stderr, ui.Refusal(l, float64(o.maxRefused)))
+		}
 		if ui.Violates(l) {
 			code = exitViolation
 			fmt.Fprintln(stderr, ui.Violation(l))

@@ -7,11 +7,13 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
@@ -105,12 +107,49 @@ func TestExitCodes(t *testing.T) {
 		},
 		{"no violation", []string{"--check", "--connect", calm.URL}, exitOK, ""},
 		{"check with once", []string{"--once", "--check", "--connect", server.URL}, exitViolation, "payments/shed: 8%"},
-		{"check of one", []string{"--check", "--filter", "^search/", "--connect", server.URL}, exitOK, ""},
+		{"check of one", []string{"--check", "--filter", "^feed/", "--connect", server.URL}, exitOK, ""},
 		{
 			"check of the others",
-			[]string{"--check", "--filter", "!checkout|payments|report|billing", "--connect", server.URL},
+			[]string{"--check", "--filter", "!checkout|payments|report|billing|batch|search", "--connect", server.URL},
 			exitOK, "",
 		},
+		{
+			"refusals while the SLO is met",
+			[]string{"--check", "--filter", "^search/", "--connect", server.URL},
+			exitRefusals,
+			"search/concurrency: 24.3% of the requests refused by the concurrency limit; needs about 3 more instances",
+		},
+		{
+			"refusals with once",
+			[]string{"--once", "--check", "--filter", "^search/", "--connect", server.URL}, exitRefusals, "at most 5% accepted",
+		},
+		{
+			"refusals that are accepted",
+			[]string{"--check", "--max-refused=25%", "--filter", "^search/", "--connect", server.URL}, exitOK, "",
+		},
+		{
+			"refusals and a violation",
+			[]string{"--check", "--filter", "^(report|search)/", "--connect", server.URL}, exitViolation, "search/concurrency: 24.3%",
+		},
+		{
+			"one loop", []string{"--check", "--loop=checkout/concurrency", "--connect", server.URL},
+			exitViolation, "checkout/concurrency: 2.1%",
+		},
+		{
+			"one loop that there is not", []string{"--once", "--loop=chekout/concurrency", "--connect", server.URL},
+			exitError, "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		},
+		{
+			"an instant", []string{"--once", "--at=" + fixture.Now.Add(-time.Minute).Format(time.RFC3339), "--connect", server.URL},
+			exitOK, "",
+		},
+		{
+			"an instant that is forgotten", []string{"--once", "--at=1.7e9", "--connect", server.URL},
+			exitError, "nothing is known of 2023-11-14T22:13:20Z: this governor remembers back to 2026-11-24T13:",
+		},
+		{"no instant", []string{"--at=yesterday", "--connect", server.URL}, exitUsage, "--at=yesterday: expected a time like"},
+		{"a share above all", []string{"--check", "--max-refused=5", "--connect", server.URL}, exitUsage, "like 5% or 0.05"},
+		{"no share", []string{"--check", "--max-refused=NaN", "--connect", server.URL}, exitUsage, "--max-refused=NaN"},
 		{
 			"check of none",
 			[]string{"--check", "--filter", "chekcout", "--connect", server.URL},
@@ -296,6 +335,25 @@ func TestFilterOfOnce(t *testing.T) {
 		}
 		if !slices.Equal(services, want) {
 			t.Errorf("%q chooses %q, want %q", filter, services, want)
+		}
+	}
+}
+
+// TestAFullDiskIsNoSuccess: if what is printed does not arrive, the exit code says so, and nothing panics.
+func TestAFullDiskIsNoSuccess(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full")
+	}
+	defer full.Close()
+	server := httptest.NewServer(&fixture.Server{})
+	defer server.Close()
+	for _, args := range []string{"--help", "--version", "--help-man", "--once", "--once --output=json", "--completion-script-bash"} {
+		var errs bytes.Buffer
+		cmd := exec.Command(binary(t), append(strings.Fields(args), "--connect", server.URL)...)
+		cmd.Stdout, cmd.Stderr = full, &errs
+		if err := cmd.Run(); err == nil || strings.Contains(errs.String(), "panic") {
+			t.Errorf("govtop %s >/dev/full: %v, stderr %q", args, err, errs.String())
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/creack/pty"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/cmd/govtop/ui"
@@ -170,7 +171,7 @@ func TestQuitRestoresTheTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := start(t, usual, nil, binary(t), "--connect", server.URL)
-			term.Shows("checkout/concurrency")
+			term.Shows("checkout/conc")
 			if s := term.Screen(); !s.Alt || s.Cursor {
 				t.Error("the live screen does not use the alternate screen, or shows the cursor")
 			}
@@ -197,7 +198,7 @@ func TestSuspendAndForeground(t *testing.T) {
 	term := start(t, usual, []string{"PS1=shell> "}, shell, "--norc", "--noprofile", "--noediting", "-i")
 	term.Shows("shell>")
 	term.Types(binary(t) + " --connect " + server.URL + "\n")
-	term.Shows("checkout/concurrency")
+	term.Shows("checkout/conc")
 	term.Types("\x1a")
 	term.Shows("Stopped")
 	if err := term.Restored(); err != nil {
@@ -209,9 +210,9 @@ func TestSuspendAndForeground(t *testing.T) {
 		return slices.Contains(words, "echo") && slices.Contains(words, "icanon")
 	})
 	term.Types("clear; fg\n")
-	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/concurrency") })
+	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/conc") })
 	term.Types("j")
-	term.Shows(">report/concurrency")
+	term.Shows(">payments/shed")
 	term.Types("q")
 	term.Waits("the shell is back", func(s terminal.Screen) bool { return !s.Alt && s.Shows("shell>") })
 	if err := term.Restored(); err != nil {
@@ -219,6 +220,64 @@ func TestSuspendAndForeground(t *testing.T) {
 	}
 	term.Types("exit\n")
 	term.Ends(0)
+}
+
+// TestNobodyIsLeftWithASuspendedProgram: without a shell that could bring it back, govtop is not suspended, says so, and
+// still obeys every key. tmux, ssh and a login run it in such a way.
+func TestNobodyIsLeftWithASuspendedProgram(t *testing.T) {
+	server := serve(t, &fixture.Server{})
+	for name, command := range map[string][]string{
+		"as the session's first program": {binary(t), "--connect", server.URL},
+		"under a shell that runs one command": {
+			programs.Find(t, "sh"), "-c", binary(t) + " --connect " + server.URL + "; exit",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			term := start(t, usual, nil, command[0], command[1:]...)
+			term.Shows("checkout/conc")
+			term.Types("\x1a")
+			term.Shows("Not suspended: no shell could bring govtop back")
+			term.Types("j")
+			term.Shows(">payments/shed")
+			term.Types("q")
+			term.Ends(exitOK)
+		})
+	}
+}
+
+// TestEndsWithItsTerminal: when the terminal is closed, govtop ends, even if it was started to ignore hangups.
+func TestEndsWithItsTerminal(t *testing.T) {
+	server := serve(t, &fixture.Server{})
+	for name, trap := range map[string]string{"a hangup": "", "a hangup that is ignored": "trap '' HUP; "} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(programs.Find(t, "sh"), "-c", trap+"exec "+binary(t)+" --connect "+server.URL)
+			cmd.Env = terminal.Env()
+			tty, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 24, Cols: 80})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() { _ = cmd.Wait(); close(ended) }()
+			// Nobody may read the terminal while it is closed: it would stay open until there is something to read.
+			screen := ""
+			for part := make([]byte, 4096); !strings.Contains(screen, "checkout/conc"); {
+				n, err := tty.Read(part)
+				if err != nil {
+					t.Fatalf("%v, after %q", err, screen)
+				}
+				screen += string(part[:n])
+			}
+			if err := tty.Close(); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-ended:
+			case <-time.After(terminal.Patience):
+				_ = cmd.Process.Kill()
+				t.Error("it lives on without its terminal")
+			}
+		})
+	}
 }
 
 func TestReconnectsByItself(t *testing.T) {
@@ -250,7 +309,7 @@ func TestReconnectsByItself(t *testing.T) {
 	term.Shows("LIVE")
 	set(true)
 	term.Shows("STALE")
-	term.Shows("checkout/concurrency")
+	term.Shows("checkout/conc")
 	set(false)
 	term.Shows("LIVE")
 	term.Types("q")
@@ -280,7 +339,7 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 			switch fault {
 			case "first frame":
 			default:
-				term.Shows("checkout/concurrency")
+				term.Shows("checkout/conc")
 				term.Types("j")
 			}
 			term.Ends(exitError)

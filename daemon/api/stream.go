@@ -50,8 +50,12 @@ func (c *Client) Stream(ctx context.Context, after uint64, deliver func(Event) e
 	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
 	defer quiet.Stop()
 	lines := bufio.NewReaderSize(resp.Body, 64<<10)
+	unmarshal := c.UnmarshalEvent
+	if unmarshal == nil {
+		unmarshal = json.Unmarshal
+	}
 	for {
-		e, err := readEvent(lines)
+		e, err := readEvent(lines, unmarshal)
 		switch {
 		case errors.Is(err, errMalformed):
 			return fmt.Errorf("read the stream of %s: %w", req.URL.Redacted(), err)
@@ -76,7 +80,7 @@ var (
 )
 
 // readEvent reads up to the blank line that ends an event. Events of an unknown kind read as heartbeats.
-func readEvent(lines *bufio.Reader) (e Event, err error) {
+func readEvent(lines *bufio.Reader, unmarshal func([]byte, any) error) (e Event, err error) {
 	var kind string
 	var data []byte
 	for size := 0; ; {
@@ -107,13 +111,13 @@ func readEvent(lines *bufio.Reader) (e Event, err error) {
 	switch kind {
 	case EventSnapshot:
 		e.Snapshot = new(Snapshot)
-		err = json.Unmarshal(data, e.Snapshot)
+		err = unmarshal(data, e.Snapshot)
 	case EventLoop:
 		e.Loop = new(Loop)
-		err = json.Unmarshal(data, e.Loop)
+		err = unmarshal(data, e.Loop)
 	case EventStatus:
 		e.Status = new(Status)
-		err = json.Unmarshal(data, e.Status)
+		err = unmarshal(data, e.Status)
 	}
 	if err != nil {
 		return e, fmt.Errorf("%w: %s: %w", errMalformed, kind, err)

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -153,7 +154,7 @@ func FuzzReadEvent(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		lines := bufio.NewReader(strings.NewReader(text))
 		for range len(text) + 1 {
-			e, err := readEvent(lines)
+			e, err := readEvent(lines, json.Unmarshal)
 			if err != nil {
 				return
 			}

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"math"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -104,14 +105,37 @@ type Loop struct {
 	// Fallback is the value that readers drift to without a live lease.
 	Fallback float64 `json:"fallback"`
 	SLO      SLO     `json:"slo"`
+	// Timing is the pace of the loop.
+	Timing Timing `json:"timing"`
 	// Protect is the least important class that shedding protects; for the knob shed only.
 	Protect string `json:"protect,omitempty"`
 	// Since is when the loop entered State.
 	Since     time.Time        `json:"since"`
 	Decision  control.Decision `json:"decision"`
 	Published *Published       `json:"published,omitempty"` // nil: nothing in the KV
+	// Missing is the capacity that would have carried what the service refused in the window; nil: nothing is refused, or
+	// it is not known.
+	Missing *Missing `json:"missing,omitempty"`
 	// Order is the order in force for the loop: its own, or the kill switch. nil: the loop is automatic.
 	Order *actuators.Order `json:"order,omitempty"`
+}
+
+// Missing is what a service lacks to carry all that it is offered.
+type Missing struct {
+	Capacity  float64 `json:"capacity"`  // as a share of what it has: 0.5 is half as much again; above 0
+	Instances int     `json:"instances"` // the same in instances like those that it has, rounded up
+}
+
+// MissingOf derives the missing capacity from a decision's inputs. Of a share r of the requests that is refused, n
+// instances carry 1-r; to carry all, n/(1-r) are needed, which is r/(1-r) more. It returns nil below one refusal in a
+// thousand, and if everything is refused: then nothing shows what an instance carries.
+func MissingOf(in control.Inputs) *Missing {
+	r := float64(in.RefusedShare)
+	if !in.RefusedShare.Known() || r < 0.001 || r >= 1 || in.Instances == 0 {
+		return nil
+	}
+	more := r / (1 - r)
+	return &Missing{Capacity: more, Instances: int(math.Ceil(more * float64(in.Instances)))}
 }
 
 // Overdue returns the age of the loop's decision at now, and whether a newer one is overdue. A loop decides every
@@ -123,6 +147,15 @@ func (l Loop) Overdue(now time.Time) (time.Duration, bool) {
 	}
 	old := now.Sub(l.Decision.At)
 	return old, !l.Decision.At.IsZero() && old > allowed
+}
+
+// Timing is the pace of a loop, in seconds. All zero: not known.
+type Timing struct {
+	Scrape float64 `json:"scrape_interval_seconds"` // how often Prometheus scrapes the service
+	Window float64 `json:"window_seconds"`
+	Period float64 `json:"period_seconds"` // how often the loop decides
+	// Learned says that governor found the scrape interval in the data, rather than in its configuration.
+	Learned bool `json:"learned"`
 }
 
 // SLO is the service's objective.

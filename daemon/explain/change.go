@@ -26,6 +26,9 @@ func (s Subject) WouldChange() []string {
 	default:
 		out = append(out, s.byMeasurement()...)
 	}
+	if lacks := Lacks(s.Loop); lacks != "" {
+		out = append(out, Refused(s.Loop)+"; "+lacks)
+	}
 	return append(out, s.byWriting()...)
 }
 

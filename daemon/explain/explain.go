@@ -65,6 +65,24 @@ func StateWord(s control.State) (glyph, word string) {
 	return cmp.Or(glyphs[s], "?"), strings.ToUpper(strings.ReplaceAll(string(s), "_", " "))
 }
 
+// Means says in plain words what a state means, as govtop's help, explain and the alerts do; "" for one of a newer
+// governor.
+func Means(s control.State) string { return meanings[s] }
+
+var meanings = map[control.State]string{
+	control.Steady:      "inside the deadband",
+	control.Raising:     "more is admitted than before",
+	control.Cutting:     "less is admitted than before",
+	control.AtMin:       "the configured minimum binds",
+	control.AtMax:       "the configured maximum binds",
+	control.Ineffective: "limiting cannot help: a slow dependency, a slower service",
+	control.Infeasible:  "the SLO is tighter than the service's own latency",
+	control.NotObeyed:   "the service keeps to no limit: is a guard or a sidecar there?",
+	control.Hold:        "governor waits: no measurement it may act on",
+	control.Frozen:      "a person stopped the loop",
+	control.Override:    "a person set the value",
+}
+
 var glyphs = map[control.State]string{
 	control.Steady: "=", control.Raising: "^", control.Cutting: "v", control.Hold: "~",
 	control.AtMin: "!", control.AtMax: "!", control.Ineffective: "!", control.Infeasible: "!",
@@ -105,6 +123,21 @@ func (s Subject) Order() string {
 
 // killed says whether the loop's order is the kill switch, the only order that does not expire.
 func (s Subject) killed() bool { return s.Loop.Order != nil && s.Loop.Order.ExpiresAt.IsZero() }
+
+// Pace says how often the service is scraped and the loop decides; "" if it is not known.
+func (s Subject) Pace() string {
+	t := s.Loop.Timing
+	if t.Scrape <= 0 {
+		return ""
+	}
+	whence := "as configured"
+	if t.Learned {
+		whence = "as found in the data"
+	}
+	span := func(seconds float64) string { return format.Span(secondsOf(control.Number(seconds))) }
+	return fmt.Sprintf("scraped every %s, %s; decides every %s from a window of %s", span(t.Scrape), whence, span(t.Period),
+		span(t.Window))
+}
 
 // InForce says which value governs the service now, if one is published, and which instances obey it.
 func (s Subject) InForce() []string {
@@ -226,11 +259,7 @@ func (s Subject) Inputs() []Input {
 	measured("arrivals", in.Requests, num(in.Requests))
 	measured("completed, per instance", in.Throughput, rate(in.Throughput))
 	measured("refused", in.RefusedShare, percent(in.RefusedShare))
-	by := in.RefusedBy
-	for _, policy := range []struct {
-		name  string
-		share control.Number
-	}{{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate}} {
+	for _, policy := range policies(in.RefusedBy) {
 		if policy.share > 0 {
 			measured("refused by "+policy.name, policy.share, percent(policy.share))
 		}

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -824,5 +825,58 @@ own latency (learned) | 40 ms |  |
 instances | 9, left out as outliers: 10.0.0.9:8080 |  | 3.2 s`
 	if got := strings.Join(lines, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestPaceSaysWhereTheScrapeIntervalComesFrom.
+func TestPaceSaysWhereTheScrapeIntervalComesFrom(t *testing.T) {
+	var s Subject
+	if got := s.Pace(); got != "" {
+		t.Errorf("an unknown pace reads %q", got)
+	}
+	s.Loop.Timing = api.Timing{Scrape: 15, Window: 60, Period: 15, Learned: true}
+	if got, want := s.Pace(), "scraped every 15 s, as found in the data; decides every 15 s from a window of 60 s"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	s.Loop.Timing.Learned = false
+	if got := s.Pace(); !strings.Contains(got, "scraped every 15 s, as configured") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestRefusalsSayWhatIsMissing: by which policy, and how many more instances would have carried the rest.
+func TestRefusalsSayWhatIsMissing(t *testing.T) {
+	l := api.Loop{Service: "checkout", Knob: control.KnobConcurrency, Decision: control.NewDecision("checkout", control.KnobConcurrency)}
+	in := &l.Decision.Inputs
+	in.Instances = 9
+	missing := func() string { l.Missing = api.MissingOf(*in); return Lacks(l) }
+	if got := Refused(l) + missing(); got != "refused requests unknown" {
+		t.Errorf("nothing is known, and it says %q", got)
+	}
+	in.RefusedShare, in.RefusedBy = 0, control.RefusedBy{}
+	if got := Refused(l) + missing(); got != "0% of the requests refused" {
+		t.Errorf("nothing is refused, and it says %q", got)
+	}
+	in.RefusedShare, in.RefusedBy.Rate = 0.5, 0.5
+	if got, want := Refused(l)+"; "+missing(), "50% of the requests refused by the rate limit; needs about 9 more instances "+
+		"(+100% capacity)"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	in.RefusedBy = control.RefusedBy{Concurrency: 0.3, Shed: 0.2}
+	if got, want := Refused(l), "50% of the requests refused: by the concurrency limit 30%, by shedding 20%"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got := (Subject{Loop: l}).WouldChange(); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "9 more instances") }) {
+		t.Errorf("what would change it does not mention capacity: %q", got)
+	}
+	for state, want := range map[control.State]string{
+		control.AtMax: "needs a higher max if an instance can take more, else about 9", control.Ineffective: "would not help",
+	} {
+		if l.Decision.State = state; !strings.Contains(missing(), want) {
+			t.Errorf("%s: it says %q", state, missing())
+		}
+	}
+	if in.RefusedShare = 1; missing() != "" {
+		t.Errorf("everything is refused, and it says %q", missing())
 	}
 }

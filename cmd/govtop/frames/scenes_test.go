@@ -1,6 +1,7 @@
 package frames
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -57,7 +58,7 @@ func fleets() []party {
 				{name: "detail-shed", keys: "/payments" + enter + enter, shows: "payments/shed", back: escape + escape + "g"},
 				{name: "detail-override", keys: "/ledger" + enter + enter, shows: "ledger/rate", back: escape + escape + "g"},
 				{name: "detail-hold", keys: "/auth" + enter + enter, shows: "auth/conc", back: escape + escape + "g"},
-				{name: "detail-hour", keys: enter + "--", shows: "payments/shed", back: "==" + escape},
+				{name: "detail-hour", keys: enter + "--", shows: "report/concurrency", back: "==" + escape},
 				{name: "decisions", keys: "a", shows: "ecisions", back: escape},
 				{name: "decisions-one", keys: enter + "a", shows: "ecisions", back: escape + escape},
 				{name: "health", keys: "h", shows: "ealth", back: escape},
@@ -91,6 +92,10 @@ func fleets() []party {
 		{
 			name: "warned", daemon: func() *daemon { return fleet(warned) },
 			scenes: []scene{{shows: "10 loops"}},
+		},
+		{
+			name: "team", daemon: func() *daemon { return fleet(team) },
+			scenes: []scene{{shows: "48 loops"}},
 		},
 		{
 			name: "foreign", daemon: func() *daemon { return fleet(foreign) },
@@ -138,6 +143,14 @@ func warned(d *daemon) {
 		"governor.yml:6:5: services.checkout.concurency: unknown key; did you mean \"concurrency\"?"
 	d.Status.Warnings = []string{"Prometheus scrapes cart, checkout about every 15s, but the configuration says 5s: " +
 		"set timing.scrape_interval to the real interval"}
+}
+
+// team has services whose names differ only at their ends.
+func team(d *daemon) {
+	many(48)(d)
+	for i := range d.Loops {
+		d.rename(i, fmt.Sprintf("team-0-service-%d", i))
+	}
 }
 
 // foreign has names and reasons that try to drive the terminal, or take more room than they have letters.

@@ -3,15 +3,26 @@ package ui
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"time"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/cmd/internal/fit"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
+// given is an order that the user has given in this session.
+type given struct {
+	kind   actuators.OrderKind
+	before api.Loop // the loop when the order was sent
+	at     time.Time
+}
+
 // orderedMsg is the outcome of an order.
 type orderedMsg struct {
+	before  api.Loop
 	kind    actuators.OrderKind
 	loop    string
 	receipt api.Receipt
@@ -40,6 +51,9 @@ func (m *Model) fillIn(k tea.KeyPressMsg) tea.Cmd {
 	case out.closed:
 		m.form = nil
 	case out.order != nil:
+		if m.live != nil {
+			f = f.follow(m.live.Loops) // the order that it replaces may be newer than the form
+		}
 		return m.order(f.kind, f.loop, *out.order)
 	}
 	return nil
@@ -51,7 +65,7 @@ func (m *Model) order(kind actuators.OrderKind, l api.Loop, c api.Command) tea.C
 		ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 		defer cancel()
 		receipt, err := source.Order(ctx, l.Service, l.Knob, kind, c)
-		return orderedMsg{kind, name(l), clean(receipt), err}
+		return orderedMsg{l, kind, name(l), clean(receipt), err}
 	}
 }
 
@@ -71,7 +85,65 @@ func (m *Model) ordered(o orderedMsg) {
 		m.form = nil
 	}
 	m.file.old, m.log.old = true, true // the audit has it
+	m.last = &given{o.kind, o.before, m.now}
 	m.say(manual, fmt.Sprintf("%s of %s: %s", o.kind, o.loop, receiptText(o.receipt)))
+}
+
+// takeBack opens the form for the order that undoes the user's last one: it brings back the order that was in force
+// before, if that has not ended, else the loop becomes automatic.
+func (m *Model) takeBack() {
+	if m.last == nil {
+		m.say(plain, "There is nothing to take back: you have given no order since govtop was started")
+		return
+	}
+	l := m.last.before
+	if f := m.live; f != nil {
+		if i, ok := f.find(l.Service, l.Knob); ok {
+			l = f.Loops[i]
+		}
+	}
+	what := fmt.Sprintf("This takes back your %s of %s: ", m.last.kind, name(l))
+	before := m.last.before.Order
+	now := m.live.Status.Now
+	if before == nil || !before.Active(now) || before.ExpiresAt.IsZero() {
+		if m.last.kind == actuators.Resume {
+			m.say(plain, fmt.Sprintf("Your last order resumed %s, and no order had been in force that has not ended", name(l)))
+			return
+		}
+		f := newForm(actuators.Resume, l, m.options.Actor)
+		f.undoes = what + "the loop becomes automatic again, as it was before."
+		f.fill(reasonField, "taken back")
+		m.form = &f
+		return
+	}
+	f := newForm(before.Kind, l, m.options.Actor)
+	f.undoes = what + standing(*before) + " comes back, for the time that it had left."
+	f.fill(reasonField, fit.Clip(before.Reason, actuators.MaxWords/4))
+	f.fill(expiryField, max(before.ExpiresAt.Sub(now).Round(time.Second), time.Second).String())
+	if before.Kind == actuators.Override {
+		f.fill(valueField, strconv.FormatFloat(before.Value, 'f', -1, 64))
+	}
+	m.form = &f
+}
+
+// copyCommand copies the command that gives the order of the form.
+func (m *Model) copyCommand() tea.Cmd {
+	if m.form.blocked != "" {
+		return nil
+	}
+	return tea.SetClipboard(m.form.shell())
+}
+
+// copyLoop copies what the loop under the cursor does and why, with the command that shows it again.
+func (m *Model) copyLoop() tea.Cmd {
+	l, ok := m.overview.current()
+	if !ok {
+		return nil
+	}
+	now := m.fleet().Status.Now
+	m.say(plain, "Sent to the clipboard of your terminal, if it accepts that: "+name(l))
+	return tea.SetClipboard(fmt.Sprintf("%s %s: %s\ngovtop --connect %s --loop %s --at %s\n", name(l), stateText(l, now),
+		reason(l.Decision), quoted(m.address), quoted(name(l)), now.UTC().Format(time.RFC3339)))
 }
 
 func receiptText(r api.Receipt) string {

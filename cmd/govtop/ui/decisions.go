@@ -208,8 +208,9 @@ func (v *decisionsView) scroll(shown []logEntry, w, h int) {
 // logLayout is the layout of the log's columns.
 type logLayout struct {
 	w      int
-	loops  int // width of the column for loops
-	change int // width of the column for changes; 0: there is none
+	loops  int               // width of the column for loops
+	change int               // width of the column for changes; 0: there is none
+	short  map[string]string // the loops' names as the column shows them
 }
 
 const (
@@ -233,6 +234,16 @@ func (v *decisionsView) layout(w int) logLayout {
 		l.change = min(change, changeMost)
 	}
 	l.loops = min(l.loops, loopColumnMost, max(w/4, loopColumnLeast))
+	var names []string
+	l.short = map[string]string{}
+	for _, e := range v.entries {
+		if _, ok := l.short[e.about()]; !ok {
+			names, l.short[e.about()] = append(names, e.about()), ""
+		}
+	}
+	for i, short := range shortNames(names, l.loops) {
+		l.short[names[i]] = short
+	}
 	return l
 }
 
@@ -306,7 +317,7 @@ func (l logLayout) unfolded(e logEntry, now time.Time) []string {
 
 // head is an entry up to its reason.
 func (l logLayout) head(e logEntry, now time.Time, emphasis func(string) string) string {
-	head := emphasis(fit.Left(stamp(e.at, now), 8)+"  "+fit.Left(shortLoop(e.about(), l.loops), l.loops)) + "  " +
+	head := emphasis(fit.Left(stamp(e.at, now), 8)+"  "+fit.Left(l.short[e.about()], l.loops)) + "  " +
 		paint(e.tone, fit.Left(e.glyph+" "+e.word, wordColumn)) + "  "
 	if l.change > 0 {
 		head += fit.Left(e.change, l.change) + "  "
@@ -339,14 +350,6 @@ func stamp(at, now time.Time) string {
 		return at.UTC().Format("02 Jan")
 	}
 	return format.TimeOfDay(at)
-}
-
-// shortLoop fits a loop's name into w cells; it keeps the knob as long as possible.
-func shortLoop(loop string, w int) string {
-	if service, knob, ok := strings.Cut(loop, "/"); ok {
-		return shortName(api.Loop{Service: service, Knob: control.Knob(knob)}, w)
-	}
-	return fit.Clip(loop, w)
 }
 
 // decisionsPanel draws the newest entries into exactly h lines of at most w cells.

@@ -198,7 +198,8 @@ func chartPanel(v detailView, w, h int) []string {
 	out = out[:min(len(out), h)]
 	room := h - len(out)
 	account := slices.Concat(
-		[]fact{terms(l), published(l, v.now), gates(l.Decision)}, dependencies(l), []fact{inputs(l), predictor(l), constraints(l)})
+		[]fact{terms(l), published(l, v.now), gates(l.Decision)}, refusals(l), dependencies(l),
+		[]fact{inputs(l), predictor(l), constraints(l)})
 	const least = 2 // lines of the account
 	n := room
 	if room >= leastMeasured+least {

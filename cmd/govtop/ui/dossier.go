@@ -85,7 +85,8 @@ func (m *Model) ask(d *dossier, service string, knob control.Knob) tea.Cmd {
 	}
 }
 
-// told takes over an answer, and keeps what the stream has delivered since the request.
+// told takes over an answer, and keeps what the stream has delivered since the request. It also keeps what is older than
+// the answer: a governor that has just been restarted knows less than this screen has shown.
 func (d *dossier) told(t toldMsg) {
 	d.busy = false
 	if t.of != d.of {
@@ -96,19 +97,29 @@ func (d *dossier) told(t toldMsg) {
 		return
 	}
 	d.retryAt = time.Time{}
-	newest, seq := time.Time{}, uint64(0)
-	if n := len(t.points); n > 0 {
-		newest = t.points[n-1].At
-	}
-	if n := len(t.records); n > 0 {
-		seq = t.records[n-1].Seq
-	}
-	later := slices.DeleteFunc(slices.Clone(d.points), func(p api.Point) bool { return !p.At.After(newest) })
-	d.points = append(t.points, later...)
-	since := slices.DeleteFunc(slices.Clone(d.records), func(r api.Record) bool { return r.Seq <= seq })
-	d.records = append(t.records, since...)
+	d.points = around(d.points, t.points, func(p api.Point) time.Time { return p.At })
+	d.records = around(d.records, t.records, func(r api.Record) time.Time { return r.Decision.At })
 	d.actions, d.loaded, d.changed = t.actions, true, true
 	d.bound()
+}
+
+// around returns the answer between those of the known that are older and younger than all of it. Both are sorted,
+// oldest first.
+func around[T any](known, answer []T, at func(T) time.Time) []T {
+	if len(answer) == 0 {
+		return known
+	}
+	oldest, newest := at(answer[0]), at(answer[len(answer)-1])
+	var earlier, later []T
+	for _, k := range known {
+		switch {
+		case at(k).Before(oldest):
+			earlier = append(earlier, k)
+		case at(k).After(newest):
+			later = append(later, k)
+		}
+	}
+	return slices.Concat(earlier, answer, later)
 }
 
 // decided adds a decision from the stream.

@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,11 +60,11 @@ func TestDossierGoesOnWithTheStream(t *testing.T) {
 // stops, and answers about other loops are not shown.
 func TestDossierIsOfTheLoopUnderTheCursor(t *testing.T) {
 	m := screen(120, 30, mixed())
-	m = after(m, press("down", "down", "down")...)
+	m = after(m, press("down", "down", "down", "down", "down")...)
 	if m.file.of != "billing/concurrency" || !m.file.busy {
 		t.Fatalf("asked for %q", m.file.of)
 	}
-	next, cmd := m.Update(told("payments", control.KnobShed)) // what was asked first
+	next, cmd := m.Update(told("report", control.KnobConcurrency)) // what was asked first
 	m = next.(Model)
 	if m.file.loaded || len(m.file.points) != 0 {
 		t.Error("the past of another loop is shown")
@@ -79,7 +80,7 @@ func TestDossierIsOfTheLoopUnderTheCursor(t *testing.T) {
 
 // TestDossierFailure: a failure shows, and the request is repeated after a while.
 func TestDossierFailure(t *testing.T) {
-	m := after(screen(120, 30, mixed()), toldMsg{of: "payments/shed", at: began, err: errors.New("disk on fire")})
+	m := after(screen(120, 30, mixed()), toldMsg{of: "report/concurrency", at: began, err: errors.New("disk on fire")})
 	if got := frame(m); !strings.Contains(got, "no history") {
 		t.Errorf("the failure does not show:\n%s", got)
 	}
@@ -93,7 +94,7 @@ func TestDossierFailure(t *testing.T) {
 
 // TestOrdersAreAskedFor: when somebody else gives an order, the log is fetched again: only the audit says who it was.
 func TestOrdersAreAskedFor(t *testing.T) {
-	m := after(screen(120, 30, mixed()), told("payments", control.KnobShed))
+	m := after(screen(120, 30, mixed()), append(press("down"), told("payments", control.KnobShed))...)
 	if m.file.busy {
 		t.Fatal("it asks though it knows")
 	}
@@ -159,5 +160,36 @@ func TestEveryScreenIsLeftTheWayItWasEntered(t *testing.T) {
 		if m.screen() != onLoops {
 			t.Errorf("%v, and back: %s", way, fmt.Sprint(m.above))
 		}
+	}
+}
+
+// TestARestartOfTheGovernorKeepsTheChart: what the screen has shown stays, though the governor remembers nothing of it.
+func TestARestartOfTheGovernorKeepsTheChart(t *testing.T) {
+	point := func(second int) api.Point { return api.Point{At: began.Add(time.Duration(second) * time.Second)} }
+	record := func(seq uint64, second int) api.Record {
+		return api.Record{Seq: seq, Decision: control.Decision{At: began.Add(time.Duration(second) * time.Second)}}
+	}
+	d := dossier{of: "checkout/concurrency", loaded: true}
+	d.points = []api.Point{point(0), point(5), point(10), point(30)}
+	d.records = []api.Record{record(7, 0), record(9, 10), record(100, 30)}
+	d.told(toldMsg{
+		of: d.of, points: []api.Point{point(20), point(25)}, records: []api.Record{record(98, 20), record(99, 25)},
+	})
+	var at []float64
+	for _, p := range d.points {
+		at = append(at, p.At.Sub(began).Seconds())
+	}
+	if want := []float64{0, 5, 10, 20, 25, 30}; !slices.Equal(at, want) {
+		t.Errorf("the chart has points at %v s, want %v", at, want)
+	}
+	var seq []uint64
+	for _, r := range d.records {
+		seq = append(seq, r.Seq)
+	}
+	if want := []uint64{7, 9, 98, 99, 100}; !slices.Equal(seq, want) {
+		t.Errorf("the log has the decisions %v, want %v", seq, want)
+	}
+	if d.told(toldMsg{of: d.of}); len(d.points) != 6 || len(d.records) != 5 {
+		t.Error("a governor that knows nothing yet empties the chart")
 	}
 }

@@ -169,7 +169,7 @@ func remaining(d time.Duration) string {
 // facts explain the loop's decision, from the law's output to what readers of the KV see.
 func facts(l api.Loop, now time.Time) []fact {
 	return slices.Concat(
-		[]fact{terms(l), predictor(l), gates(l.Decision)}, dependencies(l),
+		[]fact{terms(l)}, refusals(l), []fact{predictor(l), gates(l.Decision)}, dependencies(l),
 		[]fact{constraints(l), inputs(l), published(l, now)})
 }
 
@@ -395,10 +395,41 @@ func inputs(l api.Loop) fact {
 	if in.EffectiveLimit.Known() && l.Knob == control.KnobConcurrency {
 		f.say("limit in use " + number(in.EffectiveLimit))
 	}
+	if t := l.Timing; t.Scrape > 0 {
+		scraped := "scraped every " + seconds(control.Number(t.Scrape))
+		if t.Learned {
+			scraped += " (learned)"
+		}
+		f.say(scraped)
+	}
 	if in.TookSeconds.Known() {
 		f.say("query " + seconds(in.TookSeconds))
 	}
 	return f
+}
+
+// refusals say which policy refuses how much, and what it would take to carry it; nil if nothing is refused, or if
+// capacity is not what is missing.
+func refusals(l api.Loop) []fact {
+	if l.Missing == nil || l.Decision.State == control.Ineffective {
+		return nil
+	}
+	f := fact{label: "refused"}
+	t := plain
+	if Refuses(l, MaxRefused) {
+		t = alarm
+	}
+	by := l.Decision.Inputs.RefusedBy
+	for _, p := range []struct {
+		share  control.Number
+		policy string
+	}{{by.Concurrency, "concurrency"}, {by.Shed, "shed"}, {by.Rate, "rate"}} {
+		if p.share > 0 {
+			f.warn(t, percent(float64(p.share))+" by "+p.policy)
+		}
+	}
+	f.say(explain.Lacks(l))
+	return []fact{f}
 }
 
 // times formats a multiple.

@@ -12,14 +12,19 @@ import (
 )
 
 // fleet is the data of one moment, with everything that frames derive from it. It is computed once, when the data
-// changes, so that a frame costs what it shows, not the size of the fleet. It is never changed, only replaced.
+// changes, so that a frame costs what it shows, not the size of the fleet. It is never changed, only replaced; names are
+// shortened once for each width.
 type fleet struct {
 	Snapshot
 	names   []string              // of the loops, in their order
 	counts  map[control.State]int // loops by state
+	refuse  int                   // loops whose service refuses more than MaxRefused
 	asOf    time.Time             // time of the newest decision: it stands still if nothing is decided
 	longest int                   // width of the longest name
 	protect bool                  // some loop protects a class of requests
+
+	short   []string // the names in shortTo cells
+	shortTo int
 }
 
 func newFleet(s Snapshot) *fleet {
@@ -29,12 +34,23 @@ func newFleet(s Snapshot) *fleet {
 		f.names[i] = name(*l)
 		f.longest = max(f.longest, fit.Width(f.names[i]))
 		f.counts[l.Decision.State]++
+		if Refuses(*l, MaxRefused) {
+			f.refuse++
+		}
 		f.protect = f.protect || l.Protect != ""
 		if l.Decision.At.After(f.asOf) {
 			f.asOf = l.Decision.At
 		}
 	}
 	return f
+}
+
+// shortNames returns the names in at most w cells; see the function of that name.
+func (f *fleet) shortNames(w int) []string {
+	if f.shortTo != w {
+		f.short, f.shortTo = shortNames(f.names, w), w
+	}
+	return f.short
 }
 
 // strange returns the states that this program does not know, sorted by name.

@@ -1,12 +1,14 @@
 package ui
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
@@ -28,6 +30,7 @@ type form struct {
 	asked   bool   // enter was pressed on an invalid field: show what is missing
 	sending bool   // the order has been sent
 	refusal string // why the daemon refused it
+	undoes  string // what the order takes back; "": it is one of its own
 }
 
 // outcome is the effect of a key on a form.
@@ -100,6 +103,16 @@ const (
 	actorField   = "as"
 	confirmField = "confirm"
 )
+
+// fill puts text into a field that the form has, and the cursor on the first one that is not valid.
+func (f *form) fill(label, text string) {
+	for i := range f.fields {
+		if f.fields[i].label == label {
+			f.fields[i].line = newLine(text)
+		}
+	}
+	f.focus = max(f.missing(), 0)
+}
 
 // missing is the index of the first invalid field; -1 if all are valid.
 func (f form) missing() int {
@@ -185,6 +198,37 @@ func (f form) command() *api.Command {
 	return &c
 }
 
+// shell is the command that gives the same order.
+func (f form) shell() string {
+	words := []string{"governor", string(f.kind), name(f.loop)}
+	if f.kind == actuators.Override {
+		value := strings.TrimSpace(f.typed(valueField))
+		if v, err := parseValue(f.loop, value); err == nil {
+			value = strconv.FormatFloat(v, 'f', -1, 64)
+		}
+		words = append(words, cmp.Or(value, "VALUE"))
+	}
+	words = append(words, "--reason="+quoted(cmp.Or(strings.TrimSpace(f.typed(reasonField)), "TEXT")))
+	if f.kind != actuators.Resume {
+		words = append(words, "--expires="+quoted(strings.TrimSpace(f.typed(expiryField))))
+	}
+	if actor := strings.TrimSpace(f.typed(actorField)); actor != "" {
+		words = append(words, "--actor="+quoted(actor))
+	}
+	return strings.Join(words, " ")
+}
+
+// quoted writes a word for a shell.
+func quoted(word string) string {
+	plain := func(r rune) bool {
+		return r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_./:@%+,", r))
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
 func (f form) typed(label string) string {
 	for _, field := range f.fields {
 		if field.label == label {
@@ -247,14 +291,18 @@ const (
 	labelCells = 11 // marker, label, gap
 )
 
-// render draws the form as a box in the middle of w×h cells, h lines in all. If there are few lines, the space between
-// the parts goes first, then the explanation.
+// render draws the form as a box in the middle of w×h cells, h lines in all. If there are few lines, the command
+// and the space between the parts go first, then the explanation.
 func (f form) render(w, h int) []string {
 	inner := max(min(w, formWidth)-4, 1)
 	head := f.explanation(inner)
 	fields := f.lines(inner)
-	foot := f.footer(inner, h-len(fields)-3)
+	foot := slices.Concat(f.same(inner), f.footer(inner, h-len(fields)-3))
 	room := h - 2 - len(fields) - len(foot)
+	if room < len(head) {
+		foot = f.footer(inner, h-len(fields)-3)
+		room = h - 2 - len(fields) - len(foot)
+	}
 	if room < len(head)+2 {
 		fields, foot = slices.DeleteFunc(fields, blank), slices.DeleteFunc(foot, blank)
 		room = h - 2 - len(fields) - len(foot)
@@ -309,6 +357,9 @@ func (f form) explanation(w int) []string {
 
 func (f form) notes() (notes []string) {
 	l, o := f.loop, f.loop.Order
+	if f.undoes != "" {
+		notes = append(notes, f.undoes)
+	}
 	switch {
 	case f.blocked != "":
 		notes = append(notes, "! "+f.blocked)
@@ -417,6 +468,21 @@ func (f form) shows(field field) bool {
 	return f.asked || text != ""
 }
 
+// same is the command that gives the same order, in at most three lines.
+func (f form) same(w int) (out []string) {
+	if f.blocked != "" || f.sending {
+		return nil
+	}
+	for i, line := range fit.WrapTo(f.shell(), w-4, 3) {
+		lead := "or: "
+		if i > 0 {
+			lead = "    "
+		}
+		out = append(out, paint(dim, fit.Clip(lead+line, w)))
+	}
+	return append(out, "")
+}
+
 // footer shows the keys, and above them, in at most lines lines, why the daemon refused the order.
 func (f form) footer(w, lines int) []string {
 	if f.blocked != "" {
@@ -437,5 +503,5 @@ func (f form) footer(w, lines int) []string {
 	if f.missing() >= 0 {
 		enter = "enter next field"
 	}
-	return append(out, paint(dim, spread(w, "   ", enter, "up/down, tab move", "esc cancel")))
+	return append(out, paint(dim, spread(w, "   ", enter, "up/down, tab move", "esc cancel", "ctrl+y copy")))
 }

@@ -157,9 +157,12 @@ func governor(s api.Status) string {
 	return fmt.Sprintf("governor %s %s", s.Instance, s.Version)
 }
 
-// counts says how many loops are in which state; states that need a person come first.
+// counts says how many loops refuse much, and how many are in which state; states that need a person come first.
 func counts(f *fleet, w int) string {
 	segments := []string{fmt.Sprintf("%d %s", len(f.Loops), plural(len(f.Loops), "loop"))}
+	if f.refuse > 0 {
+		segments = append(segments, paint(alarm, fmt.Sprintf("%d refusing >%s", f.refuse, percent(MaxRefused))))
+	}
 	for _, s := range append(f.strange(), states...) {
 		if n := f.counts[s]; n > 0 {
 			word := wordOf(s)

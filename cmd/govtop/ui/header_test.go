@@ -43,7 +43,7 @@ func TestTroublesLeaveRoomForLoops(t *testing.T) {
 			t.Errorf("a header of %d lines on a terminal of %d", n, h)
 		}
 		got := frame(m)
-		if !strings.Contains(got, "more problems: h for health") || !strings.Contains(got, ">payments") {
+		if !strings.Contains(got, "more problems: h for health") || !strings.Contains(got, ">report") {
 			t.Errorf("on %d lines:\n%s", h, got)
 		}
 	}

@@ -70,7 +70,7 @@ func (v healthView) lines(w int) []string {
 		facts = append(facts, f)
 	}
 	all := v.settings()
-	facts = append(facts, v.killSwitch(), v.states(), v.modes(), v.slo(), v.silence(), written(all))
+	facts = append(facts, v.killSwitch(), v.states(), v.modes(), v.slo(), v.refusals(), v.silence(), written(all))
 	room, settings := w-2, w-2
 	if w >= healthColumns {
 		settings = 58
@@ -266,6 +266,29 @@ func (v healthView) slo() fact {
 	return f
 }
 
+// refusals names the loops whose service refuses more than MaxRefused, and what it lacks.
+func (v healthView) refusals() fact {
+	f := fact{label: "refusals"}
+	var much []string
+	known := false
+	for _, l := range v.loops {
+		known = known || l.Decision.Inputs.RefusedShare.Known()
+		if Refuses(l, MaxRefused) {
+			much = append(much, name(l)+" "+percent(float64(l.Decision.Inputs.RefusedShare)))
+		}
+	}
+	switch {
+	case len(much) > 0:
+		f.bad(fmt.Sprintf("%d ABOVE %s", len(much), percent(MaxRefused)))
+		f.say(much...)
+	case known:
+		f.ok("AT MOST " + percent(MaxRefused))
+	default:
+		f.warn(waiting, "~ NOT MEASURED")
+	}
+	return f
+}
+
 // silence names the loops that make no decisions.
 func (v healthView) silence() fact {
 	f := fact{label: "decisions"}
@@ -399,8 +422,13 @@ func (v healthView) applied(settings []setting, w int) []string {
 		return fit.Left(name, service) + "  " + word + "  " + fit.Right(applied, column) + "  " + fit.Right(revision, column) + "  " +
 			changed
 	}
+	names := make([]string, len(settings))
+	for i, s := range settings {
+		names[i] = s.service
+	}
+	names = shortNames(names, service)
 	out := []string{bold.Render(fit.Clip(row("SETTING", "STATE", "APPLIED", "REVISION", "CHANGED"), w))}
-	for _, s := range settings {
+	for i, s := range settings {
 		word, t := s.word()
 		applied, revision, changed := unknown, unknown, ""
 		if s.published {
@@ -412,7 +440,7 @@ func (v healthView) applied(settings []setting, w int) []string {
 				changed = format.Age(v.status.Now.Sub(s.changed)) + " ago"
 			}
 		}
-		out = append(out, fit.Clip(row(s.service, paint(t, word), applied, revision, changed), w))
+		out = append(out, fit.Clip(row(names[i], paint(t, word), applied, revision, changed), w))
 		if s.err != "" {
 			for _, l := range fit.WrapTo(s.err, w-2, mostErrorLines) {
 				out = append(out, "  "+paint(alarm, l))

@@ -90,7 +90,7 @@ func (m *Model) commands() []command {
 	if m.overview.filter.String() != "" {
 		clear.foot("esc all", 1)
 	}
-	bind("s", onLoops, always, "change the sorting: burn, name, state, ratio, value", view(func(m *Model) {
+	bind("s", onLoops, always, "change the sorting: hurts, name, state, ratio, value", view(func(m *Model) {
 		m.overview.show((m.overview.order+1)%len(orders), false, m.overview.filter)
 	})).foot("s sort", 4)
 	bind("S", onLoops, always, "reverse the sorting", view(func(m *Model) {
@@ -124,6 +124,15 @@ func (m *Model) commands() []command {
 	order("f", actuators.Freeze, "freeze the loop: its value stays until you resume it or the order expires")
 	order("r", actuators.Resume, "resume the loop: it decides again")
 	order("o", actuators.Override, "override the loop: set its value yourself")
+	undo := bind("u", onLoops|onLoop, inPresent, "take back the last order that you have given since govtop was started",
+		view((*Model).takeBack)).act()
+	if m.last != nil {
+		undo.foot("u undo", 2)
+	}
+	bind("u", onLoops|onLoop, away, "take back the last order that you have given since govtop was started",
+		view(func(m *Model) { m.refuse("undo") })).act()
+	bind("y", onLoops|onLoop, always, "copy what the loop does and why, and the command that shows it (OSC 52)", (*Model).copyLoop)
+	bind("ctrl+y", inForm, always, "copy the command that gives the order (OSC 52)", (*Model).copyCommand)
 	bind("e", onData, always, "export the screen's data as JSON", (*Model).export).act().foot("e export", 7)
 
 	group = groups[4]
@@ -136,7 +145,7 @@ func (m *Model) commands() []command {
 	bind("?", onData, always, "this help", view(func(m *Model) { m.helpTop, m.search = 0, ""; m.open(onHelp) })).
 		foot("? help", 0)
 	bind("?", onHelp, always, "back", view((*Model).back))
-	bind("ctrl+z", everywhere, always, "suspend govtop; fg brings it back", func(*Model) tea.Cmd { return tea.Suspend })
+	bind("ctrl+z", everywhere, always, "suspend govtop; fg brings it back", (*Model).suspend)
 	bind("q", lists, always, "quit", func(*Model) tea.Cmd { return tea.Quit }).foot("q quit", 0)
 	bind("ctrl+c", everywhere, always, "quit", func(*Model) tea.Cmd { return tea.Quit })
 

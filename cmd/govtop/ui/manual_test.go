@@ -29,7 +29,7 @@ func TestManual(t *testing.T) {
 	text := string(raw)
 	f := newFleet(Snapshot{Loops: fixture.Loops()})
 	var widths []string
-	for w := 120; w > 60; w-- {
+	for w := 140; w > 60; w-- {
 		if now, before := columnsAt(w, f), columnsAt(w+1, f); now < before {
 			widths = append(widths, strconv.Itoa(w+1))
 		}

@@ -32,9 +32,10 @@ type Model struct {
 	connection connection
 	live       *fleet // the newest data; nil: none yet
 	sparks     sparks
-	deep       bool    // the sparklines reach back an hour
-	file       dossier // of the loop on the screen
-	log        dossier // of all loops
+	deep       bool      // the sparklines reach back an hour
+	reach      time.Time // of the oldest decision in the history that was fetched last; zero: not known
+	file       dossier   // of the loop on the screen
+	log        dossier   // of all loops
 
 	// The view.
 	width, height int
@@ -60,6 +61,7 @@ type Model struct {
 	prompt prompt
 	form   *form // nil: none is open
 	notice notice
+	last   *given // the last order that was recorded; nil: none
 }
 
 // notice is a line that stays until the next key.
@@ -80,13 +82,18 @@ var Graphs = []string{string(graphBraille), string(graphBlock), string(graphASCI
 
 // Options are a user's choices about the screen. The zero value is the default.
 type Options struct {
-	ReadOnly bool   // disable the keys that change anything
-	Theme    string // one of Themes, "": the first
-	Graph    string // one of Graphs, "": the first
-	Filter   string // the initial filter of the overview; see ParseFilter
-	Actor    string // the initial actor of orders
+	ReadOnly bool      // disable the keys that change anything
+	Theme    string    // one of Themes, "": the first
+	Graph    string    // one of Graphs, "": the first
+	Loop     string    // the loop to show at the start, SERVICE/KNOB; "": all
+	At       time.Time // the instant of the past to show at the start; zero: the present
+	Filter   string    // the initial filter of the overview; see ParseFilter
+	Actor    string    // the initial actor of orders
 	// Save stores an export under a name and returns its path. A command calls it. nil: exports are disabled.
 	Save func(name string, content []byte) (string, error)
+	// Resumable says whether a shell could bring a suspended program back, and Gone whether the terminal has been closed.
+	// Commands call them. nil: always, and never.
+	Resumable, Gone func() bool
 }
 
 // New returns the screen for the governor behind source. The address and version are for the header. A filter that
@@ -103,6 +110,9 @@ func New(ctx context.Context, source Source, address, version string, options Op
 		m.options.Theme = Themes[0]
 	}
 	m.overview.filter, _ = ParseFilter(Clean(options.Filter))
+	if options.Loop != "" {
+		m.overview.selected, m.above = Clean(options.Loop), []place{onLoop}
+	}
 	m.paint()
 	return m
 }
@@ -148,6 +158,7 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.end(msg)
 	case pastMsg:
 		m.sparks.remember(msg.history)
+		m.reach = Reach(msg.history)
 		if m.live != nil {
 			m.sparks.keep(m.live.Loops)
 		}
@@ -159,6 +170,8 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.ordered(msg)
 	case exportedMsg:
 		m.exported(msg)
+	case aloneMsg:
+		m.say(warning, "Not suspended: no shell could bring govtop back. q quits")
 	}
 	switch msg.(type) {
 	case tickMsg, heardMsg:
@@ -166,6 +179,9 @@ func (m Model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		if m.live == was && m.linkWord() == word {
 			return m, tea.Batch(cmd, m.errands())
 		}
+	}
+	if was == nil && m.live != nil {
+		m.begin()
 	}
 	m.top = m.aboveBody(m.width)
 	if f := m.fleet(); f != nil {
@@ -190,11 +206,31 @@ func (m *Model) linkWord() string {
 func (m *Model) tick(now time.Time) tea.Cmd {
 	m.now = now
 	clock := m.clock
-	again := tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg(clock()) })
+	gone := m.options.Gone
+	again := tea.Tick(m.every, func(time.Time) tea.Msg {
+		if gone != nil && gone() {
+			return tea.Quit()
+		}
+		return tickMsg(clock())
+	})
 	if m.connection.feed != nil || now.Before(m.connection.retryAt) {
 		return again
 	}
 	return tea.Batch(again, m.connect())
+}
+
+// aloneMsg says that nobody could resume a suspended program.
+type aloneMsg struct{}
+
+// suspend stops the program until a shell brings it back, if there is one.
+func (m *Model) suspend() tea.Cmd {
+	resumable := m.options.Resumable
+	return func() tea.Msg {
+		if resumable != nil && !resumable() {
+			return aloneMsg{}
+		}
+		return tea.Suspend()
+	}
 }
 
 // told takes over the answer to a request for a dossier.

@@ -145,6 +145,17 @@ var columns = []column{
 		},
 	},
 	{
+		title: "REFUSED", width: 7, right: true,
+		means: "share of the requests that is refused, by any policy: the price of the limit",
+		text:  func(l api.Loop, _ time.Time) string { return percent(float64(l.Decision.Inputs.RefusedShare)) },
+		tone: func(l api.Loop) tone {
+			if Refuses(l, MaxRefused) {
+				return alarm
+			}
+			return plain
+		},
+	},
+	{
 		title: "BURN5m/1h", width: 9, right: true, drop: 3,
 		means: "burn rate of the error budget over 5 minutes and an hour: at 1 it lasts exactly its period",
 		text:  func(l api.Loop, _ time.Time) string { return burnText(l) },
@@ -178,8 +189,9 @@ var columns = []column{
 }
 
 const (
-	loopWidthWanted = 20 // columns are dropped rather than make names narrower
-	loopWidthLeast  = 16
+	loopWidthWanted = 20 // columns are dropped rather than make names narrower,
+	loopWidthLeast  = 16 // and the last of them rather than make them narrower than this
+	lastDropped     = 5
 	loopWidthMost   = 40
 	stateWidthMost  = 28
 )
@@ -196,7 +208,14 @@ func layout(w int, f *fleet, sparks sparks) (chosen []column, gap int) {
 		}
 		return cells + 1 // the marker
 	}
-	for rank := 1; rank <= 5 && w-taken(1) < loopWidthWanted; rank++ {
+	for rank := 1; rank <= lastDropped; rank++ {
+		wanted := loopWidthWanted
+		if rank == lastDropped {
+			wanted = loopWidthLeast
+		}
+		if w-taken(1) >= wanted {
+			break
+		}
 		chosen = slices.DeleteFunc(chosen, func(c column) bool { return c.drop == rank })
 	}
 	longest := min(max(f.longest, loopWidthLeast), loopWidthMost)
@@ -247,6 +266,7 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 		out = append(out, paint(dim, fit.Clip("  no loop matches the filter", w)))
 	}
 
+	short := o.of.shortNames(chosen[0].width)
 	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
 		l, called := o.of.Loops[o.rows[i]], o.of.names[o.rows[i]]
 		_, old := l.Overdue(now)
@@ -262,7 +282,7 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 				continue
 			}
 			if c.text == nil {
-				row = append(row, c.cell(shortName(l, c.width)))
+				row = append(row, c.cell(short[o.rows[i]]))
 				continue
 			}
 			cell := c.cell(c.text(l, now))
@@ -288,14 +308,4 @@ func (c column) cell(text string) string {
 		return fit.Right(text, c.width)
 	}
 	return fit.Left(text, c.width)
-}
-
-// shortName fits a loop's name into w cells. The service is cut before the knob: a cut knob would say nothing and make
-// the service's loops look alike.
-func shortName(l api.Loop, w int) string {
-	full, knob := name(l), "/"+string(l.Knob)
-	if room := w - fit.Width(knob); fit.Width(full) > w && room >= 4 {
-		return fit.Clip(l.Service, room) + knob
-	}
-	return fit.Clip(full, w)
 }

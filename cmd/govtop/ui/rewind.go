@@ -3,12 +3,15 @@ package ui
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
+	"github.com/seed-de83e32b/governor/cmd/internal/loops"
 	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -89,6 +92,29 @@ func (m *Model) rewind(n int) {
 	}
 }
 
+// begin goes to the loop and the instant that the user asked for at the start, once there is data.
+func (m *Model) begin() {
+	if at := m.options.At; at.Before(m.live.Status.Now) && !at.IsZero() {
+		now := m.live.Status.Now
+		m.past = rewind{shown: m.live, at: now, want: at}
+		return
+	}
+	if loop := m.overview.selected; loop != "" && !slices.Contains(m.live.names, loop) {
+		m.above, m.overview.selected = nil, ""
+		m.say(warning, "! "+loops.Unknown(loop, m.live.names).Error())
+	}
+}
+
+// Reach is the instant of the oldest decision in a history; zero if there is none.
+func Reach(h api.History) (oldest time.Time) {
+	for _, l := range h.Loops {
+		if len(l.Points) > 0 && (oldest.IsZero() || l.Points[0].At.Before(oldest)) {
+			oldest = l.Points[0].At
+		}
+	}
+	return oldest
+}
+
 // present returns to the present.
 func (m *Model) present() {
 	m.past = rewind{busy: m.past.busy}
@@ -148,16 +174,17 @@ func (m *Model) banner(w int) []string {
 	text := ""
 	switch m.when() {
 	case inPast:
-		text = fmt.Sprintf("PAST %s (%s)", format.TimeOfDay(m.past.at), ago(m.live.Status.Now.Sub(m.past.at)))
+		now := m.live.Status.Now
+		text = fmt.Sprintf("PAST %s (%s)", stampOf(m.past.at, now), ago(now.Sub(m.past.at)))
 		switch {
 		case m.past.err != nil:
-			text += "   no answer for " + format.TimeOfDay(m.past.want) + ": " + Clean(m.past.err.Error())
+			text += "   no answer for " + stampOf(m.past.want, now) + ": " + Clean(m.past.err.Error())
 		case !m.past.want.Equal(m.past.at):
-			text += "   going to " + format.TimeOfDay(m.past.want)
+			text += "   going to " + stampOf(m.past.want, now)
 		case m.screen() == onHealth:
 			text += "   health is current"
 		case len(m.past.shown.Loops) == 0:
-			text += "   the governor has no data from then"
+			text += "   " + m.forgotten()
 		default:
 			text += "   [ ] earlier, later by " + format.Age(rewindSteps[m.zoom]) + "   esc back to now"
 		}
@@ -168,6 +195,17 @@ func (m *Model) banner(w int) []string {
 	}
 	return []string{paint(loud, fit.Left(" "+fit.Clip(text, w-1), w))}
 }
+
+// forgotten says that the governor remembers nothing of the instant on the screen, and how far back it does.
+func (m *Model) forgotten() string {
+	if m.reach.IsZero() {
+		return "the governor has no data from then"
+	}
+	return "the governor knows nothing before " + stampOf(m.reach, m.live.Status.Now)
+}
+
+// stampOf is a clock time, with its date if it is another day's.
+func stampOf(at, now time.Time) string { return strings.TrimSuffix(format.Clock(at, now), " UTC") }
 
 // ago formats how far back something is: -10s, -4m 10s, -1h 0m.
 func ago(d time.Duration) string {

@@ -172,12 +172,64 @@ func TestDeepPast(t *testing.T) {
 		}
 	}
 	at := fixture.Now.Add(-30 * time.Minute)
-	m := after(screen(120, 30, mixed()), press("[")...)
+	m := after(screen(130, 30, mixed()), press("[")...)
 	if !m.deep {
 		t.Error("the hour before is not asked for")
 	}
 	m = after(m, pastMsg{history}, thenAt(at))
 	if got := frame(m); !strings.Contains(got, "▁▂▂▂▂▃▃▃▃▄") {
 		t.Errorf("the sparklines do not show the past:\n%s", got)
+	}
+}
+
+// asking is a screen for those options that has the fleet's data.
+func asking(options Options) Model {
+	m := New(context.Background(), nil, "http://127.0.0.1:9747", "0.3.0", options)
+	return after(m, tea.WindowSizeMsg{Width: 100, Height: 30}, tickMsg(began), mixed())
+}
+
+// TestStartsAtALoopAndAnInstant, as the command in an alert does.
+func TestStartsAtALoopAndAnInstant(t *testing.T) {
+	at := fixture.Now.Add(-2 * time.Minute)
+	m := asking(Options{Loop: "checkout/concurrency", At: at})
+	if !m.past.want.Equal(at) || !m.past.busy {
+		t.Errorf("it asks for %v", m.past.want)
+	}
+	m = after(m, thenAt(at))
+	if got := frame(m); !strings.Contains(got, "PAST 14:01:27 (-2m 0s)") || !strings.Contains(got, "checkout/concurrency") ||
+		m.screen() != onLoop {
+		t.Errorf("the screen starts with\n%s", got)
+	}
+	if got := frame(asking(Options{Loop: "checkout/concurrency"})); strings.Contains(got, "PAST") {
+		t.Errorf("without a time it does not start in the present:\n%s", got)
+	}
+	if m = asking(Options{Loop: "checkout/concurrency", At: fixture.Now.Add(time.Hour)}); m.when() != inPresent {
+		t.Error("a time that has not come is not the present")
+	}
+}
+
+// TestBeyondTheJournalItSaysHowFarBackItReaches.
+func TestBeyondTheJournalItSaysHowFarBackItReaches(t *testing.T) {
+	at := fixture.Now.Add(-30 * time.Hour)
+	m := asking(Options{Loop: "checkout/concurrency", At: at})
+	history := api.History{Loops: []api.LoopHistory{
+		{Service: "auth", Points: []api.Point{{At: fixture.Now.Add(-40 * time.Minute)}}},
+		{Service: "cart", Points: []api.Point{{At: fixture.Now.Add(-58 * time.Minute)}, {At: fixture.Now}}},
+	}}
+	m = after(m, pastMsg{history}, thenMsg{at: at})
+	want := "the governor knows nothing before 13:05:27"
+	if got := frame(m); !strings.Contains(got, want) || !strings.Contains(got, "PAST 2026-11-23 08:03:27") {
+		t.Errorf("it does not say %q:\n%s", want, got)
+	}
+	if m = after(m, press("]")...); m.past.want.Before(fixture.Now.Add(-time.Hour)) && !m.past.want.After(at) {
+		t.Errorf("going forward leads to %v", m.past.want)
+	}
+}
+
+// TestAnUnknownLoopAtTheStart is named, with the one that was meant, and all loops are shown.
+func TestAnUnknownLoopAtTheStart(t *testing.T) {
+	m := asking(Options{Loop: "chekout/concurrency"})
+	if got := frame(m); m.screen() != onLoops || !strings.Contains(got, "did you mean checkout/concurrency?") {
+		t.Errorf("the screen starts with\n%s", got)
 	}
 }

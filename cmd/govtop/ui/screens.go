@@ -215,7 +215,11 @@ func (m *Model) panels(l api.Loop, w, h int) []string {
 func (m *Model) loopScreen(w, h int) []string {
 	l, ok := m.overview.current()
 	if !ok {
-		return []string{"", " " + paint(dim, "no loop to show")}
+		text := "no loop to show"
+		if m.when() == inPast {
+			text += ": " + m.forgotten()
+		}
+		return []string{"", " " + paint(dim, fit.Clip(text, w-1))}
 	}
 	return detailScreen(m.detailView(l), w, h)
 }
@@ -269,7 +273,7 @@ func (m *Model) disconnected(w int) []string {
 
 func (m *Model) empty(w int) []string {
 	if m.when() == inPast {
-		return []string{bold.Render("No loops"), "", "This governor has no data from that time."}
+		return []string{bold.Render("No loops"), "", "From that time there is nothing: " + m.forgotten() + "."}
 	}
 	where, s := "its configuration", m.fleet().Status
 	if s.Config.File != "" {

@@ -31,7 +31,10 @@ type order struct {
 
 // orders are in the order of the key that switches between them, the default first.
 var orders = []order{
-	{"burn", true, hurt, "who suffers: how fast the error budget burns, a violated SLO, the state"},
+	{
+		"hurts", true, hurt,
+		"who hurts: how fast refusals and bad requests together use up the error budget, a violated SLO, the state",
+	},
 	{"name", false, func(*api.Loop) rank { return rank{} }, "service and knob"},
 	{"state", true, func(l *api.Loop) rank { return rank{severity(l)} }, "states that need a person first"},
 	{
@@ -44,8 +47,9 @@ var orders = []order{
 // byName is the index of the order for a printed list.
 const byName = 1
 
-// hurt ranks a loop by how much the users of its service suffer. Within the budget nobody does, so burn rates below 1
-// are equal.
+// hurt ranks a loop by how much the users of its service suffer: a refused request is as bad for them as a failed one, so
+// the refused share counts as a burn rate, as a multiple of what the SLO allows. Within the budget nobody suffers, so
+// burn rates below 1 are equal.
 func hurt(l *api.Loop) rank {
 	in := &l.Decision.Inputs
 	burn := in.Burn5m
@@ -58,6 +62,9 @@ func hurt(l *api.Loop) rank {
 	}
 	if !(burn > 1) { // also if it is unknown
 		burn = 0
+	}
+	if budget := max(1-l.SLO.Objective, l.SLO.Errors); budget > 0 && in.RefusedShare > control.Number(budget) {
+		burn += in.RefusedShare / control.Number(budget)
 	}
 	r := rank{rough(burn), 0, severity(l)}
 	if violated {

@@ -27,15 +27,15 @@ func TestOrders(t *testing.T) {
 		keys []string
 		want string
 	}{
-		{nil, "payments report checkout billing batch auth ledger feed search cart"},
-		{[]string{"S"}, "cart search feed ledger auth batch billing checkout report payments"},
-		{[]string{"S", "S"}, "payments report checkout billing batch auth ledger feed search cart"},
+		{nil, "report payments checkout search batch billing auth ledger feed cart"},
+		{[]string{"S"}, "cart feed ledger auth billing batch search checkout payments report"},
+		{[]string{"S", "S"}, "report payments checkout search batch billing auth ledger feed cart"},
 		{[]string{"s"}, "auth batch billing cart checkout feed ledger payments report search"},
 		{[]string{"s", "S"}, "search report payments ledger feed checkout cart billing batch auth"},
 		{[]string{"s", "s"}, "billing report payments batch auth ledger feed checkout search cart"},
 		{[]string{"s", "s", "s"}, "payments checkout billing report feed search cart ledger batch auth"},
 		{[]string{"s", "s", "s", "s"}, "cart ledger feed search auth checkout batch billing report payments"},
-		{[]string{"s", "s", "s", "s", "S", "s"}, "payments report checkout billing batch auth ledger feed search cart"},
+		{[]string{"s", "s", "s", "s", "S", "s"}, "report payments checkout search batch billing auth ledger feed cart"},
 	} {
 		m := after(screen(80, 24, mixed()), press(c.keys...)...)
 		if got := strings.Join(shown(m), " "); got != c.want {

@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -73,8 +74,8 @@ func cleanStrings(v reflect.Value) {
 			v.Set(fresh)
 		}
 	case reflect.Struct:
-		for _, field := range v.Fields() {
-			cleanStrings(field)
+		for _, i := range worded(v.Type()) {
+			cleanStrings(v.Field(i))
 		}
 	case reflect.Slice:
 		if !v.IsNil() {
@@ -96,6 +97,30 @@ func cleanStrings(v reflect.Value) {
 	case reflect.String:
 		v.SetString(Clean(v.String()))
 	}
+}
+
+// wordedFields are the answers of worded by type: most fields of a decision are numbers, and a large fleet has many.
+var wordedFields sync.Map
+
+// worded returns the fields of a struct that may hold a string, at any depth.
+func worded(t reflect.Type) []int {
+	if known, ok := wordedFields.Load(t); ok {
+		return known.([]int)
+	}
+	var fields []int
+	for i := range t.NumField() {
+		switch t.Field(i).Type.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Array, reflect.Interface, reflect.String:
+			fields = append(fields, i)
+		case reflect.Struct:
+			if len(worded(t.Field(i).Type)) > 0 {
+				fields = append(fields, i)
+			}
+		default:
+		}
+	}
+	wordedFields.Store(t, fields)
+	return fields
 }
 
 func cleanCopy(v reflect.Value) reflect.Value {

@@ -44,19 +44,19 @@ var states = []control.State{
 	control.Override, control.Frozen, control.Cutting, control.Raising, control.Steady,
 }
 
-// stateTraits are the tone, the meaning and the age flag of a state.
+// stateTraits are the tone and the age flag of a state.
 var stateTraits = map[control.State]stateWord{
-	control.Steady:      {tone: calm, means: "inside the deadband"},
-	control.Raising:     {tone: moving, means: "more is admitted than before"},
-	control.Cutting:     {tone: moving, means: "less is admitted than before"},
-	control.AtMin:       {tone: warning, aged: true, means: "the configured minimum binds"},
-	control.AtMax:       {tone: warning, aged: true, means: "the configured maximum binds"},
-	control.Ineffective: {tone: alarm, aged: true, means: "limiting cannot help: a slow dependency, a slower service"},
-	control.Infeasible:  {tone: alarm, aged: true, means: "the SLO is tighter than the service's own latency"},
-	control.NotObeyed:   {tone: alarm, aged: true, means: "the service keeps to no limit: is a guard or a sidecar there?"},
-	control.Hold:        {tone: waiting, aged: true, means: "governor waits: no measurement it may act on"},
-	control.Frozen:      {tone: manual, aged: true, means: "a person stopped the loop"},
-	control.Override:    {tone: manual, aged: true, means: "a person set the value"},
+	control.Steady:      {tone: calm},
+	control.Raising:     {tone: moving},
+	control.Cutting:     {tone: moving},
+	control.AtMin:       {tone: warning, aged: true},
+	control.AtMax:       {tone: warning, aged: true},
+	control.Ineffective: {tone: alarm, aged: true},
+	control.Infeasible:  {tone: alarm, aged: true},
+	control.NotObeyed:   {tone: alarm, aged: true},
+	control.Hold:        {tone: waiting, aged: true},
+	control.Frozen:      {tone: manual, aged: true},
+	control.Override:    {tone: manual, aged: true},
 }
 
 // wordOf also handles the states of a newer daemon.
@@ -66,6 +66,7 @@ func wordOf(s control.State) stateWord {
 		w.tone = warning
 	}
 	w.glyph, w.word = explain.StateWord(s)
+	w.means = explain.Means(s)
 	return w
 }
 
@@ -188,6 +189,22 @@ func badRatio(l api.Loop) (bad, budget float64, what string) {
 // Violates reports whether the measurements show that the loop's service misses its SLO. Unknown is not a violation.
 func Violates(l api.Loop) bool {
 	return l.Decision.Inputs.BadRatio.Known() && l.Decision.Inputs.BadRatio > 1
+}
+
+// MaxRefused is the share of the requests above which a refusal is more than noise, where nobody says otherwise.
+const MaxRefused = 0.05
+
+// Refuses reports whether more than a share of the requests to the loop's service is refused, by any policy. Unknown is
+// not.
+func Refuses(l api.Loop, share float64) bool {
+	refused := l.Decision.Inputs.RefusedShare
+	return refused.Known() && float64(refused) > share
+}
+
+// Refusal says in one line how much the loop's service refuses, by which policy, and what it would take to carry it.
+func Refusal(l api.Loop, share float64) string {
+	return Clean(fmt.Sprintf("%s: %s, at most %s accepted", name(l),
+		join("; ", explain.Refused(l), explain.Lacks(l)), percent(share)))
 }
 
 // Violation says in one line by how much the loop's service misses its SLO.

@@ -313,6 +313,9 @@ func (l *look) missing(p *signals.Probe, spec control.Spec, v control.Verdict) (
 			missing = append(missing, string(f.Signal))
 		}
 	}
+	for _, what := range p.Unlabelled {
+		missing = append(missing, "a selector that fits ("+what+")")
+	}
 	capped := p.Measurement.Capped != ""
 	if capped && l.config.Services[spec.Service].Mode == string(control.Enforce) {
 		missing = append(missing, "a label that tells the instances apart")

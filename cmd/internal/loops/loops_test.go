@@ -1,0 +1,28 @@
+package loops
+
+import "testing"
+
+func TestUnknownNamesWhatWasMeant(t *testing.T) {
+	there := []string{
+		"cart/rate", "checkout/concurrency", "checkout/shed", "a/rate", "b/rate", "c/rate", "d/rate", "e/rate",
+		"checkout/calls/payments",
+	}
+	for name, want := range map[string]string{
+		"chekout/concurrency":    "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		"checkout/concurency":    "there is no loop checkout/concurency; did you mean checkout/concurrency?",
+		"checkout/calls/payment": "there is no loop checkout/calls/payment; did you mean checkout/calls/payments?",
+		"checkout/retry":         "there is no loop checkout/retry; checkout has checkout/calls/payments, checkout/concurrency, checkout/shed",
+		"chekout":                "there is no service chekout; did you mean checkout?",
+		"search/concurrency":     "there is no loop search/concurrency; none of the 9 that there are is like it",
+	} {
+		if got := Unknown(name, there).Error(); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
+		}
+	}
+	if got, want := Unknown("x/rate", there[:1]).Error(), "there is no loop x/rate; there is cart/rate"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got, want := Unknown("x/rate", nil).Error(), "there is no loop x/rate"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
