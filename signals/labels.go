@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// labelled is how far back the labels of a metric are looked up.
-const labelled = time.Hour
+// labelSpan is how far back the labels of a metric are looked up.
+const labelSpan = time.Hour
 
 // tryLabels tries every matcher of the user's selectors and queries against the labels that the metric has. A matcher on a
 // label that it lacks is a silent mistake: it selects nothing, or, if it is negative, everything.
@@ -41,7 +41,7 @@ func (p *Probe) tryLabels(ctx context.Context, g *Group, s subject, now time.Tim
 			names, known := have[metric]
 			if !known {
 				found, _, _, err := g.api.LabelNames(ctx, []string{fmt.Sprintf("{%s=%q}", model.MetricNameLabel, metric)},
-					now.Add(-labelled), now)
+					now.Add(-labelSpan), now)
 				if err != nil {
 					return // what Prometheus cannot answer is reported elsewhere
 				}
@@ -59,7 +59,7 @@ func (p *Probe) tryLabels(ctx context.Context, g *Group, s subject, now time.Tim
 					continue
 				}
 				said[what] = true
-				p.Unlabelled = append(p.Unlabelled, what)
+				p.Unlabeled = append(p.Unlabeled, what)
 				effect := "selects nothing"
 				if m.Matches("") {
 					effect = "selects everything"

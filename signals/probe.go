@@ -37,7 +37,7 @@ type Probe struct {
 	Method         string          // method that Prometheus answered: POST or GET
 	Took           time.Duration   // the slowest query
 	Advice         []string        // what to change and why, most important first
-	Unlabelled     []string        // labels in selectors that their metric lacks: "http_requests_total has no label status"
+	Unlabeled      []string        // labels in selectors that their metric lacks: "http_requests_total has no label status"
 }
 
 // Found is one signal of a Probe.

@@ -156,17 +156,17 @@ func TestProbeNamesALabelThatTheMetricLacks(t *testing.T) {
 		c.change(&s.Histogram)
 		p := probed(t, s, recorded(t, "histogram"), series(nil), labels)
 		p.advises(t, c.want)
-		if len(p.Unlabelled) == 0 {
+		if len(p.Unlabeled) == 0 {
 			t.Errorf("%s: it is not counted as missing", c.want)
 		}
 	}
 	s := web()
 	s.Histogram.Failed, s.Histogram.Selector = `code=~"5.."`, `shard=""` // which is true where there is no such label
-	if p := probed(t, s, recorded(t, "histogram"), series(nil), labels); len(p.Unlabelled) != 0 {
-		t.Errorf("it misses %v", p.Unlabelled)
+	if p := probed(t, s, recorded(t, "histogram"), series(nil), labels); len(p.Unlabeled) != 0 {
+		t.Errorf("it misses %v", p.Unlabeled)
 	}
-	if p := probed(t, s, recorded(t, "histogram"), series(nil), ""); len(p.Unlabelled) != 0 {
-		t.Errorf("though Prometheus tells no labels, it misses %v", p.Unlabelled)
+	if p := probed(t, s, recorded(t, "histogram"), series(nil), ""); len(p.Unlabeled) != 0 {
+		t.Errorf("though Prometheus tells no labels, it misses %v", p.Unlabeled)
 	}
 }
 

@@ -175,7 +175,7 @@ func TestAFullDiskIsNoSuccess(t *testing.T) {
 	address, _ := kv(t)
 	for _, args := range []string{
 		"--help", "help", "help freeze", "freeze --help", "--help-man", "--version", "--completion-script-bash",
-		"check-config " + write(t, goodConfig), "simulate --list", "freeze --all --reason=x --consul.address=" + address,
+		"check-config " + write(t, goodConfig), "simulate --list", "freeze --all --force --reason=x --consul.address=" + address,
 	} {
 		self, err := os.Executable()
 		if err != nil {

@@ -220,7 +220,7 @@ func (o *operatorOptions) targets(ctx context.Context, operators *consul.Operato
 	return nil, fmt.Errorf("%w (%s)", loops.Unknown(o.loop.String(), there), hint)
 }
 
-// askLeader adds the loops that the leader tells of, among them those without a Setting. If it does not answer, its name
+// askLeader adds the loops that the leader has, among them those without a Setting. If it does not answer, its name
 // is forgotten: what it has is not known.
 func askLeader(ctx context.Context, known *consul.Known) {
 	if known.Leader == nil {

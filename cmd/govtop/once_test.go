@@ -121,30 +121,37 @@ func TestExitCodes(t *testing.T) {
 		},
 		{
 			"refusals with once",
-			[]string{"--once", "--check", "--filter", "^search/", "--connect", server.URL}, exitRefusals, "at most 5% accepted",
+			[]string{"--once", "--check", "--filter", "^search/", "--connect", server.URL},
+			exitRefusals, "at most 5% accepted",
 		},
 		{
 			"refusals that are accepted",
-			[]string{"--check", "--max-refused=25%", "--filter", "^search/", "--connect", server.URL}, exitOK, "",
-		},
-		{
-			"refusals and a violation",
-			[]string{"--check", "--filter", "^(report|search)/", "--connect", server.URL}, exitViolation, "search/concurrency: 24.3%",
-		},
-		{
-			"one loop", []string{"--check", "--loop=checkout/concurrency", "--connect", server.URL},
-			exitViolation, "checkout/concurrency: 2.1%",
-		},
-		{
-			"one loop that there is not", []string{"--once", "--loop=chekout/concurrency", "--connect", server.URL},
-			exitError, "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
-		},
-		{
-			"an instant", []string{"--once", "--at=" + fixture.Now.Add(-time.Minute).Format(time.RFC3339), "--connect", server.URL},
+			[]string{"--check", "--max-refused=25%", "--filter", "^search/", "--connect", server.URL},
 			exitOK, "",
 		},
 		{
-			"an instant that is forgotten", []string{"--once", "--at=1.7e9", "--connect", server.URL},
+			"refusals and a violation",
+			[]string{"--check", "--filter", "^(report|search)/", "--connect", server.URL},
+			exitViolation, "search/concurrency: 24.3%",
+		},
+		{
+			"one loop",
+			[]string{"--check", "--loop=checkout/concurrency", "--connect", server.URL},
+			exitViolation, "checkout/concurrency: 2.1%",
+		},
+		{
+			"one loop that there is not",
+			[]string{"--once", "--loop=chekout/concurrency", "--connect", server.URL},
+			exitError, "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
+		},
+		{
+			"an instant",
+			[]string{"--once", "--at=" + fixture.Now.Add(-time.Minute).Format(time.RFC3339), "--connect", server.URL},
+			exitOK, "",
+		},
+		{
+			"an instant that is forgotten",
+			[]string{"--once", "--at=1.7e9", "--connect", server.URL},
 			exitError, "nothing is known of 2023-11-14T22:13:20Z: this governor remembers back to 2026-11-24T13:",
 		},
 		{"no instant", []string{"--at=yesterday", "--connect", server.URL}, exitUsage, "--at=yesterday: expected a time like"},

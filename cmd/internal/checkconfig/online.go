@@ -313,7 +313,7 @@ func (l *look) missing(p *signals.Probe, spec control.Spec, v control.Verdict) (
 			missing = append(missing, string(f.Signal))
 		}
 	}
-	for _, what := range p.Unlabelled {
+	for _, what := range p.Unlabeled {
 		missing = append(missing, "a selector that fits ("+what+")")
 	}
 	capped := p.Measurement.Capped != ""
