@@ -8,10 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +28,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
+	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 )
 
 // sidecarAdmin is the default address of the sidecar's own pages. It is separate, so that they hide no path of the
@@ -57,7 +56,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 		PlaceHolder("NAME").StringVar(&o.guard.Service)
 	cmd.Flag("slo.latency", "Latency of a good request, at most.").Required().
 		PlaceHolder("300ms").DurationVar(&o.guard.SLO)
-	cmd.Flag("upstream", "URL of the service.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
+	cmd.Flag("upstream", "URL of the service: http, https, h2c for HTTP/2 without TLS, or unix:/path. gRPC is always "+
+		"passed on as HTTP/2.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
 	cmd.Flag("listen", "Address for the service's clients.").Default(":8081").StringVar(&o.listen)
 	cmd.Flag("egress", "Forward port through which the service calls a dependency, under deadline, retries, breaker and "+
 		"bulkhead: the name of the dependency, the address to listen on, and the URLs of its instances, like "+
@@ -120,11 +120,9 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	// The group interrupts its members one after the other. While the service finishes its requests, it still makes calls,
 	// so the forward ports close last. All have one time limit.
 	var cutoff time.Time
-	serve := func(flag, address string, l net.Listener, handler http.Handler) {
-		server := &http.Server{
-			Handler: handler, ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		}
+	serve := func(flag, address string, l net.Listener, server *http.Server) {
+		server.ReadHeaderTimeout, server.IdleTimeout = 30*time.Second, 2*time.Minute
+		server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 		group.Add(func() error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return listenError(flag, address, err)
@@ -142,17 +140,18 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 			}
 		})
 	}
-	proxy := newProxy(o.upstream, log)
-	if len(o.egress) == 0 {
-		serve("listen", o.listen, listener, guardhttp.New(g, proxy))
-	} else {
-		inbound, base := newInboundRequests(mostInbound), direct()
-		base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
-		serve("listen", o.listen, listener, guardhttp.New(g, inbound.through(proxy)))
-		for i, e := range o.egress {
-			log.Info("Forwarding", "to", e.dependency, "listen", ports[i].Addr(), "instances", e.urls())
-			serve("egress", e.String(), ports[i], newForwardPort(g, e, base, inbound, o.egressLimit, log))
-		}
+	inbound := sidecar.InboundConfig{Upstream: o.upstream, Log: log}
+	if len(o.egress) > 0 {
+		inbound.Requests = sidecar.NewRequests()
+	}
+	serve("listen", o.listen, listener, sidecar.Server(guardhttp.New(g, sidecar.NewInbound(inbound)), sidecar.Patience))
+	outbound := sidecar.NewTransport(0, "")
+	for i, e := range o.egress {
+		log.Info("Forwarding", "to", e.dependency, "listen", ports[i].Addr(), "instances", e.urls())
+		serve("egress", e.String(), ports[i], sidecar.Server(sidecar.NewForwardPort(sidecar.ForwardConfig{
+			Guard: g, Dependency: e.dependency, Scheme: e.scheme, Instances: e.instances, Transport: outbound,
+			Requests: inbound.Requests, Timeout: o.egressLimit, Log: log,
+		}), 0))
 	}
 	addServer(&group, adminHandler(g), o.web, log)
 	watching, stop := context.WithCancel(context.Background())
@@ -176,8 +175,8 @@ func (o sidecarOptions) check() error {
 	if g.SLO < time.Millisecond || g.SLO > time.Hour {
 		bad("slo.latency", g.SLO, "1ms to 1h, the longest latency of a good request")
 	}
-	if u := o.upstream; (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
-		bad("upstream", u, "a URL like http://127.0.0.1:8080")
+	if err := sidecar.CheckUpstream(o.upstream); err != nil {
+		errs = append(errs, fmt.Errorf("--upstream=%s: %w", o.upstream.Redacted(), err))
 	}
 	if o.egressLimit < 0 {
 		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
@@ -197,66 +196,6 @@ func (o sidecarOptions) check() error {
 		errs = append(errs, fmt.Errorf("--consul.prefix=%s: %w", o.consulPrefix, err))
 	}
 	return errors.Join(errs...)
-}
-
-// keepForwarded keeps the headers, except X-Forwarded-For, in which outer proxies describe the client.
-func keepForwarded(r *httputil.ProxyRequest) {
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
-		if said, ok := r.In.Header[name]; ok {
-			r.Out.Header[name] = said
-		}
-	}
-}
-
-// newProxy passes requests to the service unchanged: same host, path and query. It keeps the headers of outer proxies
-// and adds the peer's address to X-Forwarded-For. The service can trust these headers as much as without the sidecar.
-// An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
-func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
-	var logged seldom
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(upstream)
-			r.Out.Host, r.Out.URL.RawQuery = r.In.Host, r.In.URL.RawQuery
-			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
-			r.SetXForwarded()
-			keepForwarded(r)
-		},
-		Transport: direct(),
-		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
-				return // the client has gone
-			}
-			// guard_failed_total counts them all.
-			if logged.now() {
-				log.Warn("The upstream did not answer", "upstream", upstream.Redacted(), "err", err)
-			}
-			http.Error(w, "the service behind this proxy did not answer", http.StatusBadGateway)
-		},
-	}
-}
-
-// direct returns a transport without a proxy in between. A connection succeeds soon or not at all. The callers and the
-// service that is called decide how long an answer may take.
-func direct() *http.Transport {
-	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second,
-		MaxIdleConns:        0,
-		MaxIdleConnsPerHost: 1024, // about the limit: fewer would close and dial connections all the time
-		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  true, // bodies pass as they are
-		ForceAttemptHTTP2:   true,
-	}
-}
-
-// seldom keeps a log short in an outage, in which every request fails. The zero value is ready.
-type seldom struct{ last atomic.Int64 }
-
-// now says whether the last time it said yes was more than ten seconds ago.
-func (s *seldom) now() bool {
-	now, last := time.Now().UnixNano(), s.last.Load()
-	return now-last > int64(10*time.Second) && s.last.CompareAndSwap(last, now)
 }
 
 func adminHandler(g *guard.Guard) http.Handler {

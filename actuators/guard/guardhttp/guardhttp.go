@@ -38,6 +38,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
@@ -109,11 +111,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	permit, err := h.guard.AcquireFor(r.Context(), h.criticality(r), h.key(r))
+	permit, err := h.guard.AcquireFor(asking(r), h.criticality(r), h.key(r))
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
+	outcome := guard.Failure // if anything panics
+	defer func() { permit.Release(outcome) }()
 	if h.endless(r) {
 		permit.Endless()
 	}
@@ -127,7 +131,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
-		permit.Release(h.outcome(r, rec, returned))
+		outcome = h.outcome(r, rec, returned)
 	}()
 	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
@@ -142,14 +146,31 @@ func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.O
 		return guard.Canceled
 	case !returned || h.failed(rec.code()):
 		return guard.Failure
+	case rec.code() == http.StatusOK && IsGRPC(r) && grpcFailed(grpcStatus(rec.Header())):
+		return guard.Failure
 	}
 	return guard.Success
 }
 
+// asking returns the context that shows whether somebody waits for the answer. The server ends that of an HTTP/1 request
+// when the client closes its sending side, and such a client may still be reading.
+func asking(r *http.Request) context.Context {
+	ctx := r.Context()
+	if r.ProtoMajor == 1 && errors.Is(ctx.Err(), context.Canceled) {
+		return context.Background()
+	}
+	return ctx
+}
+
 // refuse answers a request that was not admitted.
-func (h *handler) refuse(w http.ResponseWriter, err error) {
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal, ok := errors.AsType[*guard.Refusal](err)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, "the deadline of the request passed before the service had it", http.StatusServiceUnavailable)
+		return
+	default:
 		w.WriteHeader(statusClientClosedRequest)
 		return
 	}
@@ -160,8 +181,13 @@ func (h *handler) refuse(w http.ResponseWriter, err error) {
 	header[RefusedHeader] = values[1:2:2]
 	header["Content-Type"] = values[2:3:3]
 	header["X-Content-Type-Options"] = values[3:4:4]
-	if h.guard.NoRetry() {
+	hopeless := h.guard.NoRetry()
+	if hopeless {
 		header[NoRetryHeader] = values[4:5:5]
+	}
+	if understandsGRPC(r) {
+		refuseGRPC(w, r, refusal, hopeless)
+		return
 	}
 	if errors.Is(refusal, guard.ErrRate) {
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -170,6 +196,22 @@ func (h *handler) refuse(w http.ResponseWriter, err error) {
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)
 	w.Write(tooFull)
+}
+
+// refuseGRPC answers a request of gRPC. grpc-retry-pushback-ms is what gRPC's own retries obey (gRFC A6): negative, not to
+// retry.
+func refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, hopeless bool) {
+	h, text := w.Header(), tooFull
+	delete(h, "X-Content-Type-Options")
+	pushback := "-1"
+	if seconds, err := strconv.Atoi(h.Get("Retry-After")); err == nil && !hopeless {
+		pushback = strconv.Itoa(1000 * seconds)
+	}
+	h["Grpc-Retry-Pushback-Ms"] = []string{pushback}
+	if errors.Is(refusal, guard.ErrRate) {
+		text = tooFast
+	}
+	FailGRPC(w, r, GRPCResourceExhausted, strings.TrimSpace(string(text)))
 }
 
 var (

@@ -37,7 +37,7 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
-		if status == http.StatusSwitchingProtocols {
+		if status == http.StatusSwitchingProtocols || isStream(r.Header()) {
 			r.permit.Endless()
 		}
 		if (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests) && guard.NoRetryOf(r.ctx) {
