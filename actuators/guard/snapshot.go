@@ -97,6 +97,9 @@ func (g *Guard) ownLatency() float64 {
 // Service returns the name of the guarded service.
 func (g *Guard) Service() string { return g.cfg.Service }
 
+// SLO returns the latency of a good request, from the Config.
+func (g *Guard) SLO() time.Duration { return g.cfg.SLO }
+
 // Snapshot returns the state as of now. It takes some microseconds: use it for scrapes, not for requests.
 func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
 

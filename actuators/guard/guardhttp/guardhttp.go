@@ -3,21 +3,33 @@
 //	http.ListenAndServe(":8080", guardhttp.New(g, mux))
 //
 // An admitted request holds one slot of the guard's limit until its handler returns, even by a panic (which reaches the
-// server unchanged) or by http.ErrAbortHandler. A connection that is hijacked or switched to another protocol gives its
-// slot back at that moment, and a request that WithEndless matches as soon as it is admitted. A refused request is answered at once:
-// with 503 if there is no slot, or if the last slots are kept for more important requests, and with 429 if the rate
-// limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
-// and a Guard-Refused header that names the reason.
+// server unchanged) or by http.ErrAbortHandler. Three kinds of requests give it back earlier:
+//
+//   - While a request waits for its client, it holds no slot, and that time is not its latency: until more of its body comes,
+//     or until the client takes more of the answer. This begins when the request has waited for 0.1 SLO altogether.
+//   - A connection that is hijacked or switched to another protocol, and an event stream, give the slot back for good, and so
+//     does an answer that is still being written 10 SLOs after it has begun.
+//   - A request that WithEndless matches gives it back as soon as it is admitted.
+//
+// A refused request is answered at once: with 503 if there is no slot, or if the last slots are kept for more important
+// requests, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
+// do not all return at once, and a Guard-Refused header that names the reason. To gRPC and gRPC-Web, the answer is 200 with
+// grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message, grpc-retry-pushback-ms, and the same headers.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
-// guard.Optional answers for it. This costs two allocations per admitted request.
+// guard.Optional answers for it. This costs two allocations per admitted request, and one for a body.
 //
 // Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure
+//	gRPC: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+//	INTERNAL, UNAVAILABLE, DATA_LOSS, or no code     failure, as in OpenTelemetry's conventions for servers
 //	client went away before the handler returned     canceled: not a failure of the service
+//	client broke the body of its request             ignored
 //	hijacked or switched (WebSocket), or endless     ignored: its duration is not a latency
 //	everything else                                  success
+//
+// A callback that panics (see the options) leaves no slot behind, and its panic reaches the server.
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
 // or tenant from Guard-Key. A client that can set these headers can claim to be critical, or try keys until one is
@@ -40,6 +52,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
@@ -125,10 +138,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if attempt, marked := attemptIn(r.Header); marked {
 		guard.MarkAttempt(ctx, attempt)
 	}
-	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit}
+	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, longest: endlessAge * h.guard.SLO()}
+	rec.client.permit, rec.client.patience = permit, time.Duration(patienceShare*float64(h.guard.SLO()))
 	returned := false
 	inner := r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		rec.body = &requestBody{ReadCloser: r.Body, client: &rec.client}
+		inner.Body = rec.body
+	}
 	defer func() {
+		rec.client.end()
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
 		outcome = h.outcome(r, rec, returned)
@@ -140,7 +159,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // outcome judges a request whose handler has returned or panicked.
 func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.Outcome {
 	switch {
-	case rec.hijacked || rec.status == http.StatusSwitchingProtocols:
+	case rec.hijacked || rec.status == http.StatusSwitchingProtocols || rec.body != nil && rec.body.broken.Load():
 		return guard.Ignored
 	case errors.Is(r.Context().Err(), context.Canceled):
 		return guard.Canceled

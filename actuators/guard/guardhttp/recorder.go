@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
@@ -19,9 +21,21 @@ type recorder struct {
 	http.ResponseWriter
 	ctx      context.Context // of the admitted request
 	permit   guard.Permit
-	status   int // 0: no header written yet
+	client   client
+	body     *requestBody  // nil: the request has none
+	status   int           // 0: no header written yet
+	begun    time.Time     // when the header was written
+	written  int           // bytes of the body
+	longest  time.Duration // that an answer may go on and is still one that ends
 	hijacked bool
 }
+
+const (
+	// unnoticed is how many bytes of an answer net/http buffers: writing them does not wait for the client.
+	unnoticed = 4 << 10
+	// endlessAge is after how many SLOs an answer that goes on is endless, as in guard.
+	endlessAge = 10
+)
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
@@ -37,6 +51,10 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
+		r.begun = time.Now()
+		if r.body != nil {
+			r.client.begin()
+		}
 		if status == http.StatusSwitchingProtocols || isStream(r.Header()) {
 			r.permit.Endless()
 		}
@@ -51,26 +69,66 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(b []byte) (int, error) {
+// send calls write, which sends that many bytes to the client.
+func (r *recorder) send(bytes int, write func() error) error {
 	r.note(http.StatusOK)
-	return r.ResponseWriter.Write(b)
+	if r.written += bytes; r.written <= unnoticed {
+		return write()
+	}
+	r.goesOn()
+	r.client.beginWrite()
+	defer r.client.endWrite()
+	return write()
 }
 
-func (r *recorder) WriteString(s string) (int, error) {
-	r.note(http.StatusOK)
-	return io.WriteString(r.ResponseWriter, s)
+// goesOn finds an answer that does not end.
+func (r *recorder) goesOn() {
+	if time.Since(r.begun) > r.longest {
+		r.permit.Endless()
+	}
 }
 
-// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given.
-func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
-	r.note(http.StatusOK)
-	return io.Copy(r.ResponseWriter, src)
+func (r *recorder) Write(b []byte) (n int, err error) {
+	err = r.send(len(b), func() error {
+		n, err = r.ResponseWriter.Write(b)
+		return err
+	})
+	return n, err
+}
+
+func (r *recorder) WriteString(s string) (n int, err error) {
+	err = r.send(len(s), func() error {
+		n, err = io.WriteString(r.ResponseWriter, s)
+		return err
+	})
+	return n, err
+}
+
+// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. A file does not keep a request waiting,
+// so it is the client who does; from any other source it may be the service.
+func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {
+	if !isFile(src) {
+		r.note(http.StatusOK)
+		return io.Copy(r.ResponseWriter, src)
+	}
+	err = r.send(unnoticed+1, func() error {
+		n, err = io.Copy(r.ResponseWriter, src)
+		return err
+	})
+	return n, err
+}
+
+func isFile(src io.Reader) bool {
+	if limited, ok := src.(*io.LimitedReader); ok {
+		src = limited.R
+	}
+	_, ok := src.(fs.File)
+	return ok
 }
 
 // FlushError implements what http.ResponseController calls. Flushing sends the header.
 func (r *recorder) FlushError() error {
-	r.note(http.StatusOK)
-	return http.NewResponseController(r.ResponseWriter).Flush()
+	return r.send(unnoticed+1, http.NewResponseController(r.ResponseWriter).Flush)
 }
 
 func (r *recorder) flush() { _ = r.FlushError() }
@@ -79,6 +137,7 @@ func (r *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err == nil {
 		r.hijacked = true
+		r.client.begin()
 		r.permit.Endless()
 	}
 	return conn, rw, err

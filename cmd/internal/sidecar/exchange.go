@@ -27,6 +27,7 @@ type exchange struct {
 	server   context.Context // ends with what the client sends
 	received *http.Request   // as the server made it, which adds the trailers at the end of the body
 	upload   upload
+	upgrade  []string // that the upstream requires
 	patience time.Duration
 	cancel   context.CancelCauseFunc
 
@@ -56,7 +57,7 @@ func Server(next http.Handler, patience time.Duration) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{Protocols: protocols, Handler: exchanges(next, patience)}
+	return &http.Server{Protocols: protocols, Handler: exchanges(next, patience), DisableGeneralOptionsHandler: true}
 }
 
 func exchanges(next http.Handler, patience time.Duration) http.Handler {

@@ -147,18 +147,11 @@ func (p *ForwardPort) refuse(w http.ResponseWriter, x *exchange, refusal *guard.
 
 // answered prepares an answer for the service. One that lasts may outlive the timeout: it has begun in time.
 func (p *ForwardPort) answered(a *http.Response) error {
-	if a.StatusCode < 100 {
-		return fmt.Errorf("the answer has the status %03d, which does not exist", a.StatusCode)
-	}
 	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	switched := a.StatusCode == http.StatusSwitchingProtocols
-	if switched || kind == "text/event-stream" {
+	if a.StatusCode == http.StatusSwitchingProtocols || kind == "text/event-stream" {
 		callOf(a.Request).stopTimer()
 	}
-	if !switched {
-		exchangeOf(a.Request.Context()).upload.closeUnread(a.Header)
-	}
-	return nil
+	return answered(a)
 }
 
 // callContext is the context of a call through a forward port. It ends when the service gives up or the timeout is over.

@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -44,7 +43,7 @@ func NewInbound(c InboundConfig) *Inbound {
 	p.proxy = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      p.transport,
-		ModifyResponse: p.answered,
+		ModifyResponse: answered,
 		ErrorHandler:   p.fail,
 		FlushInterval:  flushAfter,
 		BufferPool:     &copyBuffers,
@@ -102,17 +101,6 @@ func addForwarded(h http.Header, r *http.Request) {
 			h["X-Forwarded-Proto"] = []string{"https"}
 		}
 	}
-}
-
-// answered prepares an answer for the client.
-func (p *Inbound) answered(a *http.Response) error {
-	if a.StatusCode < 100 {
-		return fmt.Errorf("the answer has the status %03d, which does not exist", a.StatusCode)
-	}
-	if a.StatusCode != http.StatusSwitchingProtocols {
-		exchangeOf(a.Request.Context()).upload.closeUnread(a.Header)
-	}
-	return nil
 }
 
 // fail answers a request that the service did not answer.

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -92,11 +93,30 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		u.Scheme = "http"
 		plain.URL = &u
 	}
-	switch {
-	case r.URL.Scheme == schemeH2C && r.Header["Upgrade"] == nil, r.URL.Scheme == "http" && guardhttp.IsGRPC(r):
-		return t.two.RoundTrip(plain)
+	over := &t.one
+	if r.URL.Scheme == schemeH2C && r.Header["Upgrade"] == nil || r.URL.Scheme == "http" && guardhttp.IsGRPC(r) {
+		over = &t.two
 	}
-	return t.one.RoundTrip(plain)
+	answer, err := over.RoundTrip(plain)
+	if err == nil && answer.StatusCode == http.StatusUpgradeRequired {
+		exchangeOf(r.Context()).upgrade = answer.Header["Upgrade"]
+	}
+	return answer, err
+}
+
+// answered prepares an answer for the client.
+func answered(a *http.Response) error {
+	x := exchangeOf(a.Request.Context())
+	switch {
+	case a.StatusCode < 100:
+		return fmt.Errorf("the answer has the status %03d, which does not exist", a.StatusCode)
+	case a.StatusCode == http.StatusSwitchingProtocols:
+		return nil
+	case a.StatusCode == http.StatusUpgradeRequired && x.upgrade != nil: // RFC 9110, section 15.5.22; ReverseProxy removes it
+		a.Header["Upgrade"], a.Header["Connection"] = x.upgrade, []string{"Upgrade"}
+	}
+	x.upload.closeUnread(a.Header)
+	return nil
 }
 
 // CloseIdleConnections is for http.Client.

@@ -119,6 +119,6 @@ func (u *upload) cut() {
 // server reads the rest after the answer and reuses the connection, it panics (golang/go#68560).
 func (u *upload) closeUnread(h http.Header) {
 	if !u.read.Load() && u.exchange.received.ProtoMajor == 1 {
-		h.Set("Connection", "close")
+		h.Add("Connection", "close")
 	}
 }
