@@ -144,14 +144,14 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	if len(o.egress) > 0 {
 		inbound.Requests = sidecar.NewRequests()
 	}
-	serve("listen", o.listen, listener, sidecar.Server(guardhttp.New(g, sidecar.NewInbound(inbound)), sidecar.Patience))
+	serve("listen", o.listen, sidecar.Listener(listener, sidecar.Patience), sidecar.Server(guardhttp.New(g, sidecar.NewInbound(inbound))))
 	outbound := sidecar.NewTransport(0, "")
 	for i, e := range o.egress {
 		log.Info("Forwarding", "to", e.dependency, "listen", ports[i].Addr(), "instances", e.urls())
 		serve("egress", e.String(), ports[i], sidecar.Server(sidecar.NewForwardPort(sidecar.ForwardConfig{
 			Guard: g, Dependency: e.dependency, Scheme: e.scheme, Instances: e.instances, Transport: outbound,
 			Requests: inbound.Requests, Timeout: o.egressLimit, Log: log,
-		}), 0))
+		})))
 	}
 	addServer(&group, adminHandler(g), o.web, log)
 	watching, stop := context.WithCancel(context.Background())

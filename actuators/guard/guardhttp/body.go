@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -89,6 +89,11 @@ func isStream(h http.Header) bool {
 	if len(values) == 0 {
 		return false
 	}
-	kind, _, err := mime.ParseMediaType(values[0])
-	return err == nil && kind == "text/event-stream"
+	const stream = "text/event-stream"
+	kind := values[0]
+	if len(kind) < len(stream) || !strings.EqualFold(kind[:len(stream)], stream) {
+		return false
+	}
+	rest := strings.TrimSpace(kind[len(stream):])
+	return rest == "" || rest[0] == ';'
 }

@@ -66,7 +66,6 @@ func NewForwardPort(c ForwardConfig) *ForwardPort {
 		Transport:      guardhttp.Transport(p.dependency, ownHost{c.Transport}, options...),
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
-		FlushInterval:  flushAfter,
 		BufferPool:     &copyBuffers,
 		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}

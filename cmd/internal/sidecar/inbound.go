@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// flushAfter is how long an answer of known length may wait in a buffer for more of it. All other answers are flushed at
-// once. It saves a system call for each short answer.
-const flushAfter = time.Millisecond
-
 // InboundConfig says where an Inbound goes.
 type InboundConfig struct {
 	Upstream *url.URL      // see CheckUpstream
@@ -45,7 +41,6 @@ func NewInbound(c InboundConfig) *Inbound {
 		Transport:      p.transport,
 		ModifyResponse: answered,
 		ErrorHandler:   p.fail,
-		FlushInterval:  flushAfter,
 		BufferPool:     &copyBuffers,
 		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}

@@ -26,7 +26,7 @@ func serve(t *testing.T, handler http.Handler, patience time.Duration) (url stri
 	t.Helper()
 	errors := &waittest.Buffer{}
 	s := httptest.NewUnstartedServer(nil)
-	s.Config = Server(handler, patience)
+	s.Config, s.Listener = Server(handler), Listener(s.Listener, patience)
 	s.Config.ErrorLog = log.New(errors, "", 0)
 	s.Start()
 	t.Cleanup(func() {

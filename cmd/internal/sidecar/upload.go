@@ -81,7 +81,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		maps.Copy(u.trailer, u.exchange.received.Trailer)
 		u.read.Store(true)
-	case u.exchange.Err() == nil && !errors.Is(err, http.ErrBodyReadAfterClose):
+	case !errors.Is(err, http.ErrBodyReadAfterClose):
 		u.fault.CompareAndSwap(nil, &err)
 	}
 	return n, err
