@@ -38,7 +38,7 @@ func (c *client) beginRead() {
 	defer c.mu.Unlock()
 	if !c.answered && !c.over {
 		c.reading = true
-		c.wait()
+		c.wait(time.Now())
 	}
 }
 
@@ -53,6 +53,9 @@ func (c *client) endRead() {
 
 // begin notes that the answer begins.
 func (c *client) begin() {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answered = true
@@ -63,12 +66,12 @@ func (c *client) begin() {
 }
 
 // beginWrite and endWrite enclose a write of the answer.
-func (c *client) beginWrite() {
+func (c *client) beginWrite(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.over {
 		c.writing = true
-		c.wait()
+		c.wait(now)
 	}
 }
 
@@ -83,6 +86,9 @@ func (c *client) endWrite() {
 
 // end ends the request. Nobody may touch the permit afterwards but its owner.
 func (c *client) end() {
+	if c == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over, c.reading, c.writing = true, false, false
@@ -91,8 +97,8 @@ func (c *client) end() {
 	}
 }
 
-func (c *client) wait() {
-	c.since = time.Now()
+func (c *client) wait(now time.Time) {
+	c.since = now
 	switch {
 	case c.patience <= 0:
 		c.permit.Pause()

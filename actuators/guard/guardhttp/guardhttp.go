@@ -52,7 +52,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
@@ -138,12 +137,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if attempt, marked := attemptIn(r.Header); marked {
 		guard.MarkAttempt(ctx, attempt)
 	}
-	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, longest: endlessAge * h.guard.SLO()}
-	rec.client.permit, rec.client.patience = permit, time.Duration(patienceShare*float64(h.guard.SLO()))
+	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2}
 	returned := false
 	inner := r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		rec.body = &requestBody{ReadCloser: r.Body, client: &rec.client}
+		rec.body = &requestBody{ReadCloser: r.Body, client: rec.waiter()}
 		inner.Body = rec.body
 	}
 	defer func() {

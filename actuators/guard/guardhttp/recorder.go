@@ -21,18 +21,20 @@ type recorder struct {
 	http.ResponseWriter
 	ctx      context.Context // of the admitted request
 	permit   guard.Permit
-	client   client
-	body     *requestBody  // nil: the request has none
-	status   int           // 0: no header written yet
-	begun    time.Time     // when the header was written
-	written  int           // bytes of the body
-	longest  time.Duration // that an answer may go on and is still one that ends
+	slo      time.Duration
+	client   *client      // nil: the request has not waited for its client
+	body     *requestBody // nil: the request has none
+	status   int          // 0: no header written yet
+	written  int          // bytes of the body
+	begun    time.Time    // when the first write might have waited
+	windowed bool         // HTTP/2: the client says how much it takes, even nothing
 	hijacked bool
 }
 
 const (
-	// unnoticed is how many bytes of an answer net/http buffers: writing them does not wait for the client.
-	unnoticed = 4 << 10
+	// unnoticed is how many bytes of an answer net/http and the kernel buffer at least: over HTTP/1, writing them does not
+	// wait for the client.
+	unnoticed = 32 << 10
 	// endlessAge is after how many SLOs an answer that goes on is endless, as in guard.
 	endlessAge = 10
 )
@@ -51,10 +53,7 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
-		r.begun = time.Now()
-		if r.body != nil {
-			r.client.begin()
-		}
+		r.client.begin()
 		if status == http.StatusSwitchingProtocols || isStream(r.Header()) {
 			r.permit.Endless()
 		}
@@ -72,20 +71,33 @@ func (r *recorder) WriteHeader(status int) {
 // send calls write, which sends that many bytes to the client.
 func (r *recorder) send(bytes int, write func() error) error {
 	r.note(http.StatusOK)
-	if r.written += bytes; r.written <= unnoticed {
+	if r.written += bytes; r.written <= unnoticed && !r.windowed {
 		return write()
 	}
-	r.goesOn()
-	r.client.beginWrite()
-	defer r.client.endWrite()
+	now := time.Now()
+	r.goesOn(now)
+	c := r.waiter()
+	c.beginWrite(now)
+	defer c.endWrite()
 	return write()
 }
 
-// goesOn finds an answer that does not end.
-func (r *recorder) goesOn() {
-	if time.Since(r.begun) > r.longest {
+// goesOn notes that the answer is not complete yet.
+func (r *recorder) goesOn(now time.Time) {
+	if r.begun.IsZero() {
+		r.begun = now
+	}
+	if now.Sub(r.begun) > endlessAge*r.slo { // it does not end
 		r.permit.Endless()
 	}
+}
+
+// waiter returns what pauses the request while it waits for its client.
+func (r *recorder) waiter() *client {
+	if r.client == nil {
+		r.client = &client{permit: r.permit, patience: time.Duration(patienceShare * float64(r.slo))}
+	}
+	return r.client
 }
 
 func (r *recorder) Write(b []byte) (n int, err error) {
@@ -128,7 +140,8 @@ func isFile(src io.Reader) bool {
 
 // FlushError implements what http.ResponseController calls. Flushing sends the header.
 func (r *recorder) FlushError() error {
-	return r.send(unnoticed+1, http.NewResponseController(r.ResponseWriter).Flush)
+	r.goesOn(time.Now())
+	return r.send(0, http.NewResponseController(r.ResponseWriter).Flush)
 }
 
 func (r *recorder) flush() { _ = r.FlushError() }

@@ -4,12 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"time"
 )
-
-// flushAfter is how long the header of an answer waits for the body, so that short answers take one system call. Everything
-// else is flushed at once.
-const flushAfter = time.Millisecond
 
 // answer writes an answer to a client as it came, and as soon as it comes: net/http would guess its Content-Type, remove
 // headers of 304, send informational answers to clients that do not know them, and keep in a buffer what there is of an
@@ -18,8 +13,13 @@ type answer struct {
 	http.ResponseWriter
 	exchange *exchange
 	begun    bool
-	left     int64 // bytes of the body that are missing, if the length is known; else it is below 0
-	pending  *pending
+	delayed  bool // parts of it are flushed later
+
+	mu   sync.Mutex // for writing and flushing
+	left int64      // bytes of the body that are missing, if the length is known; else it is below 0
+
+	list         **answer // of the answers to be flushed; nil: this one is not
+	next, before *answer
 }
 
 // Unwrap is for http.ResponseController.
@@ -42,8 +42,9 @@ func (a *answer) WriteHeader(status int) {
 		a.begin(status)
 	}
 	a.ResponseWriter.WriteHeader(status)
-	if a.left > 0 && a.pending == nil {
-		a.pending = flushLater(a.ResponseWriter)
+	if a.left > 0 && !a.delayed {
+		a.delayed = true
+		dueFlushes.add(a)
 	}
 }
 
@@ -80,67 +81,25 @@ func (a *answer) Write(p []byte) (n int, err error) {
 	if !a.begun {
 		a.WriteHeader(http.StatusOK)
 	}
-	if a.left <= 0 {
+	if !a.delayed {
 		return a.ResponseWriter.Write(p)
 	}
-	if a.pending != nil {
-		a.pending.stop()
-		a.pending = nil
-	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	n, err = a.ResponseWriter.Write(p)
-	if a.left -= int64(n); a.left > 0 && err == nil {
-		err = http.NewResponseController(a.ResponseWriter).Flush()
+	if a.left -= int64(n); a.left > 0 {
+		dueFlushes.add(a)
 	}
 	return n, err
 }
 
 // end is called when the answer is complete.
 func (a *answer) end() {
-	if a.pending != nil {
-		a.pending.stop()
-		a.pending = nil
+	if !a.delayed {
+		return
 	}
-}
-
-// pending is a flush that is due. They are used again and again.
-type pending struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	to    http.ResponseWriter // nil: stopped
-}
-
-var pendings sync.Pool
-
-// flushLater flushes w after flushAfter, unless it is stopped. Until then nobody else may write to w.
-func flushLater(w http.ResponseWriter) *pending {
-	f, ok := pendings.Get().(*pending)
-	if !ok {
-		f = new(pending)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.to = w
-	if f.timer == nil {
-		f.timer = time.AfterFunc(flushAfter, f.flush)
-	} else {
-		f.timer.Reset(flushAfter)
-	}
-	return f
-}
-
-func (f *pending) flush() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.to != nil {
-		_ = http.NewResponseController(f.to).Flush() // a write that follows has the same error
-		f.to = nil
-	}
-}
-
-func (f *pending) stop() {
-	f.mu.Lock()
-	f.timer.Stop()
-	f.to = nil
-	f.mu.Unlock()
-	pendings.Put(f)
+	dueFlushes.remove(a)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = -1
 }

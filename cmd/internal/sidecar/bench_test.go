@@ -42,7 +42,7 @@ func BenchmarkThroughput(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			direct := &http.Transport{MaxIdleConnsPerHost: 1024, DisableCompression: true}
+			direct := &http.Transport{MaxIdleConnsPerHost: 1024, IdleConnTimeout: 90 * time.Second, DisableCompression: true}
 			defer direct.CloseIdleConnections()
 			bare := httptest.NewServer(&httputil.ReverseProxy{
 				Rewrite: func(r *httputil.ProxyRequest) {

@@ -11,7 +11,7 @@ import (
 type exchange struct {
 	context.Context
 	received *http.Request // as the server made it, which adds the trailers at the end of the body
-	upload   upload
+	upload   *upload       // nil: the request has no body
 	answer   answer
 	upgrade  []string // that the upstream requires
 }
@@ -52,10 +52,8 @@ func exchanges(next http.Handler) http.Handler {
 		x := &exchange{Context: r.Context(), received: r}
 		inner := r.WithContext(x)
 		if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
-			x.upload.init(x, w)
-			inner.Body = &x.upload
-		} else {
-			x.upload.read.Store(true)
+			x.upload = newUpload(x, w)
+			inner.Body = x.upload
 		}
 		x.answer.ResponseWriter, x.answer.exchange = w, x
 		defer x.answer.end()

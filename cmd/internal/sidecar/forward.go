@@ -59,7 +59,7 @@ func NewForwardPort(c ForwardConfig) *ForwardPort {
 	p.proxy = httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			rewrite(r)
-			r.Out.URL, r.Out.Host = &url.URL{Scheme: c.Scheme, Host: c.Instances[0]}, ""
+			*r.Out.URL, r.Out.Host = url.URL{Scheme: c.Scheme, Host: c.Instances[0]}, ""
 			setTarget(r.Out.URL, r.In, "")
 			delete(r.Out.Header, RequestHeader)
 		},
@@ -78,7 +78,7 @@ func (p *ForwardPort) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, stop := newCallContext(x, p.requests.of(r.Header), p.timeout)
 	defer stop()
 	r = r.WithContext(ctx)
-	if r.ContentLength > 0 && r.ContentLength <= largestReplay && x.upload.asked == nil {
+	if r.ContentLength > 0 && r.ContentLength <= largestReplay && !x.upload.waits() {
 		if err := holdBody(r); err != nil {
 			p.failHeld(w, r, err)
 			return

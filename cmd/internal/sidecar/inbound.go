@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -22,7 +23,10 @@ type InboundConfig struct {
 // upstream that cannot be reached is a failure of the service, 502; a client that went away, or that sends a broken body,
 // is not.
 type Inbound struct {
-	upstream  *url.URL
+	upstream *url.URL
+
+	scheme, host, path string // of requests to it
+
 	requests  *Requests
 	transport *Transport
 	proxy     httputil.ReverseProxy
@@ -35,6 +39,13 @@ func NewInbound(c InboundConfig) *Inbound {
 	p := &Inbound{
 		upstream: c.Upstream, requests: c.Requests, log: c.Log,
 		transport: NewTransport(c.Idle, socketOf(c.Upstream)),
+		scheme:    c.Upstream.Scheme, host: c.Upstream.Host, path: strings.TrimSuffix(c.Upstream.EscapedPath(), "/"),
+	}
+	switch p.scheme {
+	case schemeUnix:
+		p.scheme, p.host, p.path = "http", "localhost", ""
+	case schemeH2CUnix:
+		p.scheme, p.host, p.path = schemeH2C, "localhost", ""
 	}
 	p.proxy = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
@@ -60,15 +71,8 @@ func (p *Inbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (p *Inbound) rewrite(r *httputil.ProxyRequest) {
 	rewrite(r)
-	r.Out.URL = &url.URL{Scheme: p.upstream.Scheme, Host: p.upstream.Host}
-	prefix := p.upstream.EscapedPath()
-	switch p.upstream.Scheme {
-	case schemeUnix:
-		r.Out.URL.Scheme, r.Out.URL.Host, prefix = "http", "localhost", ""
-	case schemeH2CUnix:
-		r.Out.URL.Scheme, r.Out.URL.Host, prefix = schemeH2C, "localhost", ""
-	}
-	setTarget(r.Out.URL, r.In, prefix)
+	*r.Out.URL = url.URL{Scheme: p.scheme, Host: p.host}
+	setTarget(r.Out.URL, r.In, p.path)
 	r.Out.Host = r.In.Host
 	addForwarded(r.Out.Header, r.In)
 	if p.requests != nil {

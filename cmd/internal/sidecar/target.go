@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// setTarget makes out go to the same path and query as in, byte for byte, below prefix, the path of the upstream.
+// setTarget makes out go to the same path and query as in, byte for byte, below prefix, the path of the upstream without a slash
+// at its end.
 //
 // net/url would encode some bytes again. Only an opaque URL passes as it is, and one that begins with // cannot be
 // opaque: it would become an absolute one. So such a path is encoded again if it contains what RFC 3986 forbids.
@@ -15,7 +16,7 @@ func setTarget(out *url.URL, in *http.Request, prefix string) {
 	path, query, asks := strings.Cut(originForm(in), "?")
 	out.RawQuery, out.ForceQuery = query, asks && query == ""
 	if path != "*" {
-		path = strings.TrimSuffix(prefix, "/") + path
+		path = prefix + path
 	}
 	if strings.HasPrefix(path, "//") {
 		out.Opaque, out.Path, out.RawPath = "", in.URL.Path, in.URL.RawPath
@@ -53,7 +54,9 @@ func rewrite(r *httputil.ProxyRequest) {
 		}
 	}
 	x := exchangeOf(r.In.Context())
-	r.Out.Trailer = x.upload.trailer
+	if x.upload != nil {
+		r.Out.Trailer = x.upload.trailer
+	}
 	if !expectsContinue(x.received) {
 		delete(r.Out.Header, "Expect") // RFC 9110, section 10.1.1: an HTTP/1.0 client does not wait
 	}

@@ -17,6 +17,8 @@ const continueAfter = 5 * time.Second
 // upload is the body of a request. It remembers whether it was read to its end, and the fault of a client that breaks it.
 // It is read by the transport, in another goroutine than the handler, and perhaps until after the handler has returned.
 //
+// A nil upload is that of a request without a body.
+//
 // If the client waits for 100 (Continue), the server would send it at the first Read. So upload holds the first Read back
 // until the service has asked for the body. A service that answers without it never causes a Read.
 type upload struct {
@@ -33,9 +35,9 @@ type upload struct {
 	before time.Time     // when waiting began
 }
 
-func (u *upload) init(x *exchange, w http.ResponseWriter) {
+func newUpload(x *exchange, w http.ResponseWriter) *upload {
 	r := x.received
-	u.ReadCloser, u.exchange, u.control = r.Body, x, http.NewResponseController(w)
+	u := &upload{ReadCloser: r.Body, exchange: x, control: http.NewResponseController(w)}
 	if r.ProtoMajor == 1 {
 		// So that the answer can begin before the body has ended.
 		_ = u.control.EnableFullDuplex()
@@ -49,6 +51,7 @@ func (u *upload) init(x *exchange, w http.ResponseWriter) {
 	if expectsContinue(r) {
 		u.asked, u.before = make(chan struct{}), time.Now()
 	}
+	return u
 }
 
 // expectsContinue says whether the client waits for 100 (Continue) before it sends the body. The server has refused all
@@ -58,12 +61,15 @@ func expectsContinue(r *http.Request) bool { return r.Header["Expect"] != nil &&
 // continues says whether 100 (Continue) from the service still has to be written to the client. The server itself writes
 // it at the first Read, and in HTTP/2 always does.
 func (u *upload) continues(r *http.Request) bool {
-	return r.ProtoAtLeast(1, 1) && (u.asked == nil || r.ProtoMajor == 1 && !u.begun.Load())
+	return r.ProtoAtLeast(1, 1) && (!u.waits() || r.ProtoMajor == 1 && !u.begun.Load())
 }
+
+// waits says whether the client waits, or waited, before it sends the body.
+func (u *upload) waits() bool { return u != nil && u.asked != nil }
 
 // ask lets the first Read begin. The service has asked for the body.
 func (u *upload) ask() {
-	if u.asked != nil {
+	if u.waits() {
 		u.once.Do(func() { close(u.asked) })
 	}
 }
@@ -102,15 +108,17 @@ func (u *upload) wait() error {
 
 // broken returns what was wrong with the body; nil: nothing so far.
 func (u *upload) broken() error {
-	if err := u.fault.Load(); err != nil {
-		return *err
+	if u != nil {
+		if err := u.fault.Load(); err != nil {
+			return *err
+		}
 	}
 	return nil
 }
 
 // cut ends a read of a body that does not come: neither a cancellation nor Close does.
 func (u *upload) cut() {
-	if !u.read.Load() {
+	if u != nil && !u.read.Load() {
 		_ = u.control.SetReadDeadline(time.Now())
 	}
 }
@@ -118,7 +126,7 @@ func (u *upload) cut() {
 // closeUnread puts into the header of an answer that the connection will be closed, if the body has not been read: if the
 // server reads the rest after the answer and reuses the connection, it panics (golang/go#68560).
 func (u *upload) closeUnread(h http.Header) {
-	if !u.read.Load() && u.exchange.received.ProtoMajor == 1 {
+	if u != nil && !u.read.Load() && u.exchange.received.ProtoMajor == 1 {
 		h.Add("Connection", "close")
 	}
 }
