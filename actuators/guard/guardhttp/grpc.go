@@ -10,6 +10,7 @@ import (
 
 // The codes of gRPC (https://grpc.io/docs/guides/status-codes) that this package and its users send.
 const (
+	GRPCDeadlineExceeded  = 4
 	GRPCResourceExhausted = 8
 	GRPCInternal          = 13
 	GRPCUnavailable       = 14

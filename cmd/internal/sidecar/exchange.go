@@ -3,8 +3,6 @@ package sidecar
 import (
 	"context"
 	"net/http"
-
-	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 )
 
 // exchange is one request and its answer. It is the context of everything that is done for the request.
@@ -60,6 +58,3 @@ func exchanges(next http.Handler) http.Handler {
 		next.ServeHTTP(&x.answer, inner)
 	})
 }
-
-// grpc says whether the client speaks gRPC.
-func (x *exchange) grpc() bool { return guardhttp.IsGRPC(x.received) }

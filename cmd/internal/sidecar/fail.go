@@ -12,12 +12,17 @@ import (
 
 // fail answers a request that has no answer, in a way that its client understands.
 func (x *exchange) fail(w http.ResponseWriter, status int, text string) {
+	code := guardhttp.GRPCUnavailable // as gRPC maps 502 to 504
+	if status < http.StatusInternalServerError {
+		code = guardhttp.GRPCInternal // and 400
+	}
+	x.failWith(w, status, code, text)
+}
+
+// failWith is fail with a code for gRPC.
+func (x *exchange) failWith(w http.ResponseWriter, status, code int, text string) {
 	x.upload.closeUnread(w.Header())
-	if x.grpc() {
-		code := guardhttp.GRPCUnavailable
-		if status < http.StatusInternalServerError {
-			code = guardhttp.GRPCInternal // as gRPC maps 400
-		}
+	if guardhttp.IsGRPC(x.received) {
 		guardhttp.FailGRPC(w, x.received, code, text)
 		return
 	}

@@ -141,7 +141,11 @@ func (p *ForwardPort) refuse(w http.ResponseWriter, x *exchange, refusal *guard.
 	if errors.Is(refusal, guard.ErrBreakerOpen) || errors.Is(refusal, guard.ErrBulkhead) && p.dependency.NoRetry() {
 		h.Set(guardhttp.NoRetryHeader, "1")
 	}
-	x.fail(w, http.StatusServiceUnavailable, refusal.Error())
+	code := guardhttp.GRPCResourceExhausted
+	if errors.Is(refusal, guard.ErrCallDeadline) {
+		code = guardhttp.GRPCDeadlineExceeded
+	}
+	x.failWith(w, http.StatusServiceUnavailable, code, refusal.Error())
 }
 
 // answered prepares an answer for the service. One that lasts may outlive the timeout: it has begun in time.

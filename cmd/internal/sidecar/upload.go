@@ -55,13 +55,13 @@ func newUpload(x *exchange, w http.ResponseWriter) *upload {
 }
 
 // expectsContinue says whether the client waits for 100 (Continue) before it sends the body. The server has refused all
-// other expectations.
+// other expectations, and hides those of HTTP/2, which it meets itself.
 func expectsContinue(r *http.Request) bool { return r.Header["Expect"] != nil && r.ProtoAtLeast(1, 1) }
 
-// continues says whether 100 (Continue) from the service still has to be written to the client. The server itself writes
-// it at the first Read, and in HTTP/2 always does.
+// continues says whether 100 (Continue) from the service still has to be written to the client. The server writes it at
+// the first Read.
 func (u *upload) continues(r *http.Request) bool {
-	return r.ProtoAtLeast(1, 1) && (!u.waits() || r.ProtoMajor == 1 && !u.begun.Load())
+	return r.ProtoAtLeast(1, 1) && (!u.waits() || !u.begun.Load())
 }
 
 // waits says whether the client waits, or waited, before it sends the body.
