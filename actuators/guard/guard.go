@@ -38,6 +38,7 @@ type Guard struct {
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
 	regime  regime
+	held    held
 	refused map[actuators.RefusalReason]uint64        // Settings
 	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
 }
@@ -346,6 +347,7 @@ func (g *Guard) tryStep(now time.Duration) {
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
 	g.excuse(now)
+	g.watchSlots(now)
 	t := g.tally(now)
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
 	before := g.reflex.finding.ServiceTime

@@ -88,7 +88,8 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	o.guard.Logger = log.With("component", "guard")
+	holders := new(sidecar.Holders)
+	o.guard.Logger, o.guard.Holders = log.With("component", "guard"), holders.Oldest
 	g, err := guard.New(o.guard)
 	if err != nil {
 		return err
@@ -140,7 +141,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 			}
 		})
 	}
-	inbound := sidecar.InboundConfig{Upstream: o.upstream, Log: log}
+	inbound := sidecar.InboundConfig{Upstream: o.upstream, Holders: holders, Log: log}
 	if len(o.egress) > 0 {
 		inbound.Requests = sidecar.NewRequests()
 	}

@@ -58,7 +58,7 @@ func BenchmarkThroughput(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			proxy := NewInbound(InboundConfig{Upstream: upstream, Log: slog.New(slog.DiscardHandler)})
+			proxy := NewInbound(InboundConfig{Upstream: upstream, Holders: new(Holders), Log: slog.New(slog.DiscardHandler)})
 			defer proxy.Close()
 			guarded := httptest.NewUnstartedServer(nil)
 			guarded.Config, guarded.Listener = Server(guardhttp.New(g, proxy)), Listener(guarded.Listener, Patience)

@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"net/http"
+	"time"
 )
 
 // exchange is one request and its answer. It is the context of everything that is done for the request.
@@ -12,6 +13,10 @@ type exchange struct {
 	upload   *upload       // nil: the request has no body
 	answer   answer
 	upgrade  []string // that the upstream requires
+
+	admitted       time.Time // the rest is of Holders
+	holds          bool
+	older, younger *exchange
 }
 
 type exchangeKey struct{}

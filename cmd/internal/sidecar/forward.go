@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"mime"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -150,8 +149,7 @@ func (p *ForwardPort) refuse(w http.ResponseWriter, x *exchange, refusal *guard.
 
 // answered prepares an answer for the service. One that lasts may outlive the timeout: it has begun in time.
 func (p *ForwardPort) answered(a *http.Response) error {
-	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	if a.StatusCode == http.StatusSwitchingProtocols || kind == "text/event-stream" {
+	if a.StatusCode == http.StatusSwitchingProtocols || isEventStream(a.Header) {
 		callOf(a.Request).stopTimer()
 	}
 	return answered(a)

@@ -15,6 +15,7 @@ type InboundConfig struct {
 	Upstream *url.URL      // see CheckUpstream
 	Idle     time.Duration // how long an idle connection to the service is kept; 0: IdleTimeout
 	Requests *Requests     // names each request, so that its calls can be found; nil: nobody asks
+	Holders  *Holders      // notes who holds a slot; nil: nobody asks
 	Log      *slog.Logger
 }
 
@@ -28,6 +29,7 @@ type Inbound struct {
 	scheme, host, path string // of requests to it
 
 	requests  *Requests
+	holders   *Holders
 	transport *Transport
 	proxy     httputil.ReverseProxy
 	log       *slog.Logger
@@ -37,7 +39,7 @@ type Inbound struct {
 // NewInbound returns the handler of requests that were admitted. It works only below a handler of Server.
 func NewInbound(c InboundConfig) *Inbound {
 	p := &Inbound{
-		upstream: c.Upstream, requests: c.Requests, log: c.Log,
+		upstream: c.Upstream, requests: c.Requests, holders: c.Holders, log: c.Log,
 		transport: NewTransport(c.Idle, socketOf(c.Upstream)),
 		scheme:    c.Upstream.Scheme, host: c.Upstream.Host, path: strings.TrimSuffix(c.Upstream.EscapedPath(), "/"),
 	}
@@ -50,7 +52,7 @@ func NewInbound(c InboundConfig) *Inbound {
 	p.proxy = httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      p.transport,
-		ModifyResponse: answered,
+		ModifyResponse: p.answered,
 		ErrorHandler:   p.fail,
 		BufferPool:     &copyBuffers,
 		ErrorLog:       slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
@@ -66,7 +68,20 @@ func (p *Inbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.requests != nil {
 		defer p.requests.admit(r)()
 	}
+	if p.holders != nil {
+		x := exchangeOf(r.Context())
+		p.holders.enter(x)
+		defer p.holders.leave(x)
+	}
 	p.proxy.ServeHTTP(w, r)
+}
+
+// answered prepares an answer for the client. Some hold no slot from then on.
+func (p *Inbound) answered(a *http.Response) error {
+	if p.holders != nil && (a.StatusCode == http.StatusSwitchingProtocols || isEventStream(a.Header)) {
+		p.holders.leave(exchangeOf(a.Request.Context()))
+	}
+	return answered(a)
 }
 
 func (p *Inbound) rewrite(r *httputil.ProxyRequest) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,10 +48,18 @@ func front(t *testing.T, upstream string) (g *guard.Guard, url string) {
 
 func frontOf(t *testing.T, upstream string, limit int, patience time.Duration) (g *guard.Guard, front string) {
 	t.Helper()
-	g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Min: limit, Max: limit})
+	holders := new(Holders)
+	g, err := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond, Min: limit, Max: limit, Holders: holders.Oldest,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if left := holders.Oldest(5); left != nil {
+			t.Errorf("noted as holders after the end: %q", left)
+		}
+	})
 	u, err := url.Parse(upstream)
 	if err == nil {
 		err = CheckUpstream(u)
@@ -58,7 +67,7 @@ func frontOf(t *testing.T, upstream string, limit int, patience time.Duration) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := NewInbound(InboundConfig{Upstream: u, Log: slog.New(slog.DiscardHandler)})
+	proxy := NewInbound(InboundConfig{Upstream: u, Holders: holders, Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(proxy.Close)
 	return g, serve(t, guardhttp.New(g, proxy), patience)
 }
@@ -164,5 +173,40 @@ func TestSidecarRefusesBeyondTheLimit(t *testing.T) {
 	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" ||
 		header.Get(guardhttp.RefusedHeader) != "concurrency" {
 		t.Errorf("%d %v, want 503 that says why and when to return", code, header)
+	}
+}
+
+// The proxy names who holds the slots, oldest first, without queries and without those that hold none any more.
+func TestHoldersAreNamed(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	upstream := target(t, func(w http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		if r.URL.Path == "/events" {
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-release
+	})
+	defer close(release)
+	u, _ := url.Parse(upstream)
+	var holders Holders
+	proxy := NewInbound(InboundConfig{Upstream: u, Holders: &holders, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(proxy.Close)
+	front := serve(t, proxy, Patience)
+	for _, c := range []string{
+		"GET /events HTTP/1.1\nHost: x\n\n", "GET /poll?token=secret HTTP/1.1\nHost: x\n\n",
+		"POST /upload HTTP/1.1\nHost: x\nContent-Length: 9\n\nx",
+	} {
+		dial(t, front).send(c)
+		<-entered
+	}
+	waittest.Until(t, "the stream holds nothing", func() bool { return len(holders.Oldest(5)) == 2 })
+	got := holders.Oldest(5)
+	if len(got) != 2 || !strings.HasPrefix(got[0], "GET /poll from ") || !strings.Contains(got[1], "POST /upload from ") ||
+		!strings.Contains(got[1], "body") {
+		t.Errorf("%q", got)
+	}
+	if one := holders.Oldest(1); len(one) != 1 || !strings.HasPrefix(one[0], "GET /poll") {
+		t.Errorf("%q", one)
 	}
 }
