@@ -116,8 +116,8 @@ func (r *recorder) WriteString(s string) (n int, err error) {
 	return n, err
 }
 
-// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. A file does not keep a request waiting,
-// so it is the client who does; from any other source it may be the service.
+// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. The time to copy a file
+// is the client's, because reading a file takes next to none. With any other source it may be the service's.
 func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {
 	if !isFile(src) {
 		r.note(http.StatusOK)

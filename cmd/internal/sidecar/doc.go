@@ -1,6 +1,6 @@
 // Package sidecar is the proxy engine of `governor sidecar`: the way in, from clients to the service, and the way out,
-// from the service through forward ports to its dependencies. It does not know flags, and it decides neither who is
-// admitted nor what is retried: guardhttp does.
+// from the service through forward ports to its dependencies. It does not know flags. Package guardhttp decides
+// which requests are admitted and which calls are retried.
 //
 //	clients ──► Server ──► guardhttp.New ──► Inbound ──► service
 //	                                                        │

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"time"
 )
@@ -59,7 +60,29 @@ func exchanges(next http.Handler) http.Handler {
 			inner.Body = x.upload
 		}
 		x.answer.ResponseWriter, x.answer.exchange = w, x
-		defer x.answer.end()
+		complete := false
+		defer func() {
+			x.answer.end()
+			if !complete && !r.ProtoAtLeast(1, 1) {
+				reset(w)
+			}
+		}()
 		next.ServeHTTP(&x.answer, inner)
+		complete = true
 	})
+}
+
+// reset breaks the connection of a client of HTTP/1.0: to it, the end of the connection is the end of the answer.
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	if held, ok := conn.(*connection); ok {
+		conn = held.Conn
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	conn.Close()
 }

@@ -10,8 +10,9 @@ import (
 // one system call. All other answers are flushed at once.
 const flushAfter = time.Millisecond
 
-// flushes are the answers of which a part is in a buffer. A timer for each would be half as dear as the rest of this
-// package, and nearly none would ever fire. So one goroutine looks after all, as long as there are any.
+// flushes are the answers of which a part is in a buffer. Nearly all are complete before they are due, and
+// starting and stopping a timer for each costs much of what this package may cost. So one goroutine flushes them all; it
+// runs while there are any.
 type flushes struct {
 	mu      sync.Mutex
 	running bool

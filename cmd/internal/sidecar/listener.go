@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -54,7 +55,7 @@ type connection struct {
 // Read implements net.Conn.
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if len(p) == 1 && err == io.EOF { //nolint:errorlint // net.Conn returns it bare
+	if len(p) == 1 && errors.Is(err, io.EOF) {
 		return n, c.hold(err)
 	}
 	return n, err

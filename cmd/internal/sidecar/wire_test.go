@@ -290,6 +290,23 @@ func TestHTTP10Client(t *testing.T) {
 	}
 }
 
+// To a client of HTTP/1.0 the end of the connection is the end of an answer without a length. One that the service breaks
+// off ends in an error instead.
+func TestBrokenAnswerIsNoSuccessForHTTP10(t *testing.T) {
+	s := newService(t)
+	_, url := front(t, s.url())
+	c := dial(t, url)
+	c.send("GET / HTTP/1.0\n\n")
+	up := s.accept(t)
+	up.head()
+	up.send("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n5\nhi")
+	c.head()
+	up.Conn.Close()
+	if rest, err := io.ReadAll(c); err == nil {
+		t.Errorf("a whole answer: %q", rest)
+	}
+}
+
 // 304 and HEAD describe a body that does not come.
 func TestAnswersWithoutABody(t *testing.T) {
 	s := newService(t)
