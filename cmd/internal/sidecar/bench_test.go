@@ -24,8 +24,8 @@ import (
 
 const (
 	benchConnections = 32
-	benchPairs       = 15
-	benchTime        = 700 * time.Millisecond // of each half of a pair
+	benchPairs       = 25
+	benchTime        = 400 * time.Millisecond // of each half of a pair
 )
 
 // BenchmarkThroughput compares the whole way in, guard included, with a bare httputil.ReverseProxy that has a pool of

@@ -316,10 +316,14 @@ func TestAnswersWithoutABody(t *testing.T) {
 		method, answer string
 		want           []string
 	}{
-		{"HEAD", "HTTP/1.1 200 OK\nContent-Length: 1234\nContent-Type: text/x\n\n",
-			[]string{"HTTP/1.1 200 OK", "Content-Length: 1234", "Content-Type: text/x"}},
-		{"GET", "HTTP/1.1 304 Not Modified\nContent-Length: 1234\nContent-Type: text/x\nEtag: \"a\"\n\n",
-			[]string{"HTTP/1.1 304 Not Modified", "Content-Length: 1234", "Content-Type: text/x", `Etag: "a"`}},
+		{
+			"HEAD", "HTTP/1.1 200 OK\nContent-Length: 1234\nContent-Type: text/x\n\n",
+			[]string{"HTTP/1.1 200 OK", "Content-Length: 1234", "Content-Type: text/x"},
+		},
+		{
+			"GET", "HTTP/1.1 304 Not Modified\nContent-Length: 1234\nContent-Type: text/x\nEtag: \"a\"\n\n",
+			[]string{"HTTP/1.1 304 Not Modified", "Content-Length: 1234", "Content-Type: text/x", `Etag: "a"`},
+		},
 		{"GET", "HTTP/1.1 204 No Content\nX: 1\n\n", []string{"HTTP/1.1 204 No Content", "X: 1"}},
 		{"HEAD", "HTTP/1.1 404 Not Found\n\n", []string{"HTTP/1.1 404 Not Found"}},
 	} {
