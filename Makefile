@@ -5,7 +5,7 @@ SHELL := bash
 
 # Modules with our own packages: `go test ./...` in one of them stays out of the others, so every target walks them all.
 # A test fails if a go.mod of the tree is in neither list.
-MODULES := . actuators test/bounds
+MODULES := . actuators test/bounds test/grpc
 # Modules that only pin tools: the linters and the real servers that tests run on.
 TOOL_MODULES := test/tools/consul test/tools/consul-template test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
@@ -29,7 +29,7 @@ tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 # programs, which the cache does not see, and most put a real load on the machine, so they run alone.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo\|/test/conformance\|/test/newcomer')
 
-.PHONY: help build cross test race fuzz cover lint fmt bench bench-diff simulate simulate-diff demo demo-real screenshots clean servers
+.PHONY: help build cross test race fuzz cover lint fmt bench bench-sidecar bench-diff simulate simulate-diff demo demo-real screenshots clean servers
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ fmt: ## format all Go files
 
 bench: ## run the benchmarks of all modules
 	@$(call each,go test -run '^$$' -bench . -benchmem ./...,go test -bench)
+
+bench-sidecar: ## compare the throughput of the sidecar with that of a bare proxy (a minute of two idle cores)
+	go test -run '^$$' -bench Throughput -benchtime 1x ./cmd/internal/sidecar
 
 # The two revisions take turns, so that what else the machine does meets both.
 PKG   := actuators/guard

@@ -39,6 +39,10 @@ type Config struct {
 	// Logger logs rare events (refused Settings, findings of the floor test); nil: none.
 	Logger *slog.Logger
 
+	// Holders, if set, names up to so many of the oldest requests that hold a slot, for the log line that says that no slot
+	// has come free for ten SLOs. It must be safe for concurrent use, and must not call the guard.
+	Holders func(most int) []string
+
 	// Now replaces the clock, for tests and simulations; nil: the monotonic clock.
 	Now func() time.Time
 }

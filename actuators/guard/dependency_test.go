@@ -400,7 +400,7 @@ func TestLateCallsDoNotTouchTheNextRequest(t *testing.T) {
 	r := requestOf(NewContext(t.Context(), first))
 	late, _ := d.acquireAt(10*ms, r)
 	first.ReleaseAt(epoch.Add(10*ms), Success)
-	second := Permit{ticket: first.ticket, gen: first.gen + 2, count: first.count} // what the pool would return
+	second := Permit{ticket: first.ticket, gen: first.gen + nextUse, count: first.count} // what the pool would return
 	second.count.join()
 	g.gate.enter(10*ms, 1)
 	second.ticket.start = 10 * ms

@@ -217,13 +217,17 @@ func (p Permit) EndlessAt(now time.Time) {
 }
 
 func (p Permit) endless(now time.Duration) {
-	if !p.ticket.gen.CompareAndSwap(p.gen, p.gen|declared) {
+	g, count := p.ticket.guard, p.ticket.counted(p)
+	slot := p.ticket.gen.CompareAndSwap(p.gen, p.gen|declared)
+	if !slot && !p.ticket.gen.CompareAndSwap(p.gen|paused, p.gen|declared) {
 		return
 	}
-	g := p.ticket.guard // the ticket's only constant: the request may have been released since
 	g.endless.declared.Add(1)
 	g.endless.declaredEver.Add(1)
-	if p.count.leave() {
+	if !slot {
+		return
+	}
+	if count.leave() {
 		g.gate.leave(now)
 	} else { // it was found before
 		g.endless.found.Add(-1)

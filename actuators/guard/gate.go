@@ -56,6 +56,13 @@ func (g *gate) enter(now time.Duration, fill float64) verdict {
 	}
 }
 
+// enterAnyway takes a slot whether or not there is one.
+func (g *gate) enterAnyway(now time.Duration) {
+	if limit, n := unpack(g.word.Add(1)); n == bindingAt(limit) {
+		g.watch(now)
+	}
+}
+
 // leave gives a slot back.
 func (g *gate) leave(now time.Duration) {
 	limit, n := unpack(g.word.Add(^uint64(0)))

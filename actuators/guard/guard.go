@@ -38,6 +38,7 @@ type Guard struct {
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
 	regime  regime
+	held    held
 	refused map[actuators.RefusalReason]uint64        // Settings
 	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
 }
@@ -58,17 +59,26 @@ func (c *cell) offered() uint64 {
 	return n
 }
 
-// ticket represents one request in flight. Tickets are recycled. The generation increases by two after each use, so that
-// a Permit of an earlier use no longer matches. Its lowest bit says that the request was declared endless.
+// ticket represents one request in flight. Tickets are recycled. The generation increases by nextUse after each use, so
+// that a Permit of an earlier use no longer matches. Its lowest bits say that the request was declared endless, or that it
+// is paused.
 type ticket struct {
 	guard *Guard
 	shard uint32 // of cohorts
 	gen   atomic.Uint64
 	start time.Duration
 	work  atomic.Pointer[request] // the request in its context, if it has one
+
+	since time.Duration             // of the pause
+	idle  time.Duration             // of earlier pauses
+	moved atomic.Pointer[headcount] // where it is counted since a pause; nil: where it started
 }
 
-const declared = 1
+const (
+	declared = 1
+	paused   = 2
+	nextUse  = 4
+)
 
 // Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it
 // (or a copy) again only increments a counter. The zero Permit that accompanies an error may be released too.
@@ -234,13 +244,17 @@ func (p Permit) ReleaseAt(now time.Time, o Outcome) {
 func (p Permit) release(now time.Duration, o Outcome) bool {
 	t := p.ticket
 	g := t.guard
-	if !t.gen.CompareAndSwap(p.gen, p.gen+2) {
-		return p.releaseDeclared(now)
+	count, slot := t.counted(p), true
+	if !t.gen.CompareAndSwap(p.gen, p.gen+nextUse) {
+		if slot = false; !t.gen.CompareAndSwap(p.gen|paused, p.gen+nextUse) {
+			return p.releaseDeclared(now)
+		}
+		t.idle += max(0, now-t.since)
 	}
-	took := now - t.start
+	took := max(0, now-t.start-t.idle)
 	waited := t.waited(p.gen, now)
-	g.tickets.Put(t)
-	if !p.count.leave() { // excused: it has no slot, and its latency counts for nothing
+	t.recycle()
+	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
 		if o == Failure {
 			g.failed.Add(1)
@@ -257,21 +271,32 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 			g.latency.wait(min(waited, took))
 		}
 	}
-	g.gate.leave(now)
+	if slot {
+		g.gate.leave(now)
+	}
 	g.tick(now)
 	return true
+}
+
+// recycle makes the ticket ready for its next use.
+func (t *ticket) recycle() {
+	t.idle = 0
+	if t.moved.Load() != nil {
+		t.moved.Store(nil)
+	}
+	t.guard.tickets.Put(t)
 }
 
 // releaseDeclared ends a request that Endless has declared, unless it has ended before.
 func (p Permit) releaseDeclared(now time.Duration) bool {
 	t := p.ticket
 	g := t.guard
-	if !t.gen.CompareAndSwap(p.gen|declared, p.gen+2) {
+	if !t.gen.CompareAndSwap(p.gen|declared, p.gen+nextUse) {
 		g.twice.Add(1)
 		return false
 	}
 	t.waited(p.gen, now)
-	g.tickets.Put(t)
+	t.recycle()
 	g.endless.declared.Add(-1)
 	g.tick(now)
 	return true
@@ -322,6 +347,7 @@ func (g *Guard) tryStep(now time.Duration) {
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
 	g.excuse(now)
+	g.watchSlots(now)
 	t := g.tally(now)
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
 	before := g.reflex.finding.ServiceTime

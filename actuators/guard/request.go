@@ -52,7 +52,7 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 		return ctx
 	}
 	r := &request{Context: ctx, guard: t.guard, gen: p.gen}
-	if t.gen.Load()&^declared == p.gen {
+	if t.gen.Load()&^(declared|paused) == p.gen {
 		t.work.Store(r)
 	}
 	return r

@@ -22,6 +22,7 @@ type Snapshot struct {
 
 	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
+	Held          time.Duration // how long no slot has come free; 0: one is free
 	Blind         bool          // the reflex has too little data to move the limit, or is off
 	Setpoint      time.Duration // mean latency the reflex aims at, guarded calls included: the target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
@@ -97,6 +98,9 @@ func (g *Guard) ownLatency() float64 {
 // Service returns the name of the guarded service.
 func (g *Guard) Service() string { return g.cfg.Service }
 
+// SLO returns the latency of a good request, from the Config.
+func (g *Guard) SLO() time.Duration { return g.cfg.SLO }
+
 // Snapshot returns the state as of now. It takes some microseconds: use it for scrapes, not for requests.
 func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
 
@@ -146,6 +150,9 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
 	s.Leased = g.regime.leased(now)
+	if n >= limit {
+		s.Held = max(0, now-g.held.since)
+	}
 	e := &g.endless
 	s.EndlessFound, s.EndlessDeclared = int(e.found.Load()), int(e.declared.Load())
 	s.EndlessFoundTotal, s.EndlessDeclaredTotal = e.foundEver.Load(), e.declaredEver.Load()

@@ -114,7 +114,7 @@ func (e *egress) add(target string) error {
 	bad := func(expected string) error { return fmt.Errorf("TARGET %q: expected %s", safe(target), expected) }
 	u, err := url.Parse(target)
 	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Port() != "" && !validPort(u.Port()),
+	case err != nil, u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c", u.Hostname() == "", u.Port() != "" && !validPort(u.Port()),
 		strings.HasSuffix(u.Host, ":"):
 		return bad("a URL like http://payments:8080")
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.ForceQuery, u.Fragment != "":

@@ -18,6 +18,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/cmd/internal/edge"
+	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 )
 
 // edgeOptions are the flags about the sidecar's ports: who may connect, what is believed, and how long things may take.
@@ -149,9 +150,11 @@ func (o *edgeOptions) open(log *slog.Logger) (p *ports, err error) {
 			return nil, fmt.Errorf("--listen.config.file=%s: %w", o.listenConfig, err)
 		}
 	}
-	if p.traffic, err = listenAt("listen", o.listen, ""); err != nil {
+	traffic, err := listenAt("listen", o.listen, "")
+	if err != nil {
 		return nil, err
 	}
+	p.traffic = sidecar.Listener(traffic, sidecar.Patience)
 	if o.pprof != "" {
 		if p.profiles, err = listenAt("pprof.listen", o.pprof, "127.0.0.1"); err != nil {
 			return nil, err

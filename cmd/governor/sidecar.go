@@ -8,10 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -28,6 +26,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
+	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 )
 
 // sidecarAdmin is the default address of the sidecar's own pages. It is separate, so that they hide no path of the
@@ -65,7 +64,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 		PlaceHolder("NAME").StringVar(&o.guard.Service)
 	cmd.Flag("slo.latency", "Latency of a good request, at most.").Required().
 		PlaceHolder("300ms").DurationVar(&o.guard.SLO)
-	cmd.Flag("upstream", "URL of the service.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
+	cmd.Flag("upstream", "URL of the service: http, https, h2c for HTTP/2 without TLS, or unix:/path. gRPC is always "+
+		"passed on as HTTP/2.").Default("http://127.0.0.1:8080").URLVar(&o.upstream)
 	cmd.Flag("upstream-idle-timeout", "How long an unused connection to the service, or to a dependency, is kept. Keep it "+
 		"shorter than the idle time of that server, which could close the connection just as a request is sent on it.").
 		Default("1.5s").DurationVar(&o.upstreamIdle)
@@ -106,7 +106,8 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	o.guard.Logger = log.With("component", "guard")
+	holders := new(sidecar.Holders)
+	o.guard.Logger, o.guard.Holders = log.With("component", "guard"), holders.Oldest
 	g, err := guard.New(o.guard)
 	if err != nil {
 		return err
@@ -139,25 +140,23 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	})
 	defer stopped()
 	group.Add(interrupt.Actor(stopping))
-	proxy := newProxy(o.upstream, log)
-	proxy.Transport.(*http.Transport).IdleConnTimeout = o.upstreamIdle
-	inbound, base := newInboundRequests(mostInbound), direct()
-	base.IdleConnTimeout = o.upstreamIdle
-	base.ExpectContinueTimeout = time.Second // do not take a large upload that will be refused
-	var passed http.Handler = proxy
+	inbound := sidecar.InboundConfig{Upstream: o.upstream, Idle: o.upstreamIdle, Holders: holders, Log: log}
 	if len(o.egress) > 0 {
-		passed = inbound.through(proxy)
+		inbound.Requests = sidecar.NewRequests()
 	}
-	handler, err := ports.handler(g, passed)
+	handler, err := ports.handler(g, sidecar.NewInbound(inbound))
 	if err != nil {
 		return err
 	}
-	ports.addTraffic(&group, &http.Server{Handler: handler})
+	ports.addTraffic(&group, sidecar.Server(handler))
 	// While the service finishes its requests, it still makes calls, so the forward ports close after the traffic's.
+	outbound := sidecar.NewTransport(o.upstreamIdle, "")
 	for i, e := range o.egress {
 		log.Info("Forwarding", "to", e.dependency, "listen", forward[i].Addr(), "instances", e.urls())
-		ports.addForward(&group, e.String(), forward[i],
-			&http.Server{Handler: newForwardPort(g, e, base, inbound, o.egressLimit, log)})
+		ports.addForward(&group, e.String(), forward[i], sidecar.Server(sidecar.NewForwardPort(sidecar.ForwardConfig{
+			Guard: g, Dependency: e.dependency, Scheme: e.scheme, Instances: e.instances, Transport: outbound,
+			Requests: inbound.Requests, Timeout: o.egressLimit, Log: log,
+		})))
 	}
 	ports.addProfiles(&group)
 	addServer(&group, adminHandler(g, ports), o.web, log)
@@ -189,8 +188,8 @@ func (o sidecarOptions) check() error {
 	}
 	if u := o.upstream; u.User != nil {
 		bad("upstream", u.Host, "a URL without user and password; clients can send an Authorization header")
-	} else if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" {
-		bad("upstream", u, "a URL like http://127.0.0.1:8080")
+	} else if err := sidecar.CheckUpstream(u); err != nil {
+		errs = append(errs, fmt.Errorf("--upstream=%s: %w", u.Redacted(), err))
 	}
 	if o.upstreamIdle <= 0 {
 		bad("upstream-idle-timeout", o.upstreamIdle, "a duration above 0, like 1.5s")
@@ -217,66 +216,6 @@ func (o sidecarOptions) check() error {
 		errs = append(errs, fmt.Errorf("--consul.prefix=%s: %w", o.consulPrefix, err))
 	}
 	return errors.Join(errs...)
-}
-
-// keepForwarded keeps the headers, except X-Forwarded-For, in which outer proxies describe the client.
-func keepForwarded(r *httputil.ProxyRequest) {
-	for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
-		if said, ok := r.In.Header[name]; ok {
-			r.Out.Header[name] = said
-		}
-	}
-}
-
-// newProxy passes requests to the service unchanged: same host, path and query. It keeps the headers of outer proxies
-// and adds the peer's address to X-Forwarded-For. The service can trust these headers as much as without the sidecar.
-// An upstream that cannot be reached is a failure of the service, 502; a client that went away is not.
-func newProxy(upstream *url.URL, log *slog.Logger) *httputil.ReverseProxy {
-	var logged seldom
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(upstream)
-			r.Out.Host, r.Out.URL.RawQuery = r.In.Host, r.In.URL.RawQuery
-			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
-			r.SetXForwarded()
-			keepForwarded(r)
-		},
-		Transport: direct(),
-		ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
-				return // the client has gone
-			}
-			// guard_failed_total counts them all.
-			if logged.now() {
-				log.Warn("The upstream did not answer", "upstream", upstream.Redacted(), "err", err)
-			}
-			http.Error(w, "the service behind this proxy did not answer", http.StatusBadGateway)
-		},
-	}
-}
-
-// direct returns a transport without a proxy in between. A connection succeeds soon or not at all. The callers and the
-// service that is called decide how long an answer may take.
-func direct() *http.Transport {
-	return &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second,
-		MaxIdleConns:        0,
-		MaxIdleConnsPerHost: 1024, // about the limit: fewer would close and dial connections all the time
-		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  true, // bodies pass as they are
-		ForceAttemptHTTP2:   true,
-	}
-}
-
-// seldom keeps a log short in an outage, in which every request fails. The zero value is ready.
-type seldom struct{ last atomic.Int64 }
-
-// now says whether the last time it said yes was more than ten seconds ago.
-func (s *seldom) now() bool {
-	now, last := time.Now().UnixNano(), s.last.Load()
-	return now-last > int64(10*time.Second) && s.last.CompareAndSwap(last, now)
 }
 
 func adminHandler(g *guard.Guard, p *ports) http.Handler {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"mime"
 	"net/http"
+	"strings"
 	"sync/atomic"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -16,14 +16,17 @@ import (
 type body struct {
 	io.ReadCloser
 	ctx     context.Context
+	answer  *http.Response
+	source  *source // of the request; nil: it cannot break
 	attempt guard.Attempt
 	result  guard.Result // if the body comes whole
 	ended   atomic.Bool
 	forget  func() bool // the end of the context
 }
 
-func newBody(ctx context.Context, inner io.ReadCloser, attempt guard.Attempt, result guard.Result) *body {
-	b := &body{ReadCloser: inner, ctx: ctx, attempt: attempt, result: result}
+func newBody(answer *http.Response, source *source, attempt guard.Attempt, result guard.Result) *body {
+	ctx := answer.Request.Context()
+	b := &body{ReadCloser: answer.Body, ctx: ctx, answer: answer, source: source, attempt: attempt, result: result}
 	if ctx.Done() == nil {
 		b.forget = func() bool { return true }
 	} else {
@@ -34,7 +37,14 @@ func newBody(ctx context.Context, inner io.ReadCloser, attempt guard.Attempt, re
 
 // Read implements io.Reader.
 func (b *body) Read(p []byte) (int, error) {
+	returned := false
+	defer func() {
+		if !returned { // by a panic
+			b.finish(io.ErrUnexpectedEOF)
+		}
+	}()
 	n, err := b.ReadCloser.Read(p)
+	returned = true
 	if err != nil {
 		b.finish(err)
 	}
@@ -44,7 +54,7 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements io.Closer. Closing it before its end is not a failure.
 func (b *body) Close() error {
 	err := b.ReadCloser.Close()
-	b.finish(io.EOF)
+	b.finish(nil)
 	return err
 }
 
@@ -53,17 +63,22 @@ func (b *body) finish(err error) {
 	b.end(err)
 }
 
-// end ends the attempt, once. io.EOF is the good end.
+// end ends the attempt, once. io.EOF is the good end; nil: the caller has closed the body, perhaps before its end.
 func (b *body) end(err error) {
 	if b.ended.Swap(true) {
 		return
 	}
 	r := b.result
-	if !errors.Is(err, io.EOF) && r.Outcome == guard.Success {
-		r.Outcome = guard.Failure
-		if errors.Is(b.ctx.Err(), context.Canceled) {
-			r.Outcome = guard.Canceled
+	switch {
+	case r.Outcome != guard.Success || err == nil:
+	case errors.Is(err, io.EOF):
+		if b.answer.ProtoMajor == 2 && isGRPCType(b.answer.Header) {
+			r.Outcome = grpcOutcome(b.answer.Trailer.Get("Grpc-Status"))
 		}
+	case errors.Is(b.ctx.Err(), context.Canceled), b.source.broken():
+		r.Outcome = guard.Canceled
+	default:
+		r.Outcome = guard.Failure
 	}
 	b.attempt.Done(r)
 }
@@ -74,6 +89,11 @@ func isStream(h http.Header) bool {
 	if len(values) == 0 {
 		return false
 	}
-	kind, _, err := mime.ParseMediaType(values[0])
-	return err == nil && kind == "text/event-stream"
+	const stream = "text/event-stream"
+	kind := values[0]
+	if len(kind) < len(stream) || !strings.EqualFold(kind[:len(stream)], stream) {
+		return false
+	}
+	rest := strings.TrimSpace(kind[len(stream):])
+	return rest == "" || rest[0] == ';'
 }

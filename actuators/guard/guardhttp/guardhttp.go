@@ -3,21 +3,33 @@
 //	http.ListenAndServe(":8080", guardhttp.New(g, mux))
 //
 // An admitted request holds one slot of the guard's limit until its handler returns, even by a panic (which reaches the
-// server unchanged) or by http.ErrAbortHandler. A connection that is hijacked or switched to another protocol gives its
-// slot back at that moment, and a request that WithEndless matches as soon as it is admitted. A refused request is answered at once:
-// with 503 if there is no slot, or if the last slots are kept for more important requests, and with 429 if the rate
-// limit is reached. The answer has a Retry-After in whole seconds, spread so that callers do not all return at once,
-// and a Guard-Refused header that names the reason.
+// server unchanged) or by http.ErrAbortHandler. Three kinds of requests give it back earlier:
+//
+//   - While a request waits for its client, it holds no slot, and that time is not its latency: until more of its body comes,
+//     or until the client takes more of the answer. This begins when the request has waited for 0.1 SLO altogether.
+//   - A connection that is hijacked or switched to another protocol, and an event stream, give the slot back for good, and so
+//     does an answer that is still being written 10 SLOs after it has begun.
+//   - A request that WithEndless matches gives it back as soon as it is admitted.
+//
+// A refused request is answered at once: with 503 if there is no slot, or if the last slots are kept for more important
+// requests, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
+// do not all return at once, and a Guard-Refused header that names the reason. To gRPC and gRPC-Web, the answer is 200 with
+// grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message, grpc-retry-pushback-ms, and the same headers.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
-// guard.Optional answers for it. This costs two allocations per admitted request.
+// guard.Optional answers for it. This costs two allocations per admitted request, and one for a body.
 //
 // Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure
+//	gRPC: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+//	INTERNAL, UNAVAILABLE, DATA_LOSS, or no code     failure, as in OpenTelemetry's conventions for servers
 //	client went away before the handler returned     canceled: not a failure of the service
+//	client broke the body of its request             ignored
 //	hijacked or switched (WebSocket), or endless     ignored: its duration is not a latency
 //	everything else                                  success
+//
+// A callback that panics (see the options) leaves no slot behind, and its panic reaches the server.
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
 // or tenant from Guard-Key. A client that can set these headers can claim to be critical, or try keys until one is
@@ -38,6 +50,8 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
@@ -109,11 +123,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	permit, err := h.guard.AcquireFor(r.Context(), h.criticality(r), h.key(r))
+	permit, err := h.guard.AcquireFor(asking(r), h.criticality(r), h.key(r))
 	if err != nil {
-		h.refuse(w, err)
+		h.refuse(w, r, err)
 		return
 	}
+	outcome := guard.Failure // if anything panics
+	defer func() { permit.Release(outcome) }()
 	if h.endless(r) {
 		permit.Endless()
 	}
@@ -121,13 +137,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if attempt, marked := attemptIn(r.Header); marked {
 		guard.MarkAttempt(ctx, attempt)
 	}
-	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit}
+	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2}
 	returned := false
 	inner := r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		rec.body = &requestBody{ReadCloser: r.Body, client: rec.waiter()}
+		inner.Body = rec.body
+	}
 	defer func() {
+		rec.client.end()
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
-		permit.Release(h.outcome(r, rec, returned))
+		outcome = h.outcome(r, rec, returned)
 	}()
 	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
@@ -136,20 +157,37 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // outcome judges a request whose handler has returned or panicked.
 func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.Outcome {
 	switch {
-	case rec.hijacked || rec.status == http.StatusSwitchingProtocols:
+	case rec.hijacked || rec.status == http.StatusSwitchingProtocols || rec.body != nil && rec.body.broken.Load():
 		return guard.Ignored
 	case errors.Is(r.Context().Err(), context.Canceled):
 		return guard.Canceled
 	case !returned || h.failed(rec.code()):
 		return guard.Failure
+	case rec.code() == http.StatusOK && IsGRPC(r) && grpcFailed(grpcStatus(rec.Header())):
+		return guard.Failure
 	}
 	return guard.Success
 }
 
+// asking returns the context that shows whether somebody waits for the answer. The server ends that of an HTTP/1 request
+// when the client closes its sending side, and such a client may still be reading.
+func asking(r *http.Request) context.Context {
+	ctx := r.Context()
+	if r.ProtoMajor == 1 && errors.Is(ctx.Err(), context.Canceled) {
+		return context.Background()
+	}
+	return ctx
+}
+
 // refuse answers a request that was not admitted.
-func (h *handler) refuse(w http.ResponseWriter, err error) {
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refusal, ok := errors.AsType[*guard.Refusal](err)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, "the deadline of the request passed before the service had it", http.StatusServiceUnavailable)
+		return
+	default:
 		w.WriteHeader(statusClientClosedRequest)
 		return
 	}
@@ -160,8 +198,13 @@ func (h *handler) refuse(w http.ResponseWriter, err error) {
 	header[RefusedHeader] = values[1:2:2]
 	header["Content-Type"] = values[2:3:3]
 	header["X-Content-Type-Options"] = values[3:4:4]
-	if h.guard.NoRetry() {
+	hopeless := h.guard.NoRetry()
+	if hopeless {
 		header[NoRetryHeader] = values[4:5:5]
+	}
+	if understandsGRPC(r) {
+		refuseGRPC(w, r, refusal, hopeless)
+		return
 	}
 	if errors.Is(refusal, guard.ErrRate) {
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -170,6 +213,22 @@ func (h *handler) refuse(w http.ResponseWriter, err error) {
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)
 	w.Write(tooFull)
+}
+
+// refuseGRPC answers a request of gRPC. grpc-retry-pushback-ms is what gRPC's own retries obey (gRFC A6): negative, not to
+// retry.
+func refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, hopeless bool) {
+	h, text := w.Header(), tooFull
+	delete(h, "X-Content-Type-Options")
+	pushback := "-1"
+	if seconds, err := strconv.Atoi(h.Get("Retry-After")); err == nil && !hopeless {
+		pushback = strconv.Itoa(1000 * seconds)
+	}
+	h["Grpc-Retry-Pushback-Ms"] = []string{pushback}
+	if errors.Is(refusal, guard.ErrRate) {
+		text = tooFast
+	}
+	FailGRPC(w, r, GRPCResourceExhausted, strings.TrimSpace(string(text)))
 }
 
 var (

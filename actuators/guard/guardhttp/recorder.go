@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
@@ -19,9 +21,23 @@ type recorder struct {
 	http.ResponseWriter
 	ctx      context.Context // of the admitted request
 	permit   guard.Permit
-	status   int // 0: no header written yet
+	slo      time.Duration
+	client   *client      // nil: the request has not waited for its client
+	body     *requestBody // nil: the request has none
+	status   int          // 0: no header written yet
+	written  int          // bytes of the body
+	begun    time.Time    // when the first write might have waited
+	windowed bool         // HTTP/2: the client says how much it takes, even nothing
 	hijacked bool
 }
+
+const (
+	// unnoticed is how many bytes of an answer net/http and the kernel buffer at least: over HTTP/1, writing them does not
+	// wait for the client.
+	unnoticed = 32 << 10
+	// endlessAge is after how many SLOs an answer that goes on is endless, as in guard.
+	endlessAge = 10
+)
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
@@ -37,7 +53,8 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
-		if status == http.StatusSwitchingProtocols {
+		r.client.begin()
+		if status == http.StatusSwitchingProtocols || isStream(r.Header()) {
 			r.permit.Endless()
 		}
 		if (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests) && guard.NoRetryOf(r.ctx) {
@@ -51,26 +68,80 @@ func (r *recorder) WriteHeader(status int) {
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(b []byte) (int, error) {
+// send calls write, which sends that many bytes to the client.
+func (r *recorder) send(bytes int, write func() error) error {
 	r.note(http.StatusOK)
-	return r.ResponseWriter.Write(b)
+	if r.written += bytes; r.written <= unnoticed && !r.windowed {
+		return write()
+	}
+	now := time.Now()
+	r.goesOn(now)
+	c := r.waiter()
+	c.beginWrite(now)
+	defer c.endWrite()
+	return write()
 }
 
-func (r *recorder) WriteString(s string) (int, error) {
-	r.note(http.StatusOK)
-	return io.WriteString(r.ResponseWriter, s)
+// goesOn notes that the answer is not complete yet.
+func (r *recorder) goesOn(now time.Time) {
+	if r.begun.IsZero() {
+		r.begun = now
+	}
+	if now.Sub(r.begun) > endlessAge*r.slo { // it does not end
+		r.permit.Endless()
+	}
 }
 
-// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given.
-func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
-	r.note(http.StatusOK)
-	return io.Copy(r.ResponseWriter, src)
+// waiter returns what pauses the request while it waits for its client.
+func (r *recorder) waiter() *client {
+	if r.client == nil {
+		r.client = &client{permit: r.permit, patience: time.Duration(patienceShare * float64(r.slo))}
+	}
+	return r.client
+}
+
+func (r *recorder) Write(b []byte) (n int, err error) {
+	err = r.send(len(b), func() error {
+		n, err = r.ResponseWriter.Write(b)
+		return err
+	})
+	return n, err
+}
+
+func (r *recorder) WriteString(s string) (n int, err error) {
+	err = r.send(len(s), func() error {
+		n, err = io.WriteString(r.ResponseWriter, s)
+		return err
+	})
+	return n, err
+}
+
+// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. The time to copy a file
+// is the client's, because reading a file takes next to none. With any other source it may be the service's.
+func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {
+	if !isFile(src) {
+		r.note(http.StatusOK)
+		return io.Copy(r.ResponseWriter, src)
+	}
+	err = r.send(unnoticed+1, func() error {
+		n, err = io.Copy(r.ResponseWriter, src)
+		return err
+	})
+	return n, err
+}
+
+func isFile(src io.Reader) bool {
+	if limited, ok := src.(*io.LimitedReader); ok {
+		src = limited.R
+	}
+	_, ok := src.(fs.File)
+	return ok
 }
 
 // FlushError implements what http.ResponseController calls. Flushing sends the header.
 func (r *recorder) FlushError() error {
-	r.note(http.StatusOK)
-	return http.NewResponseController(r.ResponseWriter).Flush()
+	r.goesOn(time.Now())
+	return r.send(0, http.NewResponseController(r.ResponseWriter).Flush)
 }
 
 func (r *recorder) flush() { _ = r.FlushError() }
@@ -79,6 +150,7 @@ func (r *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err == nil {
 		r.hijacked = true
+		r.client.begin()
 		r.permit.Endless()
 	}
 	return conn, rw, err

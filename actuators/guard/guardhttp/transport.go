@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -53,6 +54,10 @@ func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
 //	                                                 of a way out (breaker, …) is passed on: a failure
 //	context canceled                                 canceled: says nothing about the callee unless it was slow
 //	101, event stream                                ignored
+//	gRPC: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+//	INTERNAL, UNAVAILABLE, DATA_LOSS, or no code     failure
+//	gRPC: RESOURCE_EXHAUSTED                         ignored; with Guard-Refused like 503
+//	the body of the request cannot be read           canceled
 //	everything else                                  success
 //
 // A retry needs a body that can be sent again (http.Request.GetBody), and everything listed at guard.Call.Retry.
@@ -125,6 +130,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if len(instances) > 0 {
 		instance = call.Pick(instances, "", rand.Float64())
 	}
+	defer call.GiveUp() // if a callback panics
 	body := req.Body
 	var last answer
 	for {
@@ -142,24 +148,29 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 			return nil, err
 		}
-		now := t.exchange(attempt, t.outgoing(req, body, &call, instance))
+		out := t.outgoing(req, body, &call, instance)
+		var source *source
+		if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
+			out, source = fromSource(out)
+		}
+		now := t.exchange(attempt, out)
 		result := now.result(ctx)
+		if now.err != nil && source.broken() {
+			result = guard.Result{Outcome: guard.Canceled}
+		}
 		if result.Outcome == guard.Success && !result.Refused {
-			return now.deliver(ctx, attempt, result, req)
+			return now.deliver(attempt, result, req, source)
 		}
 		retry, ok := call.Retry(rand.Float64(), result)
 		if !ok {
-			return now.deliver(ctx, attempt, result, req)
+			return now.deliver(attempt, result, req, source)
 		}
-		last = now.keep(req)
-		attempt.Done(result)
+		last = now.keep(req, attempt, result)
 		if err := wait(ctx, retry.Wait); err != nil {
-			call.GiveUp()
 			return nil, err
 		}
 		if body != nil && body != http.NoBody {
 			if body, err = req.GetBody(); err != nil {
-				call.GiveUp()
 				return last.response, last.err
 			}
 		}
@@ -207,6 +218,39 @@ func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.
 	return out
 }
 
+// source is the body of a request that the caller is still reading from somewhere. It tells a fault there from one of the
+// dependency.
+type source struct {
+	io.ReadCloser
+	fault, closed atomic.Bool
+}
+
+// fromSource returns a copy of a request whose body is a source.
+func fromSource(req *http.Request) (*http.Request, *source) {
+	s := &source{ReadCloser: req.Body}
+	out := req.WithContext(req.Context())
+	out.Body = s
+	return out, s
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) && !s.closed.Load() {
+		s.fault.Store(true)
+	}
+	return n, err
+}
+
+// Close implements io.Closer. What a Read returns afterwards is no fault.
+func (s *source) Close() error {
+	s.closed.Store(true)
+	return s.ReadCloser.Close()
+}
+
+// broken says whether the body could not be read. A nil source never is.
+func (s *source) broken() bool { return s != nil && s.fault.Load() }
+
 // firstMark is the value of nearly every mark, never changed.
 var firstMark = []string{"0"}
 
@@ -253,7 +297,18 @@ func (a answer) result(ctx context.Context) guard.Result {
 	header := a.response.Header
 	reason := header.Get(RefusedHeader)
 	r := guard.Result{Outcome: guard.Success, NoRetry: noRetryIn(header)}
+	inHeader := "" // of an answer without a body
+	if a.response.ProtoMajor == 2 && isGRPCType(header) {
+		inHeader = header.Get("Grpc-Status")
+	}
 	switch status := a.response.StatusCode; {
+	case status == http.StatusOK && inHeader != "":
+		if r.Outcome = grpcOutcome(inHeader); r.Outcome == guard.Success {
+			return r
+		}
+		r.Refused = r.Outcome == guard.Ignored && refusedAtTheDoor(reason)
+		r.Elsewhere = r.Refused && reason != rateReason
+		r.Final = inHeader != strconv.Itoa(GRPCUnavailable) && !r.Refused
 	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && refusedAtTheDoor(reason):
 		r.Outcome, r.Refused = guard.Ignored, true
 		r.Elsewhere = reason != "" && reason != rateReason // the rate is one for all instances
@@ -289,7 +344,7 @@ func unsent(err error) bool {
 
 // deliver hands the answer to the caller. The attempt ends with the body.
 func (a answer) deliver(
-	ctx context.Context, attempt guard.Attempt, result guard.Result, req *http.Request,
+	attempt guard.Attempt, result guard.Result, req *http.Request, source *source,
 ) (*http.Response, error) {
 	if a.err != nil || a.response == nil {
 		attempt.Done(result)
@@ -311,7 +366,7 @@ func (a answer) deliver(
 		default:
 			attempt.Answered()
 		}
-		a.response.Body = newBody(ctx, a.response.Body, attempt, result)
+		a.response.Body = newBody(a.response, source, attempt, result)
 	}
 	return a.response, nil
 }
@@ -323,8 +378,9 @@ const (
 
 // keep reads what there is of an answer that is going to be retried, within bounds, so that its connection is free for
 // the retry. If the retry cannot be made after all, this is the answer. A body that is too long or too slow ends with
-// io.ErrUnexpectedEOF.
-func (a answer) keep(req *http.Request) answer {
+// io.ErrUnexpectedEOF. The attempt ends.
+func (a answer) keep(req *http.Request, attempt guard.Attempt, result guard.Result) answer {
+	defer attempt.Done(result)
 	if a.err != nil {
 		return a
 	}

@@ -31,7 +31,7 @@ type Collector struct {
 
 	offered, admitted, refused, failed    *prometheus.Desc
 	latency, inFlight, limit, serviceTime *prometheus.Desc
-	shedThreshold, rateLimit              *prometheus.Desc
+	held, shedThreshold, rateLimit        *prometheus.Desc
 	binding, revision, settingRefused     *prometheus.Desc
 	doubleRelease, blind                  *prometheus.Desc
 	endless, endlessTotal                 *prometheus.Desc
@@ -55,6 +55,8 @@ func New(g *guard.Guard) *Collector {
 			"ones not. One bucket edge is the SLO."),
 		inFlight: desc("inflight", "Requests in flight."),
 		limit:    desc("limit", "Concurrency limit enforced now, in requests in flight."),
+		held: desc("held_seconds", "How long requests have held all slots of the limit and none has come free; 0 while one is "+
+			"free. The log names the oldest requests."),
 		serviceTime: desc("service_time_seconds", "Service time found by the reflex's floor test, 0 while none "+
 			"stands; absent without a reflex."),
 		shedThreshold: desc("shed_threshold", "Occupancy, in flight by limit, above which the least important requests "+
@@ -81,7 +83,7 @@ func New(g *guard.Guard) *Collector {
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.serviceTime,
+		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
 		c.endless, c.endlessTotal, c.callWait, c.retryRatio,
 	} {
@@ -110,6 +112,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.inFlight, float64(s.InFlight))
 	gauge(c.limit, float64(s.Limit))
+	gauge(c.held, s.Held.Seconds())
 	if s.Reflex { // its presence tells governor that a reflex runs here and tests the floor itself
 		gauge(c.serviceTime, s.ServiceTime)
 		blind := 0.0

@@ -1,0 +1,105 @@
+package sidecar
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+)
+
+// answer writes an answer to a client as it came, and as soon as it comes: net/http would guess its Content-Type, remove
+// headers of 304, send informational answers to clients that do not know them, and keep in a buffer what there is of an
+// answer of known length.
+type answer struct {
+	http.ResponseWriter
+	exchange *exchange
+	begun    bool
+	delayed  bool // parts of it are flushed later
+
+	mu   sync.Mutex // for writing and flushing
+	left int64      // bytes of the body that are missing, if the length is known; else it is below 0
+
+	list         **answer // of the answers to be flushed; nil: this one is not
+	next, before *answer
+}
+
+// Unwrap is for http.ResponseController.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (a *answer) WriteHeader(status int) {
+	switch {
+	case status == http.StatusContinue:
+		if a.exchange.upload.continues(a.exchange.received) {
+			a.ResponseWriter.WriteHeader(status)
+		}
+		a.exchange.upload.ask() // last: else the server would send a second one
+		return
+	case status < 200 && status != http.StatusSwitchingProtocols:
+		if !a.exchange.received.ProtoAtLeast(1, 1) {
+			return // RFC 9110, section 15.2
+		}
+	case !a.begun:
+		a.begin(status)
+	}
+	a.ResponseWriter.WriteHeader(status)
+	if a.left > 0 && !a.delayed {
+		a.delayed = true
+		dueFlushes.add(a)
+	}
+}
+
+func (a *answer) begin(status int) {
+	a.begun = true
+	h := a.Header()
+	a.left = -1
+	if lengths := h["Content-Length"]; len(lengths) == 1 {
+		if n, err := strconv.ParseInt(lengths[0], 10, 64); err == nil && n > 0 && a.exchange.received.Method != http.MethodHead {
+			a.left = n
+		}
+	}
+	if status == http.StatusNotModified {
+		a.left = -1
+		if a.exchange.received.ProtoMajor == 1 {
+			// The server removes these by their canonical names. RFC 9110, section 15.4.5, allows them.
+			rename(h, "Content-Type", "content-type")
+			rename(h, "Content-Length", "content-length")
+		}
+	} else if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // keeps the server from guessing
+	}
+}
+
+func rename(h http.Header, from, to string) {
+	if values, ok := h[from]; ok {
+		delete(h, from)
+		h[to] = values
+	}
+}
+
+// Write implements io.Writer.
+func (a *answer) Write(p []byte) (n int, err error) {
+	if !a.begun {
+		a.WriteHeader(http.StatusOK)
+	}
+	if !a.delayed {
+		return a.ResponseWriter.Write(p)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, err = a.ResponseWriter.Write(p)
+	if a.left -= int64(n); a.left > 0 {
+		dueFlushes.add(a)
+	}
+	return n, err
+}
+
+// end is called when the answer is complete.
+func (a *answer) end() {
+	if !a.delayed {
+		return
+	}
+	dueFlushes.remove(a)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = -1
+}

@@ -1,0 +1,204 @@
+package grpc_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
+)
+
+// server runs gRPC's own test service.
+func server(t *testing.T) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	testpb.RegisterTestServiceServer(s, interop.NewTestServer())
+	go s.Serve(l)
+	t.Cleanup(s.Stop)
+	return l.Addr().String()
+}
+
+func client(t *testing.T, address string) (*grpc.ClientConn, testpb.TestServiceClient) {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn, testpb.NewTestServiceClient(conn)
+}
+
+func unused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// sidecar builds and runs the command in front of service, and as the way out to it.
+func sidecar(t *testing.T, service string, flags ...string) (in, out, admin string) {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "governor")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./cmd/governor")
+	build.Dir = "../.."
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v:\n%s", err, output)
+	}
+	in, out, admin = unused(t), unused(t), unused(t)
+	output := &waittest.Buffer{}
+	cmd := exec.Command(binary, append([]string{
+		"sidecar", "--service=interop", "--slo.latency=1s", "--upstream=http://" + service, "--listen=" + in,
+		"--web.listen-address=" + admin, "--egress=interop=" + out + "=http://" + service,
+	}, flags...)...)
+	cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+unused(t))
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGKILL)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s", output)
+		}
+	})
+	for _, address := range []string{in, out, admin} {
+		waittest.Until(t, "the sidecar listens at "+address, func() bool {
+			c, err := net.Dial("tcp", address)
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
+	}
+	return in, out, admin
+}
+
+// interoperability runs gRPC's tests. They end the process if one fails.
+func interoperability(t *testing.T, address string) {
+	conn, c := client(t, address)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*waittest.Patience)
+	defer cancel()
+	for _, test := range []struct {
+		name string
+		run  func()
+	}{
+		{"empty_unary", func() { interop.DoEmptyUnaryCall(ctx, c) }},
+		{"large_unary", func() { interop.DoLargeUnaryCall(ctx, c) }},
+		{"client_streaming", func() { interop.DoClientStreaming(ctx, c) }},
+		{"server_streaming", func() { interop.DoServerStreaming(ctx, c) }},
+		{"ping_pong", func() { interop.DoPingPong(ctx, c) }},
+		{"empty_stream", func() { interop.DoEmptyStream(ctx, c) }},
+		{"timeout_on_sleeping_server", func() { interop.DoTimeoutOnSleepingServer(ctx, c) }},
+		{"cancel_after_begin", func() { interop.DoCancelAfterBegin(ctx, c) }},
+		{"cancel_after_first_response", func() { interop.DoCancelAfterFirstResponse(ctx, c) }},
+		{"custom_metadata", func() { interop.DoCustomMetadata(ctx, c) }},
+		{"status_code_and_message", func() { interop.DoStatusCodeAndMessage(ctx, c) }},
+		{"special_status_message", func() { interop.DoSpecialStatusMessage(ctx, c) }},
+		{"unimplemented_method", func() { interop.DoUnimplementedMethod(ctx, conn) }},
+		{"unimplemented_service", func() { interop.DoUnimplementedService(ctx, testpb.NewUnimplementedServiceClient(conn)) }},
+	} {
+		t.Log(test.name)
+		test.run()
+	}
+}
+
+// The sidecar changes nothing that gRPC's implementations agree upon, in either direction.
+func TestInteroperabilityThroughTheSidecar(t *testing.T) {
+	in, out, _ := sidecar(t, server(t))
+	interoperability(t, in)
+	interoperability(t, out)
+}
+
+// A full service answers RESOURCE_EXHAUSTED, with a reason, and serves again as soon as it can.
+func TestRefusalThroughTheSidecar(t *testing.T) {
+	in, _, _ := sidecar(t, server(t), "--limit.max=1")
+	_, c := client(t, in)
+	stream, err := c.FullDuplexCall(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&testpb.StreamingOutputCallRequest{
+		ResponseParameters: []*testpb.ResponseParameters{{Size: 1}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil { // it holds the slot
+		t.Fatal(err)
+	}
+	var header metadata.MD
+	_, err = c.EmptyCall(t.Context(), &testpb.Empty{}, grpc.Trailer(&header))
+	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "at its limit") {
+		t.Errorf("%v, want RESOURCE_EXHAUSTED", err)
+	}
+	if got := header.Get("guard-refused"); len(got) != 1 || got[0] != "concurrency" {
+		t.Errorf("the trailer is %v", header)
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	waittest.Until(t, "the service has a slot again", func() bool {
+		_, err := c.EmptyCall(t.Context(), &testpb.Empty{})
+		return err == nil
+	})
+}
+
+// A Go service that serves gRPC by net/http is guarded in the same way.
+func TestServiceThatServesGRPCOverNetHTTP(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "interop", SLO: time.Second, Min: 10, Max: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	testpb.RegisterTestServiceServer(s, interop.NewTestServer())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &http.Server{Handler: guardhttp.New(g, s), Protocols: new(http.Protocols)}
+	h.Protocols.SetUnencryptedHTTP2(true)
+	go h.Serve(l)
+	t.Cleanup(func() { h.Close() })
+	interoperability(t, l.Addr().String())
+
+	waittest.Until(t, "no call is in flight", func() bool { return g.Snapshot().InFlight == 0 })
+	before := g.Snapshot().Failed
+	_, c := client(t, l.Addr().String())
+	for code, failure := range map[codes.Code]bool{codes.Internal: true, codes.Unavailable: true, codes.NotFound: false} {
+		_, err := c.UnaryCall(t.Context(), &testpb.SimpleRequest{ResponseStatus: &testpb.EchoStatus{Code: int32(code)}})
+		if status.Code(err) != code {
+			t.Errorf("%v, want %v", err, code)
+		}
+		if failure {
+			before++
+		}
+		waittest.Until(t, "no call is in flight", func() bool { return g.Snapshot().InFlight == 0 })
+		if n := g.Snapshot().Failed; n != before {
+			t.Errorf("%v: %d failures, want %d", code, n, before)
+		}
+	}
+}
