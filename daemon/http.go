@@ -51,9 +51,7 @@ func (d *Daemon) Handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, Registry: d.opts.Registry, ErrorHandling: promhttp.ContinueOnError,
 	}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "governor is alive")
-	})
+	mux.HandleFunc("GET /-/healthy", d.serveHealthy)
 	mux.HandleFunc("GET /-/ready", d.serveReady)
 	mux.Handle("POST /-/reload", d.changing(d.serveReload))
 	mux.HandleFunc("/-/reload", servePostOnly)
@@ -212,6 +210,16 @@ func number(q url.Values, name string, unset, most uint64) (uint64, error) {
 		return 0, fmt.Errorf("%s=%s: expected a whole number from 0 to %d", name, text, most)
 	}
 	return n, nil
+}
+
+// serveHealthy answers whether the loops of this process come round. A dependency that is down makes nothing unhealthy.
+func (d *Daemon) serveHealthy(w http.ResponseWriter, _ *http.Request) {
+	if stopped := d.Stopped(); stopped != nil {
+		refuse(w, http.StatusServiceUnavailable, stopped.Error(),
+			"this governor does not lead; /debug/pprof/goroutine?debug=2 shows where it hangs; restart it")
+		return
+	}
+	fmt.Fprintln(w, "governor is alive")
 }
 
 // serveReady answers whether governor does its work: the configuration is loaded (else there would be no answer) and

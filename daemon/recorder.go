@@ -259,7 +259,7 @@ func (r *Recorder) Warnings() []string {
 func (r *Recorder) Measured(took time.Duration) { r.metrics.measureDuration.Observe(took.Seconds()) }
 
 // Woke records how late a worker woke up.
-func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(max(0, late.Seconds())) }
+func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(late.Seconds()) }
 
-// Skipped records how many grid points passed during a tick.
-func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(max(0, n))) }
+// Skipped records how many grid points passed without a tick.
+func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(n)) }

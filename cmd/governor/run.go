@@ -142,7 +142,9 @@ func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 		electing, resign := context.WithCancel(context.Background())
 		defer resign()
 		var election sync.WaitGroup
-		election.Go(func() { elector.Run(electing, nil) })
+		election.Go(func() {
+			d.WhileTicking(electing, func(ctx context.Context) { elector.Run(ctx, nil) })
+		})
 		d.Run(ctx)
 		resign()
 		election.Wait()
