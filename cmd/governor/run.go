@@ -93,7 +93,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		versioncollector.NewCollector("governor"),
+		versioncollector.NewCollector("governor"), droppedLines("governor_log_lines_dropped_total"),
 	)
 	d, err := daemon.New(daemon.Options{
 		Setup:      setup,
@@ -125,6 +125,13 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	err = g.Run()
 	logStop(log, "Stopped; the published values stay in force", err)
 	return err
+}
+
+// droppedLines counts what the log has lost.
+func droppedLines(name string) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: name, Help: "Lines of the log that were dropped, because nobody read them or they could not be written.",
+	}, func() float64 { return float64(logs.Dropped()) })
 }
 
 // logStop logs an orderly end. It does not log the error: the caller that gets it reports it, once.

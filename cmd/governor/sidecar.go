@@ -263,6 +263,7 @@ func adminHandler(g *guard.Guard) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		guardprom.New(g), versioncollector.NewCollector("governor_sidecar"),
+		droppedLines("governor_sidecar_log_lines_dropped_total"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	mux := http.NewServeMux()
