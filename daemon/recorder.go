@@ -145,7 +145,7 @@ func (r *Recorder) Record(t report) {
 	r.metrics.wrote(service, done)
 	if done.Drift != NoDrift {
 		log.Warn("the Setting in the KV is not what this leader wrote: "+driftPolicy[done.Drift],
-			"drift", string(done.Drift), "index", t.index)
+			"drift", string(done.Drift), "index", t.index, "found", done.Found)
 	}
 	failure := ""
 	if done.Err != nil {
