@@ -55,11 +55,12 @@ func (d *Daemon) Handler() http.Handler {
 	mux.HandleFunc("GET /-/ready", d.serveReady)
 	mux.Handle("POST /-/reload", d.changing(d.serveReload))
 	mux.HandleFunc("/-/reload", servePostOnly)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	// Profiles cost the process time and show its command line.
+	mux.Handle("GET /debug/pprof/", d.changing(pprof.Index))
+	mux.Handle("GET /debug/pprof/cmdline", d.changing(pprof.Cmdline))
+	mux.Handle("GET /debug/pprof/profile", d.changing(pprof.Profile))
+	mux.Handle("GET /debug/pprof/symbol", d.changing(pprof.Symbol))
+	mux.Handle("GET /debug/pprof/trace", d.changing(pprof.Trace))
 	if page, err := web.NewLandingPage(landing); err == nil {
 		mux.Handle("GET /{$}", page)
 	}
@@ -236,7 +237,7 @@ func (d *Daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "governor is ready")
 }
 
-// changing wraps a handler that changes something.
+// changing wraps a handler that changes something, or that only those may use who may.
 func (d *Daemon) changing(h http.HandlerFunc) http.Handler {
 	browsers := http.NewCrossOriginProtection()
 	browsers.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

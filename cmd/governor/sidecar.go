@@ -44,6 +44,7 @@ type sidecarOptions struct {
 	egressLimit  time.Duration
 	consulPrefix string
 	guard        guard.Config
+	allowHosts   []string
 	web          *web.FlagConfig
 }
 
@@ -77,6 +78,7 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("consul.prefix", "Prefix of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
 	cmd.Flag("drain-timeout", "How long requests in flight may take to finish after SIGTERM.").
 		Default("30s").DurationVar(&o.drain)
+	allowHostFlag(cmd, &o.allowHosts)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
 	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error {
 		o.guard.NoReflex = !*reflex
@@ -154,7 +156,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 			serve("egress", e.String(), ports[i], newForwardPort(g, e, base, inbound, o.egressLimit, log))
 		}
 	}
-	addServer(&group, adminHandler(g), o.web, log)
+	addServer(&group, adminHandler(g), o.web, o.allowHosts, "", log)
 	watching, stop := context.WithCancel(context.Background())
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
 
