@@ -77,6 +77,7 @@ type Daemon struct {
 	reloading chan struct{}          // holds one element while a reload is running
 	refused   atomic.Pointer[string] // why the last reload changed nothing; nil: it did not fail
 	ended     chan struct{}          // closed when Run ends
+	histories chan struct{}          // holds one element for each answer in the making
 
 	waiting sync.Mutex // guards what follows
 	next    *batch     // the callers that wait for a reload which has not begun; nil: none
@@ -88,6 +89,7 @@ func New(opts Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: opts, startedAt: time.Now(), kv: &kvClient{store: opts.Store}, reloads: make(chan reload),
 		reloading: make(chan struct{}, 1), ended: make(chan struct{}),
+		histories: make(chan struct{}, historiesAtOnce),
 	}
 	d.recorder = newRecorder(opts.Log, d.startedAt, newMetrics(opts.Registry))
 	workers, err := d.build(opts.Setup)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,12 @@ const (
 	limitDefault = 1000
 	limitMax     = 10_000
 )
+
+// answerPatience is how long a client may take to read an answer; one that does not read keeps it in memory.
+const answerPatience = time.Minute
+
+// historiesAtOnce bounds the answers about the whole journal, tens of megabytes each, that are made at the same time.
+const historiesAtOnce = 4
 
 // Handler serves the HTTP interface. It refuses requests that change something if Options.Closed says so, or if they
 // come from a web page of another origin.
@@ -65,6 +72,11 @@ func (d *Daemon) Handler() http.Handler {
 		mux.Handle("GET /{$}", page)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		until := time.Now().Add(answerPatience)
+		if strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
+			until = time.Time{} // they take as long as the caller asks for
+		}
+		_ = http.NewResponseController(w).SetWriteDeadline(until) // not every connection supports it
 		w.Header().Set(api.VersionHeader, api.Version())
 		mux.ServeHTTP(w, r)
 	})
@@ -156,6 +168,12 @@ func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	select {
+	case d.histories <- struct{}{}:
+		defer func() { <-d.histories }()
+	case <-r.Context().Done():
+		return
+	}
 	answer(w, api.History{Loops: d.recorder.journal.History(since, step, service, control.Knob(knob))})
 }
 
@@ -195,10 +213,39 @@ func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
 	}
 	s := selection{service: q.Get("service"), knob: control.Knob(q.Get("knob")), notable: q.Get("notable") == "true"}
 	if last > 0 {
-		answer(w, d.recorder.journal.Newest(int(last), s))
-		return
+		since, limit = d.recorder.journal.Newest(int(last), s), last
 	}
-	answer(w, d.recorder.journal.Since(since, s, int(limit)))
+	d.sendDecisions(w, since, s, int(limit))
+}
+
+// sendDecisions answers with up to limit selected records after the cursor since, as an api.Decisions, piece by piece:
+// thousands of records at once would take tens of megabytes for each caller.
+func (d *Daemon) sendDecisions(w http.ResponseWriter, since uint64, s selection, limit int) {
+	header(w, http.StatusOK)
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	next, sent := since, 0
+	out.WriteString(`{"decisions":[`)
+	for sent < limit {
+		piece := d.recorder.journal.Since(next, s, min(streamPiece, limit-sent))
+		for _, record := range piece.Decisions {
+			body, err := json.Marshal(record)
+			if err != nil {
+				panic(http.ErrAbortHandler) // an answer that ends here must not look whole
+			}
+			if sent > 0 {
+				out.WriteByte(',')
+			}
+			if _, err := out.Write(body); err != nil {
+				return // the client has gone
+			}
+			sent++
+		}
+		if next = piece.Next; len(piece.Decisions) == 0 {
+			break
+		}
+	}
+	fmt.Fprintf(out, `],"next":%d}`+"\n", next)
 }
 
 func number(q url.Values, name string, unset, most uint64) (uint64, error) {
@@ -285,14 +332,18 @@ func refuse(w http.ResponseWriter, code int, message, hint string) {
 	send(w, code, api.Error{Error: message, Hint: hint})
 }
 
+func header(w http.ResponseWriter, code int) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+}
+
 func send(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		code = http.StatusInternalServerError
 		body, _ = json.Marshal(api.Error{Error: "cannot encode the answer: " + err.Error()})
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
+	header(w, code)
 	_, _ = w.Write(append(body, '\n')) // the client may have gone away
 }
