@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // Burn rates cover hours, so their query is expensive and its answer changes slowly. It runs in the background at a
@@ -135,7 +136,7 @@ func (r *reply) burnRate(s subject, window time.Duration, multiple float64) cont
 		return total
 	case n < burnRequests:
 		return control.Missing(control.TooLittleTraffic,
-			fmt.Sprintf("%.0f requests in %s, needs %d", n, promDuration(window), burnRequests))
+			fmt.Sprintf("%s requests in %s, needs %d", format.Count(n), promDuration(window), burnRequests))
 	}
 	of := func(bad control.Reading, budget float64) control.Reading {
 		return bad.ShareOf(total).Over(control.Read(budget), "no budget")

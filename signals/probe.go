@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // Probe is what the sensor finds out about one service, for people who are setting it up.
@@ -322,11 +323,11 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 	if n, ok := p.Arrivals.Value(); ok {
 		if n < burnRequests {
-			p.advise("%.0f requests in the window of %s: with fewer than %d governor does not judge; widen the window if "+
-				"this is usual", n, s.Timing.Window, burnRequests)
+			p.advise("%s requests in the window of %s: with fewer than %d governor does not judge; widen the window if "+
+				"this is usual", format.Count(n), s.Timing.Window, burnRequests)
 		} else if need := percentileSamples / (1 - s.SLO.Objective); n < need {
-			p.advise("%.0f requests in the window of %s: the p%s needs %.0f, so the target stays at its default",
-				n, s.Timing.Window, strconv.FormatFloat(100*s.SLO.Objective, 'f', -1, 64), need)
+			p.advise("%s requests in the window of %s: the p%s needs %.0f, so the target stays at its default",
+				format.Count(n), s.Timing.Window, strconv.FormatFloat(100*s.SLO.Objective, 'f', -1, 64), need)
 		}
 	}
 	if p.Took > deadline/2 {

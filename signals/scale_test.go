@@ -91,6 +91,45 @@ func TestWorkPerServiceIsTheSameHoweverManyServices(t *testing.T) {
 	}
 }
 
+// Readings that no service has are refused in a few words.
+func TestSentencesAboutHugeReadingsAreShort(t *testing.T) {
+	for _, value := range []string{"1e308", "-1e308", "1e300"} {
+		rec := healthy(t)
+		for i := range rec.rows {
+			if signal := rec.rows[i].Metric[signalLabel]; signal != sigSeen && signal != sigSamples && signal != sigBefore {
+				rec.rows[i].Value[1] = value
+			}
+		}
+		m := measure(t, rec.body())
+		details := []string{m.Detail}
+		add := func(r control.Reading) { _, why := r.Why(); details = append(details, why) }
+		add(m.Quantile)
+		for i := range m.Instances {
+			for _, r := range m.Instances[i].Windowed() {
+				add(*r)
+			}
+		}
+		s, err := control.NewLoopSet(control.Spec{
+			Service: "checkout", Mode: control.Enforce, SLO: checkout().SLO, Timing: checkout().Timing,
+			Concurrency: &control.ConcurrencySpec{Min: 20, Max: 400},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Window = checkout().Timing.Window
+		for i := range 3 {
+			for _, d := range s.Step(evaluated.Add(time.Duration(i)*time.Second), m) {
+				details = append(details, d.Reason)
+			}
+		}
+		for _, text := range details {
+			if len(text) > 300 {
+				t.Errorf("%s: %d characters: %s", value, len(text), text)
+			}
+		}
+	}
+}
+
 // endless answers with a valid beginning and samples for as long as anybody reads, and counts what was read.
 type endless struct {
 	beginning string

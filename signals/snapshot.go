@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // sample is one element of the reply, without the label that named its signal.
@@ -449,7 +450,7 @@ func derive(in *control.Instance, s subject) {
 	if why, _ := in.Mean.Why(); known && ok && arrivals == 0 && finished == 0 && why != "" {
 		// A histogram does not see requests that hang.
 		if n := in.InFlight.Or(0); n >= 1 && !queried(Offered) {
-			detail := fmt.Sprintf("nothing finished in %s, while %.0f requests are in flight", s.Timing.Window, n)
+			detail := fmt.Sprintf("nothing finished in %s, while %s requests are in flight", s.Timing.Window, format.Count(n))
 			in.Offered, in.Mean = control.Missing(control.NoData, detail), control.Missing(control.NoData, detail)
 			return
 		}

@@ -195,6 +195,9 @@ func (o sidecarOptions) check() error {
 	case g.Fallback != 0 && (g.Fallback < lo || g.Fallback > hi):
 		bad("limit.fallback", g.Fallback, "0, or a limit from --limit.min to --limit.max, here %d to %d", lo, hi)
 	}
+	if info, err := os.Stat(g.CacheFile); err == nil && !info.Mode().IsRegular() {
+		bad("cache-file", g.CacheFile, "a regular file, or one that does not exist yet; this is a directory, a pipe or a device")
+	}
 	if err := actuators.ValidPrefix(o.consulPrefix); err != nil {
 		errs = append(errs, fmt.Errorf("--consul.prefix=%s: %w", o.consulPrefix, err))
 	}
