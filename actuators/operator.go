@@ -128,7 +128,11 @@ func (a Action) Validate() error {
 			if a.Knob == "retry" {
 				least, want = 0, "a number of at least 0"
 			}
-			v.check(a.Value >= least && !math.IsInf(a.Value, 0), "value", fmt.Sprint(a.Value), want)
+			ok := a.Value >= least && !math.IsInf(a.Value, 0)
+			if a.Knob == "concurrency" {
+				ok, want = ok && a.Value == math.Trunc(a.Value), "a whole number of requests above 0"
+			}
+			v.check(ok, "value", fmt.Sprint(a.Value), want)
 		}
 	case Resume:
 	default:

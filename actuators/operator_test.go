@@ -1,6 +1,7 @@
 package actuators_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,26 @@ import (
 )
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
+// Requests are counted: an override of 21.5 of them is refused, whether or not there is a Setting to compare it with.
+func TestOverrideOfAFractionOfARequestIsRefused(t *testing.T) {
+	for _, tc := range []struct {
+		knob  string
+		value float64
+		ok    bool
+	}{
+		{"concurrency", 21, true}, {"concurrency", 21.5, false}, {"concurrency", 0.5, false}, {"concurrency", 1e-300, false},
+		{"rate", 21.5, true}, {"shed", 0.8, true}, {"retry", 0.1, true},
+	} {
+		a := actuators.Action{
+			Service: "checkout", Knob: tc.knob, Kind: actuators.Override, Value: tc.value, Actor: "ana", Reason: "INC-1412",
+			At: noon, ExpiresAt: noon.Add(time.Hour),
+		}
+		if err := a.Validate(); (err == nil) != tc.ok {
+			t.Errorf("%s %v: %v", tc.knob, tc.value, err)
+		}
+	}
+}
 
 // TestOrdersOfAKnobReplaceOneAnother: whatever people do in whatever order, each knob has its last active order, the
 // document can be read back, and the audit ends with the last action.
@@ -30,8 +51,11 @@ func TestOrdersOfAKnobReplaceOneAnother(t *testing.T) {
 			}
 			if a.Kind == actuators.Override {
 				a.Value = rapid.Float64Range(0.1, 1000).Draw(t, "value")
-				if a.Knob == "retry" {
+				switch a.Knob {
+				case "retry":
 					a.Value = rapid.SampledFrom([]float64{0, 0.1, 1}).Draw(t, "ratio")
+				case "concurrency":
+					a.Value = math.Ceil(a.Value)
 				}
 			}
 			if err := a.Validate(); err != nil {

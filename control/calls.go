@@ -194,9 +194,9 @@ func (c Call) busy() Reading {
 func contradictory(attempts, retries, failures, latency Reading, own Number) string {
 	switch {
 	case larger(failures, attempts):
-		return fmt.Sprintf("%.0f failed of %.0f attempts", failures.value, attempts.value)
+		return fmt.Sprintf("%s failed of %s attempts", format.Count(failures.value), format.Count(attempts.value))
 	case larger(retries, attempts):
-		return fmt.Sprintf("%.0f retries among %.0f attempts", retries.value, attempts.value)
+		return fmt.Sprintf("%s retries among %s attempts", format.Count(retries.value), format.Count(attempts.value))
 	case attempts.AtLeast(fewJudged) && latency.Above(0) && float64(own) > quantileFactor*latency.value:
 		return fmt.Sprintf("an own latency of %s, where the mean is %s now", format.Latency(float64(own)), format.Latency(latency.value))
 	}

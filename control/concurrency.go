@@ -74,6 +74,9 @@ func (c *concurrency) restart() {
 	c.runaway, c.contained = time.Time{}, time.Time{}
 }
 
+// contain keeps the guards' reflex at the limit, which a person has lowered at now.
+func (c *concurrency) contain(now time.Time) { c.contained = now }
+
 func (c *concurrency) overrule() {
 	c.floorTest.Abort()
 	c.aborted, c.trial = 0, 0
@@ -88,13 +91,13 @@ func (c *concurrency) rest(s step) outcome {
 }
 
 // present is the limit that the plant obeys, as far as governor can tell. With a reflex it is the effective limit that
-// the guards report. Without one it is the published limit, unless the instances still report a different one long
+// the guards report, except right after an edit by hand, which the reports may not know yet. Without one it is the published limit, unless the instances still report a different one long
 // after it was written (they cannot read the KV, or nothing was ever published): then it is theirs.
 func (c *concurrency) present(s step) float64 {
 	published := s.inForce.Value
 	reported := s.v.limit.Or(0)
 	switch {
-	case reported <= 0:
+	case reported <= 0, s.v.reflex && s.editedWithin(c.settle):
 		return published
 	case s.v.reflex, !s.inForce.published(), s.spec.Mode != Enforce,
 		s.now.Sub(s.changed) > c.settle && math.Abs(reported-published) >= 1:
@@ -174,6 +177,13 @@ func (c *concurrency) follow(s step, o *outcome) {
 	weight := min(1, 0.5*s.spec.Timing.Period.Seconds()/s.spec.Timing.DeadTime().Seconds())
 	c.smooth += weight * (next - c.smooth)
 	o.value = math.Round(math.Exp(c.smooth))
+	if s.inForce.published() {
+		tuning := s.spec.Tuning
+		least, most := math.Ceil(o.from*math.Exp(-tuning.CutMax)), math.Floor(o.from*math.Exp(max(tuning.RaiseMax, needlessRaise)))
+		if slewed := min(max(o.value, min(least, o.from)), max(most, o.from)); slewed != o.value {
+			c.smooth, o.value, o.bound = math.Log(slewed), slewed, BoundSlew
+		}
+	}
 	if bar := s.noRaise(); o.value > o.from && s.inForce.published() && bar != "" && !(bar == BoundSLO && o.gates.serviceTime > 0) {
 		c.smooth, o.value, o.bound = math.Log(o.from), o.from, bar
 	}

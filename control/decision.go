@@ -190,6 +190,7 @@ const (
 	EventFloorTestEnded = "test ended"    // a floor test or a raise test puts back the limit that it had changed
 	EventYields         = "yields"        // the rate leaves the overload to the concurrency limit
 	EventDrains         = "drains"        // the service is draining a backlog: cutting the rate would not speed it up
+	EventEdited         = "edited"        // a person edited the Setting: the loop goes on from that value
 	EventRestore        = "restore"       // cutting the rate did not help: it is restored
 )
 

@@ -3,6 +3,8 @@ package control
 import (
 	"fmt"
 	"time"
+
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // evidence lets governor judge a service with few requests. One window of such a service holds too few of them to say
@@ -127,7 +129,7 @@ func (s *LoopSet) widen(m Measurement, f findings) *view {
 	case v.hold == Idle:
 		return v
 	case requests < s.gate.minRequests:
-		v.detail = fmt.Sprintf("%.0f requests in %s, needs %.0f", requests, wide.Window, s.gate.minRequests)
+		v.detail = fmt.Sprintf("%s requests in %s, needs %.0f", format.Count(requests), wide.Window, s.gate.minRequests)
 		return v
 	}
 	return s.gate.pass(wide, s.target.seconds())

@@ -3,6 +3,8 @@ package control
 import (
 	"fmt"
 	"time"
+
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // gate is the data gate: it decides whether a Measurement is fit to be judged, and which instances the decision is
@@ -48,7 +50,7 @@ func (g gate) pass(m Measurement, tau float64) *view {
 		if v.idle() {
 			why = Idle
 		}
-		return v.reject(why, fmt.Sprintf("%.0f requests in the window of %s, needs %.0f", n, m.Window, g.minRequests))
+		return v.reject(why, fmt.Sprintf("%s requests in the window of %s, needs %.0f", format.Count(n), m.Window, g.minRequests))
 	}
 	if why, detail := v.slow.Why(); why != "" && v.hang == "" {
 		v.doubt(why, "slow requests: "+detail)
@@ -74,9 +76,9 @@ func (g gate) fresh(v *view, all []Instance) []Instance {
 			why, detail = in.Age.Why()
 		case age > limit:
 			oldest = Read(max(oldest.Or(age), age))
-			why, detail = Stale, fmt.Sprintf("stale %.0f s > %.0f s on instance %s", age, limit, in.Name)
+			why, detail = Stale, fmt.Sprintf("stale %s s > %.0f s on instance %s", format.Count(age), limit, in.Name)
 		case age < -limit:
-			why, detail = Clock, fmt.Sprintf("samples of instance %s lie %.0f s in the future", in.Name, -age)
+			why, detail = Clock, fmt.Sprintf("samples of instance %s lie %s s in the future", in.Name, format.Count(-age))
 		default:
 			fresh = append(fresh, in)
 			used = Read(max(used.Or(0), age))

@@ -2,6 +2,8 @@ package control
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,6 +17,8 @@ type Loop struct {
 	inForce InForce
 	changed time.Time // when the value in force last changed
 	fresh   bool      // restarted: hold one period
+	edited  time.Time // when a person last edited the value; zero: never
+	edit    string    // what the edit did, until a decision has reported it
 	order   *Order    // from an operator; nil: none
 }
 
@@ -59,6 +63,12 @@ type step struct {
 	spec    *Spec
 	inForce InForce
 	changed time.Time // when the value in force last changed
+	edited  time.Time // when a person last edited it; zero: never
+}
+
+// editedWithin says whether a person edited the value less than d ago.
+func (s step) editedWithin(d time.Duration) bool {
+	return !s.edited.IsZero() && s.now.Sub(s.edited) < d
 }
 
 // outcome is the result of a step. A Decision is assembled from it in one place.
@@ -162,11 +172,30 @@ func (l *Loop) track(now time.Time, f InForce) {
 
 // step decides.
 func (l *Loop) step(t *tick) Decision {
-	s := step{tick: t, spec: l.spec, inForce: l.inForce, changed: l.changed}
+	s := step{tick: t, spec: l.spec, inForce: l.inForce, changed: l.changed, edited: l.edited}
+	by := l.edit
+	l.edit = ""
 	if l.order.active(t.now) {
 		return l.decision(s, l.obey(s))
 	}
-	return l.decision(s, l.act(s))
+	o := l.act(s)
+	if by != "" {
+		o.event, o.detail = EventEdited, strings.Join(slices.DeleteFunc([]string{by, o.detail}, isEmpty), "; ")
+	}
+	return l.decision(s, o)
+}
+
+func isEmpty(s string) bool { return s == "" }
+
+// adopt continues from a value that a person has put into force.
+func (l *Loop) adopt(now time.Time, f InForce) {
+	before := l.inForce.Value
+	l.restart(now, f)
+	l.edited = now
+	l.edit = "edited by hand from " + l.knob.Format(before) + " to " + l.knob.Format(f.Value)
+	if c, ok := l.law.(*concurrency); ok && f.Value < before {
+		c.contain(now)
+	}
 }
 
 // act is a step under automatic control.

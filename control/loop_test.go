@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -644,5 +645,54 @@ func TestATargetOfAnotherSLOIsReplaced(t *testing.T) {
 	}
 	if most := 0.6 * checkout().SLO.Latency.Seconds(); r.in.LatencyTarget > most || r.in.Value != 96 {
 		t.Errorf("target %v s in force with limit %v, want at most %v s and 96", r.in.LatencyTarget, r.in.Value, most)
+	}
+}
+
+// A person who edits the limit in an emergency is obeyed: whatever the guards' reflex reports for some ticks more, the
+// loop goes on from the edited value, within its slew.
+func TestEditByHandBesideAReflexIsGoneOnFrom(t *testing.T) {
+	for _, tc := range []struct{ before, edited, reported float64 }{{96, 25, 96}, {77, 390, 77}, {96, 25, 25}} {
+		spec := checkout()
+		spec.Concurrency.Max = 400
+		r := newRig(t, spec, tc.before)
+		measured := func(limit float64) Measurement {
+			m := overload(limit).measurement()
+			m.Instances[0].ServiceTime, m.Instances[0].Revision = Read(0), Read(float64(r.in.Revision))
+			return m
+		}
+		for range 40 {
+			r.step(measured(tc.before))
+		}
+		before := r.in.Value
+		r.in.Value, r.in.Revision = tc.edited, r.in.Revision+1
+		if tc.edited < before {
+			r.in.Ceiling = tc.edited
+		} else {
+			r.in.Ceiling = max(r.in.Ceiling, tc.edited)
+		}
+		r.s.Adopt(r.now, KnobConcurrency, r.in)
+
+		d := r.step(measured(tc.reported))
+		if d.Terms.Event != EventEdited || float64(d.Value) != tc.edited {
+			t.Errorf("%v edited to %v: first %s, event %q", before, tc.edited, d.Reason, d.Terms.Event)
+		}
+		if want := fmt.Sprintf("edited by hand from %v to %v", before, tc.edited); !strings.Contains(d.Reason, want) {
+			t.Errorf("the reason is %q, want %q in it", d.Reason, want)
+		}
+		last := tc.edited
+		for i := range 40 {
+			d := r.step(measured(tc.reported))
+			if d.Terms.Event == EventEdited {
+				t.Errorf("reported again: %s", d.Reason)
+			}
+			move := math.Log(r.in.Value / last)
+			if move > math.Log(1.5)+0.001 || move < -math.Ln2-0.001 {
+				t.Fatalf("%v edited to %v, %d periods later: %v after %v: %s", before, tc.edited, i, r.in.Value, last, d.Reason)
+			}
+			if i == 0 && math.Abs(move) > 0.3 {
+				t.Errorf("the first step after the edit to %v: %v", tc.edited, r.in.Value)
+			}
+			last = r.in.Value
+		}
 	}
 }

@@ -208,6 +208,18 @@ func (s *LoopSet) Restore(now time.Time, knob Knob, f InForce) {
 	}
 }
 
+// Adopt takes over a value that a person has put into force by editing the Setting. The loop holds it for one period,
+// with the event EventEdited, and then goes on from there. Beside a reflex, it does not use the limits that the guards
+// report before a settling time has passed; a limit that was lowered also contains the reflex for the hold time of a
+// floor test.
+func (s *LoopSet) Adopt(now time.Time, knob Knob, f InForce) {
+	if l := s.loop(knob); l != nil && f.valid(knob) {
+		s.evidence.restart(now.Add(s.spec.Timing.PublishDelay))
+		s.target.restore(f.LatencyTarget)
+		l.adopt(now, f.withoutNaN())
+	}
+}
+
 // loop returns the loop of knob, nil if it is not steered.
 func (s *LoopSet) loop(knob Knob) *Loop {
 	for _, l := range s.loops {

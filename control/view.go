@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/little"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // view is a Measurement that has passed the data gate, aggregated over the instances that the decision is about, or the
@@ -163,7 +164,8 @@ func aggregate(ins []Instance, window time.Duration) flow {
 	f.refused, f.rateRefused, f.shedRefused = refused.ShareOf(offered), byRate.ShareOf(offered), byShed.ShareOf(offered)
 	f.limitRefused = refused.Less(byRate).ShareOf(offered)
 	if f.hangs() {
-		f.hang = fmt.Sprintf("hang: %.0f arrivals, %.0f completions, the limit is full", offered.value, completed.value)
+		f.hang = fmt.Sprintf("hang: %s arrivals, %s completions, the limit is full", format.Count(offered.value),
+			format.Count(completed.value))
 		return f
 	}
 	const none = "nothing completed in the window"
@@ -217,7 +219,7 @@ func (f *flow) protectedRefused(least Criticality) Reading {
 	}
 	if offered.known && offered.value < protectedRequests {
 		return Missing(TooLittleTraffic,
-			fmt.Sprintf("%.0f protected requests in the window, needs %d", offered.value, protectedRequests))
+			fmt.Sprintf("%s protected requests in the window, needs %d", format.Count(offered.value), protectedRequests))
 	}
 	return refused.Over(offered, "")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,15 +73,25 @@ type Daemon struct {
 	workers   []*worker // of the goroutine in Run
 
 	setup     atomic.Pointer[Setup] // in force
+	pace      atomic.Pointer[pace]
+	woke      atomic.Pointer[time.Time] // when this process last ran again after it had been stopped
 	reloads   chan reload
-	reloading sync.Mutex             // one at a time
+	reloading chan struct{}          // holds one element while a reload is running
 	refused   atomic.Pointer[string] // why the last reload changed nothing; nil: it did not fail
+	ended     chan struct{}          // closed when Run ends
+	histories chan struct{}          // holds one element for each answer in the making
+
+	waiting sync.Mutex // guards what follows
+	next    *batch     // the callers that wait for a reload which has not begun; nil: none
+	began   time.Time  // the last reload
 }
 
 // New builds the loops of every group. It runs nothing and contacts nobody; Run does.
 func New(opts Options) (*Daemon, error) {
 	d := &Daemon{
 		opts: opts, startedAt: time.Now(), kv: &kvClient{store: opts.Store}, reloads: make(chan reload),
+		reloading: make(chan struct{}, 1), ended: make(chan struct{}),
+		histories: make(chan struct{}, historiesAtOnce),
 	}
 	d.recorder = newRecorder(opts.Log, d.startedAt, newMetrics(opts.Registry))
 	workers, err := d.build(opts.Setup)
@@ -92,29 +103,64 @@ func New(opts Options) (*Daemon, error) {
 	return d, nil
 }
 
-// Run ticks every group on its grid until ctx ends, and returns when the last tick is over. It writes nothing on exit:
-// the values in force stay. A reload replaces the workers between two ticks.
+// Run ticks every group on its grid until ctx ends, and returns when the last tick is over, or ten seconds later. It
+// writes nothing on exit: the values in force stay. A reload replaces the workers between two ticks. Run may be called
+// once.
 func (d *Daemon) Run(ctx context.Context) {
+	defer close(d.ended)
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { d.watch(watching) })
+	defer watch.Wait()
+	defer stop()
 	for {
-		working, stop := context.WithCancel(ctx)
-		var workers sync.WaitGroup
+		working, cancel := context.WithCancel(ctx)
+		leave := make(chan struct{})
 		for _, w := range d.workers {
-			workers.Go(func() { w.run(working) })
+			go w.run(working, leave)
 		}
 		select {
 		case <-ctx.Done():
-			stop()
-			workers.Wait()
+			cancel() // queries in flight; writes in flight finish
+			if n := len(d.workers) - len(finished(ctx, d.workers, stopPatience)); n > 0 {
+				d.opts.Log.Error("a tick has not ended in time; stopping without it", "groups", n)
+			}
 			d.setup.Load().close()
 			return
 		case next := <-d.reloads:
-			stop() // cancels queries in flight; writes in flight finish
-			workers.Wait()
-			inherit(d.workers, next.workers)
+			close(leave)
+			before := finished(ctx, d.workers, stoppedAfter*d.pace.Load().longest)
+			if n := len(d.workers) - len(before); n > 0 {
+				d.opts.Log.Error("a tick has not ended; its services start again from the values in force", "groups", n)
+			}
+			cancel()
+			inherit(before, next.workers)
 			d.install(next.setup, next.workers)
 			close(next.done)
 		}
 	}
+}
+
+// finished waits for the workers to end and returns those that have ended in time. Once ctx has ended, there are ten
+// seconds at most.
+func finished(ctx context.Context, workers []*worker, patience time.Duration) []*worker {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	stopping := ctx.Done()
+	for _, w := range workers {
+		for waiting := true; waiting; {
+			select {
+			case <-w.ended:
+				waiting = false
+			case <-stopping:
+				stopping = nil
+				late.Reset(min(patience, stopPatience))
+			case <-late.C:
+				return slices.DeleteFunc(slices.Clone(workers), func(w *worker) bool { return !w.over() })
+			}
+		}
+	}
+	return workers
 }
 
 // install puts a setup into force.
@@ -122,7 +168,9 @@ func (d *Daemon) install(setup Setup, workers []*worker) {
 	var specs []control.Spec
 	learned := map[string]bool{}
 	perHour := 0.0
+	now := &pace{}
 	for _, w := range workers {
+		now.workers, now.longest = append(now.workers, &w.progress), max(now.longest, w.period)
 		for _, s := range w.services {
 			specs = append(specs, s.spec)
 			learned[s.spec.Service] = w.scrape.learned
@@ -130,6 +178,7 @@ func (d *Daemon) install(setup Setup, workers []*worker) {
 		}
 	}
 	d.workers = workers
+	d.pace.Store(now)
 	d.recorder.journal.Resize(int(math.Ceil(perHour)))
 	d.recorder.configure(specs, learned, time.Now())
 	d.setup.Store(&setup) // last: a reader that sees the setup sees all of it
@@ -149,6 +198,9 @@ func (d *Daemon) Status() api.Status {
 	}
 	if why := d.refused.Load(); why != nil {
 		s.Config.Error = *why
+	}
+	if stopped := d.Stopped(); stopped != nil {
+		s.Warnings = append(s.Warnings, stopped.Error())
 	}
 	if _, leads := d.opts.Leadership.Fence(); leads {
 		s.Role = api.Leader

@@ -452,6 +452,7 @@ func TestForeignChangesOfTheKeyAreAdopted(t *testing.T) {
 		}
 	}
 	lower := func(s *actuators.Setting) { s.Concurrency.Limit = 50; s.Revision++ }
+	lowerAsOld := func(s *actuators.Setting) { s.Concurrency.Limit = 50 }
 	lowerAndOlder := func(s *actuators.Setting) { s.Concurrency.Limit = 50; s.Revision = 1 }
 	for _, tc := range []struct {
 		name   string
@@ -460,7 +461,8 @@ func TestForeignChangesOfTheKeyAreAdopted(t *testing.T) {
 		want   int // the limit that readers have in the end; the plant is calm, so governor leaves it alone
 	}{
 		{"a person lowers the limit", edited(lower), Edited, 50},
-		{"with an old revision", edited(lowerAndOlder), Edited, 50},
+		{"with the same revision", edited(lowerAsOld), Edited, 50},
+		{"a snapshot is restored", edited(lowerAndOlder), RolledBack, 89},
 		{"the key is deleted", func(kv *memoryKV) { kv.index++; delete(kv.settled, checkoutKey) }, Deleted, 89},
 		{"the value is garbage", func(kv *memoryKV) {
 			kv.index++
@@ -487,6 +489,57 @@ func TestForeignChangesOfTheKeyAreAdopted(t *testing.T) {
 				}
 				if n := strings.Count(w.log.String(), "drift="+string(tc.drift)); n != 1 {
 					t.Errorf("logged %d times, want once:\n%s", n, &w.log)
+				}
+			})
+		})
+	}
+}
+
+// Guards refuse a revision that does not grow, so an edit by hand reaches them only when the leader writes it again: at
+// once, also while nothing can be measured. Whatever has been set back is written again just so.
+func TestEditByHandAndRollbackAreWrittenAtOnceWithoutAMeasurement(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		revision int // of what appears in the key, relative to the last
+		limit    int
+		found    string
+		event    string
+	}{
+		{"edited", 0, 50, `found="concurrency 89 -> 50"`, control.EventEdited},
+		{"rolled_back", -1, 89, `of 1: concurrency 89 -> 50"`, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, g := lead(t, "checkout")
+				pass(3 * time.Minute)
+				w.sensor.set(func(p *plants) { p.fail = control.QueryError })
+				pass(time.Minute)
+				before := w.kv.stored("checkout")
+				w.kv.set(func(kv *memoryKV) {
+					s := kv.settled[checkoutKey].Setting
+					c := *s.Concurrency
+					s.Concurrency, s.Revision = &c, uint64(int(s.Revision)+tc.revision)
+					c.Limit = 50
+					kv.put(s)
+				})
+				pass(period)
+				after := w.kv.stored("checkout")
+				if after.Revision != before.Revision+1 || after.Concurrency.Limit != tc.limit {
+					t.Errorf("revision %d, limit %d, after %d", after.Revision, after.Concurrency.Limit, before.Revision)
+				}
+				if tc.limit == 50 && after.Concurrency.Ceiling != 50 {
+					t.Errorf("ceiling %d: the guards' reflex may go beyond the limit of the edit", after.Concurrency.Ceiling)
+				}
+				d := g.loop(t, "checkout").Decision
+				if d.Terms.Event != tc.event || tc.event != "" && !strings.Contains(d.Reason, "edited by hand from 89 to 50") {
+					t.Errorf("event %q, reason %q", d.Terms.Event, d.Reason)
+				}
+				if text := w.log.String(); strings.Count(text, tc.found) != 1 || !strings.Contains(text, "drift="+tc.name) {
+					t.Errorf("the log:\n%s", text)
+				}
+				pass(3 * period)
+				if s := w.kv.stored("checkout"); s.Revision != after.Revision {
+					t.Errorf("written again without a reason: revision %d", s.Revision)
 				}
 			})
 		})

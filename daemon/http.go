@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -26,6 +27,12 @@ const (
 	limitMax     = 10_000
 )
 
+// answerPatience is how long a client may take to read an answer; one that does not read keeps it in memory.
+const answerPatience = time.Minute
+
+// historiesAtOnce bounds the answers about the whole journal, tens of megabytes each, that are made at the same time.
+const historiesAtOnce = 4
+
 // Handler serves the HTTP interface. It refuses requests that change something if Options.Closed says so, or if they
 // come from a web page of another origin.
 func (d *Daemon) Handler() http.Handler {
@@ -50,21 +57,25 @@ func (d *Daemon) Handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.opts.Registry, promhttp.HandlerOpts{
 		EnableOpenMetrics: true, Registry: d.opts.Registry, ErrorHandling: promhttp.ContinueOnError,
 	}))
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "governor is alive")
-	})
+	mux.HandleFunc("GET /-/healthy", d.serveHealthy)
 	mux.HandleFunc("GET /-/ready", d.serveReady)
 	mux.Handle("POST /-/reload", d.changing(d.serveReload))
 	mux.HandleFunc("/-/reload", servePostOnly)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	// Profiles cost the process time and show its command line.
+	mux.Handle("GET /debug/pprof/", d.changing(pprof.Index))
+	mux.Handle("GET /debug/pprof/cmdline", d.changing(pprof.Cmdline))
+	mux.Handle("GET /debug/pprof/profile", d.changing(pprof.Profile))
+	mux.Handle("GET /debug/pprof/symbol", d.changing(pprof.Symbol))
+	mux.Handle("GET /debug/pprof/trace", d.changing(pprof.Trace))
 	if page, err := web.NewLandingPage(landing); err == nil {
 		mux.Handle("GET /{$}", page)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		until := time.Now().Add(answerPatience)
+		if strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
+			until = time.Time{} // they take as long as the caller asks for
+		}
+		_ = http.NewResponseController(w).SetWriteDeadline(until) // not every connection supports it
 		w.Header().Set(api.VersionHeader, api.Version())
 		mux.ServeHTTP(w, r)
 	})
@@ -156,6 +167,12 @@ func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	select {
+	case d.histories <- struct{}{}:
+		defer func() { <-d.histories }()
+	case <-r.Context().Done():
+		return
+	}
 	answer(w, api.History{Loops: d.recorder.journal.History(since, step, service, control.Knob(knob))})
 }
 
@@ -187,10 +204,39 @@ func (d *Daemon) serveDecisions(w http.ResponseWriter, r *http.Request) {
 	}
 	s := selection{service: q.Get("service"), knob: control.Knob(q.Get("knob")), notable: q.Get("notable") == "true"}
 	if last > 0 {
-		answer(w, d.recorder.journal.Newest(int(last), s))
-		return
+		since, limit = d.recorder.journal.Newest(int(last), s), last
 	}
-	answer(w, d.recorder.journal.Since(since, s, int(limit)))
+	d.sendDecisions(w, since, s, int(limit))
+}
+
+// sendDecisions answers with up to limit selected records after the cursor since, as an api.Decisions, piece by piece:
+// thousands of records at once would take tens of megabytes for each caller.
+func (d *Daemon) sendDecisions(w http.ResponseWriter, since uint64, s selection, limit int) {
+	header(w, http.StatusOK)
+	out := bufio.NewWriter(w)
+	defer out.Flush()
+	next, sent := since, 0
+	out.WriteString(`{"decisions":[`)
+	for sent < limit {
+		piece := d.recorder.journal.Since(next, s, min(streamPiece, limit-sent))
+		for _, record := range piece.Decisions {
+			body, err := json.Marshal(record)
+			if err != nil {
+				panic(http.ErrAbortHandler) // an answer that ends here must not look whole
+			}
+			if sent > 0 {
+				out.WriteByte(',')
+			}
+			if _, err := out.Write(body); err != nil {
+				return // the client has gone
+			}
+			sent++
+		}
+		if next = piece.Next; len(piece.Decisions) == 0 {
+			break
+		}
+	}
+	fmt.Fprintf(out, `],"next":%d}`+"\n", next)
 }
 
 func number(q url.Values, name string, unset, most uint64) (uint64, error) {
@@ -203,6 +249,16 @@ func number(q url.Values, name string, unset, most uint64) (uint64, error) {
 		return 0, fmt.Errorf("%s=%s: expected a whole number from 0 to %d", name, text, most)
 	}
 	return n, nil
+}
+
+// serveHealthy answers whether the loops of this process come round. A dependency that is down makes nothing unhealthy.
+func (d *Daemon) serveHealthy(w http.ResponseWriter, _ *http.Request) {
+	if stopped := d.Stopped(); stopped != nil {
+		refuse(w, http.StatusServiceUnavailable, stopped.Error(),
+			"this governor does not lead; /debug/pprof/goroutine?debug=2 shows where it hangs; restart it")
+		return
+	}
+	fmt.Fprintln(w, "governor is alive")
 }
 
 // serveReady answers whether governor does its work: the configuration is loaded (else there would be no answer) and
@@ -219,7 +275,7 @@ func (d *Daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "governor is ready")
 }
 
-// changing wraps a handler that changes something.
+// changing wraps a handler that changes something, or that only those may use who may.
 func (d *Daemon) changing(h http.HandlerFunc) http.Handler {
 	browsers := http.NewCrossOriginProtection()
 	browsers.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -267,14 +323,18 @@ func refuse(w http.ResponseWriter, code int, message, hint string) {
 	send(w, code, api.Error{Error: message, Hint: hint})
 }
 
+func header(w http.ResponseWriter, code int) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+}
+
 func send(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		code = http.StatusInternalServerError
 		body, _ = json.Marshal(api.Error{Error: "cannot encode the answer: " + err.Error()})
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(code)
+	header(w, code)
 	_, _ = w.Write(append(body, '\n')) // the client may have gone away
 }

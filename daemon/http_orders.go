@@ -21,8 +21,11 @@ type Operators interface {
 	Do(ctx context.Context, a actuators.Action) (consul.Done, error)
 }
 
-// maxCommandBytes is far larger than any Command.
-const maxCommandBytes = 16 << 10
+// Bounds of the body of a Command: far more bytes and time than any needs.
+const (
+	maxCommandBytes = 16 << 10
+	commandPatience = 10 * time.Second
+)
 
 func (d *Daemon) serveAudit(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -91,6 +94,7 @@ func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
 // ignored: the owner of a verified certificate, else the user. A listener that asks only for certificates accepts any
 // user name, so the certificate comes first.
 func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(commandPatience)) // not every connection supports it
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommandBytes))
 	if err == nil {
 		err = json.Unmarshal(body, &c)

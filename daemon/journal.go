@@ -120,18 +120,18 @@ func (j *Journal) Since(since uint64, s selection, limit int) api.Decisions {
 	return answer
 }
 
-// Newest returns the last n selected records, oldest first.
-func (j *Journal) Newest(n int, s selection) api.Decisions {
+// Newest returns the cursor before the last n selected records.
+func (j *Journal) Newest(n int, s selection) (since uint64) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	answer := api.Decisions{Decisions: []api.Record{}, Next: j.nextSeq - 1}
-	for i := len(j.ring) - 1; i >= 0 && len(answer.Decisions) < n; i-- {
+	i := len(j.ring)
+	for found := 0; i > 0 && found < n; {
+		i--
 		if s.has(j.at(i)) {
-			answer.Decisions = append(answer.Decisions, j.record(i))
+			found++
 		}
 	}
-	slices.Reverse(answer.Decisions)
-	return answer
+	return j.first() + uint64(i) - 1
 }
 
 func (j *Journal) record(i int) api.Record {
@@ -161,19 +161,20 @@ func (j *Journal) At(at time.Time) []api.Loop {
 	return loops
 }
 
-// Missed returns the state of the loops after every decision since the cursor, oldest first. It returns false if the
-// journal does not reach back that far, or if there are more than limit.
-func (j *Journal) Missed(since uint64, limit int) ([]api.Loop, bool) {
+// Following returns the state of the loops after each of up to n decisions that follow the cursor, oldest first. It
+// returns false if the journal does not reach back that far.
+func (j *Journal) Following(since uint64, n int) ([]api.Loop, bool) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	if since+1 < j.first() || since >= j.nextSeq || j.nextSeq-1-since > uint64(limit) {
+	if since+1 < j.first() || since >= j.nextSeq {
 		return nil, false
 	}
-	var missed []api.Loop
-	for i := len(j.ring) - int(j.nextSeq-1-since); i < len(j.ring); i++ {
-		missed = append(missed, j.at(i).loop)
+	begin := len(j.ring) - int(j.nextSeq-1-since)
+	var found []api.Loop
+	for i := begin; i < min(begin+n, len(j.ring)); i++ {
+		found = append(found, j.at(i).loop)
 	}
-	return missed, true
+	return found, true
 }
 
 // History returns the past of the loops of one service and knob ("": all) after the instant since. It returns at most

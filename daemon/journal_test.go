@@ -57,7 +57,8 @@ func TestJournalKeepsTheLastRecords(t *testing.T) {
 			t.Fatalf("the cursor %d does not pass over what did not match", got.Next)
 		}
 
-		newest := j.Newest(limit, selection{service: service, notable: true}).Decisions
+		s := selection{service: service, notable: true}
+		newest := j.Since(j.Newest(limit, s), s, limit).Decisions
 		want = want[:0]
 		for _, r := range kept {
 			number := r.Seq - uint64(start.UnixMilli())

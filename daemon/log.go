@@ -12,7 +12,8 @@ import (
 )
 
 var driftPolicy = map[Drift]string{
-	Edited:     "adopted; the loop continues from it",
+	Edited:     "edited by hand: adopted; the loops continue from it",
+	RolledBack: "the key has been set back: no edit; the value in force is written again",
 	Deleted:    "the last value in force is written again at the next valid measurement",
 	Unreadable: "the last value in force is written again at the next valid measurement",
 }

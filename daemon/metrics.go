@@ -91,7 +91,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 		}),
 		ticksSkipped: auto.NewCounter(prometheus.CounterOpts{
-			Name: "governor_ticks_skipped_total", Help: "Grid points that passed while a tick was still running.",
+			Name: "governor_ticks_skipped_total", Help: "Grid points that passed without a tick, counted as they pass.",
 		}),
 		streamsDropped: auto.NewCounter(prometheus.CounterOpts{
 			Name: "governor_streams_dropped_total", Help: "Stream readers that were disconnected because they fell behind.",
@@ -214,12 +214,18 @@ var (
 	foreignDesc    = prometheus.NewDesc("governor_leader_lock_foreign",
 		"1 while a session that is no governor's holds the leader's lock, so that nobody can lead.",
 		[]string{"session", "name", "node"}, nil)
+	lastTickDesc = prometheus.NewDesc("governor_last_tick_timestamp_seconds",
+		"When the loops last came round: the end of the last tick, of the group where that is longest ago; a hold counts. "+
+			"Before the first tick, the start.", nil, nil)
+	periodDesc = prometheus.NewDesc("governor_tick_period_seconds", "Longest period between two ticks of a group.", nil, nil)
 	consulDesc = prometheus.NewDesc("governor_consul_up", "1 if the last request to Consul succeeded.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *statusCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leaderDesc, epochDesc, prometheusDesc, consulDesc, foreignDesc} {
+	for _, d := range []*prometheus.Desc{
+		leaderDesc, epochDesc, prometheusDesc, consulDesc, foreignDesc, lastTickDesc, periodDesc,
+	} {
 		ch <- d
 	}
 }
@@ -236,6 +242,10 @@ func (c *statusCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(consulDesc, oneIf(s.Consul.OK))
 	if f := s.ForeignLock; f != nil {
 		ch <- prometheus.MustNewConstMetric(foreignDesc, prometheus.GaugeValue, 1, f.Session, f.Name, f.Node)
+	}
+	if p := c.d.pace.Load(); len(p.workers) > 0 {
+		gauge(lastTickDesc, float64(p.lastRound().UnixMilli())/1000)
+		gauge(periodDesc, p.longest.Seconds())
 	}
 }
 

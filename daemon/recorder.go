@@ -149,7 +149,7 @@ func (r *Recorder) Record(t report) {
 	r.metrics.wrote(service, done)
 	if done.Drift != NoDrift {
 		log.Warn("the Setting in the KV is not what this leader wrote: "+driftPolicy[done.Drift],
-			"drift", string(done.Drift), "index", t.index)
+			"drift", string(done.Drift), "index", t.index, "found", done.Found)
 	}
 	failure := ""
 	if done.Err != nil {
@@ -264,7 +264,7 @@ func (r *Recorder) Warnings() []string {
 func (r *Recorder) Measured(took time.Duration) { r.metrics.measureDuration.Observe(took.Seconds()) }
 
 // Woke records how late a worker woke up.
-func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(max(0, late.Seconds())) }
+func (r *Recorder) Woke(late time.Duration) { r.metrics.tickLateness.Observe(late.Seconds()) }
 
-// Skipped records how many grid points passed during a tick.
-func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(max(0, n))) }
+// Skipped records how many grid points passed without a tick.
+func (r *Recorder) Skipped(n int64) { r.metrics.ticksSkipped.Add(float64(n)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"time"
 
 	"github.com/seed-de83e32b/governor/control"
 )
@@ -15,16 +16,63 @@ type reload struct {
 	done    chan struct{}
 }
 
+// batch is all callers that one reload serves.
+type batch struct {
+	done chan struct{} // closed when err is known
+	err  error
+}
+
+// reloadsApart is the shortest time between two reloads. The callers in between share the next one.
+const reloadsApart = time.Second
+
+// errStopped: the daemon does not run.
+var errStopped = errors.New("governor is stopping")
+
 // errNoReload: nobody told the daemon where its configuration comes from.
 var errNoReload = errors.New("this governor cannot reload its configuration: restart it")
 
 // Reload reads the configuration again and applies all of it, or changes nothing and says why. Loops whose
 // configuration is the same continue undisturbed. Loops whose bounds or mode alone changed keep everything they have
 // learned. The keys of removed services stay in the KV. Reload returns once the new configuration is in force.
+//
+// Calls that come in quick succession share one reload, which begins after all of them. If ctx ends first, the reload
+// may still take place.
 func (d *Daemon) Reload(ctx context.Context) error {
-	d.reloading.Lock()
-	defer d.reloading.Unlock()
-	err := d.reload(ctx)
+	d.waiting.Lock()
+	b := d.next
+	if b == nil {
+		b = &batch{done: make(chan struct{})}
+		d.next = b
+		go d.serve(b, max(0, reloadsApart-time.Since(d.began)))
+	}
+	d.waiting.Unlock()
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// serve reloads after a while for all callers that have come until then.
+func (d *Daemon) serve(b *batch, wait time.Duration) {
+	defer close(b.done)
+	d.reloading <- struct{}{}
+	defer func() { <-d.reloading }()
+	pause := time.NewTimer(wait)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-d.ended:
+	}
+	d.waiting.Lock()
+	d.next, d.began = nil, time.Now()
+	d.waiting.Unlock()
+	b.err = d.reloadNow()
+}
+
+func (d *Daemon) reloadNow() error {
+	err := d.reload()
 	if err != nil {
 		why := err.Error()
 		d.refused.Store(&why)
@@ -41,16 +89,20 @@ func (d *Daemon) Reload(ctx context.Context) error {
 // Replace puts another setup of the same configuration into force, as a reload does: when the data have shown another
 // scrape interval, for example.
 func (d *Daemon) Replace(ctx context.Context, load func() (Setup, error)) error {
-	d.reloading.Lock()
-	defer d.reloading.Unlock()
+	select {
+	case d.reloading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-d.reloading }()
 	return d.replace(ctx, load)
 }
 
-func (d *Daemon) reload(ctx context.Context) error {
+func (d *Daemon) reload() error {
 	if d.opts.Load == nil {
 		return errNoReload
 	}
-	return d.replace(ctx, d.opts.Load)
+	return d.replace(context.Background(), d.opts.Load)
 }
 
 func (d *Daemon) replace(ctx context.Context, load func() (Setup, error)) error {
@@ -67,6 +119,8 @@ func (d *Daemon) replace(ctx context.Context, load func() (Setup, error)) error 
 			<-r.done
 			before.close()
 			return nil
+		case <-d.ended:
+			err = errStopped
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -90,8 +144,9 @@ func (d *Daemon) build(setup Setup) ([]*worker, error) {
 		}
 		w := &worker{
 			period: g.Specs[0].Timing.Period, sensor: g.Sensor, kv: d.kv,
-			leadership: d.opts.Leadership, recorder: d.recorder, scrape: newScrapeWatch(g),
+			leadership: d.opts.Leadership, recorder: d.recorder, scrape: newScrapeWatch(g), ended: make(chan struct{}),
 		}
+		w.progress.period, w.progress.round = w.period, time.Now()
 		for _, spec := range g.Specs {
 			loops, err := control.NewLoopSet(spec)
 			if err != nil {
@@ -110,19 +165,28 @@ func (d *Daemon) build(setup Setup) ([]*worker, error) {
 
 // inherit moves the state of every service that is still configured from the old workers to the new ones.
 func inherit(old, next []*worker) {
-	before := map[string]*service{}
+	before, workers := map[string]*service{}, map[string]*worker{}
 	for _, w := range old {
 		for _, s := range w.services {
-			before[s.spec.Service] = s
+			before[s.spec.Service], workers[s.spec.Service] = s, w
 		}
 	}
 	for _, w := range next {
 		for _, s := range w.services {
 			if was := before[s.spec.Service]; was != nil {
 				s.inherit(was)
+				w.inherit(workers[s.spec.Service])
 			}
 		}
 	}
+}
+
+// inherit continues at the next grid point of was, if it is the same grid.
+func (w *worker) inherit(was *worker) {
+	if w.period == was.period && !was.due.IsZero() && (w.due.IsZero() || was.due.Before(w.due)) {
+		w.due = was.due
+	}
+	w.progress.inherit(&was.progress)
 }
 
 // inherit takes over the loops of was, and what it knew and did about its Settings.

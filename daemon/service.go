@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +43,8 @@ type document struct {
 
 	restored bool  // the KV has been read at least once
 	drift    Drift // what adopt found in this tick
+	found    string
+	own      *actuators.Setting // the last one that this process wrote; nil: none
 	// outranked: the key holds an epoch above ours, so readers would refuse our writes.
 	outranked bool
 
@@ -61,10 +65,12 @@ func documentsOf(spec control.Spec, keyOf func(service, callee string) string) [
 // Drift says how the KV came to differ from what this leader wrote.
 type Drift string
 
-// The drifts. An edited Setting is adopted; a deleted or unreadable one is replaced by the last value in force.
+// The drifts. An edited Setting is adopted; a deleted or unreadable one, and one from before the last, are replaced by
+// the last value in force.
 const (
 	NoDrift    Drift = ""
 	Edited     Drift = "edited"
+	RolledBack Drift = "rolled_back"
 	Deleted    Drift = "deleted"
 	Unreadable Drift = "unreadable"
 )
@@ -81,6 +87,7 @@ type Write struct {
 	Kind  publish.Kind
 	Err   error // why a Setting that was due was not written
 	Drift Drift
+	Found string // the drift in words: what the key holds, and what was in force
 }
 
 // adopt takes in the content of the KV. At start and on a takeover it restores the loops from it, without a bump.
@@ -88,7 +95,7 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 	s.obey(now, kv)
 	s.unread = kv.err
 	for _, d := range s.documents {
-		d.drift = NoDrift
+		d.drift, d.found = NoDrift, ""
 	}
 	if kv.err != nil {
 		// Nothing new is known: the last known Settings are still in force. A new epoch has to read before it writes.
@@ -112,6 +119,10 @@ func (s *service) take(now time.Time, d *document, found consul.Stored, ok, take
 	switch {
 	case found.Index == d.index && d.restored && !takeover:
 		return
+	case ok && found.Err == nil && d.older(found.Setting):
+		if leads && s.spec.Mode == control.Enforce {
+			d.drift = RolledBack
+		}
 	case takeover, !leads, s.spec.Mode != control.Enforce, d.attempt != nil && sameWrite(found.Setting, *d.attempt):
 		// Our own earlier write, or a legitimate write of another leader.
 	case !ok:
@@ -129,18 +140,64 @@ func (s *service) take(now time.Time, d *document, found consul.Stored, ok, take
 		d.last.RenewedAt = time.Time{} // readers should hear from this leader soon
 	}
 
+	before := d.last.Setting
+	d.found = s.difference(d, before, found, ok)
 	d.index, d.attempt = found.Index, nil
 	d.last.Present = ok && found.Err == nil
-	if d.last.Present {
-		d.last.Setting = &found.Setting
-		d.last.Highest = max(d.last.Highest, found.Setting.Revision)
+	d.last.Again = d.drift == Edited || d.drift == RolledBack
+	if d.last.Present && !d.older(found.Setting) {
+		setting := found.Setting
+		if d.drift == Edited {
+			setting = publish.ByHand(before, setting)
+		}
+		d.last.Setting = &setting
+		d.last.Highest = max(d.last.Highest, setting.Revision)
 	}
 	d.restored = true
-	if takeover {
-		s.eachInForce(d, func(k control.Knob, f control.InForce) { s.loops.Restore(now, k, f) })
-	} else {
-		s.trackDocument(now, d)
+	s.eachInForce(d, func(k control.Knob, f control.InForce) {
+		was, ok := publish.InForce(k, before)
+		switch {
+		case takeover, d.drift == RolledBack: // a guard that has just started may have taken what was set back
+			s.loops.Restore(now, k, f)
+		case d.drift == Edited && ok && was.Value != f.Value:
+			s.loops.Adopt(now, k, f)
+		default:
+			s.loops.Track(now, k, f)
+		}
+	})
+}
+
+// older says whether a Setting in the key was replaced by one that is known here: the key has been set back, as by a
+// restored snapshot. Guards keep the newer one. A lower epoch counts only against a write of this process: after a wipe
+// another governor may rightly begin with a lower one.
+func (d *document) older(found actuators.Setting) bool {
+	last := d.last.Setting
+	return last != nil && found.Epoch == last.Epoch && found.Revision < last.Revision ||
+		d.own != nil && last != nil && last.Epoch == d.own.Epoch && found.Epoch < d.own.Epoch
+}
+
+// difference says in words how what the key holds differs from what was in force; "" without a drift.
+func (s *service) difference(d *document, before *actuators.Setting, found consul.Stored, ok bool) string {
+	switch {
+	case d.drift == NoDrift || !ok:
+		return ""
+	case found.Err != nil:
+		return found.Err.Error()
 	}
+	var all []string
+	for _, k := range publish.Knobs(s.spec) {
+		was, had := publish.InForce(k, before)
+		is, has := publish.InForce(k, &found.Setting)
+		if had && has && was.Value != is.Value {
+			all = append(all, fmt.Sprintf("%s %s -> %s", k, k.Format(was.Value), k.Format(is.Value)))
+		}
+	}
+	text := cmp.Or(strings.Join(all, ", "), "the same values")
+	if d.drift == RolledBack {
+		text = fmt.Sprintf("revision %d of epoch %d after %d of %d: %s", found.Setting.Revision, found.Setting.Epoch,
+			before.Revision, before.Epoch, text)
+	}
+	return text
 }
 
 // apply writes the decisions of one tick to the KV, those of each Setting together, if this governor may and something
@@ -168,7 +225,7 @@ func (d *document) decisions(all []control.Decision) []control.Decision {
 
 // write writes the decisions on the knobs of one Setting.
 func (s *service) write(ctx context.Context, now time.Time, d *document, ds []control.Decision) Write {
-	done := Write{Drift: d.drift}
+	done := Write{Drift: d.drift, Found: d.found}
 	d.last.Count(now, s.spec, ds)
 	if s.spec.Mode != control.Enforce || s.fence == (consul.Fence{}) {
 		return done
@@ -195,6 +252,7 @@ func (s *service) write(ctx context.Context, now time.Time, d *document, ds []co
 		return done
 	}
 	d.last.Wrote(now, next)
+	d.own = &next
 	d.index, d.attempt = index, nil
 	done.Kind = kind
 	return done

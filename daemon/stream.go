@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -14,9 +15,14 @@ import (
 )
 
 // The stream sends every decision as it is made. The daemon never blocks on a reader: it disconnects a reader that does
-// not keep up, and the reader may reconnect and ask for what it missed.
+// not keep up, and the reader may reconnect and ask for what it missed. Whatever readers ask for and however slowly they
+// read, they cost a bounded amount of memory: there is a highest number of streams, all share the encoding of a decision,
+// and what is long, the past and the snapshot, is encoded and sent in pieces.
 const (
-	streamBuffer   = 2048 // frames that a reader may lag behind: four ticks of five hundred loops
+	streamsMost    = 64
+	streamPiece    = 100      // loops that are encoded at once
+	streamBatch    = 64 << 10 // bytes that are sent at once, or a little more
+	streamBuffer   = 2048     // frames that a reader may lag behind: four ticks of five hundred loops
 	streamReplay   = 10_000
 	streamPatience = 10 * time.Second // for one write to a reader whose connection is stuck
 	statusEvery    = time.Second
@@ -53,20 +59,18 @@ func (r *Recorder) tell(f *frame) {
 	}
 }
 
-// subscribe adds a reader. It returns what to send to the reader first: the decisions after its cursor that the journal
-// still has (complete says whether that is all of them), and the current loops. Nothing is lost between these and the
-// first frame of the channel.
-func (r *Recorder) subscribe(after uint64) (s *subscriber, missed []*frame, loops *frame, complete bool) {
+// subscribe adds a reader. It returns what to send to the reader first: the current loops, after the decisions up to
+// that snapshot that the reader has missed. Nothing is lost between these and the first frame of the channel. It returns
+// nil if there are too many readers.
+func (r *Recorder) subscribe() (s *subscriber, loops *frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.subscribers) >= streamsMost {
+		return nil, nil
+	}
 	s = &subscriber{frames: make(chan *frame, streamBuffer)}
 	r.subscribers[s] = true
-	last := r.journal.Last()
-	past, complete := r.journal.Missed(after, streamReplay)
-	for i, l := range past {
-		missed = append(missed, newFrame(api.EventLoop, last-uint64(len(past)-1-i), l))
-	}
-	return s, missed, newFrame(api.EventSnapshot, last, r.sorted()), complete
+	return s, newFrame(api.EventSnapshot, r.journal.Last(), r.sorted())
 }
 
 func (r *Recorder) unsubscribe(s *subscriber) {
@@ -82,7 +86,12 @@ func (d *Daemon) serveStream(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error(), "pass the id of an event of this stream, or none")
 		return
 	}
-	sub, missed, loops, complete := d.recorder.subscribe(after)
+	sub, loops := d.recorder.subscribe()
+	if sub == nil {
+		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams are open, the most that one governor serves", streamsMost),
+			"close some, or ask a standby: each has the same decisions")
+		return
+	}
 	defer d.recorder.unsubscribe(sub)
 
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -90,9 +99,7 @@ func (d *Daemon) serveStream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Accel-Buffering", "no") // for an nginx in between
 	w.WriteHeader(http.StatusOK)
 	out := &eventWriter{to: w, control: http.NewResponseController(w)}
-	for _, f := range missed {
-		out.event(f)
-	}
+	complete := out.replay(r.Context(), d.recorder.journal, after, loops.seq)
 	status := d.Status()
 	out.snapshot(loops, status, complete)
 	out.flush()
@@ -112,6 +119,9 @@ func (d *Daemon) serveStream(w http.ResponseWriter, r *http.Request) {
 					out.snapshot(f, d.Status(), true)
 				default:
 					out.event(f)
+				}
+				if out.buffer.Len() >= streamBatch {
+					out.flush()
 				}
 				select {
 				case f, open = <-sub.frames:
@@ -171,9 +181,56 @@ func (w *eventWriter) event(f *frame) {
 	fmt.Fprintf(&w.buffer, "data: %s\n\n", body)
 }
 
-// snapshot writes the loops of f together with the status.
+// replay sends the decisions after a cursor up to another one, and says whether the journal still had all of them. If it
+// does not have them, or if they are too many, it sends none of them, or no more.
+func (w *eventWriter) replay(ctx context.Context, journal *Journal, after, upTo uint64) (complete bool) {
+	if after > upTo || upTo-after > streamReplay {
+		return false
+	}
+	for after < upTo && w.err == nil && ctx.Err() == nil {
+		piece, ok := journal.Following(after, int(min(streamPiece, upTo-after)))
+		if !ok {
+			return false
+		}
+		for _, l := range piece {
+			after++
+			w.event(newFrame(api.EventLoop, after, l))
+		}
+		w.flush()
+	}
+	return true
+}
+
+// snapshot writes an api.Snapshot, the loops of f together with the status, piece by piece.
 func (w *eventWriter) snapshot(f *frame, status api.Status, complete bool) {
-	w.event(newFrame(f.kind, f.seq, api.Snapshot{Status: status, Loops: f.what.([]api.Loop), Complete: complete}))
+	fmt.Fprintf(&w.buffer, "event: %s\n", f.kind)
+	if f.seq > 0 {
+		fmt.Fprintf(&w.buffer, "id: %d\n", f.seq)
+	}
+	w.buffer.WriteString(`data: {"status":`)
+	w.json(status)
+	w.buffer.WriteString(`,"loops":[`)
+	for i, l := range f.what.([]api.Loop) {
+		if i > 0 {
+			w.buffer.WriteByte(',')
+		}
+		w.json(l)
+		if w.buffer.Len() >= streamBatch {
+			w.flush()
+		}
+		if w.err != nil {
+			return
+		}
+	}
+	fmt.Fprintf(&w.buffer, `],"complete":%t}`+"\n\n", complete)
+}
+
+func (w *eventWriter) json(v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		w.err = err
+	}
+	w.buffer.Write(body)
 }
 
 // heartbeat writes a heartbeat if nothing else was written for a while.

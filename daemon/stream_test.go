@@ -5,15 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -164,7 +168,7 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
 		g := w.governor(t, control.Shadow)
-		slow, _, _, _ := g.recorder.subscribe(0)
+		slow, _ := g.recorder.subscribe()
 		g.start(t)
 		pass(streamBuffer*period - time.Second)
 		if dropped := testutil.ToFloat64(g.recorder.metrics.streamsDropped); dropped != 0 {
@@ -266,4 +270,64 @@ func TestHistoryIsTheJournalInShort(t *testing.T) {
 			}
 		}
 	})
+}
+
+// stuck is a client that never reads: writes to it hang until the test ends.
+type stuck struct {
+	*httptest.ResponseRecorder
+	writes atomic.Int64
+	end    chan struct{}
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	s.writes.Add(1)
+	<-s.end
+	return 0, errors.New("cut")
+}
+
+// A hundred readers that ask for the last ten thousand decisions and then do not read, and as many that ask for all of
+// them at once, cost little.
+func TestReadersThatNeverReadCostABoundedAmountOfMemory(t *testing.T) {
+	w := newWorld("checkout")
+	g := w.governor(t, control.Shadow)
+	loop := g.loop(t, "checkout")
+	loop.Decision.Reason = strings.Repeat("because ", 100)
+	g.recorder.journal.Resize(20_000)
+	for range 12_000 {
+		g.recorder.journal.Append(entry{loop: loop})
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	end := make(chan struct{})
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer close(end)
+	refused := 0
+	for i := range 2 * (streamsMost + 36) {
+		path := "/decisions?limit=10000"
+		if i%2 == 0 {
+			path = "/stream"
+		}
+		r := httptest.NewRequest("GET", api.Prefix+path, nil)
+		r.Header.Set("Last-Event-ID", fmt.Sprint(g.recorder.journal.Last()-streamReplay))
+		client := &stuck{ResponseRecorder: httptest.NewRecorder(), end: end}
+		readers.Go(func() { g.Handler().ServeHTTP(client, r) })
+		waittest.Until(t, "the answer begins", func() bool { return client.writes.Load() > 0 })
+		if client.Code == http.StatusServiceUnavailable {
+			refused++
+		}
+	}
+	if refused != 36 {
+		t.Errorf("%d of %d streams refused, want all beyond %d", refused, streamsMost+36, streamsMost)
+	}
+	if grown := int64(heap()) - int64(before); grown > 100<<20 {
+		t.Errorf("%d MiB more", grown>>20)
+	} else {
+		t.Logf("%d MiB more", grown>>20)
+	}
 }

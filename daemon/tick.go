@@ -45,6 +45,10 @@ type worker struct {
 	recorder   *Recorder
 	services   []*service
 	scrape     scrapeWatch
+
+	due      time.Time // the grid point of the next tick; zero: the first after now
+	progress progress
+	ended    chan struct{} // closed when run returns
 }
 
 // Budgets of a tick. Prometheus and the KV are queried in parallel and get most of the period. The rest is for the
@@ -118,12 +122,19 @@ func (w *worker) each(f func(*service)) {
 	_ = g.Wait()
 }
 
-// run ticks on the wall-clock grid of the period until ctx ends.
-func (w *worker) run(ctx context.Context) {
+// run ticks on the wall-clock grid of the period until ctx ends, or between two ticks when leave is closed.
+func (w *worker) run(ctx context.Context, leave <-chan struct{}) {
+	defer close(w.ended)
 	for {
-		due := nextOnGrid(time.Now(), w.period)
-		timer := time.NewTimer(time.Until(due))
+		// A grid point that passed between two workers still gets its tick.
+		if wait := time.Until(w.due); wait.Abs() > w.period {
+			w.due = nextOnGrid(time.Now(), w.period)
+		}
+		timer := time.NewTimer(time.Until(w.due))
 		select {
+		case <-leave:
+			timer.Stop()
+			return
 		case <-ctx.Done():
 			timer.Stop()
 			return
@@ -131,9 +142,22 @@ func (w *worker) run(ctx context.Context) {
 		}
 		// The timer's time is when the tick was due. The tick needs the time now.
 		now := time.Now()
-		w.recorder.Woke(now.Sub(due))
+		late := max(0, now.Sub(w.due))
+		w.due = time.Time{}
+		w.recorder.Woke(late)
+		w.recorder.Skipped(w.progress.begin(now.Add(-late)))
 		w.tick(ctx, now)
-		w.recorder.Skipped(int64(time.Since(due) / w.period))
+		w.progress.end(time.Now())
+	}
+}
+
+// over says whether run has returned.
+func (w *worker) over() bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // Burn rates cover hours, so their query is expensive and its answer changes slowly. It runs in the background at a
@@ -32,7 +33,7 @@ type burnRates struct {
 	asked  time.Time // zero: never
 	busy   bool
 	at     time.Time // of the reply; zero: none yet
-	reply  reply
+	reply  *reply
 	bad    bool // the last query failed; see fault
 	fault  control.Reading
 }
@@ -71,6 +72,7 @@ func (b *burnRates) stop() {
 
 // take stores the answer for the following ticks.
 func (b *burnRates) take(g *Group, now time.Time, a answer) {
+	r := g.tabulate(a.vector) // before the lock: a tick may be waiting for it
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy = false
@@ -78,7 +80,7 @@ func (b *burnRates) take(g *Group, now time.Time, a answer) {
 		b.fault = control.Missing(a.reason, "burn rates: "+a.detail)
 		return
 	}
-	b.at, b.reply = now, g.tabulate(a.vector)
+	b.at, b.reply = now, r
 }
 
 // of returns the burn rates of the service according to the last answer.
@@ -116,7 +118,7 @@ func (b *burnRates) of(s subject, now time.Time) (burn [len(control.BurnRates)]c
 
 // young says that the series do not go back far enough for the long window to mean anything: one minute after a start
 // the last hour shows only that minute, and one bad minute would read as a bad hour.
-func (r reply) young(s subject, long, short time.Duration) bool {
+func (r *reply) young(s subject, long, short time.Duration) bool {
 	inLong, ok := s.read(sigCompleted, r.service(burnSignal(sigCompleted, long), s.Name)).Value()
 	inShort, ok2 := s.read(sigCompleted, r.service(burnSignal(sigCompleted, short), s.Name)).Value()
 	return ok && ok2 && inLong < youngest*inShort
@@ -127,14 +129,14 @@ const youngest = 3
 
 // burnRate is the worse of the slow and the failed ratio over a window, each as a multiple of its budget. If one of
 // them is missing, the other counts only if it alone exceeds the multiple: the true value can only be worse.
-func (r reply) burnRate(s subject, window time.Duration, multiple float64) control.Reading {
+func (r *reply) burnRate(s subject, window time.Duration, multiple float64) control.Reading {
 	total := s.read(sigCompleted, r.service(burnSignal(sigCompleted, window), s.Name))
 	switch n, ok := total.Value(); {
 	case !ok:
 		return total
 	case n < burnRequests:
 		return control.Missing(control.TooLittleTraffic,
-			fmt.Sprintf("%.0f requests in %s, needs %d", n, promDuration(window), burnRequests))
+			fmt.Sprintf("%s requests in %s, needs %d", format.Count(n), promDuration(window), burnRequests))
 	}
 	of := func(bad control.Reading, budget float64) control.Reading {
 		return bad.ShareOf(total).Over(control.Read(budget), "no budget")
@@ -158,7 +160,7 @@ func (r reply) burnRate(s subject, window time.Duration, multiple float64) contr
 	return control.Read(worst)
 }
 
-func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) control.Reading {
+func (r *reply) burnSlow(s subject, window time.Duration, total control.Reading) control.Reading {
 	if s.Queries[Slow] != "" {
 		return s.read(string(Slow), r.service(burnSignal(string(Slow), window), s.Name))
 	}
@@ -175,7 +177,7 @@ func (r reply) burnSlow(s subject, window time.Duration, total control.Reading) 
 	return total.Less(fast)
 }
 
-func (r reply) burnFailed(s subject, window time.Duration) control.Reading {
+func (r *reply) burnFailed(s subject, window time.Duration) control.Reading {
 	found := r.service(burnSignal(sigFailed, window), s.Name)
 	if len(found) == 0 && len(r.service(hasLabels(sigFailed), s.Name)) > 0 {
 		return control.Read(0)

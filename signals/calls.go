@@ -103,13 +103,13 @@ func (b *builder) calls() {
 }
 
 // calls reads what the instance, whose series have the labels me, reports of its calls, sorted by their names.
-func (r reply) calls(s subject, k seriesKey, me model.Metric) []control.Call {
+func (r *reply) calls(s subject, k seriesKey, me model.Metric) []control.Call {
 	if !s.Calls {
 		return nil
 	}
 	mine := func(signal string) []sample {
 		var all []sample
-		for _, g := range r[signal][k] {
+		for _, g := range r.at(signal, k) {
 			labels := g.labels.Clone()
 			delete(labels, toLabel)
 			delete(labels, stateLabel)
@@ -130,8 +130,8 @@ func (r reply) calls(s subject, k seriesKey, me model.Metric) []control.Call {
 			}
 			return s.read(signal, found)
 		}
-		counter := func(signal string) control.Reading { return of(signal, r[signal][k], "", "") }
-		reason := func(signal, value string) control.Reading { return of(signal, r[signal][k], reasonLabel, value) }
+		counter := func(signal string) control.Reading { return of(signal, r.at(signal, k), "", "") }
+		reason := func(signal, value string) control.Reading { return of(signal, r.at(signal, k), reasonLabel, value) }
 		gauge := func(signal string) control.Reading { return of(signal, mine(signal), "", "") }
 		breaker := func(state string) control.Reading {
 			return of(sigCallBreakers, mine(sigCallBreakers), stateLabel, state)

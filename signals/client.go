@@ -41,6 +41,7 @@ func newClient(opts Options) (*client, error) {
 			return nil, fmt.Errorf("http client for prometheus at %s: %w", u.Redacted(), err)
 		}
 	}
+	hc.Transport = sized{hc.Transport}
 	inner, err := api.NewClient(api.Config{Address: opts.URL, Client: hc})
 	if err != nil {
 		return nil, fmt.Errorf("prometheus url %q: %w", u.Redacted(), err)
@@ -55,8 +56,64 @@ type client struct {
 	get bool
 }
 
+// Bounds of one answer of Prometheus, uncompressed. A service with two instances takes about 14 kB, so there is room for
+// fleets of ten instances a service, or for one service with a thousand.
+const (
+	mostBytesAlways     = 8 << 20
+	mostBytesPerService = 64 << 10
+)
+
+// mostBytes bounds an answer about n services.
+func mostBytes(n int) int64 { return mostBytesAlways + int64(n)*mostBytesPerService }
+
+// sizeError is the error of reading an answer that is too large. Nothing of it is used: what was left out might matter.
+type sizeError struct{ most int64 }
+
+func (e sizeError) Error() string {
+	return fmt.Sprintf("the answer of Prometheus is larger than %.1f MiB, the most that the services of the query may need: "+
+		"is this the address of a Prometheus, and do their selectors match more than these services?", float64(e.most)/(1<<20))
+}
+
+// sized bounds the body of every answer.
+type sized struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t sized) RoundTrip(r *http.Request) (*http.Response, error) {
+	most := mostBytes(1)
+	if ex, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+		most = ex.most
+	}
+	resp, err := t.RoundTripper.RoundTrip(r)
+	if err == nil {
+		resp.Body = &sizedBody{ReadCloser: resp.Body, left: most, most: most}
+	}
+	return resp, err
+}
+
+// CloseIdleConnections passes on what http.Client asks for.
+func (t sized) CloseIdleConnections() {
+	if i, ok := t.RoundTripper.(api.CloseIdler); ok {
+		i.CloseIdleConnections()
+	}
+}
+
+type sizedBody struct {
+	io.ReadCloser
+	left, most int64
+}
+
+// Read implements io.Reader.
+func (b *sizedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left+1)])
+	if b.left -= int64(n); b.left < 0 {
+		return 0, sizeError{b.most}
+	}
+	return n, err
+}
+
 // exchange is what one query saw on the wire. The API package does not expose status and headers.
 type exchange struct {
+	most     int64         // bytes of an answer
 	method   string        // of the last request
 	status   int           // of the last reply, 0: none
 	skew     time.Duration // server clock minus ours; 0: no provable difference

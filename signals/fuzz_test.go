@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/api"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/seed-de83e32b/governor/control"
 )
 
@@ -64,11 +66,15 @@ func FuzzReply(f *testing.F) {
 		if a.reason != "" {
 			return
 		}
+		again := func() model.Vector { // a vector can be arranged once
+			return groups[0].ask(t.Context(), "any", evaluated, time.Minute).vector
+		}
 		for _, g := range groups { // Measure would ask the user's own queries side by side
+			a.vector = again()
 			g.burn.take(g, evaluated, a)
-			r := g.tabulate(a.vector)
+			r := g.tabulate(again())
 			for _, q := range g.own {
-				r.merge(g.services[0], q.signal, a.vector)
+				r.merge(g.services[0], q.signal, again())
 			}
 			m := control.Measurement{Burn: g.burn.of(g.services[0], evaluated)}
 			r.fill(&m, g.services[0], evaluated, nil)

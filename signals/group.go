@@ -15,8 +15,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// Group measures the services that share one query. One goroutine owns a group and its pace; Measure never blocks for
-// longer than Deadline.
+// Group measures the services that share one query. One goroutine owns a group and its pace.
 type Group struct {
 	api      v1.API
 	key      groupKey
@@ -28,7 +27,7 @@ type Group struct {
 	burn     *burnRates
 	deadline time.Duration
 
-	inFlight sync.Mutex // held while the query runs
+	inFlight sync.Mutex // held while a measurement runs
 
 	mu       sync.Mutex // guards what follows
 	health   Health
@@ -47,7 +46,7 @@ func (g *Group) Services() []string {
 // Timing is the timing of the group. Call Measure once per Period.
 func (g *Group) Timing() control.Timing { return g.timing }
 
-// Deadline bounds one call of Measure; it is at most 0.8 of the period.
+// Deadline bounds the queries of one call of Measure; it is at most 0.8 of the period.
 func (g *Group) Deadline() time.Duration { return g.deadline }
 
 // Queries returns the PromQL that the group evaluates, for people who want to run it themselves: first the queries of
@@ -87,15 +86,42 @@ func (g *Group) ObservedScrape() control.Reading {
 }
 
 // Measure evaluates the group's query at the instant now and returns one Measurement per service, in the order of
-// Services. It always returns within Deadline; the Measurements report failures as a reason and a sentence. A call
-// while another one is running sends no second query: it returns at once, with the reason Timeout.
+// Services. It returns at the latest a sixteenth of Deadline after Deadline, or after the end of ctx, whether the
+// queries or the work on their answers take so long; the Measurements report failures as a reason and a sentence. A call
+// while the work of another one is running sends no second query: it returns at once, with the reason Timeout.
 func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measurement {
 	now = now.Truncate(time.Millisecond) // the resolution of Prometheus
 	if !g.inFlight.TryLock() {
 		return g.invalid(now, 0, control.Timeout, "the query of the previous tick is still running")
 	}
-	defer g.inFlight.Unlock()
+	done := make(chan []control.Measurement, 1)
+	go func() {
+		defer g.inFlight.Unlock()
+		done <- g.measure(ctx, now)
+	}()
+	grace, limit := g.deadline/16, g.deadline
+	if d, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(d))
+	}
+	late := time.NewTimer(limit + grace)
+	defer late.Stop()
+	detail := fmt.Sprintf("governor could not work through the answer of Prometheus within %s: is this machine overloaded?",
+		limit.Round(time.Millisecond))
+	for ended := ctx.Done(); ; {
+		select {
+		case ms := <-done:
+			return ms
+		case <-late.C:
+			g.failed(detail)
+			return g.invalid(now, limit, control.Timeout, detail)
+		case <-ended:
+			ended = nil
+			late.Reset(grace)
+		}
+	}
+}
 
+func (g *Group) measure(ctx context.Context, now time.Time) []control.Measurement {
 	g.burn.refresh(g, now)
 
 	r, a, faults := g.snapshot(ctx, now)
@@ -131,7 +157,7 @@ type answer struct {
 
 // ask evaluates one query at the instant now, within deadline or ctx's deadline if that is earlier.
 func (g *Group) ask(ctx context.Context, query string, now time.Time, deadline time.Duration) answer {
-	a := answer{started: time.Now()}
+	a := answer{started: time.Now(), exchange: exchange{most: mostBytes(len(g.services))}}
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, &a.exchange), deadline)
 	defer cancel()
 	if d, ok := ctx.Deadline(); ok { // the caller's may be earlier
@@ -153,19 +179,17 @@ func (g *Group) ask(ctx context.Context, query string, now time.Time, deadline t
 
 // snapshot runs the query of the tick and the user-supplied queries concurrently. The answer summarizes them; it has
 // failed only if nothing can be known.
-func (g *Group) snapshot(ctx context.Context, now time.Time) (reply, answer, faults) {
+func (g *Group) snapshot(ctx context.Context, now time.Time) (*reply, answer, faults) {
 	own := make([]answer, len(g.own))
 	var wg sync.WaitGroup
 	for i, q := range g.own {
 		wg.Go(func() { own[i] = g.ask(ctx, q.query, now, g.deadline) })
 	}
-	var r reply
+	r := newReply()
 	var sum answer
 	if g.query != "" {
 		sum = g.ask(ctx, g.query, now, g.deadline)
 		r = g.tabulate(sum.vector)
-	} else {
-		r = reply{}
 	}
 	wg.Wait()
 	faults := faults{}
@@ -188,7 +212,7 @@ func (g *Group) snapshot(ctx context.Context, now time.Time) (reply, answer, fau
 }
 
 // tabulate assigns the samples to the services of the group.
-func (g *Group) tabulate(v model.Vector) reply {
+func (g *Group) tabulate(v model.Vector) *reply {
 	return tabulate(v, func(m model.Metric) (string, bool) {
 		if g.key.alone != "" {
 			return g.key.alone, true

@@ -75,28 +75,26 @@ func readBy(expr parser.Expr) []string {
 
 // merge adds the answer to a user-supplied query. If the query gives one sample for the whole service, the sample times
 // are merged over the instances too.
-func (r reply) merge(s subject, signal Signal, v model.Vector) {
+func (r *reply) merge(s subject, signal Signal, v model.Vector) {
 	all := func(model.Metric) (string, bool) { return s.Name, true }
 	t := tabulate(v, all, model.LabelName(s.InstanceLabel))
 	whole := seriesKey{s.Name, ""}
-	values := t[sigQueried(signal)]
-	if _, ok := values[whole]; ok && len(values) == 1 {
-		for name, rows := range t {
+	values := t.of(sigQueried(signal), s.Name)
+	if _, ok := values[whole.instance]; ok && len(values) == 1 {
+		for name := range t.by {
 			if name == sigQueried(signal) {
 				continue
 			}
 			best := math.Inf(-1)
-			for _, samples := range rows {
-				for _, sample := range samples {
-					best = max(best, sample.value)
-				}
+			for _, sample := range t.service(name, s.Name) {
+				best = max(best, sample.value)
 			}
-			t[name] = map[seriesKey][]sample{whole: {{model.Metric{}, best}}}
+			t.by[name] = map[string]perInstance{s.Name: {whole.instance: {{model.Metric{}, best}}}}
 		}
 	}
-	for name, rows := range t {
-		for k, samples := range rows {
-			r.add(name, k, samples...)
+	for name := range t.by {
+		for instance, samples := range t.of(name, s.Name) {
+			r.add(name, seriesKey{s.Name, instance}, samples...)
 		}
 	}
 }
@@ -110,29 +108,29 @@ func field(in *control.Instance, signal Signal) *control.Reading {
 }
 
 // queried reads the result of a user-supplied query for one instance.
-func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, faults faults) control.Reading {
+func (r *reply) queried(s subject, signal Signal, k seriesKey, now time.Time, faults faults) control.Reading {
 	if fault, failed := faults[signal]; failed {
 		return fault
 	}
-	found, whole := r[sigQueried(signal)], seriesKey{s.Name, ""}
+	found, whole := r.of(sigQueried(signal), s.Name), seriesKey{s.Name, ""}
 	switch {
-	case len(found[k]) == 0 && len(found[whole]) > 0:
+	case len(found[k.instance]) == 0 && len(found[whole.instance]) > 0:
 		return control.Missing(control.NoData, fmt.Sprintf("the query of %s gives one sample without the label %s, where "+
 			"others give one for each: aggregate by (%s)", signal, s.InstanceLabel, s.InstanceLabel))
-	case len(found[k]) == 0 && k == whole && len(found) > 0:
+	case len(found[k.instance]) == 0 && k == whole && len(found) > 0:
 		return control.Missing(control.NoData, fmt.Sprintf("the query of %s gives a sample for each %s, where others give one "+
 			"for the whole service: aggregate all alike", signal, s.InstanceLabel))
-	case len(found[k]) == 0:
+	case len(found[k.instance]) == 0:
 		return control.Missing(control.NoData, fmt.Sprintf("the query of %s finds nothing for %s", signal, k.instance))
 	}
-	reading := s.read(string(signal), found[k])
+	reading := s.read(string(signal), found[k.instance])
 	v, ok := reading.Value()
 	if !ok {
 		return reading
 	}
 	// If the query reads no samples of its own, its freshness is unknown and it is not trusted.
 	age := math.Inf(1)
-	for _, seen := range r[sigQueriedSeen(signal)][k] {
+	for _, seen := range r.at(sigQueriedSeen(signal), k) {
 		age = float64(now.UnixMilli())/1000 - seen.value
 	}
 	if !(age <= s.StaleAfter.Seconds()) {
@@ -145,7 +143,7 @@ func (r reply) queried(s subject, signal Signal, k seriesKey, now time.Time, fau
 }
 
 // queriedQuantile reads the single quantile that a user-supplied query gives.
-func (r reply) queriedQuantile(s subject, idle bool, faults faults) control.Reading {
+func (r *reply) queriedQuantile(s subject, idle bool, faults faults) control.Reading {
 	if fault, failed := faults[Quantile]; failed {
 		return fault
 	}

@@ -92,7 +92,7 @@ func TestEdgeThatIsNewerThanTheBurnWindows(t *testing.T) {
 	s := newSubject(checkout())
 	s.SLO.Objective = 0.99
 	window, other := time.Hour, 5*time.Minute
-	reply := func(series, edges string) reply {
+	reply := func(series, edges string) *reply {
 		rec := &recording{rows: []row{{map[string]string{}, [2]any{1.0, "0"}}}}
 		for _, w := range []time.Duration{window, other} {
 			rec.more(burnSignal(sigCompleted, w), nil, "100000").
@@ -104,7 +104,7 @@ func TestEdgeThatIsNewerThanTheBurnWindows(t *testing.T) {
 			rec.more(burnSignal("edges", window), map[string]string{"le": "0.3"}, edges)
 		}
 		rec.more(burnSignal("series", other), nil, "4").more(burnSignal("edges", other), map[string]string{"le": "0.3"}, "4")
-		r := reply{}
+		r := newReply()
 		for _, row := range rec.rows[1:] {
 			var v float64
 			if _, err := fmt.Sscan(row.Value[1].(string), &v); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // Probe is what the sensor finds out about one service, for people who are setting it up.
@@ -167,7 +168,7 @@ var presetSignal = map[Signal]string{
 }
 
 // signals lists what was found, signal by signal: r is the reply of the tick, raw the reply about the series.
-func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
+func (p *Probe) signals(r, raw *reply, s subject, now time.Time) {
 	at := float64(now.UnixMilli()) / 1000
 	for _, signal := range Signals() {
 		f := Found{Signal: signal, Value: p.value(signal), Unit: "requests"}
@@ -188,7 +189,7 @@ func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
 			f.Age = control.Read(at - newest)
 		case s.from[preset].metric != "":
 			f.Selector = s.selector(preset)
-			if len(raw) > 0 { // otherwise nothing has been counted
+			if len(raw.by) > 0 { // otherwise nothing has been counted
 				f.Series = control.Read(0)
 			}
 			if n := only(raw, "series_"+preset); !math.IsNaN(n) {
@@ -201,9 +202,11 @@ func (p *Probe) signals(r, raw reply, s subject, now time.Time) {
 }
 
 // only is the value of a signal that has one sample in the reply, of whatever service or instance.
-func only(r reply, signal string) float64 {
-	for _, samples := range r[signal] {
-		return samples[0].value
+func only(r *reply, signal string) float64 {
+	for _, instances := range r.by[signal] {
+		for _, samples := range instances {
+			return samples[0].value
+		}
 	}
 	return math.NaN()
 }
@@ -239,7 +242,7 @@ func (p *Probe) value(signal Signal) control.Reading {
 }
 
 // edges lists the bucket edges and those next to the SLO.
-func (p *Probe) edges(r reply, s subject) {
+func (p *Probe) edges(r *reply, s subject) {
 	for _, le := range r.edges(s.Name) {
 		v, err := strconv.ParseFloat(le, 64)
 		if err != nil || math.IsInf(v, 0) || !(v > 0) || v*s.Histogram.unit() > math.MaxInt64/1e9 {
@@ -322,11 +325,11 @@ func (p *Probe) judge(s subject, labels []string, deadline time.Duration) {
 	}
 	if n, ok := p.Arrivals.Value(); ok {
 		if n < burnRequests {
-			p.advise("%.0f requests in the window of %s: with fewer than %d governor does not judge; widen the window if "+
-				"this is usual", n, s.Timing.Window, burnRequests)
+			p.advise("%s requests in the window of %s: with fewer than %d governor does not judge; widen the window if "+
+				"this is usual", format.Count(n), s.Timing.Window, burnRequests)
 		} else if need := percentileSamples / (1 - s.SLO.Objective); n < need {
-			p.advise("%.0f requests in the window of %s: the p%s needs %.0f, so the target stays at its default",
-				n, s.Timing.Window, strconv.FormatFloat(100*s.SLO.Objective, 'f', -1, 64), need)
+			p.advise("%s requests in the window of %s: the p%s needs %.0f, so the target stays at its default",
+				format.Count(n), s.Timing.Window, strconv.FormatFloat(100*s.SLO.Objective, 'f', -1, 64), need)
 		}
 	}
 	if p.Took > deadline/2 {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/control/format"
 )
 
 // sample is one element of the reply, without the label that named its signal.
@@ -23,13 +24,47 @@ type sample struct {
 
 type seriesKey struct{ service, instance string }
 
-// reply is the vector of a group's query, by signal, service and instance.
-type reply map[string]map[seriesKey][]sample
+// reply is the vector of a group's query, indexed by signal, service and instance: what is read for one service costs
+// the same however many others are in the reply. One goroutine at a time may use it.
+type reply struct {
+	by   map[string]map[string]perInstance // by signal, then by service
+	read int                               // samples and instances looked at so far
+}
+
+// perInstance holds the samples of one signal of one service, by instance.
+type perInstance map[string][]sample
+
+func newReply() *reply { return &reply{by: map[string]map[string]perInstance{}} }
+
+// of returns the samples of a signal of one service, by instance.
+func (r *reply) of(signal, service string) perInstance {
+	found := r.by[signal][service]
+	r.read += len(found)
+	return found
+}
+
+// at returns the samples of a signal of one instance.
+func (r *reply) at(signal string, k seriesKey) []sample {
+	found := r.by[signal][k.service][k.instance]
+	r.read += len(found)
+	return found
+}
+
+// service returns the samples of a signal of one service, whatever their instance.
+func (r *reply) service(signal, service string) []sample {
+	var found []sample
+	for _, samples := range r.of(signal, service) {
+		found = append(found, samples...)
+	}
+	r.read += len(found)
+	return found
+}
 
 // tabulate arranges the samples of a vector by signal, service and instance. It drops samples without a signal, of
-// unknown services, and native histograms in place of a number; their values are then missing.
-func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), instance model.LabelName) reply {
-	r := reply{}
+// unknown services, and native histograms in place of a number; their values are then missing. It takes the labels over
+// from the vector, which must not be used afterwards.
+func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), instance model.LabelName) *reply {
+	r := newReply()
 	for _, s := range v {
 		if s == nil || s.Histogram != nil && string(s.Metric[signalLabel]) != sigEdges {
 			continue
@@ -39,7 +74,7 @@ func tabulate(v model.Vector, serviceOf func(model.Metric) (string, bool), insta
 		if signal == "" || !ok {
 			continue
 		}
-		labels := s.Metric.Clone()
+		labels := s.Metric
 		delete(labels, signalLabel)
 		delete(labels, model.MetricNameLabel)
 		k := seriesKey{service, string(labels[instance])}
@@ -75,7 +110,7 @@ const widestBucket = 1.2
 
 // straddled says that the SLO lies inside a bucket of a native histogram which is too wide to tell how many of its
 // requests were slow.
-func (r reply) straddled(s subject) string {
+func (r *reply) straddled(s subject) string {
 	if s.native() == "" {
 		return ""
 	}
@@ -93,23 +128,30 @@ func (r reply) straddled(s subject) string {
 	return ""
 }
 
-func (r reply) add(signal string, k seriesKey, s ...sample) {
-	if r[signal] == nil {
-		r[signal] = map[seriesKey][]sample{}
+func (r *reply) add(signal string, k seriesKey, s ...sample) {
+	if r.by[signal] == nil {
+		r.by[signal] = map[string]perInstance{}
 	}
-	r[signal][k] = append(r[signal][k], s...)
+	of := r.by[signal][k.service]
+	if of == nil {
+		of = perInstance{}
+		r.by[signal][k.service] = of
+	}
+	of[k.instance] = append(of[k.instance], s...)
 }
 
 // observedScrape is 2·W divided by the number of samples in those two windows, median over the instances. It leaves
 // out instances that did not exist for all of the first window.
-func (r reply) observedScrape(window time.Duration) control.Reading {
+func (r *reply) observedScrape(window time.Duration) control.Reading {
 	var intervals []float64
-	for k, now := range r[sigSamples] {
-		before := r[sigBefore][k]
-		if len(now) != 1 || len(before) != 1 || before[0].value < now[0].value-1 || !(now[0].value > 0) {
-			continue
+	for service, instances := range r.by[sigSamples] {
+		for instance, now := range instances {
+			before := r.at(sigBefore, seriesKey{service, instance})
+			if len(now) != 1 || len(before) != 1 || before[0].value < now[0].value-1 || !(now[0].value > 0) {
+				continue
+			}
+			intervals = append(intervals, 2*window.Seconds()/(now[0].value+before[0].value))
 		}
-		intervals = append(intervals, 2*window.Seconds()/(now[0].value+before[0].value))
 	}
 	if len(intervals) == 0 {
 		return control.Missing(control.Starting, "no instance has been scraped for two windows yet")
@@ -119,7 +161,7 @@ func (r reply) observedScrape(window time.Duration) control.Reading {
 }
 
 // fill completes the Measurement of the service s from the reply. The faults concern its user-supplied queries.
-func (r reply) fill(m *control.Measurement, s subject, now time.Time, faults faults) {
+func (r *reply) fill(m *control.Measurement, s subject, now time.Time, faults faults) {
 	var inside float64
 	complete := false
 	for _, name := range r.instances(s.Name) {
@@ -183,8 +225,8 @@ var identities = []model.LabelName{
 
 // unidentified says why the instances of the service cannot be told apart, "" if they can: then several look like one, a
 // limit for each is computed from the traffic of all, and nobody notices when one goes.
-func (s subject) unidentified(r reply) string {
-	found := r[sigSeen][seriesKey{s.Name, ""}]
+func (s subject) unidentified(r *reply) string {
+	found := r.at(sigSeen, seriesKey{s.Name, ""})
 	if s.Preset == Custom || len(found) == 0 {
 		return "" // queries of the user's own may aggregate on purpose
 	}
@@ -206,29 +248,27 @@ func (s subject) unidentified(r reply) string {
 
 // instances lists who belongs to the snapshot: whoever has a current series, and whoever is a target that cannot be
 // scraped. Counts that still echo in the window of an instance that has left do not make it a member.
-func (r reply) instances(service string) []string {
+func (r *reply) instances(service string) []string {
 	names := map[string]bool{}
-	for k := range r[sigSeen] {
-		if k.service == service {
-			names[k.instance] = true
-		}
+	for instance := range r.of(sigSeen, service) {
+		names[instance] = true
 	}
-	for k := range r[sigUp] {
-		if k.service == service && r.unreachable(k) {
-			names[k.instance] = true
+	for instance := range r.of(sigUp, service) {
+		if r.unreachable(seriesKey{service, instance}) {
+			names[instance] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
 }
 
 // unreachable says that there is still a target of that name, which cannot be scraped. It may well be at work.
-func (r reply) unreachable(k seriesKey) bool {
-	up := r[sigUp][k]
+func (r *reply) unreachable(k seriesKey) bool {
+	up := r.at(sigUp, k)
 	return len(up) > 0 && !slices.ContainsFunc(up, func(u sample) bool { return u.value != 0 })
 }
 
 // instance reads one instance, or says once and for all why it cannot be judged.
-func (r reply) instance(s subject, name string, now time.Time, faults faults) control.Instance {
+func (r *reply) instance(s subject, name string, now time.Time, faults faults) control.Instance {
 	k := seriesKey{s.Name, name}
 	in := control.Instance{Name: name}
 	nothing := func(why control.Reason, detail string) control.Instance {
@@ -241,7 +281,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 	// If several processes have the instance's name, those that are gone do not count: a pod may have been replaced.
 	var fresh []sample
 	youngest := math.Inf(1)
-	for _, seen := range r[sigSeen][k] {
+	for _, seen := range r.at(sigSeen, k) {
 		age := float64(now.UnixMilli())/1000 - seen.value
 		if age <= s.StaleAfter.Seconds() { // false for NaN
 			fresh = append(fresh, seen)
@@ -250,7 +290,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 	}
 	in.Age = control.Read(youngest)
 	switch {
-	case len(r[sigSeen][k]) == 0:
+	case len(r.at(sigSeen, k)) == 0:
 		in.Age = control.Missing(control.Stale, "the target cannot be scraped (up = 0)")
 		return nothing(control.Stale, "the target cannot be scraped (up = 0)")
 	case len(fresh) == 0:
@@ -264,7 +304,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 
 	gauge := func(signal string) control.Reading {
 		var mine []sample
-		for _, g := range r[signal][k] {
+		for _, g := range r.at(signal, k) {
 			if g.labels.Equal(me) {
 				mine = append(mine, g)
 			}
@@ -282,7 +322,7 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 			*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 		}
 	}
-	if len(r[sigBefore][k]) == 0 {
+	if len(r.at(sigBefore, k)) == 0 {
 		in.Unjudged(control.Starting,
 			fmt.Sprintf("first seen within the last %s: its counts do not cover the window yet", s.Timing.Window))
 		return in
@@ -317,8 +357,8 @@ func (r reply) instance(s subject, name string, now time.Time, faults faults) co
 }
 
 // guard fills in the readings that the preset guard counts over the window.
-func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
-	counter := func(signal string) control.Reading { return s.read(signal, r[signal][k]) }
+func (r *reply) guard(in *control.Instance, s subject, k seriesKey) {
+	counter := func(signal string) control.Reading { return s.read(signal, r.at(signal, k)) }
 	in.Offered = counter(sigOffered)
 	in.Admitted = counter(sigAdmitted)
 	in.Refused = counter(sigRefused)
@@ -336,32 +376,32 @@ func (r reply) guard(in *control.Instance, s subject, k seriesKey) {
 	}
 	for c := range in.Classes {
 		class := func(signal string) control.Reading {
-			return s.read(signal, groupByLabel(r[signal][k], criticalityLabel)[control.Criticality(c).String()])
+			return s.read(signal, groupByLabel(r.at(signal, k), criticalityLabel)[control.Criticality(c).String()])
 		}
 		in.Classes[c] = control.Class{Offered: class(sigClassOffered), Refused: class(sigClassRefused)}
 	}
 }
 
 // histogram fills in the readings that a histogram counts over the window, except those that derive computes.
-func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
+func (r *reply) histogram(in *control.Instance, s subject, k seriesKey) {
 	for _, reading := range in.Windowed() {
 		*reading = control.Missing(control.NoData, "not reported: the service has no guard")
 	}
 	in.Completed = r.outcome(s, sigCompleted, k)
 	in.Slow, in.Fast = r.slow(s, k, in.Completed)
-	in.Resets = s.read(sigResets, r[sigResets][k])
+	in.Resets = s.read(sigResets, r.at(sigResets, k))
 	in.Failed = control.Missing(control.NoData, "no selector tells which requests failed: set failed")
 	if s.Histogram.Failed != "" {
 		in.Failed = r.outcome(s, sigFailed, k)
 	}
 	if s.Histogram.InFlight != "" {
-		in.InFlight = s.read(sigInFlight, r[sigInFlight][k])
+		in.InFlight = s.read(sigInFlight, r.at(sigInFlight, k))
 	}
-	sum := s.read(sigLatencySum, r[sigLatencySum][k]).Times(control.Read(s.Histogram.unit()))
+	sum := s.read(sigLatencySum, r.at(sigLatencySum, k)).Times(control.Read(s.Histogram.unit()))
 	in.Mean = mean(in.Completed, in.Completed, sum, s.Timing.Window)
 	switch {
 	case s.from[sigTotal].metric != "": // whatever is not admitted was refused
-		in.Refused = s.read(sigTotal, r[sigTotal][k]).Less(in.Completed)
+		in.Refused = s.read(sigTotal, r.at(sigTotal, k)).Less(in.Completed)
 	case s.Histogram.Refused != "":
 		in.Refused = r.outcome(s, sigRefused, k)
 	default:
@@ -371,16 +411,16 @@ func (r reply) histogram(in *control.Instance, s subject, k seriesKey) {
 
 // outcome reads the count of the requests with a certain outcome. A series for an outcome appears when the outcome
 // first happens, so an empty result means zero, but only if the histogram has the labels that the selector uses.
-func (r reply) outcome(s subject, signal string, k seriesKey) control.Reading {
+func (r *reply) outcome(s subject, signal string, k seriesKey) control.Reading {
 	has := hasLabels(signal)
-	if len(r[signal][k]) == 0 && s.from[has].metric != "" {
-		if len(r[has][k]) > 0 {
+	if len(r.at(signal, k)) == 0 && s.from[has].metric != "" {
+		if len(r.at(has, k)) > 0 {
 			return control.Read(0)
 		}
 		return control.Missing(control.NoData, fmt.Sprintf("nothing found for %s, nor for %s: no series has those labels",
 			s.selector(signal), s.selector(has)))
 	}
-	return s.read(signal, r[signal][k])
+	return s.read(signal, r.at(signal, k))
 }
 
 // derive completes the counts of a service without guard. Requests that no metric calls refused count as admitted. A
@@ -410,7 +450,7 @@ func derive(in *control.Instance, s subject) {
 	if why, _ := in.Mean.Why(); known && ok && arrivals == 0 && finished == 0 && why != "" {
 		// A histogram does not see requests that hang.
 		if n := in.InFlight.Or(0); n >= 1 && !queried(Offered) {
-			detail := fmt.Sprintf("nothing finished in %s, while %.0f requests are in flight", s.Timing.Window, n)
+			detail := fmt.Sprintf("nothing finished in %s, while %s requests are in flight", s.Timing.Window, format.Count(n))
 			in.Offered, in.Mean = control.Missing(control.NoData, detail), control.Missing(control.NoData, detail)
 			return
 		}
@@ -452,7 +492,7 @@ func (s subject) read(signal string, found []sample) control.Reading {
 
 // slow counts the completed requests above the SLO, and those within. It needs a bucket edge exactly there: between two
 // edges it would be a guess about where requests lie inside a bucket.
-func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fast control.Reading) {
+func (r *reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fast control.Reading) {
 	if !completed.Above(0) {
 		return completed, completed
 	}
@@ -460,7 +500,7 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fa
 		none := control.Missing(control.NoData, why)
 		return none, none
 	}
-	fast, ok := r.upToSLO(s, r[sigBucket][k])
+	fast, ok := r.upToSLO(s, r.at(sigBucket, k))
 	if wide := r.straddled(s); wide != "" {
 		return neither(fmt.Sprintf("no bucket edge at the SLO of %s: the native histogram %s has one "+
 			"bucket from %s, too wide to tell; add an edge there, or move the SLO to one", s.SLO.Latency, s.native(), wide))
@@ -473,7 +513,7 @@ func (r reply) slow(s subject, k seriesKey, completed control.Reading) (slow, fa
 		return neither(fmt.Sprintf("no bucket edge at the SLO of %s: %s has le = %s; %s",
 			s.SLO.Latency, s.from[sigBucket].metric, strings.Join(r.edges(s.Name), ", "), try))
 	}
-	if why := s.uncovered(r[sigSeriesBefore][k], r[sigEdgesBefore][k], s.Timing.Window); why != "" {
+	if why := s.uncovered(r.at(sigSeriesBefore, k), r.at(sigEdgesBefore, k), s.Timing.Window); why != "" {
 		return neither(why)
 	}
 	return completed.Less(fast), fast
@@ -503,7 +543,7 @@ func (s subject) uncovered(series, edges []sample, window time.Duration) string 
 
 // upToSLO counts the requests in the buckets up to the SLO and says whether an edge lies exactly there. While an
 // exporter changes its spelling ("1", then "1.0"), each request is in one of the two series.
-func (r reply) upToSLO(s subject, buckets []sample) (control.Reading, bool) {
+func (r *reply) upToSLO(s subject, buckets []sample) (control.Reading, bool) {
 	var at []sample
 	for _, b := range buckets {
 		if sameEdge(string(b.labels[model.BucketLabel]), s.edge()) {
@@ -531,7 +571,7 @@ func mean(offered, completed, sum control.Reading, window time.Duration) control
 
 // quantile reads the objective's quantile over all instances, and whether it is censored: a value at the largest finite
 // bucket edge only says "at least that". If the edges are unknown, any value may be at the top.
-func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, bool) {
+func (r *reply) quantile(s subject, idle bool, faults faults) (control.Reading, bool) {
 	if s.Queries[Quantile] != "" {
 		return r.queriedQuantile(s, idle, faults), false
 	}
@@ -564,19 +604,8 @@ func (r reply) quantile(s subject, idle bool, faults faults) (control.Reading, b
 	return q.Times(control.Read(s.Histogram.unit())), q.AtLeast(top)
 }
 
-// service returns the samples of a signal that has no instance.
-func (r reply) service(signal, service string) []sample {
-	var found []sample
-	for k, samples := range r[signal] {
-		if k.service == service {
-			found = append(found, samples...)
-		}
-	}
-	return found
-}
-
 // edges lists the bucket edges of the service, smallest first.
-func (r reply) edges(service string) []string {
+func (r *reply) edges(service string) []string {
 	var all []string
 	for _, e := range r.service(sigEdges, service) {
 		all = append(all, string(e.labels[model.BucketLabel]))
@@ -590,7 +619,7 @@ func (r reply) edges(service string) []string {
 }
 
 // absence says why a service is not in the reply at all.
-func (r reply) absence(s subject) string {
+func (r *reply) absence(s subject) string {
 	found := s.selector(sigSeen) + " finds nothing"
 	if s.Preset != Guard {
 		if !s.Native {

@@ -143,8 +143,30 @@ func (g *Guard) loadCache() {
 	}
 }
 
+// regular returns nil for a regular file. To open a FIFO waits for another process, and whoever may write to /dev can
+// replace a device.
+func regular(name string) error {
+	info, err := os.Stat(name)
+	if err != nil || info.Mode().IsRegular() {
+		return err
+	}
+	kind := "a device"
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		kind = "a directory"
+	case mode&os.ModeNamedPipe != 0:
+		kind = "a pipe"
+	case mode&os.ModeSocket != 0:
+		kind = "a socket"
+	}
+	return fmt.Errorf("%s is %s, expected a regular file", name, kind)
+}
+
 // readCache reads at most the size limit of a Setting, plus one byte so that Accept can report one that is too long.
 func readCache(name string) ([]byte, error) {
+	if err := regular(name); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -172,6 +194,9 @@ func (g *Guard) saveCache() {
 
 // replaceFile writes raw to name atomically: a reader sees either the old or the new content, even after a crash.
 func replaceFile(name string, raw []byte) (err error) {
+	if err := regular(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)

@@ -13,8 +13,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/oklog/run"
@@ -23,6 +26,7 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
+	"github.com/seed-de83e32b/governor/cmd/internal/logqueue"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
@@ -67,7 +71,7 @@ func commandLine() (*kingpin.Application, *promslog.Config, map[string]command) 
 	app.Version(version.Print("governor"))
 	app.UsageWriter(stdout.Unfailing())
 	app.Terminate(func(code int) { os.Exit(printed(code)) })
-	logging := &promslog.Config{Writer: plain.NewLogWriter(os.Stderr)}
+	logging := &promslog.Config{Writer: plain.NewLogWriter(logs)}
 	promslogflag.AddFlags(app, logging)
 
 	commands := map[string]command{}
@@ -107,9 +111,16 @@ func lacksCommand(app *kingpin.Application, args []string) bool {
 	})
 }
 
+// logs takes the log, and what a command says at its end: neither may wait for a reader.
+var logs = logqueue.New(os.Stderr)
+
+// flushPatience is how long the program waits at its end for the log to be read.
+const flushPatience = time.Second
+
 func governor(args []string) int {
 	interrupt.IgnoreHangups()
-	stderr := plain.NewWriter(os.Stderr)
+	defer logs.Flush(flushPatience)
+	stderr := plain.NewWriter(logs)
 	app, logging, commands := commandLine()
 	if lacksCommand(app, args) {
 		app.UsageWriter(stderr).Usage(nil)
@@ -121,7 +132,13 @@ func governor(args []string) int {
 		fmt.Fprintf(stderr, "governor: %v; try governor --help\n", err)
 		return exitUsage
 	}
+	if name == "run" || name == "sidecar" {
+		signal.Ignore(syscall.SIGPIPE) // a log whose reader has gone must not end a server
+	}
 	log := promslog.New(logging)
+	logs.OnLoss(func(lines uint64) {
+		log.Warn("lines of the log were dropped: nobody read it, or it could not be written", "lines", lines)
+	})
 	switch err := commands[name](context.Background(), log); {
 	case err == nil, errors.Is(err, run.ErrSignal):
 		return printed(exitOK)

@@ -93,6 +93,8 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 			[]string{"--egress=payments=" + taken.Addr().String() + ": ", "choose another --egress"},
 		},
 		{sidecar("--egress-timeout=-1s"), []string{"--egress-timeout=-1s: ", "like 2s"}},
+		{sidecar("--cache-file=/dev/null"), []string{"--cache-file=/dev/null: ", "a regular file"}},
+		{sidecar("--cache-file=" + filepath.Dir(absent)), []string{"--cache-file=", "a regular file"}},
 		{sidecar("--consul.prefix=/"), []string{"--consul.prefix=/: "}},
 		{sidecar("--log.level=loud"), []string{"--log.level=loud: "}},
 		{

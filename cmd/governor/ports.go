@@ -18,6 +18,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/cmd/internal/edge"
+	"github.com/seed-de83e32b/governor/cmd/internal/hosts"
 	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 )
 
@@ -235,7 +236,7 @@ func (p *ports) addProfiles(group *run.Group) {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	server := &http.Server{Handler: onlyByAddress(mux), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: hosts.Names{Listen: []string{p.profiles.Addr().String()}}.Guard(mux), ReadHeaderTimeout: 10 * time.Second}
 	p.log.Info("Serving profiles", "listen", p.profiles.Addr())
 	group.Add(func() error {
 		if err := server.Serve(p.profiles); !errors.Is(err, http.ErrServerClosed) {
@@ -243,21 +244,6 @@ func (p *ports) addProfiles(group *run.Group) {
 		}
 		return nil
 	}, func(error) { _ = server.Close() })
-}
-
-// onlyByAddress refuses requests that name another host than localhost or an address.
-func onlyByAddress(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
-		}
-		if host != "localhost" && net.ParseIP(host) == nil {
-			http.Error(w, "ask for profiles by address, like http://127.0.0.1:6060/debug/pprof/", http.StatusMisdirectedRequest)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // ready is the readiness page. It fails first when the sidecar stops.

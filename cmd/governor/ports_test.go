@@ -216,7 +216,7 @@ func TestProfilesHaveAPortOfTheirOwn(t *testing.T) {
 	}
 	r := request(t, "http://127.0.0.1:"+port+"/debug/pprof/cmdline")
 	r.Host = "evil.example:" + port
-	if code, _, _ := fetch(t, r); code != http.StatusMisdirectedRequest {
+	if code, _, _ := fetch(t, r); code != http.StatusForbidden {
 		t.Errorf("a foreign name is answered %d", code)
 	}
 	if got := get("http://" + p.admin + "/debug/pprof/cmdline"); !strings.Contains(got, "404") {

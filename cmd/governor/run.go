@@ -27,6 +27,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
+	"github.com/seed-de83e32b/governor/cmd/internal/hosts"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/plain"
 	"github.com/seed-de83e32b/governor/configs"
@@ -41,6 +42,7 @@ type runOptions struct {
 	configFile  string
 	instance    string
 	externalURL string
+	allowHosts  []string
 	web         *web.FlagConfig
 }
 
@@ -54,6 +56,7 @@ func runCommand(app *kingpin.Application) (string, command) {
 		PlaceHolder("HOST:PORT").StringVar(&o.instance)
 	cmd.Flag("web.external-url", "URL at which others reach this governor. Default: from host name and listen address.").
 		PlaceHolder("URL").StringVar(&o.externalURL)
+	allowHostFlag(cmd, &o.allowHosts)
 	o.web = webflag.AddFlags(cmd, api.DefaultAddress)
 	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error { return o.run(ctx, log) }
 }
@@ -92,7 +95,7 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		versioncollector.NewCollector("governor"),
+		versioncollector.NewCollector("governor"), droppedLines("governor_log_lines_dropped_total"),
 	)
 	d, err := daemon.New(daemon.Options{
 		Setup: setup,
@@ -124,13 +127,20 @@ func (o runOptions) run(ctx context.Context, log *slog.Logger) error {
 	stopping, stop := interrupt.Context(ctx, nil)
 	defer stop()
 	g.Add(interrupt.Actor(stopping))
-	addServer(&g, d.Handler(), o.web, log)
+	addServer(&g, d.Handler(), o.web, o.allowHosts, o.externalURL, log)
 	addReloads(&g, d)
 	learner.add(&g, d)
 	addLoops(&g, d, elector)
 	err = g.Run()
 	logStop(log, "Stopped; the published values stay in force", err)
 	return err
+}
+
+// droppedLines counts what the log has lost.
+func droppedLines(name string) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: name, Help: "Lines of the log that were dropped, because nobody read them or they could not be written.",
+	}, func() float64 { return float64(logs.Dropped()) })
 }
 
 // logStop logs an orderly end. It does not log the error: the caller that gets it reports it, once.
@@ -148,7 +158,9 @@ func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 		electing, resign := context.WithCancel(context.Background())
 		defer resign()
 		var election sync.WaitGroup
-		election.Go(func() { elector.Run(electing, nil) })
+		election.Go(func() {
+			d.WhileTicking(electing, func(ctx context.Context) { elector.Run(ctx, nil) })
+		})
 		d.Run(ctx)
 		resign()
 		election.Wait()
@@ -156,8 +168,24 @@ func addLoops(g *run.Group, d *daemon.Daemon, elector *consul.Elector) {
 	}, func(error) { cancel() })
 }
 
-// addServer serves the interface for people and Prometheus. Once it listens, systemd considers the process started.
-func addServer(g *run.Group, handler http.Handler, flags *web.FlagConfig, log *slog.Logger) {
+// allowHostFlag adds the flag that names a server without users.
+func allowHostFlag(cmd *kingpin.CmdClause, names *[]string) {
+	cmd.Flag("web.allow-host", "Name by which others address this server, for a server that asks for no credentials: it "+
+		"answers to localhost, to the addresses at which it listens and to names given here, like governor.monitoring.svc; "+
+		"*.example stands for all names below example, * for every name. Repeat it for each name.").
+		PlaceHolder("NAME").StringsVar(names)
+}
+
+// addServer serves the interface for people and Prometheus, under the names that hosts.Names describes. Once it listens,
+// systemd considers the process started.
+func addServer(
+	g *run.Group, handler http.Handler, flags *web.FlagConfig, allowHosts []string, externalURL string, log *slog.Logger,
+) {
+	handler = hosts.Names{
+		Listen: *flags.WebListenAddresses, Anywhere: *flags.WebSystemdSocket, Allowed: allowHosts, URLs: []string{externalURL},
+		Authenticated: func() bool { return authenticates(*flags.WebConfigFile) },
+		Hint:          "if it is, start it with --web.allow-host=NAME, or name users in --web.config.file",
+	}.Guard(handler)
 	var started sync.Once
 	streaming, end := context.WithCancel(context.Background())
 	server := &http.Server{

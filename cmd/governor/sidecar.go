@@ -40,6 +40,7 @@ type sidecarOptions struct {
 	egressLimit  time.Duration
 	consulPrefix string
 	guard        guard.Config
+	allowHosts   []string
 	web          *web.FlagConfig
 	edgeOptions
 }
@@ -95,6 +96,7 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 
 	cmd.Flag("pprof.listen", "Address for profiles, /debug/pprof. Listens on 127.0.0.1 if there is no host before the port. "+
 		"Without it there are none.").PlaceHolder("ADDRESS").StringVar(&o.pprof)
+	allowHostFlag(cmd, &o.allowHosts)
 	o.web = webflag.AddFlags(cmd, sidecarAdmin)
 	return cmd.FullCommand(), func(ctx context.Context, log *slog.Logger) error {
 		o.guard.NoReflex = !*reflex
@@ -159,7 +161,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		})))
 	}
 	ports.addProfiles(&group)
-	addServer(&group, adminHandler(g, ports), o.web, log)
+	addServer(&group, adminHandler(g, ports), o.web, o.allowHosts, "", log)
 	watching, stop := context.WithCancel(context.Background())
 	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
 	onHangup(&group, func(context.Context) {
@@ -212,6 +214,9 @@ func (o sidecarOptions) check() error {
 	case g.Fallback != 0 && (g.Fallback < lo || g.Fallback > hi):
 		bad("limit.fallback", g.Fallback, "0, or a limit from --limit.min to --limit.max, here %d to %d", lo, hi)
 	}
+	if info, err := os.Stat(g.CacheFile); err == nil && !info.Mode().IsRegular() {
+		bad("cache-file", g.CacheFile, "a regular file, or one that does not exist yet; this is a directory, a pipe or a device")
+	}
 	if err := actuators.ValidPrefix(o.consulPrefix); err != nil {
 		errs = append(errs, fmt.Errorf("--consul.prefix=%s: %w", o.consulPrefix, err))
 	}
@@ -222,6 +227,7 @@ func adminHandler(g *guard.Guard, p *ports) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		guardprom.New(g), versioncollector.NewCollector("governor_sidecar"),
+		droppedLines("governor_sidecar_log_lines_dropped_total"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	p.register(registry)

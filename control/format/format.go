@@ -32,6 +32,9 @@ func Number(v float64) string {
 	}
 }
 
+// Count writes a number of requests, rounded to a whole one.
+func Count(v float64) string { return Number(math.RoundToEven(v)) }
+
 // log10Of9995 makes 9.996, which reads as 10.0, count as having two digits before the point.
 var log10Of9995 = math.Log10(10 / 9.995)
 
@@ -83,6 +86,9 @@ func Ratio(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return Unknown
 	}
+	if math.Abs(v) >= 1000 {
+		return Number(v)
+	}
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
@@ -90,6 +96,9 @@ func Ratio(v float64) string {
 func Signed(v float64) string {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return Unknown
+	}
+	if math.Abs(v) >= 1e15 {
+		return fmt.Sprintf("%+.3g", v)
 	}
 	text := fmt.Sprintf("%+.2f", v)
 	if text == "-0.00" || text == "+0.00" {

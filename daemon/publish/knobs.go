@@ -59,6 +59,20 @@ func InForce(knob control.Knob, s *actuators.Setting) (control.InForce, bool) {
 	return control.InForce{}, false
 }
 
+// ByHand is the Setting that a person has put in force by editing before. Lowering a limit lowers the ceiling with it,
+// unless the edit says otherwise: the guards' reflex goes up to the ceiling.
+func ByHand(before *actuators.Setting, edited actuators.Setting) actuators.Setting {
+	if before == nil || before.Concurrency == nil || edited.Concurrency == nil {
+		return edited
+	}
+	c := *edited.Concurrency
+	if c.Limit < before.Concurrency.Limit && c.Ceiling == before.Concurrency.Ceiling {
+		c.Ceiling = c.Limit
+	}
+	edited.Concurrency = &c
+	return edited
+}
+
 // Order is an order of a person as a loop obeys it; nil: none.
 func Order(o *actuators.Order) *control.Order {
 	if o == nil {

@@ -42,6 +42,9 @@ type Last struct {
 	Setting *actuators.Setting
 	// Present says that the store still holds Setting; false if the key has been lost since.
 	Present bool
+	// Again asks for a write of Setting at once, even while nothing can be measured: readers refuse what the store holds,
+	// or are not known to have taken it.
+	Again bool
 	// Highest is the highest revision ever seen. A Setting edited by hand may carry a lower one, which readers would
 	// refuse.
 	Highest uint64
@@ -72,7 +75,7 @@ const (
 // Next returns the Setting that the decisions of a tick ask for, and the kind of the write. An error says why a Setting
 // that is due cannot be written. The Setting is only meaningful if the kind is not None.
 func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuators.Setting, Kind, error) {
-	wanted, renew := reconfigured(l.Setting, writer.Spec), false
+	wanted, renew := l.Again || reconfigured(l.Setting, writer.Spec), false
 	for _, d := range ds {
 		wanted = wanted || d.Publish || l.resized(d)
 		renew = renew || d.Renew
@@ -100,7 +103,7 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 		return next, None, fmt.Errorf("readers would refuse the Setting of %s: %w", next.Service, err)
 	}
 	switch {
-	case !l.Present || !sameValues(next, *l.Setting):
+	case !l.Present || l.Again || !sameValues(next, *l.Setting):
 		return next, Change, nil
 	case due:
 		next.ChangedAt, next.Reason = l.Setting.ChangedAt, l.Setting.Reason

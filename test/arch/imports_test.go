@@ -59,7 +59,7 @@ var table = []rule{
 	},
 	{
 		"signals",
-		[]string{"control", "signals/"},
+		[]string{"control", "control/format", "signals/"},
 		true,
 		"the sensor fills Measurements and knows nothing of settings",
 	},

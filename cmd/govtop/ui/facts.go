@@ -218,6 +218,7 @@ var events = map[string]string{
 	control.EventCooldown: "cooldown: the last move does not show yet",
 	control.EventYields:   "yields: the concurrency limit acts first",
 	control.EventDrains:   "drains: more completes than is admitted",
+	control.EventEdited:   "edited by hand: it goes on from there",
 	control.EventRestore:  "restore: the cut did not help",
 	control.EventHang:     "hang: nothing completes",
 }

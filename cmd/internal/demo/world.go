@@ -26,6 +26,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
+	"github.com/seed-de83e32b/governor/cmd/internal/hosts"
 	"github.com/seed-de83e32b/governor/daemon/api"
 	"github.com/seed-de83e32b/governor/models/live/load"
 	"github.com/seed-de83e32b/governor/models/live/plant"
@@ -241,7 +242,7 @@ func (w *World) startTwins(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("listen for the service %s: %w", twin.name, err)
 		}
-		server := &http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}
+		server := &http.Server{Handler: hosts.Names{}.Guard(p), ReadHeaderTimeout: 10 * time.Second}
 		go func() { _ = server.Serve(listener) }()
 		w.cleanUp = append(w.cleanUp, func() { server.Close() })
 		ports, err := freeAddresses(2)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/consul/memkv"
 	"github.com/seed-de83e32b/governor/cmd/internal/embedded/prom"
+	"github.com/seed-de83e32b/governor/cmd/internal/hosts"
 )
 
 // Options has zero values that are good defaults.
@@ -112,7 +113,7 @@ func (p *Part) Start() error {
 	}
 	p.address = listener.Addr().String()
 	ctx, cancel := context.WithCancel(p.ctx)
-	server := &http.Server{Handler: p.handler, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: hosts.Names{}.Guard(p.handler), ReadHeaderTimeout: 10 * time.Second}
 	var running sync.WaitGroup
 	running.Go(func() { p.run(ctx) })
 	running.Go(func() {
