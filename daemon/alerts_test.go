@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"os"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,17 +13,23 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// The alert rules of docs/operations.md are PromQL, and the metrics that they name exist.
+// The alert rules are PromQL, and the metrics that they name exist.
 func TestAlertRulesNameMetricsThatExist(t *testing.T) {
-	page, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../packaging/alerts.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(page), "Useful alerts:\n\n```yaml\n")
-	text, _, ok := strings.Cut(rest, "```")
-	var rules []struct{ Alert, Expr, For string }
-	if err := yaml.Unmarshal([]byte(text), &rules); err != nil || !ok || len(rules) < 5 {
-		t.Fatalf("%d rules, %v", len(rules), err)
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil || len(file.Groups) != 1 {
+		t.Fatalf("%d groups, %v", len(file.Groups), err)
+	}
+	rules := file.Groups[0].Rules
+	if len(rules) < 5 {
+		t.Fatalf("%d rules", len(rules))
 	}
 	exported := map[string]bool{}
 	synctest.Test(t, func(t *testing.T) {
@@ -32,20 +37,23 @@ func TestAlertRulesNameMetricsThatExist(t *testing.T) {
 		g := w.governor(t, control.Enforce)
 		g.win(1)
 		g.start(t)
+		look := func() {
+			pass(time.Minute)
+			families, err := g.registry.Gather()
+			if err != nil {
+				t.Error(err)
+			}
+			for _, f := range families {
+				exported[f.GetName()] = true
+			}
+		}
 		w.overload()
-		pass(time.Minute)
+		look()
 		w.kv.set(func(kv *memoryKV) { kv.refuse["checkout"] = errDown })
 		w.sensor.set(func(p *plants) { p.services["checkout"].capacity = 100 })
-		pass(time.Minute)
+		look()
 		w.sensor.set(func(p *plants) { p.fail = control.QueryError })
-		pass(time.Minute)
-		families, err := g.registry.Gather()
-		if err != nil {
-			t.Error(err)
-		}
-		for _, f := range families {
-			exported[f.GetName()] = true
-		}
+		look()
 	})
 	for _, rule := range rules {
 		expr, err := parser.NewParser(parser.Options{}).ParseExpr(rule.Expr)

@@ -91,7 +91,7 @@ func TestCallsHaveASettingOfTheirOwn(t *testing.T) {
 		}
 		l := g.loopOf(t, "checkout", callKnob)
 		if l.Callee != "payments" || l.Unit != api.Seconds || l.Published == nil || l.Published.Value != 0.09 ||
-			l.Published.Key != "governor/services/checkout/calls/payments/setting" || l.Min != 0.001 || l.Max != 0.24 || l.Fallback != 0.12 ||
+			l.Published.Key != "governor/services/checkout/calls/payments/setting" || l.Min != 0.015 || l.Max != 0.24 || l.Fallback != 0.12 ||
 			l.Decision.Inputs.Applied != 1 || len(l.Decision.Inputs.Dependencies) != 1 {
 			t.Errorf("the loop shows %+v, published %+v", l, l.Published)
 		}
