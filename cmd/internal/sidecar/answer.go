@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 )
 
 // answer writes an answer to a client as it came, and as soon as it comes: net/http would guess its Content-Type, remove
@@ -18,8 +19,9 @@ type answer struct {
 	mu   sync.Mutex // for writing and flushing
 	left int64      // bytes of the body that are missing, if the length is known; else it is below 0
 
-	list         **answer // of the answers to be flushed; nil: this one is not
-	next, before *answer
+	due    atomic.Bool // a part of it is in a buffer
+	linked atomic.Bool // in flushes, by next
+	next   *answer
 }
 
 // Unwrap is for http.ResponseController.
@@ -89,6 +91,8 @@ func (a *answer) Write(p []byte) (n int, err error) {
 	n, err = a.ResponseWriter.Write(p)
 	if a.left -= int64(n); a.left > 0 {
 		dueFlushes.add(a)
+	} else {
+		a.due.Store(false)
 	}
 	return n, err
 }
@@ -98,8 +102,7 @@ func (a *answer) end() {
 	if !a.delayed {
 		return
 	}
-	dueFlushes.remove(a)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = -1
+	a.due.Store(false)
 }

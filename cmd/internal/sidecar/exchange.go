@@ -16,6 +16,7 @@ type exchange struct {
 	upgrade  []string // that the upstream requires
 
 	admitted       time.Time // the rest is of Holders
+	list           int
 	holds          bool
 	older, younger *exchange
 }

@@ -2,35 +2,40 @@ package sidecar
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
-// Holders knows the requests that hold a slot, oldest first, so that the log can say who they are. Its zero value is ready,
-// and Oldest is a guard.Config.Holders.
-type Holders struct {
+// Holders knows the requests that hold a slot, so that the log can say who they are. Its zero value is ready, and Oldest is
+// a guard.Config.Holders. Requests are spread over lists, so that they hardly ever wait for each other.
+type Holders [16]struct {
 	mu          sync.Mutex
-	first, last *exchange
+	first, last *exchange // the oldest and the youngest
+	_           [40]byte
 }
 
 // enter notes that x has been admitted.
 func (h *Holders) enter(x *exchange) {
-	x.admitted = time.Now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if x.older = h.last; x.older != nil {
+	x.admitted, x.list = time.Now(), rand.IntN(len(h))
+	l := &h[x.list]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if x.older = l.last; x.older != nil {
 		x.older.younger = x
 	} else {
-		h.first = x
+		l.first = x
 	}
-	h.last = x
+	l.last = x
 	x.holds = true
 }
 
 // leave notes that x holds no slot any more. Again, it does nothing.
 func (h *Holders) leave(x *exchange) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	l := &h[x.list]
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !x.holds {
 		return
 	}
@@ -38,14 +43,29 @@ func (h *Holders) leave(x *exchange) {
 	if x.older != nil {
 		x.older.younger = x.younger
 	} else {
-		h.first = x.younger
+		l.first = x.younger
 	}
 	if x.younger != nil {
 		x.younger.older = x.older
 	} else {
-		h.last = x.older
+		l.last = x.older
 	}
 	x.older, x.younger = nil, nil
+}
+
+// oldest returns up to most of the requests, oldest first.
+func (h *Holders) oldest(most int) (oldest []*exchange) {
+	for i := range h {
+		h[i].mu.Lock()
+		n := 0
+		for x := h[i].first; x != nil && n < most; x = x.younger {
+			oldest = append(oldest, x)
+			n++
+		}
+		h[i].mu.Unlock()
+	}
+	slices.SortFunc(oldest, func(a, b *exchange) int { return a.admitted.Compare(b.admitted) })
+	return oldest[:min(most, len(oldest))]
 }
 
 // longestPath is how much of a path is shown, in bytes. Queries are not: they may contain secrets.
@@ -53,9 +73,7 @@ const longestPath = 80
 
 // Oldest names up to most of the oldest requests, with what they wait for as far as the proxy can tell.
 func (h *Holders) Oldest(most int) (names []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for x := h.first; x != nil && len(names) < most; x = x.younger {
+	for _, x := range h.oldest(most) {
 		path := x.received.URL.EscapedPath()
 		if len(path) > longestPath {
 			path = path[:longestPath] + "…"

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
@@ -516,6 +517,47 @@ func TestBrokenAnswerIsNoSuccess(t *testing.T) {
 			}
 			waittest.Until(t, "a failure", func() bool { return g.Snapshot().Failed == 1 })
 		})
+	}
+}
+
+// Clients that hardly send, or hardly read, take no slot away from others, and an event stream takes none.
+func TestSlowClientsTakeNoSlots(t *testing.T) {
+	over := make(chan struct{})
+	upstream := target(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/upload":
+			_, _ = io.Copy(io.Discard, r.Body)
+		case "/download":
+			for range 1000 {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		case "/events":
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+			<-over
+		}
+	})
+	defer close(over)
+	g, url := frontOf(t, upstream, 1, Patience)
+	for i, request := range []string{
+		"POST /upload HTTP/1.1\nHost: x\nContent-Length: 9\n\nx",
+		"POST /upload HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\n\n5\nx",
+		"GET /download HTTP/1.1\nHost: x\n\n",
+		"GET /events HTTP/1.1\nHost: x\n\n",
+	} {
+		dial(t, url).send(request)
+		waittest.Until(t, fmt.Sprintf("%q holds no slot", request), func() bool {
+			s := g.Snapshot()
+			return s.Admitted[guard.Default] == uint64(2*i+1) && s.InFlight == 0
+		})
+		c := dial(t, url)
+		c.send("GET / HTTP/1.1\nHost: x\n\n")
+		if got := c.head()[0]; got != "HTTP/1.1 200 OK" {
+			t.Errorf("%s beside %q", got, request)
+		}
+		waittest.Until(t, "it is over", func() bool { return g.Snapshot().InFlight == 0 })
 	}
 }
 
