@@ -44,7 +44,7 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 		"0: forever.").Default("10s").DurationVar(&o.header)
 	cmd.Flag("client-timeout", "How long a client may keep a request waiting, while it sends the body or reads the answer. "+
 		"--client-min-rate gives time back. 0: forever.").
-		Default("60s").DurationVar(&o.client)
+		Default("5m").DurationVar(&o.client)
 	cmd.Flag("client-min-rate", "Bytes with which a client earns another second of --client-timeout. 0: any byte earns all "+
 		"of it.").Default("500").IntVar(&o.minRate)
 
