@@ -20,8 +20,13 @@ func TestOverrideOfAFractionOfARequestIsRefused(t *testing.T) {
 		value float64
 		ok    bool
 	}{
-		{"concurrency", 21, true}, {"concurrency", 21.5, false}, {"concurrency", 0.5, false}, {"concurrency", 1e-300, false},
-		{"rate", 21.5, true}, {"shed", 0.8, true}, {"retry", 0.1, true},
+		{"concurrency", 21, true},
+		{"concurrency", 21.5, false},
+		{"concurrency", 0.5, false},
+		{"concurrency", 1e-300, false},
+		{"rate", 21.5, true},
+		{"shed", 0.8, true},
+		{"retry", 0.1, true},
 	} {
 		a := actuators.Action{
 			Service: "checkout", Knob: tc.knob, Kind: actuators.Override, Value: tc.value, Actor: "ana", Reason: "INC-1412",

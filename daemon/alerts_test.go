@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v3"
 
@@ -55,7 +55,7 @@ func TestAlertRulesNameMetricsThatExist(t *testing.T) {
 		}
 		for _, matchers := range parser.ExtractSelectors(expr) {
 			for _, m := range matchers {
-				if m.Name == labels.MetricName && !exported[m.Value] {
+				if m.Name == model.MetricNameLabel && !exported[m.Value] {
 					t.Errorf("%s: governor exports no %s", rule.Alert, m.Value)
 				}
 			}

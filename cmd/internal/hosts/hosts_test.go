@@ -21,13 +21,15 @@ func TestListenerAnswersOnlyToNamesGivenToIt(t *testing.T) {
 		refuses string
 	}{
 		{
-			"loopback", Names{Listen: loopback},
+			"loopback",
+			Names{Listen: loopback},
 			"localhost localhost:9747 LOCALHOST. 127.0.0.1:9747 127.1.2.3 [::1]:9747 [::ffff:127.0.0.1] ",
 			"evil.example evil.example:9747 localhost.evil.example evil.localhost 192.0.2.1 0.0.0.0:9747 127.0.0.1.evil.example " +
 				"evil@localhost localhost:80@evil.example localhost:x [::1 127.1 2130706433 [::2] 127.0.0.1/x " + self + ".evil",
 		},
 		{
-			"one address", Names{Listen: []string{"192.0.2.1:9747"}},
+			"one address",
+			Names{Listen: []string{"192.0.2.1:9747"}},
 			"192.0.2.1:9747 192.0.2.1 localhost 127.0.0.1", "192.0.2.2 evil.example",
 		},
 		{
@@ -37,11 +39,13 @@ func TestListenerAnswersOnlyToNamesGivenToIt(t *testing.T) {
 		{"all interfaces, in words", Names{Listen: []string{"[::]:9747"}}, "192.0.2.1", "evil.example"},
 		{"systemd", Names{Anywhere: true}, "192.0.2.1", "evil.example"},
 		{
-			"a URL", Names{Listen: loopback, URLs: []string{"https://gov.example/base", "", "http://192.0.2.7:1/"}},
+			"a URL",
+			Names{Listen: loopback, URLs: []string{"https://gov.example/base", "", "http://192.0.2.7:1/"}},
 			"gov.example gov.example:443 192.0.2.7", "evil.example x.gov.example 192.0.2.8",
 		},
 		{
-			"allowed", Names{Listen: all, Allowed: []string{"governor.monitoring.svc", "*.shop.example"}},
+			"allowed",
+			Names{Listen: all, Allowed: []string{"governor.monitoring.svc", "*.shop.example"}},
 			"governor.monitoring.svc:9747 a.shop.example a.b.shop.example", "shop.example evilshop.example monitoring.svc",
 		},
 		{"everything allowed", Names{Listen: loopback, Allowed: []string{"*"}}, "evil.example 192.0.2.1", ""},
@@ -60,7 +64,7 @@ func TestListenerAnswersOnlyToNamesGivenToIt(t *testing.T) {
 				t.Errorf("%s: Host %q: %d", tc.name, host, got)
 			}
 		}
-		for _, host := range strings.Fields(tc.refuses) {
+		for host := range strings.FieldsSeq(tc.refuses) {
 			if got := code(host); got != http.StatusForbidden {
 				t.Errorf("%s: Host %q: %d, want 403", tc.name, host, got)
 			}
