@@ -338,6 +338,19 @@ var upgrades = []scene{
 		},
 	},
 	{
+		name: "another protocol",
+		client: func(c *peer) {
+			c.asks(tunnel, tunneled)
+			c.send("ping")
+			c.raw("pong")
+		},
+		serve: func(s *peer) {
+			s.accepts(tunnel, tunneled)
+			s.raw("ping")
+			s.send("pong")
+		},
+	},
+	{
 		name:   "the service ends it",
 		client: func(c *peer) { c.asks(upgrade, switched); c.raw("bye"); c.gone() },
 		serve:  func(s *peer) { s.accepts(upgrade, switched); s.send("bye"); s.close() },
@@ -431,26 +444,7 @@ var upgrades = []scene{
 	},
 }
 
-// TestUpgradesToOtherProtocols covers a protocol that the sidecar has to be told to let pass.
-func TestUpgradesToOtherProtocols(t *testing.T) { playScenes(t, anyUpgrade, otherUpgrades) }
-
 var (
 	tunnel   = get("/", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2")
 	tunneled = bare("HTTP/1.1 101 X", "Connection: Upgrade", "Upgrade: Shop-Tunnel/2")
 )
-
-var otherUpgrades = []scene{
-	{
-		name: "another protocol",
-		client: func(c *peer) {
-			c.asks(tunnel, tunneled)
-			c.send("ping")
-			c.raw("pong")
-		},
-		serve: func(s *peer) {
-			s.accepts(tunnel, tunneled)
-			s.raw("ping")
-			s.send("pong")
-		},
-	},
-}

@@ -127,10 +127,9 @@ func startSidecar(t testing.TB, upstream string, limit int, flags ...string) (st
 type lane int
 
 const (
-	overTCP    lane = iota
-	overUnix        // the service listens on a Unix socket
-	oneSlot         // the limit is one request
-	anyUpgrade      // connections may switch to any protocol
+	overTCP  lane = iota
+	overUnix      // the service listens on a Unix socket
+	oneSlot       // the limit is one request
 )
 
 // world is a sidecar and the service behind it, whose role a case plays. One case at a time uses it.
@@ -175,14 +174,11 @@ func borrow(t testing.TB, kind lane) *world {
 
 	w := &world{lane: kind}
 	network, address, limit := "tcp", "127.0.0.1:0", 1000
-	var flags []string
 	switch kind {
 	case overUnix:
 		network, address = "unix", filepath.Join(run.dir, fmt.Sprintf("s%d", run.started.Add(1)))
 	case oneSlot:
 		limit = 1
-	case anyUpgrade:
-		flags = []string{"--upgrade=all"}
 	}
 	var err error
 	if w.service, err = net.Listen(network, address); err != nil {
@@ -193,7 +189,7 @@ func borrow(t testing.TB, kind lane) *world {
 		upstream = "unix:" + address
 	}
 	go w.accept()
-	w.sidecar, w.process = startSidecar(t, upstream, limit, flags...)
+	w.sidecar, w.process = startSidecar(t, upstream, limit)
 	return w
 }
 

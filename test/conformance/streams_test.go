@@ -238,7 +238,9 @@ var expecting = []scene{
 			c.await("asked")
 			c.quiet(aMoment)
 			c.send("hello")
-			c.wants(c.answer("POST"), plainAnswer)
+			got := c.answer("POST")
+			got.interim = nil // after a while, a proxy may ask for the body itself
+			c.wants(got, plainAnswer)
 		},
 		serve: func(s *peer) {
 			s.requestHead()

@@ -64,7 +64,7 @@ func TestListenerAnswersOnlyToNamesGivenToIt(t *testing.T) {
 				t.Errorf("%s: Host %q: %d", tc.name, host, got)
 			}
 		}
-		for _, host := range strings.FieldsSeq(tc.refuses) {
+		for host := range strings.FieldsSeq(tc.refuses) {
 			if got := code(host); got != http.StatusForbidden {
 				t.Errorf("%s: Host %q: %d, want 403", tc.name, host, got)
 			}

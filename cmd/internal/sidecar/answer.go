@@ -1,6 +1,10 @@
 package sidecar
 
 import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -26,6 +30,42 @@ type answer struct {
 
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Hijack implements http.Hijacker. What the client has sent already, beyond its request, is read from the connection first.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err != nil || rw.Reader.Buffered() == 0 {
+		return conn, rw, err
+	}
+	early := make([]byte, rw.Reader.Buffered())
+	if _, err := io.ReadFull(rw.Reader, early); err != nil {
+		return conn, rw, err
+	}
+	c := &eager{Conn: conn, early: bytes.NewReader(early)}
+	return c, bufio.NewReadWriter(bufio.NewReader(c), rw.Writer), nil
+}
+
+// eager is a connection whose client has sent something that was read before the connection was given away.
+type eager struct {
+	net.Conn
+	early *bytes.Reader
+}
+
+// Read implements net.Conn.
+func (c *eager) Read(p []byte) (int, error) {
+	if c.early.Len() > 0 {
+		return c.early.Read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+// CloseWrite closes the sending side, as tunnels do.
+func (c *eager) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {

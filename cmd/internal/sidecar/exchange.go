@@ -54,6 +54,11 @@ func exchanges(next http.Handler) http.Handler {
 			http.Error(w, "this is no forward proxy: send the request itself, not CONNECT", http.StatusMethodNotAllowed)
 			return
 		}
+		if lacksLength(r) {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "a request with a body needs Content-Length in HTTP/1.0, or HTTP/1.1", http.StatusBadRequest)
+			return
+		}
 		x := &exchange{Context: r.Context(), received: r}
 		inner := r.WithContext(x)
 		if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
@@ -71,6 +76,15 @@ func exchanges(next http.Handler) http.Handler {
 		next.ServeHTTP(&x.answer, inner)
 		complete = true
 	})
+}
+
+// lacksLength says whether a request of HTTP/1.0 may have a body that has no length: chunks, which that version does not
+// know, and which the server takes for no body (RFC 9112, section 6.1).
+func lacksLength(r *http.Request) bool {
+	if r.ProtoAtLeast(1, 1) || r.Header["Content-Length"] != nil {
+		return false
+	}
+	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
 }
 
 // reset breaks the connection of a client of HTTP/1.0: to it, the end of the connection is the end of the answer.

@@ -61,6 +61,9 @@ func rewrite(r *httputil.ProxyRequest) {
 		delete(r.Out.Header, "Expect") // RFC 9110, section 10.1.1: an HTTP/1.0 client does not wait
 	}
 	delete(r.Out.Header, "Http2-Settings")
+	if agent := r.In.Header["User-Agent"]; len(agent) > 0 && agent[0] == "" {
+		r.Out.Header["user-agent"] = agent // the transport leaves an empty one out, by its canonical name
+	}
 	if upgrade, ok := r.Out.Header["Upgrade"]; ok && !switches(r.In, upgrade) {
 		delete(r.Out.Header, "Upgrade")
 		delete(r.Out.Header, "Connection")

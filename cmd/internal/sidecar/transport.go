@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,6 +115,13 @@ func isEventStream(h http.Header) bool {
 // answered prepares an answer for the client.
 func answered(a *http.Response) error {
 	x := exchangeOf(a.Request.Context())
+	for name, values := range a.Header {
+		if trimmed := strings.TrimRight(name, " \t"); trimmed != name { // RFC 9112, section 5.1
+			delete(a.Header, name)
+			trimmed = http.CanonicalHeaderKey(trimmed)
+			a.Header[trimmed] = append(a.Header[trimmed], values...)
+		}
+	}
 	switch {
 	case a.StatusCode < 100:
 		return fmt.Errorf("the answer has the status %03d, which does not exist", a.StatusCode)

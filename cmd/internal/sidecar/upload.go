@@ -12,7 +12,7 @@ import (
 
 // continueAfter is how long a service that was sent "Expect: 100-continue" may say nothing. Then the body is sent all the
 // same, as RFC 9110, section 10.1.1, asks of a client: some servers do not know the header.
-const continueAfter = 5 * time.Second
+const continueAfter = 2 * time.Second
 
 // upload is the body of a request. It remembers whether it was read to its end, and the fault of a client that breaks it.
 // It is read by the transport, in another goroutine than the handler, and perhaps until after the handler has returned.
@@ -34,6 +34,9 @@ type upload struct {
 	begun  atomic.Bool   // the first Read after waiting
 	before time.Time     // when waiting began
 }
+
+// framing are the headers that delimit a message. As trailers they must not be sent (RFC 9110, section 6.5.1).
+var framing = []string{"Content-Length", "Transfer-Encoding", "Trailer"}
 
 func newUpload(x *exchange, w http.ResponseWriter) *upload {
 	r := x.received
@@ -86,6 +89,9 @@ func (u *upload) Read(p []byte) (int, error) {
 	case err == nil:
 	case errors.Is(err, io.EOF):
 		maps.Copy(u.trailer, u.exchange.received.Trailer)
+		for _, name := range framing {
+			delete(u.trailer, name)
+		}
 		u.read.Store(true)
 	case !errors.Is(err, http.ErrBodyReadAfterClose):
 		u.fault.CompareAndSwap(nil, &err)
