@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -54,6 +55,11 @@ func exchanges(next http.Handler) http.Handler {
 			http.Error(w, "this is no forward proxy: send the request itself, not CONNECT", http.StatusMethodNotAllowed)
 			return
 		}
+		if !hasAuthority(r) {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "the target of the request must be a path, or a URL with a host", http.StatusBadRequest)
+			return
+		}
 		if lacksLength(r) {
 			w.Header().Set("Connection", "close")
 			http.Error(w, "a request with a body needs Content-Length in HTTP/1.0, or HTTP/1.1", http.StatusBadRequest)
@@ -92,6 +98,9 @@ func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
+	}
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn() // closing secure would tell the client that the answer has ended
 	}
 	if held, ok := conn.(*connection); ok {
 		conn = held.Conn
