@@ -1,39 +1,43 @@
 package main
 
 import (
-	"errors"
-	"io/fs"
+	"context"
+	"fmt"
 	"net"
-	"os"
+	"net/url"
 	"slices"
-	"syscall"
-	"time"
+
+	"github.com/seed-de83e32b/governor/cmd/internal/edge"
 )
 
 // listen opens the forward port. A socket that a sidecar left when it was killed makes room for the new one.
 func (e egress) listen() (net.Listener, error) {
-	if e.network == "unix" {
-		removeStale(e.address)
-	}
-	l, err := net.Listen(e.network, e.address)
+	l, err := edge.Address{Network: e.network, Address: e.address}.Listen()
 	if err != nil {
 		return nil, listenError("egress", e.String(), err)
 	}
 	return l, nil
 }
 
-// removeStale removes a socket at which nobody listens.
-func removeStale(path string) {
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode()&fs.ModeSocket == 0 {
-		return
+// loops reports what leads into the sidecar's own forward ports, under whatever name: the service's clients would reach a
+// dependency, or a call would go round for as long as it can.
+func (f egressFlag) loops(upstream *url.URL) (errs []error) {
+	for _, port := range f {
+		at := edge.Address{Network: port.network, Address: port.address}
+		if at.Reaches(context.Background(), upstream) {
+			errs = append(errs, fmt.Errorf("--upstream=%s: this is the forward port of --egress=%s: expected the address at which the "+
+				"service listens", upstream.Redacted(), port))
+		}
+		for _, e := range f {
+			for _, target := range e.urls() {
+				if u, err := url.Parse(target); err == nil && at.Reaches(context.Background(), u) {
+					errs = append(errs, fmt.Errorf("--egress=%s: TARGET %q: this is the forward port of --egress=%s: expected the address "+
+						"of the dependency", e.dependency, target, port))
+				}
+			}
+		}
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		conn.Close()
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		_ = os.Remove(path) // if it fails, listening says why
-	}
+	return errs
 }
 
 // String returns what an error calls the forward port.
