@@ -402,6 +402,7 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--egress=pay=:9101=http://pay --upstream=http://localhost:9101":         "this is the forward port of --egress=pay=127.0.0.1:9101",
 		"--egress=pay=:9101=http://localhost:9101":                               "--egress=pay: TARGET \"http://localhost:9101\": this is the forward port of --egress=pay",
 		"--egress=pay=:9101=http://pay --egress=tax=:9102=http://localhost:9101": "--egress=tax: TARGET \"http://localhost:9101\": this is",
+		"--upstream=http://me:p%w@localhost:8080":                                "--upstream=…@localhost:8080: expected a URL",
 		"--listen=8081":                        "--listen=8081: expected an address like :8081",
 		"--listen=unix:s.sock":                 "--listen=unix:s.sock: expected an absolute path",
 		"--listen.config.file=" + dir + "/web": "--listen.config.file=" + dir + "/web: stat",
