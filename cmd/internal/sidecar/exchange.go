@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -65,6 +66,10 @@ func exchanges(next http.Handler) http.Handler {
 			http.Error(w, "a request with a body needs Content-Length in HTTP/1.0, or HTTP/1.1", http.StatusBadRequest)
 			return
 		}
+		if lacksBody(r) {
+			http.Error(w, "the request has a Content-Length and no body", http.StatusBadRequest)
+			return
+		}
 		x := &exchange{Context: r.Context(), received: r}
 		inner := r.WithContext(x)
 		if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
@@ -91,6 +96,13 @@ func lacksLength(r *http.Request) bool {
 		return false
 	}
 	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
+}
+
+// lacksBody says whether a request of HTTP/2 ends with its header, which announces a body (RFC 9113, section 8.1.1). The
+// server notices when a body that has begun is too short, but not this: the service would take it for a whole request.
+func lacksBody(r *http.Request) bool {
+	length := r.Header["Content-Length"]
+	return r.ProtoMajor == 2 && r.ContentLength == 0 && len(length) > 0 && strings.Trim(length[0], "0") != ""
 }
 
 // reset breaks the connection of a client of HTTP/1.0: to it, the end of the connection is the end of the answer.
