@@ -38,6 +38,7 @@ type follower struct {
 	recurse bool          // key is a prefix
 	stale   bool          // any server may answer, not only the leader
 	wait    time.Duration // of one blocking query; becomes shorter if a proxy ends one sooner
+	expect  []string      // keys that are read alone if an answer lacks them, see hidden
 	most    int64         // size limit of an answer, in bytes; 0: the client's
 
 	index     uint64
@@ -85,6 +86,12 @@ func (f *follower) all(ctx context.Context) (pairs api.KVPairs, changed bool, er
 	changed = !f.answered || !slices.EqualFunc(pairs, f.last, func(a, b *api.KVPair) bool {
 		return a.Key == b.Key && string(a.Value) == string(b.Value) && a.Session == b.Session
 	})
+	if changed {
+		if err := f.hidden(query, pairs); err != nil {
+			f.index = 0
+			return nil, false, err
+		}
+	}
 	f.answered, f.last = true, pairs
 
 	pause := pauseUnchanged
@@ -123,6 +130,21 @@ func (f *follower) read(options *api.QueryOptions) (api.KVPairs, *api.QueryMeta,
 		return nil, meta, err
 	}
 	return api.KVPairs{pair}, meta, err
+}
+
+// hidden says why the answer lacks a key, if it is for another reason than that the key does not exist. From a list, Consul
+// leaves out what the token may not read, without a word, unless acl.enable_key_list_policy is on.
+func (f *follower) hidden(ctx context.Context, pairs api.KVPairs) error {
+	for _, key := range f.expect {
+		if slices.ContainsFunc(pairs, func(p *api.KVPair) bool { return p.Key == key }) {
+			continue
+		}
+		options := &api.QueryOptions{AllowStale: f.stale}
+		if _, _, err := f.kv.Get(key, options.WithContext(ctx)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // backoff returns growing pauses with full jitter: uniform between zero and a bound that doubles up to most. A thousand

@@ -111,6 +111,9 @@ func (w *Watcher) serve(ctx context.Context, watches []*serviceWatch) {
 		return
 	}
 	all := w.follower(w.Keys.Services(), true)
+	for service := range services {
+		all.expect = append(all.expect, w.Keys.Setting(service))
+	}
 	all.most = mostTogether + int64(len(services))*mostPerWatch
 	for {
 		err := w.follow(ctx, all, tooWide, func(pairs api.KVPairs) { w.distribute(pairs, services) })
@@ -170,6 +173,7 @@ func (w *Watcher) serveOne(ctx context.Context, service string, watches []*servi
 		}
 	}
 	wide, own := w.follower(w.Keys.Service(service), true), w.follower(w.Keys.Setting(service), false)
+	wide.expect = []string{own.key}
 	for {
 		err := w.follow(ctx, wide, tooWide, see(true))
 		if ctx.Err() != nil {

@@ -437,6 +437,73 @@ func TestWatchCallsWithoutTheRightToReadThem(t *testing.T) {
 	})
 }
 
+// From a list, Consul leaves out what the token may not read: with its default configuration, a token without any rule
+// reads an empty list. That is not a service without a Setting.
+func TestSettingThatConsulHidesIsNoMissingSetting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := actuators.Keys{}
+		store := consultest.NewFake()
+		var entitled atomic.Bool
+		store.SetHook(func(w http.ResponseWriter, r *http.Request) bool {
+			if entitled.Load() || r.Method != http.MethodGet {
+				return false
+			}
+			if r.URL.Query().Has("recurse") {
+				w.Header().Set("X-Consul-Index", "1")
+				w.WriteHeader(http.StatusNotFound)
+				return true
+			}
+			http.Error(w, "Permission denied: anonymous token lacks permission 'key:read'", http.StatusForbidden)
+			return true
+		})
+		for _, services := range [][]string{{"checkout"}, {"checkout", "search"}} {
+			entitled.Store(false)
+			if _, err := store.Client().KV().Put(&api.KVPair{Key: keys.Setting("checkout"), Value: []byte("own")}, nil); err != nil {
+				t.Fatal(err)
+			}
+			var mu sync.Mutex
+			var errs []error
+			var values []string
+			watcher := consul.Watcher{Client: store.Client(), OnError: func(err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}}
+			ctx, cancel := context.WithCancel(t.Context())
+			var watching sync.WaitGroup
+			for _, service := range services {
+				watching.Go(func() {
+					_ = watcher.WatchCalls(ctx, service, func(_ string, raw []byte) {
+						if service == "checkout" {
+							values = append(values, string(raw))
+						}
+					})
+				})
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			mu.Lock()
+			named := slices.ContainsFunc(errs, func(err error) bool {
+				return errors.Is(err, consul.ErrDenied) &&
+					strings.Contains(err.Error(), `key "governor/services/checkout/setting" { policy = "read" }`)
+			})
+			mu.Unlock()
+			if !named || len(values) != 0 {
+				t.Errorf("%v: without a rule: applied %q, errors %v", services, values, errs)
+			}
+			entitled.Store(true)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if !slices.Equal(values, []string{"own"}) {
+				t.Errorf("%v: with it: applied %q", services, values)
+			}
+			cancel()
+			watching.Wait()
+			time.Sleep(2 * time.Second) // for handlers that were abandoned
+		}
+	})
+}
+
 func TestWatchCallsRefusesABadServiceName(t *testing.T) {
 	watcher := consul.Watcher{Client: consultest.NewFake().Client()}
 	for _, name := range []string{"", "a//b", "../x"} {

@@ -22,7 +22,7 @@ func (v namedValue) Set(text string) error {
 	case err == nil:
 		return nil
 	case v.expected != "":
-		return fmt.Errorf("--%s=%s: expected %s", v.flag, text, v.expected)
+		return fmt.Errorf("--%s=%s: expected %s", v.flag, safe(text), v.expected)
 	default:
 		return fmt.Errorf("--%s=%s: %w", v.flag, text, err)
 	}

@@ -397,11 +397,15 @@ func TestUpstreamIdleTimeoutClosesKeptConnections(t *testing.T) {
 func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 	dir := t.TempDir()
 	for flag, want := range map[string]string{
-		"--upstream=http://localhost:8081":     "--upstream=http://localhost:8081: this is the sidecar itself, which listens there (--listen=:8081)",
-		"--upstream=http://127.0.0.1:9748":     "this is the sidecar itself, which listens there (--web.listen-address=:9748)",
+		"--upstream=http://localhost:8081":                                       "--upstream=http://localhost:8081: this is the sidecar itself, which listens there (--listen=:8081)",
+		"--upstream=http://127.0.0.1:9748":                                       "this is the sidecar itself, which listens there (--web.listen-address=:9748)",
+		"--egress=pay=:9101=http://pay --upstream=http://localhost:9101":         "this is the forward port of --egress=pay=127.0.0.1:9101",
+		"--egress=pay=:9101=http://localhost:9101":                               "--egress=pay: TARGET \"http://localhost:9101\": this is the forward port of --egress=pay",
+		"--egress=pay=:9101=http://pay --egress=tax=:9102=http://localhost:9101": "--egress=tax: TARGET \"http://localhost:9101\": this is",
+		"--upstream=http://me:p%w@localhost:8080":                                "--upstream=…@localhost:8080: expected a URL",
 		"--listen=8081":                        "--listen=8081: expected an address like :8081",
 		"--listen=unix:s.sock":                 "--listen=unix:s.sock: expected an absolute path",
-		"--listen.config.file=" + dir + "/web": "--listen.config.file=" + dir + "/web: open",
+		"--listen.config.file=" + dir + "/web": "--listen.config.file=" + dir + "/web: stat",
 		"--idle-timeout=-1s":                   "--idle-timeout=-1s: expected 0 or more",
 		"--header-timeout=-1s":                 "--header-timeout=-1s: expected 0 or more",
 		"--client-timeout=-1s":                 "--client-timeout=-1s: expected 0 or more",

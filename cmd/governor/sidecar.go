@@ -200,6 +200,7 @@ func (o sidecarOptions) check() error {
 		bad("shed-threshold", g.ShedThreshold, "a share of the limit above 0 and at most 1, like 0.6")
 	}
 	errs = append(errs, o.edgeOptions.check(o.upstream, *o.web.WebListenAddresses)...)
+	errs = append(errs, o.egress.loops(o.upstream)...)
 	if o.egressLimit < 0 {
 		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
 	}

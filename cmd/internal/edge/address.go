@@ -118,6 +118,9 @@ func real(path string) string {
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		return resolved
 	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil { // /var/run is /run, and the socket comes later
+		return filepath.Join(dir, filepath.Base(path))
+	}
 	return filepath.Clean(path)
 }
 

@@ -89,6 +89,10 @@ func TestUpstreamThatIsTheSidecarItselfIsFoundUnderEveryName(t *testing.T) {
 	if err := os.Symlink(socket, link); err != nil {
 		t.Fatal(err)
 	}
+	linked := filepath.Join(t.TempDir(), "run")
+	if err := os.Symlink(dir, linked); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +134,7 @@ func TestUpstreamThatIsTheSidecarItselfIsFoundUnderEveryName(t *testing.T) {
 		{"unix:" + socket, "unix:" + socket, true},
 		{"unix:" + socket, "unix://" + link, true},
 		{"unix:" + socket, "unix:" + socket + ".other", false},
+		{"unix:" + dir + "/not-yet.sock", "unix:" + linked + "/not-yet.sock", true},
 		{"unix:" + socket, "http://127.0.0.1:8081", false},
 		{":8081", "unix:" + socket, false},
 	} {

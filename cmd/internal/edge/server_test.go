@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -352,6 +353,26 @@ func TestCertificatesAreReadAgainAndABrokenOneChangesNothing(t *testing.T) {
 	expect("no configuration", "third", true)
 	write(t, dir, "web.yml", []byte(tlsFile))
 	expect("all is well again", "fourth", false)
+	for _, name := range []string{"cert.pem", "key.pem", "web.yml"} {
+		path := filepath.Join(dir, name)
+		good, err := os.ReadFile(path)
+		if err == nil {
+			err = errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(name+" is a pipe into which nobody writes", "fourth", true)
+		if err := errors.Join(os.Remove(path), os.Symlink("/dev/zero", path)); err != nil {
+			t.Fatal(err)
+		}
+		expect(name+" has no end", "fourth", true)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		write(t, dir, name, good)
+		expect(name+" is a file again", "fourth", false)
+	}
 
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()

@@ -2,11 +2,13 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -85,6 +87,24 @@ func (t *TLS) current() *tls.Config {
 	return config
 }
 
+// largestFile is the largest file that is read, in bytes: bundles of authorities have a few hundred kilobytes.
+const largestFile = 4 << 20
+
+// readFile reads a file that is read again and again, while handshakes wait: it must not be one that never ends, or that
+// somebody has to write first.
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: expected a regular file; this is a directory, a pipe or a device", name)
+	case info.Size() > largestFile:
+		return nil, fmt.Errorf("%s: expected at most %d bytes, not %d", name, largestFile, info.Size())
+	}
+	return os.ReadFile(name)
+}
+
 var noAuthorities = x509.NewCertPool()
 
 // webConfig is the part of a web configuration file that applies.
@@ -101,7 +121,7 @@ type webConfig struct {
 // read returns the configuration and a stamp of all that it was made from.
 func (t *TLS) read() (config *tls.Config, stamp [sha256.Size]byte, err error) {
 	all := sha256.New()
-	text, err := os.ReadFile(t.file)
+	text, err := readFile(t.file)
 	fmt.Fprintf(all, "%q %v ", text, err)
 	defer func() { all.Sum(stamp[:0]) }()
 	if err != nil {
@@ -124,11 +144,18 @@ func (t *TLS) read() (config *tls.Config, stamp [sha256.Size]byte, err error) {
 		return nil, stamp, errors.New("tls_server_config: missing; expected cert_file and key_file")
 	}
 	c.TLS.SetDirectory(filepath.Dir(t.file))
+	var unreadable error
 	for _, file := range []string{c.TLS.TLSCertPath, c.TLS.TLSKeyPath, c.TLS.ClientCAs} {
 		if file != "" {
-			text, err := os.ReadFile(file)
+			text, err := readFile(file)
 			fmt.Fprintf(all, "%q %v ", text, err)
+			if !errors.Is(err, fs.ErrNotExist) { // of that, ConfigToTLSConfig tells more
+				unreadable = cmp.Or(unreadable, err)
+			}
 		}
+	}
+	if unreadable != nil {
+		return nil, stamp, unreadable
 	}
 	config, err = web.ConfigToTLSConfig(&c.TLS)
 	if err != nil {

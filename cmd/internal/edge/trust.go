@@ -243,7 +243,7 @@ func (t *Trust) clientAddress(r *http.Request) string {
 	if t.named && t.believes(r, false) {
 		hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 		for _, hop := range slices.Backward(hops) {
-			next, err := netip.ParseAddr(strings.TrimSpace(hop))
+			next, err := hopAddress(strings.TrimSpace(hop))
 			if err != nil {
 				break
 			}
@@ -261,6 +261,14 @@ func (t *Trust) clientAddress(r *http.Request) string {
 		return p.String()
 	}
 	return ip.String()
+}
+
+// hopAddress reads an entry of X-Forwarded-For. Some load balancers add the port of the client.
+func hopAddress(hop string) (netip.Addr, error) {
+	if p, err := netip.ParseAddrPort(hop); err == nil {
+		return p.Addr(), nil
+	}
+	return netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(hop, "["), "]"))
 }
 
 // Handler removes from requests what their peers may not say before next sees them.

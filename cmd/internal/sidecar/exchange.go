@@ -2,8 +2,10 @@ package sidecar
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -54,9 +56,18 @@ func exchanges(next http.Handler) http.Handler {
 			http.Error(w, "this is no forward proxy: send the request itself, not CONNECT", http.StatusMethodNotAllowed)
 			return
 		}
+		if !hasAuthority(r) {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "the target of the request must be a path, or a URL with a host", http.StatusBadRequest)
+			return
+		}
 		if lacksLength(r) {
 			w.Header().Set("Connection", "close")
 			http.Error(w, "a request with a body needs Content-Length in HTTP/1.0, or HTTP/1.1", http.StatusBadRequest)
+			return
+		}
+		if lacksBody(r) {
+			http.Error(w, "the request has a Content-Length and no body", http.StatusBadRequest)
 			return
 		}
 		x := &exchange{Context: r.Context(), received: r}
@@ -87,11 +98,21 @@ func lacksLength(r *http.Request) bool {
 	return r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch
 }
 
+// lacksBody says whether a request of HTTP/2 ends with its header, which announces a body (RFC 9113, section 8.1.1). The
+// server notices when a body that has begun is too short, but not this: the service would take it for a whole request.
+func lacksBody(r *http.Request) bool {
+	length := r.Header["Content-Length"]
+	return r.ProtoMajor == 2 && r.ContentLength == 0 && len(length) > 0 && strings.Trim(length[0], "0") != ""
+}
+
 // reset breaks the connection of a client of HTTP/1.0: to it, the end of the connection is the end of the answer.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
+	}
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn() // closing secure would tell the client that the answer has ended
 	}
 	if held, ok := conn.(*connection); ok {
 		conn = held.Conn

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
@@ -288,6 +292,47 @@ func TestResetStreamIsPassedOn(t *testing.T) {
 	waittest.Until(t, "the slot is free", func() bool { return g.Snapshot().InFlight == 0 })
 	if n := g.Snapshot().Failed; n != 0 {
 		t.Errorf("%d failures", n)
+	}
+}
+
+// A request of HTTP/2 that announces a body and ends before it is broken, like one that ends within it.
+func TestBodyThatDoesNotBeginIsNoEmptyOne(t *testing.T) {
+	served := make(chan string, 1)
+	url := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { served <- r.URL.Path }), Patience)
+	c := dial(t, url)
+	framer := http2.NewFramer(c.Conn, c)
+	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if _, err := io.WriteString(c.Conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	_ = framer.WriteSettings()
+	answer := func(stream uint32, length string) (status string) {
+		t.Helper()
+		var block bytes.Buffer
+		encoder := hpack.NewEncoder(&block)
+		for _, field := range [][2]string{
+			{":method", "POST"}, {":scheme", "http"}, {":authority", "shop"}, {":path", "/" + length}, {"content-length", length},
+		} {
+			_ = encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+		}
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: stream, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true,
+		})
+		for {
+			frame, err := framer.ReadFrame()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if headers, ok := frame.(*http2.MetaHeadersFrame); ok {
+				return headers.PseudoValue("status")
+			}
+		}
+	}
+	if got := answer(1, "5"); got != "400" || len(served) != 0 {
+		t.Errorf("5 bytes are missing: %s, passed on: %v", got, len(served) != 0)
+	}
+	if got := answer(3, "0"); got != "200" || <-served != "/0" {
+		t.Errorf("nothing is missing: %s", got)
 	}
 }
 

@@ -31,7 +31,8 @@ func originForm(r *http.Request) string {
 	if target == "" || target[0] == '/' || target == "*" {
 		return target
 	}
-	_, rest, _ := strings.Cut(target, "://")
+	_, rest, _ := strings.Cut(target, ":")
+	rest = strings.TrimPrefix(rest, "//")
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		target = rest[i:]
 	} else {
@@ -41,6 +42,12 @@ func originForm(r *http.Request) string {
 		return "/" + target
 	}
 	return target
+}
+
+// hasAuthority says whether the target of a request, if it is a URL, names its server: http://host/path. net/url also reads
+// http:/path and http:path, which are no targets (RFC 9112, section 3.2) and which other readers take for other paths.
+func hasAuthority(r *http.Request) bool {
+	return r.URL.Scheme == "" || strings.HasPrefix(r.RequestURI[len(r.URL.Scheme):], "://")
 }
 
 // forwardedHeaders are those in which outer proxies describe the client. ReverseProxy removes them.

@@ -2,10 +2,12 @@ package sidecar
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -233,6 +235,25 @@ func TestTargetsPassAsTheyCame(t *testing.T) {
 	}
 }
 
+// net/url reads /healthz as the path of these targets. If the service received another one, it would pass where only
+// /healthz may.
+func TestTargetsThatHaveTwoReadingsAreRefused(t *testing.T) {
+	served := false
+	url := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served = true }), Patience)
+	for _, target := range []string{
+		"http:/healthz", "http:/healthz?u=://shop/buy", "x:/healthz?://shop/buy", "HTTP:/healthz://shop/buy", "http:healthz", "x:",
+	} {
+		c := dial(t, url)
+		c.send("GET " + target + " HTTP/1.1\nHost: shop\n\n")
+		if got := c.head()[0]; got != "HTTP/1.1 400 Bad Request" {
+			t.Errorf("%s: %s", target, got)
+		}
+	}
+	if served {
+		t.Error("one was passed on")
+	}
+}
+
 // The sidecar adds the X-Forwarded headers and nothing else, and removes only what ends at each hop.
 func TestHeadersPassAsTheyCame(t *testing.T) {
 	s := newService(t)
@@ -305,6 +326,21 @@ func TestBrokenAnswerIsNoSuccessForHTTP10(t *testing.T) {
 	up.Conn.Close()
 	if rest, err := io.ReadAll(c); err == nil {
 		t.Errorf("a whole answer: %q", rest)
+	}
+}
+
+// The same over TLS, which says by itself that the answer has ended, unless the connection ends below it.
+func TestBrokenAnswerIsNoSuccessForHTTP10OverTLS(t *testing.T) {
+	broken := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	s := httptest.NewUnstartedServer(nil)
+	s.Config, s.Listener = Server(http.HandlerFunc(broken)), Listener(s.Listener, Patience)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	raw, err := tls.Dial("tcp", s.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	c := newWire(t, raw, err)
+	c.send("GET / HTTP/1.0\n\n")
+	if got, err := io.ReadAll(c); err == nil {
+		t.Errorf("a whole answer: %q", got)
 	}
 }
 
