@@ -83,8 +83,8 @@ func (b *body) end(err error) {
 	b.attempt.Done(r)
 }
 
-// isStream says whether an answer lasts as long as its caller listens.
-func isStream(h http.Header) bool {
+// IsEventStream says whether an answer with this header lasts as long as its caller listens.
+func IsEventStream(h http.Header) bool {
 	values := h["Content-Type"]
 	if len(values) == 0 {
 		return false

@@ -116,7 +116,7 @@ func FuzzAnswer(f *testing.F) {
 		h := http.Header{
 			RefusedHeader: {refused}, NoRetryHeader: {hint}, "Retry-After": {after}, "Content-Type": {kind},
 		}
-		isStream(h)
+		IsEventStream(h)
 		r := answer{response: &http.Response{StatusCode: status, Header: h}}.result(t.Context())
 		if status < 400 && (r.Refused || r.Outcome != guard.Success) {
 			t.Errorf("status %d: %+v", status, r)

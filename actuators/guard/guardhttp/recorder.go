@@ -54,7 +54,7 @@ func (r *recorder) note(status int) {
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
 		r.client.begin()
-		if status == http.StatusSwitchingProtocols || isStream(r.Header()) {
+		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
 		}
 		if (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests) && guard.NoRetryOf(r.ctx) {

@@ -360,7 +360,7 @@ func (a answer) deliver(
 	default:
 		switch {
 		case result.Outcome != guard.Success:
-		case isStream(a.response.Header):
+		case IsEventStream(a.response.Header):
 			attempt.Endless()
 			result = guard.Result{Outcome: guard.Ignored}
 		default:

@@ -149,7 +149,7 @@ func (p *ForwardPort) refuse(w http.ResponseWriter, x *exchange, refusal *guard.
 
 // answered prepares an answer for the service. One that lasts may outlive the timeout: it has begun in time.
 func (p *ForwardPort) answered(a *http.Response) error {
-	if a.StatusCode == http.StatusSwitchingProtocols || isEventStream(a.Header) {
+	if a.StatusCode == http.StatusSwitchingProtocols || guardhttp.IsEventStream(a.Header) {
 		callOf(a.Request).stopTimer()
 	}
 	return answered(a)

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 )
 
 // InboundConfig says where an Inbound goes.
@@ -78,7 +80,7 @@ func (p *Inbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answered prepares an answer for the client. Some hold no slot from then on.
 func (p *Inbound) answered(a *http.Response) error {
-	if p.holders != nil && (a.StatusCode == http.StatusSwitchingProtocols || isEventStream(a.Header)) {
+	if p.holders != nil && (a.StatusCode == http.StatusSwitchingProtocols || guardhttp.IsEventStream(a.Header)) {
 		p.holders.leave(exchangeOf(a.Request.Context()))
 	}
 	return answered(a)

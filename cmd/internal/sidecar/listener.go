@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -47,10 +46,15 @@ type connection struct {
 	ended atomic.Bool  // what the client sends
 	wrote atomic.Int64 // since then, when: nanoseconds of Unix time
 	wake  chan struct{}
-
-	mu   sync.Mutex
-	gone error // why a Read must not wait
+	stop  atomic.Int32 // why a Read must not wait
 }
+
+// Values of connection.stop.
+const (
+	goOn = iota
+	deadlinePassed
+	closed
+)
 
 // Read implements net.Conn.
 func (c *connection) Read(p []byte) (int, error) {
@@ -68,11 +72,11 @@ func (c *connection) hold(end error) error {
 	timer := time.NewTimer(c.patience)
 	defer timer.Stop()
 	for {
-		c.mu.Lock()
-		gone := c.gone
-		c.mu.Unlock()
-		if gone != nil {
-			return gone
+		switch c.stop.Load() {
+		case deadlinePassed:
+			return os.ErrDeadlineExceeded
+		case closed:
+			return net.ErrClosed
 		}
 		select {
 		case <-c.wake:
@@ -97,11 +101,11 @@ func (c *connection) Write(p []byte) (int, error) {
 
 // SetReadDeadline implements net.Conn. One that has passed ends a Read, as net/http does before it stops reading ahead.
 func (c *connection) SetReadDeadline(t time.Time) error {
-	var gone error
-	if !t.IsZero() && !t.After(time.Now()) {
-		gone = os.ErrDeadlineExceeded
+	if !t.IsZero() && time.Until(t) <= 0 {
+		c.end(deadlinePassed)
+	} else {
+		c.stop.CompareAndSwap(deadlinePassed, goOn)
 	}
-	c.end(gone)
 	return c.Conn.SetReadDeadline(t)
 }
 
@@ -115,7 +119,7 @@ func (c *connection) SetDeadline(t time.Time) error {
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
-	c.end(net.ErrClosed)
+	c.end(closed)
 	return c.Conn.Close()
 }
 
@@ -127,14 +131,13 @@ func (c *connection) CloseWrite() error {
 	return c.Close()
 }
 
-func (c *connection) end(gone error) {
-	c.mu.Lock()
-	c.gone = gone
-	c.mu.Unlock()
-	if gone != nil {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+func (c *connection) end(why int32) {
+	c.stop.Store(why)
+	if !c.ended.Load() {
+		return // nobody waits, or will see why
+	}
+	select {
+	case c.wake <- struct{}{}:
+	default:
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -104,12 +103,6 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		exchangeOf(r.Context()).upgrade = answer.Header["Upgrade"]
 	}
 	return answer, err
-}
-
-// isEventStream says whether an answer lasts as long as its client listens.
-func isEventStream(h http.Header) bool {
-	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
-	return kind == "text/event-stream"
 }
 
 // answered prepares an answer for the client.
