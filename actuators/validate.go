@@ -9,6 +9,7 @@ import (
 // and arithmetic on it is far from overflow.
 const (
 	MaxOrdinal      = 1<<53 - 1     // of epoch and revision
+	MaxByHand       = 1 << 52       // of an epoch or revision that a writer continues from: beyond, too few are left above it
 	MaxCount        = 1_000_000_000 // of requests in flight and of instances
 	MaxPerSecond    = 1e12          // of rates and bursts
 	MaxSeconds      = 3600          // of latency targets

@@ -23,7 +23,7 @@ func (c *Config) Specs() []control.Spec {
 			Service: name, Mode: control.Mode(s.Mode), SLO: seen.SLO, Timing: seen.Timing, Tuning: s.Tuning.control(),
 		}
 		if spec.Mode == control.Enforce && !seen.ShowsBinding() {
-			spec.Mode = control.Shadow
+			spec.Mode, spec.Capped = control.Shadow, signals.NotBinding
 		}
 		if k := s.Concurrency; k != nil {
 			spec.Concurrency = &control.ConcurrencySpec{

@@ -51,11 +51,13 @@ const (
 // shaped the result, and the reason. The log line, the journal, the API and govtop are views of this one value.
 // Quantities that are unknown or do not apply are NaN (null in JSON).
 type Decision struct {
-	Service string    `json:"service"`
-	Knob    Knob      `json:"knob"`
-	Mode    Mode      `json:"mode"`
-	At      time.Time `json:"at"`
-	State   State     `json:"state"`
+	Service string `json:"service"`
+	Knob    Knob   `json:"knob"`
+	Mode    Mode   `json:"mode"`
+	// Capped says why the mode is shadow although enforce is configured; "": it is the configured one.
+	Capped string    `json:"capped,omitempty"`
+	At     time.Time `json:"at"`
+	State  State     `json:"state"`
 	// HoldReason is set if State is Hold, if a partial or missing signal limited the step to tightening, and if an
 	// order kept the loop from holding for that reason.
 	HoldReason Reason `json:"hold_reason,omitempty"`

@@ -76,6 +76,7 @@ func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 		if l.knob == KnobConcurrency {
 			t.concurrency = Read(float64(ds[i].Value))
 		}
+		ds[i].Capped = s.spec.Capped
 		ds[i].cap(m.Capped)
 	}
 	return ds
@@ -87,7 +88,7 @@ func (d *Decision) cap(why string) {
 	if why == "" || d.Mode != Enforce || d.State == Frozen || d.State == Override {
 		return
 	}
-	d.Mode, d.Publish, d.Renew = Shadow, false, false
+	d.Mode, d.Capped, d.Publish, d.Renew = Shadow, why, false, false
 	d.Reason += "; " + why
 }
 

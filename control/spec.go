@@ -30,6 +30,7 @@ const (
 type Spec struct {
 	Service     string
 	Mode        Mode
+	Capped      string // why the mode is shadow although enforce is configured; "": it is the configured one
 	SLO         SLO
 	Timing      Timing
 	Concurrency *ConcurrencySpec // nil: the knob is not steered

@@ -567,6 +567,49 @@ func TestHigherEpochInTheKeyMakesTheLeaderCompeteAgain(t *testing.T) {
 	})
 }
 
+// Numbers put by hand that leave no room above them must not end all writes: after the revision a newer epoch begins
+// again, and an epoch that no leader can follow is no Setting.
+func TestNumbersAtTheEndOfTheirRangeDoNotEndTheWrites(t *testing.T) {
+	for _, tc := range []struct {
+		name            string
+		epoch, revision uint64
+		gone            int
+		wantEpoch       uint64
+	}{
+		{"the last revision", 1, actuators.MaxOrdinal, 1, 2},
+		{"the last epoch", actuators.MaxOrdinal, 1, 0, 1},
+		{"the last of both", actuators.MaxOrdinal, actuators.MaxOrdinal, 0, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, g := lead(t, "checkout")
+				pass(3*time.Minute + 15*time.Second)
+				w.kv.set(func(kv *memoryKV) {
+					s := kv.settled[checkoutKey].Setting
+					s.Epoch, s.Revision = tc.epoch, tc.revision
+					kv.put(s)
+				})
+				pass(2 * period)
+				if g.gone != tc.gone {
+					t.Fatalf("resigned %d times, want %d", g.gone, tc.gone)
+				}
+				if g.gone > 0 {
+					g.win(2)
+				}
+				pass(3 * period)
+				after := w.kv.stored("checkout")
+				if after.Epoch != tc.wantEpoch || after.Revision > actuators.MaxByHand {
+					t.Errorf("epoch %d, revision %d, want epoch %d", after.Epoch, after.Revision, tc.wantEpoch)
+				}
+				pass(5 * time.Minute)
+				if later := w.kv.stored("checkout"); later.Revision <= after.Revision || g.gone != tc.gone {
+					t.Errorf("revision %d after %d, resigned %d times: the lease is not renewed", later.Revision, after.Revision, g.gone)
+				}
+			})
+		})
+	}
+}
+
 // A write whose answer was lost but that arrived is ours, not an edit.
 func TestLostAnswerIsNoDrift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

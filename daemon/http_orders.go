@@ -48,7 +48,7 @@ func (d *Daemon) serveOrder(kind actuators.OrderKind) http.HandlerFunc {
 			Service: l.Service, Knob: string(l.Knob), Kind: kind, Actor: c.Actor, Reason: c.Reason, At: now,
 		}
 		if kind != actuators.Resume {
-			a.ExpiresAt = now.Add(time.Duration(c.ExpiresInSeconds * float64(time.Second)))
+			a.ExpiresAt = now.Add(time.Duration(min(c.ExpiresInSeconds, 1e9) * float64(time.Second)))
 		}
 		if kind == actuators.Override {
 			if err := overridable(l, c.Value); err != nil {

@@ -67,6 +67,7 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 		"no actor":         {actuators.Freeze, api.Command{Reason: "x", ExpiresInSeconds: 900}, "actor"},
 		"no expiry":        {actuators.Freeze, api.Command{Actor: "ana", Reason: "x"}, "expiry"},
 		"for ever":         {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e9}, "168h"},
+		"a huge number":    {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e30}, "expiry: 277777h"},
 		"without a number": {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9}, "the value is missing"},
 		"out of bounds": {
 			actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9, Value: new(19.0)}, "20 to 400",

@@ -116,6 +116,10 @@ func (s *service) adopt(now time.Time, kv kvState, fence consul.Fence) {
 // take adopts the content of one key, ok: there is one.
 func (s *service) take(now time.Time, d *document, found consul.Stored, ok, takeover bool) {
 	leads := s.fence != consul.Fence{}
+	if found.Setting.Epoch > max(s.fence.Epoch, actuators.MaxByHand) {
+		found.Err = fmt.Errorf("epoch %d, expected at most %d: no leader could come after it", found.Setting.Epoch, actuators.MaxByHand)
+		found.Setting = actuators.Setting{}
+	}
 	switch {
 	case found.Index == d.index && d.restored && !takeover:
 		return
@@ -133,9 +137,6 @@ func (s *service) take(now time.Time, d *document, found consul.Stored, ok, take
 		d.drift = Edited
 	}
 	d.outranked = leads && found.Setting.Epoch > s.fence.Epoch
-	if d.outranked {
-		s.resign()
-	}
 	if takeover || d.drift != NoDrift {
 		d.last.RenewedAt = time.Time{} // readers should hear from this leader soon
 	}
@@ -150,8 +151,14 @@ func (s *service) take(now time.Time, d *document, found consul.Stored, ok, take
 		if d.drift == Edited {
 			setting = publish.ByHand(before, setting)
 		}
+		if d.last.Exhausted() && setting.Epoch > d.last.Setting.Epoch {
+			d.last.Highest = 0 // a leader has begun again
+		}
 		d.last.Setting = &setting
 		d.last.Highest = max(d.last.Highest, setting.Revision)
+	}
+	if d.outranked || leads && d.last.Exhausted() && d.last.Setting.Epoch == s.fence.Epoch {
+		s.resign()
 	}
 	d.restored = true
 	s.eachInForce(d, func(k control.Knob, f control.InForce) {

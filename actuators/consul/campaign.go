@@ -119,7 +119,8 @@ func (e *Elector) tryLock(ctx context.Context, session string) (epoch uint64, er
 }
 
 // nextEpoch returns an epoch above the last leader's, above every epoch in the store, whoever wrote it, and above every
-// epoch that this process has seen, in case the store was wiped or restored from an old snapshot.
+// epoch that this process has seen, in case the store was wiped or restored from an old snapshot. An epoch that leaves no
+// room above it was put there by hand, and does not count.
 func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, error) {
 	highest := e.lastEpoch
 	if leader != nil {
@@ -139,7 +140,7 @@ func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, er
 		}
 		_, own := e.options.Keys.ServiceOf(pair.Key)
 		_, _, calls := e.options.Keys.CallOf(pair.Key)
-		if (own || calls) && json.Unmarshal(pair.Value, &setting) == nil && setting.Epoch < actuators.MaxOrdinal {
+		if (own || calls) && json.Unmarshal(pair.Value, &setting) == nil && setting.Epoch <= actuators.MaxByHand {
 			highest = max(highest, setting.Epoch)
 		}
 	}

@@ -511,6 +511,27 @@ func TestResigningGetsAnEpochAboveAllInTheStore(t *testing.T) {
 	}
 }
 
+// An epoch put by hand at the end of the range must leave the next leader one that readers accept.
+func TestEpochWithoutRoomAboveItDoesNotCount(t *testing.T) {
+	for key, value := range map[string]string{
+		actuators.Keys{}.Leader():            `{"epoch":18446744073709551615}`,
+		actuators.Keys{}.Setting("checkout"): `{"epoch":9007199254740991}`,
+		actuators.Keys{}.Setting("search"):   `{"epoch":9007199254740990}`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := consultest.NewFake()
+			if _, err := store.Client().KV().Put(&api.KVPair{Key: key, Value: []byte(value)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			a := newGovernor(t, store, "a", 10*time.Second)
+			advance(3*time.Second, func(time.Duration) {})
+			if fence, ok := a.Fence(); !ok || fence.Epoch != 1 {
+				t.Errorf("%s: state %+v, want to lead with epoch 1", key, a.State())
+			}
+		})
+	}
+}
+
 func TestLeadThatReturnsResigns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := consultest.NewFake()

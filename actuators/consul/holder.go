@@ -65,5 +65,11 @@ func holderOf(ctx context.Context, client *Client, pair *api.KVPair) (Holder, er
 func parseHolder(pair *api.KVPair) (Holder, error) {
 	var holder Holder
 	err := json.Unmarshal(pair.Value, &holder)
+	if holder.Epoch > mostHeld {
+		holder.Epoch = 0 // put there by hand: no leader has counted that far, and the next one could not count on from it
+	}
 	return holder, err
 }
+
+// mostHeld is the highest epoch that the leader's key may contain. It lies above all that a Setting may lead to.
+const mostHeld = actuators.MaxByHand + 1<<32

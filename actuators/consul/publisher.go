@@ -238,8 +238,8 @@ func (p *Publisher) inOrder(fence Fence, s actuators.Setting, index uint64) erro
 	p.mu.Lock()
 	last, ok := p.seen[p.keys.SettingOf(s.Service, s.Callee)]
 	p.mu.Unlock()
-	if !ok || last.Index != index || last.Err != nil {
-		return nil // the transaction will find out
+	if !ok || last.Index != index || last.Err != nil || last.Setting.Epoch > max(fence.Epoch, actuators.MaxByHand) {
+		return nil // the transaction will find out; or no leader can come after what the store contains
 	}
 	if err := s.Follows(last.Setting); err != nil {
 		return fmt.Errorf("%w; if the key holds a higher epoch, resign and lead again with a newer one", err)

@@ -260,6 +260,23 @@ func TestWriterRefusesWhatReadersWould(t *testing.T) {
 		if !errors.Is(err, consul.ErrInvalid) {
 			t.Errorf("without a fence: %v, want ErrInvalid", err)
 		}
+		// An epoch that no leader can follow keeps nobody from writing.
+		last := first
+		last.Epoch = actuators.MaxOrdinal
+		far, err := last.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.client.KV().Put(&api.KVPair{Key: actuators.Keys{}.Setting("checkout"), Value: far}, nil); err != nil {
+			t.Fatal(err)
+		}
+		found, err := b.publisher.Read(t.Context(), "checkout")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.publisher.Publish(t.Context(), b.fence, b.setting("checkout", 50, first), found.Index); err != nil {
+			t.Errorf("after the last epoch: %v", err)
+		}
 		// Somebody wrote a higher epoch: writing on under 42 would move the store backwards.
 		ahead := first
 		ahead.Epoch = 99

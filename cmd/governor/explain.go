@@ -104,7 +104,12 @@ func explanation(s explain.Subject) string {
 		case in.Age != "":
 			value += " (" + in.Age + " old)"
 		}
-		hang(&b, fmt.Sprintf("  %-*s", inputWidth, in.Name), value)
+		name := plain.Clean(in.Name)
+		if fit.Width(name) >= inputWidth {
+			hang(&b, "  ", name)
+			name = ""
+		}
+		hang(&b, fmt.Sprintf("  %-*s", inputWidth, name), value)
 	}
 	b.WriteString("\n")
 	hang(&b, "", "what would change it")

@@ -133,6 +133,23 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// The name of a measurement that fills its column stands on a line of its own, whatever its length.
+func TestLongNamesOfMeasurementsKeepTheirDistance(t *testing.T) {
+	l := frozenLoop()
+	l.Decision.Inputs.RefusedBy.Concurrency = 0.36
+	l.Decision.Learned.OwnLatency = control.Estimate{Samples: 1, AgeSeconds: 3}
+	l.Decision.Inputs.Dependencies = []control.Calls{{Name: strings.Repeat("d", 100), Requests: 3, Mean: 0.02}}
+	text := explanation(explain.Subject{Loop: l, Status: statusOf("gov-a"), Now: explainedAt})
+	for _, want := range []string{
+		"\n  refused by the concurrency limit\n                              36% (over 20 s, 3.2 s old)\n",
+		"d\n                              0 of 0 in flight, mean 20 ms", "39.8 ms, from 1 window, 3 s old\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+}
+
 // Foreign text is cleaned before it is laid out, and no line is wider than a terminal of 80 columns.
 func TestExplanationFitsAndIsCleaned(t *testing.T) {
 	l := frozenLoop()

@@ -191,7 +191,13 @@ func (o *operatorOptions) targets(ctx context.Context, operators *consul.Operato
 	case o.all:
 		return []loopName{o.loop}, nil
 	}
-	askLeader(ctx, &known)
+	for _, l := range askLeader(ctx, &known) {
+		if o.kind == actuators.Override && l.Service == o.loop.service && string(l.Knob) == o.loop.knob {
+			if err := overridable(l, float64(o.value)); err != nil {
+				return nil, fmt.Errorf("override %s: %w", &o.loop, err)
+			}
+		}
+	}
 	var there []string
 	for service, knobs := range known.Knobs {
 		for _, knob := range knobs {
@@ -220,28 +226,41 @@ func (o *operatorOptions) targets(ctx context.Context, operators *consul.Operato
 	return nil, fmt.Errorf("%w (%s)", loops.Unknown(o.loop.String(), there), hint)
 }
 
-// askLeader adds the loops that the leader has, among them those without a Setting. If it does not answer, its name
-// is forgotten: what it has is not known.
-func askLeader(ctx context.Context, known *consul.Known) {
+// overridable says why the leader would not obey the override of a loop, as its HTTP interface does; nil if it would.
+func overridable(l api.Loop, value float64) error {
+	switch {
+	case l.Mode != control.Enforce:
+		return fmt.Errorf("the service is in mode %s: nothing is published, so an override would change nothing "+
+			"(--force records it anyway)", l.Mode)
+	case value < l.Min || value > l.Max:
+		return fmt.Errorf("value %g, expected %g to %g, the bounds in the configuration", value, l.Min, l.Max)
+	}
+	return nil
+}
+
+// askLeader adds the loops that the leader has, among them those without a Setting, and returns them. If it does not
+// answer, its name is forgotten: what it has is not known.
+func askLeader(ctx context.Context, known *consul.Known) []api.Loop {
 	if known.Leader == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
 	client, err := api.NewClient(known.Leader.API)
 	if err != nil {
 		known.Leader = nil
-		return
+		return nil
 	}
 	defer client.Close()
 	all, err := client.Loops(ctx)
 	if err != nil {
 		known.Leader = nil
-		return
+		return nil
 	}
 	for _, l := range all {
 		known.Knobs[l.Service] = append(known.Knobs[l.Service], string(l.Knob))
 	}
+	return all
 }
 
 func (o *operatorOptions) action(target loopName, now time.Time) actuators.Action {

@@ -217,6 +217,29 @@ func TestAServiceInShadowIsKnownToItsLeader(t *testing.T) {
 	}
 }
 
+// TestOverrideThatTheLeaderWouldNotObey: where the KV has no Setting that tells the mode and the bounds, the leader does.
+func TestOverrideThatTheLeaderWouldNotObey(t *testing.T) {
+	address, client := kv(t)
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(api.VersionHeader, "0.3.0")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`[{"service": "cart", "knob": "rate", "mode": "shadow", "min": 1, "max": 100},
+			{"service": "checkout", "knob": "rate", "mode": "enforce", "min": 1, "max": 100}]`))
+	}))
+	defer leader.Close()
+	leadsAt(t, client, "gov-a", leader.URL)
+	for _, tc := range []struct{ loop, value, want string }{
+		{"cart/rate", "50", "the service is in mode shadow: nothing is published, so an override would change nothing"},
+		{"checkout/rate", "1e300", "value 1e+300, expected 1 to 100, the bounds in the configuration"},
+		{"checkout/rate", "50", ""},
+	} {
+		_, errs, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=" + address}, "override", tc.loop, tc.value, "--reason=x")
+		if refused := tc.want != ""; refused != (code == exitError) || !strings.Contains(errs, tc.want) {
+			t.Errorf("override %s %s: exit code %d, stderr %q, want %q", tc.loop, tc.value, code, errs, tc.want)
+		}
+	}
+}
+
 // TestAllKnobsOfAServiceTogether: SERVICE alone freezes and resumes each of its knobs; those that fail are named, and the
 // others are in force.
 func TestAllKnobsOfAServiceTogether(t *testing.T) {

@@ -296,9 +296,11 @@ func (s Subject) byRefusals() []string {
 // byWriting covers whether the decision reaches the service at all.
 func (s Subject) byWriting() (out []string) {
 	l := s.Loop
-	switch l.Mode {
-	case control.Enforce:
-	case control.Observe:
+	switch capped := l.Decision.Capped; {
+	case capped != "":
+		out = append(out, "no reason any more to cap the mode at shadow (enforce is configured): "+capped)
+	case l.Mode == control.Enforce:
+	case l.Mode == control.Observe:
 		out = append(out, "mode: shadow in the configuration, to see what governor would do, or enforce, to let it act")
 	default:
 		out = append(out, "mode: enforce in the configuration: only then are services told")

@@ -295,11 +295,15 @@ func (s Subject) sampleAge() time.Duration {
 
 // evidence says what a learned quantity rests on, "" for one that is a default.
 func evidence(e control.Estimate) string {
+	var age string
+	if e.AgeSeconds.Known() {
+		age = format.Span(secondsOf(e.AgeSeconds)) + " old"
+	}
 	switch {
 	case e.Samples == 0:
 		return ""
-	case !e.AgeSeconds.Known():
-		return fmt.Sprintf(", from %d windows", e.Samples)
+	case e.Samples == 1:
+		return join(", ", ", from 1 window", age)
 	}
-	return fmt.Sprintf(", from %d windows, the newest %s old", e.Samples, format.Span(secondsOf(e.AgeSeconds)))
+	return join(", the newest ", fmt.Sprintf(", from %d windows", e.Samples), age)
 }

@@ -558,6 +558,16 @@ func TestWhatBoundItAndWhatWouldChangeIt(t *testing.T) {
 			},
 		},
 		{
+			"capped at shadow", subject(concurrency, func(l *api.Loop, d *control.Decision) {
+				l.Mode, d.Capped = control.Shadow, "its metrics do not show it; use guard"
+			}),
+			"nothing: the law asked for no move",
+			[]string{
+				"a mean latency above 140 ms (120 ms now) would cut, one well below would raise",
+				"no reason any more to cap the mode at shadow (enforce is configured): its metrics do not show it; use guard",
+			},
+		},
+		{
 			"a write that fails", subject(concurrency, func(l *api.Loop, _ *control.Decision) {
 				l.Published.Error = "conflict"
 			}),

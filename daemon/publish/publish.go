@@ -87,7 +87,8 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 
 	at := now.UTC().Round(0)
 	next := actuators.Setting{
-		Schema: actuators.Schema, Service: writer.Spec.Service, Callee: writer.Callee, Epoch: writer.Epoch, Revision: l.Highest + 1,
+		Schema: actuators.Schema, Service: writer.Spec.Service, Callee: writer.Callee, Epoch: writer.Epoch,
+		Revision: l.revision(writer.Epoch),
 		IssuedAt: at, ChangedAt: at, LeaseSeconds: writer.Lease.Seconds(), Reason: reason(writer.Spec, l.Setting, ds),
 	}
 	var errs []error
@@ -111,6 +112,19 @@ func (l Last) Next(now time.Time, writer Writer, ds []control.Decision) (actuato
 	}
 	return next, None, nil // the move was smaller than one request
 }
+
+// revision is that of the next Setting. It grows with every write, so that people can follow it; only where nothing is left
+// to count with does a newer epoch begin again.
+func (l Last) revision(epoch uint64) uint64 {
+	if l.Exhausted() && epoch > l.Setting.Epoch {
+		return 1
+	}
+	return l.Highest + 1
+}
+
+// Exhausted says whether somebody has put a revision into the store that leaves too few above it: the next Setting needs a
+// newer epoch.
+func (l Last) Exhausted() bool { return l.Setting != nil && l.Highest > actuators.MaxByHand }
 
 // Wrote notes that s has reached the store. The count of the sharers goes on.
 func (l *Last) Wrote(now time.Time, s actuators.Setting) {

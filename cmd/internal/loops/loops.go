@@ -43,6 +43,9 @@ func Unknown(name string, there []string) error {
 	text := fmt.Sprintf("there is no %s %s", what, name)
 	near := suggest.Nearest(name, candidates)
 	switch {
+	case !isLoop && len(own) > 0:
+		text = fmt.Sprintf("%s is a service, and a loop is asked for: it has %s", name,
+			strings.Join(slices.Sorted(slices.Values(own)), ", "))
 	case near != "":
 		text += fmt.Sprintf("; did you mean %s?", near)
 	case len(own) > 0:

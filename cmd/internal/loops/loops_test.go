@@ -12,6 +12,7 @@ func TestUnknownNamesWhatWasMeant(t *testing.T) {
 		"checkout/concurency":    "there is no loop checkout/concurency; did you mean checkout/concurrency?",
 		"checkout/calls/payment": "there is no loop checkout/calls/payment; did you mean checkout/calls/payments?",
 		"checkout/retry":         "there is no loop checkout/retry; checkout has checkout/calls/payments, checkout/concurrency, checkout/shed",
+		"cart":                   "cart is a service, and a loop is asked for: it has cart/rate",
 		"chekout":                "there is no service chekout; did you mean checkout?",
 		"search/concurrency":     "there is no loop search/concurrency; none of the 9 that there are is like it",
 	} {
