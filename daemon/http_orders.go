@@ -90,6 +90,9 @@ func (d *Daemon) serveOrderAll(kind actuators.OrderKind) http.HandlerFunc {
 	}
 }
 
+// shortestOrder is how long an order that expires must last at least.
+const shortestOrder = time.Second
+
 // commandOf reads a Command. For authenticated requests the actor is the authenticated identity, and the actor field is
 // ignored: the owner of a verified certificate, else the user. A listener that asks only for certificates accepts any
 // user name, so the certificate comes first.
@@ -102,6 +105,11 @@ func commandOf(w http.ResponseWriter, r *http.Request) (c api.Command, ok bool) 
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "cannot read the command: "+err.Error(),
 			`send JSON like {"actor": "ana", "reason": "INC-1412", "expires_in_seconds": 900}`)
+		return c, false
+	}
+	if c.ExpiresInSeconds > 0 && c.ExpiresInSeconds < shortestOrder.Seconds() {
+		refuse(w, http.StatusBadRequest, fmt.Sprintf("expires_in_seconds %g: the order would end before it is obeyed",
+			c.ExpiresInSeconds), "give it at least a second")
 		return c, false
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {

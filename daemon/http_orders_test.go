@@ -67,6 +67,7 @@ func TestOrdersThroughTheInterface(t *testing.T) {
 		"no actor":         {actuators.Freeze, api.Command{Reason: "x", ExpiresInSeconds: 900}, "actor"},
 		"no expiry":        {actuators.Freeze, api.Command{Actor: "ana", Reason: "x"}, "expiry"},
 		"for ever":         {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e9}, "168h"},
+		"no time at all":   {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e-9}, "before it is obeyed"},
 		"a huge number":    {actuators.Freeze, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 1e30}, "expiry: 277777h"},
 		"without a number": {actuators.Override, api.Command{Actor: "ana", Reason: "x", ExpiresInSeconds: 9}, "the value is missing"},
 		"out of bounds": {

@@ -130,6 +130,9 @@ func (c choice) Set(word string) error {
 	return nil
 }
 
+// clocksApart is how far the clock of whoever names an instant may be ahead.
+const clocksApart = time.Minute
+
 // instant is the value of --at.
 type instant time.Time
 
@@ -138,9 +141,15 @@ func (i *instant) String() string { return "" }
 
 // Set implements kingpin.Value.
 func (i *instant) Set(text string) error {
-	at, err := api.ParseInstant(text, time.Now())
-	if err != nil {
+	now := time.Now()
+	at, err := api.ParseInstant(text, now)
+	switch {
+	case err != nil:
 		return fmt.Errorf("--at=%s: %w", text, err)
+	case at.After(now.Add(clocksApart)):
+		return fmt.Errorf("--at=%s: this lies ahead: expected an instant of the past", text)
+	case at.Before(time.Unix(0, 0)):
+		return fmt.Errorf("--at=%s: expected an instant since 1970", text)
 	}
 	*i = instant(at)
 	return nil

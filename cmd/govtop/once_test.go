@@ -154,6 +154,8 @@ func TestExitCodes(t *testing.T) {
 			[]string{"--once", "--at=1.7e9", "--connect", server.URL},
 			exitError, "nothing is known of 2023-11-14T22:13:20Z: this governor remembers back to 2026-11-24T13:",
 		},
+		{"an instant ahead", []string{"--once", "--at=9999999999", "--connect", server.URL}, exitUsage, "this lies ahead"},
+		{"an instant long ago", []string{"--once", "--at=0001-01-01T00:00:00Z", "--connect", server.URL}, exitUsage, "since 1970"},
 		{"no instant", []string{"--at=yesterday", "--connect", server.URL}, exitUsage, "--at=yesterday: expected a time like"},
 		{"a share above all", []string{"--check", "--max-refused=5", "--connect", server.URL}, exitUsage, "like 5% or 0.05"},
 		{"no share", []string{"--check", "--max-refused=NaN", "--connect", server.URL}, exitUsage, "--max-refused=NaN"},
