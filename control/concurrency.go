@@ -91,8 +91,9 @@ func (c *concurrency) rest(s step) outcome {
 }
 
 // present is the limit that the plant obeys, as far as governor can tell. With a reflex it is the effective limit that
-// the guards report, except right after an edit by hand, which the reports may not know yet. Without one it is the published limit, unless the instances still report a different one long
-// after it was written (they cannot read the KV, or nothing was ever published): then it is theirs.
+// the guards report, except right after an edit by hand, which the reports may not know yet. Without one it is the
+// published limit, unless the instances still report a different one long after it was written (they cannot read the KV,
+// or nothing was ever published): then it is theirs.
 func (c *concurrency) present(s step) float64 {
 	published := s.inForce.Value
 	reported := s.v.limit.Or(0)
@@ -179,8 +180,10 @@ func (c *concurrency) follow(s step, o *outcome) {
 	o.value = math.Round(math.Exp(c.smooth))
 	if s.inForce.published() {
 		tuning := s.spec.Tuning
-		least, most := math.Ceil(o.from*math.Exp(-tuning.CutMax)), math.Floor(o.from*math.Exp(max(tuning.RaiseMax, needlessRaise)))
-		if slewed := min(max(o.value, min(least, o.from)), max(most, o.from)); slewed != o.value {
+		// A small limit moves by one request at least: a share of it is less than that.
+		least := min(math.Ceil(o.from*math.Exp(-tuning.CutMax)), o.from-1)
+		most := max(math.Floor(o.from*math.Exp(max(tuning.RaiseMax, needlessRaise))), o.from+1)
+		if slewed := min(max(o.value, least), most); slewed != o.value {
 			c.smooth, o.value, o.bound = math.Log(slewed), slewed, BoundSlew
 		}
 	}
