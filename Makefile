@@ -54,7 +54,8 @@ test: servers ## run all tests of all modules, the end-to-end tests on real serv
 	exit $$status
 
 race: ## run the tests of what shares data between goroutines under the race detector (needs a C compiler)
-	go test -race -timeout 10m ./control/... ./signals/... ./daemon/...
+	go test -race -timeout 10m ./control/... ./signals/... ./daemon/... ./cmd/internal/edge ./cmd/internal/interrupt \
+		./cmd/internal/logqueue ./cmd/internal/sidecar
 	cd actuators && go test -race -timeout 10m ./...
 
 # go test fuzzes one target at a time.
