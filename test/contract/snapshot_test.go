@@ -141,7 +141,8 @@ func TestRestoredSnapshotIsARollbackAndNoEdit(t *testing.T) {
 		t.Errorf("revision %d has a limit of %d, after %d in %d and %d from the snapshot", after.Revision,
 			after.Concurrency.Limit, before.Concurrency.Limit, before.Revision, first.Concurrency.Limit)
 	}
-	if text := log.String(); !strings.Contains(text, "drift=rolled_back") || strings.Contains(text, "drift=edited") {
+	waittest.Until(t, "the rollback in the log", func() bool { return strings.Contains(log.String(), "drift=rolled_back") })
+	if text := log.String(); strings.Contains(text, "drift=edited") {
 		t.Errorf("the log:\n%s", text)
 	}
 }
