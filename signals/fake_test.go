@@ -165,6 +165,9 @@ type fake struct {
 func newFake(t testing.TB, h http.HandlerFunc) *fake {
 	f := &fake{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			return // given up before it was sent whole, as the second query is when the first has failed
+		}
 		if ofBurnRates(r.FormValue("query")) {
 			fmt.Fprint(w, empty)
 			return
