@@ -72,7 +72,7 @@ func (b *body) end(err error) {
 	switch {
 	case r.Outcome != guard.Success || err == nil:
 	case errors.Is(err, io.EOF):
-		if b.answer.ProtoMajor == 2 && isGRPCType(b.answer.Header) {
+		if b.answer.ProtoMajor == 2 && IsGRPCType(b.answer.Header) {
 			r.Outcome = grpcOutcome(b.answer.Trailer.Get("Grpc-Status"))
 		}
 	case errors.Is(b.ctx.Err(), context.Canceled), b.source.broken():

@@ -31,9 +31,10 @@ const grpcType = "application/grpc"
 
 // IsGRPC says whether a request is one of gRPC: HTTP/2 with the media type application/grpc or application/grpc+…. The
 // protocols gRPC-Web and Connect are not: their failures are not in trailers.
-func IsGRPC(r *http.Request) bool { return r.ProtoMajor == 2 && isGRPCType(r.Header) }
+func IsGRPC(r *http.Request) bool { return r.ProtoMajor == 2 && IsGRPCType(r.Header) }
 
-func isGRPCType(h http.Header) bool {
+// IsGRPCType says whether a header has a media type of gRPC, whatever the version of HTTP.
+func IsGRPCType(h http.Header) bool {
 	values := h["Content-Type"]
 	if len(values) == 0 {
 		return false

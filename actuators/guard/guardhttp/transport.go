@@ -298,7 +298,7 @@ func (a answer) result(ctx context.Context) guard.Result {
 	reason := header.Get(RefusedHeader)
 	r := guard.Result{Outcome: guard.Success, NoRetry: noRetryIn(header)}
 	inHeader := "" // of an answer without a body
-	if a.response.ProtoMajor == 2 && isGRPCType(header) {
+	if a.response.ProtoMajor == 2 && IsGRPCType(header) {
 		inHeader = header.Get("Grpc-Status")
 	}
 	switch status := a.response.StatusCode; {

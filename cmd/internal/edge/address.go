@@ -51,14 +51,6 @@ func (a Address) Listen() (net.Listener, error) {
 	return net.Listen(a.Network, a.Address)
 }
 
-// String returns the address as ParseAddress reads it.
-func (a Address) String() string {
-	if a.Network == "unix" {
-		return "unix:" + a.Address
-	}
-	return a.Address
-}
-
 func removeStale(path string) {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode()&fs.ModeSocket == 0 {

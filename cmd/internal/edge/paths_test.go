@@ -173,7 +173,7 @@ func TestAddressesThatCannotBeListenedAtAreRefused(t *testing.T) {
 			t.Errorf("%q: %v, want an error with %q", text, err, want)
 		}
 	}
-	if a, err := ParseAddress(":6060", "127.0.0.1"); err != nil || a.String() != "127.0.0.1:6060" {
+	if a, err := ParseAddress(":6060", "127.0.0.1"); err != nil || a != (Address{"tcp", "127.0.0.1:6060"}) {
 		t.Errorf("%v %v, want loopback", a, err)
 	}
 }

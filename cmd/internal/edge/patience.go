@@ -5,10 +5,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 )
 
 // Patience cuts clients that send their bodies or read their answers too slowly. The guard gives the slot of a request
@@ -36,7 +37,7 @@ func (p *Patience) Handler(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e := &exchange{
-			ResponseWriter: w, patience: p, control: http.NewResponseController(w), talks: isGRPC(r.Header),
+			ResponseWriter: w, patience: p, control: http.NewResponseController(w), talks: guardhttp.IsGRPCType(r.Header),
 		}
 		e.sending.allowance, e.reading.allowance = p.Time, p.Time
 		if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
@@ -45,11 +46,6 @@ func (p *Patience) Handler(next http.Handler) http.Handler {
 		defer e.end(r.ProtoMajor == 1)
 		next.ServeHTTP(e, r)
 	})
-}
-
-func isGRPC(h http.Header) bool {
-	rest, ok := strings.CutPrefix(h.Get("Content-Type"), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
 }
 
 // exchange is one request and its answer. It is the http.ResponseWriter that the handlers see.

@@ -60,12 +60,7 @@ func (c *eager) Read(p []byte) (int, error) {
 }
 
 // CloseWrite closes the sending side, as tunnels do.
-func (c *eager) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return c.Close()
-}
+func (c *eager) CloseWrite() error { return closeWrite(c.Conn, c) }
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answer) WriteHeader(status int) {

@@ -124,11 +124,14 @@ func (c *connection) Close() error {
 }
 
 // CloseWrite closes the sending side, as tunnels do.
-func (c *connection) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *connection) CloseWrite() error { return closeWrite(c.Conn, c) }
+
+// closeWrite closes the sending side of inner, or all of outer, which is around it, if inner has no sides.
+func closeWrite(inner, outer net.Conn) error {
+	if half, ok := inner.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
-	return c.Close()
+	return outer.Close()
 }
 
 func (c *connection) end(why int32) {
