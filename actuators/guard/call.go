@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -36,6 +37,7 @@ type Call struct {
 	attempts  int
 	elsewhere bool // the one try on another instance is spent
 	waiting   bool // for a retry
+	group     uint8
 }
 
 // CallOptions says what a retry of a call may rely on. The zero value never sends a request twice that may have been
@@ -214,7 +216,7 @@ func (d *Dependency) StartAt(ctx context.Context, now time.Time, o CallOptions) 
 func (d *Dependency) start(ctx context.Context, now time.Duration, o CallOptions) Call {
 	d.out.requests.Add(1)
 	d.out.budget.call(now, d.caller.retryRatio(now))
-	c := Call{d: d, request: requestOf(ctx), options: o, deadline: never, now: now}
+	c := Call{d: d, request: requestOf(ctx), options: o, deadline: never, now: now, group: groupOf(ctx)}
 	if !o.Deadline.IsZero() {
 		c.deadline = max(-never, min(o.Deadline.Sub(d.caller.base), never))
 	}
@@ -267,6 +269,7 @@ func (c *Call) try(instance string) (Attempt, error) {
 	b.inFlight.Add(1)
 	d.out.attempts.Add(1)
 	c.attempts++
+	c.request.sent(d, instance)
 	return Attempt{d: d, slot: s, pass: p, started: c.now, several: c.options.Instances > 1}, nil
 }
 
@@ -341,6 +344,9 @@ func (a Attempt) done(now time.Duration, r Result) {
 		return
 	}
 	a.pass.breaker.inFlight.Add(-1)
+	if !r.Refused && !r.Unsent && r.Outcome != Canceled {
+		a.slot.request.answered(d)
+	}
 	if r.Refused {
 		d.out.calleeRefusals.Add(1)
 		d.shortAt(now)
@@ -485,8 +491,13 @@ func (d *Dependency) PickAt(now time.Time, instances []string, except string, u 
 	return d.pick(now.Sub(d.caller.base), instances, except, u)
 }
 
-// Pick chooses an instance for the next attempt, see Dependency.PickAt.
+// Pick chooses an instance for the next attempt: the one that took an earlier call of the same request, so that one instance
+// decides about the whole request, or else like Dependency.PickAt.
 func (c *Call) Pick(instances []string, except string, u float64) string {
+	if usual := c.request.usual(c.d); usual != "" && usual != except && slices.Contains(instances, usual) &&
+		c.d.out.instances.of(c.now, usual).admits(c.now) {
+		return usual
+	}
 	return c.d.pick(c.now, instances, except, u)
 }
 

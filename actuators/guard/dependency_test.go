@@ -402,7 +402,7 @@ func TestLateCallsDoNotTouchTheNextRequest(t *testing.T) {
 	first.ReleaseAt(epoch.Add(10*ms), Success)
 	second := Permit{ticket: first.ticket, gen: first.gen + nextUse, count: first.count} // what the pool would return
 	second.count.join()
-	g.gate.enter(10*ms, 1)
+	g.gate.enter(10*ms, 1, 0)
 	second.ticket.start = 10 * ms
 	its := requestOf(NewContext(t.Context(), second))
 	late.release(40*ms, Success)
@@ -482,7 +482,7 @@ func TestOptional(t *testing.T) {
 	}
 	fill := func(g *Guard, n int) {
 		for range n {
-			g.gate.enter(0, 1)
+			g.gate.enter(0, 1, 0)
 		}
 	}
 	g := simGuard(t, Config{Min: 100, Max: 100})

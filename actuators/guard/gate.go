@@ -36,15 +36,16 @@ const (
 	overfull         // the occupancy is above the share that this request may fill
 )
 
-// enter takes a slot if there is one and the share of the limit in use is at most fill.
-func (g *gate) enter(now time.Duration, fill float64) verdict {
+// enter takes a slot if there is one and the share of the limit in use is at most fill, with spare more slots below that.
+// Where nothing is in flight, one slot is enough.
+func (g *gate) enter(now time.Duration, fill float64, spare uint64) verdict {
 	for {
 		w := g.word.Load()
 		limit, n := unpack(w)
 		switch {
 		case n >= limit:
 			return full
-		case float64(n) > float64(limit)*fill+1e-9: // tolerate rounding: 29 of 100 is at most 0.29
+		case float64(n+min(n, 1)*spare) > float64(limit)*fill+1e-9: // tolerate rounding: 29 of 100 is at most 0.29
 			return overfull
 		}
 		if g.word.CompareAndSwap(w, w+1) {

@@ -34,6 +34,8 @@ type Guard struct {
 	tickets sync.Pool     // of *ticket
 	shards  atomic.Uint32 // tickets made
 	endless endless
+	groups  groups
+	draws   atomic.Uint64
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
@@ -68,6 +70,10 @@ type ticket struct {
 	gen   atomic.Uint64
 	start time.Duration
 	work  atomic.Pointer[request] // the request in its context, if it has one
+
+	rank        Rank
+	criticality Criticality
+	key         string
 
 	since time.Duration             // of the pause
 	idle  time.Duration             // of earlier pauses
@@ -165,6 +171,12 @@ func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
 // same key gets the same verdict at the same occupancy, from every guard, for an hour at a time: some tenants are
 // served fully instead of all of them partly. With the key "" each request is judged on its own.
 func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Permit, error) {
+	return g.AcquireRanked(ctx, c, key, Rank{})
+}
+
+// AcquireRanked is AcquireFor for a request that arrives with a rank, from the guard that drew it. It must come from a
+// caller that is trusted: whoever chooses a rank can choose to be refused last.
+func (g *Guard) AcquireRanked(ctx context.Context, c Criticality, key string, r Rank) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
@@ -175,7 +187,7 @@ func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Perm
 		}
 		return Permit{}, ErrConcurrency
 	}
-	return g.acquire(g.now(), c, key)
+	return g.acquire(g.now(), c, key, r)
 }
 
 // AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; an instant before an
@@ -186,12 +198,17 @@ func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
 
 // AcquireForAt is AcquireFor at the instant now.
 func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, error) {
-	return g.acquire(now.Sub(g.base), c.valid(), key)
+	return g.AcquireRankedAt(now, c, key, Rank{})
+}
+
+// AcquireRankedAt is AcquireRanked at the instant now.
+func (g *Guard) AcquireRankedAt(now time.Time, c Criticality, key string, r Rank) (Permit, error) {
+	return g.acquire(now.Sub(g.base), c.valid(), key, r)
 }
 
 // acquire asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
 // use up what another policy grants. If another request takes the last token in between, acquire gives the slot back.
-func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, error) {
+func (g *Guard) acquire(now time.Duration, c Criticality, key string, r Rank) (Permit, error) {
 	g.tick(now)
 	cell := &g.cells[c]
 	if g.gate.full() {
@@ -204,9 +221,18 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, e
 	}
 	fill := 1.0
 	if p := g.shed.plan.Load(); p != nil {
-		fill = p.fill(c, key, cell.offered())
+		r = g.drawn(r, key, p.salt)
+		fill = p.fill(c, r)
 	}
-	switch g.gate.enter(now, fill) {
+	spare := uint64(0)
+	if r.Group > 1 {
+		if g.groups.has(r.ID) {
+			fill = 1
+		} else {
+			spare = uint64(r.Group) - 1
+		}
+	}
+	switch g.gate.enter(now, fill, spare) {
 	case full:
 		cell.refused[byConcurrency].Add(1)
 		return Permit{}, ErrConcurrency
@@ -221,7 +247,10 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string) (Permit, e
 	}
 	cell.admitted.Add(1)
 	t := g.tickets.Get().(*ticket)
-	t.start = now
+	t.start, t.rank, t.criticality, t.key = now, r, c, key
+	if r.Group > 1 {
+		g.groups.join(r.ID)
+	}
 	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
 }
 
@@ -281,6 +310,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 // recycle makes the ticket ready for its next use.
 func (t *ticket) recycle() {
 	t.idle = 0
+	if t.rank.Group > 1 {
+		t.guard.groups.leave(t.rank.ID)
+	}
 	if t.moved.Load() != nil {
 		t.moved.Store(nil)
 	}

@@ -433,7 +433,7 @@ func knobs(t testing.TB, perSecond, threshold float64, inFlight int) *Guard {
 		t.Fatal(err)
 	}
 	for range inFlight {
-		g.gate.enter(0, 1)
+		g.gate.enter(0, 1, 0)
 	}
 	return g
 }

@@ -23,6 +23,9 @@ type request struct {
 	guard *Guard
 	gen   uint64 // of the permit
 
+	criticality Criticality
+	key         string
+
 	marked  atomic.Bool  // a layer further out retries
 	attempt atomic.Int32 // of that layer
 	noRetry atomic.Bool  // a retry of the request is useless
@@ -31,6 +34,9 @@ type request struct {
 	calls int           // in flight
 	since time.Duration // when calls last rose from 0
 	total time.Duration // of the intervals that are over
+
+	rank   Rank // guarded by mu like what follows
+	called []called
 }
 
 type requestKey struct{}
@@ -51,7 +57,7 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	if t == nil {
 		return ctx
 	}
-	r := &request{Context: ctx, guard: t.guard, gen: p.gen}
+	r := &request{Context: ctx, guard: t.guard, gen: p.gen, rank: t.rank, criticality: t.criticality, key: t.key}
 	if t.gen.Load()&^(declared|paused) == p.gen {
 		t.work.Store(r)
 	}

@@ -87,7 +87,7 @@ func (s *shedder) set(threshold float64, wall time.Time) {
 		s.plan.Store(nil)
 		return
 	}
-	p := plan{threshold: threshold, salt: mix64(uint64(wall.Unix() / 3600))}
+	p := plan{threshold: threshold, salt: saltAt(wall)}
 	shares, below := s.shares(), 0.0
 	for c := criticalities - 1; c >= 0; c-- {
 		p.from[c] = threshold + (1-threshold)*below
@@ -107,15 +107,11 @@ func (s *shedder) threshold() float64 {
 	return 1
 }
 
-// fill is the occupancy up to which a request of class c is admitted. A request without a key gets a place from a mix
-// of n, the number of arrivals of its class so far, which needs no shared generator and replays exactly.
-func (p *plan) fill(c Criticality, key string, n uint64) float64 {
-	place := mix64(n)
-	if key != "" {
-		place = hashKey(key, p.salt)
-	}
-	return p.from[c] + p.width[c]*float64(place>>11)*0x1p-53
-}
+// fill is the occupancy up to which a request of class c and rank r is admitted.
+func (p *plan) fill(c Criticality, r Rank) float64 { return p.from[c] + p.width[c]*r.share() }
+
+// saltAt is the salt of the hour.
+func saltAt(wall time.Time) uint64 { return mix64(uint64(wall.Unix() / 3600)) }
 
 // hashKey is FNV-1a followed by mix64: in FNV-1a alone the upper bits hardly depend on the last bytes of a key.
 func hashKey(key string, salt uint64) uint64 {

@@ -168,7 +168,7 @@ func TestTenantsFareTheSameEverywhere(t *testing.T) {
 		}
 		g.SnapshotAt(epoch.Add(at + time.Second))
 		for range 80 {
-			g.gate.enter(0, 1)
+			g.gate.enter(0, 1, 0)
 		}
 		return g
 	}

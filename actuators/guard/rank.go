@@ -1,0 +1,194 @@
+package guard
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+)
+
+// Rank is the place of a request among those of its criticality. It is drawn once, by the first guard that the request
+// meets, and travels with the request's calls: from its key if it has one, else at random. A request that needs four
+// admissions, each with a rank of its own, is refused by one of them nearly always; with one rank, the guards refuse the
+// same requests, and those that they admit are admitted everywhere. The zero value is a rank that has yet to be drawn.
+type Rank struct {
+	// Place is uniform over its range; higher ones are refused later. It counts if Drawn.
+	Place uint32
+	Drawn bool
+	// Again: the caller has had an answer of the same service for the same request. Refusing would waste that work, so
+	// the request has the highest place of its criticality.
+	Again bool
+	// Group is how many calls of one request, this one among them, come to the service at the same time; 0 counts as 1.
+	// The first of them needs room for all, and the others may then fill the limit.
+	Group uint8
+	// ID tells the requests with a Group apart.
+	ID uint32
+}
+
+// share is where the rank is in the range of its class, 0..1.
+func (r Rank) share() float64 {
+	if r.Again {
+		return 1
+	}
+	return float64(r.Place) * 0x1p-32
+}
+
+// drawn returns r with a place. A key always has the same one, until the salt changes.
+func (g *Guard) drawn(r Rank, key string, salt uint64) Rank {
+	if r.Drawn {
+		return r
+	}
+	if key != "" {
+		r.Place = uint32(hashKey(key, salt) >> 32)
+	} else {
+		r.Place = g.draw()
+	}
+	r.Drawn = true
+	return r
+}
+
+// draw returns random bits. With a clock that is not the real one they are the same in every run.
+func (g *Guard) draw() uint32 {
+	if g.cfg.Now == nil {
+		return rand.Uint32()
+	}
+	return uint32(mix64(g.draws.Add(1)) >> 32)
+}
+
+// groups counts the requests in flight that belong to a group, by ID. It is used for such requests only.
+type groups struct {
+	mu     sync.Mutex
+	inside map[uint32]int
+}
+
+func (g *groups) has(id uint32) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inside[id] > 0
+}
+
+func (g *groups) join(id uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside == nil {
+		g.inside = map[uint32]int{}
+	}
+	g.inside[id]++
+}
+
+func (g *groups) leave(id uint32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inside[id]--; g.inside[id] <= 0 {
+		delete(g.inside, id)
+	}
+}
+
+// groupKey is the key of the size of a group in a context.
+type groupKey struct{}
+
+// WithGroup says that guarded calls with the context that it returns come n at a time to the same dependency: a fan-out. The
+// callee then admits all of them or none, as far as it can. From 2 to 255; other numbers mean nothing.
+func WithGroup(ctx context.Context, n int) context.Context {
+	if n < 2 || n > 255 {
+		return ctx
+	}
+	return context.WithValue(ctx, groupKey{}, uint8(n))
+}
+
+func groupOf(ctx context.Context) uint8 {
+	n, _ := ctx.Value(groupKey{}).(uint8)
+	return n
+}
+
+// OriginOf returns what the request in ctx brought along and its calls hand on: its criticality, and its key ("" without
+// one). ok is false if ctx carries no request (see NewContext).
+func OriginOf(ctx context.Context) (c Criticality, key string, ok bool) {
+	r := requestOf(ctx)
+	if r == nil {
+		return Default, "", false
+	}
+	return r.criticality, r.key, true
+}
+
+// called is what a request remembers of a dependency.
+type called struct {
+	dependency *Dependency
+	instance   string // that took its latest call
+	answered   bool
+}
+
+// calledAt returns what r remembers of d; the caller holds r.mu. A new entry is added if add is true.
+func (r *request) calledAt(d *Dependency, add bool) *called {
+	for i := range r.called {
+		if r.called[i].dependency == d {
+			return &r.called[i]
+		}
+	}
+	if !add {
+		return nil
+	}
+	r.called = append(r.called, called{dependency: d})
+	return &r.called[len(r.called)-1]
+}
+
+// sent notes that an instance of d takes a call of r. A nil request ignores it.
+func (r *request) sent(d *Dependency, instance string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calledAt(d, true).instance = instance
+}
+
+// answered notes that d has answered a call of r. A nil request ignores it.
+func (r *request) answered(d *Dependency) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calledAt(d, true).answered = true
+}
+
+// usual returns the instance of d that took the latest call of r; "": none has.
+func (r *request) usual(d *Dependency) string {
+	if r == nil {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.calledAt(d, false); c != nil {
+		return c.instance
+	}
+	return ""
+}
+
+// rankFor returns the rank of calls of r to d, and draws it if no guard has.
+func (r *request) rankFor(d *Dependency, group uint8) Rank {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.rank.Drawn { // the guard had no need of it
+		r.rank = r.guard.drawn(r.rank, r.key, saltAt(r.guard.base.Add(r.guard.now())))
+	}
+	if group > 1 && r.rank.ID == 0 {
+		r.rank.ID = r.guard.draw()
+	}
+	rank := Rank{Place: r.rank.Place, Drawn: true}
+	if group > 1 {
+		rank.Group, rank.ID = group, r.rank.ID
+	}
+	if c := r.calledAt(d, false); c != nil {
+		rank.Again = c.answered
+	}
+	return rank
+}
+
+// Rank returns what the next attempt tells the callee of the rank of the request for which the call is made. The zero Rank,
+// if the call is made for none, tells nothing.
+func (c *Call) Rank() Rank {
+	if c.request == nil {
+		return Rank{}
+	}
+	return c.request.rankFor(c.d, c.group)
+}
