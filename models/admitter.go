@@ -35,6 +35,7 @@ type Request struct {
 	Arrived     time.Duration
 	Sent        time.Duration // time of this attempt; equals Arrived for the first
 	Attempt     int           // 0, 1, 2…
+	Standing    Standing
 	// Slot is the request's place in the plant if it is admitted: small, dense and not reused until Done. An Admitter
 	// may use it as an index for what it remembers about the request.
 	Slot int

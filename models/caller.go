@@ -20,6 +20,8 @@ type Call struct {
 	// Again says that the request came as a retry of somebody further out.
 	Again    bool
 	Attempts int // sent so far
+	// Group is how many calls to the same service begin with this one, itself among them.
+	Group int
 }
 
 // Never is an instant that does not come.
@@ -72,6 +74,23 @@ type Caller interface {
 	// Retry asks what follows after an attempt that was not Answered, or not sent. u is uniform in [0, 1).
 	Retry(now time.Duration, c Call, u float64) Next
 	End(now time.Duration, c Call, a Answer)
+}
+
+// Standing is what an attempt tells the callee of its request beyond its criticality; the zero value tells nothing.
+type Standing struct {
+	Ranked bool   // the request carries the rank that a guard further out has drawn
+	Rank   uint32 // higher is more important
+	Again  bool   // the callee has answered a call of this request already
+	Group  int    // as in Call; 0: it does not say
+	ID     uint32 // of the request, where there is a Group
+}
+
+// Steerer is a Caller that says where an attempt should go, and what it tells the callee. A Graph asks for the instance
+// before Try, and for the Standing after it.
+type Steerer interface {
+	// Instance is the one to try first if it can be reached; -1: any.
+	Instance(c Call) int
+	Standing(c Call) Standing
 }
 
 // Next is what follows a failed attempt.

@@ -52,6 +52,7 @@ type call struct {
 	marks    bool
 	avoid    bool // the next attempt goes elsewhere
 	backoff  bool // an event will bring it back
+	group    int
 	ended    bool // while in backoff: nobody waits for it any more
 	started  bool // its Caller knows it
 	work     float64
@@ -171,7 +172,7 @@ func (g *Graph) arrive() {
 	slot := g.newCall()
 	c := &g.calls[slot]
 	c.root, c.spec, c.path, c.parent = r, g.cfg.Entries[r.Route].Call, uint64(r.Route)+1, -1
-	c.deadline = Never
+	c.deadline, c.group = Never, 1
 	c.caller = g.ways[c.spec.Link][0]
 	g.begin(slot)
 }
@@ -203,7 +204,7 @@ func (g *Graph) describe(slot int32) Call {
 	c := &g.calls[slot]
 	return Call{
 		Slot: int(slot), Request: int(c.parent), Deadline: c.deadline, Marked: c.marked, Again: c.again,
-		Attempts: c.attempts,
+		Attempts: c.attempts, Group: c.group,
 	}
 }
 
@@ -251,8 +252,16 @@ func (g *Graph) choose(slot int32, p *pool) (instance int32, clearance Clearance
 		p.instances[c.instance].passed = true
 	}
 	clearance = Clear
+	usual := int32(-1)
+	if s, ok := c.caller.(Steerer); ok {
+		usual = int32(s.Instance(g.describe(slot)))
+	}
 	for {
-		instance = p.balancer.pick(p.instances)
+		if usual >= 0 && p.instances[usual].eligible() {
+			instance = usual
+		} else {
+			instance = p.balancer.pick(p.instances)
+		}
 		if instance < 0 && c.avoid && clearance == Clear { // there is no other
 			c.avoid = false
 			p.unpass()
@@ -280,6 +289,9 @@ func (g *Graph) enter(slot int32, link Link, in *instance) {
 	v.request = Request{
 		ID: c.root.ID, Criticality: c.root.Criticality, Route: c.spec.Operation, Arrived: c.root.Arrived, Sent: g.now,
 		Attempt: c.attempts - 1, Slot: int(at),
+	}
+	if s, ok := c.caller.(Steerer); ok {
+		v.request.Standing = s.Standing(g.describe(slot))
 	}
 	verdict := in.admit(g.now, v.request)
 	g.score.entered(link, c.root, verdict)
@@ -374,6 +386,11 @@ func (g *Graph) proceed(slot int32) {
 		c.path = scramble(v.path ^ uint64(number)<<32 ^ uint64(i)<<48)
 		c.caller = g.ways[spec.Link][v.instance]
 		c.deadline, c.marked, c.again = v.deadline, v.marked, v.again
+		for _, other := range step {
+			if g.cfg.Links[other.Link].To == g.cfg.Links[spec.Link].To {
+				c.group++
+			}
+		}
 		v.children = append(v.children, at)
 	}
 	// A call may fail at once and end the visit, so the list is walked from a copy of what it was.

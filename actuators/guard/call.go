@@ -494,7 +494,7 @@ func (d *Dependency) PickAt(now time.Time, instances []string, except string, u 
 // Pick chooses an instance for the next attempt: the one that took an earlier call of the same request, so that one instance
 // decides about the whole request, or else like Dependency.PickAt.
 func (c *Call) Pick(instances []string, except string, u float64) string {
-	if usual := c.request.usual(c.d); usual != "" && usual != except && slices.Contains(instances, usual) &&
+	if usual := c.Usual(); usual != "" && usual != except && slices.Contains(instances, usual) &&
 		c.d.out.instances.of(c.now, usual).admits(c.now) {
 		return usual
 	}

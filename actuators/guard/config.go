@@ -26,7 +26,8 @@ type Config struct {
 	Fallback int
 
 	// ShedThreshold is the occupancy (in flight ÷ limit) above which the least important requests are refused, in (0,
-	// 1]. A Setting overrides it. 0 means 1: nothing is shed. 0.6 is a good value.
+	// 1]. A Setting overrides it. 0 means 0.6 while ranks travel through this guard (see Rank), and otherwise 1: nothing is
+	// shed.
 	ShedThreshold float64
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
@@ -84,8 +85,7 @@ func (c Config) ready() (Config, error) {
 		bad("Fallback %d is outside Min..Max, %d..%d", c.Fallback, lo, hi)
 	}
 	switch {
-	case c.ShedThreshold == 0:
-		c.ShedThreshold = 1
+	case c.ShedThreshold == 0: // see regime.shedAbove
 	case !(c.ShedThreshold > 0 && c.ShedThreshold <= 1):
 		bad("ShedThreshold %v is outside 0..1: give the share of the limit above which the least important are refused",
 			c.ShedThreshold)

@@ -35,6 +35,7 @@ type Guard struct {
 	shards  atomic.Uint32 // tickets made
 	endless endless
 	groups  groups
+	ranked  atomic.Bool // a rank has been received or handed on since the last step
 	draws   atomic.Uint64
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
@@ -211,6 +212,9 @@ func (g *Guard) AcquireRankedAt(now time.Time, c Criticality, key string, r Rank
 func (g *Guard) acquire(now time.Duration, c Criticality, key string, r Rank) (Permit, error) {
 	g.tick(now)
 	cell := &g.cells[c]
+	if r.Drawn {
+		g.noteRank()
+	}
 	if g.gate.full() {
 		cell.refused[byConcurrency].Add(1)
 		return Permit{}, ErrConcurrency
@@ -387,6 +391,9 @@ func (g *Guard) step(now time.Duration) {
 	g.report(before, g.reflex.finding.ServiceTime)
 	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
+	if g.ranked.Swap(false) {
+		g.regime.rankedUntil = now + rankedFor
+	}
 	g.enforce(now)
 }
 
@@ -407,7 +414,7 @@ func (g *Guard) enforce(now time.Duration) {
 	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
 	g.gate.setLimit(now, uint64(max(1, math.Floor(g.reflex.limit+1e-9))))
 	g.slow.Store(int64(g.reflex.setpoint(window{wait: g.reflex.wait}, b) * float64(time.Second)))
-	g.shed.set(g.regime.threshold, g.base.Add(now))
+	g.shed.set(g.regime.shedAbove(now), g.base.Add(now))
 	perSecond, burst := g.regime.pace()
 	g.rate.set(now, perSecond, burst)
 	g.retry.Store(math.Float64bits(g.regime.ratio))

@@ -15,21 +15,13 @@ type Rank struct {
 	Place uint32
 	Drawn bool
 	// Again: the caller has had an answer of the same service for the same request. Refusing would waste that work, so
-	// the request has the highest place of its criticality.
+	// it is admitted up to the limit, whatever its criticality.
 	Again bool
 	// Group is how many calls of one request, this one among them, come to the service at the same time; 0 counts as 1.
 	// The first of them needs room for all, and the others may then fill the limit.
 	Group uint8
 	// ID tells the requests with a Group apart.
 	ID uint32
-}
-
-// share is where the rank is in the range of its class, 0..1.
-func (r Rank) share() float64 {
-	if r.Again {
-		return 1
-	}
-	return float64(r.Place) * 0x1p-32
 }
 
 // drawn returns r with a place. A key always has the same one, until the salt changes.
@@ -44,6 +36,13 @@ func (g *Guard) drawn(r Rank, key string, salt uint64) Rank {
 	}
 	r.Drawn = true
 	return r
+}
+
+// noteRank notes that a rank has been received or handed on.
+func (g *Guard) noteRank() {
+	if !g.ranked.Load() {
+		g.ranked.Store(true)
+	}
 }
 
 // draw returns random bits. With a clock that is not the real one they are the same in every run.
@@ -151,21 +150,23 @@ func (r *request) answered(d *Dependency) {
 	r.calledAt(d, true).answered = true
 }
 
-// usual returns the instance of d that took the latest call of r; "": none has.
-func (r *request) usual(d *Dependency) string {
+// Usual returns the instance that took the latest call of the same request to the dependency; "": none has.
+func (c *Call) Usual() string {
+	r := c.request
 	if r == nil {
 		return ""
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.calledAt(d, false); c != nil {
-		return c.instance
+	if called := r.calledAt(c.d, false); called != nil {
+		return called.instance
 	}
 	return ""
 }
 
 // rankFor returns the rank of calls of r to d, and draws it if no guard has.
 func (r *request) rankFor(d *Dependency, group uint8) Rank {
+	r.guard.noteRank()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.rank.Drawn { // the guard had no need of it

@@ -30,7 +30,9 @@ type regime struct {
 
 	shed      *actuators.Shed
 	shedLease lease
-	threshold float64 // φ asked for
+	threshold float64 // φ asked for; 0: nobody does
+
+	rankedUntil time.Duration // ranks travel through the guard
 
 	retry      *actuators.Retry
 	retryLease lease
@@ -123,6 +125,24 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 		retry := *s.Retry
 		r.retry, r.ratio, r.retryLease = &retry, retry.BudgetRatio, granted
 	}
+}
+
+// rankedThreshold is φ where nobody asks for one and ranks travel. rankedFor is for how long after the last of them.
+const (
+	rankedThreshold = 0.6
+	rankedFor       = 10 * time.Second
+)
+
+// shedAbove is φ to put in force. A rank that each guard drew anew would be worse than no shedding from two calls on, so
+// without a wish nothing is shed until ranks travel.
+func (r *regime) shedAbove(now time.Duration) float64 {
+	switch {
+	case r.threshold > 0:
+		return r.threshold
+	case now < r.rankedUntil:
+		return rankedThreshold
+	}
+	return 1
 }
 
 // defaultRetryRatio is the retry budget until a Setting gives one: one retry for every ten requests.

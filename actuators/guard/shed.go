@@ -107,8 +107,13 @@ func (s *shedder) threshold() float64 {
 	return 1
 }
 
-// fill is the occupancy up to which a request of class c and rank r is admitted.
-func (p *plan) fill(c Criticality, r Rank) float64 { return p.from[c] + p.width[c]*r.share() }
+// fill is the occupancy up to which a request of class c and rank r is admitted: 1 if refusing it would waste work.
+func (p *plan) fill(c Criticality, r Rank) float64 {
+	if r.Again {
+		return 1
+	}
+	return p.from[c] + p.width[c]*float64(r.Place)*0x1p-32
+}
 
 // saltAt is the salt of the hour.
 func saltAt(wall time.Time) uint64 { return mix64(uint64(wall.Unix() / 3600)) }

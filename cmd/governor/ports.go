@@ -181,7 +181,9 @@ func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error
 	if err != nil {
 		return nil, err
 	}
-	options := []guardhttp.Option{guardhttp.WithCriticality(trust.Criticality), guardhttp.WithKey(trust.Key)}
+	options := []guardhttp.Option{
+		guardhttp.WithCriticality(trust.Criticality), guardhttp.WithKey(trust.Key), guardhttp.WithTrust(trust.Believes),
+	}
 	if !bypass.Empty() {
 		options = append(options, guardhttp.WithBypass(func(r *http.Request) bool { return bypass.Match(r.URL) }))
 	}

@@ -32,8 +32,9 @@
 // A callback that panics (see the options) leaves no slot behind, and its panic reaches the server.
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
-// or tenant from Guard-Key. A client that can set these headers can claim to be critical, or try keys until one is
-// admitted: strip them at the edge, or use WithCriticality and WithKey with a trusted source.
+// or tenant from Guard-Key. A guarded caller sends both in Guard-Context, with the rank of its request, see ContextHeader. A
+// client that can set these headers can claim to be critical, or try keys until one is admitted: strip them at the edge, or
+// use WithCriticality and WithKey with a trusted source, and WithTrust.
 //
 // On the way out, Transport guards the calls to a dependency:
 //
@@ -91,16 +92,21 @@ func WithEndless(match func(*http.Request) bool) Option {
 	return func(h *handler) { h.endless = match }
 }
 
+// WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
+// is ignored: their requests get a rank of their own here.
+func WithTrust(believed func(*http.Request) bool) Option {
+	return func(h *handler) { h.believed = believed }
+}
+
 // New returns a handler that admits requests to next through g.
 func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	h := &handler{
-		guard:       g,
-		next:        next,
-		criticality: CriticalityOf,
-		key:         KeyOf,
-		failed:      func(status int) bool { return status >= http.StatusInternalServerError },
-		bypass:      func(*http.Request) bool { return false },
-		endless:     func(*http.Request) bool { return false },
+		guard:    g,
+		next:     next,
+		failed:   func(status int) bool { return status >= http.StatusInternalServerError },
+		bypass:   func(*http.Request) bool { return false },
+		endless:  func(*http.Request) bool { return false },
+		believed: func(*http.Request) bool { return true },
 	}
 	for _, o := range options {
 		o(h)
@@ -111,11 +117,34 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 type handler struct {
 	guard       *guard.Guard
 	next        http.Handler
-	criticality func(*http.Request) guard.Criticality
-	key         func(*http.Request) string
+	criticality func(*http.Request) guard.Criticality // nil: the headers say it
+	key         func(*http.Request) string            // nil: the headers say it
 	failed      func(int) bool
 	bypass      func(*http.Request) bool
 	endless     func(*http.Request) bool
+	believed    func(*http.Request) bool
+}
+
+// standing is who asks, and in which place. An older or an outer header of its own wins over Guard-Context.
+func (h *handler) standing(r *http.Request) (c guard.Criticality, key string, rank guard.Rank) {
+	said := carried{criticality: guard.Default}
+	if len(r.Header[ContextHeader]) > 0 && h.believed(r) {
+		said = carriedIn(r.Header)
+	}
+	c, key = said.criticality, said.key
+	switch {
+	case h.criticality != nil:
+		c = h.criticality(r)
+	case len(r.Header[CriticalityHeader]) > 0:
+		c = CriticalityOf(r)
+	}
+	switch {
+	case h.key != nil:
+		key = h.key(r)
+	case len(r.Header[KeyHeader]) > 0:
+		key = KeyOf(r)
+	}
+	return c, key, said.rank
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -123,7 +152,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	permit, err := h.guard.AcquireFor(asking(r), h.criticality(r), h.key(r))
+	criticality, key, rank := h.standing(r)
+	permit, err := h.guard.AcquireRanked(asking(r), criticality, key, rank)
 	if err != nil {
 		h.refuse(w, r, err)
 		return

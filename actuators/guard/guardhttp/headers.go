@@ -22,13 +22,13 @@ const (
 	NoRetryHeader = "Guard-No-Retry"
 )
 
-// CriticalityOf reads the criticality from the request's header; Default if it is missing or unknown.
+// CriticalityOf reads the criticality from the request's header Guard-Criticality; Default if it is missing or unknown.
 func CriticalityOf(r *http.Request) guard.Criticality {
 	c, _ := guard.ParseCriticality(r.Header.Get(CriticalityHeader))
 	return c
 }
 
-// KeyOf reads the user or tenant from the request's header; "" if it is missing.
+// KeyOf reads the user or tenant from the request's header Guard-Key; "" if it is missing.
 func KeyOf(r *http.Request) string { return r.Header.Get(KeyHeader) }
 
 // attemptIn reads the mark of the layer that retries. Any value is a mark; one that is not a number from 0 to 99 counts

@@ -40,7 +40,7 @@ func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
 // Each request passes deadline, retry, breaker and bulkhead, in this order. What they refuse comes back as a
 // *guard.CallRefusal, and nothing was sent. Everything else is the answer, or the error, of base: when retries end, the
 // last one. Make the request with the context of the inbound request (guardhttp.New puts the admitted request into it),
-// so that the time of the call counts as waiting, and marks and hints pass through.
+// so that the time of the call counts as waiting, and marks, hints and the rank of the request pass through.
 //
 // A call holds its slot until the body of the answer is read to its end or closed, or its context ends. A connection
 // that switches protocols and an event stream hold none.
@@ -195,17 +195,26 @@ func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.
 			mark, marked = guard.AttemptOf(req.Context())
 		}
 	}
-	if !marked && instance == req.URL.Host && call.Attempts() == 1 {
+	carries := ""
+	if criticality, key, ok := guard.OriginOf(req.Context()); ok {
+		carries = contextValue(call.Rank(), criticality, key)
+	}
+	if !marked && carries == "" && instance == req.URL.Host && call.Attempts() == 1 {
 		return req
 	}
 	out := req.WithContext(req.Context())
 	out.Body = body
-	if marked {
+	if marked || carries != "" {
 		out.Header = maps.Clone(req.Header)
 		if out.Header == nil {
 			out.Header = http.Header{}
 		}
-		out.Header[AttemptHeader] = markValue(mark)
+		if marked {
+			out.Header[AttemptHeader] = markValue(mark)
+		}
+		if carries != "" {
+			out.Header[ContextHeader] = []string{carries}
+		}
 	}
 	if instance != req.URL.Host {
 		url := *req.URL

@@ -138,6 +138,9 @@ func headerName(name, usual string, given bool) (string, error) {
 	return textproto.CanonicalMIMEHeaderKey(name), nil
 }
 
+// Believes says whether what the guard of a caller says of r counts: the rank, which can only come from a peer that is named.
+func (t *Trust) Believes(r *http.Request) bool { return t.believes(r, false) }
+
 // Criticality returns the criticality of r. From a peer that is not believed, Guard-Criticality can only lower it.
 func (t *Trust) Criticality(r *http.Request) guard.Criticality {
 	for i := range t.criticality {

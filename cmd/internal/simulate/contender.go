@@ -210,7 +210,9 @@ var users = func() (names [1000]string) {
 
 func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 	user := users[(r.ID*0x9e3779b97f4a7c15>>32)%uint64(len(users))]
-	permit, err := g.guard.AcquireForAt(start.Add(now), guard.Criticality(r.Criticality), user)
+	s := r.Standing
+	rank := guard.Rank{Place: s.Rank, Drawn: s.Ranked, Again: s.Again, Group: uint8(s.Group), ID: s.ID}
+	permit, err := g.guard.AcquireRankedAt(start.Add(now), guard.Criticality(r.Criticality), user, rank)
 	switch {
 	case errors.Is(err, guard.ErrRate):
 		return models.RefusedByRate

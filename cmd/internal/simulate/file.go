@@ -62,6 +62,7 @@ type serviceFile struct {
 	Calls     []callStep
 	Limit     *limitFile
 	Unguarded bool
+	SLO       span // its own latency objective; that of the scenario without it
 }
 
 // callStep is the calls that are made at once: a service, or a list of them.

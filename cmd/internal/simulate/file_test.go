@@ -162,7 +162,7 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"title: a\nscript:\n- {at: 3s, restart: 2s}", "f.yml:3: restart: expected every to say when the next one goes"},
 		{"title: a\nscript:\n- {at: 3s, every: 1us, for: 1us, servers: 1}", "f.yml:3: every: 1µs; it would come back more than 2000 times"},
 		{"title: a\nroutes:\n- {name: a, load: 3, time: 0s}", "f.yml:3: time: 0s; a route without a hold needs a service"},
-		{"title: a\nservice: {unguarded: true}", "f.yml:2: service: name, calls, limit and unguarded are keys of services, where there are several"},
+		{"title: a\nservice: {unguarded: true}", "f.yml:2: service: name, calls, limit, unguarded and slo are keys of services, where there are several"},
 		{"title: a\nscript:\n- {at: 3s, away: silent}", "f.yml:3: service, away: expected a file with several services"},
 		{"title: a\nscript:\n- {at: 3s, away: lost}", `f.yml:3: "lost"; expected refuses, for connections that fail at once, or silent`},
 		{"title: a\nservices: [{name: a}]", "f.yml:2: routes are missing; expected where requests enter, each with a load and a service"},

@@ -19,8 +19,8 @@ const (
 // checkAlone reports what only makes sense where several services call each other.
 func (f file) checkAlone(fail func(path []any, format string, args ...any)) {
 	s := f.Service
-	if s.Name != "" || len(s.Calls) > 0 || s.Limit != nil || s.Unguarded {
-		fail([]any{"service"}, "service: name, calls, limit and unguarded are keys of services, where there are several")
+	if s.Name != "" || len(s.Calls) > 0 || s.Limit != nil || s.Unguarded || s.SLO != 0 {
+		fail([]any{"service"}, "service: name, calls, limit, unguarded and slo are keys of services, where there are several")
 	}
 	if f.Calls != (clientsFile{}) {
 		fail([]any{"calls"}, "calls: expected services that call each other")
@@ -60,6 +60,9 @@ func (f file) checkGraph(fail func(path []any, format string, args ...any)) {
 		}
 		if l := s.Limit; l != nil && !(l.Min >= 1 && l.Start >= l.Min && l.Max >= l.Start && l.Max < unlimited) {
 			bad("limit", "limit: start %g, min %g, max %g; expected 1 ≤ min ≤ start ≤ max", l.Start, l.Min, l.Max)
+		}
+		if s.SLO != 0 && (s.SLO < span(time.Millisecond) || s.SLO > f.SLO.Latency) {
+			bad("slo", "slo: %v; expected 1ms up to the latency of the scenario", time.Duration(s.SLO))
 		}
 		f.checkCalls(s.Name, s.Calls, bad)
 	}
@@ -153,8 +156,10 @@ func (f file) tiers() (tiers []Tier) {
 		if s.Limit != nil {
 			limit = *s.Limit
 		}
+		slo := f.slo()
+		slo.Latency = cmp.Or(time.Duration(s.SLO), slo.Latency)
 		tiers = append(tiers, Tier{
-			Name: s.Name, SLO: f.slo(), Start: limit.Start, Min: limit.Min, Max: limit.Max, Unguarded: s.Unguarded,
+			Name: s.Name, SLO: slo, Start: limit.Start, Min: limit.Min, Max: limit.Max, Unguarded: s.Unguarded,
 		})
 	}
 	return tiers

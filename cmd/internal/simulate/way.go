@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -46,7 +47,7 @@ func (w *way) Start(now time.Duration, c models.Call) (marks bool) {
 	for len(w.calls) <= c.Slot {
 		w.calls = append(w.calls, wayCall{})
 	}
-	ctx := w.context(c)
+	ctx := guard.WithGroup(w.context(c), c.Group)
 	if c.Marked {
 		attempt := 0
 		if c.Again {
@@ -119,4 +120,15 @@ func (w *way) Retry(now time.Duration, c models.Call, u float64) models.Next {
 func (w *way) End(now time.Duration, c models.Call, _ models.Answer) {
 	w.calls[c.Slot].call.GiveUpAt(start.Add(now))
 	w.calls[c.Slot] = wayCall{}
+}
+
+// Instance implements models.Steerer.
+func (w *way) Instance(c models.Call) int {
+	return slices.Index(w.names, w.calls[c.Slot].call.Usual())
+}
+
+// Standing implements models.Steerer.
+func (w *way) Standing(c models.Call) models.Standing {
+	r := w.calls[c.Slot].call.Rank()
+	return models.Standing{Ranked: r.Drawn, Rank: r.Place, Again: r.Again, Group: int(r.Group), ID: r.ID}
 }

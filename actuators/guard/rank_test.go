@@ -1,0 +1,189 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// ranked is a guard at φ = 0.5 whose arrivals were all of one class, so that the place alone decides.
+func ranked(t *testing.T, c Criticality) *Guard {
+	t.Helper()
+	g := simGuard(t, Config{Min: 100, Max: 100, ShedThreshold: 0.5})
+	var mix [criticalities]uint64
+	mix[c] = 100
+	g.shed.observe(0, mix)
+	g.shed.set(0.5, epoch)
+	g.due.Store(1 << 62) // no step
+	return g
+}
+
+func fillUp(g *Guard, n uint64) { g.gate.word.Store(pack(100, n)) }
+
+// A request is admitted up to the occupancy that its rank stands for.
+func TestRankDecidesUpToWhichOccupancy(t *testing.T) {
+	for _, x := range []struct {
+		rank  Rank
+		until uint64 // the last occupancy at which it is admitted, in requests in flight
+	}{
+		{Rank{Drawn: true}, 50},
+		{Rank{Drawn: true, Place: 1 << 31}, 75},
+		{Rank{Drawn: true, Place: 1<<32 - 1}, 99},
+		{Rank{Drawn: true, Again: true}, 99},
+		{Rank{Drawn: true, Place: 1 << 31, Group: 4, ID: 7}, 72}, // room for three more
+		{Rank{Drawn: true, Place: 1 << 31, Group: 255, ID: 7}, 0},
+	} {
+		g := ranked(t, Default)
+		for n := range uint64(101) {
+			fillUp(g, n)
+			p, err := g.AcquireRankedAt(epoch, Default, "", x.rank)
+			if got, want := err == nil, n <= x.until; got != want {
+				t.Fatalf("%+v with %d of 100 in flight: %v, expected it to be admitted up to %d", x.rank, n, err, x.until)
+			}
+			p.ReleaseAt(epoch, Success)
+		}
+	}
+}
+
+// Once a call of a group is inside, the others may fill the limit, and no longer when it has left.
+func TestGroupFollowsItsFirst(t *testing.T) {
+	g := ranked(t, Default)
+	r := Rank{Drawn: true, Group: 3, ID: 42}
+	fillUp(g, 40)
+	first, err := g.AcquireRankedAt(epoch, Default, "", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillUp(g, 99)
+	second, err := g.AcquireRankedAt(epoch, Default, "", r)
+	if err != nil {
+		t.Fatalf("the second of a group: %v", err)
+	}
+	other := r
+	other.ID++
+	fillUp(g, 99)
+	if _, err := g.AcquireRankedAt(epoch, Default, "", other); !errors.Is(err, ErrShed) {
+		t.Errorf("another group: %v, expected %v", err, ErrShed)
+	}
+	first.ReleaseAt(epoch, Success)
+	second.ReleaseAt(epoch, Success)
+	fillUp(g, 99)
+	if _, err := g.AcquireRankedAt(epoch, Default, "", r); !errors.Is(err, ErrShed) {
+		t.Errorf("after the group has left: %v, expected %v", err, ErrShed)
+	}
+	if len(g.groups.inside) != 0 {
+		t.Errorf("groups remember %v", g.groups.inside)
+	}
+}
+
+// The calls of a request have its rank: the one that it came with, or one of its key, or one drawn once.
+func TestCallsHaveTheRankOfTheirRequest(t *testing.T) {
+	g := simGuard(t, Config{})
+	d := g.Dependency("payments")
+	rankOf := func(key string, r Rank, group int) (Rank, Rank) {
+		p, err := g.AcquireRankedAt(epoch, Critical, key, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.ReleaseAt(epoch, Success)
+		ctx := NewContext(context.Background(), p)
+		if c, k, ok := OriginOf(ctx); c != Critical || k != key || !ok {
+			t.Errorf("origin %v %q %v", c, k, ok)
+		}
+		first := d.StartAt(WithGroup(ctx, group), epoch, CallOptions{})
+		before := first.Rank()
+		a, err := first.TryAt(epoch, "one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.DoneAt(epoch.Add(time.Millisecond), Result{Outcome: Success})
+		next := d.StartAt(ctx, epoch, CallOptions{})
+		if next.Usual() != "one" || next.Pick([]string{"two", "one"}, "", 0) != "one" {
+			t.Error("the next call of the request goes to another instance")
+		}
+		if next.Pick([]string{"two", "one"}, "one", 0.9) != "two" {
+			t.Error("the instance that refused is tried again")
+		}
+		return before, next.Rank()
+	}
+	before, after := rankOf("", Rank{Drawn: true, Place: 77}, 0)
+	if before != (Rank{Drawn: true, Place: 77}) || after != (Rank{Drawn: true, Place: 77, Again: true}) {
+		t.Errorf("a rank that came along: %+v, then %+v", before, after)
+	}
+	one, _ := rankOf("alice", Rank{}, 4)
+	two, _ := rankOf("alice", Rank{}, 4)
+	if one.Place != two.Place || one.Group != 4 || one.ID == two.ID {
+		t.Errorf("two requests of one key: %+v, %+v; expected one place, two IDs", one, two)
+	}
+	places := map[uint32]bool{}
+	for range 100 {
+		before, after := rankOf("", Rank{}, 0)
+		if before.Place != after.Place || !before.Drawn {
+			t.Fatalf("one request: %+v, then %+v", before, after)
+		}
+		places[before.Place] = true
+	}
+	if len(places) < 99 {
+		t.Errorf("100 requests drew %d places", len(places))
+	}
+	alone := d.StartAt(context.Background(), epoch, CallOptions{})
+	if r := alone.Rank(); r != (Rank{}) {
+		t.Errorf("a call of no request: %+v", r)
+	}
+}
+
+// A callee that refused, or could not be reached, has not answered.
+func TestRefusalIsNoAnswer(t *testing.T) {
+	for _, r := range []Result{{Refused: true}, {Unsent: true}, {Outcome: Canceled}} {
+		t.Run(fmt.Sprintf("%+v", r), func(t *testing.T) {
+			g := simGuard(t, Config{})
+			d := g.Dependency("payments")
+			p, err := g.AcquireAt(epoch, Default)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := d.StartAt(NewContext(context.Background(), p), epoch, CallOptions{})
+			a, err := c.TryAt(epoch, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.DoneAt(epoch, r)
+			if c.Rank().Again {
+				t.Error("the callee counts as having answered")
+			}
+		})
+	}
+}
+
+// Without a wish, φ is 0.6 while ranks travel, and nothing is shed otherwise; a wish of the host stands.
+func TestThresholdWhileRanksTravel(t *testing.T) {
+	g := simGuard(t, Config{})
+	at := func(after time.Duration, r Rank) float64 {
+		p, err := g.AcquireRankedAt(epoch.Add(after), Default, "", r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.ReleaseAt(epoch.Add(after+reflexPeriod), Success)
+		return g.SnapshotAt(epoch.Add(after + reflexPeriod)).ShedThreshold
+	}
+	if phi := at(0, Rank{}); phi != 1 {
+		t.Errorf("φ %v without ranks", phi)
+	}
+	if phi := at(time.Second, Rank{Drawn: true}); phi != rankedThreshold {
+		t.Errorf("φ %v with ranks", phi)
+	}
+	if phi := at(rankedFor/2, Rank{}); phi != rankedThreshold {
+		t.Errorf("φ %v soon after", phi)
+	}
+	if phi := at(2*rankedFor, Rank{}); phi != 1 {
+		t.Errorf("φ %v long after", phi)
+	}
+	asked := simGuard(t, Config{ShedThreshold: 1})
+	p, _ := asked.AcquireRankedAt(epoch, Default, "", Rank{Drawn: true})
+	p.ReleaseAt(epoch.Add(time.Second), Success)
+	if phi := asked.SnapshotAt(epoch.Add(time.Second)).ShedThreshold; phi != 1 {
+		t.Errorf("φ %v where the host asks for 1", phi)
+	}
+}
