@@ -65,9 +65,15 @@ var bars = func() (all []bar) {
 		shape string
 		least [3]float64 // at 1.2, 2 and 5 times the load
 	}{
-		{"seq2", [3]float64{97, 97, 97}}, {"seq4", [3]float64{97, 97, 97}}, {"fan4", [3]float64{95, 95, 95}},
-		{"seq2-wide", [3]float64{97, 97, 97}}, {"seq4-wide", [3]float64{97, 97, 97}}, {"fan4-wide", [3]float64{95, 95, 80}},
-		{"seq2-small", [3]float64{93, 93, 93}}, {"seq4-small", [3]float64{93, 93, 93}}, {"fan4-small", [3]float64{78, 78, 45}},
+		{"seq2", [3]float64{97, 97, 97}},
+		{"seq4", [3]float64{97, 97, 97}},
+		{"fan4", [3]float64{95, 95, 95}},
+		{"seq2-wide", [3]float64{97, 97, 97}},
+		{"seq4-wide", [3]float64{97, 97, 97}},
+		{"fan4-wide", [3]float64{95, 95, 80}},
+		{"seq2-small", [3]float64{93, 93, 93}},
+		{"seq4-small", [3]float64{93, 93, 93}},
+		{"fan4-small", [3]float64{78, 78, 45}},
 	} {
 		for i, load := range []string{"1.2", "2", "5"} {
 			all = append(all, least(b.shape+"-x"+load, "% of the bound, worst seed", b.least[i], ofBound))
