@@ -344,7 +344,10 @@ func (a Attempt) done(now time.Duration, r Result) {
 		return
 	}
 	a.pass.breaker.inFlight.Add(-1)
-	if !r.Refused && !r.Unsent && r.Outcome != Canceled {
+	switch {
+	case r.Refused || r.Outcome == Failure:
+		a.slot.request.failed(d, a.pass.breaker.instance)
+	case r.Outcome == Success:
 		a.slot.request.answered(d)
 	}
 	if r.Refused {

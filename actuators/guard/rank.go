@@ -14,7 +14,7 @@ type Rank struct {
 	// Place is uniform over its range; higher ones are refused later. It counts if Drawn.
 	Place uint32
 	Drawn bool
-	// Again: the caller has had an answer of the same service for the same request. Refusing would waste that work, so
+	// Again: the same service has answered a call of the same request well. Refusing would waste that work, so
 	// it is admitted up to the limit, whatever its criticality.
 	Again bool
 	// Group is how many calls of one request, this one among them, come to the service at the same time; 0 counts as 1.
@@ -138,6 +138,18 @@ func (r *request) sent(d *Dependency, instance string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calledAt(d, true).instance = instance
+}
+
+// failed notes that a call of r to that instance of d has failed: the next one may go anywhere. A nil request ignores it.
+func (r *request) failed(d *Dependency, instance string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.calledAt(d, false); c != nil && c.instance == instance {
+		c.instance = ""
+	}
 }
 
 // answered notes that d has answered a call of r. A nil request ignores it.

@@ -134,9 +134,9 @@ func TestCallsHaveTheRankOfTheirRequest(t *testing.T) {
 	}
 }
 
-// A callee that refused, or could not be reached, has not answered.
+// A callee that refused, failed, or could not be reached has not answered, and its instance is not preferred.
 func TestRefusalIsNoAnswer(t *testing.T) {
-	for _, r := range []Result{{Refused: true}, {Unsent: true}, {Outcome: Canceled}} {
+	for _, r := range []Result{{Refused: true}, {Unsent: true}, {Outcome: Canceled}, {Outcome: Failure}} {
 		t.Run(fmt.Sprintf("%+v", r), func(t *testing.T) {
 			g := simGuard(t, Config{})
 			d := g.Dependency("payments")
@@ -145,13 +145,16 @@ func TestRefusalIsNoAnswer(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := d.StartAt(NewContext(context.Background(), p), epoch, CallOptions{})
-			a, err := c.TryAt(epoch, "")
+			a, err := c.TryAt(epoch, "one")
 			if err != nil {
 				t.Fatal(err)
 			}
 			a.DoneAt(epoch, r)
 			if c.Rank().Again {
 				t.Error("the callee counts as having answered")
+			}
+			if c.Usual() != "" && r.Outcome != Canceled {
+				t.Errorf("%q is preferred", c.Usual())
 			}
 		})
 	}

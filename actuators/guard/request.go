@@ -57,8 +57,9 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	if t == nil {
 		return ctx
 	}
-	r := &request{Context: ctx, guard: t.guard, gen: p.gen, rank: t.rank, criticality: t.criticality, key: t.key}
+	r := &request{Context: ctx, guard: t.guard, gen: p.gen, criticality: Default}
 	if t.gen.Load()&^(declared|paused) == p.gen {
+		r.rank, r.criticality, r.key = t.rank, t.criticality, t.key
 		t.work.Store(r)
 	}
 	return r
