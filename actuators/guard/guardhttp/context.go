@@ -32,7 +32,6 @@ const (
 type carried struct {
 	rank        guard.Rank
 	criticality guard.Criticality
-	classed     bool // it names the criticality
 	key         string
 }
 
@@ -67,7 +66,7 @@ func carriedIn(h http.Header) (c carried) {
 		case "id":
 			id, identified = digits(value)
 		case "crit":
-			c.criticality, c.classed = guard.ParseCriticality(value)
+			c.criticality, _ = guard.ParseCriticality(value)
 		case "key":
 			if key, err := url.QueryUnescape(value); err == nil && len(value) <= longestKey {
 				c.key = key

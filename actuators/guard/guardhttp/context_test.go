@@ -22,7 +22,7 @@ func TestContextHeader(t *testing.T) {
 		text string
 		want carried
 	}{
-		{contextValue(full, guard.Critical, "a;b=ü"), carried{rank: full, criticality: guard.Critical, classed: true, key: "a;b=ü"}},
+		{contextValue(full, guard.Critical, "a;b=ü"), carried{rank: full, criticality: guard.Critical, key: "a;b=ü"}},
 		{contextValue(guard.Rank{Place: 0x8f3a01c2, Drawn: true}, guard.Default, ""), placed(none)},
 		{"rank=8f3a01c2;hue=blue;again;lift=9", func() carried { c := placed(none); c.rank.Again = true; return c }()},
 		{"rank=8f3a01c2;group=4", placed(none)},
@@ -157,5 +157,44 @@ func TestStrangersRankIsNotBelieved(t *testing.T) {
 	}
 	if len(back.heard) != 40 {
 		t.Errorf("back has had %d requests", len(back.heard))
+	}
+}
+
+// Nor does a stranger's header reach what is behind the guard, where it would be believed.
+func TestStrangersRankIsRemoved(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "edge", SLO: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, believed := range []bool{true, false} {
+		h := New(g, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if got := r.Header.Get(ContextHeader) != ""; got != believed {
+				t.Errorf("believed %v: the handler sees it: %v", believed, got)
+			}
+		}), WithTrust(func(*http.Request) bool { return believed }))
+		r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+		r.Header.Set(ContextHeader, "rank=ffffffff;again")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if r.Header.Get(ContextHeader) == "" {
+			t.Error("the header of the caller's request has changed")
+		}
+	}
+}
+
+// A redirect to another host hands no rank and no key to it.
+func TestRedirectHandsOnNoKey(t *testing.T) {
+	var heard []http.Header
+	other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { heard = append(heard, r.Header) }))
+	defer other.Close()
+	back := &tier{Server: httptest.NewServer(http.RedirectHandler(other.URL, http.StatusFound))}
+	defer back.Close()
+	ask(t, newTier(t, "front", back), http.Header{KeyHeader: {"alice"}})
+	if len(heard) != 2 {
+		t.Fatalf("the other host was asked %d times", len(heard))
+	}
+	for _, h := range heard {
+		if len(h[ContextHeader]) > 0 {
+			t.Errorf("the other host was told %q", h[ContextHeader])
+		}
 	}
 }

