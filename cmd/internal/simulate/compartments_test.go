@@ -107,7 +107,7 @@ func TestCompartments(t *testing.T) {
 			continue
 		}
 		for _, c := range simulate.GraphContenders() {
-			if c == simulate.Naive && severalCalls(s.Name) {
+			if !judged(c) && severalCalls(s.Name) {
 				continue
 			}
 			runs = append(runs, simulate.Run{Scenario: s, Contender: c, Timing: simulate.Usual})
@@ -136,7 +136,7 @@ func TestCompartments(t *testing.T) {
 		fmt.Fprintf(out, "%s\t%s\t%s", b.scenario, b.what, limit)
 		for _, c := range simulate.GraphContenders() {
 			i := slices.IndexFunc(rows, func(r simulate.Row) bool { return r.Scenario == b.scenario && r.Contender == c })
-			if i < 0 && c == simulate.Naive && severalCalls(b.scenario) {
+			if i < 0 && !judged(c) && severalCalls(b.scenario) {
 				fmt.Fprint(out, "\t")
 				continue
 			}
@@ -145,7 +145,7 @@ func TestCompartments(t *testing.T) {
 			}
 			got := b.of(rows[i])
 			note := ""
-			if c == simulate.Patterns || c == simulate.Governed {
+			if judged(c) {
 				note = b.judge(t, c, got)
 			}
 			fmt.Fprintf(out, "\t%.2f%s", got, note)
@@ -161,7 +161,11 @@ func TestCompartments(t *testing.T) {
 	t.Logf("%d seeds\n%s", len(seeds), text.String())
 }
 
-// severalCalls says whether a scenario is one of those of several calls of one service, where everything naive is late.
+// judged says whether the bars are for c.
+func judged(c simulate.Contender) bool { return c == simulate.Patterns || c == simulate.Governed }
+
+// severalCalls says whether a scenario is one of those of several calls of one service. They are many, so only what is judged
+// runs.
 func severalCalls(scenario string) bool {
 	return strings.HasPrefix(scenario, "seq") || strings.HasPrefix(scenario, "fan")
 }
