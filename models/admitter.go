@@ -73,9 +73,17 @@ type Admitter interface {
 	Report(now time.Duration) Report
 }
 
-// Hinter is an Admitter whose refusals may carry the hint not to try again. A Graph asks right after a refusal.
-type Hinter interface {
-	NoRetry(now time.Duration) bool
+// Adviser is an Admitter whose answers advise the caller. A Graph asks right after a refusal, and right before the Done of an
+// admitted request.
+type Adviser interface {
+	Advise(now time.Duration, r Request, refused bool) Advice
+}
+
+func advice(a Admitter, now time.Duration, r Request, refused bool) Advice {
+	if a, ok := a.(Adviser); ok {
+		return a.Advise(now, r, refused)
+	}
+	return Advice{}
 }
 
 // Excuser is an Admitter that excuses requests which do not seem to end, as a guard does: they lose their place in the limit,

@@ -40,7 +40,14 @@ const (
 // Answer is what became of one attempt, or of a call.
 type Answer struct {
 	Outcome CallOutcome
-	NoRetry bool // the answer carries the hint not to try again
+	Advice  Advice
+}
+
+// Advice is what an answer tells its caller beside how it ended; the zero value says nothing.
+type Advice struct {
+	NoRetry    bool   // a try more is useless for now
+	Background bool   // requests of the same entry are refused first here for now
+	Threshold  uint64 // requests below this level would be refused; see guard.Threshold
 }
 
 // CallOutcome is how an attempt or a call ended.
@@ -83,6 +90,8 @@ type Standing struct {
 	Again  bool   // the callee has answered a call of this request already
 	Group  int    // as in Call; 0: it does not say
 	ID     uint32 // of the request, where there is a Group
+	Entry  string // the API through which the root of the request entered; "": it does not say
+	Early  uint32 // calls of the same entry that the caller has refused itself since its last call
 }
 
 // Steerer is a Caller that says where an attempt should go, and what it tells the callee. A Graph asks for the instance
@@ -99,8 +108,6 @@ type Next struct {
 	Wait  time.Duration // until the next attempt
 	// Elsewhere says that the next attempt goes to another instance, if there is one.
 	Elsewhere bool
-	// NoRetry says, where Again is false, that the hint not to try again is passed up.
-	NoRetry bool
 }
 
 // NaiveCaller sends everything and tries again whatever came back: up to Retries times, each after a wait drawn from 0

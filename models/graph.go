@@ -298,8 +298,7 @@ func (g *Graph) enter(slot int32, link Link, in *instance) {
 	if verdict != Admitted {
 		in.charge(service.RejectCost)
 		g.freeVisits = append(g.freeVisits, at)
-		hinter, ok := in.admitter.(Hinter)
-		g.reply(slot, Answer{Outcome: Refusal, NoRetry: ok && hinter.NoRetry(g.now)}, 0)
+		g.reply(slot, Answer{Outcome: Refusal, Advice: advice(in.admitter, g.now, v.request, true)}, 0)
 		return
 	}
 	v.serial, v.call, v.service, v.instance = c.attempt, slot, int32(link.To), c.instance
@@ -426,7 +425,6 @@ func (g *Graph) follow(slot int32, a Answer) {
 		g.events.push(event{at: g.now + max(0, next.Wait), slot: slot, kind: again})
 		return
 	}
-	a.NoRetry = next.NoRetry
 	g.end(slot, a)
 }
 
@@ -450,7 +448,7 @@ func (g *Graph) end(slot int32, a Answer) {
 	}
 	if a.Outcome != Answered {
 		g.dismiss(parent)
-		failed := Answer{Outcome: Failure, NoRetry: a.NoRetry}
+		failed := Answer{Outcome: Failure}
 		if a.Outcome == Refusal || a.Outcome == Withheld {
 			failed.Outcome = Refusal
 		}
@@ -511,6 +509,8 @@ func (g *Graph) leave(slot int32, a Answer) {
 	}
 	v.serial, v.waiting = 0, false
 	g.freeVisits = append(g.freeVisits, slot)
+	a.Advice = advice(in.admitter, g.now, r, false)
+	a.Advice.NoRetry = a.Advice.NoRetry && outcome != OK
 	in.admitter.Done(g.now, r, outcome)
 	in.leave(g.now-r.Sent, g.pools[v.service].edges, excused(in.admitter))
 	if caller >= 0 {

@@ -71,8 +71,8 @@ type Result struct {
 	Elsewhere bool
 	// Final: a retry would not change the answer.
 	Final bool
-	// NoRetry: the answer carries the hint not to retry.
-	NoRetry bool
+	// Advice is what the answer says beside its content.
+	Advice Advice
 	// RetryAfter is the least time that the callee asks to wait; 0: it says nothing.
 	RetryAfter time.Duration
 }
@@ -358,9 +358,9 @@ func (a Attempt) done(now time.Duration, r Result) {
 	if failed {
 		d.out.failures.Add(1)
 	}
-	switch verdict := r.Outcome == Success || failed && !r.NoRetry || r.Outcome == Canceled && slow; {
+	switch verdict := r.Outcome == Success || failed && !r.Advice.NoRetry || r.Outcome == Canceled && slow; {
 	case a.judged:
-	case failed && r.NoRetry && a.several:
+	case failed && r.Advice.NoRetry && a.several:
 		a.pass.doneBelow(now)
 	default:
 		a.pass.done(now, verdict, [badKinds]bool{byFailures: failed, bySlowness: slow})
@@ -407,7 +407,7 @@ func (c *Call) retry(u float64, r Result) (Retry, bool) {
 		return Retry{}, false
 	}
 	elsewhere := unexecuted && r.Elsewhere && c.options.Instances > 1 && !c.elsewhere
-	hinted := r.NoRetry && !elsewhere
+	hinted := r.Advice.NoRetry && !elsewhere
 	if hinted {
 		c.request.hint()
 	}
@@ -572,13 +572,6 @@ func AttemptOf(ctx context.Context) (attempt int, ok bool) {
 		return 0, false
 	}
 	return int(r.attempt.Load()), true
-}
-
-// NoRetryOf says whether a guarded call of the request in ctx has failed in a way that makes a retry of the whole request
-// useless. A binding puts the hint into the answer if the request fails.
-func NoRetryOf(ctx context.Context) bool {
-	r := requestOf(ctx)
-	return r != nil && r.noRetry.Load()
 }
 
 // hint notes that a retry of the request is useless.

@@ -41,7 +41,7 @@ func attempt(t testing.TB, c *Call, now time.Time, instance string, r Result) {
 func TestRetryRules(t *testing.T) {
 	refused := Result{Outcome: Ignored, Refused: true, Elsewhere: true}
 	with := func(r Result, change func(*Result)) Result { change(&r); return r }
-	hinted := func(r *Result) { r.NoRetry = true }
+	hinted := func(r *Result) { r.Advice.NoRetry = true }
 	in := func(left time.Duration) time.Time { return time.Date(2025, 6, 1, 0, 0, 0, int(left), time.UTC) }
 	for _, tc := range []struct {
 		name       string
@@ -120,11 +120,11 @@ func TestCallEndsAfterThreeAttempts(t *testing.T) {
 		}
 	}
 	attempt(t, &c, now, "b", refused)
-	if NoRetryOf(ctx) {
+	if AdviceOf(ctx).NoRetry {
 		t.Error("the hint came before the last attempt")
 	}
-	if _, ok := c.RetryAt(now, 1, refused); ok || !NoRetryOf(ctx) {
-		t.Errorf("fourth attempt %v, hint %v", ok, NoRetryOf(ctx))
+	if _, ok := c.RetryAt(now, 1, refused); ok || !AdviceOf(ctx).NoRetry {
+		t.Errorf("fourth attempt %v, hint %v", ok, AdviceOf(ctx).NoRetry)
 	}
 	if a, r, n := d.out.attempts.Load(), d.out.retries.Load(), d.out.calleeRefusals.Load(); a != 3 || r != 2 || n != 3 {
 		t.Errorf("%d attempts, %d retries, %d refusals; expected 3, 2, 3", a, r, n)
@@ -253,7 +253,7 @@ func TestMarkOfAnOuterLayer(t *testing.T) {
 		t.Error("an inner layer retries")
 	}
 	MarkAttempt(context.Background(), 3) // no request: nothing to mark
-	if _, ok := AttemptOf(context.Background()); ok || NoRetryOf(context.Background()) {
+	if _, ok := AttemptOf(context.Background()); ok || AdviceOf(context.Background()).NoRetry {
 		t.Error("a context without a request carries a mark")
 	}
 }
@@ -400,7 +400,7 @@ func TestProbeCountsWhenItsAnswerBegins(t *testing.T) {
 func TestProbeWithoutAVerdict(t *testing.T) {
 	for name, r := range map[string]Result{
 		"canceled": {Outcome: Canceled}, "refused": {Refused: true}, "ignored": {Outcome: Ignored},
-		"failed further down": {Outcome: Failure, NoRetry: true},
+		"failed further down": {Outcome: Failure, Advice: Advice{NoRetry: true}},
 	} {
 		d, now, _ := dependency(t)
 		b := d.out.instances.of(0, "a")
@@ -419,7 +419,7 @@ func TestProbeWithoutAVerdict(t *testing.T) {
 // A failure with the hint is that of a service further down. It opens no breaker, because other requests may not need that
 // service. Only one of several instances opens that has nothing but such failures: it may have lost its own way down.
 func TestFailuresFurtherDown(t *testing.T) {
-	hinted := Result{Outcome: Failure, NoRetry: true}
+	hinted := Result{Outcome: Failure, Advice: Advice{NoRetry: true}}
 	for _, tc := range []struct {
 		name      string
 		instances int
@@ -463,7 +463,7 @@ func TestFailuresFurtherDown(t *testing.T) {
 // The first probe of one of several instances that fails further down opens again; after one that served, such a failure
 // says nothing, so that a service further down that is half back holds nobody up.
 func TestProbeThatFailsFurtherDown(t *testing.T) {
-	hinted := Result{Outcome: Failure, NoRetry: true}
+	hinted := Result{Outcome: Failure, Advice: Advice{NoRetry: true}}
 	d, now, _ := dependency(t)
 	b := d.out.instances.of(0, "a")
 	b.fail(0, bad)

@@ -192,7 +192,7 @@ type slot struct {
 // acquireAt takes a slot at the instant now, a duration since the caller's base. It never waits; ok is false if the
 // bulkhead is full. r is the request that makes the call (requestOf); nil: none.
 func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) {
-	p, err := d.pool.acquire(now, Default, "", Rank{})
+	p, err := d.pool.acquire(now, &Arrival{Criticality: Default})
 	if err != nil {
 		d.out.refused[byBulkhead].Add(1)
 		d.shortAt(now)

@@ -72,9 +72,7 @@ type ticket struct {
 	start time.Duration
 	work  atomic.Pointer[request] // the request in its context, if it has one
 
-	rank        Rank
-	criticality Criticality
-	key         string
+	arrival Arrival
 
 	since time.Duration             // of the pause
 	idle  time.Duration             // of earlier pauses
@@ -172,23 +170,7 @@ func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
 // same key gets the same verdict at the same occupancy, from every guard, for an hour at a time: some tenants are
 // served fully instead of all of them partly. With the key "" each request is judged on its own.
 func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Permit, error) {
-	return g.AcquireRanked(ctx, c, key, Rank{})
-}
-
-// AcquireRanked is AcquireFor for a request that arrives with a rank, from the guard that drew it. It must come from a
-// caller that is trusted: whoever chooses a rank can choose to be refused last.
-func (g *Guard) AcquireRanked(ctx context.Context, c Criticality, key string, r Rank) (Permit, error) {
-	if err := ctx.Err(); err != nil {
-		return Permit{}, err
-	}
-	c = c.valid()
-	if g.gate.full() { // a refusal hardly ever reads the clock
-		if g.cells[c].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
-			g.tick(g.now())
-		}
-		return Permit{}, ErrConcurrency
-	}
-	return g.acquire(g.now(), c, key, r)
+	return g.Admit(ctx, Arrival{Criticality: c, Key: key})
 }
 
 // AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; an instant before an
@@ -199,20 +181,15 @@ func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
 
 // AcquireForAt is AcquireFor at the instant now.
 func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, error) {
-	return g.AcquireRankedAt(now, c, key, Rank{})
-}
-
-// AcquireRankedAt is AcquireRanked at the instant now.
-func (g *Guard) AcquireRankedAt(now time.Time, c Criticality, key string, r Rank) (Permit, error) {
-	return g.acquire(now.Sub(g.base), c.valid(), key, r)
+	return g.AdmitAt(now, Arrival{Criticality: c, Key: key})
 }
 
 // acquire asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
 // use up what another policy grants. If another request takes the last token in between, acquire gives the slot back.
-func (g *Guard) acquire(now time.Duration, c Criticality, key string, r Rank) (Permit, error) {
+func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	g.tick(now)
-	cell := &g.cells[c]
-	if r.Drawn {
+	cell := &g.cells[a.Criticality]
+	if a.Rank.Drawn {
 		g.noteRank()
 	}
 	if g.gate.full() {
@@ -225,15 +202,15 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string, r Rank) (P
 	}
 	fill := 1.0
 	if p := g.shed.plan.Load(); p != nil {
-		r = g.drawn(r, key, p.salt)
-		fill = p.fill(c, r)
+		a.Rank = g.drawn(a.Rank, a.Key, p.salt)
+		fill = p.fill(a.Criticality, a.Rank)
 	}
 	spare := uint64(0)
-	if r.Group > 1 {
-		if g.groups.has(r.ID) {
+	if a.Rank.Group > 1 {
+		if g.groups.has(a.Rank.ID) {
 			fill = 1
 		} else {
-			spare = uint64(r.Group) - 1
+			spare = uint64(a.Rank.Group) - 1
 		}
 	}
 	switch g.gate.enter(now, fill, spare) {
@@ -251,9 +228,9 @@ func (g *Guard) acquire(now time.Duration, c Criticality, key string, r Rank) (P
 	}
 	cell.admitted.Add(1)
 	t := g.tickets.Get().(*ticket)
-	t.start, t.rank, t.criticality, t.key = now, r, c, key
-	if r.Group > 1 {
-		g.groups.join(r.ID)
+	t.start, t.arrival = now, *a
+	if a.Rank.Group > 1 {
+		g.groups.join(a.Rank.ID)
 	}
 	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
 }
@@ -314,8 +291,8 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 // recycle makes the ticket ready for its next use.
 func (t *ticket) recycle() {
 	t.idle = 0
-	if t.rank.Group > 1 {
-		t.guard.groups.leave(t.rank.ID)
+	if t.arrival.Rank.Group > 1 {
+		t.guard.groups.leave(t.arrival.Rank.ID)
 	}
 	if t.moved.Load() != nil {
 		t.moved.Store(nil)

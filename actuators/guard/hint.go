@@ -40,13 +40,5 @@ func (h *hint) stands(now time.Duration) bool {
 
 // NoRetry says whether the bulkhead has been refusing for a second without a break. An answer that passes its refusal on
 // to a caller, or to another process, should then carry the hint not to retry. A request in the context of the call
-// learns that by itself (see NoRetryOf).
+// learns that by itself (see AdviceOf).
 func (d *Dependency) NoRetry() bool { return d.out.hint.stands(d.caller.now()) }
-
-// NoRetry notes that a refusal of this guard is about to be answered, and says whether the answer should tell the caller
-// not to retry at all. It is true after a second of unbroken refusing. A binding calls it once for each refusal that it
-// answers.
-func (g *Guard) NoRetry() bool { return g.hint.refused(g.now()) }
-
-// NoRetryAt is NoRetry at the instant now.
-func (g *Guard) NoRetryAt(now time.Time) bool { return g.hint.refused(now.Sub(g.base)) }

@@ -99,16 +99,6 @@ func groupOf(ctx context.Context) uint8 {
 	return n
 }
 
-// OriginOf returns what the request in ctx brought along and its calls hand on: its criticality, and its key ("" without
-// one). ok is false if ctx carries no request (see NewContext).
-func OriginOf(ctx context.Context) (c Criticality, key string, ok bool) {
-	r := requestOf(ctx)
-	if r == nil {
-		return Default, "", false
-	}
-	return r.criticality, r.key, true
-}
-
 // called is what a request remembers of a dependency.
 type called struct {
 	dependency *Dependency
@@ -176,32 +166,25 @@ func (c *Call) Usual() string {
 	return ""
 }
 
-// rankFor returns the rank of calls of r to d, and draws it if no guard has.
-func (r *request) rankFor(d *Dependency, group uint8) Rank {
+// arrivalAt returns what calls of r bring along to d. It draws the rank if no guard has.
+func (r *request) arrivalAt(d *Dependency, group uint8) Arrival {
 	r.guard.noteRank()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.rank.Drawn { // the guard had no need of it
-		r.rank = r.guard.drawn(r.rank, r.key, saltAt(r.guard.base.Add(r.guard.now())))
+	own := &r.arrival.Rank
+	if !own.Drawn { // the guard had no need of it
+		*own = r.guard.drawn(*own, r.arrival.Key, saltAt(r.guard.base.Add(r.guard.now())))
 	}
-	if group > 1 && r.rank.ID == 0 {
-		r.rank.ID = r.guard.draw()
+	if group > 1 && own.ID == 0 {
+		own.ID = r.guard.draw()
 	}
-	rank := Rank{Place: r.rank.Place, Drawn: true}
+	a := r.origin()
+	a.Rank = Rank{Place: own.Place, Drawn: true}
 	if group > 1 {
-		rank.Group, rank.ID = group, r.rank.ID
+		a.Rank.Group, a.Rank.ID = group, own.ID
 	}
 	if c := r.calledAt(d, false); c != nil {
-		rank.Again = c.answered
+		a.Rank.Again = c.answered
 	}
-	return rank
-}
-
-// Rank returns what the next attempt tells the callee of the rank of the request for which the call is made. The zero Rank,
-// if the call is made for none, tells nothing.
-func (c *Call) Rank() Rank {
-	if c.request == nil {
-		return Rank{}
-	}
-	return c.request.rankFor(c.d, c.group)
+	return a
 }

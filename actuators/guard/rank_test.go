@@ -38,7 +38,7 @@ func TestRankDecidesUpToWhichOccupancy(t *testing.T) {
 		g := ranked(t, Default)
 		for n := range uint64(101) {
 			fillUp(g, n)
-			p, err := g.AcquireRankedAt(epoch, Default, "", x.rank)
+			p, err := g.AdmitAt(epoch, Arrival{Criticality: Default, Rank: x.rank})
 			if got, want := err == nil, n <= x.until; got != want {
 				t.Fatalf("%+v with %d of 100 in flight: %v, expected it to be admitted up to %d", x.rank, n, err, x.until)
 			}
@@ -52,25 +52,25 @@ func TestGroupFollowsItsFirst(t *testing.T) {
 	g := ranked(t, Default)
 	r := Rank{Drawn: true, Group: 3, ID: 42}
 	fillUp(g, 40)
-	first, err := g.AcquireRankedAt(epoch, Default, "", r)
+	first, err := g.AdmitAt(epoch, Arrival{Criticality: Default, Rank: r})
 	if err != nil {
 		t.Fatal(err)
 	}
 	fillUp(g, 99)
-	second, err := g.AcquireRankedAt(epoch, Default, "", r)
+	second, err := g.AdmitAt(epoch, Arrival{Criticality: Default, Rank: r})
 	if err != nil {
 		t.Fatalf("the second of a group: %v", err)
 	}
 	other := r
 	other.ID++
 	fillUp(g, 99)
-	if _, err := g.AcquireRankedAt(epoch, Default, "", other); !errors.Is(err, ErrShed) {
+	if _, err := g.AdmitAt(epoch, Arrival{Criticality: Default, Rank: other}); !errors.Is(err, ErrShed) {
 		t.Errorf("another group: %v, expected %v", err, ErrShed)
 	}
 	first.ReleaseAt(epoch, Success)
 	second.ReleaseAt(epoch, Success)
 	fillUp(g, 99)
-	if _, err := g.AcquireRankedAt(epoch, Default, "", r); !errors.Is(err, ErrShed) {
+	if _, err := g.AdmitAt(epoch, Arrival{Criticality: Default, Rank: r}); !errors.Is(err, ErrShed) {
 		t.Errorf("after the group has left: %v, expected %v", err, ErrShed)
 	}
 	if len(g.groups.inside) != 0 {
@@ -83,17 +83,17 @@ func TestCallsHaveTheRankOfTheirRequest(t *testing.T) {
 	g := simGuard(t, Config{})
 	d := g.Dependency("payments")
 	rankOf := func(key string, r Rank, group int) (Rank, Rank) {
-		p, err := g.AcquireRankedAt(epoch, Critical, key, r)
+		p, err := g.AdmitAt(epoch, Arrival{Criticality: Critical, Key: key, Rank: r})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer p.ReleaseAt(epoch, Success)
 		ctx := NewContext(context.Background(), p)
-		if c, k, ok := OriginOf(ctx); c != Critical || k != key || !ok {
-			t.Errorf("origin %v %q %v", c, k, ok)
+		if o, ok := OriginOf(ctx); o.Criticality != Critical || o.Key != key || !ok {
+			t.Errorf("origin %+v %v", o, ok)
 		}
 		first := d.StartAt(WithGroup(ctx, group), epoch, CallOptions{})
-		before := first.Rank()
+		before := rankOfCall(&first)
 		a, err := first.TryAt(epoch, "one")
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestCallsHaveTheRankOfTheirRequest(t *testing.T) {
 		if next.Pick([]string{"two", "one"}, "one", 0.9) != "two" {
 			t.Error("the instance that refused is tried again")
 		}
-		return before, next.Rank()
+		return before, rankOfCall(&next)
 	}
 	before, after := rankOf("", Rank{Drawn: true, Place: 77}, 0)
 	if before != (Rank{Drawn: true, Place: 77}) || after != (Rank{Drawn: true, Place: 77, Again: true}) {
@@ -129,7 +129,7 @@ func TestCallsHaveTheRankOfTheirRequest(t *testing.T) {
 		t.Errorf("100 requests drew %d places", len(places))
 	}
 	alone := d.StartAt(context.Background(), epoch, CallOptions{})
-	if r := alone.Rank(); r != (Rank{}) {
+	if r := rankOfCall(&alone); r != (Rank{}) {
 		t.Errorf("a call of no request: %+v", r)
 	}
 }
@@ -150,7 +150,7 @@ func TestRefusalIsNoAnswer(t *testing.T) {
 				t.Fatal(err)
 			}
 			a.DoneAt(epoch, r)
-			if c.Rank().Again {
+			if rankOfCall(&c).Again {
 				t.Error("the callee counts as having answered")
 			}
 			if c.Usual() != "" && r.Outcome != Canceled {
@@ -164,7 +164,7 @@ func TestRefusalIsNoAnswer(t *testing.T) {
 func TestThresholdWhileRanksTravel(t *testing.T) {
 	g := simGuard(t, Config{})
 	at := func(after time.Duration, r Rank) float64 {
-		p, err := g.AcquireRankedAt(epoch.Add(after), Default, "", r)
+		p, err := g.AdmitAt(epoch.Add(after), Arrival{Criticality: Default, Rank: r})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,9 +184,34 @@ func TestThresholdWhileRanksTravel(t *testing.T) {
 		t.Errorf("φ %v long after", phi)
 	}
 	asked := simGuard(t, Config{ShedThreshold: 1})
-	p, _ := asked.AcquireRankedAt(epoch, Default, "", Rank{Drawn: true})
+	p, _ := asked.AdmitAt(epoch, Arrival{Criticality: Default, Rank: Rank{Drawn: true}})
 	p.ReleaseAt(epoch.Add(time.Second), Success)
 	if phi := asked.SnapshotAt(epoch.Add(time.Second)).ShedThreshold; phi != 1 {
 		t.Errorf("φ %v where the host asks for 1", phi)
+	}
+}
+
+func rankOfCall(c *Call) Rank {
+	a, _ := c.Arrival()
+	return a.Rank
+}
+
+// The entry of a request is that of the first service, and its calls hand it on.
+func TestEntryTravels(t *testing.T) {
+	g := newGuard(t, Config{Service: "shop"})
+	for _, x := range []struct{ route, entry, want string }{
+		{"/cart", "", "shop/cart"}, {"/cart", "app/buy", "app/buy"}, {"", "", ""},
+	} {
+		p, err := g.AdmitAt(epoch, Arrival{Criticality: Default, Route: x.route, Entry: x.entry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := NewContext(context.Background(), p)
+		c := g.Dependency("back").StartAt(ctx, epoch, CallOptions{})
+		a, _ := c.Arrival()
+		if o, _ := OriginOf(ctx); a.Entry != x.want || o.Entry != x.want || a.Route != "" {
+			t.Errorf("%+v: calls bring %+v along, origin %+v", x, a, o)
+		}
+		p.ReleaseAt(epoch, Success)
 	}
 }

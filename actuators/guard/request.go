@@ -23,8 +23,7 @@ type request struct {
 	guard *Guard
 	gen   uint64 // of the permit
 
-	criticality Criticality
-	key         string
+	arrival Arrival // its Rank and its Entry are guarded by mu
 
 	marked  atomic.Bool  // a layer further out retries
 	attempt atomic.Int32 // of that layer
@@ -35,8 +34,7 @@ type request struct {
 	since time.Duration // when calls last rose from 0
 	total time.Duration // of the intervals that are over
 
-	rank   Rank // guarded by mu like what follows
-	called []called
+	called []called // guarded by mu
 }
 
 type requestKey struct{}
@@ -57,9 +55,9 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	if t == nil {
 		return ctx
 	}
-	r := &request{Context: ctx, guard: t.guard, gen: p.gen, criticality: Default}
+	r := &request{Context: ctx, guard: t.guard, gen: p.gen, arrival: Arrival{Criticality: Default}}
 	if t.gen.Load()&^(declared|paused) == p.gen {
-		r.rank, r.criticality, r.key = t.rank, t.criticality, t.key
+		r.arrival = t.arrival
 		t.work.Store(r)
 	}
 	return r

@@ -1,80 +1,28 @@
 package guardhttp
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"net/url"
 	"testing"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
-func read(values ...string) carried { return carriedIn(http.Header{ContextHeader: values}) }
-
-// What is written is read, and what cannot be read counts for nothing.
-func TestContextHeader(t *testing.T) {
-	full := guard.Rank{Place: 0x8f3a01c2, Drawn: true, Again: true, Group: 4, ID: 7}
-	none := carried{criticality: guard.Default}
-	placed := func(c carried) carried { c.rank.Place, c.rank.Drawn = 0x8f3a01c2, true; return c }
-	for _, x := range []struct {
-		text string
-		want carried
-	}{
-		{contextValue(full, guard.Critical, "a;b=ü"), carried{rank: full, criticality: guard.Critical, key: "a;b=ü"}},
-		{contextValue(guard.Rank{Place: 0x8f3a01c2, Drawn: true}, guard.Default, ""), placed(none)},
-		{"rank=8f3a01c2;hue=blue;again;lift=9", func() carried { c := placed(none); c.rank.Again = true; return c }()},
-		{"rank=8f3a01c2;group=4", placed(none)},
-		{"rank=8f3a01c2;group=256;id=00000001", placed(none)},
-		{"rank=8f3a01c2;again=yes", placed(none)},
-		{"rank=8f3a01c2;crit=royal", placed(none)},
-		{"rank=8f3a01c2;key=%zz", placed(none)},
-		{"rank=8f3a01c2;key=" + strings.Repeat("k", longestKey+1), placed(none)},
-		{"again;group=4;id=00000001", none},
-		{"rank=8f3a01c;again", none},
-		{"rank=8F3A01C2", none},
-		{"rank=+f3a01c2", none},
-		{"rank=ffffffff;rank=00000000", none},
-		{"rank=ffffffff;" + strings.Repeat("x", longestContext), none},
-		{"", none},
-	} {
-		if got := read(x.text); got != x.want {
-			t.Errorf("%q: %+v, expected %+v", x.text, got, x.want)
-		}
+// Of two headers, none counts.
+func TestTwoContextsAreNone(t *testing.T) {
+	h := http.Header{ContextHeader: {"rank=ffffffff", "rank=00000000"}, AnswerHeader: {"background", "background"}}
+	if c, a := contextIn(h), adviceIn(h); c.Rank.Drawn || a != (guard.Advice{}) {
+		t.Errorf("read %+v and %+v", c, a)
 	}
-	if got := read("rank=ffffffff", "rank=00000000"); got != none {
-		t.Errorf("two headers: %+v", got)
-	}
-}
-
-// Whatever arrives, what is read can be written and read again, and nothing is read from a header without a rank but the
-// criticality and the key.
-func FuzzContextHeader(f *testing.F) {
-	f.Add("rank=8f3a01c2;crit=critical;key=alice;again;group=4;id=51d0aa37")
-	f.Add("rank=8f3a01c2;;=;key=%00;crit=")
-	f.Add("again;group=9;rank=")
-	f.Fuzz(func(t *testing.T, text string) {
-		c := read(text)
-		if !c.rank.Drawn {
-			if c.rank != (guard.Rank{}) {
-				t.Fatalf("%q: a rank that is not drawn: %+v", text, c.rank)
-			}
-			return
-		}
-		if !strings.Contains(text, fmt.Sprintf("rank=%08x", c.rank.Place)) {
-			t.Fatalf("%q: place %08x", text, c.rank.Place)
-		}
-		if again := read(contextValue(c.rank, c.criticality, c.key)); again.rank != c.rank || again.criticality != c.criticality {
-			t.Fatalf("%q: %+v, then %+v", text, c, again)
-		}
-	})
 }
 
 // tier is a service whose handler calls the one behind it twice, and that notes what it is told.
 type tier struct {
 	*httptest.Server
-	heard []carried
+	heard []wire.Context
 }
 
 func newTier(t *testing.T, name string, behind *tier, options ...Option) *tier {
@@ -100,7 +48,7 @@ func newTier(t *testing.T, name string, behind *tier, options ...Option) *tier {
 		}
 	}), options...)
 	self.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		self.heard = append(self.heard, carriedIn(r.Header))
+		self.heard = append(self.heard, contextIn(r.Header))
 		guarded.ServeHTTP(w, r)
 	}))
 	t.Cleanup(self.Close)
@@ -131,12 +79,12 @@ func TestRankTravels(t *testing.T) {
 		t.Fatalf("middle has had %d requests, back %d", len(middle.heard), len(back.heard))
 	}
 	first := middle.heard[0]
-	if !first.rank.Drawn || first.criticality != guard.Critical || first.key != "alice" {
+	if !first.Rank.Drawn || first.Criticality != guard.Critical || first.Key != "alice" || first.Entry != "front/" {
 		t.Fatalf("middle was told %+v", first)
 	}
 	for i, c := range append(middle.heard, back.heard...) {
 		want := first
-		want.rank.Again = i%2 == 1
+		want.Rank.Again = i%2 == 1
 		if c != want {
 			t.Errorf("request %d: %+v, expected %+v", i, c, want)
 		}
@@ -151,7 +99,7 @@ func TestStrangersRankIsNotBelieved(t *testing.T) {
 		ask(t, front, http.Header{ContextHeader: {"rank=ffffffff;crit=critical;key=bob;again;group=9;id=00000001"}})
 	}
 	for i, c := range back.heard {
-		if c.criticality != guard.Default || c.key != "" || c.rank.Place == 0xffffffff || c.rank.Again != (i%2 == 1) || c.rank.Group != 0 {
+		if c.Criticality != guard.Default || c.Key != "" || c.Rank.Place == 0xffffffff || c.Rank.Again != (i%2 == 1) || c.Rank.Group != 0 {
 			t.Errorf("back was told %+v", c)
 		}
 	}
@@ -196,5 +144,72 @@ func TestRedirectHandsOnNoKey(t *testing.T) {
 		if len(h[ContextHeader]) > 0 {
 			t.Errorf("the other host was told %q", h[ContextHeader])
 		}
+	}
+}
+
+// What the caller still waits travels, ends the context of the request, and is never longer than the service's own.
+func TestDeadlineTravels(t *testing.T) {
+	back := newTier(t, "back", nil)
+	front := newTier(t, "front", back)
+	ask(t, front, http.Header{ContextHeader: {"left=60000"}})
+	for _, c := range back.heard {
+		if c.Left <= 0 || c.Left > time.Minute {
+			t.Errorf("back was told that %v are left", c.Left)
+		}
+	}
+	g, err := guard.New(guard.Config{Service: "edge", SLO: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		header http.Header
+		ends   bool
+	}{
+		{http.Header{ContextHeader: {"left=1"}}, true},
+		{http.Header{ContextHeader: {"left=60000"}}, false},
+		{http.Header{ContextHeader: {"left=1"}, "Upgrade": {"websocket"}}, false},
+		{http.Header{ContextHeader: {"left=1"}, "Accept": {"text/event-stream"}}, false},
+	} {
+		New(g, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			deadline, ok := r.Context().Deadline()
+			if x.ends {
+				<-r.Context().Done()
+			}
+			if r.Context().Err() != nil != x.ends || ok && time.Until(deadline) > time.Minute {
+				t.Errorf("%v: %v, deadline %v", x.header, r.Context().Err(), deadline)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Header: x.header, ProtoMajor: 1})
+	}
+}
+
+// A route is one of few by default, too.
+func TestRoute(t *testing.T) {
+	for path, want := range map[string]string{"/": "/", "/cart": "/cart", "/cart/17?x": "/cart", "": ""} {
+		if got := routeOf(&http.Request{URL: &url.URL{Path: path}}); got != want {
+			t.Errorf("%q: %q, expected %q", path, got, want)
+		}
+	}
+	rpc := &http.Request{
+		Method: http.MethodPost, URL: &url.URL{Path: "/shop.Cart/Add"}, ProtoMajor: 2,
+		Header: http.Header{"Content-Type": {"application/grpc"}},
+	}
+	if got := routeOf(rpc); got != "/shop.Cart/Add" {
+		t.Errorf("gRPC: %q", got)
+	}
+}
+
+// A handler that passes an answer on, as a proxy does, passes the threshold on.
+func TestThresholdIsPassedOn(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "edge", SLO: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	New(g, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(AnswerHeader, "threshold=1c0000000")
+		w.WriteHeader(http.StatusOK)
+	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+	if got := w.Header()[AnswerHeader]; len(got) != 1 || got[0] != "threshold=1c0000000" {
+		t.Errorf("the answer says %q", got)
 	}
 }

@@ -32,7 +32,7 @@
 // A callback that panics (see the options) leaves no slot behind, and its panic reaches the server.
 //
 // The criticality comes from the request header Guard-Criticality (critical, default, sheddable, background), the user
-// or tenant from Guard-Key. A guarded caller sends both in Guard-Context, with the rank of its request, see ContextHeader. A
+// or tenant from Guard-Key. A guarded caller sends both in Guard-Context, with the rank of its request and more, see package wire. A
 // client that can set these headers can claim to be critical, or try keys until one is admitted: strip them at the edge, or
 // use WithCriticality and WithKey with a trusted source, and WithTrust.
 //
@@ -55,6 +55,7 @@ import (
 	"strings"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 // statusClientClosedRequest is nginx's code for a client that left before it got an answer. Only access logs see it.
@@ -98,6 +99,13 @@ func WithTrust(believed func(*http.Request) bool) Option {
 	return func(h *handler) { h.believed = believed }
 }
 
+// WithRoute takes the name of what is asked for from a function of the request; it begins with a slash and is one of few.
+// By default it is the first segment of the path, or the method of gRPC. Requests that enter the fleet here carry it, after
+// the name of the service, to all services that are called for them. The function should not allocate.
+func WithRoute(of func(*http.Request) string) Option {
+	return func(h *handler) { h.route = of }
+}
+
 // New returns a handler that admits requests to next through g.
 func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	h := &handler{
@@ -107,6 +115,7 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 		bypass:   func(*http.Request) bool { return false },
 		endless:  func(*http.Request) bool { return false },
 		believed: func(*http.Request) bool { return true },
+		route:    routeOf,
 	}
 	for _, o := range options {
 		o(h)
@@ -123,30 +132,35 @@ type handler struct {
 	bypass      func(*http.Request) bool
 	endless     func(*http.Request) bool
 	believed    func(*http.Request) bool
+	route       func(*http.Request) string
 }
 
-// standing is who asks, and in which place; strange: the request has a Guard-Context that is not believed. An older or an outer header of its own wins over Guard-Context.
-func (h *handler) standing(r *http.Request) (c guard.Criticality, key string, rank guard.Rank, strange bool) {
-	said := carried{criticality: guard.Default}
+// arrival is what r brings along; strange: it has a Guard-Context that is not believed. A header of its own wins over
+// Guard-Context.
+func (h *handler) arrival(r *http.Request) (c wire.Context, strange bool) {
+	c.Criticality = guard.Default
 	if len(r.Header[ContextHeader]) > 0 {
 		if strange = !h.believed(r); !strange {
-			said = carriedIn(r.Header)
+			c = contextIn(r.Header)
 		}
 	}
-	c, key = said.criticality, said.key
+	c.Route = h.route(r)
 	switch {
 	case h.criticality != nil:
-		c = h.criticality(r)
+		c.Criticality = h.criticality(r)
 	case len(r.Header[CriticalityHeader]) > 0:
-		c = CriticalityOf(r)
+		c.Criticality = CriticalityOf(r)
 	}
 	switch {
 	case h.key != nil:
-		key = h.key(r)
+		c.Key = h.key(r)
 	case len(r.Header[KeyHeader]) > 0:
-		key = KeyOf(r)
+		c.Key = KeyOf(r)
 	}
-	return c, key, said.rank, strange
+	if attempt, marked := attemptIn(r.Header); marked {
+		c.Attempt, c.Marked = attempt, true
+	}
+	return c, strange
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -154,20 +168,23 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	criticality, key, rank, strange := h.standing(r)
-	permit, err := h.guard.AcquireRanked(asking(r), criticality, key, rank)
+	said, strange := h.arrival(r)
+	permit, err := h.guard.Admit(asking(r), said.Arrival)
 	if err != nil {
-		h.refuse(w, r, err)
+		h.refuse(w, r, said.Arrival, err)
 		return
 	}
 	outcome := guard.Failure // if anything panics
 	defer func() { permit.Release(outcome) }()
 	if h.endless(r) {
 		permit.Endless()
+		said.Left = 0
 	}
-	ctx := guard.NewContext(r.Context(), permit)
-	if attempt, marked := attemptIn(r.Header); marked {
-		guard.MarkAttempt(ctx, attempt)
+	outer, cancel := withDeadline(r.Context(), r, said.Left)
+	defer cancel()
+	ctx := guard.NewContext(outer, permit)
+	if said.Marked {
+		guard.MarkAttempt(ctx, said.Attempt)
 	}
 	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2}
 	returned := false
@@ -216,7 +233,7 @@ func asking(r *http.Request) context.Context {
 }
 
 // refuse answers a request that was not admitted.
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arrival, err error) {
 	refusal, ok := errors.AsType[*guard.Refusal](err)
 	switch {
 	case ok:
@@ -228,18 +245,18 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
-	values := [...]string{retryAfter(refusal.RetryAfter(), rand.IntN), refusal.Reason(), "text/plain; charset=utf-8", "nosniff", "1"}
+	values := [...]string{retryAfter(refusal.RetryAfter(), rand.IntN), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
 	header := w.Header()
 	header["Retry-After"] = values[0:1:1]
 	header[RefusedHeader] = values[1:2:2]
 	header["Content-Type"] = values[2:3:3]
 	header["X-Content-Type-Options"] = values[3:4:4]
-	hopeless := h.guard.NoRetry()
-	if hopeless {
-		header[NoRetryHeader] = values[4:5:5]
+	advice := h.guard.RefusalAdvice(said)
+	if advice != (guard.Advice{}) {
+		advise(header, advice)
 	}
 	if understandsGRPC(r) {
-		refuseGRPC(w, r, refusal, hopeless)
+		refuseGRPC(w, r, refusal, advice.NoRetry)
 		return
 	}
 	if errors.Is(refusal, guard.ErrRate) {

@@ -121,7 +121,7 @@ func FuzzAnswer(f *testing.F) {
 		if status < 400 && (r.Refused || r.Outcome != guard.Success) {
 			t.Errorf("status %d: %+v", status, r)
 		}
-		if !r.NoRetry || r.RetryAfter < 0 || r.RetryAfter > longestRetryAfter || r.Elsewhere && refused == "" {
+		if !r.Advice.NoRetry || r.RetryAfter < 0 || r.RetryAfter > longestRetryAfter || r.Elsewhere && refused == "" {
 			t.Errorf("status %d: %+v", status, r)
 		}
 	})

@@ -57,8 +57,10 @@ func (r *recorder) note(status int) {
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
 		}
-		if (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests) && guard.NoRetryOf(r.ctx) {
-			r.Header()[NoRetryHeader] = []string{"1"}
+		advice := guard.AdviceOf(r.ctx)
+		advice.NoRetry = advice.NoRetry && (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
+		if advice != (guard.Advice{}) {
+			advise(r.Header(), advice)
 		}
 	}
 }

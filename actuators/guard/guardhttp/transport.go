@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 // TransportOption changes how Transport treats requests.
@@ -201,8 +202,13 @@ func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.
 		}
 	}
 	carries := ""
-	if criticality, key, ok := guard.OriginOf(req.Context()); ok && !leadsAway(req) { // strangers learn no keys
-		carries = contextValue(call.Rank(), criticality, key)
+	if !leadsAway(req) { // strangers learn no keys
+		said := wire.Context{Marked: marked, Attempt: mark}
+		said.Arrival, _ = call.Arrival()
+		if deadline, ok := req.Context().Deadline(); ok {
+			said.Left = max(time.Until(deadline), 1)
+		}
+		carries = said.String()
 	}
 	if !marked && carries == "" && instance == req.URL.Host && call.Attempts() == 1 {
 		return req
@@ -310,7 +316,7 @@ func (a answer) result(ctx context.Context) guard.Result {
 	}
 	header := a.response.Header
 	reason := header.Get(RefusedHeader)
-	r := guard.Result{Outcome: guard.Success, NoRetry: noRetryIn(header)}
+	r := guard.Result{Outcome: guard.Success, Advice: adviceIn(header)}
 	inHeader := "" // of an answer without a body
 	if a.response.ProtoMajor == 2 && IsGRPCType(header) {
 		inHeader = header.Get("Grpc-Status")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -209,10 +210,7 @@ var users = func() (names [1000]string) {
 }()
 
 func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
-	user := users[(r.ID*0x9e3779b97f4a7c15>>32)%uint64(len(users))]
-	s := r.Standing
-	rank := guard.Rank{Place: s.Rank, Drawn: s.Ranked, Again: s.Again, Group: uint8(s.Group), ID: s.ID}
-	permit, err := g.guard.AcquireRankedAt(start.Add(now), guard.Criticality(r.Criticality), user, rank)
+	permit, err := g.guard.AdmitAt(start.Add(now), arrivalOf(r))
 	switch {
 	case errors.Is(err, guard.ErrRate):
 		return models.RefusedByRate
@@ -278,8 +276,30 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	return r
 }
 
-// NoRetry implements models.Hinter.
-func (g *guarded) NoRetry(now time.Duration) bool { return g.guard.NoRetryAt(start.Add(now)) }
+// arrivalOf is what a request brings along.
+func arrivalOf(r models.Request) guard.Arrival {
+	s := r.Standing
+	return guard.Arrival{
+		Criticality: guard.Criticality(r.Criticality),
+		Key:         users[(r.ID*0x9e3779b97f4a7c15>>32)%uint64(len(users))],
+		Route:       strconv.Itoa(r.Route),
+		Entry:       s.Entry,
+		Rank:        guard.Rank{Place: s.Rank, Drawn: s.Ranked, Again: s.Again, Group: uint8(s.Group), ID: s.ID},
+		Early:       s.Early,
+	}
+}
+
+// Advise implements models.Adviser.
+func (g *guarded) Advise(now time.Duration, r models.Request, refused bool) models.Advice {
+	var a guard.Advice
+	switch {
+	case refused:
+		a = g.guard.RefusalAdviceAt(start.Add(now), arrivalOf(r))
+	case g.calls:
+		a = guard.AdviceOf(g.contexts[r.Slot])
+	}
+	return models.Advice{NoRetry: a.NoRetry, Background: a.Background, Threshold: uint64(a.Threshold)}
+}
 
 // Apply passes the Setting as the bytes that the KV holds, so that it goes through the same checks.
 func (g *guarded) Apply(now time.Duration, s actuators.Setting) {

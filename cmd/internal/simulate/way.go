@@ -89,7 +89,9 @@ func (w *way) Try(now time.Duration, c models.Call, instance int) models.Clearan
 // Done implements models.Caller.
 func (w *way) Done(now time.Duration, c models.Call, _ int, a models.Answer) {
 	m := &w.calls[c.Slot]
-	m.result = guard.Result{NoRetry: a.NoRetry}
+	m.result = guard.Result{Advice: guard.Advice{
+		NoRetry: a.Advice.NoRetry, Background: a.Advice.Background, Threshold: guard.Threshold(a.Advice.Threshold),
+	}}
 	switch a.Outcome {
 	case models.Answered:
 		m.result.Outcome = guard.Success
@@ -113,7 +115,7 @@ func (w *way) Retry(now time.Duration, c models.Call, u float64) models.Next {
 			return models.Next{Again: true, Wait: retry.Wait, Elsewhere: retry.Elsewhere}
 		}
 	}
-	return models.Next{NoRetry: guard.NoRetryOf(w.context(c))}
+	return models.Next{}
 }
 
 // End implements models.Caller.
@@ -129,6 +131,9 @@ func (w *way) Instance(c models.Call) int {
 
 // Standing implements models.Steerer.
 func (w *way) Standing(c models.Call) models.Standing {
-	r := w.calls[c.Slot].call.Rank()
-	return models.Standing{Ranked: r.Drawn, Rank: r.Place, Again: r.Again, Group: int(r.Group), ID: r.ID}
+	a, _ := w.calls[c.Slot].call.Arrival()
+	r := a.Rank
+	return models.Standing{
+		Ranked: r.Drawn, Rank: r.Place, Again: r.Again, Group: int(r.Group), ID: r.ID, Entry: a.Entry, Early: a.Early,
+	}
 }

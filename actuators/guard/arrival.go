@@ -1,0 +1,110 @@
+package guard
+
+import (
+	"context"
+	"time"
+)
+
+// Arrival is what a request brings along from its caller. Whoever chooses it can choose to be refused last, so it must come
+// from a caller that is trusted.
+type Arrival struct {
+	Criticality Criticality // its zero value is Critical; a request that says nothing is Default
+	Key         string      // user or tenant; "": none
+	// Route is what is asked for, of this service; "": not known. It should be one of few, so not a path with an account in it.
+	Route string
+	// Entry is the API through which the request for which this one is made entered the fleet; "": this is the entry, and
+	// its name from here on is that of the service and the Route.
+	Entry string
+	Rank  Rank
+	// Early is how many calls of the same Entry the caller has refused in place of this service since the last that it sent.
+	Early uint32
+}
+
+// Admit is Acquire for a request that brings more along than its criticality.
+func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
+	if err := ctx.Err(); err != nil {
+		return Permit{}, err
+	}
+	a.Criticality = a.Criticality.valid()
+	if g.gate.full() { // a refusal hardly ever reads the clock
+		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
+			g.tick(g.now())
+		}
+		return Permit{}, ErrConcurrency
+	}
+	return g.acquire(g.now(), &a)
+}
+
+// AdmitAt is Admit at the instant now.
+func (g *Guard) AdmitAt(now time.Time, a Arrival) (Permit, error) {
+	a.Criticality = a.Criticality.valid()
+	return g.acquire(now.Sub(g.base), &a)
+}
+
+// OriginOf returns what the request in ctx brought along and its calls hand on: its criticality, key and entry. ok is false
+// if ctx carries no request (see NewContext).
+func OriginOf(ctx context.Context) (a Arrival, ok bool) {
+	r := requestOf(ctx)
+	if r == nil {
+		return Arrival{Criticality: Default}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.origin(), true
+}
+
+// origin is what calls hand on of r. The caller holds r.mu.
+func (r *request) origin() Arrival {
+	own := &r.arrival
+	if own.Entry == "" && own.Route != "" {
+		own.Entry = r.guard.cfg.Service + own.Route
+	}
+	return Arrival{Criticality: own.Criticality, Key: own.Key, Entry: own.Entry}
+}
+
+// Arrival returns what the next attempt tells the callee of the request for which the call is made. ok is false if it is
+// made for none, and there is nothing to tell.
+func (c *Call) Arrival() (a Arrival, ok bool) {
+	if c.request == nil {
+		return Arrival{Criticality: Default}, false
+	}
+	return c.request.arrivalAt(c.d, c.group), true
+}
+
+// Threshold is a level in the order in which a guard admits requests: the criticality first, the place within it second. A
+// guard refuses the requests whose level is below its threshold. 0 refuses nobody.
+type Threshold uint64
+
+// LevelOf returns the level of a request: at least 1, so that no request is below the threshold 0.
+func LevelOf(c Criticality, r Rank) Threshold {
+	return Threshold(criticalities-1-c.valid())<<32 | Threshold(max(r.Place, 1))
+}
+
+// Advice is what an answer says to its caller beside its content. The zero value says nothing.
+type Advice struct {
+	NoRetry    bool      // a retry is useless for now
+	Background bool      // requests of the same Entry have the criticality Background here for now
+	Threshold  Threshold // what is below it would be refused
+}
+
+// AdviceOf returns what the answer to the request in ctx should say. A binding leaves out NoRetry if the request succeeds.
+func AdviceOf(ctx context.Context) Advice {
+	r := requestOf(ctx)
+	if r == nil {
+		return Advice{}
+	}
+	return Advice{NoRetry: r.noRetry.Load()}
+}
+
+// RefusalAdvice notes that the refusal of a request is about to be answered, and returns what the answer should say: not to
+// retry at all, after a second of unbroken refusing. A binding calls it once for each refusal that it answers.
+func (g *Guard) RefusalAdvice(a Arrival) Advice { return g.refusalAdvice(g.now(), a) }
+
+// RefusalAdviceAt is RefusalAdvice at the instant now.
+func (g *Guard) RefusalAdviceAt(now time.Time, a Arrival) Advice {
+	return g.refusalAdvice(now.Sub(g.base), a)
+}
+
+func (g *Guard) refusalAdvice(now time.Duration, _ Arrival) Advice {
+	return Advice{NoRetry: g.hint.refused(now)}
+}
