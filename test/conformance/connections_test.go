@@ -398,13 +398,13 @@ var upgrades = []scene{
 		name: "1 MB both ways at once",
 		client: func(c *peer) {
 			c.asks(upgrade, switched)
-			go c.send(strings.Repeat("client→service\n", 64<<10))
+			c.sendAside(strings.Repeat("client→service\n", 64<<10))
 			c.raw(strings.Repeat("service→client\n", 64<<10))
 			c.await("received")
 		},
 		serve: func(s *peer) {
 			s.accepts(upgrade, switched)
-			go s.send(strings.Repeat("service→client\n", 64<<10))
+			s.sendAside(strings.Repeat("service→client\n", 64<<10))
 			s.raw(strings.Repeat("client→service\n", 64<<10))
 			s.cue("received")
 		},

@@ -298,6 +298,7 @@ func (l *leg) play(p *peer, role func(*peer)) {
 		}
 	}()
 	role(p)
+	p.aside.Wait()
 }
 
 func (l *leg) saw(m message) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -17,6 +18,8 @@ type peer struct {
 	r    *bufio.Reader
 	leg  *leg
 	body *body // of the message whose head was read last
+
+	aside sync.WaitGroup // for what is being sent; see sendAside
 }
 
 // failure is what ends a role; see leg.play.
@@ -26,6 +29,9 @@ func (p *peer) fail(format string, args ...any) { panic(failure{fmt.Errorf(forma
 
 // send writes the text. If the other end has gone, what it answered before still counts.
 func (p *peer) send(text string) { _, _ = io.WriteString(p.conn, text) }
+
+// sendAside is send, while the role goes on. The role ends only when all is sent: else its end could overtake the bytes.
+func (p *peer) sendAside(text string) { p.aside.Go(func() { p.send(text) }) }
 
 // cue tells the other side of the case that this one has come so far.
 func (p *peer) cue(name string) { p.leg.cues.give(name) }
