@@ -409,6 +409,33 @@ var upgrades = []scene{
 			s.cue("received")
 		},
 	},
+	{
+		name: "the service has heard enough",
+		client: func(c *peer) {
+			c.asks(upgrade, switched)
+			c.sendAside(strings.Repeat("client→service\n", 64<<10))
+			c.raw("bye")
+			c.gone()
+		},
+		serve: func(s *peer) { s.accepts(upgrade, switched); s.raw("client"); s.send("bye"); s.close() },
+	},
+	{
+		name: "the client has heard enough",
+		client: func(c *peer) {
+			c.asks(upgrade, switched)
+			c.raw("service")
+			c.send("bye")
+			c.close()
+			c.await("noticed")
+		},
+		serve: func(s *peer) {
+			s.accepts(upgrade, switched)
+			s.sendAside(strings.Repeat("service→client\n", 64<<10))
+			s.raw("bye")
+			s.gone()
+			s.cue("noticed")
+		},
+	},
 	refusedUpgrade("refused with 403", answered("403 Forbidden", "Content-Type: text/plain", "Content-Length: 2", "", "no")),
 	refusedUpgrade("refused with 426", answered("426 Upgrade Required", "Sec-WebSocket-Version: 13, 8", "Content-Length: 0", "", "")),
 	refusedUpgrade("answered as if it were none", plainAnswer),

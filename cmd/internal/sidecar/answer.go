@@ -31,17 +31,21 @@ type answer struct {
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// Hijack implements http.Hijacker. What the client has sent already, beyond its request, is read from the connection first.
+// Hijack implements http.Hijacker, for a tunnel. What the client has sent already, beyond its request, is read from the
+// connection first.
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
-	if err != nil || rw.Reader.Buffered() == 0 {
+	if err != nil {
 		return conn, rw, err
+	}
+	if rw.Reader.Buffered() == 0 {
+		return newTunnelClient(conn), rw, nil
 	}
 	early := make([]byte, rw.Reader.Buffered())
 	if _, err := io.ReadFull(rw.Reader, early); err != nil {
 		return conn, rw, err
 	}
-	c := &eager{Conn: conn, early: bytes.NewReader(early)}
+	c := newTunnelClient(&eager{Conn: conn, early: bytes.NewReader(early)})
 	return c, bufio.NewReadWriter(bufio.NewReader(c), rw.Writer), nil
 }
 

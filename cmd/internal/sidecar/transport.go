@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -119,6 +120,9 @@ func answered(a *http.Response) error {
 	case a.StatusCode < 100:
 		return fmt.Errorf("the answer has the status %03d, which does not exist", a.StatusCode)
 	case a.StatusCode == http.StatusSwitchingProtocols:
+		if service, ok := a.Body.(io.ReadWriteCloser); ok {
+			a.Body = &tunnelEnd{ReadWriteCloser: service}
+		}
 		return nil
 	case a.StatusCode == http.StatusUpgradeRequired && x.upgrade != nil: // RFC 9110, section 15.5.22; ReverseProxy removes it
 		a.Header["Upgrade"], a.Header["Connection"] = x.upgrade, []string{"Upgrade"}
