@@ -101,6 +101,12 @@ func (g *Guard) Service() string { return g.cfg.Service }
 // SLO returns the latency of a good request, from the Config.
 func (g *Guard) SLO() time.Duration { return g.cfg.SLO }
 
+// Load returns the requests in flight, without the endless ones, and the limit in force. It takes one atomic load.
+func (g *Guard) Load() (inFlight, limit int) {
+	l, n := unpack(g.gate.word.Load())
+	return int(n), int(l)
+}
+
 // Snapshot returns the state as of now. It takes some microseconds: use it for scrapes, not for requests.
 func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
 
@@ -134,8 +140,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		s.Refused[reason] = refused
 	}
 	s.ShedThreshold, s.RateLimit = g.shed.threshold(), g.rate.perSecond()
-	limit, n := unpack(g.gate.word.Load())
-	s.Limit, s.InFlight = int(limit), int(n)
+	s.InFlight, s.Limit = g.Load()
 	s.RetryRatio = g.retryRatio(now)
 	for _, d := range g.calls.sorted() {
 		s.Calls = append(s.Calls, d.snapshot(now))
@@ -150,7 +155,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
 	s.Leased = g.regime.leased(now)
-	if n >= limit {
+	if s.InFlight >= s.Limit {
 		s.Held = max(0, now-g.held.since)
 	}
 	e := &g.endless

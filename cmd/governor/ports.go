@@ -25,11 +25,13 @@ import (
 // edgeOptions are the flags about the sidecar's ports: who may connect, what is believed, and how long things may take.
 type edgeOptions struct {
 	listen, listenConfig, pprof       string
-	bypass, criticality, peers        []string
+	bypass, endless                   []string
+	criticality, peers                []string
 	key                               string
 	strip                             bool
 	idle, header, client, delay, wait time.Duration
-	minRate                           int
+	minRate, refusal                  int
+	report                            bool
 }
 
 func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
@@ -47,6 +49,14 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 		Default("5m").DurationVar(&o.client)
 	cmd.Flag("client-min-rate", "Bytes with which a client earns another second of --client-timeout. 0: any byte earns all "+
 		"of it.").Default("500").IntVar(&o.minRate)
+
+	cmd.Flag("endless", "Path of requests that last, like long polls and streams of gRPC: exactly this one, like /events, or "+
+		"all below it, like /live/*. They need a slot to be admitted and then hold none, and their latency and outcome count for "+
+		"nothing. Repeat it for each.").PlaceHolder("PATH").StringsVar(&o.endless)
+	cmd.Flag("refusal-status", "Status of all refusals, 429 or 503. Without it, 429 for the rate limit and else 503. Use 429 if "+
+		"outlier detection would take an instance that answers 503 for a broken one.").PlaceHolder("429|503").IntVar(&o.refusal)
+	cmd.Flag("load-report", "Add an ORCA load report to each answer, for load balancers: requests in flight / limit. Not where "+
+		"strangers receive the answers.").BoolVar(&o.report)
 
 	cmd.Flag("bypass", "Path that is never refused nor counted, for health checks: exactly this one, like /healthz, or all "+
 		"below it, like /internal/*. Repeat it for each.").PlaceHolder("PATH").StringsVar(&o.bypass)
@@ -82,7 +92,10 @@ func (o *edgeOptions) check(upstream *url.URL, admin []string) (errs []error) {
 	if o.minRate < 0 {
 		bad("client-min-rate", o.minRate, errors.New("expected bytes per second, like 500, or 0"))
 	}
-	if _, _, err := o.trust(); err != nil {
+	if o.refusal != 0 && o.refusal != http.StatusTooManyRequests && o.refusal != http.StatusServiceUnavailable {
+		bad("refusal-status", o.refusal, errors.New("expected 429 or 503"))
+	}
+	if _, _, _, err := o.trust(); err != nil {
 		errs = append(errs, err)
 	}
 	own := func(flag, text, host string) {
@@ -106,9 +119,9 @@ func (o *edgeOptions) check(upstream *url.URL, admin []string) (errs []error) {
 	return errs
 }
 
-// trust reads the flags about what is believed.
-func (o *edgeOptions) trust() (*edge.Trust, *edge.Paths, error) {
-	trust, bypass := &edge.Trust{StripHeaders: o.strip}, &edge.Paths{}
+// trust reads the flags about what is believed, and which paths are not like others.
+func (o *edgeOptions) trust() (trust *edge.Trust, bypass, endless *edge.Paths, err error) {
+	trust, bypass, endless = &edge.Trust{StripHeaders: o.strip}, &edge.Paths{}, &edge.Paths{}
 	var errs []error
 	each := func(flag string, values []string, add func(string) error) {
 		for _, v := range values {
@@ -118,6 +131,7 @@ func (o *edgeOptions) trust() (*edge.Trust, *edge.Paths, error) {
 		}
 	}
 	each("bypass", o.bypass, bypass.Add)
+	each("endless", o.endless, endless.Add)
 	each("trusted-peers", o.peers, trust.AddPeer)
 	each("criticality-from", o.criticality, trust.AddCriticality)
 	if o.key != "" {
@@ -126,7 +140,7 @@ func (o *edgeOptions) trust() (*edge.Trust, *edge.Paths, error) {
 	if why := trust.Contradiction(); why != "" {
 		errs = append(errs, fmt.Errorf("--strip-headers: %s; name the peers that may send it with --trusted-peers", why))
 	}
-	return trust, bypass, errors.Join(errs...)
+	return trust, bypass, endless, errors.Join(errs...)
 }
 
 // ports are the sidecar's listeners, and what they have in common.
@@ -177,7 +191,7 @@ func listenAt(flag, text, host string) (net.Listener, error) {
 
 // handler puts the guard, and what is believed, in front of proxy.
 func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error) {
-	trust, bypass, err := p.options.trust()
+	trust, bypass, endless, err := p.options.trust()
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +200,15 @@ func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error
 	}
 	if !bypass.Empty() {
 		options = append(options, guardhttp.WithBypass(func(r *http.Request) bool { return bypass.Match(r.URL) }))
+	}
+	if !endless.Empty() {
+		options = append(options, guardhttp.WithEndless(func(r *http.Request) bool { return endless.Match(r.URL) }))
+	}
+	if p.options.refusal != 0 {
+		options = append(options, guardhttp.WithRefusalStatus(p.options.refusal))
+	}
+	if p.options.report {
+		options = append(options, guardhttp.WithLoadReport())
 	}
 	return trust.Handler(guardhttp.New(g, proxy, options...)), nil
 }

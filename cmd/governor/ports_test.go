@@ -10,11 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
@@ -104,16 +106,22 @@ func hanging(t *testing.T) (url string, seen chan *http.Request) {
 	return url, seen
 }
 
+// start sends a request whose answer does not matter.
+func (p process) start(t *testing.T, path string) {
+	t.Helper()
+	r := request(t, "http://"+p.listen+path)
+	go func() {
+		if resp, err := http.DefaultClient.Do(r); err == nil {
+			resp.Body.Close()
+		}
+	}()
+}
+
 // fill takes both slots.
 func (p process) fill(t *testing.T) {
 	t.Helper()
 	for range 2 {
-		r := request(t, "http://"+p.listen+"/hang")
-		go func() {
-			if resp, err := http.DefaultClient.Do(r); err == nil {
-				resp.Body.Close()
-			}
-		}()
+		p.start(t, "/hang")
 	}
 	waittest.Until(t, "both slots are taken", func() bool {
 		return p.metric(t, `guard_inflight{service="checkout"}`) == "2"
@@ -141,6 +149,51 @@ func TestHealthChecksAtTheWallAreNeitherRefusedNorCounted(t *testing.T) {
 		if code, _, _ := fetch(t, request(t, "http://"+p.listen+path)); code != http.StatusServiceUnavailable {
 			t.Errorf("%s: %d, want a refusal", path, code)
 		}
+	}
+}
+
+// A declared request is admitted like any other, and then holds no slot.
+func TestDeclaredRequestsHoldNoSlot(t *testing.T) {
+	service, _ := hanging(t)
+	p := sidecarWith(t, service, "--endless=/hang/poll", "--endless=/hang/live/*")
+	declared := `guard_endless{kind="declared",service="checkout"}`
+	inFlight := `guard_inflight{service="checkout"}`
+	paths := []string{"/hang/poll", "/hang/p%6fll?since=1", "/hang/live/a/b"} // more than there are slots
+	for _, path := range paths {
+		p.start(t, path)
+	}
+	waittest.Until(t, "all are declared", func() bool { return p.metric(t, declared) == strconv.Itoa(len(paths)) })
+	if n := p.metric(t, inFlight); n != "0" {
+		t.Errorf("%s in flight", n)
+	}
+	if code, _, _ := fetch(t, request(t, "http://"+p.listen+"/")); code != http.StatusOK {
+		t.Errorf("an ordinary request beside them: %d", code)
+	}
+	for _, path := range []string{"/hang/live", "/hang/live/..;/buy"} { // not declared: each takes a slot
+		p.start(t, path)
+	}
+	waittest.Until(t, "both slots are taken", func() bool { return p.metric(t, inFlight) == "2" })
+	if code, _, _ := fetch(t, request(t, "http://"+p.listen+"/hang/poll")); code != http.StatusServiceUnavailable {
+		t.Errorf("a declared request at a full service: %d", code)
+	}
+}
+
+// A balancer learns how loaded the instance is, and need not take a refusal for a fault.
+func TestWhatABalancerIsTold(t *testing.T) {
+	service, _ := hanging(t)
+	p := sidecarWith(t, service, "--load-report", "--refusal-status=429", "--bypass=/healthz")
+	_, header, _ := fetch(t, request(t, "http://"+p.listen+"/"))
+	if got := header.Get(guardhttp.LoadReportHeader); !strings.HasPrefix(got, "TEXT application_utilization=0.500") {
+		t.Errorf("one of two: %q", got)
+	}
+	p.fill(t)
+	code, header, _ := fetch(t, request(t, "http://"+p.listen+"/"))
+	if got := header.Get(guardhttp.LoadReportHeader); code != http.StatusTooManyRequests ||
+		header.Get(guardhttp.RefusedHeader) != "concurrency" || !strings.HasPrefix(got, "TEXT application_utilization=1.000") {
+		t.Errorf("the refusal: %d %v", code, header)
+	}
+	if code, header, _ := fetch(t, request(t, "http://"+p.listen+"/healthz")); code != http.StatusOK || header.Get(guardhttp.LoadReportHeader) != "" {
+		t.Errorf("a health check: %d %v", code, header)
 	}
 }
 
@@ -419,6 +472,8 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--shed-threshold=NaN":                 "--shed-threshold=NaN: expected a share of the limit",
 		"--shed-threshold=most":                "--shed-threshold=most: expected a number",
 		"--bypass=healthz":                     "--bypass=healthz: expected a path that begins with a slash",
+		"--endless=/*":                         "--endless=/*: expected a part of the service",
+		"--refusal-status=500":                 "--refusal-status=500: expected 429 or 503",
 		"--trusted-peers=lb.example":           "--trusted-peers=lb.example: expected an address",
 		"--criticality-from=urgent":            "--criticality-from=urgent: expected header",
 		"--key-from=ip":                        "--key-from=ip: expected header",
@@ -438,7 +493,7 @@ func TestSidecarHelpGroupsTheFlags(t *testing.T) {
 	<-ended
 	at := -1
 	for _, want := range []string{
-		"The service and its limit:\n", "--shed-threshold", "The clients:\n", "--listen=", "Trust:\n", "--bypass",
+		"The service and its limit:\n", "--shed-threshold", "The clients:\n", "--listen=", "--endless", "Trust:\n", "--bypass",
 		"Stopping:\n", "--drain-delay", "The way out:\n", "--egress=", "The sidecar's own pages:\n", "--pprof.listen",
 	} {
 		next := strings.Index(output.String(), want)

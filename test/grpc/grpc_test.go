@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	orca "github.com/cncf/xds/go/xds/data/orca/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -19,6 +20,7 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
@@ -165,6 +167,48 @@ func TestRefusalThroughTheSidecar(t *testing.T) {
 		_, err := c.EmptyCall(t.Context(), &testpb.Empty{})
 		return err == nil
 	})
+}
+
+// TestLoadReportThroughTheSidecar reads the report as gRPC's clients do, from the trailer. Their balancers use it for calls
+// that succeed, that fail, and that are refused.
+func TestLoadReportThroughTheSidecar(t *testing.T) {
+	in, _, _ := sidecar(t, server(t), "--limit.min=2", "--limit.max=2", "--load-report")
+	_, c := client(t, in)
+	utilization := func(want codes.Code) float64 {
+		t.Helper()
+		var trailer metadata.MD
+		_, err := c.UnaryCall(t.Context(), &testpb.SimpleRequest{ResponseStatus: &testpb.EchoStatus{Code: int32(want)}}, grpc.Trailer(&trailer))
+		if status.Code(err) != want {
+			t.Errorf("%v, want %v", err, want)
+		}
+		reports := trailer.Get("endpoint-load-metrics-bin")
+		if len(reports) != 1 {
+			t.Fatalf("%v: the trailer is %v", want, trailer)
+		}
+		var report orca.OrcaLoadReport
+		if err := proto.Unmarshal([]byte(reports[0]), &report); err != nil {
+			t.Fatal(err)
+		}
+		return report.GetApplicationUtilization()
+	}
+	for _, code := range []codes.Code{codes.OK, codes.NotFound} {
+		// A call before may hold its slot for a moment longer than its client waits.
+		waittest.Until(t, "one of two slots is taken", func() bool { return utilization(code) == 0.5 })
+	}
+	for range 2 {
+		waittest.Until(t, "a stream holds a slot", func() bool {
+			stream, err := c.FullDuplexCall(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = stream.Send(&testpb.StreamingOutputCallRequest{ResponseParameters: []*testpb.ResponseParameters{{Size: 1}}})
+			_, err = stream.Recv()
+			return err == nil
+		})
+	}
+	if got := utilization(codes.ResourceExhausted); got != 1 {
+		t.Errorf("%v at a full service", got)
+	}
 }
 
 // A Go service that serves gRPC by net/http is guarded in the same way.

@@ -47,6 +47,7 @@
 package guardhttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -106,6 +107,17 @@ func WithRoute(of func(*http.Request) string) Option {
 	return func(h *handler) { h.route = of }
 }
 
+// WithRefusalStatus sets the status of all refusals to 429 or 503, for balancers that take an instance that answers 503 for a
+// broken one, or for clients that understand only one of the two. Without it, what the rate limit refuses is answered with
+// 429, and all else with 503. Guard-Refused names the reason in any case, and by it Transport knows a refusal. Answers of
+// gRPC stay as they are. It panics if the status is another one.
+func WithRefusalStatus(status int) Option {
+	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
+		panic("guardhttp: the status of a refusal is " + strconv.Itoa(status) + "; expected 429 or 503")
+	}
+	return func(h *handler) { h.refusal = status }
+}
+
 // New returns a handler that admits requests to next through g.
 func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	h := &handler{
@@ -133,6 +145,8 @@ type handler struct {
 	endless     func(*http.Request) bool
 	believed    func(*http.Request) bool
 	route       func(*http.Request) string
+	refusal     int         // the status of all refusals; 0: it depends on the reason
+	report      *loadReport // nil: none
 }
 
 // arrival is what r brings along; strange: it has a Guard-Context that is not believed. A header of its own wins over
@@ -186,7 +200,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if said.Marked {
 		guard.MarkAttempt(ctx, said.Attempt)
 	}
-	rec := &recorder{ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2}
+	rec := &recorder{
+		ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
+		report: h.report, grpc: h.report != nil && IsGRPC(r),
+	}
 	returned := false
 	inner := r.WithContext(ctx)
 	if strange { // nobody behind this guard may take it for ours
@@ -205,6 +222,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
+	rec.endReport()
 }
 
 // outcome judges a request whose handler has returned or panicked.
@@ -256,31 +274,32 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		advise(header, advice)
 	}
 	if understandsGRPC(r) {
-		refuseGRPC(w, r, refusal, advice.NoRetry)
+		h.refuseGRPC(w, r, refusal, advice.NoRetry)
 		return
 	}
+	h.report.begin(header, false)
+	status, text := http.StatusServiceUnavailable, tooFull
 	if errors.Is(refusal, guard.ErrRate) {
-		w.WriteHeader(http.StatusTooManyRequests)
-		w.Write(tooFast)
-		return
+		status, text = http.StatusTooManyRequests, tooFast
 	}
-	w.WriteHeader(http.StatusServiceUnavailable)
-	w.Write(tooFull)
+	w.WriteHeader(cmp.Or(h.refusal, status))
+	w.Write(text)
 }
 
 // refuseGRPC answers a request of gRPC. grpc-retry-pushback-ms is what gRPC's own retries obey (gRFC A6): negative, not to
 // retry.
-func refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, hopeless bool) {
-	h, text := w.Header(), tooFull
-	delete(h, "X-Content-Type-Options")
+func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, hopeless bool) {
+	header, text := w.Header(), tooFull
+	delete(header, "X-Content-Type-Options")
 	pushback := "-1"
-	if seconds, err := strconv.Atoi(h.Get("Retry-After")); err == nil && !hopeless {
+	if seconds, err := strconv.Atoi(header.Get("Retry-After")); err == nil && !hopeless {
 		pushback = strconv.Itoa(1000 * seconds)
 	}
-	h["Grpc-Retry-Pushback-Ms"] = []string{pushback}
+	header["Grpc-Retry-Pushback-Ms"] = []string{pushback}
 	if errors.Is(refusal, guard.ErrRate) {
 		text = tooFast
 	}
+	h.report.begin(header, IsGRPC(r))
 	FailGRPC(w, r, GRPCResourceExhausted, strings.TrimSpace(string(text)))
 }
 

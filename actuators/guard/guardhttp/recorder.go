@@ -29,6 +29,9 @@ type recorder struct {
 	begun    time.Time    // when the first write might have waited
 	windowed bool         // HTTP/2: the client says how much it takes, even nothing
 	hijacked bool
+	report   *loadReport // nil: none
+	grpc     bool        // the request, if there is a report
+	trailed  bool        // the report belongs into the trailer
 }
 
 const (
@@ -62,6 +65,33 @@ func (r *recorder) note(status int) {
 		if advice != (guard.Advice{}) {
 			advise(r.Header(), advice)
 		}
+		r.beginReport()
+	}
+}
+
+// beginReport writes the load report into the header. In gRPC that is the trailer, too, if it has the code; else the report
+// waits for the trailer.
+func (r *recorder) beginReport() {
+	if r.report == nil {
+		return
+	}
+	r.report.count(time.Now())
+	if whole := len(r.Header()["Grpc-Status"]) > 0; whole || !r.grpc {
+		r.report.begin(r.Header(), r.grpc)
+	} else {
+		r.trailed = true
+	}
+}
+
+// endReport writes the load report where it had to wait for the end of the handler: into the trailer, or into the header of
+// an answer that the handler leaves to the server.
+func (r *recorder) endReport() {
+	switch {
+	case r.report == nil || r.hijacked:
+	case r.status == 0:
+		r.note(http.StatusOK)
+	case r.trailed:
+		r.report.end(r.Header())
 	}
 }
 
