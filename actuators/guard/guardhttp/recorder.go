@@ -20,6 +20,7 @@ import (
 type recorder struct {
 	http.ResponseWriter
 	ctx      context.Context // of the admitted request
+	stranger bool            // the client is not believed
 	permit   guard.Permit
 	slo      time.Duration
 	client   *client      // nil: the request has not waited for its client
@@ -57,11 +58,8 @@ func (r *recorder) note(status int) {
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
 		}
-		advice := guard.AdviceOf(r.ctx)
-		advice.NoRetry = advice.NoRetry && (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
-		if advice != (guard.Advice{}) {
-			advise(r.Header(), advice)
-		}
+		failing := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests
+		advise(r.Header(), guard.AdviceOf(r.ctx), failing, r.stranger)
 	}
 }
 
