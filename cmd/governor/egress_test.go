@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
-	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
@@ -110,7 +110,7 @@ func TestSidecarProcessWithForwardPort(t *testing.T) {
 			<-proceed
 		}
 		call := request(t, "http://"+forward)
-		call.Header[sidecar.RequestHeader] = r.Header[sidecar.RequestHeader]
+		call.Header[guardhttp.ContextHeader] = r.Header[guardhttp.ContextHeader]
 		call.Close = true
 		_, _, body := fetch(t, call)
 		io.WriteString(w, body)

@@ -145,7 +145,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := t.dependency.Start(ctx, guard.CallOptions{
 		Idempotent: t.idempotent(req),
 		OneShot:    req.Body != nil && req.Body != http.NoBody && req.GetBody == nil,
-		Inner:      marked,
+		Inner:      marked || ContextOf(req.Header).Marked,
 		Instances:  len(instances),
 	})
 	instance := req.URL.Host
@@ -175,7 +175,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
 			out, source = fromSource(out)
 		}
-		now := t.exchange(attempt, out)
+		now := t.exchange(attempt, out, t.stranger(req))
 		result := now.result(ctx)
 		if now.err != nil && source.broken() {
 			result = guard.Result{Outcome: guard.Canceled}
@@ -246,7 +246,9 @@ func (t *transport) tell(out *http.Request, call *guard.Call) {
 			mark, marked = guard.AttemptOf(out.Context())
 		}
 		if marked {
-			said.Attempt, said.Marked = mark, true
+			if known {
+				said.Attempt, said.Marked = mark, true
+			}
 			out.Header[AttemptHeader] = markValue(mark)
 		}
 	}
@@ -312,8 +314,9 @@ func markValue(attempt int) []string {
 	return []string{strconv.Itoa(attempt)}
 }
 
-// exchange sends one attempt. If base panics, the attempt still ends.
-func (t *transport) exchange(attempt guard.Attempt, out *http.Request) (a answer) {
+// exchange sends one attempt. If base panics, the attempt still ends. What a stranger advises counts for nothing, except not
+// to retry.
+func (t *transport) exchange(attempt guard.Attempt, out *http.Request, stranger bool) (a answer) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -322,7 +325,7 @@ func (t *transport) exchange(attempt guard.Attempt, out *http.Request) (a answer
 	}()
 	a.response, a.err = t.base.RoundTrip(out)
 	returned = true
-	if a.response != nil && t.stranger(out) {
+	if a.response != nil && stranger {
 		delete(a.response.Header, AnswerHeader)
 	}
 	return a
