@@ -75,7 +75,7 @@ func SetBaggage(lines []string, text string) []string {
 		}
 	}
 	if text != "" {
-		own := BaggageMember + "=" + url.QueryEscape(text)
+		own := BaggageMember + "=" + strings.ReplaceAll(url.QueryEscape(text), "+", "%20")
 		if len(members) < mostMembers && size+len(own) <= longestBaggage {
 			members = append(members, own)
 		}
