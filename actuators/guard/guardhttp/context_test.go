@@ -33,7 +33,7 @@ func newTier(t *testing.T, name string, behind *tier, options ...Option) *tier {
 	}
 	client := &http.Client{}
 	if behind != nil {
-		client.Transport = Transport(g.Dependency("behind"), nil)
+		client.Transport = Transport(g.Dependency("behind"), nil, WithBaggage())
 	}
 	self := &tier{}
 	guarded := New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

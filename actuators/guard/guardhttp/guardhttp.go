@@ -215,6 +215,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
+	if rec.status == 0 && !rec.hijacked { // the server answers for it
+		rec.note(http.StatusOK)
+	}
 }
 
 // outcome judges a request whose handler has returned or panicked.
