@@ -90,7 +90,9 @@ func TestOneHeaderToCopy(t *testing.T) {
 			http.Header{"Baggage": {"a=1,guard-context=" + url.QueryEscape(said+";left=60000")}}, said,
 		},
 		"a fan-out": {
-			nil, func(from, to http.Header) { to.Set(guardhttp.ContextHeader, from.Get(guardhttp.ContextHeader)+";group=4") },
+			nil, func(from, to http.Header) {
+				to.Set(guardhttp.ContextHeader, from.Get(guardhttp.ContextHeader)+";group=4")
+			},
 			http.Header{guardhttp.ContextHeader: {said + ";left=60000"}}, said + ";group=4",
 		},
 	} {
