@@ -16,10 +16,12 @@ const (
 	AnswerHeader  = "Guard-Answer"  // of an answer: what it advises
 )
 
-// W3C's headers, of which this package reads a part.
 const (
-	baggageHeader = "Baggage"
+	baggageHeader = "Baggage" // W3C's headers, of which this package reads a part
 	traceHeader   = "Traceparent"
+
+	// alikeHeader is what many servers take for the ContextHeader, in the form that net/http gives it.
+	alikeHeader = "Guard_context"
 )
 
 // ContextOf reads what a request says in the ContextHeader or, without one, in its baggage.
@@ -38,14 +40,16 @@ func SetContext(h http.Header, c wire.Context, baggage bool) {
 	} else {
 		delete(h, ContextHeader)
 	}
+	delete(h, alikeHeader)
 	if baggage || wire.InBaggage(h[baggageHeader]) {
 		setBaggage(h, c.Lasting().String())
 	}
 }
 
-// RemoveContext removes from h what ContextOf reads, here or after another service has copied it.
+// RemoveContext removes from h what ContextOf reads, here or after another service has copied it in its own way.
 func RemoveContext(h http.Header) {
 	delete(h, ContextHeader)
+	delete(h, alikeHeader)
 	if wire.InBaggage(h[baggageHeader]) {
 		setBaggage(h, "")
 	}
@@ -61,7 +65,7 @@ func setBaggage(h http.Header, text string) {
 
 // saysContext says whether RemoveContext would remove something.
 func saysContext(h http.Header) bool {
-	return len(h[ContextHeader]) > 0 || wire.InBaggage(h[baggageHeader])
+	return len(h[ContextHeader]) > 0 || len(h[alikeHeader]) > 0 || wire.InBaggage(h[baggageHeader])
 }
 
 // adviceIn reads the AnswerHeader and the NoRetryHeader.

@@ -94,7 +94,8 @@ func WithEndless(match func(*http.Request) bool) Option {
 }
 
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
-// is ignored and removed, and their requests get a rank of their own here; their answers carry no Guard-Answer. Where a
+// is ignored and removed, and their requests get a rank of their own here; their Guard-Criticality can only make a request
+// less important, their Guard-Key counts for nothing, and their answers carry no Guard-Answer. Where a
 // believed caller sends neither a rank nor a key, the rank comes from the trace id in its traceparent. Without this option
 // everybody is believed, except in that: an edge that strips headers hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
@@ -147,12 +148,14 @@ func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
 	case h.criticality != nil:
 		c.Criticality = h.criticality(r)
 	case len(r.Header[CriticalityHeader]) > 0:
-		c.Criticality = CriticalityOf(r)
+		if c.Criticality = CriticalityOf(r); stranger {
+			c.Criticality = max(c.Criticality, guard.Default)
+		}
 	}
 	switch {
 	case h.key != nil:
 		c.Key = h.key(r)
-	case len(r.Header[KeyHeader]) > 0:
+	case len(r.Header[KeyHeader]) > 0 && !stranger:
 		c.Key = KeyOf(r)
 	}
 	if attempt, marked := attemptIn(r.Header); marked {

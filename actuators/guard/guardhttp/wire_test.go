@@ -35,7 +35,11 @@ func TestStrangersGainNothing(t *testing.T) {
 			http.Header{ContextHeader: {text}, baggageHeader: {member(text)}, traceHeader: {trace}},
 		)
 	}
-	headers = append(headers, http.Header{traceHeader: {trace}})
+	headers = append(headers,
+		http.Header{traceHeader: {trace}},
+		http.Header{http.CanonicalHeaderKey("GUARD_CONTEXT"): {all}},
+		http.Header{CriticalityHeader: {"critical"}, KeyHeader: {"bob"}},
+	)
 	back := newTier(t, "back", nil)
 	front := newTier(t, "front", back, believes(false))
 	var passed []http.Header
