@@ -41,8 +41,8 @@ func (g *Guard) AdmitAt(now time.Time, a Arrival) (Permit, error) {
 	return g.acquire(now.Sub(g.base), &a)
 }
 
-// OriginOf returns what the request in ctx brought along and its calls hand on: its criticality, key and entry. ok is false
-// if ctx carries no request (see NewContext).
+// OriginOf returns what all calls of the request in ctx hand on: its criticality, key, entry and place. It draws the place if
+// no guard has. ok is false if ctx carries no request (see NewContext).
 func OriginOf(ctx context.Context) (a Arrival, ok bool) {
 	r := requestOf(ctx)
 	if r == nil {
@@ -53,13 +53,18 @@ func OriginOf(ctx context.Context) (a Arrival, ok bool) {
 	return r.origin(), true
 }
 
-// origin is what calls hand on of r. The caller holds r.mu.
+// origin is what all calls hand on of r. The caller holds r.mu.
 func (r *request) origin() Arrival {
 	own := &r.arrival
 	if own.Entry == "" && own.Route != "" {
 		own.Entry = r.guard.cfg.Service + own.Route
 	}
-	return Arrival{Criticality: own.Criticality, Key: own.Key, Entry: own.Entry}
+	if !own.Rank.Drawn { // the guard had no need of it
+		own.Rank = r.guard.drawn(own.Rank, own.Key, saltAt(r.guard.base.Add(r.guard.now())))
+	}
+	return Arrival{
+		Criticality: own.Criticality, Key: own.Key, Entry: own.Entry, Rank: Rank{Place: own.Rank.Place, Drawn: true},
+	}
 }
 
 // Arrival returns what the next attempt tells the callee of the request for which the call is made. ok is false if it is

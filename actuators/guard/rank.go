@@ -166,21 +166,16 @@ func (c *Call) Usual() string {
 	return ""
 }
 
-// arrivalAt returns what calls of r bring along to d. It draws the rank if no guard has.
+// arrivalAt returns what calls of r bring along to d.
 func (r *request) arrivalAt(d *Dependency, group uint8) Arrival {
 	r.guard.noteRank()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	own := &r.arrival.Rank
-	if !own.Drawn { // the guard had no need of it
-		*own = r.guard.drawn(*own, r.arrival.Key, saltAt(r.guard.base.Add(r.guard.now())))
-	}
-	if group > 1 && own.ID == 0 {
-		own.ID = r.guard.draw()
-	}
-	a := r.origin()
-	a.Rank = Rank{Place: own.Place, Drawn: true}
+	a, own := r.origin(), &r.arrival.Rank
 	if group > 1 {
+		if own.ID == 0 {
+			own.ID = r.guard.draw()
+		}
 		a.Rank.Group, a.Rank.ID = group, own.ID
 	}
 	if c := r.calledAt(d, false); c != nil {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
-	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
 
@@ -110,7 +114,7 @@ func TestSidecarProcessWithForwardPort(t *testing.T) {
 			<-proceed
 		}
 		call := request(t, "http://"+forward)
-		call.Header[sidecar.RequestHeader] = r.Header[sidecar.RequestHeader]
+		call.Header[guardhttp.ContextHeader] = r.Header[guardhttp.ContextHeader]
 		call.Close = true
 		_, _, body := fetch(t, call)
 		io.WriteString(w, body)
@@ -169,4 +173,89 @@ func TestDrainTimeoutIsForAllTogether(t *testing.T) {
 	}
 	<-cut
 	<-cut
+}
+
+// TestStrangersGainNothingThroughTheSidecar sends every field of Guard-Context, in the header, in baggage and as a trace, to a
+// service that copies what it receives. Nothing of it reaches payments, unless the peer is trusted.
+func TestStrangersGainNothingThroughTheSidecar(t *testing.T) {
+	const (
+		said  = "rank=ffffffff;crit=critical;key=bob;api=vip;again;group=9;id=00000001;attempt=1;left=3600000;early=9;request=stolen"
+		trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	)
+	inBaggage := "a=1,guard-context=" + url.QueryEscape(said)
+	seen := make(chan http.Header, 1)
+	payments := target(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Header
+		w.Header().Set(guardhttp.AnswerHeader, "threshold=1c0000000")
+	})
+	type told struct {
+		wire.Context              // in what payments received
+		service, payments, client http.Header
+	}
+	start := func(flags ...string) (ask func(http.Header) told) {
+		forward, received := servers.Unused(t), make(chan http.Header, 1)
+		p := sidecarWith(t, target(t, func(w http.ResponseWriter, r *http.Request) {
+			call := request(t, "http://"+forward)
+			for _, name := range []string{guardhttp.ContextHeader, "Baggage", "Traceparent"} {
+				call.Header[name] = r.Header[name]
+			}
+			_, answered, _ := fetch(t, call)
+			w.Header()[guardhttp.AnswerHeader] = answered[guardhttp.AnswerHeader]
+			received <- r.Header
+		}), append(flags, "--egress=payments="+forward+"="+payments)...)
+		return func(header http.Header) told {
+			r := request(t, "http://"+p.listen+"/buy")
+			r.Header = header.Clone()
+			_, answer, _ := fetch(t, r)
+			paid := <-seen
+			return told{guardhttp.ContextOf(paid), <-received, paid, answer}
+		}
+	}
+	for _, flags := range [][]string{nil, {"--strip-headers"}, {"--trusted-peers=10.0.0.0/8", "--baggage"}} {
+		ask := start(flags...)
+		for _, header := range []http.Header{
+			{guardhttp.ContextHeader: {said}},
+			{"Baggage": {inBaggage}},
+			{guardhttp.ContextHeader: {said}, "Baggage": {inBaggage}, "Traceparent": {trace}},
+		} {
+			got := ask(header)
+			place := got.Rank.Place
+			if place == 0xffffffff || place == wire.TraceRank(trace).Place {
+				t.Errorf("%v, %v: chose its place %08x", flags, header, place)
+			}
+			want := wire.Context{Arrival: guard.Arrival{
+				Criticality: guard.Default, Entry: "checkout/buy", Rank: guard.Rank{Place: place, Drawn: true},
+			}, Marked: true}
+			if got.Context != want {
+				t.Errorf("%v, %v: payments was told %+v, expected %+v", flags, header, got, want)
+			}
+			for _, h := range []http.Header{got.service, got.payments} {
+				if text := fmt.Sprint(h); strings.Contains(text, "bob") || strings.Contains(text, "vip") || strings.Contains(text, "stolen") {
+					t.Errorf("%v, %v: passed on: %v", flags, header, h)
+				}
+			}
+			if len(got.client[guardhttp.AnswerHeader]) > 0 {
+				t.Errorf("%v: a stranger is told %v", flags, got.client)
+			}
+		}
+	}
+	ask := start("--trusted-peers=127.0.0.0/8")
+	for _, header := range []http.Header{{guardhttp.ContextHeader: {said}}, {"Baggage": {inBaggage}}} {
+		got := ask(header)
+		if got.Rank.Place != 0xffffffff || got.Criticality != guard.Critical || got.Key != "bob" || got.Entry != "vip" ||
+			got.Attempt != 1 || got.Left <= 0 || got.Rank.Again || got.Rank.Group != 0 || got.Early != 0 {
+			t.Errorf("a trusted peer sends %v, payments was told %+v", header, got)
+		}
+		if got.client.Get(guardhttp.AnswerHeader) != "threshold=1c0000000" {
+			t.Errorf("a trusted peer is told %v", got.client)
+		}
+	}
+	if got := ask(http.Header{"Traceparent": {trace}}); got.Rank != wire.TraceRank(trace) {
+		t.Errorf("payments was told %+v, the trace is that of a trusted peer", got)
+	}
+	got := start("--trusted-peers=127.0.0.0/8", "--egress-outside=payments")(http.Header{guardhttp.ContextHeader: {said}})
+	text := fmt.Sprint(got.payments)
+	if strings.Contains(text, "Guard-") || strings.Contains(text, "bob") || len(got.client[guardhttp.AnswerHeader]) > 0 {
+		t.Errorf("payments is outside, and was told %v; the client %v", text, got.client)
+	}
 }

@@ -92,6 +92,7 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 			sidecar("--egress=payments=" + taken.Addr().String() + "=http://payments"),
 			[]string{"--egress=payments=" + taken.Addr().String() + ": ", "choose another --egress"},
 		},
+		{sidecar("--egress-outside=vendor"), []string{"--egress-outside=vendor: ", "NAME of an --egress"}},
 		{sidecar("--egress-timeout=-1s"), []string{"--egress-timeout=-1s: ", "like 2s"}},
 		{sidecar("--cache-file=/dev/null"), []string{"--cache-file=/dev/null: ", "a regular file"}},
 		{sidecar("--cache-file=" + filepath.Dir(absent)), []string{"--cache-file=", "a regular file"}},

@@ -68,8 +68,8 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 		PlaceHolder("SOURCE").StringsVar(&o.criticality)
 	cmd.Flag("key-from", "Where the user or tenant of a request comes from: header (Guard-Key), header:NAME, client-address "+
 		"or none. Without it, Guard-Key from --trusted-peers.").PlaceHolder("SOURCE").StringVar(&o.key)
-	cmd.Flag("strip-headers", "Remove Guard-* headers from the requests of all but --trusted-peers, before anybody reads "+
-		"them.").BoolVar(&o.strip)
+	cmd.Flag("strip-headers", "Remove Guard-* headers, and guard-context in baggage, from the requests of all but "+
+		"--trusted-peers, before anybody reads them.").BoolVar(&o.strip)
 	cmd.Flag("drain-delay", "How long requests are still served after SIGTERM, while /-/ready fails and answers close their "+
 		"connections. Make it longer than the load balancer needs to notice.").Default("0s").DurationVar(&o.delay)
 	cmd.Flag("drain-timeout", "How long requests in flight may take to finish after that, switched connections included.").

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -38,6 +39,8 @@ type sidecarOptions struct {
 	upstreamIdle time.Duration
 	egress       egressFlag
 	egressLimit  time.Duration
+	outside      []string
+	baggage      bool
 	consulPrefix string
 	guard        guard.Config
 	allowHosts   []string
@@ -94,6 +97,11 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("egress-timeout", "How long a call through a forward port may take, retries included. 0: as long as the "+
 		"service waits.").Default("0s").DurationVar(&o.egressLimit)
 
+	cmd.Flag("egress-outside", "Dependency outside the house: it receives no Guard-* header, so no key of a user, and what it "+
+		"says of its load counts for nothing. Repeat it for each.").PlaceHolder("NAME").StringsVar(&o.outside)
+	cmd.Flag("baggage", "Write Guard-Context into W3C baggage as well, as guard-context: for a service that copies baggage to "+
+		"its calls.").BoolVar(&o.baggage)
+
 	cmd.Flag("pprof.listen", "Address for profiles, /debug/pprof. Listens on 127.0.0.1 if there is no host before the port. "+
 		"Without it there are none.").PlaceHolder("ADDRESS").StringVar(&o.pprof)
 	allowHostFlag(cmd, &o.allowHosts)
@@ -142,7 +150,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	})
 	defer stopped()
 	group.Add(interrupt.Actor(stopping))
-	inbound := sidecar.InboundConfig{Upstream: o.upstream, Idle: o.upstreamIdle, Holders: holders, Log: log}
+	inbound := sidecar.InboundConfig{Upstream: o.upstream, Idle: o.upstreamIdle, Holders: holders, Baggage: o.baggage, Log: log}
 	if len(o.egress) > 0 {
 		inbound.Requests = sidecar.NewRequests()
 	}
@@ -157,7 +165,8 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		log.Info("Forwarding", "to", e.dependency, "listen", forward[i].Addr(), "instances", e.urls())
 		ports.addForward(&group, e.String(), forward[i], sidecar.Server(sidecar.NewForwardPort(sidecar.ForwardConfig{
 			Guard: g, Dependency: e.dependency, Scheme: e.scheme, Instances: e.instances, Transport: outbound,
-			Requests: inbound.Requests, Timeout: o.egressLimit, Log: log,
+			Requests: inbound.Requests, Timeout: o.egressLimit, Outside: slices.Contains(o.outside, e.dependency),
+			Baggage: o.baggage, Log: log,
 		})))
 	}
 	ports.addProfiles(&group)
@@ -201,6 +210,11 @@ func (o sidecarOptions) check() error {
 	}
 	errs = append(errs, o.edgeOptions.check(o.upstream, *o.web.WebListenAddresses)...)
 	errs = append(errs, o.egress.loops(o.upstream)...)
+	for _, name := range o.outside {
+		if !slices.ContainsFunc(o.egress, func(e egress) bool { return e.dependency == name }) {
+			bad("egress-outside", name, "the NAME of an --egress")
+		}
+	}
 	if o.egressLimit < 0 {
 		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
 	}

@@ -14,7 +14,7 @@
 // Not compared, because the protocol leaves it to each connection or to nobody: the case and the order of field names
 // (the order of the values of one name is compared), the reason phrase, the version, the hop-by-hop fields, the framing
 // of a message whose sender did not state its length, and white space around a value. The sidecar may add
-// X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto to a request, and Date to an answer that has none.
+// X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto and Guard-Context to a request, and Date to an answer that has none.
 //
 // GOVERNOR_BINARY names the binary to test; without it the tests build one.
 package conformance

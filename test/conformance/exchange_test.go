@@ -34,7 +34,7 @@ const plainAnswer = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nC
 const refusedAnswer = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 // added are the fields that the sidecar may add to a request.
-var added = []string{"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+var added = []string{"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "guard-context"}
 
 // text joins lines as HTTP does.
 func text(lines ...string) string { return strings.Join(lines, "\r\n") }

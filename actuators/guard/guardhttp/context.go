@@ -16,8 +16,57 @@ const (
 	AnswerHeader  = "Guard-Answer"  // of an answer: what it advises
 )
 
-// contextIn reads the ContextHeader.
-func contextIn(h http.Header) wire.Context { return wire.ParseContext(only(h, ContextHeader)) }
+const (
+	baggageHeader = "Baggage" // W3C's headers, of which this package reads a part
+	traceHeader   = "Traceparent"
+
+	// alikeHeader is what many servers take for the ContextHeader, in the form that net/http gives it.
+	alikeHeader = "Guard_context"
+)
+
+// ContextOf reads what a request says in the ContextHeader or, without one, in its baggage.
+func ContextOf(h http.Header) wire.Context {
+	if len(h[ContextHeader]) > 0 {
+		return wire.ParseContext(only(h, ContextHeader))
+	}
+	return wire.ParseContext(wire.FromBaggage(h[baggageHeader]))
+}
+
+// SetContext makes h say c, in place of what ContextOf reads there: in the ContextHeader, and in the baggage if there is
+// something to replace or if baggage is true. It writes new slices and leaves the old ones as they are.
+func SetContext(h http.Header, c wire.Context, baggage bool) {
+	if text := c.String(); text != "" {
+		h[ContextHeader] = []string{text}
+	} else {
+		delete(h, ContextHeader)
+	}
+	delete(h, alikeHeader)
+	if baggage || wire.InBaggage(h[baggageHeader]) {
+		setBaggage(h, c.Lasting().String())
+	}
+}
+
+// RemoveContext removes from h what ContextOf reads, here or after another service has copied it in its own way.
+func RemoveContext(h http.Header) {
+	delete(h, ContextHeader)
+	delete(h, alikeHeader)
+	if wire.InBaggage(h[baggageHeader]) {
+		setBaggage(h, "")
+	}
+}
+
+func setBaggage(h http.Header, text string) {
+	if lines := wire.SetBaggage(h[baggageHeader], text); lines != nil {
+		h[baggageHeader] = lines
+	} else {
+		delete(h, baggageHeader)
+	}
+}
+
+// saysContext says whether RemoveContext would remove something.
+func saysContext(h http.Header) bool {
+	return len(h[ContextHeader]) > 0 || len(h[alikeHeader]) > 0 || wire.InBaggage(h[baggageHeader])
+}
 
 // adviceIn reads the AnswerHeader and the NoRetryHeader.
 func adviceIn(h http.Header) guard.Advice {
@@ -33,14 +82,21 @@ func only(h http.Header, name string) string {
 	return ""
 }
 
-// advise puts what an answer advises into its header. A threshold that a handler has passed on from another answer stays if it
-// is the higher one.
-func advise(h http.Header, a guard.Advice) {
+// advise puts what an answer advises into its header; failing: it is one that might be retried. Of what a handler has passed
+// on from the answer to a call, a higher threshold stays, and the hint not to retry; that requests are Background was said of
+// another service. A stranger is told neither: its own rank counts for nothing here, so it could only learn how full the
+// service is.
+func advise(h http.Header, a guard.Advice, failing, stranger bool) {
+	if passed := h[AnswerHeader]; a == (guard.Advice{}) && len(passed) == 0 {
+		return
+	}
 	passed := adviceIn(h)
 	a.Threshold = max(a.Threshold, passed.Threshold)
-	a.NoRetry = a.NoRetry || passed.NoRetry
-	if text := wire.FormatAdvice(a); text != "" {
+	a.NoRetry = failing && (a.NoRetry || passed.NoRetry)
+	if text := wire.FormatAdvice(a); text != "" && !stranger {
 		h[AnswerHeader] = []string{text}
+	} else {
+		delete(h, AnswerHeader)
 	}
 	if a.NoRetry {
 		h[NoRetryHeader] = []string{"1"}

@@ -14,7 +14,7 @@ import (
 // Of two headers, none counts.
 func TestTwoContextsAreNone(t *testing.T) {
 	h := http.Header{ContextHeader: {"rank=ffffffff", "rank=00000000"}, AnswerHeader: {"background", "background"}}
-	if c, a := contextIn(h), adviceIn(h); c.Rank.Drawn || a != (guard.Advice{}) {
+	if c, a := ContextOf(h), adviceIn(h); c.Rank.Drawn || a != (guard.Advice{}) {
 		t.Errorf("read %+v and %+v", c, a)
 	}
 }
@@ -33,7 +33,7 @@ func newTier(t *testing.T, name string, behind *tier, options ...Option) *tier {
 	}
 	client := &http.Client{}
 	if behind != nil {
-		client.Transport = Transport(g.Dependency("behind"), nil)
+		client.Transport = Transport(g.Dependency("behind"), nil, WithBaggage())
 	}
 	self := &tier{}
 	guarded := New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -48,7 +48,7 @@ func newTier(t *testing.T, name string, behind *tier, options ...Option) *tier {
 		}
 	}), options...)
 	self.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		self.heard = append(self.heard, contextIn(r.Header))
+		self.heard = append(self.heard, ContextOf(r.Header))
 		guarded.ServeHTTP(w, r)
 	}))
 	t.Cleanup(self.Close)

@@ -95,7 +95,10 @@ func WithEndless(match func(*http.Request) bool) Option {
 }
 
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
-// is ignored and removed: their requests get a rank of their own here.
+// is ignored and removed, and their requests get a rank of their own here; their Guard-Criticality can only make a request
+// less important, their Guard-Key counts for nothing, and their answers carry no Guard-Answer. Where a
+// believed caller sends neither a rank nor a key, the rank comes from the trace id in its traceparent. Without this option
+// everybody is believed, except in that: an edge that strips headers hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
 	return func(h *handler) { h.believed = believed }
 }
@@ -121,13 +124,12 @@ func WithRefusalStatus(status int) Option {
 // New returns a handler that admits requests to next through g.
 func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	h := &handler{
-		guard:    g,
-		next:     next,
-		failed:   func(status int) bool { return status >= http.StatusInternalServerError },
-		bypass:   func(*http.Request) bool { return false },
-		endless:  func(*http.Request) bool { return false },
-		believed: func(*http.Request) bool { return true },
-		route:    routeOf,
+		guard:   g,
+		next:    next,
+		failed:  func(status int) bool { return status >= http.StatusInternalServerError },
+		bypass:  func(*http.Request) bool { return false },
+		endless: func(*http.Request) bool { return false },
+		route:   routeOf,
 	}
 	for _, o := range options {
 		o(h)
@@ -143,49 +145,61 @@ type handler struct {
 	failed      func(int) bool
 	bypass      func(*http.Request) bool
 	endless     func(*http.Request) bool
-	believed    func(*http.Request) bool
+	believed    func(*http.Request) bool // nil: everybody
 	route       func(*http.Request) string
 	refusal     int         // the status of all refusals; 0: it depends on the reason
 	report      *loadReport // nil: none
 }
 
-// arrival is what r brings along; strange: it has a Guard-Context that is not believed. A header of its own wins over
-// Guard-Context.
-func (h *handler) arrival(r *http.Request) (c wire.Context, strange bool) {
+// arrival is what r brings along. A header of its own wins over Guard-Context.
+func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
 	c.Criticality = guard.Default
-	if len(r.Header[ContextHeader]) > 0 {
-		if strange = !h.believed(r); !strange {
-			c = contextIn(r.Header)
-		}
+	if !stranger {
+		c = ContextOf(r.Header)
 	}
 	c.Route = h.route(r)
 	switch {
 	case h.criticality != nil:
 		c.Criticality = h.criticality(r)
 	case len(r.Header[CriticalityHeader]) > 0:
-		c.Criticality = CriticalityOf(r)
+		if c.Criticality = CriticalityOf(r); stranger {
+			c.Criticality = max(c.Criticality, guard.Default)
+		}
 	}
 	switch {
 	case h.key != nil:
 		c.Key = h.key(r)
-	case len(r.Header[KeyHeader]) > 0:
+	case len(r.Header[KeyHeader]) > 0 && !stranger:
 		c.Key = KeyOf(r)
 	}
 	if attempt, marked := attemptIn(r.Header); marked {
 		c.Attempt, c.Marked = attempt, true
 	}
-	return c, strange
+	if h.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
+		c.Rank = wire.TraceRank(only(r.Header, traceHeader))
+	}
+	return c
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	stranger := h.believed != nil && !h.believed(r)
+	header := r.Header
+	if stranger && saysContext(header) { // nobody behind this guard may take it for ours
+		header = header.Clone()
+		RemoveContext(header)
+	}
 	if h.bypass(r) {
+		if stranger {
+			r = r.WithContext(r.Context())
+			r.Header = header
+		}
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	said, strange := h.arrival(r)
+	said := h.arrival(r, stranger)
 	permit, err := h.guard.Admit(asking(r), said.Arrival)
 	if err != nil {
-		h.refuse(w, r, said.Arrival, err)
+		h.refuse(w, r, said.Arrival, stranger, err)
 		return
 	}
 	outcome := guard.Failure // if anything panics
@@ -210,15 +224,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		guard.MarkAttempt(ctx, said.Attempt)
 	}
 	rec := &recorder{
-		ResponseWriter: w, ctx: ctx, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
+		ResponseWriter: w, ctx: ctx, stranger: stranger, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
 		report: h.report, grpc: h.report != nil && IsGRPC(r),
 	}
 	returned := false
 	inner := r.WithContext(ctx)
-	if strange { // nobody behind this guard may take it for ours
-		inner.Header = r.Header.Clone()
-		delete(inner.Header, ContextHeader)
-	}
+	inner.Header = header
 	if r.Body != nil && r.Body != http.NoBody {
 		rec.body = &requestBody{ReadCloser: r.Body, client: rec.waiter()}
 		inner.Body = rec.body
@@ -231,6 +242,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	h.next.ServeHTTP(rec.as(), inner)
 	returned = true
+	if rec.status == 0 && !rec.hijacked { // the server answers for it
+		rec.note(http.StatusOK)
+	}
 	rec.endReport()
 }
 
@@ -260,7 +274,7 @@ func asking(r *http.Request) context.Context {
 }
 
 // refuse answers a request that was not admitted.
-func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arrival, err error) {
+func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arrival, stranger bool, err error) {
 	refusal, ok := errors.AsType[*guard.Refusal](err)
 	switch {
 	case ok:
@@ -279,9 +293,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 	header["Content-Type"] = values[2:3:3]
 	header["X-Content-Type-Options"] = values[3:4:4]
 	advice := h.guard.RefusalAdvice(said)
-	if advice != (guard.Advice{}) {
-		advise(header, advice)
-	}
+	advise(header, advice, true, stranger)
 	if understandsGRPC(r) {
 		h.refuseGRPC(w, r, refusal, advice.NoRetry)
 		return

@@ -20,6 +20,7 @@ import (
 type recorder struct {
 	http.ResponseWriter
 	ctx      context.Context // of the admitted request
+	stranger bool            // the client is not believed
 	permit   guard.Permit
 	slo      time.Duration
 	client   *client      // nil: the request has not waited for its client
@@ -60,11 +61,8 @@ func (r *recorder) note(status int) {
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
 		}
-		advice := guard.AdviceOf(r.ctx)
-		advice.NoRetry = advice.NoRetry && (status >= http.StatusInternalServerError || status == http.StatusTooManyRequests)
-		if advice != (guard.Advice{}) {
-			advise(r.Header(), advice)
-		}
+		failing := status >= http.StatusInternalServerError || status == http.StatusTooManyRequests
+		advise(r.Header(), guard.AdviceOf(r.ctx), failing, r.stranger)
 		r.beginReport()
 	}
 }
@@ -82,14 +80,9 @@ func (r *recorder) beginReport() {
 	}
 }
 
-// endReport writes the load report where it had to wait for the end of the handler: into the trailer, or into the header of
-// an answer that the handler leaves to the server.
+// endReport writes the load report into the trailer where it had to wait for that.
 func (r *recorder) endReport() {
-	switch {
-	case r.report == nil || r.hijacked:
-	case r.status == 0:
-		r.note(http.StatusOK)
-	case r.trailed:
+	if r.trailed && !r.hijacked {
 		r.report.end(r.Header())
 	}
 }

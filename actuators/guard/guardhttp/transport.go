@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,19 @@ func WithInstances(instances func() []string) TransportOption {
 // TRACE, PUT and DELETE (RFC 9110, section 9.2.2), and any request with an Idempotency-Key header.
 func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
 	return func(t *transport) { t.idempotent = idempotent }
+}
+
+// WithoutContext is for a dependency outside the house: it is sent none of the guard's headers (the key of a user is in
+// them), not even those that the request has already, and its Guard-Answer is ignored and removed.
+func WithoutContext() TransportOption {
+	return func(t *transport) { t.outside = true }
+}
+
+// WithBaggage sends what Guard-Context says in a member of the request's W3C baggage, too: for a dependency that copies
+// baggage to its own calls and does not know Guard-Context. Without this option, a member that is there already is brought
+// up to date.
+func WithBaggage() TransportOption {
+	return func(t *transport) { t.baggage = true }
 }
 
 // Transport returns a RoundTripper that calls d through base; nil: http.DefaultTransport.
@@ -91,6 +105,8 @@ type transport struct {
 	base       http.RoundTripper
 	instances  func() []string
 	idempotent func(*http.Request) bool
+	outside    bool
+	baggage    bool
 }
 
 // CloseIdleConnections does what it does on base: http.Client.CloseIdleConnections looks for it here.
@@ -129,7 +145,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := t.dependency.Start(ctx, guard.CallOptions{
 		Idempotent: t.idempotent(req),
 		OneShot:    req.Body != nil && req.Body != http.NoBody && req.GetBody == nil,
-		Inner:      marked,
+		Inner:      marked || ContextOf(req.Header).Marked,
 		Instances:  len(instances),
 	})
 	instance := req.URL.Host
@@ -159,7 +175,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
 			out, source = fromSource(out)
 		}
-		now := t.exchange(attempt, out)
+		now := t.exchange(attempt, out, t.stranger(req))
 		result := now.result(ctx)
 		if now.err != nil && source.broken() {
 			result = guard.Result{Outcome: guard.Canceled}
@@ -190,42 +206,21 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// outgoing returns the request to send: req itself if there is nothing to change, because a RoundTripper must not change
-// the request that it is given.
+// stranger says whether req goes to somebody outside the house.
+func (t *transport) stranger(req *http.Request) bool { return t.outside || leadsAway(req) }
+
+// outgoing returns the request to send: a copy, because a RoundTripper must not change the request that it is given.
 func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.Call, instance string) *http.Request {
-	mark, marked := -1, false
-	if _, already := req.Header[AttemptHeader]; !already {
-		if call.Retries() {
-			mark, marked = call.Attempts()-1, true
-		} else {
-			mark, marked = guard.AttemptOf(req.Context())
-		}
-	}
-	carries := ""
-	if !leadsAway(req) { // strangers learn no keys
-		said := wire.Context{Marked: marked, Attempt: mark}
-		said.Arrival, _ = call.Arrival()
-		if deadline, ok := req.Context().Deadline(); ok {
-			said.Left = max(time.Until(deadline), 1)
-		}
-		carries = said.String()
-	}
-	if !marked && carries == "" && instance == req.URL.Host && call.Attempts() == 1 {
-		return req
-	}
 	out := req.WithContext(req.Context())
 	out.Body = body
-	if marked || carries != "" {
-		out.Header = maps.Clone(req.Header)
-		if out.Header == nil {
-			out.Header = http.Header{}
-		}
-		if marked {
-			out.Header[AttemptHeader] = markValue(mark)
-		}
-		if carries != "" {
-			out.Header[ContextHeader] = []string{carries}
-		}
+	out.Header = maps.Clone(req.Header)
+	if out.Header == nil {
+		out.Header = http.Header{}
+	}
+	if t.stranger(req) {
+		removeAll(out.Header)
+	} else {
+		t.tell(out, call)
 	}
 	if instance != req.URL.Host {
 		url := *req.URL
@@ -236,6 +231,44 @@ func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.
 		}
 	}
 	return out
+}
+
+// tell makes out say what the call brings along. For a call that is made for no request, that is what the request says
+// itself.
+func (t *transport) tell(out *http.Request, call *guard.Call) {
+	said, known := wire.Context{}, false
+	if said.Arrival, known = call.Arrival(); !known {
+		said = ContextOf(out.Header)
+	}
+	if _, already := out.Header[AttemptHeader]; !already {
+		mark, marked := call.Attempts()-1, call.Retries()
+		if !marked {
+			mark, marked = guard.AttemptOf(out.Context())
+		}
+		if marked {
+			if known {
+				said.Attempt, said.Marked = mark, true
+			}
+			out.Header[AttemptHeader] = markValue(mark)
+		}
+	}
+	if deadline, ok := out.Context().Deadline(); ok {
+		left := max(time.Until(deadline), 1)
+		if said.Left == 0 || left < said.Left {
+			said.Left = left
+		}
+	}
+	SetContext(out.Header, said, t.baggage)
+}
+
+// removeAll removes the guard's headers.
+func removeAll(h http.Header) {
+	for name := range h {
+		if strings.HasPrefix(name, "Guard-") {
+			delete(h, name)
+		}
+	}
+	RemoveContext(h)
 }
 
 // source is the body of a request that the caller is still reading from somewhere. It tells a fault there from one of the
@@ -281,8 +314,9 @@ func markValue(attempt int) []string {
 	return []string{strconv.Itoa(attempt)}
 }
 
-// exchange sends one attempt. If base panics, the attempt still ends.
-func (t *transport) exchange(attempt guard.Attempt, out *http.Request) (a answer) {
+// exchange sends one attempt. If base panics, the attempt still ends. What a stranger advises counts for nothing, except not
+// to retry.
+func (t *transport) exchange(attempt guard.Attempt, out *http.Request, stranger bool) (a answer) {
 	returned := false
 	defer func() {
 		if !returned {
@@ -291,6 +325,9 @@ func (t *transport) exchange(attempt guard.Attempt, out *http.Request) (a answer
 	}()
 	a.response, a.err = t.base.RoundTrip(out)
 	returned = true
+	if a.response != nil && stranger {
+		delete(a.response.Header, AnswerHeader)
+	}
 	return a
 }
 

@@ -8,11 +8,12 @@
 //	key      user or tenant, percent-encoded
 //	api      the API through which the request entered the fleet, percent-encoded
 //	again    the callee has answered a call of the same request already
-//	group    how many calls of the request come to the callee at the same time, 2 to 255; with id
+//	group    how many calls of the request come to the callee at the same time, 2 to 255; with id or request
 //	id       tells the requests with a group apart, eight hexadecimal digits
 //	attempt  mark of the layer that retries: 0 at the first attempt, 1 at its first retry, up to 99
 //	left     milliseconds until the caller stops waiting
 //	early    how many calls of the same api the caller has refused itself since the last one that it sent
+//	request  name of the request at the sidecar of the service that receives it, up to 32 letters and digits
 //
 //	Guard-Answer: no-retry;background;threshold=1c0000000
 //
@@ -40,6 +41,8 @@ import (
 const (
 	Longest     = 1024 // of the whole text
 	LongestName = 128  // of a key or an api, before they are encoded
+
+	longestRequest = 32 // of the name of a request
 )
 
 // Context is what a request says.
@@ -48,6 +51,7 @@ type Context struct {
 	Marked  bool // Attempt is the mark of a layer that retries
 	Attempt int
 	Left    time.Duration // until the caller stops waiting; 0: it does not say
+	Request string        // name of the request at the sidecar beside the service; "": none
 }
 
 // field is a bit for each field, to find those that come twice.
@@ -64,6 +68,7 @@ const (
 	attempt
 	left
 	early
+	request
 
 	noRetry
 	background
@@ -72,7 +77,7 @@ const (
 
 var fields = map[string]field{
 	"rank": rank, "crit": crit, "key": key, "api": api, "again": again, "group": group, "id": id, "attempt": attempt,
-	"left": left, "early": early,
+	"left": left, "early": early, "request": request,
 }
 
 var answerFields = map[string]field{"no-retry": noRetry, "background": background, "threshold": threshold}
@@ -123,6 +128,10 @@ func ParseContext(text string) Context {
 			c.Left = time.Duration(upTo(value, math.MaxInt32)) * time.Millisecond
 		case early:
 			c.Early = uint32(upTo(value, math.MaxUint32))
+		case request:
+			if isRequest(value) {
+				c.Request = value
+			}
 		}
 	})
 	if !whole {
@@ -131,7 +140,7 @@ func ParseContext(text string) Context {
 	switch {
 	case !c.Rank.Drawn: // again and group are worth nothing without the request that they belong to
 		c.Rank = guard.Rank{}
-	case size >= 2 && identified:
+	case size >= 2 && (identified || c.Request != ""):
 		c.Rank.Group, c.Rank.ID = uint8(size), number
 	}
 	return c
@@ -164,7 +173,16 @@ func (c Context) String() string {
 	if c.Early > 0 {
 		b = strconv.AppendUint(start(b, "early="), uint64(c.Early), 10)
 	}
+	if isRequest(c.Request) {
+		b = append(start(b, "request="), c.Request...)
+	}
 	return string(b)
+}
+
+// Lasting returns what of c holds beyond the next service, for what may pass through services that do not know it.
+func (c Context) Lasting() Context {
+	c.Rank.Again, c.Rank.Group, c.Rank.ID, c.Early, c.Left = false, 0, 0, 0, 0
+	return c
 }
 
 // ParseAdvice reads what an answer says.
@@ -230,6 +248,12 @@ func decoded(value string) string {
 		return ""
 	}
 	return name
+}
+
+// isRequest says whether name can be one of a request.
+func isRequest(name string) bool {
+	return name != "" && len(name) <= longestRequest &&
+		strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // upTo reads a decimal number from 0 to most; anything else is 0.

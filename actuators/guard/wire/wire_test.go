@@ -16,7 +16,7 @@ func TestContext(t *testing.T) {
 			Criticality: guard.Critical, Key: "a;b=ü", Entry: "shop/cart", Early: 12,
 			Rank: guard.Rank{Place: 0x8f3a01c2, Drawn: true, Again: true, Group: 4, ID: 7},
 		},
-		Marked: true, Attempt: 2, Left: 250 * time.Millisecond,
+		Marked: true, Attempt: 2, Left: 250 * time.Millisecond, Request: "Q7",
 	}
 	none := ParseContext("")
 	if none != (Context{Arrival: guard.Arrival{Criticality: guard.Default}}) {
@@ -45,6 +45,10 @@ func TestContext(t *testing.T) {
 		{"rank=8f3a01c2;left=-5;early=-1", placed},
 		{"rank=8f3a01c2;left=99999999999999999999;early=5000000000", placed},
 		{"rank=8f3a01c2;attempt=100", with(func(c *Context) { c.Marked = true })},
+		{"rank=8f3a01c2;group=4;request=Q7", with(func(c *Context) { c.Rank.Group, c.Request = 4, "Q7" })},
+		{"rank=8f3a01c2;request=" + strings.Repeat("q", longestRequest+1), placed},
+		{"rank=8f3a01c2;request=;request=a-b", none},
+		{"rank=8f3a01c2;request=a-b", placed},
 		{"again;group=4;id=00000001", none},
 		{"rank=8f3a01c;again", none},
 		{"rank=8F3A01C2", none},
@@ -56,6 +60,12 @@ func TestContext(t *testing.T) {
 		if got := ParseContext(x.text); got != x.want {
 			t.Errorf("%q: %+v, expected %+v", x.text, got, x.want)
 		}
+	}
+	lasting := placed
+	lasting.Criticality, lasting.Key, lasting.Entry = full.Criticality, full.Key, full.Entry
+	lasting.Marked, lasting.Attempt, lasting.Request = true, 2, "Q7"
+	if got := full.Lasting(); got != lasting {
+		t.Errorf("%+v lasts, expected %+v", got, lasting)
 	}
 	full.Key = strings.Repeat("ü", LongestName)
 	if got := ParseContext(full.String()); got.Key != "" || got.Entry != full.Entry {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 // Trust says what is believed from whom. The zero value believes nobody: a client may then call its request less
@@ -25,7 +26,8 @@ type Trust struct {
 	criticality []criticalitySource
 	key         keySource
 
-	StripHeaders bool // of requests from peers that are not believed: all Guard-* headers
+	// StripHeaders: of requests from peers that are not believed, all Guard-* headers, and guard-context in baggage.
+	StripHeaders bool
 }
 
 // AddPeer names peers that are believed: an address or CIDR block, "unix" for the clients of a Unix socket,
@@ -149,6 +151,11 @@ func (t *Trust) Criticality(r *http.Request) guard.Criticality {
 			if c, ok := s.said(r.Header); ok {
 				return t.limit(r, c, true)
 			}
+			if s.header == guardhttp.CriticalityHeader {
+				if c := t.context(r).Criticality; c != guard.Default {
+					return c
+				}
+			}
 		} else if s.paths.Empty() || s.paths.Match(r.URL) {
 			return s.fixed
 		}
@@ -159,7 +166,16 @@ func (t *Trust) Criticality(r *http.Request) guard.Criticality {
 	if c, ok := usualCriticality.said(r.Header); ok {
 		return t.limit(r, c, false)
 	}
-	return guard.Default
+	return t.context(r).Criticality
+}
+
+// context returns what the guard of r's caller says of it. It counts where Believes, and where a header is asked for that the
+// caller has not set.
+func (t *Trust) context(r *http.Request) wire.Context {
+	if !t.Believes(r) {
+		return wire.ParseContext("")
+	}
+	return guardhttp.ContextOf(r.Header)
 }
 
 var usualCriticality = criticalitySource{header: guardhttp.CriticalityHeader}
@@ -228,6 +244,9 @@ func (t *Trust) Key(r *http.Request) string {
 		name = guardhttp.KeyHeader
 	}
 	values := r.Header[name]
+	if len(values) == 0 && name == guardhttp.KeyHeader {
+		return t.context(r).Key
+	}
 	if len(values) == 0 || name == "" || !t.believes(r, t.key.set) {
 		return ""
 	}
@@ -283,6 +302,7 @@ func (t *Trust) Handler(next http.Handler) http.Handler {
 					delete(r.Header, name)
 				}
 			}
+			guardhttp.RemoveContext(r.Header)
 		}
 		next.ServeHTTP(w, r)
 	})

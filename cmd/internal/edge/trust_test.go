@@ -163,6 +163,44 @@ func TestStripHeadersRemovesWhatStrangersSay(t *testing.T) {
 	if got := left(setting{}, stranger); len(got) != 5 {
 		t.Errorf("without the flag only %v are left", got)
 	}
+	headers = []string{"Guard-Context", "rank=ffffffff", "Guard-Answer", "background", "Baggage", "guard-context=rank%3Dffffffff"}
+	if got := left(setting{strip: true}, stranger); len(got) > 0 {
+		t.Errorf("of a stranger's headers %v are left", got)
+	}
+	headers[5] += ",a=1"
+	if got := left(setting{strip: true}, stranger); !slices.Equal(got, []string{"Baggage"}) {
+		t.Errorf("of a stranger's headers %v are left", got)
+	}
+}
+
+// What a guarded caller says of its request counts from named peers, where the header of its own does not say it.
+func TestGuardContextIsBelievedFromTrustedPeers(t *testing.T) {
+	const context, header, said = "Guard-Context", "Guard-Criticality", "crit=critical;key=a"
+	trusted := setting{peers: []string{"10.0.0.0/8"}}
+	sources := func(names ...string) setting { return setting{peers: trusted.peers, criticality: names, key: "header"} }
+	for what, x := range map[string]struct {
+		setting
+		request *http.Request
+		c       guard.Criticality
+		key     string
+	}{
+		"a trusted peer":            {trusted, from(friend, "/", context, said), guard.Critical, "a"},
+		"in baggage":                {trusted, from(friend, "/", "Baggage", "guard-context=crit%3Dcritical;p"), guard.Critical, ""},
+		"a stranger":                {trusted, from(stranger, "/", context, said), guard.Default, ""},
+		"nobody is named":           {setting{}, from(friend, "/", context, said), guard.Default, ""},
+		"everybody's header counts": {setting{criticality: []string{"header"}, key: "header"}, from(friend, "/", context, said), guard.Default, ""},
+		"its own header":            {trusted, from(friend, "/", context, said, header, "background", "Guard-Key", "b"), guard.Background, "b"},
+		"the header is a source":    {sources("header", "sheddable"), from(friend, "/", context, said), guard.Critical, "a"},
+		"after a source":            {sources("/=background", "header"), from(friend, "/", context, said), guard.Background, "a"},
+		"before a source":           {sources("header", "/=background"), from(friend, "/", context, "key=a"), guard.Background, "a"},
+		"another header":            {setting{peers: trusted.peers, criticality: []string{"header:X-P"}, key: "header:X-T"}, from(friend, "/", context, said), guard.Default, ""},
+		"none":                      {setting{peers: trusted.peers, key: "none"}, from(friend, "/", context, said), guard.Critical, ""},
+	} {
+		trust := x.trust(t)
+		if c, key := trust.Criticality(x.request), trust.Key(x.request); c != x.c || key != x.key {
+			t.Errorf("%s: %v and %q, want %v and %q", what, c, key, x.c, x.key)
+		}
+	}
 }
 
 func TestSourcesThatMeanNothingAreRefused(t *testing.T) {

@@ -16,6 +16,7 @@ type exchange struct {
 	upload   *upload       // nil: the request has no body
 	answer   answer
 	upgrade  []string // that the upstream requires
+	name     string   // at Requests; "": none
 
 	admitted       time.Time // the rest is of Holders
 	list           int

@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	guardwire "github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 // largestReplay is the largest body of a request, in bytes, that a forward port reads before it calls, so that it can
@@ -31,6 +32,8 @@ type ForwardConfig struct {
 	Transport  *Transport
 	Requests   *Requests     // finds the inbound request that a call is made for
 	Timeout    time.Duration // of a whole call; 0: none
+	Outside    bool          // the dependency is not of the same house, see guardhttp.WithoutContext
+	Baggage    bool          // the dependency copies W3C baggage to its calls, see guardhttp.WithBaggage
 	Log        *slog.Logger
 }
 
@@ -55,12 +58,18 @@ func NewForwardPort(c ForwardConfig) *ForwardPort {
 	if len(c.Instances) > 1 {
 		options = append(options, guardhttp.WithInstances(func() []string { return c.Instances }))
 	}
+	if c.Outside {
+		options = append(options, guardhttp.WithoutContext())
+	}
+	if c.Baggage {
+		options = append(options, guardhttp.WithBaggage())
+	}
 	p.proxy = httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			rewrite(r)
 			*r.Out.URL, r.Out.Host = url.URL{Scheme: c.Scheme, Host: c.Instances[0]}, ""
 			setTarget(r.Out.URL, r.In, "")
-			delete(r.Out.Header, RequestHeader)
+			guardhttp.SetContext(r.Out.Header, copied(r.In.Header), false)
 		},
 		Transport:      guardhttp.Transport(p.dependency, ownHost{c.Transport}, options...),
 		ModifyResponse: p.answered,
@@ -73,10 +82,10 @@ func NewForwardPort(c ForwardConfig) *ForwardPort {
 
 // ServeHTTP implements http.Handler.
 func (p *ForwardPort) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := exchangeOf(r.Context())
-	ctx, stop := newCallContext(x, p.requests.of(r.Header), p.timeout)
+	x, says := exchangeOf(r.Context()), guardhttp.ContextOf(r.Header)
+	ctx, stop := newCallContext(x, p.requests.of(says.Request), p.timeout)
 	defer stop()
-	r = r.WithContext(ctx)
+	r = r.WithContext(guard.WithGroup(ctx, int(says.Rank.Group)))
 	if r.ContentLength > 0 && r.ContentLength <= largestReplay && !x.upload.waits() {
 		if err := holdBody(r); err != nil {
 			p.failHeld(w, r, err)
@@ -86,11 +95,22 @@ func (p *ForwardPort) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.proxy.ServeHTTP(w, r)
 }
 
+// copied returns what a call says by itself. It counts if the inbound request is not in progress: of a Guard-Context that the
+// sidecar gave to the service, what does not grow old.
+func copied(h http.Header) guardwire.Context {
+	says := guardhttp.ContextOf(h)
+	if says.Request != "" {
+		says = says.Lasting()
+		says.Request = ""
+	}
+	return says
+}
+
 // failHeld answers a call whose body did not come.
 func (p *ForwardPort) failHeld(w http.ResponseWriter, r *http.Request, err error) {
 	status, what := http.StatusBadRequest, fmt.Sprintf("whole: %v", err)
 	if errors.Is(r.Context().Err(), context.DeadlineExceeded) {
-		status, what = http.StatusGatewayTimeout, fmt.Sprintf("within --egress-timeout=%v", p.timeout)
+		status, what = http.StatusGatewayTimeout, "within "+callOf(r).limit
 	}
 	exchangeOf(r.Context()).fail(w, status, fmt.Sprintf("call to %s not sent: the body of the request did not come %s",
 		p.dependency.Name(), what))
@@ -116,8 +136,8 @@ func (p *ForwardPort) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch {
 	case errors.Is(ended, context.DeadlineExceeded):
-		x.fail(w, http.StatusGatewayTimeout, fmt.Sprintf("call to %s: no answer within --egress-timeout=%v; answer without it",
-			name, p.timeout))
+		x.fail(w, http.StatusGatewayTimeout, fmt.Sprintf("call to %s: no answer within %s; answer without it", name,
+			callOf(r).limit))
 	case x.failBroken(w):
 		return
 	case ended != nil: // nearly always for nobody; a caller that reads still gets no empty success
@@ -155,13 +175,14 @@ func (p *ForwardPort) answered(a *http.Response) error {
 	return answered(a)
 }
 
-// callContext is the context of a call through a forward port. It ends when the service gives up or the timeout is over.
-// It knows the inbound request that the call is made for, but does not end with it: a service may go on after it has
-// answered. Unlike with context.WithTimeout, the timeout can be stopped.
+// callContext is the context of a call through a forward port. It ends when the service gives up, when the timeout is over, or
+// when the caller of the inbound request stops waiting, as far as it has said so. It does not end with the inbound request: a
+// service may go on after it has answered. Unlike with context.WithTimeout, the timeout can be stopped.
 type callContext struct {
 	context.Context
 	inbound   context.Context // nil: not known
 	deadline  time.Time       // zero: none
+	limit     string          // what an error calls the time until the deadline
 	stopTimer func() bool
 }
 
@@ -175,7 +196,14 @@ func newCallContext(
 	x *exchange, inbound context.Context, timeout time.Duration,
 ) (c *callContext, stop func()) {
 	ctx, cancel := context.WithCancelCause(x)
-	c = &callContext{Context: ctx, inbound: inbound, stopTimer: func() bool { return false }}
+	c = &callContext{
+		Context: ctx, inbound: inbound, limit: fmt.Sprintf("--egress-timeout=%v", timeout), stopTimer: func() bool { return false },
+	}
+	if inbound != nil {
+		if deadline, ok := inbound.Deadline(); ok && (timeout == 0 || time.Until(deadline) < timeout) {
+			timeout, c.limit = max(time.Until(deadline), 1), "the time for which the caller of the service waits"
+		}
+	}
 	if timeout > 0 {
 		c.deadline = time.Now().Add(timeout)
 		c.stopTimer = time.AfterFunc(timeout, func() {

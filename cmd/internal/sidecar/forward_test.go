@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	guardwire "github.com/seed-de83e32b/governor/actuators/guard/wire"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 	"github.com/seed-de83e32b/governor/test/servers"
 )
@@ -104,7 +105,7 @@ func TestForwardPortPassesRequestsOnAsTheyCame(t *testing.T) {
 		w.Header().Set("Location", "/elsewhere")
 		w.WriteHeader(http.StatusFound)
 		fmt.Fprintf(w, "%s %s %s %s %s %s", r.Method, r.URL.RequestURI(), r.Header.Get("Accept-Encoding"),
-			r.Header["X-Forwarded-For"], r.Header.Get("X-Forwarded-Proto"), r.Header.Get(RequestHeader))
+			r.Header["X-Forwarded-For"], r.Header.Get("X-Forwarded-Proto"), r.Header.Get(guardhttp.ContextHeader))
 	})
 	o := forwardTo(t, 0, payments)
 	r := request(t, o.url+"//pay%2Fnow?a=1;b=%zz")
@@ -112,7 +113,7 @@ func TestForwardPortPassesRequestsOnAsTheyCame(t *testing.T) {
 	r.Header.Set("Accept-Encoding", "br")
 	r.Header.Set("X-Forwarded-For", "192.0.2.1")
 	r.Header.Set("X-Forwarded-Proto", "https")
-	r.Header.Set(RequestHeader, "unknown")
+	r.Header.Set(guardhttp.ContextHeader, "request=unknown;hue=blue")
 	r.Header.Set("Connection", "Hop")
 	r.Header.Set("Hop", "1")
 	resp, err := http.DefaultTransport.RoundTrip(r) // follows nothing itself
@@ -601,25 +602,25 @@ func TestCallsAreFoundToBelongToTheInboundRequest(t *testing.T) {
 				w.Header().Set(guardhttp.NoRetryHeader, "1")
 				w.WriteHeader(http.StatusServiceUnavailable)
 			})
-			names := make(chan []string, 1)
+			names := make(chan string, 1)
 			o, front := egressPair(t, payments, func(forward string) http.HandlerFunc {
 				return func(w http.ResponseWriter, r *http.Request) {
 					call := request(t, forward)
 					if copies {
-						call.Header[RequestHeader] = r.Header[RequestHeader]
+						call.Header[guardhttp.ContextHeader] = r.Header[guardhttp.ContextHeader]
 					}
 					fetch(t, call)
-					names <- r.Header[RequestHeader]
+					names <- guardhttp.ContextOf(r.Header).Request
 					w.WriteHeader(http.StatusBadGateway)
 				}
 			})
 			r := request(t, front)
 			r.Header.Set(guardhttp.AttemptHeader, "1") // somebody further out retries
-			r.Header.Set(RequestHeader, "chosen by the client")
-			r.Header.Set("Connection", RequestHeader) // try to have it removed
+			r.Header.Set(guardhttp.ContextHeader, "request=chosen")
+			r.Header.Set("Connection", guardhttp.ContextHeader) // try to have it removed
 			_, header, _ := fetch(t, r)
 
-			if name := <-names; len(name) != 1 || len(name[0]) < 20 || name[0] == "chosen by the client" {
+			if name := <-names; len(name) < 20 {
 				t.Errorf("the service received the name %q", name)
 			}
 			want, hint := "[1]", "1" // of the layer further out, and the hint for it
@@ -650,7 +651,7 @@ func TestTimeInCallsIsNotTheServicesOwn(t *testing.T) {
 			now.advance(20 * time.Millisecond)
 			call := request(t, o.url)
 			if copies {
-				call.Header[RequestHeader] = r.Header[RequestHeader]
+				call.Header[guardhttp.ContextHeader] = r.Header[guardhttp.ContextHeader]
 			}
 			fetch(t, call)
 		})
@@ -672,15 +673,19 @@ func TestTimeInCallsIsNotTheServicesOwn(t *testing.T) {
 
 // TestTooManyInboundRequests: without room for its name a request is served without one, not with the client's.
 func TestTooManyInboundRequests(t *testing.T) {
-	u, err := url.Parse(target(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Header[RequestHeader]) }))
+	u, err := url.Parse(target(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, guardhttp.ContextOf(r.Header).Request) }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	proxy := NewInbound(InboundConfig{Upstream: u, Requests: newRequests(0), Log: slog.New(slog.DiscardHandler)})
 	defer proxy.Close()
-	r := request(t, serve(t, proxy, Patience))
-	r.Header.Set(RequestHeader, "chosen by the client")
-	if code, _, body := fetch(t, r); code != http.StatusOK || body != "[]" {
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request(t, serve(t, guardhttp.New(g, proxy), Patience))
+	r.Header.Set(guardhttp.ContextHeader, "rank=00000001;request=chosen")
+	if code, _, body := fetch(t, r); code != http.StatusOK || body != "" {
 		t.Errorf("%d, the service received the name %s", code, body)
 	}
 }
@@ -692,12 +697,12 @@ func TestHostileNamesDoNothing(t *testing.T) {
 	if !ok {
 		t.Fatal("refused")
 	}
-	for _, names := range [][]string{nil, {}, {""}, {"x"}, {name + " "}, {strings.ToLower(name)}, {name, name}, {name, "x"}} {
-		if s.of(http.Header{RequestHeader: names}) != nil {
-			t.Errorf("%q finds a request", names)
+	for _, text := range []string{"", "request=", "request=x", "request=" + strings.ToLower(name), "request=" + name + ";request=" + name} {
+		if s.of(guardwire.ParseContext(text).Request) != nil {
+			t.Errorf("%q finds a request", text)
 		}
 	}
-	if s.of(http.Header{RequestHeader: {name}}) != ctx {
+	if s.of(guardwire.ParseContext("request="+name).Request) != ctx {
 		t.Error("the name does not find its request")
 	}
 	if _, ok := s.enter(ctx); !ok {
@@ -707,7 +712,7 @@ func TestHostileNamesDoNothing(t *testing.T) {
 		t.Error("the map grows beyond its bound")
 	}
 	s.leave(name)
-	if s.of(http.Header{RequestHeader: {name}}) != nil {
+	if s.of(name) != nil {
 		t.Error("a request that is over is found")
 	}
 	if _, ok := s.enter(ctx); !ok {

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -9,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	guardwire "github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 // InboundConfig says where an Inbound goes.
@@ -18,11 +21,12 @@ type InboundConfig struct {
 	Idle     time.Duration // how long an idle connection to the service is kept; 0: IdleTimeout
 	Requests *Requests     // names each request, so that its calls can be found; nil: nobody asks
 	Holders  *Holders      // notes who holds a slot; nil: nobody asks
+	Baggage  bool          // the service copies W3C baggage to its calls, and not Guard-Context
 	Log      *slog.Logger
 }
 
 // Inbound passes requests to the service unchanged: same host, path and query. It keeps the headers of outer proxies and
-// adds the peer's address to X-Forwarded-For. The service can trust these headers as much as without the sidecar. An
+// adds the peer's address to X-Forwarded-For, and what the calls of an admitted request should carry as Guard-Context. The service can trust these headers as much as without the sidecar. An
 // upstream that cannot be reached is a failure of the service, 502; a client that went away, or that sends a broken body,
 // is not.
 type Inbound struct {
@@ -32,6 +36,7 @@ type Inbound struct {
 
 	requests  *Requests
 	holders   *Holders
+	baggage   bool
 	transport *Transport
 	proxy     httputil.ReverseProxy
 	log       *slog.Logger
@@ -41,7 +46,7 @@ type Inbound struct {
 // NewInbound returns the handler of requests that were admitted. It works only below a handler of Server.
 func NewInbound(c InboundConfig) *Inbound {
 	p := &Inbound{
-		upstream: c.Upstream, requests: c.Requests, holders: c.Holders, log: c.Log,
+		upstream: c.Upstream, requests: c.Requests, holders: c.Holders, baggage: c.Baggage, log: c.Log,
 		transport: NewTransport(c.Idle, socketOf(c.Upstream)),
 		scheme:    c.Upstream.Scheme, host: c.Upstream.Host, path: strings.TrimSuffix(c.Upstream.EscapedPath(), "/"),
 	}
@@ -68,7 +73,10 @@ func (p *Inbound) Close() { p.transport.CloseIdleConnections() }
 // ServeHTTP implements http.Handler.
 func (p *Inbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.requests != nil {
-		defer p.requests.admit(r)()
+		if name, ok := p.requests.enter(r.Context()); ok {
+			exchangeOf(r.Context()).name = name
+			defer p.requests.leave(name)
+		}
 	}
 	if p.holders != nil {
 		x := exchangeOf(r.Context())
@@ -92,10 +100,22 @@ func (p *Inbound) rewrite(r *httputil.ProxyRequest) {
 	setTarget(r.Out.URL, r.In, p.path)
 	r.Out.Host = r.In.Host
 	addForwarded(r.Out.Header, r.In)
-	if p.requests != nil {
-		// After the proxy has removed what the client listed in its Connection header.
-		r.Out.Header[RequestHeader] = r.In.Header[RequestHeader]
+	p.handOn(r.In.Context(), r.Out.Header) // after the proxy has removed what the client listed in its Connection header
+}
+
+// handOn makes h, which the service receives, say what the calls for the request in ctx should carry. Those of a request that
+// the guard has not seen carry what came with it.
+func (p *Inbound) handOn(ctx context.Context, h http.Header) {
+	origin, ok := guard.OriginOf(ctx)
+	if !ok {
+		return
 	}
+	says := guardwire.Context{Arrival: origin, Request: exchangeOf(ctx).name}
+	says.Attempt, says.Marked = guard.AttemptOf(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		says.Left = max(time.Until(deadline), 1)
+	}
+	guardhttp.SetContext(h, says, p.baggage)
 }
 
 // addForwarded describes the peer, as far as outer proxies have not done so.

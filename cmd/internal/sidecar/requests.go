@@ -3,19 +3,15 @@ package sidecar
 import (
 	"context"
 	"crypto/rand"
-	"net/http"
 	"sync"
 )
-
-// RequestHeader names an inbound request. The sidecar adds it to what the service receives. If the service copies it to
-// the calls that it makes for the request, the sidecar knows which request they belong to.
-const RequestHeader = "Guard-Request"
 
 // mostInbound bounds the inbound requests that can be found again. The guard's limit keeps nearly all services far below
 // it; endless requests, which hold no slot, do not count towards that limit.
 const mostInbound = 1 << 16
 
-// Requests finds the context of an inbound request by its name, while its handler runs. A name is random, so a
+// Requests finds the context of an inbound request by its name, while its handler runs. The name is in the Guard-Context that
+// the service receives and copies to the calls that it makes for the request. A name is random, so a
 // process that was not told it cannot have its calls counted for somebody else's request. A name that is not known, or
 // not any more, does nothing.
 type Requests struct {
@@ -31,17 +27,7 @@ func newRequests(most int) *Requests {
 	return &Requests{byName: map[string]context.Context{}, most: most}
 }
 
-// admit names the request and returns what must be called when it is over.
-func (s *Requests) admit(r *http.Request) (over func()) {
-	delete(r.Header, RequestHeader) // a client may not choose the name
-	name, ok := s.enter(r.Context())
-	if !ok {
-		return func() {}
-	}
-	r.Header[RequestHeader] = []string{name}
-	return func() { s.leave(name) }
-}
-
+// enter names a request, unless there are too many.
 func (s *Requests) enter(ctx context.Context) (name string, ok bool) {
 	name = rand.Text()
 	s.mu.Lock()
@@ -59,13 +45,9 @@ func (s *Requests) leave(name string) {
 	delete(s.byName, name)
 }
 
-// of returns the context of the inbound request that a call names; nil: it names none that is in progress.
-func (s *Requests) of(call http.Header) context.Context {
-	names := call[RequestHeader]
-	if len(names) != 1 {
-		return nil
-	}
+// of returns the context of the inbound request of that name; nil: none of that name is in progress.
+func (s *Requests) of(name string) context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.byName[names[0]]
+	return s.byName[name]
 }
