@@ -61,7 +61,7 @@ func WithInstances(connections func() []*grpc.ClientConn) ClientOption {
 //	RESOURCE_EXHAUSTED with guard-refused            refused by the callee: not a failure, and not executed; a reason of
 //	                                                 a way out (breaker, …) is passed on: ignored
 //	other RESOURCE_EXHAUSTED                         ignored
-//	context canceled                                 canceled: says nothing about the callee unless it was slow
+//	context canceled, CANCELLED                      canceled: says nothing about the callee unless it was slow
 //	everything else                                  success
 //
 // A retry needs everything listed at guard.Call.Retry, and waits at least as long as grpc-retry-pushback-ms or a
@@ -245,7 +245,7 @@ func (a *answer) result(ctx context.Context, err error) guard.Result {
 	}
 	s := statusOf(err)
 	switch code := s.Code(); {
-	case errors.Is(ctx.Err(), context.Canceled):
+	case errors.Is(ctx.Err(), context.Canceled), code == codes.Canceled:
 		return guard.Result{Outcome: guard.Canceled}
 	case code == codes.Unavailable && a.finished && a.peer.Addr == nil && ctx.Err() == nil: // there was no connection
 		return guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}

@@ -4,6 +4,7 @@ go 1.26.7
 
 require (
 	github.com/seed-de83e32b/governor/actuators v0.0.0
+	go.uber.org/goleak v1.3.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260706201446-f0a921348800
 	google.golang.org/grpc v1.84.0
 	google.golang.org/protobuf v1.36.12

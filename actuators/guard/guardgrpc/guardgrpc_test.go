@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -52,10 +53,12 @@ func (s *service) contexts(t *testing.T) (all []wire.Context) {
 		if len(md[contextKey]) != 1 {
 			t.Errorf("told %v", md)
 		}
-		all = append(all, wire.ParseContext(only(md[contextKey])))
+		all = append(all, contextOf(md))
 	}
 	return all
 }
+
+func contextOf(md metadata.MD) wire.Context { return wire.ParseContext(only(md[contextKey])) }
 
 func (s *service) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
 	s.hear(ctx)
@@ -83,6 +86,9 @@ func (s *service) StreamingInputCall(stream testpb.TestService_StreamingInputCal
 	return stream.SendAndClose(&testpb.StreamingInputCallResponse{})
 }
 
+// No goroutine outlives a test: neither of gRPC nor of guard.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func newGuard(t testing.TB, name string, limit int) *guard.Guard {
 	t.Helper()
 	g, err := guard.New(guard.Config{Service: name, SLO: time.Second, Min: limit, Max: limit})
@@ -93,7 +99,7 @@ func newGuard(t testing.TB, name string, limit int) *guard.Guard {
 }
 
 // serve serves s in memory, behind g unless it is nil, and returns how to reach it.
-func serve(t testing.TB, g *guard.Guard, s *service, options ...ServerOption) (reach grpc.DialOption, server *grpc.Server) {
+func serve(t testing.TB, g *guard.Guard, s testpb.TestServiceServer, options ...ServerOption) (reach grpc.DialOption, server *grpc.Server) {
 	t.Helper()
 	if g == nil {
 		server = grpc.NewServer()

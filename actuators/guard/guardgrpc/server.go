@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -120,6 +121,7 @@ type server struct {
 	bypass      func(context.Context, string) bool
 	endless     func(context.Context, string, bool) bool
 	failed      func(codes.Code) bool
+	refusals    sync.Map // of error, by what they say
 }
 
 func newServer(g *guard.Guard, options []ServerOption) *server {
@@ -228,15 +230,30 @@ func (s *server) refuse(ctx context.Context, said guard.Arrival, err error) erro
 	}
 	advise(trailer, s.guard.RefusalAdvice(said))
 	grpc.SetTrailer(ctx, trailer)
-	plain := status.New(codes.ResourceExhausted, refusal.Error())
-	detailed, err := plain.WithDetails(
+	return s.refusal(refusal, seconds)
+}
+
+// refusal returns the error that asks a refused caller to wait. It keeps each, of which there are a few hundred at most,
+// because making one costs more than everything else about a refusal.
+func (s *server) refusal(refusal *guard.Refusal, seconds int) error {
+	type kind struct {
+		reason  string
+		seconds int
+	}
+	of := kind{refusal.Reason(), seconds}
+	if known, ok := s.refusals.Load(of); ok {
+		return known.(error)
+	}
+	said := status.New(codes.ResourceExhausted, refusal.Error())
+	if detailed, err := said.WithDetails(
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)},
 		&errdetails.ErrorInfo{Reason: strings.ToUpper(refusal.Reason()), Domain: ErrorDomain},
-	)
-	if err != nil {
-		return plain.Err()
+	); err == nil {
+		said = detailed
 	}
-	return detailed.Err()
+	err := said.Err()
+	s.refusals.Store(of, err)
+	return err
 }
 
 // answer puts what the answer to the call in ctx advises into the header of a good one, unless it has been sent, and into the
