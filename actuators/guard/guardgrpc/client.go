@@ -61,7 +61,7 @@ func WithInstances(connections func() []*grpc.ClientConn) ClientOption {
 //	RESOURCE_EXHAUSTED with guard-refused            refused by the callee: not a failure, and not executed; a reason of
 //	                                                 a way out (breaker, …) is passed on: ignored
 //	other RESOURCE_EXHAUSTED                         ignored
-//	context canceled, CANCELLED                      canceled: says nothing about the callee unless it was slow
+//	context canceled, or codes.Canceled              canceled: says nothing about the callee unless it was slow
 //	everything else                                  success
 //
 // A retry needs everything listed at guard.Call.Retry, and waits at least as long as grpc-retry-pushback-ms or a
