@@ -227,7 +227,8 @@ func TestRefusalsBetweenHTTPAndGRPC(t *testing.T) {
 	}
 }
 
-// A unary call in memory, bare and with the interceptors of one side or both. Compare within one run:
+// A unary call in memory, bare and with the interceptors of one side or both. The client makes it for a request, whose rank it
+// hands on. Compare within one run:
 //
 //	go test -run - -bench Unary -benchmem -count 5 .
 func BenchmarkUnary(b *testing.B) {
@@ -237,14 +238,22 @@ func BenchmarkUnary(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var g *guard.Guard
 			var d *guard.Dependency
+			ctx := b.Context()
 			if with.server {
 				g = newGuard(b, "back", 1000)
 			}
 			if with.client {
-				d = newGuard(b, "front", 1000).Dependency("back", guard.MaxCalls(1000))
+				front := newGuard(b, "front", 1000)
+				d = front.Dependency("back", guard.MaxCalls(1000))
+				p, err := front.Acquire(ctx, guard.Default)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer p.Release(guard.Ignored)
+				ctx = guard.NewContext(ctx, p)
 			}
 			reach, _ := serve(b, g, quiet{})
-			benchmark(b, dial(b, reach, d), codes.OK)
+			benchmark(ctx, b, dial(b, reach, d), codes.OK)
 		})
 	}
 	b.Run("refused", func(b *testing.B) {
@@ -253,7 +262,7 @@ func BenchmarkUnary(b *testing.B) {
 			b.Fatal(err)
 		}
 		reach, _ := serve(b, g, quiet{})
-		benchmark(b, dial(b, reach, nil), codes.ResourceExhausted)
+		benchmark(b.Context(), b, dial(b, reach, nil), codes.ResourceExhausted)
 	})
 }
 
@@ -287,11 +296,11 @@ func (quiet) UnaryCall(context.Context, *testpb.SimpleRequest) (*testpb.SimpleRe
 	return &testpb.SimpleResponse{}, nil
 }
 
-func benchmark(b *testing.B, conn *grpc.ClientConn, want codes.Code) {
+func benchmark(ctx context.Context, b *testing.B, conn *grpc.ClientConn, want codes.Code) {
 	client := testpb.NewTestServiceClient(conn)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := client.UnaryCall(b.Context(), &testpb.SimpleRequest{}); status.Code(err) != want {
+		if _, err := client.UnaryCall(ctx, &testpb.SimpleRequest{}); status.Code(err) != want {
 			b.Fatal(err)
 		}
 	}
