@@ -312,8 +312,8 @@ func (a *Attempt) answered(now time.Duration) {
 }
 
 // Endless gives the attempt's slot back, but not the attempt: its latency and its end count for nothing (a stream, a
-// switched protocol). To the breaker it is a good call, because the callee has begun to answer. Done must still be called
-// when it has ended.
+// switched protocol). To the breaker it is a good call, because the callee has begun to answer, however late: a stream may
+// have had nothing to say. Done must still be called when it has ended.
 func (a *Attempt) Endless() { a.endless(a.d.caller.now()) }
 
 // EndlessAt is Endless at the instant now.
@@ -321,7 +321,8 @@ func (a *Attempt) EndlessAt(now time.Time) { a.endless(now.Sub(a.d.caller.base))
 
 func (a *Attempt) endless(now time.Duration) {
 	if !a.judged {
-		a.answered(now)
+		a.pass.done(now, true, [badKinds]bool{})
+		a.judged = true
 	}
 	a.slot.endless(now)
 }

@@ -640,3 +640,25 @@ func TestCallsInDoAreNotItsOwnLatency(t *testing.T) {
 		t.Errorf("%v s waited of %v s, %v; expected 0.03 of 0.04", l.Waited, l.Sum, err)
 	}
 }
+
+// A stream that is silent for long before it begins is no slow call.
+func TestLateStreamsDoNotTrip(t *testing.T) {
+	d, now, _ := dependency(t, MaxCalls(200))
+	var held []Attempt
+	for range 10 {
+		c := d.StartAt(t.Context(), now, CallOptions{})
+		for range 10 {
+			if a, err := c.TryAt(now, "a"); err == nil {
+				held = append(held, a)
+			}
+		}
+		for _, a := range held {
+			a.EndlessAt(now.Add(10 * time.Second))
+			a.DoneAt(now.Add(10*time.Second), Result{Outcome: Ignored})
+		}
+		held, now = held[:0], now.Add(breakerWindow/9)
+	}
+	if b := d.out.instances.of(0, "a"); b.state() != "closed" || d.out.attempts.Load() != 100 {
+		t.Errorf("%s after %d attempts", b.state(), d.out.attempts.Load())
+	}
+}

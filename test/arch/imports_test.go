@@ -46,6 +46,12 @@ var table = []rule{
 		"the binding to client_golang, for services that use it",
 	},
 	{
+		grpcBinding,
+		[]string{"actuators/guard/"},
+		true,
+		"the binding to gRPC, in a module of its own",
+	},
+	{
 		"actuators/consul",
 		[]string{"actuators", "actuators/consul/", "actuators/waittest"},
 		true,
@@ -159,6 +165,9 @@ func TestTableIsStrict(t *testing.T) {
 		{"actuators/guard", "github.com/prometheus/client_golang/prometheus", false},
 		{"actuators/guard/guardhttp", ourPrefix + "/actuators/guard", true},
 		{"actuators/guard/guardprom", "github.com/prometheus/client_golang/prometheus", true},
+		{"actuators/guard/guardhttp", "google.golang.org/grpc", false},
+		{grpcBinding, "google.golang.org/grpc", true},
+		{grpcBinding, ourPrefix + "/actuators/consul", false},
 		{"signals", ourPrefix + "/actuators", false},
 		{"cmd/governor", ourPrefix + "/test/servers", false},
 		{"daemon", ourPrefix + "/signals", false},
@@ -227,6 +236,12 @@ func TestCompositionIsFound(t *testing.T) {
 	}
 }
 
+// grpcBinding is the one module that may link gRPC.
+const (
+	grpc        = "google.golang.org/grpc/"
+	grpcBinding = "actuators/guard/guardgrpc"
+)
+
 // forbidden are packages that ours must not link, directly or indirectly. A name that ends in a slash includes
 // everything below it.
 var forbidden = []struct{ path, why string }{
@@ -243,7 +258,7 @@ var forbidden = []struct{ path, why string }{
 	{"github.com/Azure/", "a cloud SDK: something imported too much"},
 	{"cloud.google.com/", "a cloud SDK: something imported too much"},
 	{"k8s.io/", "a cloud SDK: something imported too much"},
-	{"google.golang.org/grpc/", "interceptors belong in a separate module"},
+	{grpc, "only its binding needs it, in a module of its own: " + grpcBinding},
 	{"github.com/stretchr/testify/", "only tests could want it, and ours don't"},
 }
 
@@ -251,6 +266,9 @@ func TestNothingForbiddenIsLinked(t *testing.T) {
 	for _, p := range ourPackages(t) {
 		for _, dep := range p.Deps {
 			for _, f := range forbidden {
+				if f.path == grpc && under(short(p.ImportPath), grpcBinding) {
+					continue
+				}
 				folder, whole := strings.CutSuffix(f.path, "/")
 				if dep == folder || whole && under(dep, folder) {
 					t.Errorf("%s depends on %s: %s", short(p.ImportPath), dep, f.why)

@@ -12,6 +12,7 @@ require (
 require (
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect
 	github.com/envoyproxy/protoc-gen-validate v1.3.3 // indirect
+	github.com/seed-de83e32b/governor/actuators/guard/guardgrpc v0.0.0
 	golang.org/x/net v0.57.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
@@ -20,3 +21,5 @@ require (
 )
 
 replace github.com/seed-de83e32b/governor/actuators => ../../actuators
+
+replace github.com/seed-de83e32b/governor/actuators/guard/guardgrpc => ../../actuators/guard/guardgrpc

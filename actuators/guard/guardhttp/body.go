@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
 )
 
 // body is the body of an answer. The attempt ends when it is read to its end or closed, or when its context ends: a
@@ -96,4 +97,30 @@ func IsEventStream(h http.Header) bool {
 	}
 	rest := strings.TrimSpace(kind[len(stream):])
 	return rest == "" || rest[0] == ';'
+}
+
+// requestBody is the body of a request.
+type requestBody struct {
+	io.ReadCloser
+	client *patience.Client
+	read   atomic.Bool // to its end
+	broken atomic.Bool // by the client
+}
+
+// Read implements io.Reader.
+func (b *requestBody) Read(p []byte) (int, error) {
+	if b.read.Load() {
+		return b.ReadCloser.Read(p)
+	}
+	b.client.BeginRead()
+	defer b.client.EndRead()
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case err == nil, errors.Is(err, http.ErrBodyReadAfterClose):
+	case errors.Is(err, io.EOF):
+		b.read.Store(true)
+	default:
+		b.broken.Store(true)
+	}
+	return n, err
 }

@@ -21,10 +21,14 @@ const (
 // doing, answers like any other, or refusals.
 var grpcFailures = [...]bool{2: true, 4: true, 12: true, 13: true, 14: true, 15: true, 16: false}
 
-// grpcFailed says whether a call that ended with this grpc-status failed. A call without a code has no end.
+// GRPCFailed says whether a call of gRPC that ended with this code counts as a failure of the service. Numbers that are no
+// codes do.
+func GRPCFailed(code int) bool { return code < 0 || code >= len(grpcFailures) || grpcFailures[code] }
+
+// grpcFailed is GRPCFailed for a grpc-status. A call without a code has no end.
 func grpcFailed(status string) bool {
 	code, err := strconv.Atoi(status)
-	return err != nil || code < 0 || code >= len(grpcFailures) || grpcFailures[code]
+	return err != nil || GRPCFailed(code)
 }
 
 const grpcType = "application/grpc"

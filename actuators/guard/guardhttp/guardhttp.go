@@ -235,7 +235,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		inner.Body = rec.body
 	}
 	defer func() {
-		rec.client.end()
+		rec.client.End()
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
 		outcome = h.outcome(r, rec, returned)
@@ -286,7 +286,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		return
 	}
 	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
-	values := [...]string{retryAfter(refusal.RetryAfter(), rand.IntN), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
+	values := [...]string{strconv.Itoa(RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
 	header := w.Header()
 	header["Retry-After"] = values[0:1:1]
 	header[RefusedHeader] = values[1:2:2]

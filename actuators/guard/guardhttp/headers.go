@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 // The headers of the contract between clients and guarded services. They come from other processes, so whatever they
@@ -31,18 +32,13 @@ func CriticalityOf(r *http.Request) guard.Criticality {
 // KeyOf reads the user or tenant from the request's header Guard-Key; "" if it is missing.
 func KeyOf(r *http.Request) string { return r.Header.Get(KeyHeader) }
 
-// attemptIn reads the mark of the layer that retries. Any value is a mark; one that is not a number from 0 to 99 counts
-// as 0.
+// attemptIn reads the mark of the layer that retries. Any value is a mark.
 func attemptIn(h http.Header) (attempt int, marked bool) {
 	values := h[AttemptHeader]
 	if len(values) == 0 {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(values[0], 10, 8)
-	if err != nil || n > 99 {
-		return 0, true
-	}
-	return int(n), true
+	return wire.ParseAttempt(values[0]), true
 }
 
 // noRetryIn says whether an answer carries the hint.
@@ -82,8 +78,9 @@ func retryAfterValue(value string, h http.Header, now time.Time) time.Duration {
 	return min(max(date.Sub(now), 0), longestRetryAfter)
 }
 
-// retryAfter returns whole seconds, at least one, spread over three times the shortest wait.
-func retryAfter(shortest time.Duration, random func(n int) int) string {
+// RetryAfterSeconds returns how many seconds, at least one, a refused caller is asked to wait: spread over three times the
+// shortest wait, so that callers do not all return at once. random(n) is uniform in [0, n).
+func RetryAfterSeconds(shortest time.Duration, random func(n int) int) int {
 	least := max(1, int((shortest+time.Second-1)/time.Second))
-	return strconv.Itoa(least + random(2*least+1))
+	return least + random(2*least+1)
 }

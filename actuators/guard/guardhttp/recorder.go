@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
 )
 
 // recorder notes the status and whether the connection was hijacked, and gives the request's slot back when HTTP ends on
@@ -23,12 +24,12 @@ type recorder struct {
 	stranger bool            // the client is not believed
 	permit   guard.Permit
 	slo      time.Duration
-	client   *client      // nil: the request has not waited for its client
-	body     *requestBody // nil: the request has none
-	status   int          // 0: no header written yet
-	written  int          // bytes of the body
-	begun    time.Time    // when the first write might have waited
-	windowed bool         // HTTP/2: the client says how much it takes, even nothing
+	client   *patience.Client // nil: the request has not waited for its client
+	body     *requestBody     // nil: the request has none
+	status   int              // 0: no header written yet
+	written  int              // bytes of the body
+	begun    time.Time        // when the first write might have waited
+	windowed bool             // HTTP/2: the client says how much it takes, even nothing
 	hijacked bool
 	report   *loadReport // nil: none
 	grpc     bool        // the request, if there is a report
@@ -57,7 +58,7 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
-		r.client.begin()
+		r.client.Begin()
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
 		}
@@ -101,8 +102,8 @@ func (r *recorder) send(bytes int, write func() error) error {
 	now := time.Now()
 	r.goesOn(now)
 	c := r.waiter()
-	c.beginWrite(now)
-	defer c.endWrite()
+	c.BeginWrite(now)
+	defer c.EndWrite()
 	return write()
 }
 
@@ -117,9 +118,9 @@ func (r *recorder) goesOn(now time.Time) {
 }
 
 // waiter returns what pauses the request while it waits for its client.
-func (r *recorder) waiter() *client {
+func (r *recorder) waiter() *patience.Client {
 	if r.client == nil {
-		r.client = &client{permit: r.permit, patience: time.Duration(patienceShare * float64(r.slo))}
+		r.client = patience.New(r.permit, r.slo)
 	}
 	return r.client
 }
@@ -174,7 +175,7 @@ func (r *recorder) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	if err == nil {
 		r.hijacked = true
-		r.client.begin()
+		r.client.Begin()
 		r.permit.Endless()
 	}
 	return conn, rw, err

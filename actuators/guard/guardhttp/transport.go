@@ -363,12 +363,12 @@ func (a answer) result(ctx context.Context) guard.Result {
 		if r.Outcome = grpcOutcome(inHeader); r.Outcome == guard.Success {
 			return r
 		}
-		r.Refused = r.Outcome == guard.Ignored && refusedAtTheDoor(reason)
-		r.Elsewhere = r.Refused && reason != rateReason
+		r.Refused = r.Outcome == guard.Ignored && RefusedAtTheDoor(reason)
+		r.Elsewhere = r.Refused && reason != RateReason
 		r.Final = inHeader != strconv.Itoa(GRPCUnavailable) && !r.Refused
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && refusedAtTheDoor(reason):
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && RefusedAtTheDoor(reason):
 		r.Outcome, r.Refused = guard.Ignored, true
-		r.Elsewhere = reason != "" && reason != rateReason // the rate is one for all instances
+		r.Elsewhere = reason != "" && reason != RateReason // the rate is one for all instances
 	case status >= http.StatusInternalServerError:
 		r.Outcome = guard.Failure
 		r.Final = status != http.StatusBadGateway && status != http.StatusServiceUnavailable &&
@@ -380,9 +380,9 @@ func (a answer) result(ctx context.Context) guard.Result {
 	return r
 }
 
-// refusedAtTheDoor says whether the reason of a refusal proves that the callee has not executed the request. Those of a way
+// RefusedAtTheDoor says whether the reason of a refusal proves that the callee has not executed the request. Those of a way
 // out do not: a service that passes them on refused a call of its own, in the middle of its work.
-func refusedAtTheDoor(reason string) bool {
+func RefusedAtTheDoor(reason string) bool {
 	switch reason {
 	case "", "deadline", "breaker", "bulkhead":
 		return false
@@ -390,8 +390,8 @@ func refusedAtTheDoor(reason string) bool {
 	return true
 }
 
-// rateReason is the reason of a refusal by the rate limit.
-const rateReason = "rate"
+// RateReason is the reason of a refusal by the rate limit, which is one for all instances.
+const RateReason = "rate"
 
 // unsent says whether err proves that the request has not been sent: there was no connection.
 func unsent(err error) bool {

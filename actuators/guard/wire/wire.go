@@ -123,7 +123,7 @@ func ParseContext(text string) Context {
 		case id:
 			number, identified = digits(value)
 		case attempt:
-			c.Marked, c.Attempt = true, int(upTo(value, 99))
+			c.Marked, c.Attempt = true, ParseAttempt(value)
 		case left:
 			c.Left = time.Duration(upTo(value, math.MaxInt32)) * time.Millisecond
 		case early:
@@ -255,6 +255,9 @@ func isRequest(name string) bool {
 	return name != "" && len(name) <= longestRequest &&
 		strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
+
+// ParseAttempt reads the mark of a layer that retries; one that is not a number from 0 to 99 counts as 0.
+func ParseAttempt(text string) int { return int(upTo(text, 99)) }
 
 // upTo reads a decimal number from 0 to most; anything else is 0.
 func upTo(value string, most uint64) uint64 {

@@ -1,22 +1,19 @@
-package guardhttp
+// Package patience takes a request out of the count while it waits for its own client, for all bindings of guard.
+package patience
 
 import (
-	"errors"
-	"io"
-	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
-// client pauses a request while it waits for its client: for the body that trickles in, until the answer begins, and until
+// Client pauses a request while it waits for its client: for the body that trickles in, until the answer begins, and until
 // the client takes more of the answer. After the answer has begun, a body that does not come holds nothing up: both flow at
 // the same time.
 //
 // The first moments count as the service's, so that a request that hardly waits is not paused at all.
-type client struct {
+type Client struct {
 	permit guard.Permit
 
 	mu       sync.Mutex
@@ -29,11 +26,16 @@ type client struct {
 	timer    *time.Timer
 }
 
+// New returns the Client of an admitted request of a service with that SLO.
+func New(permit guard.Permit, slo time.Duration) *Client {
+	return &Client{permit: permit, patience: time.Duration(patienceShare * float64(slo))}
+}
+
 // patienceShare of the SLO is how long a request may wait for its client altogether before it is paused.
 const patienceShare = 0.1
 
-// beginRead and endRead enclose a read of the body.
-func (c *client) beginRead() {
+// BeginRead begins a wait for more of what the client sends. EndRead must follow.
+func (c *Client) BeginRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.answered && !c.over {
@@ -42,7 +44,8 @@ func (c *client) beginRead() {
 	}
 }
 
-func (c *client) endRead() {
+// EndRead ends the wait of BeginRead.
+func (c *Client) EndRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reading {
@@ -51,8 +54,8 @@ func (c *client) endRead() {
 	}
 }
 
-// begin notes that the answer begins.
-func (c *client) begin() {
+// Begin notes that the answer begins.
+func (c *Client) Begin() {
 	if c == nil {
 		return
 	}
@@ -65,8 +68,8 @@ func (c *client) begin() {
 	}
 }
 
-// beginWrite and endWrite enclose a write of the answer.
-func (c *client) beginWrite(now time.Time) {
+// BeginWrite begins a wait, at the instant now, until the client takes more of the answer. EndWrite must follow.
+func (c *Client) BeginWrite(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.over {
@@ -75,7 +78,8 @@ func (c *client) beginWrite(now time.Time) {
 	}
 }
 
-func (c *client) endWrite() {
+// EndWrite ends the wait of BeginWrite.
+func (c *Client) EndWrite() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.writing {
@@ -84,8 +88,8 @@ func (c *client) endWrite() {
 	}
 }
 
-// end ends the request. Nobody may touch the permit afterwards but its owner.
-func (c *client) end() {
+// End ends the request. Nobody may touch the permit afterwards but its owner.
+func (c *Client) End() {
 	if c == nil {
 		return
 	}
@@ -97,7 +101,7 @@ func (c *client) end() {
 	}
 }
 
-func (c *client) wait(now time.Time) {
+func (c *Client) wait(now time.Time) {
 	c.since = now
 	switch {
 	case c.patience <= 0:
@@ -109,7 +113,7 @@ func (c *client) wait(now time.Time) {
 	}
 }
 
-func (c *client) pause() {
+func (c *Client) pause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reading || c.writing {
@@ -117,36 +121,10 @@ func (c *client) pause() {
 	}
 }
 
-func (c *client) resume() {
+func (c *Client) resume() {
 	c.patience -= time.Since(c.since)
 	if c.timer != nil {
 		c.timer.Stop()
 	}
 	c.permit.Resume()
-}
-
-// requestBody is the body of a request.
-type requestBody struct {
-	io.ReadCloser
-	client *client
-	read   atomic.Bool // to its end
-	broken atomic.Bool // by the client
-}
-
-// Read implements io.Reader.
-func (b *requestBody) Read(p []byte) (int, error) {
-	if b.read.Load() {
-		return b.ReadCloser.Read(p)
-	}
-	b.client.beginRead()
-	defer b.client.endRead()
-	n, err := b.ReadCloser.Read(p)
-	switch {
-	case err == nil, errors.Is(err, http.ErrBodyReadAfterClose):
-	case errors.Is(err, io.EOF):
-		b.read.Store(true)
-	default:
-		b.broken.Store(true)
-	}
-	return n, err
 }

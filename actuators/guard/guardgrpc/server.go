@@ -1,0 +1,336 @@
+package guardgrpc
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
+)
+
+// ServerOption changes how the interceptors of a server treat calls. The functions that options take get the context of the
+// call, with its metadata and its peer, and its full method, as "/shop.Cart/Add". They must be safe for concurrent use.
+type ServerOption func(*server)
+
+// WithCriticality takes the criticality from a function of the call instead of the metadata.
+func WithCriticality(of func(ctx context.Context, method string) guard.Criticality) ServerOption {
+	return func(s *server) { s.criticality = of }
+}
+
+// WithKey takes the user or tenant from a function of the call instead of the metadata; "" means none. The function should
+// not allocate: it also runs for calls that are refused.
+func WithKey(of func(ctx context.Context, method string) string) ServerOption {
+	return func(s *server) { s.key = of }
+}
+
+// WithRoute takes the name of what is asked for from a function of the call; it begins with a slash and is one of few. By
+// default it is the full method. See guardhttp.WithRoute.
+func WithRoute(of func(ctx context.Context, method string) string) ServerOption {
+	return func(s *server) { s.route = of }
+}
+
+// WithTrust says whose guard-context is believed, where not all callers are guarded services of the same house. The others'
+// is ignored and removed, and so is a key; their calls get a rank of their own here, may be less important than others but
+// not more, and their answers say nothing of thresholds. If a believed caller sends neither a rank nor a key, the rank comes
+// from the trace id in its traceparent, see guardhttp.WithTrust.
+func WithTrust(believed func(ctx context.Context, method string) bool) ServerOption {
+	return func(s *server) { s.believed = believed }
+}
+
+// WithBypass lets matching calls through without a permit and without counting them: health checks and reflection, which
+// must work even when the service is full.
+func WithBypass(match func(ctx context.Context, method string) bool) ServerOption {
+	return func(s *server) { s.bypass = match }
+}
+
+// WithEndless replaces the rule for which calls last, and give their slot back as soon as they are admitted. By default these
+// are all streaming calls. A stream that is over as soon as its work is done, an export for instance, should hold its slot:
+//
+//	guardgrpc.WithEndless(func(_ context.Context, method string, streaming bool) bool {
+//		return streaming && method != "/shop.Orders/Export"
+//	})
+func WithEndless(match func(ctx context.Context, method string, streaming bool) bool) ServerOption {
+	return func(s *server) { s.endless = match }
+}
+
+// WithFailure replaces the rule for which codes count as failures of the service.
+func WithFailure(failed func(codes.Code) bool) ServerOption {
+	return func(s *server) { s.failed = failed }
+}
+
+// UnaryServerInterceptor returns an interceptor that admits unary calls through g.
+func UnaryServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.UnaryServerInterceptor {
+	s := newServer(g, options)
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+		if s.bypass(ctx, info.FullMethod) {
+			return handler(ctx, req)
+		}
+		err = s.serve(ctx, info.FullMethod, false, func(a admitted) error {
+			reply, err = handler(a.ctx, req)
+			s.answer(a, err, false)
+			return err
+		})
+		return reply, err
+	}
+}
+
+// StreamServerInterceptor returns an interceptor that admits streaming calls through g.
+func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.StreamServerInterceptor {
+	s := newServer(g, options)
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if s.bypass(stream.Context(), info.FullMethod) {
+			return handler(srv, stream)
+		}
+		return s.serve(stream.Context(), info.FullMethod, true, func(a admitted) error {
+			if a.endless {
+				endless := &serverStream{ServerStream: stream, admitted: a}
+				err := handler(srv, endless)
+				s.answer(a, err, endless.begun)
+				return err
+			}
+			bounded := &boundedStream{
+				serverStream: serverStream{ServerStream: stream, admitted: a},
+				client:       patience.New(a.permit, s.guard.SLO()),
+			}
+			defer bounded.client.End()
+			err := handler(srv, bounded)
+			s.answer(a, err, bounded.begun)
+			return err
+		})
+	}
+}
+
+type server struct {
+	guard       *guard.Guard
+	criticality func(context.Context, string) guard.Criticality // nil: the metadata says it
+	key         func(context.Context, string) string            // nil: the metadata says it
+	route       func(context.Context, string) string
+	believed    func(context.Context, string) bool // nil: everybody
+	bypass      func(context.Context, string) bool
+	endless     func(context.Context, string, bool) bool
+	failed      func(codes.Code) bool
+	refusals    sync.Map // of error, by what they say
+}
+
+func newServer(g *guard.Guard, options []ServerOption) *server {
+	s := &server{
+		guard:   g,
+		route:   func(_ context.Context, method string) string { return method },
+		bypass:  func(context.Context, string) bool { return false },
+		endless: func(_ context.Context, _ string, streaming bool) bool { return streaming },
+		failed:  failed,
+	}
+	for _, o := range options {
+		o(s)
+	}
+	return s
+}
+
+// admitted is a call that has its permit.
+type admitted struct {
+	ctx      context.Context // of the handler
+	permit   guard.Permit
+	endless  bool
+	stranger bool // calls
+}
+
+// serve admits a call and hands it to handle.
+func (s *server) serve(
+	outer context.Context, method string, streaming bool, handle func(admitted) error,
+) (err error) {
+	stranger := s.believed != nil && !s.believed(outer, method)
+	said := s.arrival(outer, method, stranger)
+	permit, err := s.guard.Admit(outer, said.Arrival)
+	if err != nil {
+		return s.refuse(outer, said.Arrival, stranger, err)
+	}
+	outcome := guard.Failure // if anything panics
+	defer func() { permit.Release(outcome) }()
+	inner, endless := outer, s.endless(outer, method, streaming)
+	if endless {
+		permit.Endless()
+		said.Left = 0
+	}
+	if _, ok := outer.Deadline(); !ok && said.Left > 0 {
+		var cancel context.CancelFunc
+		inner, cancel = context.WithTimeout(inner, said.Left)
+		defer cancel()
+	}
+	if stranger { // nobody behind this guard may take it for ours
+		md, _ := metadata.FromIncomingContext(inner)
+		delete(md, contextKey)
+		inner = metadata.NewIncomingContext(inner, md)
+	}
+	inner = guard.NewContext(inner, permit)
+	if said.Marked {
+		guard.MarkAttempt(inner, said.Attempt)
+	}
+	returned := false
+	defer func() {
+		switch {
+		case errors.Is(outer.Err(), context.Canceled):
+			outcome = guard.Canceled
+		case returned && !s.failed(codeOf(err)):
+			outcome = guard.Success
+		}
+	}()
+	err = handle(admitted{inner, permit, endless, stranger})
+	returned = true
+	return err
+}
+
+// arrival is what a call brings along; stranger: its metadata is not believed. Metadata of its own wins over guard-context.
+func (s *server) arrival(ctx context.Context, method string, stranger bool) (c wire.Context) {
+	c.Criticality = guard.Default
+	if !stranger {
+		c = wire.ParseContext(only(metadata.ValueFromIncomingContext(ctx, contextKey)))
+	}
+	c.Route = s.route(ctx, method)
+	if s.criticality != nil {
+		c.Criticality = s.criticality(ctx, method)
+	} else if values := metadata.ValueFromIncomingContext(ctx, criticalityKey); len(values) > 0 {
+		if c.Criticality, _ = guard.ParseCriticality(values[0]); stranger {
+			c.Criticality = max(c.Criticality, guard.Default)
+		}
+	}
+	if s.key != nil {
+		c.Key = s.key(ctx, method)
+	} else if values := metadata.ValueFromIncomingContext(ctx, keyKey); len(values) > 0 && !stranger {
+		c.Key = values[0]
+	}
+	if values := metadata.ValueFromIncomingContext(ctx, attemptKey); len(values) > 0 {
+		c.Attempt, c.Marked = wire.ParseAttempt(values[0]), true
+	}
+	if s.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
+		c.Rank = wire.TraceRank(only(metadata.ValueFromIncomingContext(ctx, traceKey)))
+	}
+	return c
+}
+
+// refuse answers a call that was not admitted.
+func (s *server) refuse(ctx context.Context, said guard.Arrival, stranger bool, err error) error {
+	refusal, ok := errors.AsType[*guard.Refusal](err)
+	if !ok { // nobody waits any more
+		return status.FromContextError(err).Err()
+	}
+	seconds := guardhttp.RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)
+	trailer := metadata.MD{
+		refusedKey:    {refusal.Reason()},
+		retryAfterKey: {strconv.Itoa(seconds)},
+		pushbackKey:   {strconv.Itoa(1000 * seconds)},
+	}
+	advise(trailer, s.guard.RefusalAdvice(said), stranger)
+	grpc.SetTrailer(ctx, trailer)
+	return s.refusal(refusal, seconds)
+}
+
+// refusal returns the error that asks a refused caller to wait. It keeps each, of which there are a few hundred at most,
+// because making one costs more than everything else about a refusal.
+func (s *server) refusal(refusal *guard.Refusal, seconds int) error {
+	type kind struct {
+		reason  string
+		seconds int
+	}
+	of := kind{refusal.Reason(), seconds}
+	if known, ok := s.refusals.Load(of); ok {
+		return known.(error)
+	}
+	said := status.New(codes.ResourceExhausted, refusal.Error())
+	if detailed, err := said.WithDetails(
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(seconds) * time.Second)},
+		&errdetails.ErrorInfo{Reason: strings.ToUpper(refusal.Reason()), Domain: ErrorDomain},
+	); err == nil {
+		said = detailed
+	}
+	err := said.Err()
+	s.refusals.Store(of, err)
+	return err
+}
+
+// answer puts what the answer to the call in ctx advises into the header of a good one, unless it has been sent, and into the
+// trailer of a failed one. Where nothing has been sent, HTTP takes that trailer for the header.
+func (s *server) answer(a admitted, err error, begun bool) {
+	advice := guard.AdviceOf(a.ctx)
+	code := codeOf(err)
+	advice.NoRetry = advice.NoRetry && (s.failed(code) || code == codes.ResourceExhausted)
+	if advice == (guard.Advice{}) {
+		return
+	}
+	md := metadata.MD{}
+	advise(md, advice, a.stranger)
+	if err != nil || begun || grpc.SetHeader(a.ctx, md) != nil {
+		grpc.SetTrailer(a.ctx, md)
+	}
+}
+
+// serverStream is the stream of an admitted call. Its methods are as safe for concurrent use as those of grpc.ServerStream.
+type serverStream struct {
+	grpc.ServerStream
+	admitted
+	begun bool // the answer
+}
+
+// Context implements grpc.ServerStream.
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+// begin adds to the header what the answer advises so far.
+func (s *serverStream) begin() {
+	if s.begun {
+		return
+	}
+	s.begun = true
+	advice := guard.AdviceOf(s.ctx)
+	advice.NoRetry = false // nothing has failed yet
+	if advice != (guard.Advice{}) {
+		md := metadata.MD{}
+		advise(md, advice, s.stranger)
+		s.SetHeader(md)
+	}
+}
+
+// SendHeader implements grpc.ServerStream.
+func (s *serverStream) SendHeader(md metadata.MD) error {
+	s.begin()
+	return s.ServerStream.SendHeader(md)
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s *serverStream) SendMsg(m any) error {
+	s.begin()
+	return s.ServerStream.SendMsg(m)
+}
+
+// boundedStream is the stream of a call that holds its slot until it ends, except while it waits for its client.
+type boundedStream struct {
+	serverStream
+	client *patience.Client
+}
+
+// SendMsg implements grpc.ServerStream.
+func (s *boundedStream) SendMsg(m any) error {
+	s.client.Begin()
+	s.client.BeginWrite(time.Now())
+	defer s.client.EndWrite()
+	return s.serverStream.SendMsg(m)
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (s *boundedStream) RecvMsg(m any) error {
+	s.client.BeginRead()
+	defer s.client.EndRead()
+	return s.serverStream.RecvMsg(m)
+}
