@@ -66,7 +66,8 @@ func (r Run) graph() Result {
 		}
 	}
 	if tried != nil {
-		plant.Every(r.Timing.Period, r.Timing.Period, tried.step)
+		phase := time.Duration(offsets.Float64() * float64(r.Timing.Period)) // no fault begins with a period
+		plant.Every(phase, r.Timing.Period, tried.step)
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
 		p := Point{At: now, Limit: fleets[0].tier.Start, Effective: fleets[0].effective(now)}
