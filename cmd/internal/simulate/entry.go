@@ -222,10 +222,12 @@ func (d *entryDoor) Done(now time.Duration, r models.Request, o models.Outcome) 
 	d.subject.Done(now, r, o)
 }
 
-// NoRetry implements models.Hinter.
-func (d *entryDoor) NoRetry(now time.Duration) bool {
-	h, ok := d.subject.(models.Hinter)
-	return ok && h.NoRetry(now)
+// Advise implements models.Adviser.
+func (d *entryDoor) Advise(now time.Duration, r models.Request, refused bool) models.Advice {
+	if a, ok := d.subject.(models.Adviser); ok {
+		return a.Advise(now, r, refused)
+	}
+	return models.Advice{}
 }
 
 // Excused implements models.Excuser.
