@@ -7,27 +7,25 @@ import (
 	"github.com/seed-de83e32b/governor/models"
 )
 
-// The tuning of the retry loop: the best of a grid, see docs/compartments.md.
-var (
-	retryRest  = 0.1 // the budget while nothing fails
+// The tuning of the retry loop, which docs/compartments.md describes.
+const (
+	retryRest  = 0.1 // the least budget without a storm, as the constant
 	retryMost  = 0.5
-	retryStorm = 0.2 // share of the attempts that fail, from which the budget is cut
-	retryGain  = 2.0 // budget per share of failures below that
-	retryCut   = 0.5 // factor in every period of a storm
-	retryCalm  = 0.001
+	retryGain  = 2.0 // budget per share of attempts that fail
+	retryStorm = 0.2 // share of the attempts that fail, from which they are a storm
+	retryCut   = 0.5 // of the budget, in every period of a storm
 )
 
 // retryLoop is the experiment of a law for the retry budget. Every period it publishes, for each service that calls
-// others, a budget that follows the share f of the attempts that failed in that period:
+// others, a budget that follows the share f of its attempts that failed in that period:
 //
-//	f < calm    rest
-//	f < storm   min(most, max(rest, gain · f))   a blip: enough to try again what failed
+//	f < storm   min(most, max(rest, gain · f))   a blip: enough to try again what fails
 //	otherwise   cut · what it was                a storm
 type retryLoop struct {
 	run      Run
 	fleets   []*fleet
 	seen     []retryCount // by service
-	ratio    []float64    // by service; 0: none was published
+	ratio    []float64    // by service, in force
 	revision uint64
 }
 
@@ -58,12 +56,9 @@ func (l *retryLoop) step(now time.Duration) {
 			continue
 		}
 		l.seen[i] = retryCount{}
-		switch f := c.failed / c.attempts; {
-		case f < retryCalm:
-			l.ratio[i] = retryRest
-		case f < retryStorm:
+		if f := c.failed / c.attempts; f < retryStorm {
 			l.ratio[i] = min(retryMost, max(retryRest, retryGain*f))
-		default:
+		} else {
 			l.ratio[i] *= retryCut
 		}
 		at := start.Add(now)
