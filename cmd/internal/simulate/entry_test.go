@@ -22,8 +22,10 @@ func TestEntryRates(t *testing.T) {
 		"several calls":            {[]float64{50, 70}, []float64{full(20)}, [][]float64{{4, 1}}, []float64{4, 4}},
 		"the innocent as it likes": {[]float64{50, 70}, []float64{full(20), inf}, [][]float64{{1, 0}, {1, 1}}, []float64{20, inf}},
 		"two full services": {
-			[]float64{50, 50, 50}, []float64{full(20), full(60)},
-			[][]float64{{1, 1, 0}, {0, 1, 1}}, []float64{10, 10, inf},
+			[]float64{50, 50, 50},
+			[]float64{full(20), full(60)},
+			[][]float64{{1, 1, 0}, {0, 1, 1}},
+			[]float64{10, 10, inf},
 		},
 		"a service that is away": {[]float64{50, 70}, []float64{0}, [][]float64{{1, 0}}, []float64{1, inf}},
 	} {
