@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/control"
+	"github.com/seed-de83e32b/governor/daemon/publish"
 	"github.com/seed-de83e32b/governor/models"
 )
 
@@ -24,18 +26,28 @@ const (
 type retryLoop struct {
 	run      Run
 	fleets   []*fleet
-	seen     []retryCount // by service
-	ratio    []float64    // by service, in force
-	revision uint64
+	services []retryService
+}
+
+// retryService is what the loop knows of a service.
+type retryService struct {
+	seen   retryCount
+	ratio  float64 // in force
+	writer publish.Writer
+	last   publish.Last
 }
 
 // retryCount counts the attempts that a service made in a period.
 type retryCount struct{ attempts, failed float64 }
 
 func newRetryLoop(r Run, fleets []*fleet) *retryLoop {
-	l := &retryLoop{run: r, fleets: fleets, seen: make([]retryCount, len(fleets)), ratio: make([]float64, len(fleets))}
-	for i := range l.ratio {
-		l.ratio[i] = retryRest
+	l := &retryLoop{run: r, fleets: fleets}
+	for _, f := range fleets {
+		spec := control.Spec{Service: f.tier.Name, Retry: &control.RetrySpec{Budget: retryRest}}
+		l.services = append(l.services, retryService{
+			ratio:  retryRest,
+			writer: publish.Writer{Spec: spec, Epoch: 1, Lease: actuators.DefaultLeaseSeconds * time.Second},
+		})
 	}
 	return l
 }
@@ -46,28 +58,34 @@ func (l *retryLoop) way(link models.Link, c models.Caller) models.Caller {
 	if link.From == models.Clients {
 		return c
 	}
-	return retryWay{observed{c}, &l.seen[link.From]}
+	return retryWay{observed{c}, &l.services[link.From].seen}
 }
 
 func (l *retryLoop) step(now time.Duration) {
-	l.revision++
-	for i, c := range l.seen {
-		if c.attempts == 0 {
+	for i := range l.services {
+		s := &l.services[i]
+		seen := s.seen
+		s.seen = retryCount{}
+		if seen.attempts == 0 {
 			continue
 		}
-		l.seen[i] = retryCount{}
-		if f := c.failed / c.attempts; f < retryStorm {
-			l.ratio[i] = min(retryMost, max(retryRest, retryGain*f))
+		if f := seen.failed / seen.attempts; f < retryStorm {
+			s.ratio = min(retryMost, max(retryRest, retryGain*f))
 		} else {
-			l.ratio[i] *= retryCut
+			s.ratio *= retryCut
 		}
+		d := control.NewDecision(l.fleets[i].tier.Name, control.KnobRetry)
+		d.Value, d.Publish, d.Renew, d.Reason = control.Number(s.ratio), true, true, "an experiment"
 		at := start.Add(now)
-		s := actuators.Setting{
-			Schema: actuators.Schema, Service: l.fleets[i].tier.Name, Epoch: 1, Revision: l.revision, IssuedAt: at,
-			ChangedAt: at, LeaseSeconds: actuators.DefaultLeaseSeconds, Reason: "an experiment",
-			Retry: &actuators.Retry{BudgetRatio: l.ratio[i], Fallback: retryRest, Max: 1},
+		next, kind, err := s.last.Next(at, s.writer, []control.Decision{d})
+		if err != nil {
+			panic("simulate: " + err.Error())
 		}
-		l.fleets[i].clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleets[i].apply(now, s) })
+		if kind == publish.None {
+			continue
+		}
+		s.last.Wrote(at, next)
+		l.fleets[i].clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleets[i].apply(now, next) })
 	}
 }
 
