@@ -43,6 +43,11 @@ const (
 	Guards   Contender = "guards"
 	Patterns Contender = "patterns"
 	Governed Contender = "governed"
+
+	// Experiments with call graphs, which are no part of governor.
+	Entry         Contender = "entry"
+	EntryPatterns Contender = "entry-patterns"
+	RetryLaw      Contender = "retry-law"
 )
 
 // fixedThreshold is the shed threshold of ShedFixed.
@@ -57,14 +62,18 @@ func Contenders() []Contender {
 // scenarios of one service.
 func GraphContenders() []Contender { return []Contender{Naive, Guards, Patterns, Governed} }
 
-// AllContenders returns Contenders, the contenders with further knobs, and GraphContenders.
+// Experiments returns the contenders in scenarios of several services that were tried and are no part of governor.
+func Experiments() []Contender { return []Contender{Entry, EntryPatterns, RetryLaw} }
+
+// AllContenders returns Contenders, the contenders with further knobs, GraphContenders and Experiments.
 func AllContenders() []Contender {
-	return append(append(Contenders(), Shed, ShedFixed, CascadeRate, OuterRate, Rate), GraphContenders()...)
+	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate}, GraphContenders(),
+		Experiments())
 }
 
 // Suits says whether the contender is one for the scenario.
 func (c Contender) Suits(s Scenario) bool {
-	return slices.Contains(GraphContenders(), c) == (s.Graph != nil)
+	return (slices.Contains(GraphContenders(), c) || slices.Contains(Experiments(), c)) == (s.Graph != nil)
 }
 
 // Check returns an error, with a suggestion, if c is none of the contenders.
@@ -115,6 +124,12 @@ func (c Contender) Describe() string {
 		return "call graphs: guards, and guarded calls with bulkhead, breaker and retry budget"
 	case Governed:
 		return "call graphs: patterns, and governor's PID loop around each service"
+	case Entry:
+		return "experiment with call graphs: guards, and a loop that admits at the entry"
+	case EntryPatterns:
+		return "experiment with call graphs: patterns, and a loop that admits at the entry"
+	case RetryLaw:
+		return "experiment with call graphs: patterns, and a loop that sets the retry budgets"
 	}
 	return ""
 }
@@ -133,6 +148,11 @@ func (c Contender) law() control.Law {
 func (c Contender) shed() bool { return c == Shed }
 
 func (c Contender) rate() bool { return c == CascadeRate || c == OuterRate || c == Rate }
+
+// guardsCalls says whether services call each other through guard.
+func (c Contender) guardsCalls() bool {
+	return c == Patterns || c == Governed || c == EntryPatterns || c == RetryLaw
+}
 
 // governed says whether the contender includes a loop of governor's.
 func (c Contender) governed() bool { return c.law() != "" || c.rate() }
@@ -164,7 +184,7 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 		config.NoReflex = true
 	case Rate:
 		config.NoReflex, config.Max, config.Fallback = true, unlimited, unlimited
-	case Reflex, Cascade, Shed, CascadeRate, Guards, Patterns, Governed:
+	case Reflex, Cascade, Shed, CascadeRate, Guards, Patterns, Governed, Entry, EntryPatterns, RetryLaw:
 	default:
 		return plain{models.NewLimiter(t.Start)}
 	}

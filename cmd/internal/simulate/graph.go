@@ -30,18 +30,27 @@ func (r Run) graph() Result {
 		}
 		return subjects[at]
 	}
+	tried := r.experiment(cfg, fleets)
 	plant := models.NewGraph(cfg, models.Controls{
 		Admitter: func(now time.Duration, service, instance int) models.Admitter {
-			return fleets[service].start(now, instance, come(now, service, instance))
+			s := come(now, service, instance)
+			if tried != nil {
+				s = tried.door(service, s)
+			}
+			return fleets[service].start(now, instance, s)
 		},
-		Caller: func(now time.Duration, link, instance int) models.Caller {
+		Caller: func(now time.Duration, link, instance int) (way models.Caller) {
 			l := cfg.Links[link]
-			if l.From != models.Clients && (r.Contender == Patterns || r.Contender == Governed) {
+			way = models.NaiveCaller{Retries: l.Retries, Wait: l.RetryWait}
+			if l.From != models.Clients && r.Contender.guardsCalls() {
 				if g, ok := come(now, l.From, instance).(*guarded); ok {
-					return newWay(g, cfg.Services[l.To], l.Direct)
+					way = newWay(g, cfg.Services[l.To], l.Direct)
 				}
 			}
-			return models.NaiveCaller{Retries: l.Retries, Wait: l.RetryWait}
+			if tried != nil {
+				way = tried.way(l, way)
+			}
+			return way
 		},
 	}, score)
 
@@ -55,6 +64,10 @@ func (r Run) graph() Result {
 		if r.Contender.governed() && !f.tier.Unguarded {
 			loops = append(loops, newLoop(r, f))
 		}
+	}
+	if tried != nil {
+		phase := time.Duration(offsets.Float64() * float64(r.Timing.Period)) // no fault begins with a period
+		plant.Every(phase, r.Timing.Period, tried.step)
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
 		p := Point{At: now, Limit: fleets[0].tier.Start, Effective: fleets[0].effective(now)}
