@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,12 @@ func WithIdempotent(idempotent func(method string) bool) ClientOption {
 // and the calls of one request may come to several instances.
 func WithInstances(connections func() []*grpc.ClientConn) ClientOption {
 	return func(c *client) { c.connections = connections }
+}
+
+// WithoutContext is for a dependency outside the house: it is sent none of the guard's metadata (the key of a user is in it),
+// not even what the call has already, and its guard-answer counts for nothing. See guardhttp.WithoutContext.
+func WithoutContext() ClientOption {
+	return func(c *client) { c.outside = true }
 }
 
 // UnaryClientInterceptor returns an interceptor that makes unary calls through d.
@@ -87,6 +94,7 @@ type client struct {
 	dependency  *guard.Dependency
 	idempotent  func(method string) bool
 	connections func() []*grpc.ClientConn
+	outside     bool
 }
 
 func newClient(d *guard.Dependency, options []ClientOption) *client {
@@ -116,7 +124,7 @@ func (c *client) unary(
 			}
 			return err
 		}
-		a := &answer{}
+		a := &answer{outside: c.outside}
 		result := c.exchange(attempt, func() guard.Result {
 			err = invoke(call.outgoing(), method, req, reply, call.conn, a.collect(options)...)
 			return a.result(ctx, err)
@@ -156,10 +164,11 @@ type call struct {
 	conn        *grpc.ClientConn
 	marked      bool // by the caller's metadata
 	told        bool // the caller's metadata has a context
+	outside     bool // the callee
 }
 
 func (c *client) start(ctx context.Context, conn *grpc.ClientConn, o guard.CallOptions) *call {
-	made := &call{ctx: ctx, conn: conn, connections: c.connections()}
+	made := &call{ctx: ctx, conn: conn, connections: c.connections(), outside: c.outside}
 	for _, conn := range made.connections {
 		made.targets = append(made.targets, conn.Target())
 	}
@@ -199,6 +208,9 @@ func (c *call) pick(except string) {
 
 // outgoing returns the context of an attempt, with what it tells the callee.
 func (c *call) outgoing() context.Context {
+	if c.outside {
+		return withoutGuards(c.ctx)
+	}
 	said := wire.Context{}
 	if !c.marked {
 		if c.Retries() {
@@ -224,10 +236,26 @@ func (c *call) outgoing() context.Context {
 	return metadata.AppendToOutgoingContext(ctx, contextKey, text)
 }
 
+// withoutGuards returns ctx without the guard's metadata.
+func withoutGuards(ctx context.Context) context.Context {
+	md, ok := metadata.FromOutgoingContext(ctx)
+	if !ok {
+		return ctx
+	}
+	for key := range md {
+		if strings.HasPrefix(key, "guard-") {
+			delete(md, key)
+		}
+	}
+	removeContext(md)
+	return metadata.NewOutgoingContext(ctx, md)
+}
+
 // answer is what comes back of one attempt, beside its messages.
 type answer struct {
 	header, trailer metadata.MD
 	peer            peer.Peer
+	outside         bool // the callee
 	finished        bool // by gRPC, which has then filled in the others as far as there are any
 }
 
@@ -270,6 +298,9 @@ func (a *answer) advice() guard.Advice {
 	advice.NoRetry = advice.NoRetry || last.NoRetry
 	advice.Background = advice.Background || last.Background
 	advice.Threshold = max(advice.Threshold, last.Threshold)
+	if a.outside {
+		advice = guard.Advice{NoRetry: advice.NoRetry}
+	}
 	return advice
 }
 
@@ -316,7 +347,7 @@ func (c *client) stream(
 	if err != nil {
 		return nil, err
 	}
-	s := &clientStream{call: call, attempt: attempt}
+	s := &clientStream{call: call, attempt: attempt, answer: answer{outside: c.outside}}
 	returned := false
 	defer func() {
 		if !returned {

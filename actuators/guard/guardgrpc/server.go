@@ -77,6 +77,9 @@ func UnaryServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.UnaryS
 	s := newServer(g, options)
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 		if s.bypass(ctx, info.FullMethod) {
+			if s.strange(ctx, info.FullMethod) {
+				ctx = withoutContext(ctx)
+			}
 			return handler(ctx, req)
 		}
 		err = s.serve(ctx, info.FullMethod, false, func(a admitted) error {
@@ -93,6 +96,9 @@ func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.Strea
 	s := newServer(g, options)
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		if s.bypass(stream.Context(), info.FullMethod) {
+			if s.strange(stream.Context(), info.FullMethod) {
+				stream = bypassed{stream, withoutContext(stream.Context())}
+			}
 			return handler(srv, stream)
 		}
 		return s.serve(stream.Context(), info.FullMethod, true, func(a admitted) error {
@@ -140,6 +146,20 @@ func newServer(g *guard.Guard, options []ServerOption) *server {
 	return s
 }
 
+// strange says whether the caller is not believed.
+func (s *server) strange(ctx context.Context, method string) bool {
+	return s.believed != nil && !s.believed(ctx, method)
+}
+
+// bypassed is the stream of a stranger that is let through.
+type bypassed struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (b bypassed) Context() context.Context { return b.ctx }
+
 // admitted is a call that has its permit.
 type admitted struct {
 	ctx      context.Context // of the handler
@@ -152,7 +172,7 @@ type admitted struct {
 func (s *server) serve(
 	outer context.Context, method string, streaming bool, handle func(admitted) error,
 ) (err error) {
-	stranger := s.believed != nil && !s.believed(outer, method)
+	stranger := s.strange(outer, method)
 	said := s.arrival(outer, method, stranger)
 	permit, err := s.guard.Admit(outer, said.Arrival)
 	if err != nil {
@@ -170,10 +190,8 @@ func (s *server) serve(
 		inner, cancel = context.WithTimeout(inner, said.Left)
 		defer cancel()
 	}
-	if stranger { // nobody behind this guard may take it for ours
-		md, _ := metadata.FromIncomingContext(inner)
-		delete(md, contextKey)
-		inner = metadata.NewIncomingContext(inner, md)
+	if stranger {
+		inner = withoutContext(inner)
 	}
 	inner = guard.NewContext(inner, permit)
 	if said.Marked {
@@ -197,7 +215,7 @@ func (s *server) serve(
 func (s *server) arrival(ctx context.Context, method string, stranger bool) (c wire.Context) {
 	c.Criticality = guard.Default
 	if !stranger {
-		c = wire.ParseContext(only(metadata.ValueFromIncomingContext(ctx, contextKey)))
+		c = contextIn(ctx)
 	}
 	c.Route = s.route(ctx, method)
 	if s.criticality != nil {

@@ -168,7 +168,7 @@ func (c Context) String() string {
 		b = strconv.AppendInt(start(b, "attempt="), int64(c.Attempt), 10)
 	}
 	if c.Left > 0 {
-		b = strconv.AppendInt(start(b, "left="), int64(max(1, c.Left.Milliseconds())), 10)
+		b = strconv.AppendInt(start(b, "left="), max(1, c.Left.Milliseconds()), 10)
 	}
 	if c.Early > 0 {
 		b = strconv.AppendUint(start(b, "early="), uint64(c.Early), 10)

@@ -83,17 +83,20 @@ func TestOneHeaderToCopy(t *testing.T) {
 		"the header": {nil, copyContext, http.Header{guardhttp.ContextHeader: {said + ";left=60000"}}, said},
 		"baggage": {
 			func(i *InboundConfig, _ *ForwardConfig) { i.Baggage = true }, copyBaggage,
-			http.Header{guardhttp.ContextHeader: {said + ";left=60000"}}, said,
+			http.Header{guardhttp.ContextHeader: {said + ";left=60000"}},
+			said,
 		},
 		"baggage that is there": {
 			nil, copyBaggage,
-			http.Header{"Baggage": {"a=1,guard-context=" + url.QueryEscape(said+";left=60000")}}, said,
+			http.Header{"Baggage": {"a=1,guard-context=" + url.QueryEscape(said+";left=60000")}},
+			said,
 		},
 		"a fan-out": {
 			nil, func(from, to http.Header) {
 				to.Set(guardhttp.ContextHeader, from.Get(guardhttp.ContextHeader)+";group=4")
 			},
-			http.Header{guardhttp.ContextHeader: {said + ";left=60000"}}, said + ";group=4",
+			http.Header{guardhttp.ContextHeader: {said + ";left=60000"}},
+			said + ";group=4",
 		},
 	} {
 		service, payments, _ := chain(t, x.change, x.copies, x.said)

@@ -1,0 +1,100 @@
+package guardgrpc
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
+)
+
+const allOfIt = "rank=ffffffff;crit=critical;key=bob;api=vip;again;group=9;id=00000001;attempt=1;left=3600000;early=9"
+
+// Baggage says what guard-context would, and neither reaches a handler if a stranger sends it, admitted or bypassed.
+func TestBaggageOfACall(t *testing.T) {
+	for _, sent := range []metadata.MD{
+		metadata.Pairs(baggageKey, "a=1,guard-context="+url.QueryEscape(allOfIt)),
+		metadata.Pairs(contextKey, allOfIt, baggageKey, "a=1,guard%2Dcontext="+url.QueryEscape(allOfIt)),
+	} {
+		for _, believed := range []bool{true, false} {
+			for _, bypass := range []bool{true, false} {
+				origins := make(chan guard.Arrival, 2)
+				note := func(ctx context.Context) error {
+					a, _ := guard.OriginOf(ctx)
+					origins <- a
+					return nil
+				}
+				s := &service{unary: note, duplex: func(stream testpb.TestService_FullDuplexCallServer) error { return note(stream.Context()) }}
+				reach, _ := serve(t, newGuard(t, "back", 10), s,
+					WithTrust(func(context.Context, string) bool { return believed }),
+					WithBypass(func(context.Context, string) bool { return bypass }))
+				conn := dial(t, reach, nil)
+				ctx := metadata.NewOutgoingContext(t.Context(), sent)
+				if err := ask(ctx, conn); err != nil {
+					t.Fatal(err)
+				}
+				if err := stream(ctx, conn); err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					a := <-origins
+					counts := a.Rank.Place == 0xffffffff || a.Criticality == guard.Critical || a.Key == "bob" || a.Entry == "vip"
+					if counts != believed && !bypass {
+						t.Errorf("%v, believed %v: %+v", sent, believed, a)
+					}
+				}
+				for _, md := range s.heard {
+					if passes := strings.Contains(fmt.Sprint(map[string][]string(md)), "bob"); passes != believed || !strings.Contains(only(md[baggageKey]), "a=1") {
+						t.Errorf("%v, believed %v, bypass %v: the handler sees %v", sent, believed, bypass, md)
+					}
+				}
+				if len(s.heard) != 2 {
+					t.Fatalf("%d calls", len(s.heard))
+				}
+			}
+		}
+	}
+}
+
+// The key of a user stays in the house, and what an outsider advises stays outside.
+func TestOutsideCallee(t *testing.T) {
+	g := newGuard(t, "front", 10)
+	p, err := g.Admit(t.Context(), guard.Arrival{Criticality: guard.Default, Key: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release(guard.Ignored)
+	ctx := metadata.AppendToOutgoingContext(guard.NewContext(t.Context(), p), contextKey, "key=ann", keyKey, "ann", "x-own", "1",
+		baggageKey, "guard-context=key%3Dann")
+	s := &service{}
+	reach, _ := serve(t, nil, s)
+	conn := dial(t, reach, g.Dependency("vendor"), WithoutContext())
+	if err := ask(ctx, conn); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream(ctx, conn); err != nil {
+		t.Fatal(err)
+	}
+	for _, md := range s.heard {
+		for key, values := range md {
+			if strings.HasPrefix(key, "guard-") || strings.Contains(strings.Join(values, ""), "ann") {
+				t.Errorf("told %s: %q", key, values)
+			}
+		}
+		if only(md["x-own"]) != "1" {
+			t.Errorf("told %v", md)
+		}
+	}
+	if len(s.heard) != 2 {
+		t.Fatalf("%d calls", len(s.heard))
+	}
+	said := metadata.Pairs(answerKey, "no-retry;background;threshold=3ffffffff")
+	if got, want := (&answer{outside: true, trailer: said}).advice(), (guard.Advice{NoRetry: true}); got != want {
+		t.Errorf("%+v, expected %+v", got, want)
+	}
+}
