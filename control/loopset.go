@@ -68,7 +68,7 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // shed, rate, retry, calls. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
 	v, _ := s.look(m)
-	t := &tick{now: now, v: v, target: s.target}
+	t := &tick{now: now, v: v, target: s.target, culprit: s.culprit(m)}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {
