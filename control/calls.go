@@ -68,7 +68,7 @@ type Calls struct {
 	RefusedRatio   Number         `json:"refused_ratio"`          // calls refused on the way out, of all calls
 	RefusedBy      CallRefusals   `json:"refused_by"`             // the same, by what refused them
 	CalleeRefused  Number         `json:"callee_refused"`         // attempts that the dependency refused, of all attempts
-	Lost           Number         `json:"lost_ratio"`             // calls that it refused, or a breaker or the bulkhead for its sake
+	Lost           Number         `json:"lost_ratio"`             // attempts that it refused, or a breaker or the bulkhead for its sake; of all these and those that were sent
 	Mean           Number         `json:"mean_seconds"`           // latency of the attempts that finished
 	PerRequest     Number         `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
 	InFlight       Number         `json:"in_flight"`              // per instance
@@ -79,7 +79,8 @@ type Calls struct {
 	Breakers       Breakers       `json:"breakers"`               // sums of all instances
 	BreakersOpened BreakersOpened `json:"breakers_opened"`        // lately
 
-	excess        excess // of the attempts that finished
+	lost, tried   Reading // attempts, as in Lost
+	excess        excess  // of the attempts that finished
 	contradiction string
 	revisions     []float64
 }
@@ -156,7 +157,9 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 	d.RefusedRatio = byDeadline.Plus(byBreaker).Plus(byBulkhead).Number()
 	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
 	d.CalleeRefused = calleeRefused.Over(attempts, "").Number()
-	d.Lost = byBreaker.Plus(byBulkhead).Plus(calleeRefused.Over(requests, "")).Number()
+	withheld := sum(func(c Call) Reading { return c.BreakerOpen.Plus(c.BulkheadFull) })
+	d.lost, d.tried = withheld.Plus(calleeRefused), withheld.Plus(attempts)
+	d.Lost = d.lost.Over(d.tried, "").Number()
 	d.Mean, d.PerRequest = latency.Number(), busy.Over(completed, "").Number()
 	d.InFlight = mean(func(c Call) Reading { return c.InFlight })
 	d.Limit = mean(func(c Call) Reading { return c.Limit })
@@ -185,7 +188,7 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 		own = Number(learned[(len(learned)-1)/2]) // of two in the middle the lower one: doubt does not loosen
 	}
 	d.OwnLatency = own
-	d.excess = excess{0, math.Inf(1)}
+	d.excess = excess{0, math.Inf(1), math.Inf(1)}
 	if spent, ok := busy.Value(); ok {
 		d.excess = beyond(spent, finished.Float(), Read(float64(own)))
 	}

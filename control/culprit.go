@@ -17,40 +17,50 @@ import (
 type Health struct {
 	known   bool
 	suffers bool
+	refuses bool   // more than 2% of its requests
 	own     excess // in its own part of the requests
 	calls   []callHealth
 }
 
 // callHealth is what a service knows about the calls to one other service.
 type callHealth struct {
-	to   string
-	lost Reading // share of the calls, as in Calls.Lost
+	to          string
+	lost, tried Reading // attempts in the window: as in Calls.Lost, and all
 	excess
 }
 
-// excess is by how much all requests of a window together took longer than in calm, in seconds: at least, and at most.
-// They are the same where both the time and that in calm are known.
-type excess struct{ least, most float64 }
+// excess is how long all requests of a window together took, and by how much that is longer than in calm, at least and at
+// most: the same where both are known. All are in seconds.
+type excess struct{ least, most, spent float64 }
+
+// grown says whether the time is known to be longer than what varies in calm.
+func (e excess) grown() bool { return e.least > grownBy*(e.spent-e.least) }
 
 // Suffers says whether the service is known to violate its SLO, or to refuse, to fail or to lose more than 2% of its
-// requests or of its calls to another.
+// requests or of its calls to others.
 func (h Health) Suffers() bool { return h.known && h.suffers }
 
 const (
-	// lostFrom is the share of lost calls from which they tell more than latencies: what is refused waits nowhere.
+	// lostFrom is the share of lost attempts from which they tell more than latencies: what is refused waits nowhere.
 	lostFrom = 0.02
+	// fewLost is a number of lost attempts that is chance.
+	fewLost = 2
+	// grownBy is the share of the time in calm by which means vary in calm. m₀ is one of the lower ones.
+	grownBy = 0.25
 	// untracked is the share of the time in calls below which the requests do not know that they wait for them.
 	untracked = 0.5
 )
 
 // FindCulprit follows the calls from a service that suffers to the one that explains it, and returns the way: the entry
-// first, the culprit last, which may be the entry itself. At each service, the way leads to the callee that loses most of
-// the calls, if it loses more than 2%; else to the callee whose calls take most time beyond what they take in calm, all
-// together; and it ends where the service's own part has grown more than that of any callee. A callee that is not among
-// the services ends it, too.
+// first, the culprit last, which may be the entry itself. At each service, this is asked in turn:
 //
-// It returns nil if the entry does not suffer, if something on the way is not known well enough to tell, and if the calls
-// lead in a circle. It is a pure function.
+//	1 Do the callees lose more than 2% of its calls? Then the way leads to the one that loses most.
+//	2 Which part of its requests takes most time beyond what it takes in calm, all together: the calls to one of the callees,
+//	  or its own? The way leads to that callee, or it ends. Parts that have not grown by more than varies in calm do not count.
+//	3 Has nothing grown? Then the way ends, if it has led here or if the service refuses.
+//
+// A callee that is not among the services ends it, too. FindCulprit returns nil if the entry does not suffer, if something on
+// the way is not known well enough to tell, and if the calls lead in a circle. It is a pure function.
 func FindCulprit(services map[string]Health, entry string) []string {
 	if !services[entry].Suffers() {
 		return nil
@@ -63,9 +73,9 @@ func FindCulprit(services map[string]Health, entry string) []string {
 		}
 		next, ok := h.worst()
 		switch {
-		case !ok:
+		case !ok || next == nothing && last == entry && !h.refuses:
 			return nil
-		case next == "":
+		case next == itself || next == nothing:
 			return way
 		case slices.Contains(way, next):
 			return nil
@@ -74,40 +84,46 @@ func FindCulprit(services map[string]Health, entry string) []string {
 	}
 }
 
-// worst is the callee that explains most of what the service suffers, "" for the service itself; ok: it is known.
-func (h Health) worst() (callee string, ok bool) {
-	if !h.known {
+// What Health.worst finds where it is no callee.
+const (
+	itself  = ""
+	nothing = "-" // no name of a service begins like this
+)
+
+// worst is the callee that explains most of what the service suffers, itself, or nothing; ok: it is known which.
+func (h Health) worst() (part string, ok bool) {
+	lost, tried, most := Read(0), Read(0), 0.0
+	for _, c := range h.calls {
+		lost, tried = lost.Plus(c.lost), tried.Plus(c.tried)
+		if n := c.lost.Or(0); n > most {
+			part, most = c.to, n
+		}
+	}
+	switch share := lost.Over(tried, ""); {
+	case !lost.Known() || !tried.Known():
 		return "", false
+	case lost.Above(fewLost) && share.Above(lostFrom):
+		return part, true
 	}
-	most := lostFrom
-	for _, c := range h.calls {
-		lost, known := c.lost.Value()
-		if !known {
-			return "", false
-		}
-		if lost > most {
-			callee, most = c.to, lost
-		}
-	}
-	if callee != "" {
-		return callee, true
-	}
-	largest := h.own
-	for _, c := range h.calls {
-		if c.least > largest.least {
-			callee, largest = c.to, c.excess
-		}
-	}
-	if callee != "" && h.own.most > largest.least {
-		return "", false
+
+	part, largest := nothing, 0.0
+	if h.own.grown() {
+		part, largest = itself, h.own.least
 	}
 	for _, c := range h.calls {
-		if c.to != callee && c.most > largest.least {
-			return "", false
+		if c.grown() && c.least > largest {
+			part, largest = c.to, c.least
 		}
 	}
-	return callee, true
+	unsure := part != itself && len(h.calls) > 0 && h.own.unsure(largest)
+	for _, c := range h.calls {
+		unsure = unsure || c.to != part && c.unsure(largest)
+	}
+	return part, !unsure
 }
+
+// unsure says whether the excess may be larger than that.
+func (e excess) unsure(than float64) bool { return e.most > e.least && e.most > than }
 
 // culprit is the way to the culprit of what the service suffers. One that makes no calls has nowhere to look.
 func (s *LoopSet) culprit(m Measurement) []string {
@@ -129,18 +145,19 @@ func (s *LoopSet) Health(m Measurement) Health {
 	}
 	fresh := s.gate.fresh(&view{}, m.Instances)
 	f := aggregate(fresh, m.Window)
-	if !f.offered.AtLeast(fewJudged) || f.unjudged != "" {
+	if f.unjudged != "" || len(fresh) == 0 {
 		return Health{}
 	}
 	v := view{flow: f}
 	h := Health{known: true}
-	h.suffers = f.hang != "" || v.violates(s.spec.SLO) || f.refused.Above(lostFrom) || f.failed.Above(lostFrom)
+	h.refuses = f.refused.Above(lostFrom)
+	h.suffers = h.refuses || f.hang != "" || v.violates(s.spec.SLO) || f.failed.Above(lostFrom)
 	for _, d := range dependencies(fresh, f.completed) {
-		if d.Requests == 0 {
+		if d.tried.AtMost(0) {
 			continue
 		}
-		h.calls = append(h.calls, callHealth{to: d.Name, lost: Read(float64(d.Lost)), excess: d.excess})
-		h.suffers = h.suffers || d.Lost > lostFrom
+		h.calls = append(h.calls, callHealth{to: d.Name, lost: d.lost, tried: d.tried, excess: d.excess})
+		h.suffers = h.suffers || d.lost.Above(fewLost) && d.Lost > lostFrom
 	}
 	h.own = s.ownExcess(f, h.calls)
 	return h
@@ -149,8 +166,8 @@ func (s *LoopSet) Health(m Measurement) Health {
 // ownExcess is that of the service's own part of the requests.
 func (s *LoopSet) ownExcess(f flow, calls []callHealth) excess {
 	mean, known := f.mean.Value()
-	if !known || f.completed.Below(fewJudged) {
-		return excess{0, math.Inf(1)}
+	if !known { // it hangs, or nobody asks
+		return excess{0, math.Inf(1), math.Inf(1)}
 	}
 	n := f.completed.value
 	own := beyond(n*mean, n, s.target.ownLatency())
@@ -164,17 +181,17 @@ func (s *LoopSet) ownExcess(f flow, calls []callHealth) excess {
 	}
 	// The calls are made without the context of the request, so that its own part includes their time. Calls that overlap
 	// add less to it than their sum.
-	return excess{max(0, own.least-sum.most), max(0, own.most-largest)}
+	return excess{max(0, own.least-sum.most), max(0, own.most-largest), own.spent}
 }
 
 // beyond is how much longer n requests took than calm seconds each. Without a known calm, all of the time may be beyond it.
 func beyond(spent, n float64, calm Reading) excess {
 	c, known := calm.Value()
 	if !known {
-		return excess{0, spent}
+		return excess{0, spent, spent}
 	}
 	e := max(0, spent-n*c)
-	return excess{e, e}
+	return excess{e, e, spent}
 }
 
 // ownLatency is m₀ in seconds, missing before there is evidence for it.
