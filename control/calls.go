@@ -62,13 +62,15 @@ type Calls struct {
 	Name      string `json:"name"`
 	Instances int    `json:"instances"` // that report calls to it
 
-	Requests       Number         `json:"requests"`               // calls in the window, each with all its attempts
-	RetryRatio     Number         `json:"retry_ratio"`            // retries per call
-	FailedRatio    Number         `json:"failed_ratio"`           // of the attempts
-	RefusedRatio   Number         `json:"refused_ratio"`          // calls refused on the way out, of all calls
-	RefusedBy      CallRefusals   `json:"refused_by"`             // the same, by what refused them
-	CalleeRefused  Number         `json:"callee_refused"`         // attempts that the dependency refused, of all attempts
-	Lost           Number         `json:"lost_ratio"`             // attempts that it refused, or a breaker or the bulkhead for its sake; of all these and those that were sent
+	Requests      Number       `json:"requests"`       // calls in the window, each with all its attempts
+	RetryRatio    Number       `json:"retry_ratio"`    // retries per call
+	FailedRatio   Number       `json:"failed_ratio"`   // of the attempts
+	RefusedRatio  Number       `json:"refused_ratio"`  // calls refused on the way out, of all calls
+	RefusedBy     CallRefusals `json:"refused_by"`     // the same, by what refused them
+	CalleeRefused Number       `json:"callee_refused"` // attempts that the dependency refused, of all attempts
+	// Lost are the attempts that failed, that the dependency refused, and that a breaker or the bulkhead refused for its sake,
+	// as a share of all that were sent or refused so.
+	Lost           Number         `json:"lost_ratio"`
 	Mean           Number         `json:"mean_seconds"`           // latency of the attempts that finished
 	PerRequest     Number         `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
 	InFlight       Number         `json:"in_flight"`              // per instance
@@ -158,7 +160,7 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
 	d.CalleeRefused = calleeRefused.Over(attempts, "").Number()
 	withheld := sum(func(c Call) Reading { return c.BreakerOpen.Plus(c.BulkheadFull) })
-	d.lost, d.tried = withheld.Plus(calleeRefused), withheld.Plus(attempts)
+	d.lost, d.tried = withheld.Plus(calleeRefused).Plus(failures), withheld.Plus(attempts)
 	d.Lost = d.lost.Over(d.tried, "").Number()
 	d.Mean, d.PerRequest = latency.Number(), busy.Over(completed, "").Number()
 	d.InFlight = mean(func(c Call) Reading { return c.InFlight })
@@ -188,7 +190,7 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 		own = Number(learned[(len(learned)-1)/2]) // of two in the middle the lower one: doubt does not loosen
 	}
 	d.OwnLatency = own
-	d.excess = excess{0, math.Inf(1), math.Inf(1)}
+	d.excess = unknownExcess
 	if spent, ok := busy.Value(); ok {
 		d.excess = beyond(spent, finished.Float(), Read(float64(own)))
 	}

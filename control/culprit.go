@@ -29,12 +29,18 @@ type callHealth struct {
 	excess
 }
 
-// excess is how long all requests of a window together took, and by how much that is longer than in calm, at least and at
-// most: the same where both are known. All are in seconds.
-type excess struct{ least, most, spent float64 }
+// excess is how long the requests of a window together took, and by how much that is longer than in calm, at least and at
+// most: the same where both are known. All are in seconds, but for the number of the requests.
+type excess struct{ least, most, spent, requests float64 }
 
-// grown says whether the time is known to be longer than what varies in calm.
-func (e excess) grown() bool { return e.least > grownBy*(e.spent-e.least) }
+// unknownExcess is that of requests whose time is not known.
+var unknownExcess = excess{0, math.Inf(1), math.Inf(1), 0}
+
+// grown says whether the time is known to be longer than what varies in calm. The mean of n times that are exponential has
+// a standard error of 1/√n of itself.
+func (e excess) grown() bool {
+	return e.least > max(grownBy, grownErrors/math.Sqrt(e.requests))*(e.spent-e.least)
+}
 
 // Suffers says whether the service is known to violate its SLO, or to refuse, to fail or to lose more than 2% of its
 // requests or of its calls to others.
@@ -47,6 +53,8 @@ const (
 	fewLost = 2
 	// grownBy is the share of the time in calm by which means vary in calm. m₀ is one of the lower ones.
 	grownBy = 0.25
+	// grownErrors is by how many standard errors a mean of few requests must lie above that in calm.
+	grownErrors = 3
 	// untracked is the share of the time in calls below which the requests do not know that they wait for them.
 	untracked = 0.5
 )
@@ -167,7 +175,7 @@ func (s *LoopSet) Health(m Measurement) Health {
 func (s *LoopSet) ownExcess(f flow, calls []callHealth) excess {
 	mean, known := f.mean.Value()
 	if !known { // it hangs, or nobody asks
-		return excess{0, math.Inf(1), math.Inf(1)}
+		return unknownExcess
 	}
 	n := f.completed.value
 	own := beyond(n*mean, n, s.target.ownLatency())
@@ -181,17 +189,17 @@ func (s *LoopSet) ownExcess(f flow, calls []callHealth) excess {
 	}
 	// The calls are made without the context of the request, so that its own part includes their time. Calls that overlap
 	// add less to it than their sum.
-	return excess{max(0, own.least-sum.most), max(0, own.most-largest), own.spent}
+	return excess{max(0, own.least-sum.most), max(0, own.most-largest), own.spent, n}
 }
 
 // beyond is how much longer n requests took than calm seconds each. Without a known calm, all of the time may be beyond it.
 func beyond(spent, n float64, calm Reading) excess {
 	c, known := calm.Value()
 	if !known {
-		return excess{0, spent, spent}
+		return excess{0, spent, spent, n}
 	}
 	e := max(0, spent-n*c)
-	return excess{e, e, spent}
+	return excess{e, e, spent, n}
 }
 
 // ownLatency is m₀ in seconds, missing before there is evidence for it.

@@ -30,7 +30,7 @@ const (
 )
 
 // newPuzzle draws 5 to 15 services without a circle. Requests enter at the first and reach all of them; in half of the
-// graphs others enter at another service, too. Each service calls its callees one after the other, or some at once, and is 5
+// graphs others enter at another service, too. Each service calls its callees one after the other, or some at once, and is 10
 // to 60% busy in calm. A third of those that call nobody have neither a guard nor a loop. The fault is at any of them:
 //
 //	slow       everything takes 3 to 20 times as long
@@ -94,12 +94,16 @@ func newPuzzle(seed uint64) puzzle {
 	}
 	rate := between(40, 80)
 	for i := range n {
+		law := models.Exponential()
+		if draw.Float64() < 0.5 {
+			law = models.Lognormal(1)
+		}
 		s := models.Service{
 			Name: fmt.Sprintf("s%d", i), RejectCost: 200 * time.Microsecond,
-			Operations: []models.Operation{{Name: "all", ServiceTime: time.Duration(own[i] * 1e9), Steps: steps[i]}},
+			Operations: []models.Operation{{Name: "all", ServiceTime: time.Duration(own[i] * 1e9), Law: law, Steps: steps[i]}},
 		}
 		instances := 1 + draw.IntN(3)
-		servers := int(math.Ceil(rate * visits[i] * own[i] / between(0.05, 0.6) / float64(instances)))
+		servers := int(math.Ceil(rate * visits[i] * own[i] / between(0.1, 0.6) / float64(instances)))
 		for k := range instances {
 			s.Instances = append(s.Instances, models.Instance{
 				Name: fmt.Sprintf("%s-%d", s.Name, k+1), Stages: []models.Stage{{Servers: max(2, servers), Slowdown: 1}},
@@ -124,9 +128,9 @@ func newPuzzle(seed uint64) puzzle {
 
 	at := draw.IntN(n)
 	faulty := cfg.Services[at].Instances
-	kinds := []string{"slow", "capacity"}
+	kinds := []string{"slow", "slow", "capacity", "capacity"}
 	if len(faulty) > 1 {
-		kinds = append(kinds, "instance")
+		kinds = append(kinds, "instance", "instance")
 	}
 	if at > 0 {
 		kinds = append(kinds, "refuses", "silent")
