@@ -68,8 +68,8 @@ type Calls struct {
 	RefusedRatio  Number       `json:"refused_ratio"`  // calls refused on the way out, of all calls
 	RefusedBy     CallRefusals `json:"refused_by"`     // the same, by what refused them
 	CalleeRefused Number       `json:"callee_refused"` // attempts that the dependency refused, of all attempts
-	// Lost are the attempts that failed, that the dependency refused, and that a breaker or the bulkhead refused for its sake,
-	// as a share of all that were sent or refused so.
+	// Lost are the attempts that failed at once, that the dependency refused, and that a breaker or the bulkhead refused for its
+	// sake, as a share of all that were sent or refused so. One that failed late counts as slow.
 	Lost           Number         `json:"lost_ratio"`
 	Mean           Number         `json:"mean_seconds"`           // latency of the attempts that finished
 	PerRequest     Number         `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
@@ -160,7 +160,8 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
 	d.CalleeRefused = calleeRefused.Over(attempts, "").Number()
 	withheld := sum(func(c Call) Reading { return c.BreakerOpen.Plus(c.BulkheadFull) })
-	d.lost, d.tried = withheld.Plus(calleeRefused).Plus(failures), withheld.Plus(attempts)
+	sudden := Read(min(failures.Float(), attempts.Less(calleeRefused).Less(finished).Float()))
+	d.lost, d.tried = withheld.Plus(calleeRefused).Plus(sudden), withheld.Plus(attempts)
 	d.Lost = d.lost.Over(d.tried, "").Number()
 	d.Mean, d.PerRequest = latency.Number(), busy.Over(completed, "").Number()
 	d.InFlight = mean(func(c Call) Reading { return c.InFlight })

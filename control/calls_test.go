@@ -272,7 +272,7 @@ func TestMoreWaitingThanLatencyIsImplausible(t *testing.T) {
 	wantHold(t, r.step(m), Implausible)
 }
 
-// The finding names the dependency, only where its share of the latency explains it and only while the service is slow.
+// The finding names the dependency, only where its part of the latency has grown most and only while the service is slow.
 func TestCulpritIsNamed(t *testing.T) {
 	measured := func(calls ...Call) Measurement {
 		m := load{rate: 400, mean: 0.35, p99: 0.5, inFlight: 140, limit: 400, slow: 0.8}.measurement()
@@ -303,7 +303,7 @@ func TestCulpritIsNamed(t *testing.T) {
 	}
 	fast := traffic(96).measurement()
 	fast.Instances[0].Calls = []Call{many("payments", 1, 0.07)}
-	if d := newRig(t, checkout(), 96).step(fast); strings.Contains(d.Reason, "is slow because") || d.Inputs.Culprit != "payments" {
+	if d := newRig(t, checkout(), 96).step(fast); strings.Contains(d.Reason, "is slow because") || d.Inputs.Culprit != "" {
 		t.Errorf("a service that is fast: %q, culprit %q", d.Reason, d.Inputs.Culprit)
 	}
 }

@@ -17,8 +17,8 @@ import (
 type Health struct {
 	known   bool
 	suffers bool
-	refuses bool   // more than 2% of its requests
-	own     excess // in its own part of the requests
+	refused float64 // share of its requests
+	own     excess  // in its own part of the requests
 	calls   []callHealth
 }
 
@@ -62,7 +62,8 @@ const (
 // FindCulprit follows the calls from a service that suffers to the one that explains it, and returns the way: the entry
 // first, the culprit last, which may be the entry itself. At each service, this is asked in turn:
 //
-//	1 Do the callees lose more than 2% of its calls? Then the way leads to the one that loses most.
+//	1 Do the callees lose more than 2% of its calls, and more than it refuses itself? Then the way leads to the one that loses
+//	  most.
 //	2 Which part of its requests takes most time beyond what it takes in calm, all together: the calls to one of the callees,
 //	  or its own? The way leads to that callee, or it ends. Parts that have not grown by more than varies in calm do not count.
 //	3 Has nothing grown? Then the way ends, if it has led here or if the service refuses.
@@ -81,7 +82,7 @@ func FindCulprit(services map[string]Health, entry string) []string {
 		}
 		next, ok := h.worst()
 		switch {
-		case !ok || next == nothing && last == entry && !h.refuses:
+		case !h.known || !ok || next == nothing && last == entry && h.refused <= lostFrom:
 			return nil
 		case next == itself || next == nothing:
 			return way
@@ -110,7 +111,7 @@ func (h Health) worst() (part string, ok bool) {
 	switch share := lost.Over(tried, ""); {
 	case !lost.Known() || !tried.Known():
 		return "", false
-	case lost.Above(fewLost) && share.Above(lostFrom):
+	case lost.Above(fewLost) && share.Above(max(lostFrom, h.refused)):
 		return part, true
 	}
 
@@ -158,8 +159,8 @@ func (s *LoopSet) Health(m Measurement) Health {
 	}
 	v := view{flow: f}
 	h := Health{known: true}
-	h.refuses = f.refused.Above(lostFrom)
-	h.suffers = h.refuses || f.hang != "" || v.violates(s.spec.SLO) || f.failed.Above(lostFrom)
+	h.refused = f.refused.Or(0) // nothing arrives
+	h.suffers = h.refused > lostFrom || f.hang != "" || v.violates(s.spec.SLO) || f.failed.Above(lostFrom)
 	for _, d := range dependencies(fresh, f.completed) {
 		if d.tried.AtMost(0) {
 			continue
@@ -210,12 +211,14 @@ func (t *latencyTarget) ownLatency() Reading {
 	return Read(t.own.Seconds())
 }
 
-// Blame says in one sentence why the service is slow or fails, where another service explains it; "": none does, or it is not
-// known.
+// Blame says in one sentence why the service is slow or fails; "": nothing is wrong, or the culprit is not known.
 func (d *Decision) Blame() string {
 	in := d.Inputs
-	if in.Culprit == "" || in.Culprit == d.Service {
+	if in.Culprit == "" {
 		return ""
+	}
+	if in.Culprit == d.Service {
+		return d.Service + " suffers because of its own part"
 	}
 	first, via := in.Culprit, ""
 	if len(in.CulpritVia) > 0 {
@@ -225,9 +228,9 @@ func (d *Decision) Blame() string {
 	latencies := d.Knob == KnobConcurrency || d.Knob == KnobRate // the other knobs measure something else
 	switch {
 	case i >= 0 && in.Dependencies[i].Lost > lostFrom:
-		return fmt.Sprintf("%s fails because %s does%s: %s of the calls to %s refused", d.Service, in.Culprit, via,
+		return fmt.Sprintf("%s fails because %s does%s: %s of the calls to %s lost", d.Service, in.Culprit, via,
 			percent(in.Dependencies[i].Lost), first)
-	case i >= 0 && latencies && d.answer().Known():
+	case i >= 0 && latencies && d.answer().Known() && in.Dependencies[i].PerRequest.Known():
 		return fmt.Sprintf("%s is slow because %s is%s: %s of %s", d.Service, in.Culprit, via,
 			latency(min(in.Dependencies[i].PerRequest, d.answer())), latency(d.answer()))
 	}

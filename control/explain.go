@@ -93,10 +93,8 @@ func explainClauses(d Decision, slo SLO) []string {
 			say("the guards' own limit runs at %s", d.value(d.Inputs.EffectiveLimit))
 		}
 	}
-	if d.Knob == KnobConcurrency || d.Knob == KnobRate { // they alone measure a latency
-		if blame := d.Blame(); blame != "" {
-			clauses = slices.Insert(clauses, 1, blame)
-		}
+	if c := d.Inputs.Culprit; c != "" && c != d.Service && (d.Knob == KnobConcurrency || d.Knob == KnobRate) {
+		clauses = slices.Insert(clauses, 1, d.Blame())
 	}
 	switch {
 	case d.Terms.Event != "" && d.Detail != "" && d.HoldReason == "":
