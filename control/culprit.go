@@ -169,6 +169,9 @@ func (s *LoopSet) Health(m Measurement) Health {
 		h.suffers = h.suffers || d.lost.Above(fewLost) && d.Lost > lostFrom
 	}
 	h.own = s.ownExcess(f, h.calls)
+	if len(h.calls) == 0 && f.waited > 0 {
+		return Health{} // it waits for calls that governor does not read
+	}
 	return h
 }
 

@@ -173,8 +173,12 @@ func TestServicesAreTheirOwnCulprits(t *testing.T) {
 	if d.Inputs.Culprit != "checkout" || d.Blame() != "checkout suffers because of its own part" || strings.Contains(d.Reason, "because") {
 		t.Errorf("culprit %q, %q: %s", d.Inputs.Culprit, d.Blame(), d.Reason)
 	}
-	slow.Instances[0].Calls, slow.Instances[0].Waited = nil, Read(0)
-	if d := r.step(slow); d.Inputs.Culprit != "" {
+	slow.Instances[0].Calls = nil
+	if h := r.s.Health(slow); h.known {
+		t.Errorf("it waits for calls that nobody reads: %+v", h)
+	}
+	slow.Instances[0].Waited = Read(0)
+	if d := r.step(slow); d.Inputs.Culprit != "" || !r.s.Health(slow).Suffers() {
 		t.Errorf("without calls: %s", d.Inputs.Culprit)
 	}
 }
