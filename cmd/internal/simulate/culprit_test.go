@@ -196,9 +196,10 @@ func (p puzzle) named(seed uint64) (culprit string, hurt bool, reason string) {
 	return d.Inputs.Culprit, float64(seen.Good) < 0.95*float64(seen.Offered), d.Reason
 }
 
-// TestCulprit asks governor, half a minute after a fault in a random graph, whom it names.
+// TestCulprit asks governor, half a minute after a fault in a random graph, whom it names. Cases that no user notices do not
+// count. The rule was tuned on the seeds from 1 on, and is judged on others.
 //
-//	CASES=300 SEED=1000 go test ./cmd/internal/simulate -run 'TestCulprit$' -v
+//	CASES=300 SEED=10001 go test ./cmd/internal/simulate -run 'TestCulprit$' -v -timeout 1h
 func TestCulprit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a minute of simulation")
@@ -214,7 +215,7 @@ func TestCulprit(t *testing.T) {
 		}
 		return n
 	}
-	cases, seed := number("CASES", 100), number("SEED", 1)
+	cases, seed := number("CASES", 100), number("SEED", 10001)
 	right, wrong, unnamed := 0, 0, 0
 	by := map[string][3]int{}
 	for judged := 0; judged < cases; seed++ {
@@ -245,7 +246,13 @@ func TestCulprit(t *testing.T) {
 		fmt.Fprintf(&text, "\n%-10s %v", fault, by[fault])
 	}
 	t.Logf("of %d cases: %d right, %d wrong, %d unnamed, up to seed %d%s", cases, right, wrong, unnamed, seed-1, text.String())
-	if wrong*100 > 5*cases {
-		t.Errorf("%d of %d wrong", wrong, cases)
+	if wrong*100 > mostWrong*cases || right*100 < leastRight*cases {
+		t.Errorf("%d%% wrong at most and %d%% right at least are the bars", mostWrong, leastRight)
 	}
 }
+
+// The bars, in percent of the cases. What is neither right nor wrong is left unnamed.
+const (
+	mostWrong  = 2
+	leastRight = 95
+)
