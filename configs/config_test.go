@@ -449,3 +449,12 @@ func TestUnreadableFile(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// An empty calls asks for no loop, and governor reads the calls all the same, to look for culprits.
+func TestEmptyCallsAreRead(t *testing.T) {
+	for extra, want := range map[string]bool{"": false, "\n    calls: {}": true} {
+		if got := parse(t, extra).signal("checkout").Calls; got != want {
+			t.Errorf("%q: calls are read: %v", extra, got)
+		}
+	}
+}

@@ -22,7 +22,9 @@ type Call struct {
 	CalleeRefused Reading // attempts that the dependency or its guard refused
 	// Calls that were refused on the way out, without the dependency, by what refused them.
 	PastDeadline, BreakerOpen, BulkheadFull Reading
-	Mean                                    Reading // mean latency of the attempts, seconds
+	// Finished are the attempts whose latency counts, and Mean is theirs in seconds: those that succeeded, and failures that
+	// took longer than a success may.
+	Finished, Mean Reading
 
 	InFlight      Reading // last samples, as all that follow
 	Limit         Reading // of the bulkhead
@@ -60,13 +62,16 @@ type Calls struct {
 	Name      string `json:"name"`
 	Instances int    `json:"instances"` // that report calls to it
 
-	Requests       Number         `json:"requests"`               // calls in the window, each with all its attempts
-	RetryRatio     Number         `json:"retry_ratio"`            // retries per call
-	FailedRatio    Number         `json:"failed_ratio"`           // of the attempts
-	RefusedRatio   Number         `json:"refused_ratio"`          // calls refused on the way out, of all calls
-	RefusedBy      CallRefusals   `json:"refused_by"`             // the same, by what refused them
-	CalleeRefused  Number         `json:"callee_refused"`         // attempts that the dependency refused, of all attempts
-	Mean           Number         `json:"mean_seconds"`           // latency of the attempts
+	Requests      Number       `json:"requests"`       // calls in the window, each with all its attempts
+	RetryRatio    Number       `json:"retry_ratio"`    // retries per call
+	FailedRatio   Number       `json:"failed_ratio"`   // of the attempts
+	RefusedRatio  Number       `json:"refused_ratio"`  // calls refused on the way out, of all calls
+	RefusedBy     CallRefusals `json:"refused_by"`     // the same, by what refused them
+	CalleeRefused Number       `json:"callee_refused"` // attempts that the dependency refused, of all attempts
+	// Lost are the attempts that failed at once, that the dependency refused, and that a breaker or the bulkhead refused for its
+	// sake, as a share of all that were sent or refused so. One that failed late counts as slow.
+	Lost           Number         `json:"lost_ratio"`
+	Mean           Number         `json:"mean_seconds"`           // latency of the attempts that finished
 	PerRequest     Number         `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
 	InFlight       Number         `json:"in_flight"`              // per instance
 	Limit          Number         `json:"limit"`                  // of the bulkhead, per instance
@@ -76,6 +81,8 @@ type Calls struct {
 	Breakers       Breakers       `json:"breakers"`               // sums of all instances
 	BreakersOpened BreakersOpened `json:"breakers_opened"`        // lately
 
+	lost, tried   Reading // attempts, as in Lost
+	excess        excess  // of the attempts that finished
 	contradiction string
 	revisions     []float64
 }
@@ -138,18 +145,24 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 	attempts := sum(func(c Call) Reading { return c.Attempts })
 	retries := sum(func(c Call) Reading { return c.Retries })
 	failures := sum(func(c Call) Reading { return c.Failures })
+	finished := sum(func(c Call) Reading { return c.Finished })
 	busy := sum(func(c Call) Reading { return c.busy() })
+	calleeRefused := sum(func(c Call) Reading { return c.CalleeRefused })
 	refused := func(of func(Call) Reading) Reading { return sum(of).Over(requests, "") }
 	byDeadline := refused(func(c Call) Reading { return c.PastDeadline })
 	byBreaker := refused(func(c Call) Reading { return c.BreakerOpen })
 	byBulkhead := refused(func(c Call) Reading { return c.BulkheadFull })
-	latency := busy.Over(attempts, "")
+	latency := busy.Over(finished, "")
 
 	d.Requests = requests.Number()
 	d.RetryRatio, d.FailedRatio = retries.Over(requests, "").Number(), failures.Over(attempts, "").Number()
 	d.RefusedRatio = byDeadline.Plus(byBreaker).Plus(byBulkhead).Number()
 	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
-	d.CalleeRefused = sum(func(c Call) Reading { return c.CalleeRefused }).Over(attempts, "").Number()
+	d.CalleeRefused = calleeRefused.Over(attempts, "").Number()
+	withheld := sum(func(c Call) Reading { return c.BreakerOpen.Plus(c.BulkheadFull) })
+	sudden := Read(min(failures.Float(), attempts.Less(calleeRefused).Less(finished).Float()))
+	d.lost, d.tried = withheld.Plus(calleeRefused).Plus(sudden), withheld.Plus(attempts)
+	d.Lost = d.lost.Over(d.tried, "").Number()
 	d.Mean, d.PerRequest = latency.Number(), busy.Over(completed, "").Number()
 	d.InFlight = mean(func(c Call) Reading { return c.InFlight })
 	d.Limit = mean(func(c Call) Reading { return c.Limit })
@@ -178,16 +191,20 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 		own = Number(learned[(len(learned)-1)/2]) // of two in the middle the lower one: doubt does not loosen
 	}
 	d.OwnLatency = own
+	d.excess = unknownExcess
+	if spent, ok := busy.Value(); ok {
+		d.excess = beyond(spent, finished.Float(), Read(float64(own)))
+	}
 	d.contradiction = contradictory(attempts, retries, failures, latency, own)
 	return d
 }
 
-// busy is the time that the attempts took together, in seconds.
+// busy is the time that the attempts that finished took together, in seconds.
 func (c Call) busy() Reading {
-	if c.Attempts.AtMost(0) {
+	if c.Finished.AtMost(0) {
 		return Read(0)
 	}
-	return c.Mean.Times(c.Attempts)
+	return c.Mean.Times(c.Finished)
 }
 
 // contradictory says which readings about the calls to a dependency cannot all be true; "": none is known to be wrong.
@@ -371,19 +388,3 @@ func (v *view) retried() Reading {
 	}
 	return Read(retries).Over(Read(calls), "no calls")
 }
-
-// culprit is the dependency whose calls take at least half of the latency of the service's requests; nil if there is
-// none. Calls of one request may overlap, so that together they can take longer than the request.
-func (v *view) culprit() *Calls {
-	var most *Calls
-	for i := range v.dependencies {
-		d := &v.dependencies[i]
-		if d.PerRequest.Known() && v.answer.AtMost(float64(d.PerRequest)/culpritShare) && (most == nil || d.PerRequest > most.PerRequest) {
-			most = d
-		}
-	}
-	return most
-}
-
-// culpritShare is the share of the latency from which a dependency explains it.
-const culpritShare = 0.5

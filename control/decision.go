@@ -146,8 +146,12 @@ type Inputs struct {
 	// Dependencies are the services that this one calls through guard, sorted by name: for the knob of a call its own one
 	// alone.
 	Dependencies []Calls `json:"dependencies,omitempty"`
-	// Culprit names the dependency whose calls take at least half of the latency of the requests, if there is one.
+	// Culprit is the service that explains why this one is slow, refuses or fails, as FindCulprit finds it: this one itself,
+	// one that it calls, or one behind that. "": nothing is wrong, the service makes no calls through guard that governor
+	// reads, or nothing is known well enough.
 	Culprit string `json:"culprit,omitempty"`
+	// CulpritVia are the services on the way there, in the order of the calls.
+	CulpritVia []string `json:"culprit_via,omitempty"`
 }
 
 // RefusedBy are the shares of the offered requests that each policy refused.

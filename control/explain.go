@@ -93,9 +93,8 @@ func explainClauses(d Decision, slo SLO) []string {
 			say("the guards' own limit runs at %s", d.value(d.Inputs.EffectiveLimit))
 		}
 	}
-	if c := d.culprit(); c != nil {
-		clauses = slices.Insert(clauses, 1, fmt.Sprintf("%s is slow because %s is: %s of %s",
-			d.Service, c.Name, latency(min(c.PerRequest, d.answer())), latency(d.answer())))
+	if c := d.Inputs.Culprit; c != "" && c != d.Service && (d.Knob == KnobConcurrency || d.Knob == KnobRate) {
+		clauses = slices.Insert(clauses, 1, d.Blame())
 	}
 	switch {
 	case d.Terms.Event != "" && d.Detail != "" && d.HoldReason == "":
@@ -197,20 +196,6 @@ func (d *Decision) waited() Number {
 
 // answer is the mean latency that the callers see.
 func (d *Decision) answer() Number { return d.Measured + d.waited() }
-
-// culprit is the dependency that explains why the service is slow; nil if it is not slow, or none does.
-func (d *Decision) culprit() *Calls {
-	slow := d.State == Ineffective || d.State == Infeasible || d.Inputs.BadRatio > 1
-	if d.Knob != KnobConcurrency && d.Knob != KnobRate { // they alone measure a latency
-		return nil
-	}
-	for i := range d.Inputs.Dependencies {
-		if dep := &d.Inputs.Dependencies[i]; slow && dep.Name == d.Inputs.Culprit {
-			return dep
-		}
-	}
-	return nil
-}
 
 // whyHeld joins the reason to hold and its detail. The detail may already begin with the reason.
 func whyHeld(d Decision) string {

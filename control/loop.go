@@ -55,6 +55,8 @@ type tick struct {
 
 	notObeyed  bool   // the instances have had far more in flight than their limit for a settling time
 	infeasible string // the quantity that leaves no room below the SLO: one of the causes, "" if there is room
+	// culprit is the way from the service to the one that explains what it suffers, itself first; nil: none is known.
+	culprit []string
 }
 
 // step is a tick from the point of view of one knob's law.
@@ -261,8 +263,8 @@ func (l *Loop) decision(s step, o outcome) Decision {
 		Applied: applied(v.revisions, s.inForce.Revision), Outliers: v.outliers,
 		WaitedSeconds: v.whole().Less(v.mean).Number(), Dependencies: v.dependencies,
 	}
-	if c := v.culprit(); c != nil {
-		d.Inputs.Culprit = c.Name
+	if n := len(s.culprit); n > 0 {
+		d.Inputs.Culprit, d.Inputs.CulpritVia = s.culprit[n-1], s.culprit[1:max(1, n-1)]
 	}
 	if to, ok := l.knob.Callee(); ok {
 		d.call(v.dependency(to), s.inForce.Revision)

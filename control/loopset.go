@@ -67,8 +67,10 @@ func NewLoopSet(spec Spec) (*LoopSet, error) {
 // Step decides every knob for the measurement m at the instant now, in the order in which the knobs act: concurrency,
 // shed, rate, retry, calls. Instants must increase; one that does not changes nothing and gives a hold.
 func (s *LoopSet) Step(now time.Time, m Measurement) []Decision {
+	culprit := s.culprit(m)
+	m.Services = nil // evidence keeps measurements for minutes
 	v, _ := s.look(m)
-	t := &tick{now: now, v: v, target: s.target}
+	t := &tick{now: now, v: v, target: s.target, culprit: culprit}
 	s.arrive(t)
 	ds := make([]Decision, len(s.loops))
 	for i, l := range s.loops {

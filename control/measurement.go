@@ -21,6 +21,10 @@ type Measurement struct {
 	// Burn is how fast the error budget burns over each pair of windows in BurnRates.
 	Burn [len(BurnRates)]Burn
 
+	// Services is what is known about all governed services, this one included, by name: where to look for a culprit. Nil: this
+	// service alone is known.
+	Services map[string]Health
+
 	// Capped says why the service must not be enforced, though its configuration would allow it ("": it may be): nothing
 	// tells its instances apart.
 	Capped string

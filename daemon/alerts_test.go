@@ -34,6 +34,7 @@ func TestAlertRulesNameMetricsThatExist(t *testing.T) {
 	exported := map[string]bool{}
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld("checkout")
+		w.calling("checkout", 20*time.Millisecond)
 		g := w.governor(t, control.Enforce)
 		g.win(1)
 		g.start(t)
@@ -47,6 +48,7 @@ func TestAlertRulesNameMetricsThatExist(t *testing.T) {
 				exported[f.GetName()] = true
 			}
 		}
+		look()
 		w.overload()
 		look()
 		w.kv.set(func(kv *memoryKV) { kv.refuse["checkout"] = errDown })

@@ -31,7 +31,8 @@ func (w *world) calling(service string, own time.Duration) {
 			}
 			m.Instances[0].Calls = []control.Call{{
 				To: "payments", Requests: read(2000), Attempts: read(2100), Retries: read(100), Failures: read(0),
-				Mean: read(1.2 * own.Seconds()), InFlight: read(3), Limit: read(24), OwnLatency: read(own.Seconds()),
+				CalleeRefused: read(0), BreakerOpen: read(0), BulkheadFull: read(0), PastDeadline: read(0),
+				Finished: read(2100), Mean: read(1.2 * own.Seconds()), InFlight: read(3), Limit: read(24), OwnLatency: read(own.Seconds()),
 				LatencyTarget: read(3 * own.Seconds()), Revision: read(float64(w.kv.call(service).Revision)),
 			}}
 		}

@@ -26,7 +26,7 @@ type metrics struct {
 	setpoint, measured            *prometheus.GaugeVec // seconds
 	setpointShare, measuredShare  *prometheus.GaugeVec
 	state, age, badRatio          *prometheus.GaugeVec
-	refused, refusedBy            *prometheus.GaugeVec
+	refused, refusedBy, culprit   *prometheus.GaugeVec
 	decisions, holds              *prometheus.CounterVec
 	writes, writeFailures, drifts *prometheus.CounterVec
 
@@ -36,6 +36,8 @@ type metrics struct {
 	frozen                        prometheus.Gauge
 	ticksSkipped, streamsDropped  prometheus.Counter
 	reloaded, reloadedAt          prometheus.Gauge
+
+	blamed map[string]string // the culprit by service, as the series show it; decided and forget are never called at once
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,6 +50,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return auto.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	return &metrics{
+		blamed:    map[string]string{},
 		value:     gauge("governor_loop_value", "Value that the loop wants.", loop...),
 		published: gauge("governor_loop_published_value", "Value in the KV.", loop...),
 		setpoint:  gauge("governor_loop_setpoint_seconds", "Setpoint for the mean latency of admitted requests.", loop...),
@@ -65,6 +68,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		refused: gauge("governor_refused_ratio", "Share of the offered requests that were refused, by any policy.", loop...),
 		refusedBy: gauge("governor_refused_by_policy_ratio",
 			"Share of the offered requests that each policy refused: concurrency, shed, rate.", "service", "knob", "policy"),
+		culprit: gauge("governor_culprit_info",
+			"1 for the service that explains why another one, or itself, is slow or fails; no series while none is known.",
+			"service", "culprit"),
 		decisions: counter("governor_decisions_total", "Decisions, including holds.", loop...),
 		holds:     counter("governor_holds_total", "Decisions to hold.", "service", "knob", "reason"),
 		writes: counter("governor_setting_writes_total",
@@ -133,6 +139,7 @@ func (m *metrics) decided(l api.Loop) {
 	show(m.refusedBy, d.Inputs.RefusedBy.Concurrency, "concurrency")
 	show(m.refusedBy, d.Inputs.RefusedBy.Shed, "shed")
 	show(m.refusedBy, d.Inputs.RefusedBy.Rate, "rate")
+	m.blame(l.Service, d.Inputs.Culprit)
 	if p := l.Published; p != nil && p.Revision > 0 {
 		m.published.WithLabelValues(labels...).Set(p.Value)
 	}
@@ -146,6 +153,19 @@ func (m *metrics) decided(l api.Loop) {
 	m.decisions.WithLabelValues(labels...).Inc()
 	if d.State == control.Hold {
 		m.holds.WithLabelValues(l.Service, string(l.Knob), string(d.HoldReason)).Inc()
+	}
+}
+
+// blame names the culprit of what a service suffers; "": nobody. All loops of a service name the same one.
+func (m *metrics) blame(service, culprit string) {
+	if m.blamed[service] == culprit {
+		return
+	}
+	m.culprit.DeletePartialMatch(prometheus.Labels{"service": service})
+	delete(m.blamed, service)
+	if culprit != "" {
+		m.culprit.WithLabelValues(service, culprit).Set(1)
+		m.blamed[service] = culprit
 	}
 }
 
@@ -166,6 +186,7 @@ func (m *metrics) forget(id loopID) {
 	} {
 		g.DeletePartialMatch(labels)
 	}
+	m.blame(id.service, "")
 	for _, c := range []*prometheus.CounterVec{m.decisions, m.holds, m.actions} {
 		c.DeletePartialMatch(labels)
 	}

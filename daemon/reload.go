@@ -138,13 +138,14 @@ func (s *Setup) close() {
 // build makes the workers of a setup without touching the running ones.
 func (d *Daemon) build(setup Setup) ([]*worker, error) {
 	var workers []*worker
+	all := &neighbors{known: map[string]neighbor{}}
 	for _, g := range setup.Groups {
 		if len(g.Specs) == 0 {
 			return nil, errors.New("a group has no services")
 		}
 		w := &worker{
 			period: g.Specs[0].Timing.Period, sensor: g.Sensor, kv: d.kv,
-			leadership: d.opts.Leadership, recorder: d.recorder, scrape: newScrapeWatch(g), ended: make(chan struct{}),
+			leadership: d.opts.Leadership, recorder: d.recorder, neighbors: all, scrape: newScrapeWatch(g), ended: make(chan struct{}),
 		}
 		w.progress.period, w.progress.round = w.period, time.Now()
 		for _, spec := range g.Specs {
@@ -157,6 +158,7 @@ func (d *Daemon) build(setup Setup) ([]*worker, error) {
 				documents: documentsOf(loops.Spec(), d.opts.KeyOf),
 			}
 			w.services = append(w.services, s)
+			all.govern(spec.Service)
 		}
 		workers = append(workers, w)
 	}

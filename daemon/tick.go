@@ -44,6 +44,7 @@ type worker struct {
 	leadership Leadership
 	recorder   *Recorder
 	services   []*service
+	neighbors  *neighbors
 	scrape     scrapeWatch
 
 	due      time.Time // the grid point of the next tick; zero: the first after now
@@ -67,9 +68,13 @@ func (w *worker) tick(ctx context.Context, now time.Time) {
 		return // stopping: an unanswered query is no measurement here
 	}
 
+	around := w.around(now, ms)
+
 	w.each(func(s *service) {
 		s.adopt(now, kv, fence)
-		ds := s.loops.Step(now, ms[s.spec.Service])
+		m := ms[s.spec.Service]
+		m.Services = around
+		ds := s.loops.Step(now, m)
 		done := s.apply(ctx, now, ds)
 		s.track(now)
 		for _, r := range s.reports(now, ds, done) {
@@ -110,6 +115,15 @@ func (w *worker) observe(ctx context.Context, now time.Time) (map[string]control
 		w.recorder.Warn(w.services[0].spec.Service, warning, news)
 	}
 	return ms, kv
+}
+
+// around is the health of all governed services, those of the other groups as of their last tick.
+func (w *worker) around(now time.Time, ms map[string]control.Measurement) map[string]control.Health {
+	seen := make(map[string]control.Health, len(w.services))
+	for _, s := range w.services {
+		seen[s.spec.Service] = s.loops.Health(ms[s.spec.Service])
+	}
+	return w.neighbors.exchange(now, w.period, seen)
 }
 
 // each runs f for every service of the group, several at a time, so that a write that hangs does not delay the others.

@@ -107,4 +107,25 @@ type Report struct {
 	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
 	Revision       float64 // of the applied Setting
 	ShedThreshold  float64 // occupancy above which the least important are refused; 1: nothing is shed
+	// Calls are those to other services, the same ones in the same order in every Report.
+	Calls []Calls
+}
+
+// Calls are what an Admitter exposes of the calls to one other service: counts since the start of the run, in a Window
+// their increases.
+type Calls struct {
+	To                                      string
+	Requests, Attempts, Retries, Failures   float64
+	CalleeRefused                           float64 // attempts that the callee refused
+	PastDeadline, BreakerOpen, BulkheadFull float64 // calls refused on the way out, by what refused them
+	Finished, LatencySum                    float64 // attempts whose latency counts, and their latencies together in seconds
+	OwnLatency                              float64 // of the callee as learned, seconds, last sample; 0: not learned
+}
+
+// counts are the fields of c that only grow.
+func (c *Calls) counts() [10]*float64 {
+	return [...]*float64{
+		&c.Requests, &c.Attempts, &c.Retries, &c.Failures, &c.CalleeRefused, &c.PastDeadline, &c.BreakerOpen, &c.BulkheadFull,
+		&c.Finished, &c.LatencySum,
+	}
 }

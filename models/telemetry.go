@@ -85,6 +85,7 @@ type Window struct {
 	InFlight float64 // mean of the samples, like avg_over_time
 	// Last samples.
 	Limit, ServiceTime, Revision, ShedThreshold float64
+	Calls                                       []Calls // increases over the window, of what the last sample has
 }
 
 // SampledBy says whether a sample was taken at the instant at or before it.
@@ -144,6 +145,12 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 		w.Age = (at - last.at).Seconds()
 		w.Limit, w.ServiceTime, w.Revision = last.report.Limit, last.report.ServiceTime, last.report.Revision
 		w.ShedThreshold = last.report.ShedThreshold
+		for i, c := range last.report.Calls {
+			for j, count := range c.counts() {
+				*count = increase(func(s *snapshot) float64 { return *s.report.Calls[i].counts()[j] })
+			}
+			w.Calls = append(w.Calls, c)
+		}
 		w.InFlight = 0
 		for i := range in {
 			w.InFlight += in[i].inFlight / float64(n)

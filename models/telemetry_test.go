@@ -81,3 +81,38 @@ func TestBucketQuantile(t *testing.T) {
 		})
 	}
 }
+
+// reporting is an Admitter that makes a call for each request, which takes 10 ms, and refuses none.
+type reporting struct {
+	*Limiter
+	calls float64
+}
+
+func (r *reporting) Done(now time.Duration, q Request, o Outcome) {
+	r.calls++
+	r.Limiter.Done(now, q, o)
+}
+
+func (r *reporting) Report(now time.Duration) Report {
+	report := r.Limiter.Report(now)
+	report.Calls = []Calls{
+		{To: "a", OwnLatency: 0.01},
+		{To: "b", Requests: r.calls, Finished: r.calls, LatencySum: 0.01 * r.calls, OwnLatency: 0.005},
+	}
+	return report
+}
+
+func TestWindowOfCalls(t *testing.T) {
+	p := New(rig(560, 1), &reporting{Limiter: NewLimiter(64)}, onePhase(time.Minute))
+	tel := Scrape(p, 0, 0, time.Second)
+	p.Run(40 * time.Second)
+	w := tel.Window(40*time.Second, 20*time.Second, 0, 300*ms)
+	if len(w.Calls) != 2 || w.Calls[0] != (Calls{To: "a", OwnLatency: 0.01}) {
+		t.Fatalf("%+v", w.Calls)
+	}
+	b := w.Calls[1]
+	if b.Requests != w.Completed || b.Finished != w.Completed || math.Abs(b.LatencySum/b.Finished-0.01) > 1e-9 ||
+		b.OwnLatency != 0.005 || b.Attempts != 0 {
+		t.Errorf("%+v, and %v completed", b, w.Completed)
+	}
+}

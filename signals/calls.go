@@ -141,7 +141,7 @@ func (r *reply) calls(s subject, k seriesKey, me model.Metric) []control.Call {
 			Retries: counter(sigCallRetries), Failures: counter(sigCallFailures),
 			PastDeadline: reason(sigCallRefused, "deadline"), BreakerOpen: reason(sigCallRefused, "breaker"),
 			BulkheadFull:  reason(sigCallRefused, "bulkhead"),
-			CalleeRefused: counter(sigCallCalleeRefused),
+			CalleeRefused: counter(sigCallCalleeRefused), Finished: counter(sigCallLatencyCount),
 			Mean: counter(sigCallLatencySum).Over(counter(sigCallLatencyCount),
 				fmt.Sprintf("no call ended in %s", s.Timing.Window)),
 			InFlight: gauge(sigCallInFlight), Limit: gauge(sigCallLimit), LatencyTarget: gauge(sigCallTarget),

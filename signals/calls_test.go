@@ -119,7 +119,7 @@ func TestCallsOfAnInstance(t *testing.T) {
 		"target": {c.LatencyTarget, control.Read(0.12)}, "own latency": {c.OwnLatency, control.Read(0.04)},
 		"closed": {c.Closed, control.Read(2)}, "open": {c.Open, control.Read(1)}, "requests": {c.Requests, control.Read(400)},
 		"retries": {c.Retries, control.Read(20)}, "refused": {c.BreakerOpen, control.Read(8)},
-		"opened": {c.OpenedByFailures, control.Read(1)}, "mean": {c.Mean, control.Read(0.05)},
+		"opened": {c.OpenedByFailures, control.Read(1)}, "mean": {c.Mean, control.Read(0.05)}, "finished": {c.Finished, control.Read(420)},
 	} {
 		if text(r[0]) != text(r[1]) {
 			t.Errorf("%s: %s, want %s", what, text(r[0]), text(r[1]))

@@ -88,6 +88,7 @@ func explanation(s explain.Subject) string {
 	b.WriteString("\n")
 	row("state", s.State(), explain.Means(s.Loop.Decision.State))
 	row("why", s.Reason())
+	row("culprit", s.Loop.Decision.Blame())
 	row("bound by", s.BoundBy())
 	row("ordered", s.Order())
 	row("in force", s.InForce()...)

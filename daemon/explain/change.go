@@ -158,8 +158,8 @@ func (s Subject) byMeasurement() (out []string) {
 		say("%s", s.pastMax())
 	case control.Ineffective:
 		which := "is one of its dependencies slow?"
-		if d.Inputs.Culprit != "" {
-			which = d.Inputs.Culprit + " takes most of that"
+		if c := d.Inputs.Culprit; c != "" && c != d.Service {
+			which = d.Blame()
 		}
 		say("the service itself: its own mean is %s, and no limit makes it faster; %s", latency(d.Gates.ServiceTimeSeconds), which)
 		say("a mean below 80%% of that, or some time without a mean: then governor tries again")

@@ -86,6 +86,15 @@ func TestAlertsSayWhatExplainSays(t *testing.T) {
 			if got := filled(t, r.Annotations["summary"], 1, labels); got != want {
 				t.Errorf("%s says %q, explain says %q", r.Alert, got, want)
 			}
+		case "CulpritKnown":
+			for _, culprit := range []string{"payments", "checkout"} {
+				d := control.NewDecision("checkout", control.KnobShed)
+				d.Inputs.Culprit = culprit
+				labels := map[string]string{"service": "checkout", "culprit": culprit}
+				if got := filled(t, r.Annotations["summary"], 1, labels); got != d.Blame() {
+					t.Errorf("%s says %q, explain says %q", r.Alert, got, d.Blame())
+				}
+			}
 		case "RefusesMuch":
 			d := control.NewDecision("checkout", control.KnobRate)
 			d.Inputs.RefusedShare = 0.67

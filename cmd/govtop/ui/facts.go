@@ -184,6 +184,9 @@ func dependencies(l api.Loop) []fact {
 	}
 	slices.SortStableFunc(all, func(a, b control.Calls) int { return cmp.Compare(urgency(b), urgency(a)) })
 	f := fact{label: "calls"}
+	if d := l.Decision; d.Inputs.Culprit != "" && !strings.Contains(d.Reason, "because "+d.Inputs.Culprit) {
+		f.warn(warning, "! culprit "+strings.Join(append(slices.Clone(d.Inputs.CulpritVia), d.Inputs.Culprit), " > "))
+	}
 	for _, d := range all[:min(len(all), mostDependencies)] {
 		f.say(d.Name + " " + number(d.InFlight) + "/" + number(d.Limit) + " in flight")
 		if b := explain.Breaker(d); b != "" {

@@ -287,6 +287,15 @@ func (g *guarded) Report(now time.Duration) models.Report {
 		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision), Waited: s.Latency.Waited,
 		Excused: float64(s.EndlessFound),
 	}
+	for _, c := range s.Calls {
+		r.Calls = append(r.Calls, models.Calls{
+			To: c.To, Requests: float64(c.Requests), Attempts: float64(c.Attempts), Retries: float64(c.Retries),
+			Failures: float64(c.Failures), CalleeRefused: float64(c.CalleeRefusals),
+			PastDeadline: float64(c.Refused["deadline"]), BreakerOpen: float64(c.Refused["breaker"]),
+			BulkheadFull: float64(c.Refused["bulkhead"]), Finished: float64(c.Latency.Count), LatencySum: c.Latency.Sum,
+			OwnLatency: c.OwnLatency,
+		})
+	}
 	if !s.Reflex {
 		r.ServiceTime = math.NaN()
 	}

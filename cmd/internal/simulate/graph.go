@@ -71,8 +71,8 @@ func (r Run) graph() Result {
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
 		p := Point{At: now, Limit: fleets[0].tier.Start, Effective: fleets[0].effective(now)}
+		p.Decisions = ticks(now, loops)
 		for _, l := range loops {
-			p.Decisions = append(p.Decisions, l.tick(now)...)
 			if f, ok := publish.InForce(control.KnobConcurrency, l.last.Setting); ok && l.fleet == fleets[0] {
 				p.Limit = f.Value
 			}

@@ -53,13 +53,27 @@ func newLoop(r Run, f *fleet) *loop {
 	}
 }
 
-// tick measures, steps, applies and tracks.
-func (l *loop) tick(now time.Duration) []control.Decision {
-	at := start.Add(now)
-	m := l.measure(now)
-	if l.run.Spoil != nil {
-		l.run.Spoil(now, &m)
+// tick is a tick of a service that is alone.
+func (l *loop) tick(now time.Duration) []control.Decision { return ticks(now, []*loop{l}) }
+
+// ticks lets the loops of services that call each other decide, each with what all have measured.
+func ticks(now time.Duration, loops []*loop) (ds []control.Decision) {
+	measured := make([]control.Measurement, len(loops))
+	services := map[string]control.Health{}
+	for i, l := range loops {
+		measured[i] = l.measure(now)
+		services[l.fleet.tier.Name] = l.loops.Health(measured[i])
 	}
+	for i, l := range loops {
+		measured[i].Services = services
+		ds = append(ds, l.decide(now, measured[i])...)
+	}
+	return ds
+}
+
+// decide steps, applies and tracks.
+func (l *loop) decide(now time.Duration, m control.Measurement) []control.Decision {
+	at := start.Add(now)
 	ds := l.loops.Step(at, m)
 	l.apply(now, ds)
 	for _, knob := range publish.Knobs(l.writer.Spec) {
@@ -88,8 +102,16 @@ func (l *loop) apply(now time.Duration, ds []control.Decision) {
 	l.fleet.clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, next) })
 }
 
-// measure is what the sensor would report, or that Prometheus does not answer.
+// measure is what the sensor would report, or that Prometheus does not answer, and spoiled where the run spoils it.
 func (l *loop) measure(now time.Duration) control.Measurement {
+	m := l.sense(now)
+	if l.run.Spoil != nil {
+		l.run.Spoil(now, &m)
+	}
+	return m
+}
+
+func (l *loop) sense(now time.Duration) control.Measurement {
 	for _, outage := range l.run.Scenario.Outages {
 		if outage.Contains(now) {
 			return control.Measurement{
@@ -117,6 +139,15 @@ func instance(name string, w models.Window) control.Instance {
 	}
 	for i, class := range w.ByClass {
 		in.Classes[i] = control.Class{Offered: control.Read(class.Offered), Refused: control.Read(class.Refused)}
+	}
+	for _, c := range w.Calls {
+		in.Calls = append(in.Calls, control.Call{
+			To: c.To, Requests: control.Read(c.Requests), Attempts: control.Read(c.Attempts), Retries: control.Read(c.Retries),
+			Failures: control.Read(c.Failures), CalleeRefused: control.Read(c.CalleeRefused),
+			PastDeadline: control.Read(c.PastDeadline), BreakerOpen: control.Read(c.BreakerOpen),
+			BulkheadFull: control.Read(c.BulkheadFull), Finished: control.Read(c.Finished),
+			Mean: control.Read(c.LatencySum / c.Finished), OwnLatency: control.Read(c.OwnLatency),
+		})
 	}
 	if math.IsNaN(w.ServiceTime) {
 		in.ServiceTime = control.Missing(control.NoData, "no guard runs here")
