@@ -275,7 +275,7 @@ func (a *answer) result(ctx context.Context, err error) guard.Result {
 	switch code := s.Code(); {
 	case errors.Is(ctx.Err(), context.Canceled), code == codes.Canceled:
 		return guard.Result{Outcome: guard.Canceled}
-	case code == codes.Unavailable && a.finished && a.peer.Addr == nil && ctx.Err() == nil: // there was no connection
+	case code == codes.Unavailable && a.finished && a.peer.Addr == nil: // there was no connection
 		return guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}
 	case code == codes.ResourceExhausted:
 		reason := only(a.trailer[refusedKey])

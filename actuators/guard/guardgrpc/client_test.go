@@ -95,6 +95,7 @@ func TestOutcomesOfClient(t *testing.T) {
 		{"success", live, outcome{}, guard.Result{}},
 		{"no connection", live, outcome{err: status.Error(codes.Unavailable, "x"), unsent: true}, guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}},
 		{"deadline while there is none", late, outcome{err: status.Error(codes.DeadlineExceeded, "x"), unsent: true}, guard.Result{Outcome: guard.Failure, Final: true}},
+		{"no connection, and the deadline has passed", late, outcome{err: status.Error(codes.Unavailable, "x"), unsent: true}, guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}},
 		{"credentials", live, outcome{err: status.Error(codes.Unauthenticated, "x"), unsent: true}, guard.Result{}},
 		{"unavailable", live, outcome{err: status.Error(codes.Unavailable, "x")}, guard.Result{Outcome: guard.Failure}},
 		{"an error without a code", live, outcome{err: io.ErrUnexpectedEOF}, guard.Result{Outcome: guard.Failure, Final: true}},
@@ -369,7 +370,9 @@ func TestPanicEndsTheAttempt(t *testing.T) {
 }
 
 // A refusal by a real server counts as such, unary or stream; so does a server that is not there.
-func TestCallsToServers(t *testing.T) {
+func TestCallsToServers(t *testing.T) { synctest.Test(t, testCallsToServers) }
+
+func testCallsToServers(t *testing.T) {
 	full := newGuard(t, "back", 1)
 	if _, err := full.Acquire(t.Context(), guard.Default); err != nil {
 		t.Fatal(err)
@@ -434,7 +437,7 @@ func TestInstances(t *testing.T) {
 	}
 	g := newGuard(t, "front", 100)
 	conn := dial(t, grpc.EmptyDialOption{}, g.Dependency("back"), WithInstances(func() []*grpc.ClientConn { return conns }))
-	const requests, calls = 8, 4
+	const requests, calls = 40, 4
 	for range requests {
 		p, err := g.Acquire(t.Context(), guard.Default)
 		if err != nil {
@@ -511,6 +514,32 @@ func TestSlotOfAStream(t *testing.T) {
 		if got := idle(t, g).Calls[0]; got.Failures != count(tc.failed) || got.Latency.Count != 0 {
 			t.Errorf("%s: %d failures, %d latencies", tc.name, got.Failures, got.Latency.Count)
 		}
+	}
+}
+
+// The hint in the failure of a stream goes up to the request for which it was opened.
+func TestHintOfAStream(t *testing.T) {
+	for _, hinted := range []bool{false, true} {
+		reach, _ := serve(t, nil, &service{duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+			if hinted {
+				s.SetTrailer(metadata.Pairs(noRetryKey, "1"))
+			}
+			return status.Error(codes.Internal, "x")
+		}})
+		g := newGuard(t, "front", 10)
+		p, err := g.Acquire(t.Context(), guard.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := guard.NewContext(t.Context(), p)
+		if err := stream(ctx, dial(t, reach, g.Dependency("back"))); status.Code(err) != codes.Internal {
+			t.Errorf("%v", err)
+		}
+		if guard.AdviceOf(ctx).NoRetry != hinted {
+			t.Errorf("hinted %v: advice %+v", hinted, guard.AdviceOf(ctx))
+		}
+		p.Release(guard.Ignored)
+		idle(t, g)
 	}
 }
 

@@ -73,6 +73,7 @@ var (
 	criticalityKey = strings.ToLower(guardhttp.CriticalityHeader)
 	keyKey         = strings.ToLower(guardhttp.KeyHeader)
 	attemptKey     = strings.ToLower(guardhttp.AttemptHeader)
+	loadReportKey  = strings.ToLower(guardhttp.LoadReportBinHeader)
 	noRetryKey     = strings.ToLower(guardhttp.NoRetryHeader)
 )
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
@@ -70,6 +71,19 @@ func WithEndless(match func(ctx context.Context, method string, streaming bool) 
 // WithFailure replaces the rule for which codes count as failures of the service.
 func WithFailure(failed func(codes.Code) bool) ServerOption {
 	return func(s *server) { s.failed = failed }
+}
+
+// WithLoadReport makes the trailer of each answer, refusals included, tell the balancer how loaded this instance is (gRFC A51,
+// ORCA): the report of guardhttp.WithLoadReport, which says what its figures are. Calls that last, and those that WithBypass
+// matches, do not count. Pass one such option to both interceptors, so that they count together; it serves one guard. A
+// handler should write no report of its own: there would be two. Leave the option out where strangers receive the answers.
+func WithLoadReport() ServerOption {
+	var once sync.Once
+	var report *loadreport.Report
+	return func(s *server) {
+		once.Do(func() { report = loadreport.New(s.guard.Load) })
+		s.report = report
+	}
 }
 
 // UnaryServerInterceptor returns an interceptor that admits unary calls through g.
@@ -129,7 +143,8 @@ type server struct {
 	bypass      func(context.Context, string) bool
 	endless     func(context.Context, string, bool) bool
 	failed      func(codes.Code) bool
-	refusals    sync.Map // of error, by what they say
+	refusals    sync.Map           // of error, by what they say
+	report      *loadreport.Report // nil: none
 }
 
 func newServer(g *guard.Guard, options []ServerOption) *server {
@@ -179,11 +194,20 @@ func (s *server) serve(
 		return s.refuse(outer, said.Arrival, stranger, err)
 	}
 	outcome := guard.Failure // if anything panics
-	defer func() { permit.Release(outcome) }()
+	counts := false
+	defer func() {
+		permit.Release(outcome)
+		if counts {
+			s.report.Over()
+		}
+	}()
 	inner, endless := outer, s.endless(outer, method, streaming)
 	if endless {
 		permit.Endless()
 		said.Left = 0
+	} else {
+		counts = true
+		s.report.Admitted()
 	}
 	if _, ok := outer.Deadline(); !ok && said.Left > 0 {
 		var cancel context.CancelFunc
@@ -208,7 +232,15 @@ func (s *server) serve(
 	}()
 	err = handle(admitted{inner, permit, endless, stranger})
 	returned = true
+	s.reportTo(outer)
 	return err
+}
+
+// reportTo adds the load report to the trailer of a call.
+func (s *server) reportTo(ctx context.Context) {
+	if s.report != nil {
+		grpc.SetTrailer(ctx, metadata.MD{loadReportKey: {string(s.report.Binary())}})
+	}
 }
 
 // arrival is what a call brings along; stranger: its metadata is not believed. Metadata of its own wins over guard-context.
@@ -253,6 +285,7 @@ func (s *server) refuse(ctx context.Context, said guard.Arrival, stranger bool, 
 	}
 	advise(trailer, s.guard.RefusalAdvice(said), stranger)
 	grpc.SetTrailer(ctx, trailer)
+	s.reportTo(ctx)
 	return s.refusal(refusal, seconds)
 }
 
