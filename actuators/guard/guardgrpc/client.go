@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -261,7 +262,7 @@ type answer struct {
 
 // collect returns the options of a call whose answer this is.
 func (a *answer) collect(options []grpc.CallOption) []grpc.CallOption {
-	return append(options[:len(options):len(options)], grpc.Header(&a.header), grpc.Trailer(&a.trailer), grpc.Peer(&a.peer),
+	return append(slices.Clip(options), grpc.Header(&a.header), grpc.Trailer(&a.trailer), grpc.Peer(&a.peer),
 		grpc.OnFinish(func(error) { a.finished = true }))
 }
 

@@ -426,7 +426,9 @@ func testLoadReport(t *testing.T) {
 			err     error
 			want    float64
 		}{
-			{false, 0, nil, 0.75}, {false, 0, status.Error(codes.NotFound, "x"), 0.75}, {true, 0, nil, 0.5},
+			{false, 0, nil, 0.75},
+			{false, 0, status.Error(codes.NotFound, "x"), 0.75},
+			{true, 0, nil, 0.5},
 			{false, 2, status.Error(codes.ResourceExhausted, ""), 1},
 		} {
 			endless = tc.endless
@@ -455,6 +457,26 @@ func testLoadReport(t *testing.T) {
 			}
 			waittest.Until(t, "the call is over", func() bool { return g.Snapshot().InFlight == 2 })
 		}
+	}
+	endless, s.unary, s.duplex = false, nil, nil
+	time.Sleep(2 * time.Second)
+	for range 6 {
+		if err := errors.Join(ask(t.Context(), conn), stream(t.Context(), conn)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(2 * time.Second)
+	var trailer metadata.MD
+	if err := ask(t.Context(), conn, grpc.Trailer(&trailer)); err != nil {
+		t.Fatal(err)
+	}
+	// Now rps_fractional = 6 comes first: the first of the twelve calls has begun the window, this one has ended it.
+	report := only(trailer[loadReportKey])
+	if len(report) != 18 || report[0] != 6<<3|1 {
+		t.Fatalf("trailer %v", trailer)
+	}
+	if rate := math.Float64frombits(binary.LittleEndian.Uint64([]byte(report[1:]))); math.Abs(rate-12.0/2) > 0.1 {
+		t.Errorf("%v requests per second", rate)
 	}
 }
 
