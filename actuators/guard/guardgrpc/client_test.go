@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
@@ -265,6 +267,65 @@ func TestOneContextIsSent(t *testing.T) {
 	}
 	if c := contextOf(sent[0]); c.Criticality != guard.Sheddable || c.Key != "ann" || !c.Rank.Drawn || only(sent[0]["x-own"]) != "1" {
 		t.Errorf("sent %v", sent)
+	}
+}
+
+// What a call says of the request for which it is made, beside and in place of what its metadata says already.
+func TestWhatACallTells(t *testing.T) {
+	g := newGuard(t, "front", 10)
+	p, err := g.Admit(t.Context(), guard.Arrival{Criticality: guard.Sheddable, Key: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release(guard.Ignored)
+	request := guard.NewContext(t.Context(), p)
+	copied := []string{contextKey, "crit=critical;key=bob;attempt=3", alikeKey, "crit=critical", baggageKey, "x=1,guard-context=crit%3Dcritical", "x-own", "1"}
+	for name, tc := range map[string]struct {
+		ctx     context.Context
+		md      []string
+		options []ClientOption
+		key     string
+		crit    guard.Criticality
+		baggage string // of a member x, and whether there is one of ours
+		ours    bool
+	}{
+		"nothing":                 {t.Context(), nil, nil, "", guard.Default, "", false},
+		"a request":               {request, nil, nil, "ann", guard.Sheddable, "", false},
+		"baggage by option":       {request, nil, []ClientOption{WithBaggage()}, "ann", guard.Sheddable, "", true},
+		"in place of what is old": {request, copied, nil, "ann", guard.Sheddable, "x=1", true},
+		"copied for no request":   {t.Context(), copied, nil, "bob", guard.Critical, "x=1", true},
+		"outside":                 {request, copied, []ClientOption{WithoutContext(), WithBaggage()}, "", guard.Default, "x=1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent []metadata.MD
+			ctx := metadata.AppendToOutgoingContext(tc.ctx, tc.md...)
+			unavailable := outcome{err: status.Error(codes.Unavailable, "x")}
+			idempotent := WithIdempotent(func(string) bool { return name == "copied for no request" })
+			UnaryClientInterceptor(g.Dependency("back"), append(tc.options, idempotent)...)(
+				ctx, unaryCall, nil, nil, target(t, "back"), invoker(&sent, unavailable))
+			if len(sent) != 1 { // the mark in guard-context says that a layer further out retries
+				t.Fatalf("%d attempts", len(sent))
+			}
+			md := sent[0]
+			if c := contextOf(md); c.Key != tc.key || c.Criticality != tc.crit || len(md[contextKey]) > 1 || len(md[alikeKey]) > 0 {
+				t.Errorf("sent %v", md)
+			}
+			baggage := only(md[baggageKey])
+			if c := wire.ParseContext(wire.FromBaggage(md[baggageKey])); tc.ours && c.Key != tc.key || wire.InBaggage(md[baggageKey]) != tc.ours ||
+				!strings.HasPrefix(baggage, tc.baggage) {
+				t.Errorf("sent %v", md)
+			}
+			if own := only(md["x-own"]); own != "" && own != "1" || (own == "") != (tc.md == nil) {
+				t.Errorf("sent %v", md)
+			}
+			if name == "outside" {
+				for key := range md {
+					if strings.HasPrefix(key, "guard") {
+						t.Errorf("a stranger is sent %s", key)
+					}
+				}
+			}
+		})
 	}
 }
 

@@ -49,7 +49,6 @@
 package guardgrpc
 
 import (
-	"context"
 	"strconv"
 	"strings"
 
@@ -80,8 +79,6 @@ var (
 const (
 	retryAfterKey = "retry-after"
 	pushbackKey   = "grpc-retry-pushback-ms"
-	baggageKey    = "baggage" // W3C's
-	traceKey      = "traceparent"
 	noPushback    = "-1" // do not retry
 )
 
@@ -91,34 +88,6 @@ func only(values []string) string {
 		return values[0]
 	}
 	return ""
-}
-
-// contextIn reads what a call says in guard-context or, without it, in its baggage, as guardhttp.ContextOf does.
-func contextIn(ctx context.Context) wire.Context {
-	if values := metadata.ValueFromIncomingContext(ctx, contextKey); len(values) > 0 {
-		return wire.ParseContext(only(values))
-	}
-	return wire.ParseContext(wire.FromBaggage(metadata.ValueFromIncomingContext(ctx, baggageKey)))
-}
-
-// removeContext removes from md what contextIn reads, here or after another service has copied it.
-func removeContext(md metadata.MD) {
-	delete(md, contextKey)
-	if !wire.InBaggage(md[baggageKey]) {
-		return
-	}
-	if rest := wire.SetBaggage(md[baggageKey], ""); rest != nil {
-		md[baggageKey] = rest
-	} else {
-		delete(md, baggageKey)
-	}
-}
-
-// withoutContext returns the context of a call of a stranger: nobody behind this guard may take what it says for ours.
-func withoutContext(ctx context.Context) context.Context {
-	md, _ := metadata.FromIncomingContext(ctx)
-	removeContext(md)
-	return metadata.NewIncomingContext(ctx, md)
 }
 
 // codeOf returns the code with which the server answers a handler that returned err.

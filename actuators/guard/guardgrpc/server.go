@@ -90,13 +90,11 @@ func WithLoadReport() ServerOption {
 func UnaryServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.UnaryServerInterceptor {
 	s := newServer(g, options)
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+		ctx, stranger := s.known(ctx, info.FullMethod)
 		if s.bypass(ctx, info.FullMethod) {
-			if s.strange(ctx, info.FullMethod) {
-				ctx = withoutContext(ctx)
-			}
 			return handler(ctx, req)
 		}
-		err = s.serve(ctx, info.FullMethod, false, func(a admitted) error {
+		err = s.serve(ctx, info.FullMethod, stranger, false, func(a admitted) error {
 			reply, err = handler(a.ctx, req)
 			s.answer(a, err, false)
 			return err
@@ -109,13 +107,11 @@ func UnaryServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.UnaryS
 func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.StreamServerInterceptor {
 	s := newServer(g, options)
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		if s.bypass(stream.Context(), info.FullMethod) {
-			if s.strange(stream.Context(), info.FullMethod) {
-				stream = bypassed{stream, withoutContext(stream.Context())}
-			}
-			return handler(srv, stream)
+		ctx, stranger := s.known(stream.Context(), info.FullMethod)
+		if s.bypass(ctx, info.FullMethod) {
+			return handler(srv, contextStream{stream, ctx})
 		}
-		return s.serve(stream.Context(), info.FullMethod, true, func(a admitted) error {
+		return s.serve(ctx, info.FullMethod, stranger, true, func(a admitted) error {
 			if a.endless {
 				endless := &serverStream{ServerStream: stream, admitted: a}
 				err := handler(srv, endless)
@@ -161,19 +157,14 @@ func newServer(g *guard.Guard, options []ServerOption) *server {
 	return s
 }
 
-// strange says whether the caller is not believed.
-func (s *server) strange(ctx context.Context, method string) bool {
-	return s.believed != nil && !s.believed(ctx, method)
+// known says whether a stranger calls. If so, the context that it returns has no guard-context: nobody behind this guard may take
+// it for ours.
+func (s *server) known(ctx context.Context, method string) (_ context.Context, stranger bool) {
+	if s.believed == nil || s.believed(ctx, method) {
+		return ctx, false
+	}
+	return withoutContext(ctx), true
 }
-
-// bypassed is the stream of a stranger that is let through.
-type bypassed struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context implements grpc.ServerStream.
-func (b bypassed) Context() context.Context { return b.ctx }
 
 // admitted is a call that has its permit.
 type admitted struct {
@@ -185,9 +176,8 @@ type admitted struct {
 
 // serve admits a call and hands it to handle.
 func (s *server) serve(
-	outer context.Context, method string, streaming bool, handle func(admitted) error,
+	outer context.Context, method string, stranger, streaming bool, handle func(admitted) error,
 ) (err error) {
-	stranger := s.strange(outer, method)
 	said := s.arrival(outer, method, stranger)
 	permit, err := s.guard.Admit(outer, said.Arrival)
 	if err != nil {
@@ -213,9 +203,6 @@ func (s *server) serve(
 		var cancel context.CancelFunc
 		inner, cancel = context.WithTimeout(inner, said.Left)
 		defer cancel()
-	}
-	if stranger {
-		inner = withoutContext(inner)
 	}
 	inner = guard.NewContext(inner, permit)
 	if said.Marked {
@@ -247,7 +234,7 @@ func (s *server) reportTo(ctx context.Context) {
 func (s *server) arrival(ctx context.Context, method string, stranger bool) (c wire.Context) {
 	c.Criticality = guard.Default
 	if !stranger {
-		c = contextIn(ctx)
+		c = told(ctx)
 	}
 	c.Route = s.route(ctx, method)
 	if s.criticality != nil {
@@ -327,6 +314,15 @@ func (s *server) answer(a admitted, err error, begun bool) {
 		grpc.SetTrailer(a.ctx, md)
 	}
 }
+
+// contextStream is a stream with another context.
+type contextStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s contextStream) Context() context.Context { return s.ctx }
 
 // serverStream is the stream of an admitted call. Its methods are as safe for concurrent use as those of grpc.ServerStream.
 type serverStream struct {
