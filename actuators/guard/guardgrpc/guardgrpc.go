@@ -37,8 +37,8 @@
 //	everything else                                  success
 //
 // The criticality comes from the metadata guard-criticality, the user or tenant from guard-key. A guarded caller sends both
-// in guard-context, with the rank of its request and more, see package wire. A client that can set these can claim to be
-// critical: use WithTrust, WithCriticality and WithKey where strangers call.
+// in guard-context (or in the call's W3C baggage), with the rank of its request and more, see package wire. A client that can
+// set these can claim to be critical: use WithTrust, WithCriticality and WithKey where strangers call.
 //
 // What an answer advises (package wire, guard-answer) is in the header of a good answer and in the trailer of a failed one.
 // A deadline travels as gRPC's own; only a call without one uses the time left in guard-context.
