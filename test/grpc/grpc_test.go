@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardgrpc"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
@@ -216,6 +217,15 @@ func TestLoadReportThroughTheSidecar(t *testing.T) {
 // TestBalancerFollowsTheLoadReports: an instance with four times the limit of another gets four times its calls from gRPC's
 // own weighted round robin. Without reports, each would get half.
 func TestBalancerFollowsTheLoadReports(t *testing.T) {
+	for name, serve := range map[string]func(*testing.T, *guard.Guard) string{
+		"guardhttp": func(t *testing.T, g *guard.Guard) string { return overNetHTTP(t, g, guardhttp.WithLoadReport()) },
+		"guardgrpc": func(t *testing.T, g *guard.Guard) string { return listen(t, g, guardgrpc.WithLoadReport()).address },
+	} {
+		t.Run(name, func(t *testing.T) { balancerFollows(t, serve) })
+	}
+}
+
+func balancerFollows(t *testing.T, serve func(*testing.T, *guard.Guard) string) {
 	var small, large *guard.Guard
 	var instances []resolver.Address
 	for g, limit := range map[**guard.Guard]int{&small: 5, &large: 20} {
@@ -223,7 +233,7 @@ func TestBalancerFollowsTheLoadReports(t *testing.T) {
 		if *g, err = guard.New(guard.Config{Service: "interop", SLO: time.Second, Min: limit, Max: limit}); err != nil {
 			t.Fatal(err)
 		}
-		instances = append(instances, resolver.Address{Addr: overNetHTTP(t, *g, guardhttp.WithLoadReport())})
+		instances = append(instances, resolver.Address{Addr: serve(t, *g)})
 	}
 	names := manual.NewBuilderWithScheme("instances")
 	names.InitialState(resolver.State{Addresses: instances})

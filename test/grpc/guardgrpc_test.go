@@ -32,7 +32,7 @@ type listener struct {
 	told    []metadata.MD
 }
 
-func listen(t *testing.T, g *guard.Guard) *listener {
+func listen(t *testing.T, g *guard.Guard, guarded ...guardgrpc.ServerOption) *listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,8 +48,8 @@ func listen(t *testing.T, g *guard.Guard) *listener {
 	}
 	options := []grpc.ServerOption{grpc.ChainUnaryInterceptor(note)}
 	if g != nil {
-		options = append(options, grpc.ChainUnaryInterceptor(guardgrpc.UnaryServerInterceptor(g)),
-			grpc.ChainStreamInterceptor(guardgrpc.StreamServerInterceptor(g)))
+		options = append(options, grpc.ChainUnaryInterceptor(guardgrpc.UnaryServerInterceptor(g, guarded...)),
+			grpc.ChainStreamInterceptor(guardgrpc.StreamServerInterceptor(g, guarded...)))
 	}
 	s := grpc.NewServer(options...)
 	testpb.RegisterTestServiceServer(s, interop.NewTestServer())

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,11 +43,12 @@ func WithInstances(connections func() []*grpc.ClientConn) ClientOption {
 	return func(c *client) { c.connections = connections }
 }
 
-// WithoutContext is for a dependency outside the house: it is sent none of the guard's metadata (the key of a user is in it),
-// not even what the call has already, and its guard-answer counts for nothing. See guardhttp.WithoutContext.
-func WithoutContext() ClientOption {
-	return func(c *client) { c.outside = true }
-}
+// WithoutContext is for a dependency outside the house: it is sent nothing of the guard's metadata (the key of a user is in it),
+// not even what the call has already, and of what its answers advise, only the hint not to retry counts.
+func WithoutContext() ClientOption { return func(c *client) { c.outside = true } }
+
+// WithBaggage sends what guard-context says in a member of the call's W3C baggage, too, see guardhttp.WithBaggage.
+func WithBaggage() ClientOption { return func(c *client) { c.baggage = true } }
 
 // UnaryClientInterceptor returns an interceptor that makes unary calls through d.
 //
@@ -95,6 +96,7 @@ type client struct {
 	idempotent  func(method string) bool
 	connections func() []*grpc.ClientConn
 	outside     bool
+	baggage     bool
 }
 
 func newClient(d *guard.Dependency, options []ClientOption) *client {
@@ -158,24 +160,21 @@ func (c *client) exchange(attempt guard.Attempt, send func() guard.Result) guard
 // call is one call, and the connection for its next attempt.
 type call struct {
 	guard.Call
-	ctx         context.Context
-	connections []*grpc.ClientConn // of the instances; none: only conn
-	targets     []string
-	conn        *grpc.ClientConn
-	marked      bool // by the caller's metadata
-	told        bool // the caller's metadata has a context
-	outside     bool // the callee
+	*client
+	ctx       context.Context
+	instances []*grpc.ClientConn // none: only conn
+	targets   []string
+	conn      *grpc.ClientConn
+	md        metadata.MD // of the caller
 }
 
 func (c *client) start(ctx context.Context, conn *grpc.ClientConn, o guard.CallOptions) *call {
-	made := &call{ctx: ctx, conn: conn, connections: c.connections(), outside: c.outside}
-	for _, conn := range made.connections {
-		made.targets = append(made.targets, conn.Target())
+	made := &call{client: c, ctx: ctx, conn: conn, instances: c.connections()}
+	for _, instance := range made.instances {
+		made.targets = append(made.targets, instance.Target())
 	}
-	if md, ok := metadata.FromOutgoingContext(ctx); ok {
-		made.marked, made.told = len(md[attemptKey]) > 0, len(md[contextKey]) > 0
-	}
-	o.Inner, o.Instances = made.marked, len(made.targets)
+	made.md, _ = metadata.FromOutgoingContext(ctx)
+	o.Inner, o.Instances = len(made.md[attemptKey]) > 0 || toldIn(made.md).Marked, len(made.targets)
 	made.Call = c.dependency.Start(ctx, o)
 	return made
 }
@@ -200,7 +199,7 @@ func (c *call) pick(except string) {
 	target := c.Pick(c.targets, except, rand.Float64())
 	for i := range c.targets {
 		if c.targets[i] == target {
-			c.conn = c.connections[i]
+			c.conn = c.instances[i]
 			return
 		}
 	}
@@ -208,60 +207,50 @@ func (c *call) pick(except string) {
 
 // outgoing returns the context of an attempt, with what it tells the callee.
 func (c *call) outgoing() context.Context {
+	md := c.md.Copy()
 	if c.outside {
-		return withoutGuards(c.ctx)
+		removeAll(md)
+	} else {
+		c.tell(md)
 	}
-	said := wire.Context{}
-	if !c.marked {
-		if c.Retries() {
-			said.Attempt, said.Marked = c.Attempts()-1, true
-		} else {
-			said.Attempt, said.Marked = guard.AttemptOf(c.ctx)
-		}
+	if len(md) == 0 {
+		return c.ctx
 	}
-	said.Arrival, _ = c.Arrival()
-	ctx := c.ctx
-	if said.Marked {
-		ctx = metadata.AppendToOutgoingContext(ctx, attemptKey, strconv.Itoa(said.Attempt))
-	}
-	text := said.String()
-	if text == "" {
-		return ctx
-	}
-	if c.told { // of two, none would count
-		md, _ := metadata.FromOutgoingContext(ctx)
-		md[contextKey] = []string{text}
-		return metadata.NewOutgoingContext(ctx, md)
-	}
-	return metadata.AppendToOutgoingContext(ctx, contextKey, text)
+	return metadata.NewOutgoingContext(c.ctx, md)
 }
 
-// withoutGuards returns ctx without the guard's metadata.
-func withoutGuards(ctx context.Context) context.Context {
-	md, ok := metadata.FromOutgoingContext(ctx)
-	if !ok {
-		return ctx
+// tell makes md say what the call brings along. For a call that is made for no request, that is what md says itself.
+func (c *call) tell(md metadata.MD) {
+	said, known := wire.Context{}, false
+	if said.Arrival, known = c.Arrival(); !known {
+		said = toldIn(md)
 	}
-	for key := range md {
-		if strings.HasPrefix(key, "guard-") {
-			delete(md, key)
+	if len(md[attemptKey]) == 0 {
+		mark, marked := c.Attempts()-1, c.Retries()
+		if !marked {
+			mark, marked = guard.AttemptOf(c.ctx)
+		}
+		if marked {
+			if known {
+				said.Attempt, said.Marked = mark, true
+			}
+			md[attemptKey] = []string{strconv.Itoa(mark)}
 		}
 	}
-	removeContext(md)
-	return metadata.NewOutgoingContext(ctx, md)
+	setContext(md, said, c.baggage)
 }
 
 // answer is what comes back of one attempt, beside its messages.
 type answer struct {
 	header, trailer metadata.MD
 	peer            peer.Peer
-	outside         bool // the callee
+	outside         bool // nobody of the house answers
 	finished        bool // by gRPC, which has then filled in the others as far as there are any
 }
 
 // collect returns the options of a call whose answer this is.
 func (a *answer) collect(options []grpc.CallOption) []grpc.CallOption {
-	return append(options[:len(options):len(options)], grpc.Header(&a.header), grpc.Trailer(&a.trailer), grpc.Peer(&a.peer),
+	return append(slices.Clip(options), grpc.Header(&a.header), grpc.Trailer(&a.trailer), grpc.Peer(&a.peer),
 		grpc.OnFinish(func(error) { a.finished = true }))
 }
 
@@ -275,7 +264,7 @@ func (a *answer) result(ctx context.Context, err error) guard.Result {
 	switch code := s.Code(); {
 	case errors.Is(ctx.Err(), context.Canceled), code == codes.Canceled:
 		return guard.Result{Outcome: guard.Canceled}
-	case code == codes.Unavailable && a.finished && a.peer.Addr == nil && ctx.Err() == nil: // there was no connection
+	case code == codes.Unavailable && a.finished && a.peer.Addr == nil: // there was no connection
 		return guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}
 	case code == codes.ResourceExhausted:
 		reason := only(a.trailer[refusedKey])
@@ -296,11 +285,11 @@ func (a *answer) result(ctx context.Context, err error) guard.Result {
 func (a *answer) advice() guard.Advice {
 	advice, last := adviceIn(a.header), adviceIn(a.trailer)
 	advice.NoRetry = advice.NoRetry || last.NoRetry
+	if a.outside {
+		return guard.Advice{NoRetry: advice.NoRetry}
+	}
 	advice.Background = advice.Background || last.Background
 	advice.Threshold = max(advice.Threshold, last.Threshold)
-	if a.outside {
-		advice = guard.Advice{NoRetry: advice.NoRetry}
-	}
 	return advice
 }
 

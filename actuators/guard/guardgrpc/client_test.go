@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
@@ -95,6 +97,7 @@ func TestOutcomesOfClient(t *testing.T) {
 		{"success", live, outcome{}, guard.Result{}},
 		{"no connection", live, outcome{err: status.Error(codes.Unavailable, "x"), unsent: true}, guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}},
 		{"deadline while there is none", late, outcome{err: status.Error(codes.DeadlineExceeded, "x"), unsent: true}, guard.Result{Outcome: guard.Failure, Final: true}},
+		{"no connection, and the deadline has passed", late, outcome{err: status.Error(codes.Unavailable, "x"), unsent: true}, guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}},
 		{"credentials", live, outcome{err: status.Error(codes.Unauthenticated, "x"), unsent: true}, guard.Result{}},
 		{"unavailable", live, outcome{err: status.Error(codes.Unavailable, "x")}, guard.Result{Outcome: guard.Failure}},
 		{"an error without a code", live, outcome{err: io.ErrUnexpectedEOF}, guard.Result{Outcome: guard.Failure, Final: true}},
@@ -267,6 +270,65 @@ func TestOneContextIsSent(t *testing.T) {
 	}
 }
 
+// What a call says of the request for which it is made, beside and in place of what its metadata says already.
+func TestWhatACallTells(t *testing.T) {
+	g := newGuard(t, "front", 10)
+	p, err := g.Admit(t.Context(), guard.Arrival{Criticality: guard.Sheddable, Key: "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release(guard.Ignored)
+	request := guard.NewContext(t.Context(), p)
+	copied := []string{contextKey, "crit=critical;key=bob;attempt=3", alikeKey, "crit=critical", baggageKey, "x=1,guard-context=crit%3Dcritical", "x-own", "1"}
+	for name, tc := range map[string]struct {
+		ctx     context.Context
+		md      []string
+		options []ClientOption
+		key     string
+		crit    guard.Criticality
+		baggage string // of a member x, and whether there is one of ours
+		ours    bool
+	}{
+		"nothing":                 {t.Context(), nil, nil, "", guard.Default, "", false},
+		"a request":               {request, nil, nil, "ann", guard.Sheddable, "", false},
+		"baggage by option":       {request, nil, []ClientOption{WithBaggage()}, "ann", guard.Sheddable, "", true},
+		"in place of what is old": {request, copied, nil, "ann", guard.Sheddable, "x=1", true},
+		"copied for no request":   {t.Context(), copied, nil, "bob", guard.Critical, "x=1", true},
+		"outside":                 {request, copied, []ClientOption{WithoutContext(), WithBaggage()}, "", guard.Default, "x=1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent []metadata.MD
+			ctx := metadata.AppendToOutgoingContext(tc.ctx, tc.md...)
+			unavailable := outcome{err: status.Error(codes.Unavailable, "x")}
+			idempotent := WithIdempotent(func(string) bool { return name == "copied for no request" })
+			UnaryClientInterceptor(g.Dependency("back"), append(tc.options, idempotent)...)(
+				ctx, unaryCall, nil, nil, target(t, "back"), invoker(&sent, unavailable))
+			if len(sent) != 1 { // the mark in guard-context says that a layer further out retries
+				t.Fatalf("%d attempts", len(sent))
+			}
+			md := sent[0]
+			if c := contextOf(md); c.Key != tc.key || c.Criticality != tc.crit || len(md[contextKey]) > 1 || len(md[alikeKey]) > 0 {
+				t.Errorf("sent %v", md)
+			}
+			baggage := only(md[baggageKey])
+			if c := wire.ParseContext(wire.FromBaggage(md[baggageKey])); tc.ours && c.Key != tc.key || wire.InBaggage(md[baggageKey]) != tc.ours ||
+				!strings.HasPrefix(baggage, tc.baggage) {
+				t.Errorf("sent %v", md)
+			}
+			if own := only(md["x-own"]); own != "" && own != "1" || (own == "") != (tc.md == nil) {
+				t.Errorf("sent %v", md)
+			}
+			if name == "outside" {
+				for key := range md {
+					if strings.HasPrefix(key, "guard") {
+						t.Errorf("a stranger is sent %s", key)
+					}
+				}
+			}
+		})
+	}
+}
+
 // What is refused before it is sent is an error of guard, and has a code for gRPC.
 func TestRefusalsOfTheWayOut(t *testing.T) {
 	g := newGuard(t, "front", 10)
@@ -369,7 +431,9 @@ func TestPanicEndsTheAttempt(t *testing.T) {
 }
 
 // A refusal by a real server counts as such, unary or stream; so does a server that is not there.
-func TestCallsToServers(t *testing.T) {
+func TestCallsToServers(t *testing.T) { synctest.Test(t, testCallsToServers) }
+
+func testCallsToServers(t *testing.T) {
 	full := newGuard(t, "back", 1)
 	if _, err := full.Acquire(t.Context(), guard.Default); err != nil {
 		t.Fatal(err)
@@ -434,7 +498,7 @@ func TestInstances(t *testing.T) {
 	}
 	g := newGuard(t, "front", 100)
 	conn := dial(t, grpc.EmptyDialOption{}, g.Dependency("back"), WithInstances(func() []*grpc.ClientConn { return conns }))
-	const requests, calls = 8, 4
+	const requests, calls = 40, 4
 	for range requests {
 		p, err := g.Acquire(t.Context(), guard.Default)
 		if err != nil {
@@ -511,6 +575,32 @@ func TestSlotOfAStream(t *testing.T) {
 		if got := idle(t, g).Calls[0]; got.Failures != count(tc.failed) || got.Latency.Count != 0 {
 			t.Errorf("%s: %d failures, %d latencies", tc.name, got.Failures, got.Latency.Count)
 		}
+	}
+}
+
+// The hint in the failure of a stream goes up to the request for which it was opened.
+func TestHintOfAStream(t *testing.T) {
+	for _, hinted := range []bool{false, true} {
+		reach, _ := serve(t, nil, &service{duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+			if hinted {
+				s.SetTrailer(metadata.Pairs(noRetryKey, "1"))
+			}
+			return status.Error(codes.Internal, "x")
+		}})
+		g := newGuard(t, "front", 10)
+		p, err := g.Acquire(t.Context(), guard.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := guard.NewContext(t.Context(), p)
+		if err := stream(ctx, dial(t, reach, g.Dependency("back"))); status.Code(err) != codes.Internal {
+			t.Errorf("%v", err)
+		}
+		if guard.AdviceOf(ctx).NoRetry != hinted {
+			t.Errorf("hinted %v: advice %+v", hinted, guard.AdviceOf(ctx))
+		}
+		p.Release(guard.Ignored)
+		idle(t, g)
 	}
 }
 

@@ -37,8 +37,8 @@
 //	everything else                                  success
 //
 // The criticality comes from the metadata guard-criticality, the user or tenant from guard-key. A guarded caller sends both
-// in guard-context, with the rank of its request and more, see package wire. A client that can set these can claim to be
-// critical: use WithTrust, WithCriticality and WithKey where strangers call.
+// in guard-context (or in the call's W3C baggage), with the rank of its request and more, see package wire. A client that can
+// set these can claim to be critical: use WithTrust, WithCriticality and WithKey where strangers call.
 //
 // What an answer advises (package wire, guard-answer) is in the header of a good answer and in the trailer of a failed one.
 // A deadline travels as gRPC's own; only a call without one uses the time left in guard-context.
@@ -49,7 +49,6 @@
 package guardgrpc
 
 import (
-	"context"
 	"strconv"
 	"strings"
 
@@ -73,14 +72,13 @@ var (
 	criticalityKey = strings.ToLower(guardhttp.CriticalityHeader)
 	keyKey         = strings.ToLower(guardhttp.KeyHeader)
 	attemptKey     = strings.ToLower(guardhttp.AttemptHeader)
+	loadReportKey  = strings.ToLower(guardhttp.LoadReportBinHeader)
 	noRetryKey     = strings.ToLower(guardhttp.NoRetryHeader)
 )
 
 const (
 	retryAfterKey = "retry-after"
 	pushbackKey   = "grpc-retry-pushback-ms"
-	baggageKey    = "baggage" // W3C's
-	traceKey      = "traceparent"
 	noPushback    = "-1" // do not retry
 )
 
@@ -90,34 +88,6 @@ func only(values []string) string {
 		return values[0]
 	}
 	return ""
-}
-
-// contextIn reads what a call says in guard-context or, without it, in its baggage, as guardhttp.ContextOf does.
-func contextIn(ctx context.Context) wire.Context {
-	if values := metadata.ValueFromIncomingContext(ctx, contextKey); len(values) > 0 {
-		return wire.ParseContext(only(values))
-	}
-	return wire.ParseContext(wire.FromBaggage(metadata.ValueFromIncomingContext(ctx, baggageKey)))
-}
-
-// removeContext removes from md what contextIn reads, here or after another service has copied it.
-func removeContext(md metadata.MD) {
-	delete(md, contextKey)
-	if !wire.InBaggage(md[baggageKey]) {
-		return
-	}
-	if rest := wire.SetBaggage(md[baggageKey], ""); rest != nil {
-		md[baggageKey] = rest
-	} else {
-		delete(md, baggageKey)
-	}
-}
-
-// withoutContext returns the context of a call of a stranger: nobody behind this guard may take what it says for ours.
-func withoutContext(ctx context.Context) context.Context {
-	md, _ := metadata.FromIncomingContext(ctx)
-	removeContext(md)
-	return metadata.NewIncomingContext(ctx, md)
 }
 
 // codeOf returns the code with which the server answers a handler that returned err.

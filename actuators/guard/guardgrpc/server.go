@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
@@ -72,17 +73,28 @@ func WithFailure(failed func(codes.Code) bool) ServerOption {
 	return func(s *server) { s.failed = failed }
 }
 
+// WithLoadReport makes the trailer of each answer, refusals included, tell the balancer how loaded this instance is (gRFC A51,
+// ORCA): the report of guardhttp.WithLoadReport, which says what its figures are. Calls that last, and those that WithBypass
+// matches, do not count. Pass one such option to both interceptors, so that they count together; it serves one guard. A
+// handler should write no report of its own: there would be two. Leave the option out where strangers receive the answers.
+func WithLoadReport() ServerOption {
+	var once sync.Once
+	var report *loadreport.Report
+	return func(s *server) {
+		once.Do(func() { report = loadreport.New(s.guard.Load) })
+		s.report = report
+	}
+}
+
 // UnaryServerInterceptor returns an interceptor that admits unary calls through g.
 func UnaryServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.UnaryServerInterceptor {
 	s := newServer(g, options)
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
+		ctx, stranger := s.known(ctx, info.FullMethod)
 		if s.bypass(ctx, info.FullMethod) {
-			if s.strange(ctx, info.FullMethod) {
-				ctx = withoutContext(ctx)
-			}
 			return handler(ctx, req)
 		}
-		err = s.serve(ctx, info.FullMethod, false, func(a admitted) error {
+		err = s.serve(ctx, info.FullMethod, stranger, false, func(a admitted) error {
 			reply, err = handler(a.ctx, req)
 			s.answer(a, err, false)
 			return err
@@ -95,13 +107,11 @@ func UnaryServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.UnaryS
 func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.StreamServerInterceptor {
 	s := newServer(g, options)
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		if s.bypass(stream.Context(), info.FullMethod) {
-			if s.strange(stream.Context(), info.FullMethod) {
-				stream = bypassed{stream, withoutContext(stream.Context())}
-			}
-			return handler(srv, stream)
+		ctx, stranger := s.known(stream.Context(), info.FullMethod)
+		if s.bypass(ctx, info.FullMethod) {
+			return handler(srv, contextStream{stream, ctx})
 		}
-		return s.serve(stream.Context(), info.FullMethod, true, func(a admitted) error {
+		return s.serve(ctx, info.FullMethod, stranger, true, func(a admitted) error {
 			if a.endless {
 				endless := &serverStream{ServerStream: stream, admitted: a}
 				err := handler(srv, endless)
@@ -129,7 +139,8 @@ type server struct {
 	bypass      func(context.Context, string) bool
 	endless     func(context.Context, string, bool) bool
 	failed      func(codes.Code) bool
-	refusals    sync.Map // of error, by what they say
+	refusals    sync.Map           // of error, by what they say
+	report      *loadreport.Report // nil: none
 }
 
 func newServer(g *guard.Guard, options []ServerOption) *server {
@@ -146,19 +157,14 @@ func newServer(g *guard.Guard, options []ServerOption) *server {
 	return s
 }
 
-// strange says whether the caller is not believed.
-func (s *server) strange(ctx context.Context, method string) bool {
-	return s.believed != nil && !s.believed(ctx, method)
+// known says whether a stranger calls. If so, the context that it returns has no guard-context: nobody behind this guard may take
+// it for ours.
+func (s *server) known(ctx context.Context, method string) (_ context.Context, stranger bool) {
+	if s.believed == nil || s.believed(ctx, method) {
+		return ctx, false
+	}
+	return withoutContext(ctx), true
 }
-
-// bypassed is the stream of a stranger that is let through.
-type bypassed struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context implements grpc.ServerStream.
-func (b bypassed) Context() context.Context { return b.ctx }
 
 // admitted is a call that has its permit.
 type admitted struct {
@@ -170,28 +176,33 @@ type admitted struct {
 
 // serve admits a call and hands it to handle.
 func (s *server) serve(
-	outer context.Context, method string, streaming bool, handle func(admitted) error,
+	outer context.Context, method string, stranger, streaming bool, handle func(admitted) error,
 ) (err error) {
-	stranger := s.strange(outer, method)
 	said := s.arrival(outer, method, stranger)
 	permit, err := s.guard.Admit(outer, said.Arrival)
 	if err != nil {
 		return s.refuse(outer, said.Arrival, stranger, err)
 	}
 	outcome := guard.Failure // if anything panics
-	defer func() { permit.Release(outcome) }()
+	counts := false
+	defer func() {
+		permit.Release(outcome)
+		if counts {
+			s.report.Over()
+		}
+	}()
 	inner, endless := outer, s.endless(outer, method, streaming)
 	if endless {
 		permit.Endless()
 		said.Left = 0
+	} else {
+		counts = true
+		s.report.Admitted()
 	}
 	if _, ok := outer.Deadline(); !ok && said.Left > 0 {
 		var cancel context.CancelFunc
 		inner, cancel = context.WithTimeout(inner, said.Left)
 		defer cancel()
-	}
-	if stranger {
-		inner = withoutContext(inner)
 	}
 	inner = guard.NewContext(inner, permit)
 	if said.Marked {
@@ -208,14 +219,22 @@ func (s *server) serve(
 	}()
 	err = handle(admitted{inner, permit, endless, stranger})
 	returned = true
+	s.reportTo(outer)
 	return err
+}
+
+// reportTo adds the load report to the trailer of a call.
+func (s *server) reportTo(ctx context.Context) {
+	if s.report != nil {
+		grpc.SetTrailer(ctx, metadata.MD{loadReportKey: {string(s.report.Binary())}})
+	}
 }
 
 // arrival is what a call brings along; stranger: its metadata is not believed. Metadata of its own wins over guard-context.
 func (s *server) arrival(ctx context.Context, method string, stranger bool) (c wire.Context) {
 	c.Criticality = guard.Default
 	if !stranger {
-		c = contextIn(ctx)
+		c = told(ctx)
 	}
 	c.Route = s.route(ctx, method)
 	if s.criticality != nil {
@@ -253,6 +272,7 @@ func (s *server) refuse(ctx context.Context, said guard.Arrival, stranger bool, 
 	}
 	advise(trailer, s.guard.RefusalAdvice(said), stranger)
 	grpc.SetTrailer(ctx, trailer)
+	s.reportTo(ctx)
 	return s.refusal(refusal, seconds)
 }
 
@@ -294,6 +314,15 @@ func (s *server) answer(a admitted, err error, begun bool) {
 		grpc.SetTrailer(a.ctx, md)
 	}
 }
+
+// contextStream is a stream with another context.
+type contextStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s contextStream) Context() context.Context { return s.ctx }
 
 // serverStream is the stream of an admitted call. Its methods are as safe for concurrent use as those of grpc.ServerStream.
 type serverStream struct {

@@ -2,11 +2,15 @@ package guardgrpc
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -325,6 +329,14 @@ func TestWhatACallBringsAlong(t *testing.T) {
 			},
 			want: guard.Arrival{Criticality: guard.Background, Key: unaryCall, Entry: "front/buy"}, placed: true, marked: true, attempt: 2,
 		},
+		"baggage": {
+			md:   md(baggageKey, "x=1,guard-context="+url.QueryEscape(context1)),
+			want: guard.Arrival{Criticality: guard.Sheddable, Key: "bob", Entry: "front/buy"}, placed: true, marked: true, attempt: 2,
+		},
+		"baggage beside a context": {
+			md:   md(contextKey, "crit=critical", baggageKey, "guard-context="+url.QueryEscape(context1)),
+			want: guard.Arrival{Criticality: guard.Critical, Entry: "back" + unaryCall},
+		},
 		"a trace of somebody believed": {
 			md:      md(traceKey, trace),
 			options: []ServerOption{WithTrust(func(context.Context, string) bool { return true })},
@@ -360,9 +372,6 @@ func TestWhatACallBringsAlong(t *testing.T) {
 			if err := ask(metadata.NewOutgoingContext(t.Context(), tc.md), dial(t, reach, nil)); err != nil {
 				t.Fatal(err)
 			}
-			if name == "a stranger" && len(s.heard[0][contextKey]) > 0 {
-				t.Errorf("the handler sees %v", s.heard[0])
-			}
 		})
 	}
 }
@@ -397,6 +406,83 @@ func TestWithFailure(t *testing.T) {
 	}
 	if s := idle(t, g); s.Failed != 1 {
 		t.Errorf("%d failures", s.Failed)
+	}
+}
+
+// Each answer reports the load, of unary calls and bounded streams together, and not of endless ones.
+func TestLoadReport(t *testing.T) { synctest.Test(t, testLoadReport) } // all of it in the first second
+
+func testLoadReport(t *testing.T) {
+	g := newGuard(t, "back", 4)
+	for range 2 {
+		if _, err := g.Acquire(t.Context(), guard.Default); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &service{}
+	endless := false
+	reach, _ := serve(t, g, s, WithLoadReport(), WithEndless(func(context.Context, string, bool) bool { return endless }))
+	conn := dial(t, reach, nil)
+	for name, call := range map[string]func(context.Context, *grpc.ClientConn, ...grpc.CallOption) error{
+		"unary": ask, "stream": stream,
+	} {
+		for _, tc := range []struct {
+			endless bool
+			full    int // more requests
+			err     error
+			want    float64
+		}{
+			{false, 0, nil, 0.75},
+			{false, 0, status.Error(codes.NotFound, "x"), 0.75},
+			{true, 0, nil, 0.5},
+			{false, 2, status.Error(codes.ResourceExhausted, ""), 1},
+		} {
+			endless = tc.endless
+			s.unary = func(context.Context) error { return tc.err }
+			s.duplex = func(testpb.TestService_FullDuplexCallServer) error { return tc.err }
+			var permits []guard.Permit
+			for range tc.full {
+				p, err := g.Acquire(t.Context(), guard.Default)
+				if err != nil {
+					t.Fatal(err)
+				}
+				permits = append(permits, p)
+			}
+			var trailer metadata.MD
+			if err := call(t.Context(), conn, grpc.Trailer(&trailer)); status.Code(err) != status.Code(tc.err) {
+				t.Fatal(err)
+			}
+			// The message has one field, application_utilization = 9, a double: the rate is known after a second only.
+			report := only(trailer[loadReportKey])
+			if len(report) != 9 || report[0] != 9<<3|1 ||
+				math.Float64frombits(binary.LittleEndian.Uint64([]byte(report[1:]))) != tc.want {
+				t.Errorf("%s, %+v: trailer %v", name, tc, trailer)
+			}
+			for _, p := range permits {
+				p.Release(guard.Ignored)
+			}
+			waittest.Until(t, "the call is over", func() bool { return g.Snapshot().InFlight == 2 })
+		}
+	}
+	endless, s.unary, s.duplex = false, nil, nil
+	time.Sleep(2 * time.Second)
+	for range 6 {
+		if err := errors.Join(ask(t.Context(), conn), stream(t.Context(), conn)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(2 * time.Second)
+	var trailer metadata.MD
+	if err := ask(t.Context(), conn, grpc.Trailer(&trailer)); err != nil {
+		t.Fatal(err)
+	}
+	// Now rps_fractional = 6 comes first: the first of the twelve calls has begun the window, this one has ended it.
+	report := only(trailer[loadReportKey])
+	if len(report) != 18 || report[0] != 6<<3|1 {
+		t.Fatalf("trailer %v", trailer)
+	}
+	if rate := math.Float64frombits(binary.LittleEndian.Uint64([]byte(report[1:]))); math.Abs(rate-12.0/2) > 0.1 {
+		t.Errorf("%v requests per second", rate)
 	}
 }
 

@@ -19,7 +19,7 @@ const allOfIt = "rank=ffffffff;crit=critical;key=bob;api=vip;again;group=9;id=00
 func TestBaggageOfACall(t *testing.T) {
 	for _, sent := range []metadata.MD{
 		metadata.Pairs(baggageKey, "a=1,guard-context="+url.QueryEscape(allOfIt)),
-		metadata.Pairs(contextKey, allOfIt, baggageKey, "a=1,guard%2Dcontext="+url.QueryEscape(allOfIt)),
+		metadata.Pairs(contextKey, allOfIt, alikeKey, allOfIt, baggageKey, "a=1,guard%2Dcontext="+url.QueryEscape(allOfIt)),
 	} {
 		for _, believed := range []bool{true, false} {
 			for _, bypass := range []bool{true, false} {

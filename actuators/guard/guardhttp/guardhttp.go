@@ -56,6 +56,7 @@ import (
 	"strings"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
@@ -147,8 +148,8 @@ type handler struct {
 	endless     func(*http.Request) bool
 	believed    func(*http.Request) bool // nil: everybody
 	route       func(*http.Request) string
-	refusal     int         // the status of all refusals; 0: it depends on the reason
-	report      *loadReport // nil: none
+	refusal     int                // the status of all refusals; 0: it depends on the reason
+	report      *loadreport.Report // nil: none
 }
 
 // arrival is what r brings along. A header of its own wins over Guard-Context.
@@ -207,7 +208,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		permit.Release(outcome)
 		if counts {
-			h.report.over()
+			h.report.Over()
 		}
 	}()
 	if h.endless(r) {
@@ -215,7 +216,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		said.Left = 0
 	} else {
 		counts = true
-		h.report.admitted()
+		h.report.Admitted()
 	}
 	outer, cancel := withDeadline(r.Context(), r, said.Left)
 	defer cancel()
@@ -298,7 +299,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		h.refuseGRPC(w, r, refusal, advice.NoRetry)
 		return
 	}
-	h.report.begin(header, false)
+	beginReport(h.report, header, false)
 	status, text := http.StatusServiceUnavailable, tooFull
 	if errors.Is(refusal, guard.ErrRate) {
 		status, text = http.StatusTooManyRequests, tooFast
@@ -320,7 +321,7 @@ func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *gu
 	if errors.Is(refusal, guard.ErrRate) {
 		text = tooFast
 	}
-	h.report.begin(header, IsGRPC(r))
+	beginReport(h.report, header, IsGRPC(r))
 	FailGRPC(w, r, GRPCResourceExhausted, strings.TrimSpace(string(text)))
 }
 

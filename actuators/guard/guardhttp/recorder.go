@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
 )
 
@@ -31,9 +32,9 @@ type recorder struct {
 	begun    time.Time        // when the first write might have waited
 	windowed bool             // HTTP/2: the client says how much it takes, even nothing
 	hijacked bool
-	report   *loadReport // nil: none
-	grpc     bool        // the request, if there is a report
-	trailed  bool        // the report belongs into the trailer
+	report   *loadreport.Report // nil: none
+	grpc     bool               // the request, if there is a report
+	trailed  bool               // the report belongs into the trailer
 }
 
 const (
@@ -75,7 +76,7 @@ func (r *recorder) beginReport() {
 		return
 	}
 	if whole := len(r.Header()["Grpc-Status"]) > 0; whole || !r.grpc {
-		r.report.begin(r.Header(), r.grpc)
+		beginReport(r.report, r.Header(), r.grpc)
 	} else {
 		r.trailed = true
 	}
@@ -84,7 +85,7 @@ func (r *recorder) beginReport() {
 // endReport writes the load report into the trailer where it had to wait for that.
 func (r *recorder) endReport() {
 	if r.trailed && !r.hijacked {
-		r.report.end(r.Header())
+		endReport(r.report, r.Header())
 	}
 }
 
