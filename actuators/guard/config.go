@@ -26,8 +26,8 @@ type Config struct {
 	Fallback int
 
 	// ShedThreshold is the occupancy (in flight ÷ limit) above which the least important requests are refused, in (0,
-	// 1]. A Setting overrides it. 0 means 0.6 while ranks travel through this guard (see Rank), and otherwise 1: nothing is
-	// shed.
+	// 1]. A Setting overrides it. 0 means 0.6 while requests bring a criticality, a key or a rank along, or hand on a rank, and
+	// otherwise 1: nothing is shed.
 	ShedThreshold float64
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.

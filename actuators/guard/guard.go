@@ -35,7 +35,7 @@ type Guard struct {
 	shards  atomic.Uint32 // tickets made
 	endless endless
 	groups  groups
-	ranked  atomic.Bool // a rank has been received or handed on since the last step
+	ranked  atomic.Bool // see noteRank; since the last step
 	draws   atomic.Uint64
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
@@ -189,7 +189,7 @@ func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, 
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	g.tick(now)
 	cell := &g.cells[a.Criticality]
-	if a.Rank.Drawn {
+	if a.Rank.Drawn || a.Key != "" || a.Criticality != Default {
 		g.noteRank()
 	}
 	if g.gate.full() {

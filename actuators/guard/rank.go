@@ -38,7 +38,7 @@ func (g *Guard) drawn(r Rank, key string, salt uint64) Rank {
 	return r
 }
 
-// noteRank notes that a rank has been received or handed on.
+// noteRank notes that requests have an order: one has brought a rank, a key or a criticality along, or has handed on a rank.
 func (g *Guard) noteRank() {
 	if !g.ranked.Load() {
 		g.ranked.Store(true)

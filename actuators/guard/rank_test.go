@@ -160,28 +160,35 @@ func TestRefusalIsNoAnswer(t *testing.T) {
 	}
 }
 
-// Without a wish, φ is 0.6 while ranks travel, and nothing is shed otherwise; a wish of the host stands.
-func TestThresholdWhileRanksTravel(t *testing.T) {
-	g := simGuard(t, Config{})
-	at := func(after time.Duration, r Rank) float64 {
-		p, err := g.AdmitAt(epoch.Add(after), Arrival{Criticality: Default, Rank: r})
+// Without a wish, φ is 0.6 while requests bring a rank, a key or a criticality along, and nothing is shed otherwise; a wish of
+// the host stands.
+func TestThresholdWhileRequestsHaveAnOrder(t *testing.T) {
+	var g *Guard
+	at := func(after time.Duration, a Arrival) float64 {
+		p, err := g.AdmitAt(epoch.Add(after), a)
 		if err != nil {
 			t.Fatal(err)
 		}
 		p.ReleaseAt(epoch.Add(after+reflexPeriod), Success)
 		return g.SnapshotAt(epoch.Add(after + reflexPeriod)).ShedThreshold
 	}
-	if phi := at(0, Rank{}); phi != 1 {
-		t.Errorf("φ %v without ranks", phi)
-	}
-	if phi := at(time.Second, Rank{Drawn: true}); phi != rankedThreshold {
-		t.Errorf("φ %v with ranks", phi)
-	}
-	if phi := at(rankedFor/2, Rank{}); phi != rankedThreshold {
-		t.Errorf("φ %v soon after", phi)
-	}
-	if phi := at(2*rankedFor, Rank{}); phi != 1 {
-		t.Errorf("φ %v long after", phi)
+	none := Arrival{Criticality: Default, Route: "/", Entry: "front/"}
+	for _, a := range []Arrival{
+		{Criticality: Default, Rank: Rank{Drawn: true}}, {Criticality: Default, Key: "alice"}, {Criticality: Sheddable},
+	} {
+		g = simGuard(t, Config{})
+		if phi := at(0, none); phi != 1 {
+			t.Errorf("φ %v of requests that are alike", phi)
+		}
+		if phi := at(time.Second, a); phi != rankedThreshold {
+			t.Errorf("φ %v with %+v", phi, a)
+		}
+		if phi := at(rankedFor/2, none); phi != rankedThreshold {
+			t.Errorf("φ %v soon after", phi)
+		}
+		if phi := at(2*rankedFor, none); phi != 1 {
+			t.Errorf("φ %v long after", phi)
+		}
 	}
 	asked := simGuard(t, Config{ShedThreshold: 1})
 	p, _ := asked.AdmitAt(epoch, Arrival{Criticality: Default, Rank: Rank{Drawn: true}})

@@ -32,7 +32,7 @@ type regime struct {
 	shedLease lease
 	threshold float64 // φ asked for; 0: nobody does
 
-	rankedUntil time.Duration // ranks travel through the guard
+	rankedUntil time.Duration // requests have an order, see Guard.noteRank
 
 	retry      *actuators.Retry
 	retryLease lease
@@ -127,14 +127,15 @@ func (r *regime) adopt(now time.Duration, s actuators.Setting) {
 	}
 }
 
-// rankedThreshold is φ where nobody asks for one and ranks travel. rankedFor is for how long after the last of them.
+// rankedThreshold is φ where nobody asks for one and requests have an order. rankedFor is for how long after the last of
+// them.
 const (
 	rankedThreshold = 0.6
 	rankedFor       = 10 * time.Second
 )
 
-// shedAbove is φ to put in force. A rank that each guard drew anew would be worse than no shedding from two calls on, so
-// without a wish nothing is shed until ranks travel.
+// shedAbove is φ to put in force. Requests of which nothing is known are all alike, and a rank that each guard drew anew
+// would be worse than no shedding from two calls on. So without a wish nothing is shed until requests have an order.
 func (r *regime) shedAbove(now time.Duration) float64 {
 	switch {
 	case r.threshold > 0:

@@ -467,7 +467,7 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--drain-delay=-1s":                    "--drain-delay=-1s: expected 0 or more",
 		"--drain-timeout=-1s":                  "--drain-timeout=-1s: expected 0 or more",
 		"--upstream-idle-timeout=0s":           "--upstream-idle-timeout=0s: expected a duration",
-		"--shed-threshold=0":                   "--shed-threshold=0: expected a share of the limit",
+		"--shed-threshold=-0.1":                "--shed-threshold=-0.1: expected a share of the limit",
 		"--shed-threshold=60":                  "--shed-threshold=60: expected a share of the limit",
 		"--shed-threshold=NaN":                 "--shed-threshold=NaN: expected a share of the limit",
 		"--shed-threshold=most":                "--shed-threshold=most: expected a number",

@@ -80,7 +80,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("limit.fallback", "The limit before governor has published one, and after a long silence of governor. "+
 		"0: the geometric mean of the bounds.").Default("0").IntVar(&o.guard.Fallback)
 	cmd.Flag("shed-threshold", "Occupancy above which the least important requests are refused, while governor has "+
-		"published none: a share of the limit, above 0, like 0.6. 1: nothing is shed.").Default("1").
+		"published none: a share of the limit. 1: nothing is shed. 0: 0.6 while requests bring a criticality, a key or a rank "+
+		"along, else 1.").Default("0").
 		Float64Var(&o.guard.ShedThreshold)
 	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
 		"Without it the limit is exactly as published.").Default("true").Bool()
@@ -205,8 +206,8 @@ func (o sidecarOptions) check() error {
 	if o.upstreamIdle <= 0 {
 		bad("upstream-idle-timeout", o.upstreamIdle, "a duration above 0, like 1.5s")
 	}
-	if !(g.ShedThreshold > 0 && g.ShedThreshold <= 1) {
-		bad("shed-threshold", g.ShedThreshold, "a share of the limit above 0 and at most 1, like 0.6")
+	if !(g.ShedThreshold >= 0 && g.ShedThreshold <= 1) {
+		bad("shed-threshold", g.ShedThreshold, "a share of the limit from 0 to 1, like 0.6")
 	}
 	errs = append(errs, o.edgeOptions.check(o.upstream, *o.web.WebListenAddresses)...)
 	errs = append(errs, o.egress.loops(o.upstream)...)

@@ -172,8 +172,8 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 	}
 	config := guard.Config{
 		Service: t.Name, SLO: t.SLO.Latency, Min: int(t.Min), Max: int(t.Max),
-		Fallback: int(t.Start),
-		Now:      func() time.Time { return start.Add(now) },
+		Fallback: int(t.Start), ShedThreshold: 1,
+		Now: func() time.Time { return start.Add(now) },
 	}
 	switch r.Contender {
 	case None, Naive:
@@ -184,7 +184,9 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 		config.NoReflex = true
 	case Rate:
 		config.NoReflex, config.Max, config.Fallback = true, unlimited, unlimited
-	case Reflex, Cascade, Shed, CascadeRate, Guards, Patterns, Governed, Entry, EntryPatterns, RetryLaw:
+	case Reflex, Cascade, Shed, CascadeRate, Guards, Entry:
+	case Patterns, Governed, EntryPatterns, RetryLaw:
+		config.ShedThreshold = 0
 	default:
 		return plain{models.NewLimiter(t.Start)}
 	}
