@@ -16,6 +16,7 @@ const (
 	byConcurrency = iota
 	byRate
 	byShed
+	byCallee
 	policies
 )
 
@@ -28,6 +29,8 @@ var (
 	ErrRate error = rateRefusals[0]
 	// ErrShed refuses a request because the service is nearly full and keeps its room for more important requests.
 	ErrShed error = errShed
+	// ErrCallee refuses a request because a service that it needs would refuse it.
+	ErrCallee error = errCallee
 )
 
 var (
@@ -39,6 +42,12 @@ var (
 	errShed = &Refusal{
 		reason: "shed",
 		text: "guard: refused, the service is nearly full and keeps its room for more important requests; " +
+			"do not retry at once",
+		retryAfter: time.Second,
+	}
+	errCallee = &Refusal{
+		reason: "callee",
+		text: "guard: refused, a service that the request needs is nearly full and would refuse it; " +
 			"do not retry at once",
 		retryAfter: time.Second,
 	}
@@ -55,6 +64,7 @@ var (
 	}()
 	reasons = [policies]string{
 		byConcurrency: errConcurrency.reason, byRate: rateRefusals[0].reason, byShed: errShed.reason,
+		byCallee: errCallee.reason,
 	}
 )
 

@@ -234,6 +234,8 @@ func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 	switch {
 	case errors.Is(err, guard.ErrRate):
 		return models.RefusedByRate
+	case errors.Is(err, guard.ErrCallee):
+		return models.RefusedForCallee
 	case err != nil:
 		return models.Refused
 	}
@@ -325,7 +327,7 @@ func (g *guarded) Advise(now time.Duration, r models.Request, refused bool) mode
 	case refused:
 		a = g.guard.RefusalAdviceAt(start.Add(now), arrivalOf(r))
 	case g.calls:
-		a = guard.AdviceOf(g.contexts[r.Slot])
+		a = guard.AdviceAt(g.contexts[r.Slot], start.Add(now))
 	}
 	return models.Advice{NoRetry: a.NoRetry, Background: a.Background, Threshold: uint64(a.Threshold)}
 }
