@@ -135,7 +135,7 @@ func instance(name string, w models.Window) control.Instance {
 
 		InFlight: control.Read(w.InFlight), Limit: control.Read(w.Limit), Binding: control.Read(w.Binding),
 		Revision: control.Read(w.Revision), ShedThreshold: control.Read(w.ShedThreshold),
-		RefusedByRate: control.Read(w.RefusedByRate),
+		RefusedByRate: control.Read(w.RefusedByRate), RefusedForCallee: control.Read(w.RefusedForCallee),
 	}
 	for i, class := range w.ByClass {
 		in.Classes[i] = control.Class{Offered: control.Read(class.Offered), Refused: control.Read(class.Refused)}
