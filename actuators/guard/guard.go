@@ -39,6 +39,7 @@ type Guard struct {
 	routes   routes
 	ranked   atomic.Bool // a rank has been received or handed on since the last step
 	draws    atomic.Uint64
+	spared   atomic.Uint64 // requests refused by callers in place of this guard while it was refusing
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
@@ -422,6 +423,7 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 // concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
+	t.refused = g.spared.Load()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	for i := range g.cells {
 		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()

@@ -287,6 +287,9 @@ func (n *need) withheld(c Criticality, requests uint32) {
 func (g *Guard) hearEarly(now time.Duration, a *Arrival) {
 	early := min(a.Early, maxEarly)
 	g.cells[a.Criticality].early.Add(uint64(early))
+	if g.threshold(now) > 0 {
+		g.spared.Add(uint64(early))
+	}
 	if r := g.routeOf(a); r.levelAt(now) > 0 {
 		r.callee.Load().withheld(a.Criticality, early)
 	}

@@ -14,7 +14,7 @@ import (
 //
 // A caller that knows the Threshold refuses in its own place what would be refused here. The occupancy of one instant is no
 // use to it: it hears of it late, and n/L jumps by more than the levels are apart. The mean rises with a time constant of
-// 100 ms and falls more slowly, the more is refused:
+// 200 ms and falls more slowly, the more is refused:
 //
 //	T = 200 ms ÷ (1 − u)    u: share of the way from φ to the limit, about the share of the arrivals that is refused
 //
@@ -33,9 +33,8 @@ type crowding struct {
 
 const (
 	crowdingSample = 10 * time.Millisecond
-	crowdingRise   = 100 * time.Millisecond
-	crowdingFall   = 200 * time.Millisecond
-	crowdingSlow   = 0.1 // T is at most ten times crowdingFall
+	crowdingSpan   = 200 * time.Millisecond
+	crowdingSlow   = 0.1 // T is at most ten times crowdingSpan
 )
 
 // threshold returns the Threshold of this guard alone at the instant now.
@@ -55,10 +54,10 @@ func (g *Guard) threshold(now time.Duration) Threshold {
 
 // sample takes the occupancy x, at the instant now, into the mean. The caller holds c.mu.
 func (c *crowding) sample(now time.Duration, x float64, p *plan) {
-	constant := crowdingRise
+	constant := crowdingSpan
 	if x < c.fill {
 		shed := max(0, c.fill-p.threshold) / (1 - p.threshold)
-		constant = time.Duration(float64(crowdingFall) / max(crowdingSlow, 1-shed))
+		constant = time.Duration(float64(crowdingSpan) / max(crowdingSlow, 1-shed))
 	}
 	c.fill += (1 - math.Exp(-max(0, now-c.at).Seconds()/constant.Seconds())) * (x - c.fill)
 	c.at = now
