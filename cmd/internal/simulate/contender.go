@@ -294,7 +294,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 			To: c.To, Requests: float64(c.Requests), Attempts: float64(c.Attempts), Retries: float64(c.Retries),
 			Failures: float64(c.Failures), CalleeRefused: float64(c.CalleeRefusals),
 			PastDeadline: float64(c.Refused["deadline"]), BreakerOpen: float64(c.Refused["breaker"]),
-			BulkheadFull: float64(c.Refused["bulkhead"]), Finished: float64(c.Latency.Count), LatencySum: c.Latency.Sum,
+			BulkheadFull: float64(c.Refused["bulkhead"]), Early: float64(c.Refused["early"]), Finished: float64(c.Latency.Count), LatencySum: c.Latency.Sum,
 			OwnLatency: c.OwnLatency,
 		})
 	}

@@ -145,7 +145,7 @@ func instance(name string, w models.Window) control.Instance {
 			To: c.To, Requests: control.Read(c.Requests), Attempts: control.Read(c.Attempts), Retries: control.Read(c.Retries),
 			Failures: control.Read(c.Failures), CalleeRefused: control.Read(c.CalleeRefused),
 			PastDeadline: control.Read(c.PastDeadline), BreakerOpen: control.Read(c.BreakerOpen),
-			BulkheadFull: control.Read(c.BulkheadFull), Finished: control.Read(c.Finished),
+			BulkheadFull: control.Read(c.BulkheadFull), Early: control.Read(c.Early), Finished: control.Read(c.Finished),
 			Mean: control.Read(c.LatencySum / c.Finished), OwnLatency: control.Read(c.OwnLatency),
 		})
 	}
