@@ -46,10 +46,10 @@ type Verdict int
 
 // The verdicts.
 const (
-	Admitted      Verdict = iota
-	Refused               // too many are in flight, or the room is kept for more important requests
-	RefusedByRate         // too many arrive
-	RefusedForCallee      // a service that it needs would refuse it
+	Admitted         Verdict = iota
+	Refused                  // too many are in flight, or the room is kept for more important requests
+	RefusedByRate            // too many arrive
+	RefusedForCallee         // a service that it needs would refuse it
 	// Aside is admitted without a place in the limit, for a request that its service declares endless. The Telemetry
 	// counts it nowhere; it takes its server time all the same.
 	Aside

@@ -97,7 +97,9 @@ type missed struct {
 // missedTolerance is the share by which what is reached varies with the number of seeds.
 const missedTolerance = 0.25
 
-var misses = map[missed]float64{}
+var misses = map[missed]float64{
+	{"chain-x5", "% of the server time in vain, worst seed"}: 17.1,
+}
 
 // TestCompartments holds the guarded calls to their bars, with guard alone and governed, and prints what every contender
 // reaches.
