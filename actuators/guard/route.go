@@ -73,7 +73,7 @@ type route struct {
 // need is what is known about the calls of a route to one dependency.
 type need struct {
 	dependency *Dependency
-	early      [criticalities]atomic.Uint32 // requests refused in its place that it has yet to be told of
+	early      [criticalities]atomic.Uint32 // requests refused in its place, of which no call has told it
 
 	// Guarded by route.mu:
 	answered   int // good requests with an answer of it
