@@ -10,8 +10,8 @@ type Refusal struct {
 	retryAfter time.Duration
 }
 
-// The policies, in the order in which they are asked. A request that one of them refuses takes nothing from the others:
-// only a request that has a slot takes a token.
+// The policies. They are asked in this order, but byCallee before byShed. A request that one of them refuses takes nothing from
+// the others: only a request that has a slot takes a token.
 const (
 	byConcurrency = iota
 	byRate
@@ -83,7 +83,7 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.reason == other.reason
 }
 
-// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate" or "shed".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed" or "callee".
 func (r *Refusal) Reason() string { return r.reason }
 
 // RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same
