@@ -22,6 +22,9 @@ type Call struct {
 	CalleeRefused Reading // attempts that the dependency or its guard refused
 	// Calls that were refused on the way out, without the dependency, by what refused them.
 	PastDeadline, BreakerOpen, BulkheadFull Reading
+	// Early are the requests that were refused at the service's own door because the dependency would have refused their
+	// calls. They count among Requests, so that they do not look like less demand. A missing one counts as zero.
+	Early Reading
 	// Finished are the attempts whose latency counts, and Mean is theirs in seconds: those that succeeded, and failures that
 	// took longer than a success may.
 	Finished, Mean Reading
@@ -41,6 +44,7 @@ type CallRefusals struct {
 	Deadline Number `json:"deadline"` // too little time was left
 	Breaker  Number `json:"breaker"`
 	Bulkhead Number `json:"bulkhead"`
+	Early    Number `json:"early"` // at the door of the service, because the dependency would have refused
 }
 
 // Breakers count the instances of a dependency by the state of their breaker.
@@ -68,8 +72,8 @@ type Calls struct {
 	RefusedRatio  Number       `json:"refused_ratio"`  // calls refused on the way out, of all calls
 	RefusedBy     CallRefusals `json:"refused_by"`     // the same, by what refused them
 	CalleeRefused Number       `json:"callee_refused"` // attempts that the dependency refused, of all attempts
-	// Lost are the attempts that failed at once, that the dependency refused, and that a breaker or the bulkhead refused for its
-	// sake, as a share of all that were sent or refused so. One that failed late counts as slow.
+	// Lost are the attempts that failed at once, that the dependency refused, and that a breaker, the bulkhead or the door refused
+	// for its sake, as a share of all that were sent or refused so. One that failed late counts as slow.
 	Lost           Number         `json:"lost_ratio"`
 	Mean           Number         `json:"mean_seconds"`           // latency of the attempts that finished
 	PerRequest     Number         `json:"per_request_seconds"`    // seconds of calls to it, per request of the service
@@ -152,14 +156,15 @@ func dependency(name string, calls []Call, completed Reading) Calls {
 	byDeadline := refused(func(c Call) Reading { return c.PastDeadline })
 	byBreaker := refused(func(c Call) Reading { return c.BreakerOpen })
 	byBulkhead := refused(func(c Call) Reading { return c.BulkheadFull })
+	early := refused(func(c Call) Reading { return Read(c.Early.Or(0)) })
 	latency := busy.Over(finished, "")
 
 	d.Requests = requests.Number()
 	d.RetryRatio, d.FailedRatio = retries.Over(requests, "").Number(), failures.Over(attempts, "").Number()
-	d.RefusedRatio = byDeadline.Plus(byBreaker).Plus(byBulkhead).Number()
-	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number()}
+	d.RefusedRatio = byDeadline.Plus(byBreaker).Plus(byBulkhead).Plus(early).Number()
+	d.RefusedBy = CallRefusals{byDeadline.Number(), byBreaker.Number(), byBulkhead.Number(), early.Number()}
 	d.CalleeRefused = calleeRefused.Over(attempts, "").Number()
-	withheld := sum(func(c Call) Reading { return c.BreakerOpen.Plus(c.BulkheadFull) })
+	withheld := sum(func(c Call) Reading { return c.BreakerOpen.Plus(c.BulkheadFull).Plus(Read(c.Early.Or(0))) })
 	sudden := Read(min(failures.Float(), attempts.Less(calleeRefused).Less(finished).Float()))
 	d.lost, d.tried = withheld.Plus(calleeRefused).Plus(sudden), withheld.Plus(attempts)
 	d.Lost = d.lost.Over(d.tried, "").Number()

@@ -98,6 +98,7 @@ func (in Instance) join(was Instance, share float64) Instance {
 		{&in.Refused, was.Refused},
 		{&in.RefusedByShed, was.RefusedByShed},
 		{&in.RefusedByRate, was.RefusedByRate},
+		{&in.RefusedForCallee, was.RefusedForCallee},
 		{&in.Failed, was.Failed},
 		{&in.Slow, was.Slow},
 		{&in.Waited, was.Waited},

@@ -164,6 +164,9 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
 			refused += ", and " + percent(byRate) + " by the rate"
 		}
+		if forCallee := d.Inputs.RefusedBy.Callee; forCallee > 0 {
+			refused += ", and " + percent(forCallee) + " for a callee"
+		}
 		say("refused %s", refused)
 	}
 }

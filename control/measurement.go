@@ -50,15 +50,17 @@ type Instance struct {
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
-	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused. A missing one
-	// counts as zero, which attributes those refusals to the concurrency limit.
-	RefusedByShed Reading
-	RefusedByRate Reading
-	Completed     Reading // admitted requests that finished (count of the latency histogram)
-	Failed        Reading // admitted requests that failed
-	Slow          Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
-	Fast          Reading // completed requests within the SLO: the bucket at its edge, as it was read
-	Mean          Reading // mean latency of completed requests, seconds
+	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused, and RefusedForCallee
+	// is that of the requests which a service behind this one would have refused. A missing one counts as zero, which
+	// attributes those refusals to the concurrency limit.
+	RefusedByShed    Reading
+	RefusedByRate    Reading
+	RefusedForCallee Reading
+	Completed        Reading // admitted requests that finished (count of the latency histogram)
+	Failed           Reading // admitted requests that failed
+	Slow             Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
+	Fast             Reading // completed requests within the SLO: the bucket at its edge, as it was read
+	Mean             Reading // mean latency of completed requests, seconds
 	// Waited is how long the completed requests together spent in guarded calls to other services, in seconds: the part of
 	// Mean·Completed that is not the service's own. A missing one counts as zero.
 	Waited Reading
@@ -85,7 +87,7 @@ type Instance struct {
 // Windowed lists the readings that cover the window. They are wrong until the instance has existed for all of it.
 func (in *Instance) Windowed() []*Reading {
 	all := []*Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.Completed, &in.Failed, &in.Slow,
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee, &in.Completed, &in.Failed, &in.Slow,
 		&in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
 	}
 	for i := range in.Classes {

@@ -46,9 +46,10 @@ type Verdict int
 
 // The verdicts.
 const (
-	Admitted      Verdict = iota
-	Refused               // too many are in flight, or the room is kept for more important requests
-	RefusedByRate         // too many arrive
+	Admitted         Verdict = iota
+	Refused                  // too many are in flight, or the room is kept for more important requests
+	RefusedByRate            // too many arrive
+	RefusedForCallee         // a service that it needs would refuse it
 	// Aside is admitted without a place in the limit, for a request that its service declares endless. The Telemetry
 	// counts it nowhere; it takes its server time all the same.
 	Aside
@@ -118,14 +119,15 @@ type Calls struct {
 	Requests, Attempts, Retries, Failures   float64
 	CalleeRefused                           float64 // attempts that the callee refused
 	PastDeadline, BreakerOpen, BulkheadFull float64 // calls refused on the way out, by what refused them
+	Early                                   float64 // requests refused at the door in place of the callee
 	Finished, LatencySum                    float64 // attempts whose latency counts, and their latencies together in seconds
 	OwnLatency                              float64 // of the callee as learned, seconds, last sample; 0: not learned
 }
 
 // counts are the fields of c that only grow.
-func (c *Calls) counts() [10]*float64 {
+func (c *Calls) counts() [11]*float64 {
 	return [...]*float64{
 		&c.Requests, &c.Attempts, &c.Retries, &c.Failures, &c.CalleeRefused, &c.PastDeadline, &c.BreakerOpen, &c.BulkheadFull,
-		&c.Finished, &c.LatencySum,
+		&c.Early, &c.Finished, &c.LatencySum,
 	}
 }

@@ -174,6 +174,8 @@ func (in *instance) admit(now time.Duration, r Request) Verdict {
 		in.inFlight++
 	case RefusedByRate:
 		in.counters.refusedByRate++
+	case RefusedForCallee:
+		in.counters.refusedForCallee++
 	default:
 		in.counters.refused[r.Criticality]++
 	}

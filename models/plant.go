@@ -165,7 +165,7 @@ func (p *Plant) attempt(slot int32) {
 	verdict := in.admit(p.now, r.request)
 	r.aside = verdict == Aside
 	p.score.attempted(r.request, verdict)
-	if verdict == Refused || verdict == RefusedByRate {
+	if verdict != Admitted && verdict != Aside {
 		in.charge(p.cfg.RejectCost)
 		p.retry(slot)
 		return

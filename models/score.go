@@ -179,7 +179,7 @@ func (s *Score) arrived(at time.Duration, class, route int) {
 func (s *Score) attempted(r Request, v Verdict) {
 	p := s.phase(r.Arrived)
 	admitted, refused := 1, 0
-	if v == Refused || v == RefusedByRate {
+	if v != Admitted && v != Aside {
 		admitted, refused = 0, 1
 	}
 	route := &p.Routes[r.Route]

@@ -17,8 +17,9 @@ type Telemetry struct {
 
 // counters are cumulative since the start of the run.
 type counters struct {
-	offered, admitted, refused [Classes]float64 // refused: not by rate
+	offered, admitted, refused [Classes]float64 // refused: by neither of the following
 	refusedByRate              float64
+	refusedForCallee           float64
 	completed                  float64
 	latencySum                 float64   // seconds
 	buckets                    []float64 // by upper edge, not cumulative; the last is +Inf
@@ -74,7 +75,8 @@ type Window struct {
 	// Increases over the window, extrapolated to its edges as PromQL's increase() does, hence not whole.
 	Offered, Admitted, Refused float64
 	RefusedByRate              float64                                     // of Refused
-	ByClass                    [Classes]struct{ Offered, Refused float64 } // without refusals by rate
+	RefusedForCallee           float64                                     // of Refused
+	ByClass                    [Classes]struct{ Offered, Refused float64 } // without those
 	Completed                  float64
 	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
@@ -125,7 +127,8 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 		w.Admitted += increase(func(s *snapshot) float64 { return s.admitted[class] })
 	}
 	w.RefusedByRate = increase(func(s *snapshot) float64 { return s.refusedByRate })
-	w.Refused += w.RefusedByRate
+	w.RefusedForCallee = increase(func(s *snapshot) float64 { return s.refusedForCallee })
+	w.Refused += w.RefusedByRate + w.RefusedForCallee
 	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
 	w.Waited = increase(func(s *snapshot) float64 { return s.report.Waited })

@@ -140,7 +140,7 @@ func (r *reply) calls(s subject, k seriesKey, me model.Metric) []control.Call {
 			To: to, Requests: counter(sigCallRequests), Attempts: counter(sigCallAttempts),
 			Retries: counter(sigCallRetries), Failures: counter(sigCallFailures),
 			PastDeadline: reason(sigCallRefused, "deadline"), BreakerOpen: reason(sigCallRefused, "breaker"),
-			BulkheadFull:  reason(sigCallRefused, "bulkhead"),
+			BulkheadFull: reason(sigCallRefused, "bulkhead"), Early: reason(sigCallRefused, "early"),
 			CalleeRefused: counter(sigCallCalleeRefused), Finished: counter(sigCallLatencyCount),
 			Mean: counter(sigCallLatencySum).Over(counter(sigCallLatencyCount),
 				fmt.Sprintf("no call ended in %s", s.Timing.Window)),

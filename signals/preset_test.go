@@ -30,7 +30,7 @@ func TestClasses(t *testing.T) {
 		}
 	}
 	isMissing(t, "a class that is not reported", in.Classes[control.Background].Refused, control.NoData,
-		`guard_refused_total{reason!="rate", service="checkout"}`)
+		`guard_refused_total{reason!~"rate|callee", service="checkout"}`)
 }
 
 // A9, kubernetes/kubernetes#99394: what an older guard does not report is unknown, not none.

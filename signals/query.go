@@ -22,32 +22,33 @@ const signalLabel = "governor_signal"
 
 // The signals of the presets, values of signalLabel.
 const (
-	sigSeen          = "seen"    // time of the newest raw sample, Unix seconds
-	sigUp            = "up"      // whether the target that recently exported the instance can be scraped
-	sigSamples       = "samples" // raw samples in the window
-	sigBefore        = "before"  // raw samples in the window before it
-	sigLimit         = "limit"
-	sigInFlight      = "inflight"
-	sigServiceTime   = "service_time"
-	sigRevision      = "revision"
-	sigShedThreshold = "shed_threshold"
-	sigOffered       = "offered"
-	sigAdmitted      = "admitted"
-	sigRefused       = "refused"
-	sigRefusedByShed = "refused_by_shed"
-	sigRefusedByRate = "refused_by_rate"
-	sigClassOffered  = "class_offered" // by criticality
-	sigClassRefused  = "class_refused" // by criticality, without refusals by rate
-	sigFailed        = "failed"
-	sigBinding       = "binding"
-	sigWaited        = "waited" // seconds in guarded calls; older guards lack it
-	sigCompleted     = "completed"
-	sigTotal         = "total" // everything the histogram counts, admitted or refused
-	sigLatencySum    = "latency_sum"
-	sigBucket        = "bucket"   // completed within an SLO's latency, by le
-	sigEdges         = "edges"    // the existing bucket edges, by service
-	sigQuantile      = "quantile" // the objective's quantile, by service
-	sigResets        = "resets"   // of the counters, in two windows
+	sigSeen             = "seen"    // time of the newest raw sample, Unix seconds
+	sigUp               = "up"      // whether the target that recently exported the instance can be scraped
+	sigSamples          = "samples" // raw samples in the window
+	sigBefore           = "before"  // raw samples in the window before it
+	sigLimit            = "limit"
+	sigInFlight         = "inflight"
+	sigServiceTime      = "service_time"
+	sigRevision         = "revision"
+	sigShedThreshold    = "shed_threshold"
+	sigOffered          = "offered"
+	sigAdmitted         = "admitted"
+	sigRefused          = "refused"
+	sigRefusedByShed    = "refused_by_shed"
+	sigRefusedByRate    = "refused_by_rate"
+	sigRefusedForCallee = "refused_for_callee"
+	sigClassOffered     = "class_offered" // by criticality
+	sigClassRefused     = "class_refused" // by criticality, without refusals by rate and for a callee
+	sigFailed           = "failed"
+	sigBinding          = "binding"
+	sigWaited           = "waited" // seconds in guarded calls; older guards lack it
+	sigCompleted        = "completed"
+	sigTotal            = "total" // everything the histogram counts, admitted or refused
+	sigLatencySum       = "latency_sum"
+	sigBucket           = "bucket"   // completed within an SLO's latency, by le
+	sigEdges            = "edges"    // the existing bucket edges, by service
+	sigQuantile         = "quantile" // the objective's quantile, by service
+	sigResets           = "resets"   // of the counters, in two windows
 	// How many series of the histogram there were a window ago, and how many of them had an edge at an SLO, by le.
 	sigSeriesBefore = "series_before"
 	sigEdgesBefore  = "edges_before"
@@ -83,7 +84,8 @@ var guardSources = func() map[string]source {
 	}
 	m[sigRefusedByShed] = source{metric: "guard_refused_total", matchers: `reason="shed"`}
 	m[sigRefusedByRate] = source{metric: "guard_refused_total", matchers: `reason="rate"`}
-	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!="rate"`}
+	m[sigRefusedForCallee] = source{metric: "guard_refused_total", matchers: `reason="callee"`}
+	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|callee"`}
 	return m
 }()
 
@@ -328,7 +330,7 @@ func (b *builder) measurement() string {
 			b.add(g.signal, b.each(g.template, g.signal))
 		}
 		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
-		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigFailed, sigBinding, sigWaited} {
+		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigRefusedForCallee, sigFailed, sigBinding, sigWaited} {
 			counter(signal)
 		}
 		for _, signal := range []string{sigClassOffered, sigClassRefused} {

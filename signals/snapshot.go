@@ -364,6 +364,7 @@ func (r *reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.Refused = counter(sigRefused)
 	in.RefusedByShed = counter(sigRefusedByShed)
 	in.RefusedByRate = counter(sigRefusedByRate)
+	in.RefusedForCallee = counter(sigRefusedForCallee)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
 	in.Slow, in.Fast = r.slow(s, k, in.Completed)

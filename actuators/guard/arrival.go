@@ -73,7 +73,10 @@ func (c *Call) Arrival() (a Arrival, ok bool) {
 	if c.request == nil {
 		return Arrival{Criticality: Default}, false
 	}
-	return c.request.arrivalAt(c.d, c.group), true
+	c.d.caller.noteRank()
+	a = c.request.arrivalAt(c.d, c.group)
+	a.Early = c.request.route.takeEarly(c.d, a.Criticality)
+	return a, true
 }
 
 // Threshold is a level in the order in which a guard admits requests: the criticality first, the place within it second. A
@@ -98,7 +101,20 @@ func AdviceOf(ctx context.Context) Advice {
 	if r == nil {
 		return Advice{}
 	}
-	return Advice{NoRetry: r.noRetry.Load()}
+	return r.advice(r.guard.now())
+}
+
+// AdviceAt is AdviceOf at the instant now.
+func AdviceAt(ctx context.Context, now time.Time) Advice {
+	r := requestOf(ctx)
+	if r == nil {
+		return Advice{}
+	}
+	return r.advice(now.Sub(r.guard.base))
+}
+
+func (r *request) advice(now time.Duration) Advice {
+	return Advice{NoRetry: r.noRetry.Load(), Threshold: r.guard.thresholdFor(now, r.route)}
 }
 
 // RefusalAdvice notes that the refusal of a request is about to be answered, and returns what the answer should say: not to
@@ -110,6 +126,6 @@ func (g *Guard) RefusalAdviceAt(now time.Time, a Arrival) Advice {
 	return g.refusalAdvice(now.Sub(g.base), a)
 }
 
-func (g *Guard) refusalAdvice(now time.Duration, _ Arrival) Advice {
-	return Advice{NoRetry: g.hint.refused(now)}
+func (g *Guard) refusalAdvice(now time.Duration, a Arrival) Advice {
+	return Advice{NoRetry: g.hint.refused(now), Threshold: g.thresholdFor(now, g.routeOf(&a))}
 }

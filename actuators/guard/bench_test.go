@@ -162,7 +162,7 @@ func BenchmarkBulkhead(b *testing.B) {
 	ctx := NewContext(context.Background(), p)
 	b.ReportAllocs()
 	for b.Loop() {
-		s, _ := d.acquireAt(g.now(), requestOf(ctx))
+		s, _ := d.acquireAt(g.now(), requestOf(ctx), 0)
 		s.release(g.now(), Success)
 	}
 }

@@ -77,6 +77,11 @@ type Result struct {
 	RetryAfter time.Duration
 }
 
+// answered says whether r is known to be an answer of the callee: a failure may be that of the way to it.
+func (r Result) answered() bool {
+	return r.Refused || r.Outcome == Success || r.Outcome == Failure && r.Advice.Threshold > 0
+}
+
 // Retry is a retry that Call.Retry allows. It is already charged to the budget.
 type Retry struct {
 	Wait      time.Duration // before the attempt
@@ -110,10 +115,11 @@ const (
 	byDeadline = iota
 	byBreaker
 	byBulkhead
+	byEarly // not an attempt: the request was refused at the door
 	callPolicies
 )
 
-var callReasons = [callPolicies]string{byDeadline: "deadline", byBreaker: "breaker", byBulkhead: "bulkhead"}
+var callReasons = [callPolicies]string{byDeadline: "deadline", byBreaker: "breaker", byBulkhead: "bulkhead", byEarly: "early"}
 
 // What keeps a failed attempt from being retried, in the order in which it is asked. The budget comes last, because
 // asking charges it.
@@ -255,11 +261,16 @@ func (c *Call) try(instance string) (Attempt, error) {
 	if !ok {
 		d.shortAt(c.now)
 		c.request.hint()
+		c.request.missed(d)
 		return Attempt{}, c.refuse(byBreaker, b.refusal)
 	}
-	s, ok := d.acquireAt(c.now, c.request)
+	s, ok := d.acquireAt(c.now, c.request, c.group)
 	if !ok {
 		p.done(c.now, false, [badKinds]bool{})
+		c.request.missed(d)
+		if c.request != nil {
+			d.hear(c.now, c.request.route, 0)
+		}
 		if d.out.hint.refused(c.now) {
 			c.request.hint()
 		}
@@ -350,6 +361,9 @@ func (a Attempt) done(now time.Duration, r Result) {
 		a.slot.request.failed(d, a.pass.breaker.instance)
 	case r.Outcome == Success:
 		a.slot.request.answered(d)
+	}
+	if q := a.slot.request; q != nil && r.answered() {
+		d.hear(now, q.route, r.Advice.Threshold)
 	}
 	if r.Refused {
 		d.out.calleeRefusals.Add(1)

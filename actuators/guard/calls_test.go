@@ -43,7 +43,7 @@ func (p *plant) call(j *job) {
 			a, err = attempts.TryAt(epoch.Add(p.now), "payments")
 			ok = err == nil
 		} else {
-			s, ok = d.acquireAt(now(), requestOf(ctx))
+			s, ok = d.acquireAt(now(), requestOf(ctx), 0)
 		}
 		if !ok {
 			c.refused++

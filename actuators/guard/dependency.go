@@ -121,6 +121,7 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 		g.calls.byName = map[string]*Dependency{}
 	}
 	g.calls.byName[name] = d
+	g.routes.called.Store(true)
 	if raw := g.calls.early[name]; raw != nil {
 		delete(g.calls.early, name)
 		if d.Apply(raw) == nil { // else the refusal is counted and logged
@@ -134,7 +135,7 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 // the limit that the service starts from may be in flight.
 func (g *Guard) bulkhead(name string, c callConfig) *Guard {
 	cfg := Config{
-		Service: g.cfg.Service, SLO: g.cfg.SLO, Max: c.max, ShedThreshold: 1,
+		Service: g.cfg.Service, SLO: g.cfg.SLO, Max: c.max,
 		Logger: g.cfg.Logger.With("to", name), Now: g.cfg.Now,
 	}
 	lo, hi := cfg.bounds()
@@ -190,9 +191,13 @@ type slot struct {
 }
 
 // acquireAt takes a slot at the instant now, a duration since the caller's base. It never waits; ok is false if the
-// bulkhead is full. r is the request that makes the call (requestOf); nil: none.
-func (d *Dependency) acquireAt(now time.Duration, r *request) (s slot, ok bool) {
-	p, err := d.pool.acquire(now, &Arrival{Criticality: Default})
+// bulkhead is full. r is the request that makes the call (requestOf); nil: none. group is as in Rank.
+func (d *Dependency) acquireAt(now time.Duration, r *request, group uint8) (s slot, ok bool) {
+	a := Arrival{Criticality: Default}
+	if r != nil {
+		a = r.arrivalAt(d, group)
+	}
+	p, err := d.pool.acquire(now, &a)
 	if err != nil {
 		d.out.refused[byBulkhead].Add(1)
 		d.shortAt(now)

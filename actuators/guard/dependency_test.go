@@ -63,18 +63,18 @@ func TestBulkheadRefusesBeyondItsLimit(t *testing.T) {
 	d := g.Dependency("payments", MaxCalls(2))
 	var slots []slot
 	for range 2 {
-		s, ok := d.acquireAt(0, nil)
+		s, ok := d.acquireAt(0, nil, 0)
 		if !ok {
 			t.Fatal("refused below the limit")
 		}
 		slots = append(slots, s)
 	}
-	if _, ok := d.acquireAt(0, nil); ok {
+	if _, ok := d.acquireAt(0, nil, 0); ok {
 		t.Fatal("admitted beyond the limit")
 	}
 	slots[0].endless(ms) // a stream has no slot
 	stream := slots[0]
-	last, ok := d.acquireAt(ms, nil)
+	last, ok := d.acquireAt(ms, nil, 0)
 	if !ok {
 		t.Fatal("a stream keeps its slot")
 	}
@@ -106,7 +106,7 @@ func TestOutcomesOfCalls(t *testing.T) {
 		{Canceled, 121 * ms, 1},
 	} {
 		g := simGuard(t, Config{})
-		s, _ := g.Dependency("payments").acquireAt(0, nil)
+		s, _ := g.Dependency("payments").acquireAt(0, nil, 0)
 		s.release(c.took, c.outcome)
 		if got := callsAt(g, c.took).Latency.Count; got != c.counts {
 			t.Errorf("outcome %d after %v: %d latencies, expected %d", c.outcome, c.took, got, c.counts)
@@ -118,7 +118,7 @@ func TestOutcomesOfCalls(t *testing.T) {
 func calls(t *testing.T, d *Dependency, now time.Duration, n int, took time.Duration) time.Duration {
 	t.Helper()
 	for range n {
-		s, ok := d.acquireAt(now, nil)
+		s, ok := d.acquireAt(now, nil, 0)
 		if !ok {
 			t.Fatal("refused")
 		}
@@ -158,7 +158,7 @@ func TestFastFailuresAreNotACalmLatency(t *testing.T) {
 	d := g.Dependency("payments")
 	now := calls(t, d, 0, 1000, 40*ms)
 	for range 4000 {
-		s, _ := d.acquireAt(now, nil)
+		s, _ := d.acquireAt(now, nil, 0)
 		now += 10 * ms
 		s.release(now-10*ms+ms/5, Failure)
 	}
@@ -374,7 +374,7 @@ func TestOwnLatencyIsWithoutTheUnionOfTheCalls(t *testing.T) {
 		for _, call := range c.calls {
 			var s slot
 			steps = append(steps,
-				event{call.from * ms, func() { s, _ = d.acquireAt(call.from*ms, r) }},
+				event{call.from * ms, func() { s, _ = d.acquireAt(call.from*ms, r, 0) }},
 				event{call.to * ms, func() { s.release(call.to*ms, Success); s.release(call.to*ms, Success) }})
 		}
 		steps = append(steps, event{100 * ms, func() { p.ReleaseAt(epoch.Add(100*ms), Success) }})
@@ -398,7 +398,7 @@ func TestLateCallsDoNotTouchTheNextRequest(t *testing.T) {
 	d := g.Dependency("payments")
 	first, _ := g.AcquireAt(epoch, Default)
 	r := requestOf(NewContext(t.Context(), first))
-	late, _ := d.acquireAt(10*ms, r)
+	late, _ := d.acquireAt(10*ms, r, 0)
 	first.ReleaseAt(epoch.Add(10*ms), Success)
 	second := Permit{ticket: first.ticket, gen: first.gen + nextUse, count: first.count} // what the pool would return
 	second.count.join()
@@ -407,8 +407,8 @@ func TestLateCallsDoNotTouchTheNextRequest(t *testing.T) {
 	its := requestOf(NewContext(t.Context(), second))
 	late.release(40*ms, Success)
 	NewContext(t.Context(), first)
-	again, _ := d.acquireAt(50*ms, r)
-	call, _ := d.acquireAt(50*ms, its)
+	again, _ := d.acquireAt(50*ms, r, 0)
+	call, _ := d.acquireAt(50*ms, its, 0)
 	call.release(53*ms, Success)
 	second.ReleaseAt(epoch.Add(60*ms), Success)
 	again.release(70*ms, Success)
@@ -452,7 +452,7 @@ func TestStormOfLateCalls(t *testing.T) {
 				ctx := NewContext(t.Context(), p)
 				for range i % 4 {
 					late.Go(func() {
-						if s, ok := d.acquireAt(g.now(), requestOf(ctx)); ok {
+						if s, ok := d.acquireAt(g.now(), requestOf(ctx), 0); ok {
 							s.release(g.now(), Success)
 						}
 					})
@@ -499,9 +499,9 @@ func TestOptional(t *testing.T) {
 
 	calling := simGuard(t, Config{})
 	d := calling.Dependency("payments", MaxCalls(1))
-	d.acquireAt(0, nil)
+	d.acquireAt(0, nil, 0)
 	at(calling, 0, true, "the dependency has had room")
-	d.acquireAt(100*ms, nil)
+	d.acquireAt(100*ms, nil, 0)
 	at(calling, 1099*ms, false, "within a second of a refused call")
 	at(calling, 1100*ms, true, "a second later")
 
@@ -549,8 +549,8 @@ func TestCallsAllocateNothing(t *testing.T) {
 	p, _ := g.Acquire(t.Context(), Default)
 	ctx := NewContext(t.Context(), p)
 	call := func() {
-		s, _ := d.acquireAt(g.now(), requestOf(ctx))
-		d.acquireAt(g.now(), nil)
+		s, _ := d.acquireAt(g.now(), requestOf(ctx), 0)
+		d.acquireAt(g.now(), nil, 0)
 		_ = Optional(ctx)
 		s.release(g.now(), Success)
 	}

@@ -28,15 +28,18 @@ type Guard struct {
 	calls dependencies
 	hint  hint
 
-	latency *latency
-	failed  atomic.Uint64
-	twice   atomic.Uint64 // second releases
-	tickets sync.Pool     // of *ticket
-	shards  atomic.Uint32 // tickets made
-	endless endless
-	groups  groups
-	ranked  atomic.Bool // see noteRank; since the last step
-	draws   atomic.Uint64
+	latency  *latency
+	failed   atomic.Uint64
+	twice    atomic.Uint64 // second releases
+	tickets  sync.Pool     // of *ticket
+	shards   atomic.Uint32 // tickets made
+	endless  endless
+	groups   groups
+	crowding crowding
+	routes   routes
+	ranked   atomic.Bool // see noteRank; since the last step
+	draws    atomic.Uint64
+	spared   atomic.Uint64 // requests refused by callers in place of this guard while it was refusing
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
@@ -50,7 +53,8 @@ type Guard struct {
 type cell struct {
 	admitted atomic.Uint64
 	refused  [policies]atomic.Uint64
-	_        [56 - 8*policies]byte
+	early    atomic.Uint64 // refused by callers in place of this guard
+	_        [48 - 8*policies]byte
 }
 
 // offered counts the arrivals.
@@ -192,6 +196,9 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	if a.Rank.Drawn || a.Key != "" || a.Criticality != Default {
 		g.noteRank()
 	}
+	if a.Early > 0 {
+		g.hearEarly(now, a)
+	}
 	if g.gate.full() {
 		cell.refused[byConcurrency].Add(1)
 		return Permit{}, ErrConcurrency
@@ -199,6 +206,10 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	if wait, ok := g.rate.ready(now); !ok {
 		cell.refused[byRate].Add(1)
 		return Permit{}, rateRefusal(wait)
+	}
+	if int64(now) < g.routes.until.Load() && g.hopeless(now, a) {
+		cell.refused[byCallee].Add(1)
+		return Permit{}, ErrCallee
 	}
 	fill := 1.0
 	if p := g.shed.plan.Load(); p != nil {
@@ -262,7 +273,7 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		t.idle += max(0, now-t.since)
 	}
 	took := max(0, now-t.start-t.idle)
-	waited := t.waited(p.gen, now)
+	waited := t.waited(p.gen, now, o)
 	t.recycle()
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
@@ -308,7 +319,7 @@ func (p Permit) releaseDeclared(now time.Duration) bool {
 		g.twice.Add(1)
 		return false
 	}
-	t.waited(p.gen, now)
+	t.waited(p.gen, now, Ignored)
 	t.recycle()
 	g.endless.declared.Add(-1)
 	g.tick(now)
@@ -400,18 +411,19 @@ func (g *Guard) enforce(now time.Duration) {
 	}
 }
 
-// offered counts the arrivals by criticality.
+// offered counts the arrivals by criticality, and those that callers refused in place of this guard.
 func (g *Guard) offered() (n [criticalities]uint64) {
 	for i := range g.cells {
-		n[i] = g.cells[i].offered()
+		n[i] = g.cells[i].offered() + g.cells[i].early.Load()
 	}
 	return n
 }
 
-// tally adds up the counters as of now. Refusals by the rate limit are left out: they say nothing about the concurrency
-// limit.
+// tally adds up the counters as of now. Refusals by the rate limit and for a callee are left out: they say nothing about the
+// concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
+	t.refused = g.spared.Load()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	for i := range g.cells {
 		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()

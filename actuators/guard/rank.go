@@ -130,6 +130,16 @@ func (r *request) sent(d *Dependency, instance string) {
 	r.calledAt(d, true).instance = instance
 }
 
+// missed notes that a call of r to d was refused here. A nil request ignores it.
+func (r *request) missed(d *Dependency) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calledAt(d, true)
+}
+
 // failed notes that a call of r to that instance of d has failed: the next one may go anywhere. A nil request ignores it.
 func (r *request) failed(d *Dependency, instance string) {
 	if r == nil {
@@ -168,7 +178,6 @@ func (c *Call) Usual() string {
 
 // arrivalAt returns what calls of r bring along to d.
 func (r *request) arrivalAt(d *Dependency, group uint8) Arrival {
-	r.guard.noteRank()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a, own := r.origin(), &r.arrival.Rank

@@ -10,12 +10,13 @@ type Refusal struct {
 	retryAfter time.Duration
 }
 
-// The policies, in the order in which they are asked. A request that one of them refuses takes nothing from the others:
-// only a request that has a slot takes a token.
+// The policies. They are asked in this order, but byCallee before byShed. A request that one of them refuses takes nothing from
+// the others: only a request that has a slot takes a token.
 const (
 	byConcurrency = iota
 	byRate
 	byShed
+	byCallee
 	policies
 )
 
@@ -28,6 +29,8 @@ var (
 	ErrRate error = rateRefusals[0]
 	// ErrShed refuses a request because the service is nearly full and keeps its room for more important requests.
 	ErrShed error = errShed
+	// ErrCallee refuses a request because a service that it needs would refuse it.
+	ErrCallee error = errCallee
 )
 
 var (
@@ -39,6 +42,12 @@ var (
 	errShed = &Refusal{
 		reason: "shed",
 		text: "guard: refused, the service is nearly full and keeps its room for more important requests; " +
+			"do not retry at once",
+		retryAfter: time.Second,
+	}
+	errCallee = &Refusal{
+		reason: "callee",
+		text: "guard: refused, a service that the request needs is nearly full and would refuse it; " +
 			"do not retry at once",
 		retryAfter: time.Second,
 	}
@@ -55,6 +64,7 @@ var (
 	}()
 	reasons = [policies]string{
 		byConcurrency: errConcurrency.reason, byRate: rateRefusals[0].reason, byShed: errShed.reason,
+		byCallee: errCallee.reason,
 	}
 )
 
@@ -73,7 +83,7 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.reason == other.reason
 }
 
-// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate" or "shed".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed" or "callee".
 func (r *Refusal) Reason() string { return r.reason }
 
 // RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same

@@ -25,6 +25,7 @@ type request struct {
 
 	arrival Arrival // its Rank and its Entry are guarded by mu
 
+	route   *route       // nil: not known
 	marked  atomic.Bool  // a layer further out retries
 	attempt atomic.Int32 // of that layer
 	noRetry atomic.Bool  // a retry of the request is useless
@@ -58,6 +59,7 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	r := &request{Context: ctx, guard: t.guard, gen: p.gen, arrival: Arrival{Criticality: Default}}
 	if t.gen.Load()&^(declared|paused) == p.gen {
 		r.arrival = t.arrival
+		r.route = t.guard.routeOf(&t.arrival)
 		t.work.Store(r)
 	}
 	return r
@@ -71,19 +73,22 @@ func requestOf(ctx context.Context) *request {
 
 // waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls. A request of
 // another use, left by a NewContext that came too late, counts for nothing.
-func (t *ticket) waited(gen uint64, now time.Duration) time.Duration {
+func (t *ticket) waited(gen uint64, now time.Duration, o Outcome) time.Duration {
 	if t.work.Load() == nil { // nearly free for a request without a context
+		if t.guard.routes.called.Load() {
+			t.guard.routeOf(&t.arrival).learn(nil, o)
+		}
 		return 0
 	}
-	return t.endWork(gen, now)
+	return t.endWork(gen, now, o)
 }
 
-func (t *ticket) endWork(gen uint64, now time.Duration) time.Duration {
+func (t *ticket) endWork(gen uint64, now time.Duration, o Outcome) time.Duration {
 	r := t.work.Swap(nil)
 	if r == nil || r.gen != gen {
 		return 0
 	}
-	return r.end(now)
+	return r.end(now, o)
 }
 
 // enter begins a guarded call. Every enter needs one leave. A nil request ignores both.
@@ -112,10 +117,11 @@ func (r *request) leave(now time.Duration) {
 	}
 }
 
-// end ends the request and returns how long it spent in guarded calls. Those still in flight count until now.
-func (r *request) end(now time.Duration) time.Duration {
+// end ends the request with the outcome o and returns how long it spent in guarded calls. Those still in flight count until now.
+func (r *request) end(now time.Duration, o Outcome) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.route.learn(r.called, o)
 	if r.calls > 0 {
 		r.total += max(0, now-r.since)
 	}

@@ -65,7 +65,7 @@ type CallSnapshot struct {
 	Failures       uint64            // attempts that failed
 	CalleeRefusals uint64            // attempts that the callee refused
 	DoubleReleases uint64            // attempts that ended more than once: a mistake in the calling code
-	Refused        map[string]uint64 // attempts refused here, by CallRefusal.Reason; every reason is present
+	Refused        map[string]uint64 // attempts refused here, by CallRefusal.Reason, and requests refused at the door: "early"; every reason is present
 	Suppressed     map[string]uint64 // retries that were not allowed, by what kept them; every reason is present
 
 	Breakers      map[string]int    // instances known, by the state of their breaker; every state is present

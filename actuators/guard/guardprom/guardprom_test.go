@@ -72,15 +72,19 @@ guard_offered_total{criticality="default",service="checkout"} 0
 guard_offered_total{criticality="sheddable",service="checkout"} 0
 # HELP guard_refused_total Requests refused, by the policy that refused them.
 # TYPE guard_refused_total counter
+guard_refused_total{criticality="background",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="default",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
@@ -148,15 +152,19 @@ func TestRateAndShed(t *testing.T) {
 guard_rate_limit{service="checkout"} 0.125
 # HELP guard_refused_total Requests refused, by the policy that refused them.
 # TYPE guard_refused_total counter
+guard_refused_total{criticality="background",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="default",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 1
 guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0

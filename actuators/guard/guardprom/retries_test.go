@@ -67,6 +67,7 @@ guard_client_failures_total{service="checkout",to="payments"} 50
 guard_client_refused_total{reason="breaker",service="checkout",to="payments"} 1
 guard_client_refused_total{reason="bulkhead",service="checkout",to="payments"} 0
 guard_client_refused_total{reason="deadline",service="checkout",to="payments"} 1
+guard_client_refused_total{reason="early",service="checkout",to="payments"} 0
 # HELP guard_client_requests_total Logical calls, each with one or more attempts.
 # TYPE guard_client_requests_total counter
 guard_client_requests_total{service="checkout",to="payments"} 53

@@ -236,6 +236,8 @@ func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 	switch {
 	case errors.Is(err, guard.ErrRate):
 		return models.RefusedByRate
+	case errors.Is(err, guard.ErrCallee):
+		return models.RefusedForCallee
 	case err != nil:
 		return models.Refused
 	}
@@ -294,7 +296,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 			To: c.To, Requests: float64(c.Requests), Attempts: float64(c.Attempts), Retries: float64(c.Retries),
 			Failures: float64(c.Failures), CalleeRefused: float64(c.CalleeRefusals),
 			PastDeadline: float64(c.Refused["deadline"]), BreakerOpen: float64(c.Refused["breaker"]),
-			BulkheadFull: float64(c.Refused["bulkhead"]), Finished: float64(c.Latency.Count), LatencySum: c.Latency.Sum,
+			BulkheadFull: float64(c.Refused["bulkhead"]), Early: float64(c.Refused["early"]), Finished: float64(c.Latency.Count), LatencySum: c.Latency.Sum,
 			OwnLatency: c.OwnLatency,
 		})
 	}
@@ -327,7 +329,7 @@ func (g *guarded) Advise(now time.Duration, r models.Request, refused bool) mode
 	case refused:
 		a = g.guard.RefusalAdviceAt(start.Add(now), arrivalOf(r))
 	case g.calls:
-		a = guard.AdviceOf(g.contexts[r.Slot])
+		a = guard.AdviceAt(g.contexts[r.Slot], start.Add(now))
 	}
 	return models.Advice{NoRetry: a.NoRetry, Background: a.Background, Threshold: uint64(a.Threshold)}
 }

@@ -26,7 +26,11 @@ func (r Run) graph() Result {
 	come := func(now time.Duration, service, instance int) subject {
 		at := [2]int{service, instance}
 		if subjects[at] == nil {
-			subjects[at] = r.subject(now, fleets[service].tier)
+			s := r.subject(now, fleets[service].tier)
+			if g, ok := s.(*guarded); ok {
+				g.calls = r.Contender.guardsCalls()
+			}
+			subjects[at] = s
 		}
 		return subjects[at]
 	}

@@ -135,7 +135,7 @@ func instance(name string, w models.Window) control.Instance {
 
 		InFlight: control.Read(w.InFlight), Limit: control.Read(w.Limit), Binding: control.Read(w.Binding),
 		Revision: control.Read(w.Revision), ShedThreshold: control.Read(w.ShedThreshold),
-		RefusedByRate: control.Read(w.RefusedByRate),
+		RefusedByRate: control.Read(w.RefusedByRate), RefusedForCallee: control.Read(w.RefusedForCallee),
 	}
 	for i, class := range w.ByClass {
 		in.Classes[i] = control.Class{Offered: control.Read(class.Offered), Refused: control.Read(class.Refused)}
@@ -145,7 +145,7 @@ func instance(name string, w models.Window) control.Instance {
 			To: c.To, Requests: control.Read(c.Requests), Attempts: control.Read(c.Attempts), Retries: control.Read(c.Retries),
 			Failures: control.Read(c.Failures), CalleeRefused: control.Read(c.CalleeRefused),
 			PastDeadline: control.Read(c.PastDeadline), BreakerOpen: control.Read(c.BreakerOpen),
-			BulkheadFull: control.Read(c.BulkheadFull), Finished: control.Read(c.Finished),
+			BulkheadFull: control.Read(c.BulkheadFull), Early: control.Read(c.Early), Finished: control.Read(c.Finished),
 			Mean: control.Read(c.LatencySum / c.Finished), OwnLatency: control.Read(c.OwnLatency),
 		})
 	}

@@ -29,14 +29,14 @@ routes               of each route in the fault: share served in time, where the
 
 // graphHeader names the columns of the table of scenarios of several services.
 const graphHeader = "scenario\tcontender\tfault % of offered\t% of bound\tworst\tafter % of bound\tworst\tcalm % of bound\t" +
-	"routes % of offered (worst)\tattempts at\tmean\tworst second\tback after\tworst\twasted %"
+	"routes % of offered (worst)\tattempts at\tmean\tworst second\tback after\tworst\twasted %\tworst"
 
 // GraphLegend explains the columns of the table of GraphTable.
 const GraphLegend = `% of bound      goodput of the phase, as a percentage of what a fluid plant could serve at best; the worst seed beside it
 routes          of each route in the fault: share served in time, and that of the worst seed
 attempts at     at the last service, per request that arrives, in the fault; the mean, and the worst second of any seed
 back after      from the end of the fault until 95% of the requests of five seconds are served in time; the worst seed beside it
-wasted          server time of all services that led to no answer in time
+wasted          server time of all services that led to no answer in time; the worst seed beside it
 `
 
 // GraphTable writes the rows of scenarios of several services as a table for people.
@@ -53,8 +53,8 @@ func GraphTable(to io.Writer, rows []Row) error {
 			fmt.Fprintf(out, "%s %s (%s)", route.Name, digits(route.Good, 1), digits(route.Worst, 1))
 		}
 		if g := r.Graph; g != nil {
-			fmt.Fprintf(out, "\t%s\t%s\t%s\t%s\t%s\t%s", g.Last, digits(g.Attempts, 2), digits(g.Worst, 2),
-				seconds(g.Back), seconds(g.LastBack), digits(g.Wasted, 1))
+			fmt.Fprintf(out, "\t%s\t%s\t%s\t%s\t%s\t%s\t%s", g.Last, digits(g.Attempts, 2), digits(g.Worst, 2),
+				seconds(g.Back), seconds(g.LastBack), digits(g.Wasted, 1), digits(g.MostWasted, 1))
 		}
 		fmt.Fprintln(out)
 	}
@@ -139,12 +139,13 @@ func JSON(to io.Writer, rows []Row) error {
 		Worst   control.Number `json:"worst_seed_percent"`
 	}
 	type graph struct {
-		Last     string         `json:"last_service"`
-		Attempts control.Number `json:"attempts_per_request"`
-		Worst    control.Number `json:"attempts_per_request_worst_second"`
-		Wasted   control.Number `json:"wasted_percent"`
-		Back     control.Number `json:"back_after_seconds"`
-		LastBack control.Number `json:"back_after_worst_seed_seconds"`
+		Last       string         `json:"last_service"`
+		Attempts   control.Number `json:"attempts_per_request"`
+		Worst      control.Number `json:"attempts_per_request_worst_second"`
+		Wasted     control.Number `json:"wasted_percent"`
+		MostWasted control.Number `json:"wasted_worst_seed_percent"`
+		Back       control.Number `json:"back_after_seconds"`
+		LastBack   control.Number `json:"back_after_worst_seed_seconds"`
 	}
 	type row struct {
 		Scenario      string         `json:"scenario"`
@@ -179,7 +180,7 @@ func JSON(to io.Writer, rows []Row) error {
 		}
 		if g := r.Graph; g != nil {
 			out.Graph = &graph{
-				g.Last, control.Number(g.Attempts), control.Number(g.Worst), control.Number(g.Wasted),
+				g.Last, control.Number(g.Attempts), control.Number(g.Worst), control.Number(g.Wasted), control.Number(g.MostWasted),
 				control.Number(g.Back), control.Number(g.LastBack),
 			}
 		}

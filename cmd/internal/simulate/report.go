@@ -43,7 +43,8 @@ type GraphRow struct {
 	Last string // the service that the numbers of attempts are about: the last of the scenario
 	// Attempts are those per request from outside; Worst is the most in any second of any seed.
 	Attempts, Worst float64
-	Wasted          float64 // server time, of all services, that led to no good answer, in percent
+	// Wasted is the server time of all services that led to no good answer, in percent, the mean and that of the worst seed.
+	Wasted, MostWasted float64
 	// Back is how long after the fault it takes until 95% of the requests of five seconds are served in time, the mean and
 	// that of the worst seed, in seconds; +Inf: longer than the run.
 	Back, LastBack float64
@@ -174,7 +175,9 @@ func (s *summary) addGraph(r Result, fault models.Phase) {
 	for _, service := range fault.Services {
 		work += service.Work
 	}
-	g.Wasted += 100 * (1 - fault.Useful/work)
+	wasted := 100 * (1 - fault.Useful/work)
+	g.Wasted += wasted
+	g.MostWasted = max(g.MostWasted, wasted)
 	back := r.back(fault.To).Seconds()
 	if back < 0 {
 		back = math.Inf(1)

@@ -30,7 +30,6 @@ type wayCall struct {
 
 func newWay(g *guarded, to models.Service, direct bool) *way {
 	w := &way{guard: g, dependency: g.guard.Dependency(to.Name)}
-	g.calls = true
 	if direct {
 		for i := range to.Instances {
 			w.names = append(w.names, fmt.Sprint(to.Name, "-", i+1))
