@@ -47,7 +47,7 @@ func TestLimitHoldsThroughAStorm(t *testing.T) {
 
 func storm(t *testing.T, setting []byte) {
 	const limit, workers, rounds = 10, 200, 200
-	g := newGuard(t, Config{Min: limit, Max: limit})
+	g := newGuard(t, Config{Min: limit, Max: limit, ShedThreshold: 1})
 	if setting != nil {
 		if err := g.Apply(setting); err != nil {
 			t.Fatal(err)
