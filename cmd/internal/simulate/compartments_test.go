@@ -174,7 +174,8 @@ type missed struct {
 const missedTolerance = 0.25
 
 var misses = map[missed]float64{
-	{"chain-x5", "% of the server time in vain, worst seed"}: 17.1,
+	{"chain-x5", "% of the server time in vain, worst seed"}:        17.1,
+	{"shop-catalog-quarter", "% of the bound, worst seed, no case"}: 79.6,
 }
 
 // TestCompartments holds the guarded calls to their bars, with guard alone and governed, and prints what every contender
