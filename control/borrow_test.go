@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/seed-de83e32b/governor/actuators"
 )
 
 func TestBorrow(t *testing.T) {
@@ -28,7 +26,7 @@ func TestBorrow(t *testing.T) {
 		{"nobody measured", 1000, 10, nil, 3, 1},
 		{"nobody comes", 1000, 2, []float64{0, 0}, 1, 1},
 		{"one was not seen", 300, 3, []float64{150, 20}, 1, 5. / 3},
-		{"one of a hundred has all", 1000, 100, append(make([]float64, 99), 900), 1, actuators.MaxBorrow},
+		{"one of a hundred has all", 1000, 100, append(make([]float64, 99), 900), 1, MaxBorrow},
 		{"a bit more than before changes nothing", 1000, 10, half, 4.9, 4.9},
 		{"much more lent than needed is taken back", 1000, 4, []float64{200, 200, 200, 200}, 2, 1},
 		{"demand that has become even is not served twice", 1000, 4, []float64{2000, 2000, 2000, 2000}, 1.2, 1},
@@ -47,9 +45,9 @@ func TestBorrowKeepsTheRate(t *testing.T) {
 		rate := rapid.Float64Range(1, 1e6).Draw(t, "rate")
 		n := rapid.IntRange(1, 40).Draw(t, "instances")
 		arrivals := rapid.SliceOfN(rapid.Float64Range(0, 1e6), 1, n).Draw(t, "arrivals")
-		before := rapid.Float64Range(1, actuators.MaxBorrow).Draw(t, "before")
+		before := rapid.Float64Range(1, MaxBorrow).Draw(t, "before")
 		borrow := Borrow(rate, n, arrivals, before)
-		if !(borrow >= 1 && borrow <= actuators.MaxBorrow) {
+		if !(borrow >= 1 && borrow <= MaxBorrow) {
 			t.Fatalf("%v", borrow)
 		}
 		level, admitted, all, largest := borrow*rate/float64(n), 0.0, 0.0, 0.0
@@ -59,7 +57,7 @@ func TestBorrowKeepsTheRate(t *testing.T) {
 		if admitted > (1+borrowSlack)*rate*(1+1e-9) {
 			t.Fatalf("%v of %v admitted with %v", admitted, rate, borrow)
 		}
-		fits := all+float64(n-len(arrivals))*rate/float64(n) <= rate && largest <= actuators.MaxBorrow*rate/float64(n)
+		fits := all+float64(n-len(arrivals))*rate/float64(n) <= rate && largest <= MaxBorrow*rate/float64(n)
 		if fits && admitted < (1-borrowSlack)*all-borrowSlack*rate-1e-9 {
 			t.Fatalf("%v of %v admitted with %v, though it fits into %v", admitted, all, borrow, rate)
 		}

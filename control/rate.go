@@ -4,8 +4,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/seed-de83e32b/governor/actuators"
 )
 
 // rate is the control law for the admission rate of a whole service: AIMD on what the service completes. At its maximum
@@ -303,8 +301,11 @@ func (c *rate) state(o outcome, slow bool) State {
 // Burst is the size of the token bucket for a rate: a quarter of a second's worth of tokens, at least one.
 func Burst(perSecond float64) float64 { return max(1, math.Round(rateBurst*perSecond)) }
 
+// MaxBorrow is the most that an instance may admit as a multiple of its even share, as in the contract of the Setting.
+const MaxBorrow = 8
+
 // Borrow is how much more of a rate than an even share one of n instances may admit, so that shares follow demand and the
-// instances together still admit no more than the rate: 1..actuators.MaxBorrow. arrivals are the requests per second at each
+// instances together still admit no more than the rate: 1..MaxBorrow. arrivals are the requests per second at each
 // instance; those that were not seen count with an even share. Where more arrives than the rate, an instance gets its
 // max-min fair share: the level at which
 //
@@ -343,7 +344,7 @@ func Borrow(perSecond float64, n int, arrivals []float64, before float64) float6
 	} else if all > 0 {
 		level = demands[len(demands)-1] * perSecond / all
 	}
-	borrow := min(max(1, level/even), actuators.MaxBorrow)
+	borrow := min(max(1, level/even), MaxBorrow)
 	if now := admitted(before * even); before <= borrowFar*borrow && now <= (1+borrowSlack)*perSecond &&
 		now >= (1-borrowSlack)*admitted(borrow*even) {
 		return before

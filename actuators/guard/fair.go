@@ -49,7 +49,7 @@ type judgment struct {
 
 const (
 	fairSpan = 10 * time.Second // time constant of the sums
-	// onsetFade is what is left of the sums when the guard begins to refuse: who was modest before says little then.
+	// onsetFade is what is left of the sums when the guard begins to refuse: what was demanded before says little then.
 	onsetFade = 0.03
 	// fairFor is how long after its last refusal the guard still counts as refusing: longer than a lull.
 	fairFor = 2 * time.Second
