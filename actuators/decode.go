@@ -82,6 +82,7 @@ func Decode(raw []byte) (Setting, error) {
 			PerSecond: k.number("per_second"),
 			Burst:     k.number("burst"),
 			Instances: k.count("instances"),
+			Borrow:    k.numeral("borrow", false),
 			Fallback:  k.number("fallback"),
 			Min:       k.number("min"),
 			Max:       k.number("max"),
@@ -191,9 +192,12 @@ func (o object) get(name, want string, required bool) (json.RawMessage, bool) {
 	return raw, true
 }
 
-func (o object) number(name string) float64 {
+func (o object) number(name string) float64 { return o.numeral(name, true) }
+
+// numeral is a number, 0 where one that is not required is missing.
+func (o object) numeral(name string, required bool) float64 {
 	const want = "a number"
-	raw, ok := o.get(name, want, true)
+	raw, ok := o.get(name, want, required)
 	if !ok {
 		return 0
 	}

@@ -53,14 +53,17 @@ type Concurrency struct {
 	Max                  int     `json:"max"`                    // hard upper bound
 }
 
-// Rate limits admissions per second for the whole service; an instance enforces per_second/instances.
+// Rate limits admissions per second for the whole service; an instance enforces borrow × per_second/instances.
 type Rate struct {
 	PerSecond float64 `json:"per_second"` // min..max; per_second = max means off
 	Burst     float64 `json:"burst"`      // tokens, ≥ 1
 	Instances int     `json:"instances"`  // instance count last seen, ≥ 1
-	Fallback  float64 `json:"fallback"`   // value that a reader without a live lease drifts to, min..max
-	Min       float64 `json:"min"`        // hard lower bound
-	Max       float64 `json:"max"`        // hard upper bound
+	// Borrow is how much more than an even share an instance may admit because others do not need theirs, 0..MaxBorrow. Less
+	// than 1 counts as 1. It ends with the lease.
+	Borrow   float64 `json:"borrow,omitempty"`
+	Fallback float64 `json:"fallback"` // value that a reader without a live lease drifts to, min..max
+	Min      float64 `json:"min"`      // hard lower bound
+	Max      float64 `json:"max"`      // hard upper bound
 }
 
 // Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important requests are

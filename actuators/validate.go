@@ -12,6 +12,7 @@ const (
 	MaxByHand       = 1 << 52       // of an epoch or revision that a writer continues from: beyond, too few are left above it
 	MaxCount        = 1_000_000_000 // of requests in flight and of instances
 	MaxPerSecond    = 1e12          // of rates and bursts
+	MaxBorrow       = 8             // of rates
 	MaxSeconds      = 3600          // of latency targets
 	MaxLeaseSeconds = 86400
 )
@@ -98,6 +99,7 @@ func (r *Rate) validate(v *validator) {
 	v.check(r.Burst >= 1 && r.Burst <= MaxPerSecond, "rate.burst", r.Burst, fmt.Sprintf("tokens, 1 to %g", MaxPerSecond))
 	v.check(r.Instances >= 1 && r.Instances <= MaxCount, "rate.instances", r.Instances,
 		fmt.Sprintf("a whole number, 1 to %d", MaxCount))
+	v.check(r.Borrow >= 0 && r.Borrow <= MaxBorrow, "rate.borrow", r.Borrow, fmt.Sprintf("a factor, 0 to %d", MaxBorrow))
 }
 
 // validator gathers problems. Conditions are written so that NaN, which compares false with everything, fails them.

@@ -136,10 +136,12 @@ type Inputs struct {
 	EffectiveLimit Number `json:"effective_limit"` // mean of what the instances report
 	// LongInFlight is how many requests in flight, per instance, are so long that the laws judge the others without them; the
 	// measured mean is that of the others. 0: none are known.
-	LongInFlight Number   `json:"long_in_flight,omitempty"`
-	Instances    int      `json:"instances"`
-	Applied      int      `json:"applied"`            // instances at the published revision; -1 if none reports any
-	Outliers     []string `json:"outliers,omitempty"` // instances in trouble that the decision ignores
+	LongInFlight Number `json:"long_in_flight,omitempty"`
+	Instances    int    `json:"instances"`
+	// Arrivals are the requests per second at each instance; none if not all of them are known.
+	Arrivals []float64 `json:"-"`
+	Applied  int       `json:"applied"`            // instances at the published revision; -1 if none reports any
+	Outliers []string  `json:"outliers,omitempty"` // instances in trouble that the decision ignores
 	// WaitedSeconds is how long a request spends in guarded calls to other services, on average. Measured, the setpoint and
 	// everything learned leave it out: no limit of this service can change it.
 	WaitedSeconds Number `json:"waited_seconds"`

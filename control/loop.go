@@ -259,7 +259,7 @@ func (l *Loop) decision(s step, o outcome) Decision {
 		Quantile: v.quantile.Number(), Censored: v.censored,
 		SlowRatio: v.slow.Number(), FailedRatio: v.failed.Number(), BadRatio: v.badRatio(l.spec.SLO).Number(),
 		Burn5m: v.burn[0].Short.Number(), Burn1h: v.burn[0].Long.Number(),
-		EffectiveLimit: v.limit.Number(), LongInFlight: Number(s.long), Instances: v.total,
+		EffectiveLimit: v.limit.Number(), LongInFlight: Number(s.long), Instances: v.total, Arrivals: v.arrivals,
 		Applied: applied(v.revisions, s.inForce.Revision), Outliers: v.outliers,
 		WaitedSeconds: v.whole().Less(v.mean).Number(), Dependencies: v.dependencies,
 	}

@@ -99,7 +99,7 @@ func (d *Decision) cap(why string) {
 func (s *LoopSet) look(m Measurement) (*view, findings) {
 	m, found := plausible(m, s.spec.SLO, s.largestLimit())
 	v := s.widen(m, found)
-	v.total = present(m.Instances)
+	v.total, v.arrivals = present(m.Instances), arrivalRates(m)
 	v.outliers = append(v.outliers, found.left...)
 	switch {
 	case v.hold != "":
@@ -120,6 +120,21 @@ func present(all []Instance) int {
 		}
 	}
 	return n
+}
+
+// arrivalRates are the requests per second at each instance that is present; nil if one is not known.
+func arrivalRates(m Measurement) (all []float64) {
+	for _, in := range m.Instances {
+		if in.Gone {
+			continue
+		}
+		rate, ok := in.Offered.Over(Read(m.Window.Seconds()), "").Value()
+		if !ok {
+			return nil
+		}
+		all = append(all, rate)
+	}
+	return all
 }
 
 // arrive checks that time advanced and learns from the tick. After a long gap the loops restart.

@@ -70,6 +70,8 @@ const (
 	rateHelped   = 0.8  // of the mean before a cut: if it stays above, the cut did not help
 	rateStep     = 0.05 // smallest raise worth a write, in ln
 	rateBurst    = 0.25 // seconds of tokens
+	borrowSlack  = 0.05 // of the rate
+	borrowFar    = 1.5  // × what is needed: more is not left lent
 	serviceFades = 0.8  // a mean below this share of ŝ ends it
 )
 
@@ -298,3 +300,54 @@ func (c *rate) state(o outcome, slow bool) State {
 
 // Burst is the size of the token bucket for a rate: a quarter of a second's worth of tokens, at least one.
 func Burst(perSecond float64) float64 { return max(1, math.Round(rateBurst*perSecond)) }
+
+// MaxBorrow is the most that an instance may admit as a multiple of its even share, as in the contract of the Setting.
+const MaxBorrow = 8
+
+// Borrow is how much more of a rate than an even share one of n instances may admit, so that shares follow demand and the
+// instances together still admit no more than the rate: 1..MaxBorrow. arrivals are the requests per second at each
+// instance; those that were not seen count with an even share. Where more arrives than the rate, an instance gets its
+// max-min fair share: the level at which
+//
+//	Σ min(arrivalsᵢ, level) = perSecond,    borrow = level ÷ (perSecond/n)
+//
+// Where less arrives, the level is what the busiest instance gets if the spare rate is divided in proportion to demand. So
+// nothing is borrowed while demand is even. before is what is in force. It stays while it admits within borrowSlack of that
+// and is not far above it, because arrivals fluctuate. So the instances together admit at most 1 + borrowSlack times the
+// rate once a change of demand has been measured, and until then at most borrow times.
+func Borrow(perSecond float64, n int, arrivals []float64, before float64) float64 {
+	even := perSecond / float64(n)
+	if len(arrivals) == 0 || !(even > 0) {
+		return 1
+	}
+	demands := slices.Clone(arrivals)
+	for len(demands) < n {
+		demands = append(demands, even)
+	}
+	slices.Sort(demands)
+	admitted := func(level float64) (sum float64) {
+		for _, d := range demands {
+			sum += min(d, level)
+		}
+		return sum
+	}
+	all := admitted(math.Inf(1))
+	level := even
+	if all > perSecond {
+		left := perSecond
+		for i, d := range demands {
+			if level = left / float64(len(demands)-i); d > level {
+				break
+			}
+			left -= d
+		}
+	} else if all > 0 {
+		level = demands[len(demands)-1] * perSecond / all
+	}
+	borrow := min(max(1, level/even), MaxBorrow)
+	if now := admitted(before * even); before <= borrowFar*borrow && now <= (1+borrowSlack)*perSecond &&
+		now >= (1-borrowSlack)*admitted(borrow*even) {
+		return before
+	}
+	return borrow
+}

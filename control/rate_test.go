@@ -328,3 +328,22 @@ func anyClasses(t *rapid.T, in *Instance) {
 		}
 	}
 }
+
+// The publisher gets the arrivals of each instance that is there, or of none if one is not known.
+func TestArrivalsOfEachInstance(t *testing.T) {
+	m := traffic(96).measurement()
+	m.Instances = append(m.Instances, m.Instances[0])
+	m.Instances[1].Name, m.Instances[1].Offered = "other", Read(0)
+	m.Instances = append(m.Instances, Instance{Name: "gone", Gone: true})
+	want := m.Instances[0].Offered.Float() / m.Window.Seconds()
+	if all := arrivalRates(m); len(all) != 2 || all[0] != want || all[1] != 0 {
+		t.Errorf("got %v", all)
+	}
+	if d := newKnobs(t, gateway(), map[Knob]float64{KnobRate: 900}).step(m)[KnobRate]; len(d.Inputs.Arrivals) != 2 {
+		t.Errorf("the decision has %v", d.Inputs.Arrivals)
+	}
+	m.Instances[1].Offered = Missing(NoData, "")
+	if all := arrivalRates(m); all != nil {
+		t.Errorf("got %v, though one is not known", all)
+	}
+}

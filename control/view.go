@@ -21,9 +21,10 @@ type view struct {
 
 	age          Reading // of the oldest sample used, in seconds
 	took, window time.Duration
-	total        int      // instances that reported at all
-	members      []string // instances with a current sample
-	outliers     []string // instances in trouble that the decision ignores
+	total        int       // instances that reported at all
+	arrivals     []float64 // requests per second at each of them; nil: not all are known
+	members      []string  // instances with a current sample
+	outliers     []string  // instances in trouble that the decision ignores
 
 	flow
 	refusing bool // the limit refuses a significant share

@@ -31,6 +31,7 @@ type Request struct {
 	ID          uint64 // 1, 2, 3… in order of arrival; the same for all attempts
 	Criticality int    // 0 = critical, 1 = default, 2 = sheddable, 3 = background
 	Route       int    // index in Config.Routes; 0 where there is one only
+	Tenant      int    // who sends it: 1 to the tenants of all routes; 0: a route without tenants
 	Endless     bool   // declared by its route as held open by design: a stream, a long poll
 	Arrived     time.Duration
 	Sent        time.Duration // time of this attempt; equals Arrived for the first
@@ -107,6 +108,7 @@ type Report struct {
 	Excused        float64 // requests in flight that have no place in the limit any more; see Excuser
 	BindingSeconds float64 // cumulative time spent at ≥ 85% of the limit
 	Revision       float64 // of the applied Setting
+	Demoted        float64 // cumulative requests above the share of their API or tenant
 	ShedThreshold  float64 // occupancy above which the least important are refused; 1: nothing is shed
 	// Calls are those to other services, the same ones in the same order in every Report.
 	Calls []Calls

@@ -15,6 +15,9 @@ type Route struct {
 	// ServiceTime is the mean time on a server at Slowdown 1; 0: the route needs no server, and Hold must be positive.
 	ServiceTime time.Duration
 	Law         Law
+	// Tenants is how many senders of the route are told apart, 0: none. The n-th of them sends in proportion to n^-Skew.
+	Tenants int
+	Skew    float64
 	// Hold is how long a request stays in flight after its service, on no server: a long poll, a stream.
 	Hold time.Duration
 	// Endless says that the service declares the requests of this route as held open by design; Request.Endless tells

@@ -1,7 +1,9 @@
 package models
 
 import (
+	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -16,12 +18,46 @@ type source struct {
 	arrivals *rand.Rand
 	classes  *rand.Rand
 	kinds    *rand.Rand
+	tenants  []tenants // by route
+	senders  *rand.Rand
+}
+
+// tenants draws the senders of a route.
+type tenants struct {
+	first int       // number of the first of them
+	upTo  []float64 // cumulative shares
+}
+
+func tenantsOf(routes []Route) (all []tenants) {
+	first := 1
+	for _, r := range routes {
+		t := tenants{first: first}
+		sum := 0.0
+		for n := range r.Tenants {
+			sum += math.Pow(float64(n+1), -r.Skew)
+			t.upTo = append(t.upTo, sum)
+		}
+		first += r.Tenants
+		all = append(all, t)
+	}
+	return all
+}
+
+// drawTenant says who sends an arrival of a route.
+func (s *source) drawTenant(route int) int {
+	t := s.tenants[route]
+	if len(t.upTo) == 0 {
+		return 0
+	}
+	n, _ := slices.BinarySearch(t.upTo, s.senders.Float64()*t.upTo[len(t.upTo)-1])
+	return t.first + n
 }
 
 // newSource returns a source that has drawn its first arrival.
 func newSource(routes []Route, mix [Classes]float64, stream func(n uint64) *rand.Rand) source {
 	s := source{
 		routes: routes, load: merged(routes), mix: mix, arrivals: stream(1), classes: stream(4), kinds: stream(7),
+		tenants: tenantsOf(routes), senders: stream(9),
 	}
 	s.drawArrival()
 	return s
@@ -33,7 +69,7 @@ func (s *source) take() Request {
 	kind := s.drawRoute()
 	route := &s.routes[kind]
 	r := Request{
-		ID: s.lastID, Criticality: s.drawClass(route), Route: kind, Endless: route.Endless, Arrived: s.next, Sent: s.next,
+		ID: s.lastID, Criticality: s.drawClass(route), Route: kind, Tenant: s.drawTenant(kind), Endless: route.Endless, Arrived: s.next, Sent: s.next,
 	}
 	s.drawArrival()
 	return r

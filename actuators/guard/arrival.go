@@ -26,7 +26,8 @@ func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 		return Permit{}, err
 	}
 	a.Criticality = a.Criticality.valid()
-	if g.gate.full() { // a refusal hardly ever reads the clock
+	if g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
+		g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
 		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
 			g.tick(g.now())
 		}
@@ -56,15 +57,21 @@ func OriginOf(ctx context.Context) (a Arrival, ok bool) {
 // origin is what all calls hand on of r. The caller holds r.mu.
 func (r *request) origin() Arrival {
 	own := &r.arrival
-	if own.Entry == "" && own.Route != "" {
-		own.Entry = r.guard.cfg.Service + own.Route
-	}
+	own.Entry = entryOf(own.Entry, r.guard.cfg.Service, own.Route)
 	if !own.Rank.Drawn { // the guard had no need of it
 		own.Rank = r.guard.drawn(own.Rank, own.Key, saltAt(r.guard.base.Add(r.guard.now())))
 	}
 	return Arrival{
 		Criticality: own.Criticality, Key: own.Key, Entry: own.Entry, Rank: Rank{Place: own.Rank.Place, Drawn: true},
 	}
+}
+
+// entryOf is the API of a request from this service on.
+func entryOf(entry, service, route string) string {
+	if entry == "" && route != "" {
+		return service + route
+	}
+	return entry
 }
 
 // Arrival returns what the next attempt tells the callee of the request for which the call is made. ok is false if it is
@@ -114,7 +121,12 @@ func AdviceAt(ctx context.Context, now time.Time) Advice {
 }
 
 func (r *request) advice(now time.Duration) Advice {
-	return Advice{NoRetry: r.noRetry.Load(), Threshold: r.guard.thresholdFor(now, r.route)}
+	return r.guard.advice(now, r.noRetry.Load(), &r.arrival, r.route)
+}
+
+func (g *Guard) advice(now time.Duration, noRetry bool, a *Arrival, r *route) Advice {
+	entry := g.cfg.partiesOf(a).entry
+	return Advice{NoRetry: noRetry, Background: g.shares.entries.below(entry) > 0, Threshold: g.thresholdFor(now, entry, r)}
 }
 
 // RefusalAdvice notes that the refusal of a request is about to be answered, and returns what the answer should say: not to
@@ -127,5 +139,5 @@ func (g *Guard) RefusalAdviceAt(now time.Time, a Arrival) Advice {
 }
 
 func (g *Guard) refusalAdvice(now time.Duration, a Arrival) Advice {
-	return Advice{NoRetry: g.hint.refused(now), Threshold: g.thresholdFor(now, g.routeOf(&a))}
+	return g.advice(now, g.hint.refused(now), &a, g.routeOf(&a))
 }

@@ -30,6 +30,13 @@ type Config struct {
 	// otherwise 1: nothing is shed.
 	ShedThreshold float64
 
+	// FairKeys divides what the service completes between the keys of its requests, the users or tenants: while the guard
+	// refuses, what a key demands above its max-min fair share has the criticality Background here, the least important
+	// requests first. Without it that holds for APIs only (see Arrival.Entry). With a ShedThreshold of 1, it holds for nobody.
+	FairKeys bool
+	// SpareCritical leaves critical requests out of both: they keep their criticality however many there are.
+	SpareCritical bool
+
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
 	NoReflex bool
 
@@ -89,6 +96,9 @@ func (c Config) ready() (Config, error) {
 	case !(c.ShedThreshold > 0 && c.ShedThreshold <= 1):
 		bad("ShedThreshold %v is outside 0..1: give the share of the limit above which the least important are refused",
 			c.ShedThreshold)
+	}
+	if c.FairKeys && c.ShedThreshold == 1 {
+		bad("FairKeys with a ShedThreshold of 1: nobody is refused before others then; leave it 0, or choose less, like 0.6")
 	}
 	if len(errs) > 0 {
 		return c, fmt.Errorf("guard: config of service %q: %w", c.Service, errors.Join(errs...))

@@ -41,6 +41,8 @@ type Guard struct {
 	draws    atomic.Uint64
 	spared   atomic.Uint64 // requests refused by callers in place of this guard while it was refusing
 
+	shares shares
+
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
 	regime  regime
@@ -77,6 +79,7 @@ type ticket struct {
 	work  atomic.Pointer[request] // the request in its context, if it has one
 
 	arrival Arrival
+	parties parties
 
 	since time.Duration             // of the pause
 	idle  time.Duration             // of earlier pauses
@@ -188,17 +191,42 @@ func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, 
 	return g.AdmitAt(now, Arrival{Criticality: c, Key: key})
 }
 
-// acquire asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
-// use up what another policy grants. If another request takes the last token in between, acquire gives the slot back.
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	g.tick(now)
-	cell := &g.cells[a.Criticality]
 	if a.Rank.Drawn || a.Key != "" || a.Criticality != Default {
 		g.noteRank()
 	}
+	parties := g.cfg.partiesOf(a)
 	if a.Early > 0 {
 		g.hearEarly(now, a)
+		g.shares.entries.refuse(parties.entry, a.Criticality, min(a.Early, maxEarly))
 	}
+	class, fill := a.Criticality, 1.0
+	if plan := g.shed.plan.Load(); plan != nil {
+		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+		if g.demotes(parties, a) {
+			g.shares.demoted.Add(1)
+			class, fill = Background, plan.demoted(a.Criticality, a.Rank)
+		} else {
+			fill = plan.fill(class, a.Rank)
+		}
+	}
+	p, err := g.admit(now, a, class, fill)
+	if err != nil {
+		if err != ErrCallee { // nothing of this service was missing
+			g.shares.refuse(parties, a.Criticality)
+		}
+		return p, err
+	}
+	p.ticket.parties = parties
+	return p, nil
+}
+
+// admit asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
+// use up what another policy grants. If another request takes the last token in between, admit gives the slot back. class is
+// the criticality that the request has here, and fill the occupancy up to which it is admitted.
+func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64) (Permit, error) {
+	cell := &g.cells[class]
 	if g.gate.full() {
 		cell.refused[byConcurrency].Add(1)
 		return Permit{}, ErrConcurrency
@@ -210,11 +238,6 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	if int64(now) < g.routes.until.Load() && g.hopeless(now, a) {
 		cell.refused[byCallee].Add(1)
 		return Permit{}, ErrCallee
-	}
-	fill := 1.0
-	if p := g.shed.plan.Load(); p != nil {
-		a.Rank = g.drawn(a.Rank, a.Key, p.salt)
-		fill = p.fill(a.Criticality, a.Rank)
 	}
 	spare := uint64(0)
 	if a.Rank.Group > 1 {
@@ -274,6 +297,7 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	}
 	took := max(0, now-t.start-t.idle)
 	waited := t.waited(p.gen, now, o)
+	parties, class := t.parties, t.arrival.Criticality
 	t.recycle()
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
@@ -293,6 +317,7 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		}
 	}
 	if slot {
+		g.shares.complete(parties, class, took)
 		g.gate.leave(now)
 	}
 	g.tick(now)
@@ -379,6 +404,9 @@ func (g *Guard) step(now time.Duration) {
 	g.report(before, g.reflex.finding.ServiceTime)
 	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
+	if g.shares.judge(now, g.reflex.limit) {
+		g.noteRank() // a class means nothing without a threshold
+	}
 	if g.ranked.Swap(false) {
 		g.regime.rankedUntil = now + rankedFor
 	}
@@ -402,8 +430,8 @@ func (g *Guard) enforce(now time.Duration) {
 	g.reflex.limit = min(max(g.reflex.limit, b.min), b.ceiling)
 	g.gate.setLimit(now, uint64(max(1, math.Floor(g.reflex.limit+1e-9))))
 	g.slow.Store(int64(g.reflex.setpoint(window{wait: g.reflex.wait}, b) * float64(time.Second)))
-	g.shed.set(g.regime.shedAbove(now), g.base.Add(now))
-	perSecond, burst := g.regime.pace()
+	g.shed.set(g.regime.shedAbove(now), g.reflex.limit, g.base.Add(now))
+	perSecond, burst := g.regime.pace(now)
 	g.rate.set(now, perSecond, burst)
 	g.retry.Store(math.Float64bits(g.regime.ratio))
 	if g.regime.known {

@@ -15,7 +15,7 @@ func ranked(t *testing.T, c Criticality) *Guard {
 	var mix [criticalities]uint64
 	mix[c] = 100
 	g.shed.observe(0, mix)
-	g.shed.set(0.5, epoch)
+	g.shed.set(0.5, 100, epoch)
 	g.due.Store(1 << 62) // no step
 	return g
 }

@@ -235,10 +235,13 @@ func (r *regime) bounds(now time.Duration) bounds {
 }
 
 // pace returns this instance's part of the rate limit: admissions per second, +Inf if there is no limit, and the burst.
-func (r *regime) pace() (perSecond, burst float64) {
+func (r *regime) pace(now time.Duration) (perSecond, burst float64) {
 	if r.rate == nil || r.perSecond >= r.rate.Max {
 		return math.Inf(1), 0
 	}
-	n := float64(r.rate.Instances)
-	return r.perSecond / n, max(1, r.rate.Burst/n)
+	part := 1 / float64(r.rate.Instances)
+	if r.rateLease.running(now) {
+		part *= max(1, r.rate.Borrow)
+	}
+	return r.perSecond * part, max(1, r.rate.Burst*part)
 }

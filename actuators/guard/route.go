@@ -57,6 +57,8 @@ const (
 
 // route is what is known about the requests of one routeKey. A nil route is not known.
 type route struct {
+	onward uint64 // its API at the services that it calls, see parties
+
 	level  atomic.Uint64        // the highest Threshold of the dependencies that it needs
 	until  atomic.Int64         // valid until then
 	callee atomic.Pointer[need] // that it is of
@@ -102,10 +104,10 @@ func (g *Guard) routeOf(a *Arrival) *route {
 			return r
 		}
 	}
-	return s.add(key)
+	return s.add(key, g.cfg.Service)
 }
 
-func (s *routes) add(key routeKey) *route {
+func (s *routes) add(key routeKey, service string) *route {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[routeKey]*route{}
@@ -118,7 +120,7 @@ func (s *routes) add(key routeKey) *route {
 		}
 		next = maps.Clone(*t)
 	}
-	r := new(route)
+	r := &route{onward: idOf(entryOf(key.entry, service, key.route))}
 	next[key] = r
 	s.table.Store(&next)
 	return r
@@ -187,7 +189,7 @@ func (d *Dependency) hear(now time.Duration, r *route, level Threshold) {
 	if r == nil {
 		return
 	}
-	level = max(level, d.pool.threshold(now))
+	level = max(level, d.pool.threshold(now, r.onward))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.need(d)
@@ -260,7 +262,7 @@ func (g *Guard) hopeless(now time.Duration, a *Arrival) bool {
 		return false
 	}
 	n := r.callee.Load()
-	n.withheld(a.Criticality, 1)
+	n.withheld(r, a.Criticality, 1)
 	n.dependency.out.requests.Add(1)
 	n.dependency.out.refused[byEarly].Add(1)
 	n.dependency.shortAt(now)
@@ -276,9 +278,10 @@ func (r *route) probes(now time.Duration) bool {
 	return (last == 0 || int64(now)-last >= int64(probeGap)) && r.probed.CompareAndSwap(last, int64(now))
 }
 
-// withheld notes that so many requests were refused in place of the dependency.
-func (n *need) withheld(c Criticality, requests uint32) {
+// withheld notes that so many requests of r were refused in place of the dependency.
+func (n *need) withheld(r *route, c Criticality, requests uint32) {
 	n.early[c].Add(requests)
+	n.dependency.pool.shares.entries.refuse(r.onward, c, requests)
 	n.dependency.pool.cells[c].early.Add(uint64(requests))
 }
 
@@ -287,11 +290,11 @@ func (n *need) withheld(c Criticality, requests uint32) {
 func (g *Guard) hearEarly(now time.Duration, a *Arrival) {
 	early := min(a.Early, maxEarly)
 	g.cells[a.Criticality].early.Add(uint64(early))
-	if g.threshold(now) > 0 {
+	if g.threshold(now, g.cfg.partiesOf(a).entry) > 0 {
 		g.spared.Add(uint64(early))
 	}
 	if r := g.routeOf(a); r.levelAt(now) > 0 {
-		r.callee.Load().withheld(a.Criticality, early)
+		r.callee.Load().withheld(r, a.Criticality, early)
 	}
 }
 
@@ -307,7 +310,7 @@ func (r *route) takeEarly(d *Dependency, c Criticality) uint32 {
 	return n.early[c].Swap(0)
 }
 
-// thresholdFor is the Threshold that an answer to a request of r tells.
-func (g *Guard) thresholdFor(now time.Duration, r *route) Threshold {
-	return max(g.threshold(now), r.levelAt(now))
+// thresholdFor is the Threshold that an answer to a request of r and of an API tells.
+func (g *Guard) thresholdFor(now time.Duration, entry uint64, r *route) Threshold {
+	return max(g.threshold(now, entry), r.levelAt(now))
 }

@@ -44,7 +44,8 @@ const mixSpan = 10 * time.Second
 type plan struct {
 	threshold   float64
 	from, width [criticalities]float64
-	salt        uint64 // changes every hour
+	demotedTo   float64 // occupancy up to which the most important of the demoted requests are admitted
+	salt        uint64  // changes every hour
 }
 
 // observe updates the average shares to now; offered counts the arrivals since the start.
@@ -81,8 +82,9 @@ func (s *shedder) shares() (shares [criticalities]float64) {
 	return shares
 }
 
-// set puts the threshold φ, 0..1, in force with the current shares. wall is the time of day, for the hourly salt.
-func (s *shedder) set(threshold float64, wall time.Time) {
+// set puts the threshold φ, 0..1, in force with the current shares, for a limit. wall is the time of day, for the hourly
+// salt.
+func (s *shedder) set(threshold, limit float64, wall time.Time) {
 	if threshold >= 1 {
 		s.plan.Store(nil)
 		return
@@ -94,6 +96,7 @@ func (s *shedder) set(threshold float64, wall time.Time) {
 		p.width[c] = (1 - threshold) * shares[c]
 		below += shares[c]
 	}
+	p.demotedTo = max(threshold, p.from[Background]+p.width[Background]-demotedApart/math.Sqrt(limit))
 	if old := s.plan.Load(); old == nil || *old != p {
 		s.plan.Store(&p)
 	}
@@ -113,6 +116,24 @@ func (p *plan) fill(c Criticality, r Rank) float64 {
 		return 1
 	}
 	return p.from[c] + p.width[c]*float64(r.Place)*0x1p-32
+}
+
+// demotedApart is how far below the limit demoted requests end, in standard deviations of the number in flight, which is
+// about the root of the limit: by chance alone, those that are not demoted need so much room. demotedFrom is the part of that
+// up to which the least important of them are admitted.
+const (
+	demotedApart = 2
+	demotedFrom  = 0.8
+
+	demotedLevels = float64(criticalities << 32)
+)
+
+// demoted is fill for a request above the share of its API or tenant. Among themselves, demoted requests keep their order.
+func (p *plan) demoted(c Criticality, r Rank) float64 {
+	if r.Again {
+		return 1
+	}
+	return p.demotedTo * (demotedFrom + (1-demotedFrom)*float64(LevelOf(c, r))/demotedLevels)
 }
 
 // saltAt is the salt of the hour.

@@ -107,7 +107,7 @@ func TestShedIsTheDefinition(t *testing.T) {
 			mix, total = [criticalities]uint64{1, 1, 1, 1}, 4 // as without any arrival
 		}
 		g.shed.observe(0, mix)
-		g.shed.set(threshold, epoch)
+		g.shed.set(threshold, 100, epoch)
 
 		inFlight := rapid.IntRange(0, limit).Draw(t, "in flight")
 		g.gate.word.Store(pack(uint64(limit), uint64(inFlight)))

@@ -17,6 +17,7 @@ type Snapshot struct {
 	Offered  [criticalities]uint64 // Admitted + refused
 	Admitted [criticalities]uint64
 	Refused  map[string][criticalities]uint64 // by Refusal.Reason; every reason is present
+	Demoted  uint64                           // requests above the share of their API or tenant; they count as Background
 	Failed   uint64
 	Latency  Latency
 
@@ -120,6 +121,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		Started:        g.base,
 		At:             g.base.Add(now),
 		Refused:        map[string][criticalities]uint64{},
+		Demoted:        g.shares.demoted.Load(),
 		Failed:         g.failed.Load(),
 		Latency:        g.latency.snapshot(),
 		Setpoint:       time.Duration(g.slow.Load()),

@@ -23,12 +23,11 @@ import (
 //
 // Answers ask for it; requests pay nothing.
 type crowding struct {
-	due   atomic.Int64  // when the next sample is
-	level atomic.Uint64 // the Threshold
+	due  atomic.Int64  // when the next sample is
+	fill atomic.Uint64 // moving mean of the occupancy, as math.Float64bits
 
-	mu   sync.Mutex
-	fill float64       // moving mean of the occupancy
-	at   time.Duration // of the last sample
+	mu sync.Mutex    // held to change fill
+	at time.Duration // of the last sample
 }
 
 const (
@@ -37,8 +36,9 @@ const (
 	crowdingSlow   = 0.1 // T is at most ten times crowdingSpan
 )
 
-// threshold returns the Threshold of this guard alone at the instant now.
-func (g *Guard) threshold(now time.Duration) Threshold {
+// threshold returns the Threshold of this guard alone at the instant now, for the requests of an API. Those of it that are
+// demoted are refused earlier. They keep their order, so that one level says it for all.
+func (g *Guard) threshold(now time.Duration, entry uint64) Threshold {
 	p := g.shed.plan.Load()
 	if p == nil {
 		return 0
@@ -49,19 +49,20 @@ func (g *Guard) threshold(now time.Duration) Threshold {
 		c.sample(now, float64(n)/float64(limit), p)
 		c.mu.Unlock()
 	}
-	return Threshold(c.level.Load())
+	fill := math.Float64frombits(c.fill.Load())
+	return max(p.refusing(fill), min(p.refusingDemoted(fill), g.shares.entries.below(entry)))
 }
 
 // sample takes the occupancy x, at the instant now, into the mean. The caller holds c.mu.
 func (c *crowding) sample(now time.Duration, x float64, p *plan) {
-	constant := crowdingSpan
-	if x < c.fill {
-		shed := max(0, c.fill-p.threshold) / (1 - p.threshold)
+	constant, fill := crowdingSpan, math.Float64frombits(c.fill.Load())
+	if x < fill {
+		shed := max(0, fill-p.threshold) / (1 - p.threshold)
 		constant = time.Duration(float64(crowdingSpan) / max(crowdingSlow, 1-shed))
 	}
-	c.fill += (1 - math.Exp(-max(0, now-c.at).Seconds()/constant.Seconds())) * (x - c.fill)
+	fill += (1 - math.Exp(-max(0, now-c.at).Seconds()/constant.Seconds())) * (x - fill)
 	c.at = now
-	c.level.Store(uint64(p.refusing(c.fill)))
+	c.fill.Store(math.Float64bits(fill))
 	c.due.Store(int64(now + crowdingSample))
 }
 
@@ -79,4 +80,9 @@ func (p *plan) refusing(x float64) Threshold {
 		place = min((x-p.from[c])/p.width[c], 1)
 	}
 	return LevelOf(c, Rank{Place: uint32(place * math.MaxUint32)})
+}
+
+// refusingDemoted is the inverse of demoted: the level below which demoted requests are refused at the occupancy x.
+func (p *plan) refusingDemoted(x float64) Threshold {
+	return Threshold(max(0, min(1, (x/p.demotedTo-demotedFrom)/(1-demotedFrom))) * demotedLevels)
 }

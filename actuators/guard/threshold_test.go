@@ -18,7 +18,7 @@ func TestThresholdInvertsThePlan(t *testing.T) {
 				s.mix[c] = rapid.Float64Range(0.01, 100).Draw(t, "share")
 			}
 		}
-		s.set(rapid.Float64Range(0, 0.99).Draw(t, "φ"), epoch)
+		s.set(rapid.Float64Range(0, 0.99).Draw(t, "φ"), 100, epoch)
 		p := s.plan.Load()
 		x := rapid.Float64Range(0, 1).Draw(t, "occupancy")
 		c := Criticality(rapid.IntRange(0, criticalities-1).Draw(t, "class"))
@@ -37,7 +37,7 @@ func TestThresholdInvertsThePlan(t *testing.T) {
 // thresholdAfter asks g for its threshold every 5 ms for d, as its answers do, and returns the last.
 func thresholdAfter(g *Guard, now *time.Duration, d time.Duration) (level Threshold) {
 	for end := *now + d; *now < end; *now += 5 * time.Millisecond {
-		level = g.threshold(*now)
+		level = g.threshold(*now, 0)
 	}
 	return level
 }
@@ -79,7 +79,7 @@ func TestThresholdFollowsTheOccupancy(t *testing.T) {
 	near("below φ", thresholdAfter(g, &now, 3*time.Second), 0, 0)
 
 	open := newGuard(t, Config{Min: 1, Max: 1})
-	if _, err := open.AdmitAt(epoch, Arrival{}); err != nil || open.threshold(0) != 0 {
-		t.Errorf("nothing is shed: threshold %x, %v", open.threshold(0), err)
+	if _, err := open.AdmitAt(epoch, Arrival{}); err != nil || open.threshold(0, 0) != 0 {
+		t.Errorf("nothing is shed: threshold %x, %v", open.threshold(0, 0), err)
 	}
 }

@@ -470,6 +470,7 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--shed-threshold=-0.1":                "--shed-threshold=-0.1: expected a share of the limit",
 		"--shed-threshold=60":                  "--shed-threshold=60: expected a share of the limit",
 		"--shed-threshold=NaN":                 "--shed-threshold=NaN: expected a share of the limit",
+		"--fair-keys --shed-threshold=1":       "--fair-keys=true: expected a --shed-threshold below 1",
 		"--shed-threshold=most":                "--shed-threshold=most: expected a number",
 		"--bypass=healthz":                     "--bypass=healthz: expected a path that begins with a slash",
 		"--endless=/*":                         "--endless=/*: expected a part of the service",

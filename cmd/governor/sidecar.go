@@ -83,6 +83,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 		"published none: a share of the limit. 1: nothing is shed. 0: 0.6 while requests bring a criticality, a key or a rank "+
 		"along, else 1.").Default("0").
 		Float64Var(&o.guard.ShedThreshold)
+	cmd.Flag("fair-keys", "While the sidecar refuses, refuse first what a key of --key-from demands above its fair share. "+
+		"Needs --shed-threshold below 1.").BoolVar(&o.guard.FairKeys)
 	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
 		"Without it the limit is exactly as published.").Default("true").Bool()
 	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
@@ -208,6 +210,9 @@ func (o sidecarOptions) check() error {
 	}
 	if !(g.ShedThreshold >= 0 && g.ShedThreshold <= 1) {
 		bad("shed-threshold", g.ShedThreshold, "a share of the limit from 0 to 1, like 0.6")
+	}
+	if g.FairKeys && g.ShedThreshold == 1 {
+		bad("fair-keys", g.FairKeys, "a --shed-threshold below 1 beside it, like 0.6")
 	}
 	errs = append(errs, o.edgeOptions.check(o.upstream, *o.web.WebListenAddresses)...)
 	errs = append(errs, o.egress.loops(o.upstream)...)

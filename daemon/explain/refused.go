@@ -18,8 +18,10 @@ func policies(by control.RefusedBy) []struct {
 	return []struct {
 		name  string
 		share control.Number
-	}{{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate},
-		{"the door before a callee without room", by.Callee}}
+	}{
+		{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate},
+		{"the door before a callee without room", by.Callee},
+	}
 }
 
 // Refused says in a few words which share of the requests the loop's service refuses, and which policy refuses how much

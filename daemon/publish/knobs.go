@@ -125,7 +125,7 @@ func (l Last) put(next *actuators.Setting, spec control.Spec, d control.Decision
 		next.Shed = &actuators.Shed{Threshold: bounded, Fallback: b.Fallback, Min: b.Min, Max: b.Max}
 	case control.KnobRate:
 		next.Rate = &actuators.Rate{
-			PerSecond: bounded, Burst: control.Burst(bounded), Instances: l.instances(d),
+			PerSecond: bounded, Burst: control.Burst(bounded), Instances: l.instances(d), Borrow: l.borrow(d, bounded, b.Max),
 			Fallback: b.Fallback, Min: b.Min, Max: b.Max,
 		}
 	case control.KnobRetry:
@@ -199,12 +199,32 @@ func (l Last) instances(d control.Decision) int {
 	return shared
 }
 
-// resized says whether the rate in force is shared by another number of instances than the Setting says. That is
-// worth a write of its own, even in a hold: twice the instances would admit twice the rate.
+// resized says whether the rate in force is shared by another number of instances than the Setting says, or that the
+// instances need other shares of it. That is worth a write of its own: the number even in a hold, because twice the instances
+// would admit twice the rate.
 func (l Last) resized(d control.Decision) bool {
 	last := l.Setting
 	return d.Knob == control.KnobRate && last != nil && last.Rate != nil &&
-		last.Rate.PerSecond < last.Rate.Max && l.instances(d) != last.Rate.Instances
+		last.Rate.PerSecond < last.Rate.Max &&
+		(l.instances(d) != last.Rate.Instances || l.borrow(d, last.Rate.PerSecond, last.Rate.Max) != last.Rate.Borrow)
+}
+
+// borrow is what instances may borrow of a rate from now on; 0: nothing. Without a measurement of all of them it stays.
+func (l Last) borrow(d control.Decision, perSecond, off float64) float64 {
+	before := 0.0
+	if last := l.Setting; last != nil && last.Rate != nil {
+		before = last.Rate.Borrow
+	}
+	if perSecond >= off {
+		return 0
+	}
+	if !whole(d) || len(d.Inputs.Arrivals) == 0 {
+		return before
+	}
+	if borrow := control.Borrow(perSecond, l.instances(d), d.Inputs.Arrivals, max(1, before)); borrow > 1 {
+		return borrow
+	}
+	return 0
 }
 
 // reconfigured says whether the bounds of a knob in the Setting differ from the configuration. A person decided on the

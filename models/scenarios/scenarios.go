@@ -25,7 +25,8 @@
 //
 // routes replaces load and service.time where there are several kinds of request. A route has name, load, time, law and
 // mix; hold is a time in flight off the servers, after the service or without one (time: 0s); deadline judges the route by
-// itself, out of the totals; endless: true says that the service declares its requests as held open.
+// itself, out of the totals; endless: true says that the service declares its requests as held open. tenants: 10 says that
+// so many senders are told apart, and with skew: 1 the n-th of them sends in proportion to 1/n.
 //
 // services replaces service and load where several services call each other. Each has the keys of service but dependency,
 // and name; limit, where it is not that of the file; unguarded: true for one that has no guard, whoever is in control; and

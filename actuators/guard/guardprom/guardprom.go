@@ -30,6 +30,7 @@ type Collector struct {
 	guard *guard.Guard
 
 	offered, admitted, refused, failed    *prometheus.Desc
+	demoted                               *prometheus.Desc
 	latency, inFlight, limit, serviceTime *prometheus.Desc
 	held, shedThreshold, rateLimit        *prometheus.Desc
 	binding, revision, settingRefused     *prometheus.Desc
@@ -51,6 +52,8 @@ func New(g *guard.Guard) *Collector {
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
 		refused:  desc("refused_total", "Requests refused, by the policy that refused them.", "reason", "criticality"),
 		failed:   desc("failed_total", "Admitted requests that failed; canceled by the caller is not failed."),
+		demoted: desc("demoted_total", "Requests that counted as background because their API or tenant demands more than "+
+			"its share."),
 		latency: desc("latency_seconds", "Latency of admitted requests that finished, failed ones included, refused "+
 			"ones not. One bucket edge is the SLO."),
 		inFlight: desc("inflight", "Requests in flight."),
@@ -83,7 +86,7 @@ func New(g *guard.Guard) *Collector {
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.offered, c.admitted, c.refused, c.failed, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
+		c.offered, c.admitted, c.refused, c.failed, c.demoted, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
 		c.endless, c.endlessTotal, c.callWait, c.retryRatio,
 	} {
@@ -105,6 +108,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	counter(c.failed, float64(s.Failed))
+	counter(c.demoted, float64(s.Demoted))
 	counter(c.binding, s.Binding.Seconds())
 	counter(c.doubleRelease, float64(s.DoubleReleases))
 	for reason, n := range s.SettingRefused {

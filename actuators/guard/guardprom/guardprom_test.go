@@ -47,6 +47,9 @@ guard_blind{service="checkout"} 1
 # HELP guard_double_release_total Permits released more than once: a mistake in the calling code.
 # TYPE guard_double_release_total counter
 guard_double_release_total{service="checkout"} 0
+# HELP guard_demoted_total Requests that counted as background because their API or tenant demands more than its share.
+# TYPE guard_demoted_total counter
+guard_demoted_total{service="checkout"} 0
 # HELP guard_endless Requests in flight that do not end and hold no slot, found by the guard or declared.
 # TYPE guard_endless gauge
 guard_endless{kind="declared",service="checkout"} 0
@@ -112,7 +115,7 @@ guard_shed_threshold{service="checkout"} 1
 		"guard_admitted_total", "guard_binding_seconds_total", "guard_double_release_total", "guard_failed_total",
 		"guard_inflight", "guard_limit", "guard_offered_total", "guard_refused_total", "guard_service_time_seconds",
 		"guard_setting_refused_total", "guard_setting_revision", "guard_shed_threshold", "guard_rate_limit",
-		"guard_blind", "guard_endless", "guard_endless_total",
+		"guard_blind", "guard_demoted_total", "guard_endless", "guard_endless_total",
 	}
 	if err := testutil.CollectAndCompare(c, strings.NewReader(want), names...); err != nil {
 		t.Error(err)

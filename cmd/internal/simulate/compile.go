@@ -17,6 +17,7 @@ const (
 	maxServers   = 1e6
 	maxLoad      = 1e6 // requests/s
 	maxSlowdown  = 1e4
+	maxTenants   = 1e6  // of a route
 	maxTurns     = 2000 // of a step that comes back
 	maxEnd       = 24 * time.Hour
 )
@@ -111,6 +112,9 @@ func (f file) checkLoad(fail func(path []any, format string, args ...any)) {
 		}
 		if r.Time != nil && *r.Time == 0 && r.Hold == 0 {
 			bad("time", "time: 0s; a route without a hold needs a service")
+		}
+		if r.Tenants < 0 || r.Tenants > maxTenants || !(r.Skew >= 0 && r.Skew <= 10) || r.Skew > 0 && r.Tenants == 0 {
+			bad("tenants", "tenants, skew: expected up to %d tenants, and a skew of 0 to 10", maxTenants)
 		}
 		if r.Deadline > 0 && f.Clients.Retries.Times > 0 {
 			bad("deadline", "deadline: clients that try again are all equally patient; leave out retries")
@@ -286,6 +290,7 @@ func (f file) scenario(name string) Scenario {
 		route := models.Route{
 			Name: r.Name, Load: f.load(i), Mix: r.Mix.classes(), ServiceTime: cfg.ServiceTime, Law: cfg.Law,
 			Hold: time.Duration(r.Hold), Deadline: time.Duration(r.Deadline), Endless: r.Endless,
+			Tenants: r.Tenants, Skew: r.Skew,
 		}
 		if r.Time != nil {
 			route.ServiceTime = time.Duration(*r.Time)

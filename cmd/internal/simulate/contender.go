@@ -37,6 +37,7 @@ const (
 	CascadeRate Contender = "cascade-rate"
 	OuterRate   Contender = "outer-rate"
 	Rate        Contender = "rate"
+	Fair        Contender = "fair"
 
 	// Of call graphs.
 	Naive    Contender = "naive"
@@ -67,7 +68,7 @@ func Experiments() []Contender { return []Contender{Entry, EntryPatterns, RetryL
 
 // AllContenders returns Contenders, the contenders with further knobs, GraphContenders and Experiments.
 func AllContenders() []Contender {
-	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate}, GraphContenders(),
+	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate, Fair}, GraphContenders(),
 		Experiments())
 }
 
@@ -116,6 +117,8 @@ func (c Contender) Describe() string {
 		return "the loop on a plain limiter with the rate knob"
 	case Rate:
 		return "governor's rate knob alone: a gateway without a concurrency limit"
+	case Fair:
+		return "the cascade with fair shares of tenants"
 	case Naive:
 		return "call graphs: everything is admitted, callers time out and retry"
 	case Guards:
@@ -137,7 +140,7 @@ func (c Contender) Describe() string {
 // law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
-	case Outer, Cascade, Governed, Shed, ShedFixed, CascadeRate, OuterRate:
+	case Outer, Cascade, Fair, Governed, Shed, ShedFixed, CascadeRate, OuterRate:
 		return control.PIDLaw
 	case OuterAIMD:
 		return control.AIMDLaw
@@ -180,6 +183,8 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 		return plain{models.NewLimiter(math.Inf(1))}
 	case ShedFixed:
 		config.ShedThreshold = fixedThreshold
+	case Fair:
+		config.FairKeys, config.ShedThreshold = true, 0
 	case OuterRate:
 		config.NoReflex = true
 	case Rate:
@@ -230,6 +235,22 @@ var users = func() (names [1000]string) {
 	}
 	return names
 }()
+
+// senderOf is the user or tenant who sends a request.
+func senderOf(r models.Request) string {
+	if r.Tenant > 0 {
+		return "tenant-" + strconv.Itoa(r.Tenant)
+	}
+	return users[(r.ID*0x9e3779b97f4a7c15>>32)%uint64(len(users))]
+}
+
+// apiOf is the API that a request is for. Where tenants are told apart, all of them use the same.
+func apiOf(r models.Request) string {
+	if r.Tenant > 0 {
+		return "all"
+	}
+	return strconv.Itoa(r.Route)
+}
 
 func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 	permit, err := g.guard.AdmitAt(start.Add(now), arrivalOf(r))
@@ -289,7 +310,7 @@ func (g *guarded) Report(now time.Duration) models.Report {
 	r := models.Report{
 		Limit: float64(s.Limit), ServiceTime: s.ServiceTime, ShedThreshold: s.ShedThreshold,
 		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision), Waited: s.Latency.Waited,
-		Excused: float64(s.EndlessFound),
+		Excused: float64(s.EndlessFound), Demoted: float64(s.Demoted),
 	}
 	for _, c := range s.Calls {
 		r.Calls = append(r.Calls, models.Calls{
@@ -314,8 +335,8 @@ func arrivalOf(r models.Request) guard.Arrival {
 	s := r.Standing
 	return guard.Arrival{
 		Criticality: guard.Criticality(r.Criticality),
-		Key:         users[(r.ID*0x9e3779b97f4a7c15>>32)%uint64(len(users))],
-		Route:       strconv.Itoa(r.Route),
+		Key:         senderOf(r),
+		Route:       apiOf(r),
 		Entry:       s.Entry,
 		Rank:        guard.Rank{Place: s.Rank, Drawn: s.Ranked, Again: s.Again, Group: uint8(s.Group), ID: s.ID},
 		Early:       s.Early,

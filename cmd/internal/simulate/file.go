@@ -111,6 +111,8 @@ type routeFile struct {
 	Hold     span
 	Deadline span
 	Endless  bool
+	Tenants  int
+	Skew     float64
 	Service  string // that it enters, where there are several
 	Calls    []callStep
 }

@@ -33,6 +33,8 @@ type Row struct {
 	Critical float64
 	// WritesPerMinute counts the Settings with new values during the fault.
 	WritesPerMinute float64
+	// Demoted counts the requests above the share of their API or tenant, in all seeds together.
+	Demoted float64
 	// Routes are those of the fault, where there are several.
 	Routes []RouteRow
 	Graph  *GraphRow // where several services call each other
@@ -121,6 +123,7 @@ func bestOf(s Scenario, seed uint64, r Result) Oracle {
 type summary struct {
 	ofBest, worst, good                map[string]float64
 	late, refused, critical, writes, n float64
+	demoted                            float64
 	routes                             []RouteRow
 	graph                              GraphRow
 }
@@ -130,6 +133,7 @@ func (s *summary) add(run Run, r Result, best Oracle) {
 		s.ofBest, s.worst, s.good = map[string]float64{}, map[string]float64{}, map[string]float64{}
 	}
 	s.n++
+	s.demoted += r.Demoted
 	for i, p := range r.Score.Phases {
 		share := percentOf(p.Good, best.Good[i])
 		s.ofBest[p.Name] += share
@@ -222,7 +226,7 @@ func (s *summary) row(run Run, seeds []uint64) Row {
 		Graph: graph, Scenario: run.Scenario.Name, Contender: run.Contender, Timing: run.Timing, Seeds: seeds,
 		Phases: phases, OfBest: s.ofBest, Worst: s.worst, Good: s.good,
 		Late: s.late / s.n, RefusedInCalm: s.refused / s.n, Critical: s.critical / s.n, WritesPerMinute: s.writes / s.n,
-		Routes: s.routes,
+		Routes: s.routes, Demoted: s.demoted,
 	}
 }
 

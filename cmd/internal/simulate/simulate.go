@@ -58,6 +58,9 @@ type Result struct {
 	Limits []float64
 	// Writes are the instants at which a value was published, without lease renewals.
 	Writes []time.Duration
+	// Demoted counts the requests above the share of their API or tenant, at the instances that were there at the end. Of a
+	// scenario of one service.
+	Demoted float64
 }
 
 // Point is one period of a run.
@@ -117,6 +120,7 @@ func (r Run) Do() Result {
 
 	plant.Run(r.Scenario.End())
 	result.rate(r)
+	fleet.live(func(m *member) { result.Demoted += m.subject.Report(r.Scenario.End()).Demoted })
 	if loop != nil {
 		result.Writes = loop.writes
 	}

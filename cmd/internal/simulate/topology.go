@@ -71,8 +71,8 @@ func (f file) checkGraph(fail func(path []any, format string, args ...any)) {
 		if f.index(r.Service) < 0 {
 			bad("service", "service: %q; expected one of the services", r.Service)
 		}
-		if r.Hold != 0 || r.Deadline != 0 || r.Endless {
-			bad("", "hold, deadline, endless: not where there are several services")
+		if r.Hold != 0 || r.Deadline != 0 || r.Endless || r.Tenants != 0 {
+			bad("", "hold, deadline, endless, tenants: not where there are several services")
 		}
 		if r.Time != nil && *r.Time == 0 {
 			bad("time", "time: 0s; expected more")

@@ -1,0 +1,299 @@
+package guard
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// The share is max-min fair: nobody who demands less gets less than his demand, all others get the same, and the whole
+// capacity is given away where somebody wants it.
+func TestFairShare(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		demands := rapid.SliceOfN(rapid.Float64Range(0, 1000), 1, 65).Draw(t, "demands")
+		capacity := rapid.Float64Range(0, 20000).Draw(t, "capacity")
+		all := 0.0
+		for _, d := range demands {
+			all += d
+		}
+		share, given := fairShare(demands, capacity), 0.0
+		for _, d := range demands {
+			given += min(d, share)
+		}
+		if want := min(all, capacity); math.Abs(given-want) > 1e-6*(1+want) {
+			t.Fatalf("%v of %v given with a share of %v", given, want, share)
+		}
+		if all < capacity && !math.IsInf(share, 1) {
+			t.Fatalf("a share of %v where %v of %v is demanded", share, all, capacity)
+		}
+	})
+}
+
+// The level leaves a key its share of what it demands, the most important requests first.
+func TestLevelOfAShare(t *testing.T) {
+	c := counter{sure: [criticalities]float64{Critical: 20, Default: 50, Sheddable: 30}}
+	for _, tc := range []struct {
+		share float64
+		want  Threshold
+	}{
+		{math.Inf(1), 0},
+		{100, 0},
+		{85, LevelOf(Sheddable, Rank{Place: 1 << 31})},
+		{45, LevelOf(Default, Rank{Place: 1 << 31})},
+		{5, LevelOf(Critical, Rank{Place: 3 << 30})},
+	} {
+		got := c.levelOf(tc.share)
+		if diff := math.Abs(float64(got) - float64(tc.want)); diff > 4 {
+			t.Errorf("share %v: level %d, want %d", tc.share, got, tc.want)
+		}
+	}
+}
+
+// crowd is a guard of a hundred slots whose requests take 100 ms: 1000 can be served a second. Its clients send at random.
+type crowd struct {
+	t      *testing.T
+	g      *Guard
+	now    time.Duration
+	random *rand.Rand
+	left   []departure // in order of time
+}
+
+type departure struct {
+	at time.Duration
+	p  Permit
+}
+
+type client struct {
+	perSecond float64
+	arrival   func() Arrival
+
+	next            time.Duration
+	offered, served int
+}
+
+func from(key, route string) func() Arrival {
+	return func() Arrival { return Arrival{Criticality: Default, Key: key, Route: route} }
+}
+
+func newCrowd(t *testing.T, c Config) *crowd {
+	c.Service, c.SLO, c.Max, c.Min, c.Fallback, c.NoReflex = "crowded", time.Second, 100, 1, 100, true
+	base := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	c.Now = func() time.Time { return base }
+	g, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &crowd{t: t, g: g, random: rand.New(rand.NewPCG(1, 1))}
+}
+
+// run lets the clients send for so long.
+func (c *crowd) run(span time.Duration, clients ...*client) {
+	end := c.now + span
+	for _, x := range clients {
+		x.next = c.now + time.Duration(c.random.ExpFloat64()/x.perSecond*float64(time.Second))
+		x.offered, x.served = 0, 0
+	}
+	for {
+		first := clients[0]
+		for _, x := range clients {
+			if x.next < first.next {
+				first = x
+			}
+		}
+		c.now = min(first.next, end)
+		for len(c.left) > 0 && c.left[0].at <= c.now {
+			c.left[0].p.ReleaseAt(c.g.base.Add(c.left[0].at), Success)
+			c.left = c.left[1:]
+		}
+		if c.now == end {
+			return
+		}
+		first.next += time.Duration(c.random.ExpFloat64() / first.perSecond * float64(time.Second))
+		first.offered++
+		if p, err := c.g.AdmitAt(c.g.base.Add(c.now), first.arrival()); err == nil {
+			first.served++
+			c.left = append(c.left, departure{c.now + 100*time.Millisecond, p})
+		}
+	}
+}
+
+func (x *client) share() float64 { return float64(x.served) / float64(x.offered) }
+
+// One API, or one tenant, that demands five times what there is does not keep the others from their share, and they are
+// judged as before when it stops.
+func TestTheHeavyOneIsDemoted(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		config Config
+		of     func(i int) func() Arrival
+	}{
+		{"APIs", Config{}, func(i int) func() Arrival { return from("", strconv.Itoa(i)) }},
+		{"tenants", Config{FairKeys: true}, func(i int) func() Arrival { return from(strconv.Itoa(i), "") }},
+	} {
+		c := newCrowd(t, tc.config)
+		heavy := &client{perSecond: 100, arrival: tc.of(0)}
+		all := []*client{heavy}
+		for i := range 4 {
+			all = append(all, &client{perSecond: 100, arrival: tc.of(i + 1)})
+		}
+		c.run(20*time.Second, all...)
+		if n := c.g.SnapshotAt(c.g.base.Add(c.now)).Demoted; n > 0 {
+			t.Errorf("%s: %d demoted in calm", tc.name, n)
+		}
+		heavy.perSecond = 5000
+		c.run(5*time.Second, all...)
+		c.run(20*time.Second, all...)
+		for i, x := range all[1:] {
+			if x.share() < 0.98 {
+				t.Errorf("%s: %d: %.3f served", tc.name, i, x.share())
+			}
+		}
+		if served := float64(heavy.served) / 20; served < 300 { // of 600: a part is kept free, so that nobody else is refused by chance
+			t.Errorf("%s: %.0f/s of the heavy one served", tc.name, served)
+		}
+		heavy.perSecond = 100
+		c.run(time.Minute, all...)
+		before := c.g.SnapshotAt(c.g.base.Add(c.now)).Demoted
+		c.run(10*time.Second, all...)
+		if n := c.g.SnapshotAt(c.g.base.Add(c.now)).Demoted; n > before {
+			t.Errorf("%s: %d demoted after it", tc.name, n-before)
+		}
+	}
+}
+
+// Without the option, tenants are alike, and a request without a key or an API is never demoted.
+func TestWhoIsNotJudged(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		config  Config
+		arrival func() Arrival
+	}{
+		{"tenants without the option", Config{}, from("heavy", "")},
+		{"no key", Config{FairKeys: true}, from("", "")},
+		{"nobody else", Config{FairKeys: true}, from("only", "only")},
+	} {
+		c := newCrowd(t, tc.config)
+		heavy := &client{perSecond: 3000, arrival: tc.arrival}
+		quiet := &client{perSecond: 100, arrival: tc.arrival}
+		c.run(20*time.Second, heavy, quiet)
+		if tc.name == "nobody else" {
+			if served := float64(heavy.served+quiet.served) / 20; served < 900 {
+				t.Errorf("%s: %.0f/s served of 1000", tc.name, served)
+			}
+			continue
+		}
+		if n := c.g.SnapshotAt(c.g.base.Add(c.now)).Demoted; n > 0 {
+			t.Errorf("%s: %d demoted", tc.name, n)
+		}
+	}
+}
+
+// The critical requests of the heavy one go first within its share, and are left out of it where the host wants that.
+func TestCriticalRequestsOfTheHeavyOne(t *testing.T) {
+	for _, spare := range []bool{false, true} {
+		c := newCrowd(t, Config{SpareCritical: spare})
+		critical := &client{perSecond: 150, arrival: func() Arrival { return Arrival{Criticality: Critical, Route: "heavy"} }}
+		rest := &client{perSecond: 3000, arrival: from("", "heavy")}
+		modest := &client{perSecond: 300, arrival: from("", "modest")}
+		c.run(10*time.Second, critical, rest, modest)
+		c.run(20*time.Second, critical, rest, modest)
+		if critical.share() < 0.98 || modest.share() < 0.95 {
+			t.Errorf("spared %v: %.3f of the critical, %.3f of the modest, %.3f of the rest", spare, critical.share(), modest.share(), rest.share())
+		}
+		critical.perSecond = 3000
+		c.run(10*time.Second, critical, rest, modest)
+		c.run(20*time.Second, critical, rest, modest)
+		if served := modest.share(); (served < 0.5) != spare {
+			t.Errorf("spared %v: %.3f of the modest beside too many critical ones", spare, served)
+		}
+	}
+}
+
+// A client that invents a key for every request takes no more memory than one key does, and no more of the service than
+// its share. Those who were there before are served.
+func TestInventedKeys(t *testing.T) {
+	c := newCrowd(t, Config{FairKeys: true})
+	var honest []*client
+	for i := range 10 {
+		honest = append(honest, &client{perSecond: 50, arrival: from(fmt.Sprint("tenant-", i), "")})
+	}
+	c.run(30*time.Second, honest...)
+	invented := 0
+	hostile := &client{perSecond: 50_000, arrival: func() Arrival {
+		invented++
+		return Arrival{Criticality: Default, Key: "invented-" + strconv.Itoa(invented)}
+	}}
+	c.run(2*time.Second, append(honest, hostile)...)
+	before := heapBytes()
+	c.run(20*time.Second, append(honest, hostile)...)
+	if invented < 1_000_000 {
+		t.Fatalf("%d keys", invented)
+	}
+	if grown := heapBytes() - before; grown > 256<<10 {
+		t.Errorf("%d bytes more for %d keys", grown, invented)
+	}
+	for i, x := range honest {
+		if x.share() < 0.95 {
+			t.Errorf("honest %d: %.3f served", i, x.share())
+		}
+	}
+	if least := honest[0].share(); hostile.share() > least {
+		t.Errorf("%.3f of the invented served, and %.3f of an honest one", hostile.share(), least)
+	}
+}
+
+func heapBytes() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// Demand that differs much from tenant to tenant demotes nobody while it fits.
+func TestZipfWithoutOverload(t *testing.T) {
+	c := newCrowd(t, Config{FairKeys: true})
+	zipf := rand.NewZipf(c.random, 1.1, 1, 9999)
+	all := &client{perSecond: 900, arrival: func() Arrival {
+		return Arrival{Criticality: Default, Key: strconv.FormatUint(zipf.Uint64(), 10)}
+	}}
+	c.run(60*time.Second, all)
+	if s := c.g.SnapshotAt(c.g.base.Add(c.now)); s.Demoted > 0 || all.share() == 1 {
+		t.Errorf("%d demoted, %.4f served; expected no demotion, and a refusal now and then", s.Demoted, all.share())
+	}
+}
+
+// Calls that a caller has refused early count as demand of their API.
+func TestEarlyRefusalsCount(t *testing.T) {
+	c := newCrowd(t, Config{})
+	early := &client{perSecond: 500, arrival: func() Arrival {
+		return Arrival{Criticality: Default, Entry: "heavy", Early: 9}
+	}}
+	modest := &client{perSecond: 150, arrival: from("", "modest")}
+	c.run(20*time.Second, early, modest)
+	if a := c.g.RefusalAdviceAt(c.g.base.Add(c.now), Arrival{Entry: "heavy"}); !a.Background {
+		t.Error("the heavy API is not demoted")
+	}
+	if a := c.g.RefusalAdviceAt(c.g.base.Add(c.now), Arrival{Entry: "modest"}); a.Background {
+		t.Error("the modest API is demoted")
+	}
+}
+
+// Judging allocates nothing while nobody is demoted.
+func TestJudgingAllocatesNothing(t *testing.T) {
+	c := newCrowd(t, Config{FairKeys: true})
+	at := c.g.base
+	a := Arrival{Criticality: Default, Key: "tenant", Route: "GET /", Rank: Rank{Drawn: true}}
+	if n := testing.AllocsPerRun(1000, func() {
+		at = at.Add(time.Millisecond)
+		p, _ := c.g.AdmitAt(at, a)
+		p.ReleaseAt(at, Success)
+	}); n > 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
