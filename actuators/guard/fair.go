@@ -130,12 +130,13 @@ func (f *fair) judge(now time.Duration, slots float64) bool {
 		return false
 	}
 	fade := math.Exp(-passed.Seconds() / fairSpan.Seconds())
-	if f.refused {
+	if f.refused && f.demand.total > fairFrom*f.used { // not by chance
 		if now >= f.until {
 			fade *= onsetFade
 		}
-		f.refused, f.until = false, now+fairFor
+		f.until = now + fairFor
 	}
+	f.refused = false
 	f.demand.fade(fade)
 	f.used, f.done, f.seconds = f.used*fade, f.done*fade, f.seconds*fade+passed.Seconds()
 	if now >= f.until {
