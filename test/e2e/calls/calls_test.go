@@ -31,7 +31,7 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{t: t, dir: t.TempDir()}
 	s.binary = filepath.Join(s.dir, "tier")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", s.binary, "./tier")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-C", "tier", "-o", s.binary, ".")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build tier: %v\n%s", err, out)
 	}
@@ -69,8 +69,11 @@ func (s *scene) start(name string, args ...string) *tier {
 
 func (r *tier) url(path string) string { return "http://" + r.address + path }
 
-func (r *tier) get(ctx context.Context, path string) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url(path), nil)
+func (r *tier) get(ctx context.Context, path string) (string, error) { return get(ctx, r.url(path)) }
+
+// get fetches a page, which must answer 200.
+func get(ctx context.Context, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -150,7 +153,7 @@ func TestASlowDependencyLeavesTheOtherRouteAlone(t *testing.T) {
 	innocent := map[string]float64{}
 	for _, mode := range modes {
 		payments := s.start("payments-"+mode.name, "--slo=0s", "--servers=8", "--mean=20ms") // 400/s
-		front := s.start("front-"+mode.name, mode.flag, "--call=payments="+payments.url("/"))
+		front := s.start("front-"+mode.name, mode.flag, "--call=payments="+payments.url(""))
 		other, needing := s.load(front, "/", 60, 1), s.load(front, "/payments", 60, 2)
 		waittest.Pass(t, 5*time.Second)
 		calm := time.Now()
@@ -185,9 +188,9 @@ func TestRetriesOfThreeTiersDoNotMultiply(t *testing.T) {
 	perRequest, back := map[string]float64{}, map[string]float64{}
 	for _, mode := range modes {
 		c := s.start("c-" + mode.name)
-		b := s.start("b-"+mode.name, mode.flag, "--call=c="+c.url("/"))
-		a := s.start("a-"+mode.name, mode.flag, "--call=b="+b.url("/c"))
-		users := s.load(a, "/b", rate, 1)
+		b := s.start("b-"+mode.name, mode.flag, "--call=c="+c.url(""))
+		a := s.start("a-"+mode.name, mode.flag, "--call=b="+b.url(""))
+		users := s.load(a, "/b/c", rate, 1)
 		waittest.Pass(t, 5*time.Second)
 		c.Kill()
 		gone, before := time.Now(), b.attempts(t)

@@ -1,58 +1,72 @@
 // Tier is one service of the end-to-end tests of calls: a queue with N servers (see package models/live/plant) that calls
-// other services.
+// other services. It is a module of its own because of gRPC.
 //
-// GET / is a request that needs no other service; GET /NAME also calls the dependency NAME, given by --call NAME=URL. GET
-// and PUT /control read and change the plant; GET /metrics is for Prometheus.
+// GET / is a request that needs no other service. GET /NAME/REST is one that asks the dependency NAME, given by --call, for
+// /REST once it has been served here. GET and PUT /control read and change the plant; GET /metrics is for Prometheus. With
+// --grpc, the method Serve of the service tier takes such a path over gRPC.
 package main
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
 
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/guardgrpc"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
 	"github.com/seed-de83e32b/governor/models/live/plant"
 )
 
 func main() {
+	t := &tier{registry: prometheus.NewRegistry(), calls: map[string]call{}}
 	app := kingpin.New("tier", "A service that calls others, to be tested.")
 	listen := app.Flag("listen", "Address to serve on.").Required().String()
+	overGRPC := app.Flag("grpc", "Address to serve gRPC on; none: only HTTP.").String()
 	service := app.Flag("service", "Name of the service.").Required().String()
 	servers := app.Flag("servers", "Requests served at once.").Default("64").Int()
 	mean := app.Flag("mean", "Mean service time.").Default("5ms").Duration()
 	seed := app.Flag("seed", "Seed of the service times.").Default("1").Uint64()
-	slo := app.Flag("slo", "Latency objective of the service; 0: no guard on the way in.").Default("300ms").Duration()
+	slo := app.Flag("slo", "Latency objective of the service; 0: no guard, and calls with a copy of the request's Guard-Context.").
+		Default("300ms").Duration()
 	patterns := app.Flag("patterns", "Call through guard; else with a timeout and three attempts.").Default("true").Bool()
-	calls := app.Flag("call", "A dependency, NAME=URL.").StringMap()
+	calls := app.Flag("call", "A dependency, NAME=http://HOST:PORT or NAME=grpc://HOST:PORT.").StringMap()
+	app.Flag("times", "Calls that a request makes of its dependency, one after the other.").Default("1").IntVar(&t.times)
+	app.Flag("old", "Know nothing of Guard-Context and Guard-Answer, as a version from before them. Not for gRPC.").BoolVar(&t.old)
 	consulAddress := app.Flag("consul", "host:port of Consul; none: no Settings.").String()
 	kingpin.MustParse(app.Parse(os.Args[1:]))
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	p, err := plant.New(plant.Settings{Servers: *servers, MeanSeconds: mean.Seconds()}, *seed)
-	if err == nil {
-		t := &tier{plant: p, registry: prometheus.NewRegistry(), log: log, mux: http.NewServeMux()}
-		if *slo > 0 {
-			t.config = guard.Config{Service: *service, SLO: *slo, Logger: log}
+	var err error
+	if t.plant, err = plant.New(plant.Settings{Servers: *servers, MeanSeconds: mean.Seconds()}, *seed); err == nil && *slo > 0 {
+		err = t.protect(ctx, guard.Config{Service: *service, SLO: *slo, Logger: log}, *consulAddress)
+	}
+	for name, url := range *calls {
+		if err == nil {
+			t.calls[name], err = t.dependency(name, url, *patterns)
 		}
-		err = t.run(ctx, *listen, *consulAddress, *patterns, *calls)
+	}
+	if err == nil && *overGRPC != "" {
+		err = t.listenGRPC(ctx, *overGRPC)
+	}
+	if err == nil {
+		err = t.run(ctx, *listen)
 	}
 	if err != nil {
 		log.Error("tier ended", "err", err)
@@ -62,43 +76,44 @@ func main() {
 
 type tier struct {
 	plant    *plant.Plant
-	config   guard.Config // of the way in; no service: no guard
+	guard    *guard.Guard // nil: none
 	registry *prometheus.Registry
-	log      *slog.Logger
-	mux      *http.ServeMux
+	calls    map[string]call
+	times    int
+	old      bool
 }
 
-// run serves until ctx ends.
-func (t *tier) run(ctx context.Context, listen, consulAddress string, patterns bool, calls map[string]string) error {
-	t.mux.Handle("/", t.plant)
-	handler := http.Handler(t.mux)
-	if t.config.Service != "" {
-		g, err := guard.New(t.config)
-		if err != nil {
-			return err
-		}
-		t.registry.MustRegister(guardprom.New(g))
-		handler = guardhttp.New(g, t.mux)
-		if consulAddress != "" {
-			client, err := consul.NewClient(&api.Config{Address: consulAddress})
-			if err != nil {
-				return fmt.Errorf("make a client of Consul at %s: %w", consulAddress, err)
-			}
-			go g.Run(ctx, &consul.Watcher{Client: client})
-		}
-		for name, url := range calls {
-			get := t.naive(name)
-			if patterns {
-				get = (&http.Client{Transport: guardhttp.Transport(g.Dependency(name), nil), Timeout: time.Second}).Do
-			}
-			t.mux.Handle("/"+name, t.route(url, get))
-		}
+// protect puts a guard on the way in, with its Settings from Consul unless the address is "".
+func (t *tier) protect(ctx context.Context, config guard.Config, consulAddress string) (err error) {
+	if t.guard, err = guard.New(config); err != nil {
+		return err
 	}
-	outer := http.NewServeMux()
-	outer.Handle("/", handler)
-	outer.HandleFunc("/control", t.plant.Control)
-	outer.Handle("/metrics", promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Addr: listen, Handler: outer, ReadHeaderTimeout: 10 * time.Second}
+	t.registry.MustRegister(guardprom.New(t.guard))
+	if consulAddress == "" {
+		return nil
+	}
+	client, err := consul.NewClient(&api.Config{Address: consulAddress})
+	if err != nil {
+		return fmt.Errorf("make a client of Consul at %s: %w", consulAddress, err)
+	}
+	go t.guard.Run(ctx, &consul.Watcher{Client: client})
+	return nil
+}
+
+// run serves HTTP until ctx ends.
+func (t *tier) run(ctx context.Context, listen string) error {
+	var handler http.Handler = http.HandlerFunc(t.ServeHTTP)
+	if t.guard != nil {
+		handler = guardhttp.New(t.guard, handler, guardhttp.WithRoute(func(r *http.Request) string { return r.URL.Path }))
+	}
+	if t.old {
+		handler = oldServer(handler)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", handler)
+	mux.HandleFunc("/control", t.plant.Control)
+	mux.Handle("/metrics", promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{}))
+	server := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: requestTimeout}
 	go func() {
 		<-ctx.Done()
 		server.Close()
@@ -109,55 +124,58 @@ func (t *tier) run(ctx context.Context, listen, consulAddress string, patterns b
 	return nil
 }
 
-type get func(*http.Request) (*http.Response, error)
-
-// route serves a request that needs url first.
-func (t *tier) route(url string, get get) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out, err := http.NewRequestWithContext(r.Context(), http.MethodGet, url, nil)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		answer, err := get(out)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		io.Copy(io.Discard, answer.Body)
-		answer.Body.Close()
-		if answer.StatusCode != http.StatusOK {
-			http.Error(w, "the service called answered "+answer.Status, http.StatusBadGateway)
-			return
-		}
-		t.plant.ServeHTTP(w, r)
-	})
+// listenGRPC serves gRPC in the background until ctx ends.
+func (t *tier) listenGRPC(ctx context.Context, address string) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.ChainUnaryInterceptor(guardgrpc.UnaryServerInterceptor(t.guard)))
+	server.RegisterService(&serviceDesc, t)
+	go server.Serve(l)
+	context.AfterFunc(ctx, server.Stop)
+	return nil
 }
 
-// naive calls as most services do: a timeout for each attempt, and three attempts with backoff and jitter.
-func (t *tier) naive(name string) get {
-	attempts := prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "tier_attempts_total", Help: "Attempts of calls.", ConstLabels: prometheus.Labels{"to": name},
-	})
-	t.registry.MustRegister(attempts)
-	client := &http.Client{Timeout: time.Second}
-	return func(r *http.Request) (answer *http.Response, err error) {
-		for n := range 3 {
-			if n > 0 {
-				select {
-				case <-r.Context().Done():
-					return nil, r.Context().Err()
-				case <-time.After(rand.N(100 * time.Millisecond << (n - 1))):
-				}
-			}
-			attempts.Inc()
-			if answer, err = client.Do(r); err == nil && answer.StatusCode < 500 {
-				return answer, nil
-			}
-			if err == nil && n < 2 {
-				answer.Body.Close()
-			}
+var (
+	errFull  = errors.New("the queue is full")
+	errRoute = errors.New("no such dependency")
+)
+
+// serve is one request; copied is the Guard-Context that its calls hand on, where no guard in here does that.
+func (t *tier) serve(ctx context.Context, path, copied string) error {
+	name, rest, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	next, ok := t.calls[name]
+	switch {
+	case name != "" && !ok:
+		return errRoute
+	case !t.plant.Serve():
+		return errFull
+	case !ok:
+		return nil
+	}
+	for range t.times {
+		if err := next(ctx, "/"+rest, copied); err != nil {
+			return err
 		}
-		return answer, err
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (t *tier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	copied := ""
+	if t.guard == nil {
+		copied = r.Header.Get(guardhttp.ContextHeader)
+	}
+	switch err := t.serve(r.Context(), r.URL.Path, copied); {
+	case err == nil:
+		w.Write([]byte("ok\n"))
+	case errors.Is(err, errRoute):
+		http.NotFound(w, r)
+	case errors.Is(err, errFull):
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	default:
+		http.Error(w, err.Error(), http.StatusBadGateway)
 	}
 }

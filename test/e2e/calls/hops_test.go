@@ -1,0 +1,296 @@
+package calls
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators/waittest"
+	"github.com/seed-de83e32b/governor/models/live/load"
+	"github.com/seed-de83e32b/governor/test/servers"
+)
+
+// The fleet of the tests across hops, and what it is asked for:
+//
+//	        ┌──► cart ──────┐          buy     front, cart, and stock twice
+//	front ──┤               ├──► stock
+//	        └──► catalog ───┘          browse  front and catalog
+//	                                   look    front, catalog, and stock once
+const (
+	stockServers = 4
+	stockMean    = 40 * time.Millisecond
+	stockServes  = 100.0 // calls a second: stockServers ÷ stockMean
+	callsOfBuy   = 2.0
+
+	calmBuy    = 26.0                         // requests a second
+	surgeBuy   = 5 * stockServes / callsOfBuy // five times what stock could serve of them alone
+	browseRate = 60.0
+	lookRate   = 15.0
+
+	settle  = 5 * time.Second  // from the begin of the surge until it is measured
+	measure = 10 * time.Second // of the surge
+)
+
+// paths are the ways of the requests through the fleet.
+var paths = map[string]string{"buy": "/cart/stock", "browse": "/catalog", "look": "/catalog/stock"}
+
+// kind says how the services of a fleet call each other.
+type kind struct {
+	name  string
+	naive bool     // as most services do; else through guard
+	bound bool     // to the world of governor, with a sidecar and gRPC
+	old   []string // services of a version that knows nothing of Guard-Context
+}
+
+// fleet is one set of the four services.
+type fleet struct {
+	*scene
+	kind
+	front, cart, catalog, stock *tier
+}
+
+// world is what a fleet bound to it is governed by.
+type world struct {
+	consul     *servers.TestConsul
+	prometheus *servers.TestPrometheus
+	governor   *servers.Process
+	address    string // of governor
+}
+
+// buildGovernor compiles governor beside the tier.
+func (s *scene) buildGovernor() string {
+	s.t.Helper()
+	binary := filepath.Join(s.dir, "governor")
+	cmd := exec.CommandContext(s.t.Context(), "go", "build", "-o", binary, "github.com/seed-de83e32b/governor/cmd/governor")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("build governor: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// address is a free host:port.
+func (s *scene) address() string {
+	s.t.Helper()
+	address, err := servers.FreeAddress()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return address
+}
+
+// run runs governor with args until the test ends; it is ready when page answers.
+func (s *scene) run(governor, name, page string, w *world, args ...string) *servers.Process {
+	s.t.Helper()
+	p := &servers.Process{
+		Name: name, Path: governor, Args: args, Log: filepath.Join(s.dir, name+".log"),
+		Env: []string{"CONSUL_HTTP_ADDR=" + w.consul.Address()},
+		Ready: func(ctx context.Context) error {
+			_, err := get(ctx, page)
+			return err
+		},
+	}
+	if err := p.Start(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { p.Stop() })
+	return p
+}
+
+// governed starts a fleet with everything: cart stands behind a sidecar, catalog is called and calls by gRPC, the others have
+// guard inside, and a real governor with a real Prometheus and a real Consul looks after all four.
+func governed(t *testing.T, s *scene) (*fleet, *world) {
+	t.Helper()
+	governor := s.buildGovernor()
+	w := &world{consul: servers.Consul(t), address: s.address()}
+	f := &fleet{scene: s, kind: kind{name: "patterns"}}
+	consul := "--consul=" + w.consul.Address()
+	overGRPC := map[string]string{"stock": s.address(), "catalog": s.address()}
+	f.stock = s.start("stock", consul, fmt.Sprintf("--servers=%d", stockServers), "--mean="+stockMean.String(),
+		"--grpc="+overGRPC["stock"])
+	forward, in, pages := s.address(), s.address(), s.address()
+	f.cart = s.start("cart", "--slo=0s", "--call=stock=http://"+forward, fmt.Sprintf("--times=%g", callsOfBuy))
+	s.run(governor, "cart-sidecar", "http://"+pages+"/-/ready", w,
+		"sidecar", "--service=cart", "--slo.latency=600ms", "--upstream="+f.cart.url(""), "--listen="+in,
+		"--web.listen-address="+pages, "--egress=stock="+forward+"="+f.stock.url(""), "--egress-timeout=1s",
+		"--trusted-peers=127.0.0.0/8", "--drain-timeout=1s")
+	f.catalog = s.start("catalog", consul, "--slo=600ms", "--grpc="+overGRPC["catalog"], "--call=stock=grpc://"+overGRPC["stock"])
+	f.front = s.start("front", consul, "--slo=800ms", "--call=cart=http://"+in, "--call=catalog=grpc://"+overGRPC["catalog"])
+
+	w.prometheus = servers.Prometheus(t, servers.ScrapeInterval(time.Second), servers.Targets(servers.TargetGroup{
+		Targets: []string{f.stock.address, pages, f.catalog.address, f.front.address},
+	}))
+	var config strings.Builder
+	fmt.Fprintf(&config, "prometheus: {url: %q}\nconsul: {address: %q}\n", w.prometheus.URL(), w.consul.Address())
+	config.WriteString("timing: {scrape_interval: 1s, window: 4s, period: 1s}\nservices:\n")
+	for _, of := range []struct{ name, slo, calls string }{
+		{"front", "800ms", "cart: {}, catalog: {}"}, {"cart", "600ms", "stock: {}"}, {"catalog", "600ms", "stock: {}"},
+		{"stock", "300ms", ""},
+	} {
+		fmt.Fprintf(&config, "  %s:\n    mode: enforce\n    slo: {latency: %s, objective: 99%%, errors: 1%%}\n"+
+			"    concurrency: {min: 4, max: 400}\n", of.name, of.slo)
+		if of.calls != "" {
+			fmt.Fprintf(&config, "    calls: {%s}\n", of.calls)
+		}
+	}
+	file := filepath.Join(s.dir, "governor.yml")
+	if err := os.WriteFile(file, []byte(config.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.governor = s.run(governor, "governor", "http://"+w.address+"/-/healthy", w,
+		"run", "--config.file="+file, "--web.listen-address="+w.address)
+	return f, w
+}
+
+// startFleet starts a fleet without governor, in which everybody speaks HTTP.
+func startFleet(s *scene, k kind) *fleet {
+	s.t.Helper()
+	f := &fleet{scene: s, kind: k}
+	start := func(name string, args ...string) *tier {
+		if k.naive {
+			args = append(args, "--no-patterns")
+		}
+		if slices.Contains(k.old, name) {
+			args = append(args, "--old")
+		}
+		return s.start(name+"-"+k.name, args...)
+	}
+	f.stock = start("stock", fmt.Sprintf("--servers=%d", stockServers), "--mean="+stockMean.String())
+	f.cart = start("cart", "--slo=600ms", "--call=stock="+f.stock.url(""), fmt.Sprintf("--times=%g", callsOfBuy))
+	f.catalog = start("catalog", "--slo=600ms", "--call=stock="+f.stock.url(""))
+	f.front = start("front", "--slo=800ms", "--call=cart="+f.cart.url(""), "--call=catalog="+f.catalog.url(""))
+	return f
+}
+
+// figures is what a surge of buys has brought.
+type figures struct {
+	api map[string]load.Summary
+	// Goodput of buy as a share of what stock can serve beside the looks; share of the work of stock and cart that is part of
+	// a good answer.
+	goodput, stockUseful, cartUseful float64
+	lateness                         time.Duration
+}
+
+// surge offers five times as many buys as stock can serve, after a while of calm. Meanwhile is called every second from then
+// on.
+func (f *fleet) surge(t *testing.T, calm time.Duration, meanwhile func(overloaded bool)) figures {
+	t.Helper()
+	generators := map[string]*load.Generator{}
+	for i, api := range slices.Sorted(maps.Keys(paths)) {
+		rate := map[string]float64{"buy": calmBuy, "browse": browseRate, "look": lookRate}[api]
+		g, err := load.Start(t.Context(), load.Config{
+			URL: f.front.url(paths[api]), Seed: uint64(i + 1), Timeout: time.Second, SLO: 800 * time.Millisecond,
+		}, rate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Stop)
+		generators[api] = g
+	}
+	watch := func(d time.Duration, overloaded bool) {
+		for range d / time.Second {
+			waittest.Pass(t, time.Second)
+			meanwhile(overloaded)
+		}
+	}
+	watch(calm, false)
+	generators["buy"].SetRate(surgeBuy)
+	waittest.Pass(t, settle)
+	from, stock, cart := time.Now(), f.stock.served(t), f.cart.served(t)
+	watch(measure, true)
+	to := time.Now()
+	stock, cart = f.stock.served(t)-stock, f.cart.served(t)-cart
+	for _, g := range generators {
+		g.Stop()
+	}
+	r := figures{api: map[string]load.Summary{}}
+	for api, g := range generators {
+		s := g.Between(from, to)
+		r.api[api] = s
+		r.lateness = max(r.lateness, s.Lateness)
+	}
+	bought, looked := float64(r.api["buy"].OK), float64(r.api["look"].OK)
+	r.goodput = bought / ((stockServes*to.Sub(from).Seconds() - looked) / callsOfBuy)
+	r.stockUseful = (callsOfBuy*bought + looked) / stock
+	r.cartUseful = bought / cart
+	t.Logf("%-10s buy %.2f of what stock can serve; browse %.3f, look %.3f of the offered; useful %.2f of stock's work, %.2f of cart's; lateness of the load %v",
+		f.name, r.goodput, goodShare(r.api["browse"]), goodShare(r.api["look"]), r.stockUseful, r.cartUseful,
+		r.lateness.Round(time.Millisecond))
+	return r
+}
+
+// served is how many requests the plant of the service has served.
+func (r *tier) served(t *testing.T) float64 {
+	t.Helper()
+	text, err := r.get(t.Context(), "/control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state struct {
+		Served float64 `json:"served"`
+	}
+	if err := json.Unmarshal([]byte(text), &state); err != nil {
+		t.Fatal(err)
+	}
+	return state.Served
+}
+
+// culprits asks governor whom it names for each service.
+func (w *world) culprits(t *testing.T) map[string]string {
+	t.Helper()
+	named := map[string]string{}
+	for _, service := range []string{"front", "cart", "catalog", "stock"} {
+		text, err := get(t.Context(), "http://"+w.address+"/api/v1/loops/"+service+"/concurrency")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var loop struct {
+			Decision struct {
+				Reason string `json:"reason"`
+				Inputs struct {
+					Culprit string `json:"culprit"`
+				} `json:"inputs"`
+			} `json:"decision"`
+		}
+		if err := json.Unmarshal([]byte(text), &loop); err != nil {
+			t.Fatal(err)
+		}
+		if c := loop.Decision.Inputs.Culprit; c != "" {
+			named[service] = c
+		}
+		t.Log(service, loop.Decision.Reason)
+	}
+	return named
+}
+
+// Bars of TestAnOverloadedBackend.
+const (
+	innocentBar    = 0.97 // browse, of the offered
+	goodputBar     = 0.85 // buy, of what stock can serve
+	stockUsefulBar = 0.5
+	cartUsefulBar  = 0.1
+)
+
+// TestAnOverloadedBackend: five times as many buys as stock can serve. Browse, which needs front and catalog only, must not
+// notice; what stock can do must end in good answers; and governor must name stock, and nobody else.
+func TestAnOverloadedBackend(t *testing.T) {
+	s := newScene(t)
+	f, w := governed(t, s)
+	names := map[string]int{}
+	with := f.surge(t, 8*time.Second, func(overloaded bool) {
+		named := w.culprits(t)
+		t.Log(overloaded, named)
+		for _, culprit := range named {
+			names[culprit]++
+		}
+	})
+	without := startFleet(s, kind{name: "naive", naive: true}).surge(t, 3*time.Second, func(bool) {})
+	t.Log(names, with.goodput, without.goodput)
+}
