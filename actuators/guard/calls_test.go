@@ -18,6 +18,8 @@ type callee struct {
 	guarded  *Dependency   // nil: the calls are not guarded
 	without  bool          // the calls are guarded, but count as the service's own latency
 	breaker  bool          // the calls pass deadline and breaker before the bulkhead
+	refuses  float64       // share of the calls that it refuses at once
+	first    bool          // a request calls before its own work, which a refusal then saves
 
 	busy  int
 	queue []func()
@@ -52,16 +54,20 @@ func (p *plant) call(j *job) {
 		}
 	}
 	over := false
-	end := func(o Outcome) {
+	end := func(r Result) {
 		if over {
 			return
 		}
 		over = true
+		o := r.Outcome
 		s.release(now(), o)
 		if c.breaker {
-			a.DoneAt(epoch.Add(p.now), Result{Outcome: o})
+			a.DoneAt(epoch.Add(p.now), r)
 		}
-		if o == Success {
+		if o == Success && c.first {
+			j.calls = false
+			p.work(j)
+		} else if o == Success {
 			if p.now-j.arrived <= p.slo {
 				c.good++
 			}
@@ -70,14 +76,18 @@ func (p *plant) call(j *job) {
 			j.permit.ReleaseAt(epoch.Add(p.now), o)
 		}
 	}
+	if p.rng.Float64() < c.refuses {
+		end(Result{Outcome: Failure, Refused: true})
+		return
+	}
 	if c.patience > 0 {
-		p.after(j.arrived+c.patience-p.now, func() { end(Failure) })
+		p.after(j.arrived+c.patience-p.now, func() { end(failure) })
 	}
 	c.queue = append(c.queue, func() {
 		p.after(c.delay+p.exponential(c.service), func() {
 			c.busy--
 			p.serveCalls()
-			end(Success)
+			end(Result{Outcome: Success})
 		})
 	})
 	p.serveCalls()

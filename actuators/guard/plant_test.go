@@ -97,9 +97,18 @@ func (p *plant) arrive() {
 			p.after(p.pollFor, func() { permit.ReleaseAt(epoch.Add(p.now), Success) })
 			return
 		}
-		p.queue = append(p.queue, &job{class: class, calls: calls, arrived: p.now, permit: permit})
-		p.serve()
+		j := &job{class: class, calls: calls, arrived: p.now, permit: permit}
+		if calls && p.calls.first {
+			p.call(j)
+		} else {
+			p.work(j)
+		}
 	})
+}
+
+func (p *plant) work(j *job) {
+	p.queue = append(p.queue, j)
+	p.serve()
 }
 
 // class draws the criticality of an arrival.

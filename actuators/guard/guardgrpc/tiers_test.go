@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -18,6 +19,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
+	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
 // The keys of metadata are what guardhttp calls its headers, as HTTP/2 writes them.
@@ -303,5 +305,66 @@ func benchmark(ctx context.Context, b *testing.B, conn *grpc.ClientConn, want co
 		if _, err := client.UnaryCall(ctx, &testpb.SimpleRequest{}); status.Code(err) != want {
 			b.Fatal(err)
 		}
+	}
+}
+
+// C2: waiting is not work. Sixty idle streams, twice as many as there are slots, leave all slots to other calls, on the way
+// in and on the way out; none of them teaches anybody a latency.
+func TestIdleStreamsLeaveRoom(t *testing.T) {
+	const limit, streams = 32, 60
+	front, back := newGuard(t, "front", limit), newGuard(t, "back", limit)
+	s := &service{
+		duplex: func(s testpb.TestService_FullDuplexCallServer) error {
+			if err := s.SendHeader(nil); err != nil {
+				return err
+			}
+			_, err := s.Recv()
+			return err
+		},
+	}
+	reach, _ := serve(t, back, s)
+	d := front.Dependency("back", guard.MaxCalls(limit))
+	conn := dial(t, reach, d)
+	ctx, hangUp := context.WithCancel(t.Context())
+	for n := range streams {
+		call, err := testpb.NewTestServiceClient(conn).FullDuplexCall(ctx)
+		if err == nil {
+			_, err = call.Header()
+		}
+		if err != nil {
+			t.Fatalf("stream %d: %v", n+1, err)
+		}
+	}
+	if out, in := front.Snapshot().Calls[0], back.Snapshot(); out.InFlight != 0 || in.InFlight != 0 || in.EndlessDeclared != streams {
+		t.Errorf("slots held: %d of the way out, %d of the way in; %d streams open", out.InFlight, in.InFlight, in.EndlessDeclared)
+	}
+	slots := min(limit, front.Snapshot().Calls[0].Limit)
+	var inside atomic.Int64
+	full := make(chan struct{})
+	s.unary = func(ctx context.Context) error {
+		if inside.Add(1) == int64(slots) {
+			close(full)
+		}
+		select {
+		case <-full:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
+	patience, cancel := context.WithTimeout(t.Context(), waittest.Patience)
+	defer cancel()
+	ends := make(chan error)
+	for range slots {
+		go func() { ends <- ask(patience, conn) }()
+	}
+	for range slots {
+		if err := <-ends; err != nil {
+			t.Errorf("beside the streams: %v", err)
+		}
+	}
+	hangUp()
+	if out, in := idle(t, front).Calls[0], idle(t, back); out.Latency.Count != uint64(slots) || in.Latency.Count != uint64(slots) || in.Failed != 0 {
+		t.Errorf("latencies of %d calls on the way out and %d on the way in, want %d; %d failures", out.Latency.Count,
+			in.Latency.Count, slots, in.Failed)
 	}
 }

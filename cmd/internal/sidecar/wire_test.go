@@ -571,7 +571,7 @@ func TestBrokenAnswerIsNoSuccess(t *testing.T) {
 	}
 }
 
-// Clients that hardly send, or hardly read, take no slot away from others, and an event stream takes none.
+// C2: clients that hardly send, or hardly read, take no slot away from others, and an event stream takes none.
 func TestSlowClientsTakeNoSlots(t *testing.T) {
 	over := make(chan struct{})
 	upstream := target(t, func(w http.ResponseWriter, r *http.Request) {
@@ -612,8 +612,8 @@ func TestSlowClientsTakeNoSlots(t *testing.T) {
 	}
 }
 
-// A protocol that both sides switch to is a tunnel, which holds no slot. Nothing else is: requests in HTTP/2 would follow
-// an Upgrade to it that nobody guards.
+// C2: a protocol that both sides switch to is a tunnel, which holds no slot, however many are open. Nothing else is: requests
+// in HTTP/2 would follow an Upgrade to it that nobody guards.
 func TestUpgrade(t *testing.T) {
 	s := newService(t)
 	g, url := frontOf(t, s.url(), 1, Patience)
