@@ -29,6 +29,7 @@ type Guard struct {
 	hint  hint
 
 	latency  *latency
+	cutShort cutShort
 	failed   atomic.Uint64
 	twice    atomic.Uint64 // second releases
 	tickets  sync.Pool     // of *ticket
@@ -296,7 +297,7 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		t.idle += max(0, now-t.since)
 	}
 	took := max(0, now-t.start-t.idle)
-	waited := t.waited(p.gen, now, o)
+	waited, unmet := t.waited(p.gen, now, o)
 	parties, class := t.parties, t.arrival.Criticality
 	t.recycle()
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
@@ -314,6 +315,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		g.latency.observe(took)
 		if waited > 0 {
 			g.latency.wait(min(waited, took))
+		}
+		if o == Failure && unmet {
+			g.cutShort.add(took, min(waited, took))
 		}
 	}
 	if slot {
@@ -452,7 +456,9 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.refused = g.spared.Load()
+	short, shortSeconds, shortWaited := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
+	t.finished, t.seconds, t.waited = t.finished-short, t.seconds-shortSeconds, t.waited-shortWaited
 	for i := range g.cells {
 		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
 	}

@@ -35,21 +35,30 @@ func TestNothingGrowsWhileTheCalleeRefuses(t *testing.T) {
 }
 
 // A15 (envoyproxy/envoy#8274), across a hop: at twice the caller's own capacity, the callee refuses some of the calls in no
-// time. The requests that fail by that do not make the caller look fast: it keeps the limit that its own part needs.
+// time. The requests that fail by that have done all of their own work or none, and do not make the caller look fast: it keeps
+// the limit that its own part needs.
 func TestRefusalsOfTheCalleeDoNotMakeTheCallerLookFast(t *testing.T) {
+	const capacity = 800.0
 	for seed := uint64(1); seed <= seeds; seed++ {
-		for _, refuses := range []float64{0.5, 0.8} {
-			p := newPlant(simGuard(t, Config{}), seed)
-			p.calls = &callee{share: 1, servers: 400, service: ms, breaker: true}
-			bulkhead(p)
-			p.rate = 560
-			p.runCalls(time.Minute)
-			p.calls.refuses, p.rate = refuses, 1600
-			p.runCalls(10 * time.Second)
-			p.runCalls(30 * time.Second)
-			if got := p.perSecond(30*time.Second) / (800 * (1 - refuses)); got < 0.95 {
-				t.Errorf("seed %d, %.0f%% of the calls refused: %.1f%% of what the callee lets through; limits %v", seed, 100*refuses,
-					100*got, p.limits)
+		for _, first := range []bool{false, true} {
+			for _, refuses := range []float64{0.5, 0.8} {
+				p := newPlant(simGuard(t, Config{}), seed)
+				p.calls = &callee{share: 1, servers: 400, service: ms, breaker: true, first: first}
+				bulkhead(p)
+				p.rate = 0.7 * capacity
+				p.runCalls(time.Minute)
+				bound := capacity
+				if p.calls.refuses, p.rate = refuses, 2*capacity; first { // what is refused does no work
+					p.rate /= 1 - refuses
+				} else {
+					bound *= 1 - refuses
+				}
+				p.runCalls(10 * time.Second)
+				p.runCalls(30 * time.Second)
+				if got := p.perSecond(30*time.Second) / bound; got < 0.95 {
+					t.Errorf("seed %d, %.0f%% of the calls refused, calls first %v: %.1f%% of the bound; limits %v", seed,
+						100*refuses, first, 100*got, p.limits)
+				}
 			}
 		}
 	}

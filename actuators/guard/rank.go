@@ -138,6 +138,7 @@ func (r *request) missed(d *Dependency) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calledAt(d, true)
+	r.unmet = true
 }
 
 // failed notes that a call of r to that instance of d has failed: the next one may go anywhere. A nil request ignores it.
@@ -147,6 +148,7 @@ func (r *request) failed(d *Dependency, instance string) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.unmet = true
 	if c := r.calledAt(d, false); c != nil && c.instance == instance {
 		c.instance = ""
 	}

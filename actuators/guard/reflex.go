@@ -39,7 +39,7 @@ const (
 // tally is everything the guard has counted from its start to one instant.
 type tally struct {
 	at       time.Time
-	finished uint64  // requests whose latency was counted
+	finished uint64  // requests whose latency was counted, but for those that were cut short
 	seconds  float64 // the sum of those latencies
 	waited   float64 // the part of it spent in guarded calls
 	refused  uint64
@@ -60,7 +60,7 @@ type window struct {
 func (t tally) since(from tally) window {
 	w := window{
 		span:     t.at.Sub(from.at),
-		finished: t.finished - from.finished,
+		finished: uint64(max(0, int64(t.finished-from.finished))), // one may be cut short after it was counted
 		mean:     math.NaN(),
 	}
 	if n := t.refused - from.refused; n > 0 {

@@ -36,6 +36,7 @@ type request struct {
 	total time.Duration // of the intervals that are over
 
 	called []called // guarded by mu
+	unmet  bool     // a call was refused or failed; guarded by mu
 }
 
 type requestKey struct{}
@@ -71,22 +72,22 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
-// waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls. A request of
-// another use, left by a NewContext that came too late, counts for nothing.
-func (t *ticket) waited(gen uint64, now time.Duration, o Outcome) time.Duration {
+// waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls, and whether one of them
+// was refused or failed. A request of another use, left by a NewContext that came too late, counts for nothing.
+func (t *ticket) waited(gen uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	if t.work.Load() == nil { // nearly free for a request without a context
 		if t.guard.routes.called.Load() {
 			t.guard.routeOf(&t.arrival).learn(nil, o)
 		}
-		return 0
+		return 0, false
 	}
 	return t.endWork(gen, now, o)
 }
 
-func (t *ticket) endWork(gen uint64, now time.Duration, o Outcome) time.Duration {
+func (t *ticket) endWork(gen uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	r := t.work.Swap(nil)
 	if r == nil || r.gen != gen {
-		return 0
+		return 0, false
 	}
 	return r.end(now, o)
 }
@@ -117,15 +118,16 @@ func (r *request) leave(now time.Duration) {
 	}
 }
 
-// end ends the request with the outcome o and returns how long it spent in guarded calls. Those still in flight count until now.
-func (r *request) end(now time.Duration, o Outcome) time.Duration {
+// end ends the request with the outcome o. It returns how long the request spent in guarded calls, of which those still in
+// flight count until now, and whether one was refused or failed.
+func (r *request) end(now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.route.learn(r.called, o)
 	if r.calls > 0 {
 		r.total += max(0, now-r.since)
 	}
-	return r.total
+	return r.total, r.unmet
 }
 
 // Optional says whether the optional part of the work for the request in ctx should run (brownout): recommendations, a
