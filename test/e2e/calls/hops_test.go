@@ -47,7 +47,6 @@ var paths = map[string]string{"buy": "/cart/stock", "browse": "/catalog", "look"
 type kind struct {
 	name  string
 	naive bool     // as most services do; else through guard
-	bound bool     // to the world of governor, with a sidecar and gRPC
 	old   []string // services of a version that knows nothing of Guard-Context
 }
 
@@ -64,6 +63,7 @@ type world struct {
 	prometheus *servers.TestPrometheus
 	governor   *servers.Process
 	address    string // of governor
+	pages      string // of cart's sidecar
 }
 
 // buildGovernor compiles governor beside the tier.
@@ -110,23 +110,23 @@ func (s *scene) run(governor, name, page string, w *world, args ...string) *serv
 func governed(t *testing.T, s *scene) (*fleet, *world) {
 	t.Helper()
 	governor := s.buildGovernor()
-	w := &world{consul: servers.Consul(t), address: s.address()}
+	w := &world{consul: servers.Consul(t), address: s.address(), pages: s.address()}
 	f := &fleet{scene: s, kind: kind{name: "patterns"}}
 	consul := "--consul=" + w.consul.Address()
 	overGRPC := map[string]string{"stock": s.address(), "catalog": s.address()}
 	f.stock = s.start("stock", consul, fmt.Sprintf("--servers=%d", stockServers), "--mean="+stockMean.String(),
 		"--grpc="+overGRPC["stock"])
-	forward, in, pages := s.address(), s.address(), s.address()
+	forward, in := s.address(), s.address()
 	f.cart = s.start("cart", "--slo=0s", "--call=stock=http://"+forward, fmt.Sprintf("--times=%g", callsOfBuy))
-	s.run(governor, "cart-sidecar", "http://"+pages+"/-/ready", w,
+	s.run(governor, "cart-sidecar", "http://"+w.pages+"/-/ready", w,
 		"sidecar", "--service=cart", "--slo.latency=600ms", "--upstream="+f.cart.url(""), "--listen="+in,
-		"--web.listen-address="+pages, "--egress=stock="+forward+"="+f.stock.url(""), "--egress-timeout=1s",
+		"--web.listen-address="+w.pages, "--egress=stock="+forward+"="+f.stock.url(""), "--egress-timeout=1s",
 		"--trusted-peers=127.0.0.0/8", "--drain-timeout=1s")
 	f.catalog = s.start("catalog", consul, "--slo=600ms", "--grpc="+overGRPC["catalog"], "--call=stock=grpc://"+overGRPC["stock"])
 	f.front = s.start("front", consul, "--slo=800ms", "--call=cart=http://"+in, "--call=catalog=grpc://"+overGRPC["catalog"])
 
 	w.prometheus = servers.Prometheus(t, servers.ScrapeInterval(time.Second), servers.Targets(servers.TargetGroup{
-		Targets: []string{f.stock.address, pages, f.catalog.address, f.front.address},
+		Targets: []string{f.stock.address, w.pages, f.catalog.address, f.front.address},
 	}))
 	var config strings.Builder
 	fmt.Fprintf(&config, "prometheus: {url: %q}\nconsul: {address: %q}\n", w.prometheus.URL(), w.consul.Address())
@@ -350,6 +350,25 @@ func TestAnOverloadedBackend(t *testing.T) {
 	atLeast(t, "share of the seconds in which front names stock", float64(named["front"])/float64(seconds), namedBar)
 	if !strings.Contains(page, `governor_culprit_info{culprit="stock",service="front"} 1`) {
 		t.Errorf("no metric names stock for front:\n%s", page)
+	}
+	w.logCounters(t, f)
+}
+
+// logCounters logs what the guards of f have counted, if the test has failed.
+func (w *world) logCounters(t *testing.T, f *fleet) {
+	if !t.Failed() {
+		return
+	}
+	for _, address := range []string{f.front.address, w.pages, f.catalog.address, f.stock.address} {
+		page, err := get(t.Context(), "http://"+address+"/metrics")
+		if err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(page) {
+			if strings.HasPrefix(line, "guard_") && !strings.Contains(line, "_bucket") && !strings.HasSuffix(line, " 0\n") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
 	}
 }
 
