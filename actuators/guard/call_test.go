@@ -228,7 +228,7 @@ func TestBackoffIsNotTheServicesOwnLatency(t *testing.T) {
 	}
 	c.GiveUpAt(at(100))
 	c.GiveUpAt(at(200))
-	if waited , _ := requestOf(ctx).end(250*time.Millisecond, Success); waited != 90*time.Millisecond {
+	if waited, _ := requestOf(ctx).end(250*time.Millisecond, Success); waited != 90*time.Millisecond {
 		t.Errorf("%v in guarded calls, expected 90ms: from 10 to 100", waited)
 	}
 }
