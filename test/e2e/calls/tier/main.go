@@ -41,7 +41,7 @@ func main() {
 	servers := app.Flag("servers", "Requests served at once.").Default("64").Int()
 	mean := app.Flag("mean", "Mean service time.").Default("5ms").Duration()
 	seed := app.Flag("seed", "Seed of the service times.").Default("1").Uint64()
-	slo := app.Flag("slo", "Latency objective of the service; 0: no guard, and calls with a copy of the request's Guard-Context.").
+	slo := app.Flag("slo", "Latency objective of the service; 0: no guard, and with --patterns calls with a copy of the request's Guard-Context.").
 		Default("300ms").Duration()
 	patterns := app.Flag("patterns", "Call through guard; else with a timeout and three attempts.").Default("true").Bool()
 	calls := app.Flag("call", "A dependency, NAME=http://HOST:PORT or NAME=grpc://HOST:PORT.").StringMap()
