@@ -28,10 +28,10 @@ import (
 // the retries save it, and a breaker that opened would make it longer. Only a bad call trips, and a window is forgotten if
 // nothing has ended it in time: what has passed by the time of the next call is not held against it.
 //
-// A failure with the hint not to retry is that of a service further down. Opening for it would refuse the calls that do not
-// need that service, too, so it says nothing about the instance. Of several instances, though, one may have lost its own
-// way down, and failing fast it would draw the calls of the others. There, such failures count among the bad calls in a
-// row, and one as the first probe opens again.
+// A failure with the hint not to retry, or with a threshold of admission, is that of a service further down. Opening for it
+// would refuse the calls that do not need that service, too, so it says nothing about the instance. Of several instances,
+// though, one may have lost its own way down, and failing fast it would draw the calls of the others. There, such failures
+// count among the bad calls in a row, and one as the first probe opens again.
 //
 // It stays open for a second, and then for a tenth of the time since it tripped, at most 60 s: an instance that was away for
 // ten seconds gets a probe after one more, and one that was away for an hour a probe a minute. Each time it trips again soon

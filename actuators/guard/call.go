@@ -373,9 +373,10 @@ func (a Attempt) done(now time.Duration, r Result) {
 	if failed {
 		d.out.failures.Add(1)
 	}
-	switch verdict := r.Outcome == Success || failed && !r.Advice.NoRetry || r.Outcome == Canceled && slow; {
+	below := r.Advice.NoRetry || r.Advice.Threshold > 0 // the failure is that of a service further down
+	switch verdict := r.Outcome == Success || failed && !below || r.Outcome == Canceled && slow; {
 	case a.judged:
-	case failed && r.Advice.NoRetry && a.several:
+	case failed && below && a.several:
 		a.pass.doneBelow(now)
 	default:
 		a.pass.done(now, verdict, [badKinds]bool{byFailures: failed, bySlowness: slow})
