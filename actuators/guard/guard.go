@@ -214,7 +214,7 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	}
 	p, err := g.admit(now, a, class, fill)
 	if err != nil {
-		if err != ErrCallee { // nothing of this service was missing
+		if !errors.Is(err, ErrCallee) { // nothing of this service was missing
 			g.shares.refuse(parties, a.Criticality)
 		}
 		return p, err

@@ -19,7 +19,9 @@ func policies(by control.RefusedBy) []struct {
 		name  string
 		share control.Number
 	}{
-		{"the concurrency limit", by.Concurrency}, {"shedding", by.Shed}, {"the rate limit", by.Rate},
+		{"the concurrency limit", by.Concurrency},
+		{"shedding", by.Shed},
+		{"the rate limit", by.Rate},
 		{"the door before a callee without room", by.Callee},
 	}
 }
