@@ -212,7 +212,7 @@ func TestEndlessInAStorm(t *testing.T) {
 	const limit, workers, rounds = 64, 64, 400
 	var clock atomic.Int64
 	g := newGuard(t, Config{
-		SLO: time.Millisecond, Min: limit, Max: limit,
+		SLO: time.Millisecond, Min: limit, Max: limit, ShedThreshold: 1,
 		Now: func() time.Time { return epoch.Add(time.Duration(clock.Load())) },
 	})
 	var inside, most atomic.Int64
