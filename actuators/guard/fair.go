@@ -45,6 +45,7 @@ type fair struct {
 type judgment struct {
 	keys map[uint64]Threshold // of keys that are known apart; 0: none
 	rest Threshold
+	some bool // requests of somebody are demoted
 }
 
 const (
@@ -87,6 +88,17 @@ func (f *fair) below(id uint64) Threshold {
 		return level
 	}
 	return j.rest
+}
+
+// spares says whether all requests of that key are within its share, while others are demoted. They are not to blame for the
+// overload, so they are admitted up to the limit, the least important ones, too.
+func (f *fair) spares(id uint64) bool {
+	j := f.judgment.Load()
+	if j == nil || !j.some {
+		return false
+	}
+	level, known := j.keys[id]
+	return known && level == 0
 }
 
 // complete counts a request that held a slot for so long. What cannot be counted at once, because others are counting, is
@@ -190,6 +202,10 @@ func (f *fair) divide() *judgment {
 		rest*(1-f.part) > restGrowth*f.part*(f.demand.total-rest)
 	if grown && rest > restExcess*share {
 		j.rest = math.MaxUint64
+	}
+	j.some = j.rest > 0
+	for _, level := range j.keys {
+		j.some = j.some || level > 0
 	}
 	return &j
 }

@@ -205,10 +205,11 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	class, fill := a.Criticality, 1.0
 	if plan := g.shed.plan.Load(); plan != nil {
 		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
-		if g.demotes(parties, a) {
+		switch {
+		case g.demotes(parties, a):
 			g.shares.demoted.Add(1)
 			class, fill = Background, plan.demoted(a.Criticality, a.Rank)
-		} else {
+		case g.cfg.SpareCritical || !g.shares.entries.spares(parties.entry):
 			fill = plan.fill(class, a.Rank)
 		}
 	}

@@ -43,6 +43,9 @@ func (g *Guard) threshold(now time.Duration, entry uint64) Threshold {
 	if p == nil {
 		return 0
 	}
+	if !g.cfg.SpareCritical && g.shares.entries.spares(entry) {
+		return 0
+	}
 	c := &g.crowding
 	if int64(now) >= c.due.Load() && c.mu.TryLock() {
 		limit, n := unpack(g.gate.word.Load())
