@@ -286,6 +286,7 @@ func (b bar) judge(t *testing.T, c simulate.Contender, got float64) string {
 	known, listed := misses[missed{b.scenario, b.what}]
 	met := got >= b.least && got <= b.most
 	switch {
+	case met && listed && severalCalls(b.scenario) && os.Getenv("SEEDS") == "": // one seed may be lucky
 	case met && listed:
 		t.Errorf("%s, %s: %s has %.2f and meets the bar: take it off the list", b.scenario, c, b.what, got)
 	case !met && !listed:

@@ -173,7 +173,7 @@ func TestErrorsOfFiles(t *testing.T) {
 		},
 		{
 			"title: a\nservices: [{name: a}]\nroutes:\n- {name: r, load: 1, service: b}\n- {name: s, load: 1, service: a, hold: 3s}",
-			"f.yml:4: service: \"b\"; expected one of the services\nf.yml:5: hold, deadline, endless: not where there are several services",
+			"f.yml:4: service: \"b\"; expected one of the services\nf.yml:5: hold, deadline, endless, tenants: not where there are several services",
 		},
 		{
 			"title: a\nservice: {instances: 3}\nservices: [{name: a}, {name: a, servers: -1}]\nroutes: [{name: r, load: 1, service: a}]\n" +
