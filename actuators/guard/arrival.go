@@ -26,7 +26,7 @@ func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 		return Permit{}, err
 	}
 	a.Criticality = a.Criticality.valid()
-	if g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
+	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
 		g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
 		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
 			g.tick(g.now())
@@ -121,11 +121,10 @@ func AdviceAt(ctx context.Context, now time.Time) Advice {
 }
 
 func (r *request) advice(now time.Duration) Advice {
-	return r.guard.advice(now, r.noRetry.Load(), &r.arrival, r.route)
+	return r.guard.advice(now, r.noRetry.Load(), r.entry, r.route)
 }
 
-func (g *Guard) advice(now time.Duration, noRetry bool, a *Arrival, r *route) Advice {
-	entry := g.cfg.partiesOf(a).entry
+func (g *Guard) advice(now time.Duration, noRetry bool, entry uint64, r *route) Advice {
 	return Advice{NoRetry: noRetry, Background: g.shares.entries.below(entry) > 0, Threshold: g.thresholdFor(now, entry, r)}
 }
 
@@ -139,5 +138,5 @@ func (g *Guard) RefusalAdviceAt(now time.Time, a Arrival) Advice {
 }
 
 func (g *Guard) refusalAdvice(now time.Duration, a Arrival) Advice {
-	return g.advice(now, g.hint.refused(now), &a, g.routeOf(&a))
+	return g.advice(now, g.hint.refused(now), g.cfg.partiesOf(&a).entry, g.routeOf(&a))
 }

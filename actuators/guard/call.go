@@ -222,7 +222,7 @@ func (d *Dependency) StartAt(ctx context.Context, now time.Time, o CallOptions) 
 func (d *Dependency) start(ctx context.Context, now time.Duration, o CallOptions) Call {
 	d.out.requests.Add(1)
 	d.out.budget.call(now, d.caller.retryRatio(now))
-	c := Call{d: d, request: requestOf(ctx), options: o, deadline: never, now: now, group: groupOf(ctx)}
+	c := Call{d: d, request: d.requestOf(ctx), options: o, deadline: never, now: now, group: groupOf(ctx)}
 	if !o.Deadline.IsZero() {
 		c.deadline = max(-never, min(o.Deadline.Sub(d.caller.base), never))
 	}

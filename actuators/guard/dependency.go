@@ -121,7 +121,6 @@ func (g *Guard) Dependency(name string, options ...CallOption) *Dependency {
 		g.calls.byName = map[string]*Dependency{}
 	}
 	g.calls.byName[name] = d
-	g.routes.called.Store(true)
 	if raw := g.calls.early[name]; raw != nil {
 		delete(g.calls.early, name)
 		if d.Apply(raw) == nil { // else the refusal is counted and logged

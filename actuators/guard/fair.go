@@ -170,6 +170,9 @@ func (f *fair) judge(now time.Duration, slots float64) bool {
 
 // learn notes what is usual in calm.
 func (f *fair) learn(passed time.Duration) {
+	if passed == 0 || !(f.demand.total > 0) { // it has faded away
+		return
+	}
 	f.calm += passed
 	rest := f.demand.rest()
 	weight := passed.Seconds() / max(passed, min(f.calm, restSpan)).Seconds()

@@ -271,10 +271,21 @@ func TestZipfWithoutOverload(t *testing.T) {
 	}
 }
 
-// Calls that a caller has refused early count as demand of their API.
+// Calls that a caller has refused early count as demand of their API where the guard has told it to refuse, and only there: who
+// claims to have refused those of another API does it no harm.
 func TestEarlyRefusalsCount(t *testing.T) {
-	c := newCrowd(t, Config{})
-	early := &client{perSecond: 500, arrival: func() Arrival {
+	idle := newCrowd(t, Config{ShedThreshold: 0.6})
+	victim := &client{perSecond: 300, arrival: from("", "victim")}
+	claims := &client{perSecond: 1, arrival: func() Arrival {
+		return Arrival{Criticality: Default, Route: "victim", Early: maxEarly}
+	}}
+	idle.run(20*time.Second, victim, claims, &client{perSecond: 100, arrival: from("", "other")})
+	if n := idle.g.SnapshotAt(idle.g.base.Add(idle.now)).Demoted; n > 0 {
+		t.Errorf("%d demoted where nobody is refused", n)
+	}
+
+	c := newCrowd(t, Config{ShedThreshold: 0.6})
+	early := &client{perSecond: 700, arrival: func() Arrival {
 		return Arrival{Criticality: Default, Entry: "heavy", Early: 9}
 	}}
 	modest := &client{perSecond: 150, arrival: from("", "modest")}

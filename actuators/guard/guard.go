@@ -194,13 +194,15 @@ func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, 
 
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	g.tick(now)
-	if a.Rank.Drawn || a.Key != "" || a.Criticality != Default {
+	if a.Rank.Drawn || a.Key != "" {
 		g.noteRank()
+	}
+	if a.Rank.ID == 0 {
+		a.Rank.Group = 0 // whose it is
 	}
 	parties := g.cfg.partiesOf(a)
 	if a.Early > 0 {
-		g.hearEarly(now, a)
-		g.shares.entries.refuse(parties.entry, a.Criticality, min(a.Early, maxEarly))
+		g.hearEarly(now, a, parties.entry)
 	}
 	class, fill := a.Criticality, 1.0
 	if plan := g.shed.plan.Load(); plan != nil {
@@ -409,6 +411,9 @@ func (g *Guard) step(now time.Duration) {
 	g.report(before, g.reflex.finding.ServiceTime)
 	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
+	if g.shed.ordered() {
+		g.noteRank()
+	}
 	if g.shares.judge(now, g.reflex.limit) {
 		g.noteRank() // a class means nothing without a threshold
 	}

@@ -38,7 +38,8 @@ func (g *Guard) drawn(r Rank, key string, salt uint64) Rank {
 	return r
 }
 
-// noteRank notes that requests have an order: one has brought a rank, a key or a criticality along, or has handed on a rank.
+// noteRank notes that requests have an order: one has brought a rank or a key along or has handed on a rank, or they
+// differ in their criticality.
 func (g *Guard) noteRank() {
 	if !g.ranked.Load() {
 		g.ranked.Store(true)
@@ -184,7 +185,7 @@ func (r *request) arrivalAt(d *Dependency, group uint8) Arrival {
 	defer r.mu.Unlock()
 	a, own := r.origin(), &r.arrival.Rank
 	if group > 1 {
-		if own.ID == 0 {
+		for own.ID == 0 {
 			own.ID = r.guard.draw()
 		}
 		a.Rank.Group, a.Rank.ID = group, own.ID

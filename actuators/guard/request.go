@@ -25,7 +25,9 @@ type request struct {
 
 	arrival Arrival // its Rank and its Entry are guarded by mu
 
-	route   *route       // nil: not known
+	place   routeKey
+	route   *route       // of place; nil: not known
+	entry   uint64       // as in parties
 	marked  atomic.Bool  // a layer further out retries
 	attempt atomic.Int32 // of that layer
 	noRetry atomic.Bool  // a retry of the request is useless
@@ -60,10 +62,20 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	r := &request{Context: ctx, guard: t.guard, gen: p.gen, arrival: Arrival{Criticality: Default}}
 	if t.gen.Load()&^(declared|paused) == p.gen {
 		r.arrival = t.arrival
+		r.place, r.entry = routeKey{t.arrival.Entry, t.arrival.Route}, t.parties.entry
 		r.route = t.guard.routeOf(&t.arrival)
 		t.work.Store(r)
 	}
 	return r
+}
+
+// requestOf returns the admitted request of the caller of d that ctx carries; nil: none. The request of another guard has
+// another clock, and other routes.
+func (d *Dependency) requestOf(ctx context.Context) *request {
+	if r := requestOf(ctx); r != nil && r.guard == d.caller {
+		return r
+	}
+	return nil
 }
 
 // requestOf returns the admitted request that ctx carries; nil: none.
@@ -76,9 +88,7 @@ func requestOf(ctx context.Context) *request {
 // was refused or failed. A request of another use, left by a NewContext that came too late, counts for nothing.
 func (t *ticket) waited(gen uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	if t.work.Load() == nil { // nearly free for a request without a context
-		if t.guard.routes.called.Load() {
-			t.guard.routeOf(&t.arrival).learn(nil, o)
-		}
+		t.guard.routeOf(&t.arrival).learn(nil, o)
 		return 0, false
 	}
 	return t.endWork(gen, now, o)
@@ -123,7 +133,11 @@ func (r *request) leave(now time.Duration) {
 func (r *request) end(now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.route.learn(r.called, o)
+	route := r.route
+	if route == nil && len(r.called) > 0 && o == Success {
+		route = r.guard.routes.add(r.place, r.guard.cfg.Service)
+	}
+	route.learn(r.called, o)
 	if r.calls > 0 {
 		r.total += max(0, now-r.since)
 	}

@@ -28,10 +28,9 @@ import (
 // The callee sees fewer requests of the lesser classes than there are, and would take them for few (see shedder). So the next
 // call says how many were refused in its place, see Arrival.Early.
 type routes struct {
-	called atomic.Bool  // there are dependencies
-	until  atomic.Int64 // some level above 0 is valid until then
-	table  atomic.Pointer[map[routeKey]*route]
-	mu     sync.Mutex // held to replace the table
+	until atomic.Int64 // some level above 0 is valid until then
+	table atomic.Pointer[map[routeKey]*route]
+	mu    sync.Mutex // held to replace the table
 }
 
 // routeKey tells routes apart.
@@ -40,10 +39,13 @@ type routeKey struct{ entry, route string }
 const (
 	maxRoutes = 256
 	maxNeeds  = 16 // dependencies of a route
+	// longestRoute is in bytes, of both names.
+	longestRoute = 256
 
 	adviceAge    = time.Second // how long an answer counts
 	adviceCount  = 16          // answers of a dependency that count
 	adviceLess   = 0.1         // share of them that may tell less than the level
+	adviceLeast  = 4           // of fewer valid answers, one could decide
 	adviceSample = 10 * time.Millisecond
 
 	needLeast = 20   // good requests from which a route is known
@@ -91,31 +93,26 @@ type told struct {
 	until time.Duration // valid until then
 }
 
-// routeOf returns the route of the requests that arrive like a; nil: there is nothing to know about it. Beyond maxRoutes, all
-// others are one.
+// routeOf returns the route of the requests that arrive like a; nil: nothing is known about it.
 func (g *Guard) routeOf(a *Arrival) *route {
-	s := &g.routes
-	if !s.called.Load() {
+	t := g.routes.table.Load()
+	if t == nil {
 		return nil
 	}
-	key := routeKey{a.Entry, a.Route}
-	if t := s.table.Load(); t != nil {
-		if r := (*t)[key]; r != nil {
-			return r
-		}
-	}
-	return s.add(key, g.cfg.Service)
+	return (*t)[routeKey{a.Entry, a.Route}]
 }
 
+// add begins a route, with its first good request that has made a call: paths that lead nowhere take no room. It returns nil
+// if there are too many, or the name is too long to be one of few.
 func (s *routes) add(key routeKey, service string) *route {
+	if len(key.entry)+len(key.route) > longestRoute {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[routeKey]*route{}
 	if t := s.table.Load(); t != nil {
-		if len(*t) >= maxRoutes-1 {
-			key = routeKey{}
-		}
-		if r := (*t)[key]; r != nil {
+		if r := (*t)[key]; r != nil || len(*t) >= maxRoutes {
 			return r
 		}
 		next = maps.Clone(*t)
@@ -234,7 +231,7 @@ func (n *need) level(now time.Duration) (t told) {
 			t.until = max(t.until, said.until)
 		}
 	}
-	if count > 0 {
+	if count >= adviceLeast {
 		slices.Sort(levels[:count])
 		t.level = levels[int(adviceLess*float64(count))]
 	}
@@ -287,11 +284,12 @@ func (n *need) withheld(r *route, c Criticality, requests uint32) {
 
 // hearEarly notes how many requests like a the caller has refused in place of this guard, or of the one behind it that it
 // would have asked.
-func (g *Guard) hearEarly(now time.Duration, a *Arrival) {
+func (g *Guard) hearEarly(now time.Duration, a *Arrival, entry uint64) {
 	early := min(a.Early, maxEarly)
 	g.cells[a.Criticality].early.Add(uint64(early))
-	if g.threshold(now, g.cfg.partiesOf(a).entry) > 0 {
+	if g.threshold(now, entry) > 0 {
 		g.spared.Add(uint64(early))
+		g.shares.entries.refuse(entry, a.Criticality, early)
 	}
 	if r := g.routeOf(a); r.levelAt(now) > 0 {
 		r.callee.Load().withheld(r, a.Criticality, early)

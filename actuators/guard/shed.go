@@ -66,6 +66,19 @@ func (s *shedder) observe(now time.Duration, offered [criticalities]uint64) {
 	s.mix, s.seen = mix, offered
 }
 
+// ordered says whether the arrivals differ in their criticality: one in twenty is not Default. Fewer could be the claim of a
+// client that is not believed, and who may only lower his own.
+func (s *shedder) ordered() bool {
+	total := 0.0
+	for _, n := range s.mix {
+		total += n
+	}
+	return total >= 1 && total-s.mix[Default] > orderedFrom*total
+}
+
+// orderedFrom is a share of the arrivals.
+const orderedFrom = 0.05
+
 // shares returns each class's share of the arrivals. Before the first arrival all shares are equal.
 func (s *shedder) shares() (shares [criticalities]float64) {
 	total := 0.0

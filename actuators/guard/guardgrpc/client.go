@@ -223,7 +223,7 @@ func (c *call) outgoing() context.Context {
 func (c *call) tell(md metadata.MD) {
 	said, known := wire.Context{}, false
 	if said.Arrival, known = c.Arrival(); !known {
-		said = toldIn(md)
+		said = toldIn(md).Lasting() // not what was said of other calls
 	}
 	if len(md[attemptKey]) == 0 {
 		mark, marked := c.Attempts()-1, c.Retries()

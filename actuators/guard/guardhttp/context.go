@@ -63,9 +63,25 @@ func setBaggage(h http.Header, text string) {
 	}
 }
 
-// saysContext says whether RemoveContext would remove something.
-func saysContext(h http.Header) bool {
-	return len(h[ContextHeader]) > 0 || len(h[alikeHeader]) > 0 || wire.InBaggage(h[baggageHeader])
+// claimHeaders are those by which a client may claim to matter, in both forms.
+var claimHeaders = [...]string{ContextHeader, alikeHeader, CriticalityHeader, "Guard_criticality", KeyHeader, "Guard_key"}
+
+// claims says whether h has something that removeClaims would remove.
+func claims(h http.Header) bool {
+	for _, name := range claimHeaders {
+		if len(h[name]) > 0 {
+			return true
+		}
+	}
+	return wire.InBaggage(h[baggageHeader])
+}
+
+// removeClaims removes what a service behind this one would believe.
+func removeClaims(h http.Header) {
+	RemoveContext(h)
+	for _, name := range claimHeaders {
+		delete(h, name)
+	}
 }
 
 // adviceIn reads the AnswerHeader and the NoRetryHeader.

@@ -213,3 +213,32 @@ func TestThresholdIsPassedOn(t *testing.T) {
 		t.Errorf("the answer says %q", got)
 	}
 }
+
+// An edge that is a proxy hands on none of a stranger's claims, bypassed or not.
+func TestEdgeThatIsAProxy(t *testing.T) {
+	for _, bypassed := range []bool{false, true} {
+		g, err := guard.New(guard.Config{Service: "edge", SLO: time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := New(g, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if claims(r.Header) {
+				t.Errorf("bypassed %v: handed on %v", bypassed, r.Header)
+			}
+		}), WithTrust(func(*http.Request) bool { return false }), WithBypass(func(*http.Request) bool { return bypassed }))
+		r := httptest.NewRequest(http.MethodGet, "/", http.NoBody)
+		r.Header = http.Header{
+			CriticalityHeader: {"critical"}, KeyHeader: {"vip"}, ContextHeader: {"rank=ffffffff"}, "Guard_key": {"vip"},
+			"Guard_criticality": {"critical"}, "Baggage": {"guard-context=rank%3Dffffffff"},
+		}
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+// Of several criticalities the least important counts, and of several keys none.
+func TestSeveralClaims(t *testing.T) {
+	r := &http.Request{Header: http.Header{CriticalityHeader: {"critical", "background"}, KeyHeader: {"a", "b"}}}
+	if c, key := CriticalityOf(r), KeyOf(r); c != guard.Background || key != "" {
+		t.Errorf("%v, %q", c, key)
+	}
+}

@@ -11,8 +11,8 @@
 //     does an answer that is still being written 10 SLOs after it has begun.
 //   - A request that WithEndless matches gives it back as soon as it is admitted.
 //
-// A refused request is answered at once: with 503 if there is no slot, or if the last slots are kept for more important
-// requests, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
+// A refused request is answered at once: with 503 if there is no slot, if the last slots are kept for more important
+// requests, or if a service that it needs would refuse it, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
 // do not all return at once, and a Guard-Refused header that names the reason. To gRPC and gRPC-Web, the answer is 200 with
 // grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message, grpc-retry-pushback-ms, and the same headers.
 //
@@ -96,9 +96,9 @@ func WithEndless(match func(*http.Request) bool) Option {
 }
 
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
-// is ignored and removed, and their requests get a rank of their own here; their Guard-Criticality can only make a request
-// less important, their Guard-Key counts for nothing, and their answers carry no Guard-Answer. Where a
-// believed caller sends neither a rank nor a key, the rank comes from the trace id in its traceparent. Without this option
+// is ignored, and their requests get a rank of their own here; their Guard-Criticality can only make a request less important,
+// and their Guard-Key counts for nothing. All three are removed, for whoever is asked next. The header of an answer to them
+// carries no Guard-Answer, except where WithBypass matches. Where a believed caller sends neither a rank nor a key, the rank comes from the trace id in its traceparent. Without this option
 // everybody is believed, except in that: an edge that strips headers hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
 	return func(h *handler) { h.believed = believed }
@@ -185,9 +185,9 @@ func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	stranger := h.believed != nil && !h.believed(r)
 	header := r.Header
-	if stranger && saysContext(header) { // nobody behind this guard may take it for ours
+	if stranger && claims(header) { // nobody behind this guard may take them for ours
 		header = header.Clone()
-		RemoveContext(header)
+		removeClaims(header)
 	}
 	if h.bypass(r) {
 		if stranger {

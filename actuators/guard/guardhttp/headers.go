@@ -23,14 +23,23 @@ const (
 	NoRetryHeader = "Guard-No-Retry"
 )
 
-// CriticalityOf reads the criticality from the request's header Guard-Criticality; Default if it is missing or unknown.
+// CriticalityOf reads the criticality from the request's header Guard-Criticality: the least important of several; Default if
+// it is missing or unknown.
 func CriticalityOf(r *http.Request) guard.Criticality {
-	c, _ := guard.ParseCriticality(r.Header.Get(CriticalityHeader))
-	return c
+	values := r.Header[CriticalityHeader]
+	if len(values) == 0 {
+		return guard.Default
+	}
+	least := guard.Critical
+	for _, value := range values {
+		c, _ := guard.ParseCriticality(value)
+		least = max(least, c)
+	}
+	return least
 }
 
-// KeyOf reads the user or tenant from the request's header Guard-Key; "" if it is missing.
-func KeyOf(r *http.Request) string { return r.Header.Get(KeyHeader) }
+// KeyOf reads the user or tenant from the request's header Guard-Key; "" if it is missing, or if there are several.
+func KeyOf(r *http.Request) string { return only(r.Header, KeyHeader) }
 
 // attemptIn reads the mark of the layer that retries. Any value is a mark.
 func attemptIn(h http.Header) (attempt int, marked bool) {

@@ -238,7 +238,9 @@ func (t *transport) outgoing(req *http.Request, body io.ReadCloser, call *guard.
 func (t *transport) tell(out *http.Request, call *guard.Call) {
 	said, known := wire.Context{}, false
 	if said.Arrival, known = call.Arrival(); !known {
-		said = ContextOf(out.Header)
+		copied := ContextOf(out.Header)
+		said = copied.Lasting() // not what was said of other calls
+		said.Left = copied.Left
 	}
 	if _, already := out.Header[AttemptHeader]; !already {
 		mark, marked := call.Attempts()-1, call.Retries()
@@ -264,7 +266,7 @@ func (t *transport) tell(out *http.Request, call *guard.Call) {
 // removeAll removes the guard's headers.
 func removeAll(h http.Header) {
 	for name := range h {
-		if strings.HasPrefix(name, "Guard-") {
+		if strings.HasPrefix(name, "Guard-") || strings.HasPrefix(name, "Guard_") {
 			delete(h, name)
 		}
 	}
