@@ -3,6 +3,7 @@ package guardhttp
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,25 +64,17 @@ func setBaggage(h http.Header, text string) {
 	}
 }
 
-// claimHeaders are those by which a client may claim to matter, in both forms.
-var claimHeaders = [...]string{ContextHeader, alikeHeader, CriticalityHeader, "Guard_criticality", KeyHeader, "Guard_key"}
+// Headers by which a client may claim to matter, each with the one that many servers take for it.
+var (
+	contextHeaders     = []string{ContextHeader, alikeHeader}
+	criticalityHeaders = []string{CriticalityHeader, "Guard_criticality"}
+	keyHeaders         = []string{KeyHeader, "Guard_key"}
+)
 
-// claims says whether h has something that removeClaims would remove.
-func claims(h http.Header) bool {
-	for _, name := range claimHeaders {
-		if len(h[name]) > 0 {
-			return true
-		}
-	}
-	return wire.InBaggage(h[baggageHeader])
-}
-
-// removeClaims removes what a service behind this one would believe.
-func removeClaims(h http.Header) {
-	RemoveContext(h)
-	for _, name := range claimHeaders {
-		delete(h, name)
-	}
+// claims says whether header has one of the names, or a context in its baggage.
+func claims(header http.Header, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return len(header[name]) > 0 }) ||
+		wire.InBaggage(header[baggageHeader])
 }
 
 // adviceIn reads the AnswerHeader and the NoRetryHeader.

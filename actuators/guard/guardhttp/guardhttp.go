@@ -52,6 +52,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -96,10 +97,12 @@ func WithEndless(match func(*http.Request) bool) Option {
 }
 
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
-// is ignored, and their requests get a rank of their own here; their Guard-Criticality can only make a request less important,
-// and their Guard-Key counts for nothing. All three are removed, for whoever is asked next. The header of an answer to them
-// carries no Guard-Answer, except where WithBypass matches. Where a believed caller sends neither a rank nor a key, the rank comes from the trace id in its traceparent. Without this option
-// everybody is believed, except in that: an edge that strips headers hardly ever strips traceparent.
+// is ignored, and their requests get a rank of their own here; their Guard-Criticality can only make a request less
+// important, and their Guard-Key counts for nothing. All three are removed, for whoever is asked next; with WithCriticality
+// or WithKey, what these headers mean is the host's business, and they stay. The header of an answer to them carries no
+// Guard-Answer, except where WithBypass matches. Where a believed caller sends neither a rank nor a key, the rank comes from
+// the trace id in its traceparent. Without this option everybody is believed, except in that: an edge that strips headers
+// hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
 	return func(h *handler) { h.believed = believed }
 }
@@ -135,6 +138,13 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	for _, o := range options {
 		o(h)
 	}
+	h.unbelieved = contextHeaders
+	if h.criticality == nil {
+		h.unbelieved = slices.Concat(h.unbelieved, criticalityHeaders)
+	}
+	if h.key == nil {
+		h.unbelieved = slices.Concat(h.unbelieved, keyHeaders)
+	}
 	return h
 }
 
@@ -147,6 +157,7 @@ type handler struct {
 	bypass      func(*http.Request) bool
 	endless     func(*http.Request) bool
 	believed    func(*http.Request) bool // nil: everybody
+	unbelieved  []string                 // headers of strangers that nobody else may believe
 	route       func(*http.Request) string
 	refusal     int                // the status of all refusals; 0: it depends on the reason
 	report      *loadreport.Report // nil: none
@@ -185,9 +196,12 @@ func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	stranger := h.believed != nil && !h.believed(r)
 	header := r.Header
-	if stranger && claims(header) { // nobody behind this guard may take them for ours
+	if stranger && claims(header, h.unbelieved) { // nobody behind this guard may take them for ours
 		header = header.Clone()
-		removeClaims(header)
+		RemoveContext(header)
+		for _, name := range h.unbelieved {
+			delete(header, name)
+		}
 	}
 	if h.bypass(r) {
 		if stranger {
