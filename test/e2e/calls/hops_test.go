@@ -308,7 +308,7 @@ func (w *world) culprits(t *testing.T) map[string]string {
 // Bars of TestAnOverloadedBackend; what it measures is in its log.
 const (
 	innocentBar    = 0.97 // browse, of the offered
-	goodputBar     = 0.6  // buy, of what stock can serve; five runs on idle cores reached 0.77 to 1.0
+	goodputBar     = 0.6  // buy, of what stock can serve; runs on idle cores reached 0.77 to 1.0
 	stockUsefulBar = 0.85 // of stock's work
 	cartUsefulBar  = 0.45 // of cart's work: what stock refuses has been at cart before
 	namedBar       = 0.8  // of the seconds, for front
