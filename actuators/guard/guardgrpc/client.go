@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/wait"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
@@ -139,7 +140,7 @@ func (c *client) unary(
 			return err
 		}
 		last = err
-		if err := wait(ctx, retry.Wait); err != nil {
+		if err := wait.For(ctx, retry.Wait); err != nil {
 			return status.FromContextError(err).Err()
 		}
 		except = ""
@@ -414,19 +415,4 @@ func (s *clientStream) done(result guard.Result) {
 	}
 	s.attempt.Done(result)
 	s.call.Retry(0, result) // never allowed: it passes the hint on
-}
-
-// wait waits, unless ctx ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

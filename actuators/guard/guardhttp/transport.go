@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/wait"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
@@ -188,7 +189,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return now.deliver(attempt, result, req, source)
 		}
 		last = now.keep(req, attempt, result)
-		if err := wait(ctx, retry.Wait); err != nil {
+		if err := wait.For(ctx, retry.Wait); err != nil {
 			return nil, err
 		}
 		if body != nil && body != http.NoBody {
@@ -475,18 +476,3 @@ func (k *kept) Read(p []byte) (int, error) {
 }
 
 func (k *kept) Close() error { return nil }
-
-// wait waits, unless ctx ends first.
-func wait(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}

@@ -1,0 +1,22 @@
+// Package wait lets the ways out wait for a retry, with a context that may end first.
+package wait
+
+import (
+	"context"
+	"time"
+)
+
+// For waits for d, unless ctx ends first; then it returns ctx's error. A d of 0 or less does not wait.
+func For(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
