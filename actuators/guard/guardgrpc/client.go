@@ -238,7 +238,7 @@ func (c *call) tell(md metadata.MD) {
 			md[attemptKey] = []string{strconv.Itoa(mark)}
 		}
 	}
-	setContext(md, said, c.baggage)
+	names.Set(md, said, c.baggage)
 }
 
 // answer is what comes back of one attempt, beside its messages.
@@ -268,7 +268,7 @@ func (a *answer) result(ctx context.Context, err error) guard.Result {
 	case code == codes.Unavailable && a.finished && a.peer.Addr == nil: // there was no connection
 		return guard.Result{Outcome: guard.Failure, Unsent: true, Elsewhere: true}
 	case code == codes.ResourceExhausted:
-		reason := only(a.trailer[refusedKey])
+		reason := wire.Only(a.trailer[refusedKey])
 		r.Outcome = guard.Ignored
 		r.Refused = guardhttp.RefusedAtTheDoor(reason)
 		r.Elsewhere = r.Refused && reason != guardhttp.RateReason

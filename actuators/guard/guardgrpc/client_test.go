@@ -213,7 +213,7 @@ func TestRetries(t *testing.T) {
 					if tc.idempotent {
 						want = strconv.Itoa(i)
 					}
-					if got := only(md[attemptKey]); got != want {
+					if got := wire.Only(md[attemptKey]); got != want {
 						t.Errorf("attempt %d is marked %q", i, got)
 					}
 				}
@@ -246,7 +246,7 @@ func TestMarkGoesOn(t *testing.T) {
 	} {
 		var sent []metadata.MD
 		err := intercept(mark(t.Context()), unaryCall, nil, nil, target(t, "back"), invoker(&sent, unavailable))
-		if status.Code(err) != codes.Unavailable || len(sent) != 1 || only(sent[0][attemptKey]) != "7" {
+		if status.Code(err) != codes.Unavailable || len(sent) != 1 || wire.Only(sent[0][attemptKey]) != "7" {
 			t.Errorf("%s: %v, sent %v", name, err, sent)
 		}
 	}
@@ -265,7 +265,7 @@ func TestOneContextIsSent(t *testing.T) {
 	if err := UnaryClientInterceptor(g.Dependency("back"))(ctx, unaryCall, nil, nil, target(t, "back"), invoker(&sent, outcome{})); err != nil {
 		t.Fatal(err)
 	}
-	if c := contextOf(sent[0]); c.Criticality != guard.Sheddable || c.Key != "ann" || !c.Rank.Drawn || only(sent[0]["x-own"]) != "1" {
+	if c := contextOf(sent[0]); c.Criticality != guard.Sheddable || c.Key != "ann" || !c.Rank.Drawn || wire.Only(sent[0]["x-own"]) != "1" {
 		t.Errorf("sent %v", sent)
 	}
 }
@@ -310,12 +310,12 @@ func TestWhatACallTells(t *testing.T) {
 			if c := contextOf(md); c.Key != tc.key || c.Criticality != tc.crit || len(md[contextKey]) > 1 || len(md[alikeKey]) > 0 {
 				t.Errorf("sent %v", md)
 			}
-			baggage := only(md[baggageKey])
+			baggage := wire.Only(md[baggageKey])
 			if c := wire.ParseContext(wire.FromBaggage(md[baggageKey])); tc.ours && c.Key != tc.key || wire.InBaggage(md[baggageKey]) != tc.ours ||
 				!strings.HasPrefix(baggage, tc.baggage) {
 				t.Errorf("sent %v", md)
 			}
-			if own := only(md["x-own"]); own != "" && own != "1" || (own == "") != (tc.md == nil) {
+			if own := wire.Only(md["x-own"]); own != "" && own != "1" || (own == "") != (tc.md == nil) {
 				t.Errorf("sent %v", md)
 			}
 			if name == "outside" {

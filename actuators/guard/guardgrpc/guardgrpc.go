@@ -82,14 +82,6 @@ const (
 	noPushback    = "-1" // do not retry
 )
 
-// only returns the value of a key; "": it has none, or several, of which none counts.
-func only(values []string) string {
-	if len(values) == 1 {
-		return values[0]
-	}
-	return ""
-}
-
 // codeOf returns the code with which the server answers a handler that returned err.
 func codeOf(err error) codes.Code { return statusOf(err).Code() }
 
@@ -105,7 +97,7 @@ func failed(c codes.Code) bool { return guardhttp.GRPCFailed(int(c)) }
 
 // adviceIn reads what an answer advises from its header or its trailer.
 func adviceIn(md metadata.MD) guard.Advice {
-	a := wire.ParseAdvice(only(md[answerKey]))
+	a := wire.ParseAdvice(wire.Only(md[answerKey]))
 	a.NoRetry = a.NoRetry || len(md[noRetryKey]) > 0
 	if values := md[pushbackKey]; len(values) > 0 {
 		milliseconds, err := strconv.Atoi(values[0])

@@ -58,7 +58,7 @@ func (s *service) contexts(t *testing.T) (all []wire.Context) {
 	return all
 }
 
-func contextOf(md metadata.MD) wire.Context { return wire.ParseContext(only(md[contextKey])) }
+func contextOf(md metadata.MD) wire.Context { return wire.ParseContext(wire.Only(md[contextKey])) }
 
 func (s *service) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
 	s.hear(ctx)

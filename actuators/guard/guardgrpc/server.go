@@ -253,7 +253,7 @@ func (s *server) arrival(ctx context.Context, method string, stranger bool) (c w
 		c.Attempt, c.Marked = wire.ParseAttempt(values[0]), true
 	}
 	if s.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
-		c.Rank = wire.TraceRank(only(metadata.ValueFromIncomingContext(ctx, traceKey)))
+		c.Rank = wire.TraceRank(wire.Only(metadata.ValueFromIncomingContext(ctx, traceKey)))
 	}
 	return c
 }

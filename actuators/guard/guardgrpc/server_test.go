@@ -22,6 +22,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 	"github.com/seed-de83e32b/governor/actuators/waittest"
 )
 
@@ -216,14 +217,14 @@ func TestRefusal(t *testing.T) {
 			}
 			retry, _ := st.Details()[0].(*errdetails.RetryInfo)
 			seconds := int(retry.GetRetryDelay().GetSeconds())
-			if seconds < 1 || seconds > 3 || only(trailer[retryAfterKey]) != strconv.Itoa(seconds) {
+			if seconds < 1 || seconds > 3 || wire.Only(trailer[retryAfterKey]) != strconv.Itoa(seconds) {
 				t.Errorf("%v, %v", retry, trailer)
 			}
 			pushback := strconv.Itoa(1000 * seconds)
 			if hopeless {
 				pushback = "-1"
 			}
-			if only(trailer[pushbackKey]) != pushback || only(trailer[refusedKey]) != reason || adviceIn(trailer).NoRetry != hopeless {
+			if wire.Only(trailer[pushbackKey]) != pushback || wire.Only(trailer[refusedKey]) != reason || adviceIn(trailer).NoRetry != hopeless {
 				t.Errorf("trailer %v, expected the reason %s and the pushback %s", trailer, reason, pushback)
 			}
 		}
@@ -453,7 +454,7 @@ func testLoadReport(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The message has one field, application_utilization = 9, a double: the rate is known after a second only.
-			report := only(trailer[loadReportKey])
+			report := wire.Only(trailer[loadReportKey])
 			if len(report) != 9 || report[0] != 9<<3|1 ||
 				math.Float64frombits(binary.LittleEndian.Uint64([]byte(report[1:]))) != tc.want {
 				t.Errorf("%s, %+v: trailer %v", name, tc, trailer)
@@ -477,7 +478,7 @@ func testLoadReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Now rps_fractional = 6 comes first: the first of the twelve calls has begun the window, this one has ended it.
-	report := only(trailer[loadReportKey])
+	report := wire.Only(trailer[loadReportKey])
 	if len(report) != 18 || report[0] != 6<<3|1 {
 		t.Fatalf("trailer %v", trailer)
 	}
@@ -560,7 +561,7 @@ func TestHintOfAnAnswer(t *testing.T) {
 			if got := adviceIn(trailer).NoRetry; got != tc.want || adviceIn(header).NoRetry {
 				t.Errorf("%s, %v: header %v, trailer %v", name, tc.err, header, trailer)
 			}
-			if tc.want && only(trailer[pushbackKey]) != noPushback {
+			if tc.want && wire.Only(trailer[pushbackKey]) != noPushback {
 				t.Errorf("%s: no pushback in %v", name, trailer)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
 
 const allOfIt = "rank=ffffffff;crit=critical;key=bob;api=vip;again;group=9;id=00000001;attempt=1;left=3600000;early=9"
@@ -49,7 +50,7 @@ func TestBaggageOfACall(t *testing.T) {
 					}
 				}
 				for _, md := range s.heard {
-					if passes := strings.Contains(fmt.Sprint(map[string][]string(md)), "bob"); passes != believed || !strings.Contains(only(md[baggageKey]), "a=1") {
+					if passes := strings.Contains(fmt.Sprint(map[string][]string(md)), "bob"); passes != believed || !strings.Contains(wire.Only(md[baggageKey]), "a=1") {
 						t.Errorf("%v, believed %v, bypass %v: the handler sees %v", sent, believed, bypass, md)
 					}
 				}
@@ -86,7 +87,7 @@ func TestOutsideCallee(t *testing.T) {
 				t.Errorf("told %s: %q", key, values)
 			}
 		}
-		if only(md["x-own"]) != "1" {
+		if wire.Only(md["x-own"]) != "1" {
 			t.Errorf("told %v", md)
 		}
 	}

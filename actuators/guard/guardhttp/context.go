@@ -25,44 +25,19 @@ const (
 	alikeHeader = "Guard_context"
 )
 
+var names = wire.Names{Context: ContextHeader, Alike: alikeHeader, Baggage: baggageHeader}
+
 // ContextOf reads what a request says in the ContextHeader or, without one, in its baggage.
 func ContextOf(h http.Header) wire.Context {
-	if len(h[ContextHeader]) > 0 {
-		return wire.ParseContext(only(h, ContextHeader))
-	}
-	return wire.ParseContext(wire.FromBaggage(h[baggageHeader]))
+	return names.Read(func(name string) []string { return h[name] })
 }
 
 // SetContext makes h say c, in place of what ContextOf reads there: in the ContextHeader, and in the baggage if there is
 // something to replace or if baggage is true. It writes new slices and leaves the old ones as they are.
-func SetContext(h http.Header, c wire.Context, baggage bool) {
-	if text := c.String(); text != "" {
-		h[ContextHeader] = []string{text}
-	} else {
-		delete(h, ContextHeader)
-	}
-	delete(h, alikeHeader)
-	if baggage || wire.InBaggage(h[baggageHeader]) {
-		setBaggage(h, c.Lasting().String())
-	}
-}
+func SetContext(h http.Header, c wire.Context, baggage bool) { names.Set(h, c, baggage) }
 
 // RemoveContext removes from h what ContextOf reads, here or after another service has copied it in its own way.
-func RemoveContext(h http.Header) {
-	delete(h, ContextHeader)
-	delete(h, alikeHeader)
-	if wire.InBaggage(h[baggageHeader]) {
-		setBaggage(h, "")
-	}
-}
-
-func setBaggage(h http.Header, text string) {
-	if lines := wire.SetBaggage(h[baggageHeader], text); lines != nil {
-		h[baggageHeader] = lines
-	} else {
-		delete(h, baggageHeader)
-	}
-}
+func RemoveContext(h http.Header) { names.Remove(h) }
 
 // Headers by which a client may claim to matter, each with the one that many servers take for it.
 var (
@@ -84,12 +59,7 @@ func adviceIn(h http.Header) guard.Advice {
 	return a
 }
 
-func only(h http.Header, name string) string {
-	if values := h[name]; len(values) == 1 {
-		return values[0]
-	}
-	return ""
-}
+func only(h http.Header, name string) string { return wire.Only(h[name]) }
 
 // advise puts what an answer advises into its header; failing: it is one that might be retried. Of what a handler has passed
 // on from the answer to a call, a higher threshold stays, and the hint not to retry; that requests are Background was said of
