@@ -96,8 +96,9 @@ func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measuremen
 	}
 	done := make(chan []control.Measurement, 1)
 	go func() {
-		defer g.inFlight.Unlock()
-		done <- g.measure(ctx, now)
+		ms := g.measure(ctx, now)
+		g.inFlight.Unlock() // first: who has the answer may call again at once
+		done <- ms
 	}()
 	grace, limit := g.deadline/16, g.deadline
 	if d, ok := ctx.Deadline(); ok {
