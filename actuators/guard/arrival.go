@@ -25,13 +25,17 @@ func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
+	g = g.compartmentOf(a.Route)
 	a.Criticality = a.Criticality.valid()
-	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
-		g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
-		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
-			g.tick(g.now())
+	if a.Early == 0 && !g.shares.active() { // a refusal hardly ever reads the clock
+		if v := g.gate.look(); v != entered {
+			policy, err := v.refusal()
+			g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
+			if g.cells[a.Criticality].refused[policy].Add(1)%refusalsPerLook == 0 {
+				g.tick(g.now())
+			}
+			return Permit{}, err
 		}
-		return Permit{}, ErrConcurrency
 	}
 	return g.acquire(g.now(), &a)
 }
@@ -39,7 +43,7 @@ func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 // AdmitAt is Admit at the instant now.
 func (g *Guard) AdmitAt(now time.Time, a Arrival) (Permit, error) {
 	a.Criticality = a.Criticality.valid()
-	return g.acquire(now.Sub(g.base), &a)
+	return g.compartmentOf(a.Route).acquire(now.Sub(g.base), &a)
 }
 
 // OriginOf returns what all calls of the request in ctx hand on: its criticality, key, entry and place. It draws the place if
@@ -57,7 +61,7 @@ func OriginOf(ctx context.Context) (a Arrival, ok bool) {
 // origin is what all calls hand on of r. The caller holds r.mu.
 func (r *request) origin() Arrival {
 	own := &r.arrival
-	own.Entry = entryOf(own.Entry, r.guard.cfg.Service, own.Route)
+	own.Entry = entryOf(own.Entry, r.guard.service.cfg.Service, own.Route)
 	if !own.Rank.Drawn { // the guard had no need of it
 		own.Rank = r.guard.drawn(own.Rank, own.Key, saltAt(r.guard.base.Add(r.guard.now())))
 	}
@@ -80,7 +84,7 @@ func (c *Call) Arrival() (a Arrival, ok bool) {
 	if c.request == nil {
 		return Arrival{Criticality: Default}, false
 	}
-	c.d.caller.noteRank()
+	c.request.guard.noteRank()
 	a = c.request.arrivalAt(c.d, c.group)
 	a.Early = c.request.route.takeEarly(c.d, a.Criticality)
 	return a, true
@@ -138,5 +142,6 @@ func (g *Guard) RefusalAdviceAt(now time.Time, a Arrival) Advice {
 }
 
 func (g *Guard) refusalAdvice(now time.Duration, a Arrival) Advice {
+	g = g.compartmentOf(a.Route)
 	return g.advice(now, g.hint.refused(now), g.cfg.partiesOf(&a).entry, g.routeOf(&a))
 }

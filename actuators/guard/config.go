@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"math"
 	"time"
-
-	"github.com/seed-de83e32b/governor/actuators"
 )
 
 // Config describes one guard. Service and SLO are required; every other zero value has a sensible meaning.
@@ -36,6 +34,13 @@ type Config struct {
 	FairKeys bool
 	// SpareCritical leaves critical requests out of both: they keep their criticality however many there are.
 	SpareCritical bool
+
+	// Routes gives routes an SLO of their own, by name, as in
+	//
+	//	Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}}
+	//
+	// Everything above is then for the requests on no such route.
+	Routes map[string]Route
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
 	NoReflex bool
@@ -69,7 +74,7 @@ const targetShare = 0.4
 func (c Config) ready() (Config, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if err := actuators.ValidServiceName(c.Service); err != nil {
+	if err := validName(c.Service); err != nil {
 		bad("Service: expected %w", err)
 	}
 	if c.SLO < time.Millisecond || c.SLO > time.Hour {
@@ -100,6 +105,7 @@ func (c Config) ready() (Config, error) {
 	if c.FairKeys && c.ShedThreshold == 1 {
 		bad("FairKeys with a ShedThreshold of 1: nobody is refused before others then; leave it 0, or choose less, like 0.6")
 	}
+	c.checkRoutes(bad)
 	if len(errs) > 0 {
 		return c, fmt.Errorf("guard: config of service %q: %w", c.Service, errors.Join(errs...))
 	}

@@ -11,30 +11,52 @@ import (
 // gate counts the requests in flight against the limit. Both share one word, so that an admission is one
 // compare-and-swap against the limit of that very instant. Checking first and then counting would admit more than the
 // limit.
+//
+// The gate of a route compartment stands under a roof, the gate of all compartments together, and may have a share of it.
+// The limit in the word is then the smaller one of its own limit and its share. Whoever has entered or left it has entered
+// or left the roof, too.
 type gate struct {
-	word atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower
-	_    [56]byte      // every request writes the word: give it a cache line of its own
-	busy stopwatch
+	word  atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower
+	_     [56]byte      // every request writes the word: give it a cache line of its own
+	roof  *gate         // nil: none
+	own   atomic.Uint64 // the gate's own limit
+	share atomic.Uint64 // 0: none
+	busy  stopwatch
 }
 
 func pack(limit, inFlight uint64) uint64 { return limit<<32 | inFlight }
 
 func unpack(w uint64) (limit, inFlight uint64) { return w >> 32, w & 0xffffffff }
 
-// full says whether a request would be refused now.
-func (g *gate) full() bool {
-	limit, n := unpack(g.word.Load())
-	return n >= limit
-}
-
 // verdict is the gate's answer to a request.
 type verdict uint8
 
 const (
-	entered  verdict = iota
-	full             // the limit is reached
-	overfull         // the occupancy is above the share that this request may fill
+	entered   verdict = iota
+	full              // the limit is reached
+	overfull          // the occupancy is above the part of the limit that this request may fill
+	overShare         // one of the two, only because the share is smaller than the limit
+	overRoof          // the roof's limit is reached
 )
+
+// look says whether a request would be refused now, however important it is.
+func (g *gate) look() verdict {
+	if limit, n := unpack(g.word.Load()); n >= limit {
+		return g.fullBy(n)
+	}
+	if g.roof != nil && g.roof.look() != entered {
+		return overRoof
+	}
+	return entered
+}
+
+// fullBy says what makes the gate full with n in flight.
+func (g *gate) fullBy(n uint64) verdict {
+	if n < g.own.Load() {
+		return overShare
+	}
+	return full
+}
 
 // enter takes a slot if there is one and the share of the limit in use is at most fill, with spare more slots below that.
 // Where nothing is in flight, one slot is enough.
@@ -44,17 +66,28 @@ func (g *gate) enter(now time.Duration, fill float64, spare uint64) verdict {
 		limit, n := unpack(w)
 		switch {
 		case n >= limit:
-			return full
-		case float64(n+min(n, 1)*spare) > float64(limit)*fill+1e-9: // tolerate rounding: 29 of 100 is at most 0.29
+			return g.fullBy(n)
+		case overfilled(n, limit, fill, spare):
+			if !overfilled(n, g.own.Load(), fill, spare) {
+				return overShare
+			}
 			return overfull
 		}
 		if g.word.CompareAndSwap(w, w+1) {
 			if n+1 == bindingAt(limit) {
 				g.watch(now)
 			}
+			if g.roof != nil && g.roof.enter(now, 1, 0) != entered {
+				g.leaveOwn(now)
+				return overRoof
+			}
 			return entered
 		}
 	}
+}
+
+func overfilled(n, limit uint64, fill float64, spare uint64) bool {
+	return float64(n+min(n, 1)*spare) > float64(limit)*fill+1e-9 // tolerate rounding: 29 of 100 is at most 0.29
 }
 
 // enterAnyway takes a slot whether or not there is one.
@@ -62,10 +95,20 @@ func (g *gate) enterAnyway(now time.Duration) {
 	if limit, n := unpack(g.word.Add(1)); n == bindingAt(limit) {
 		g.watch(now)
 	}
+	if g.roof != nil {
+		g.roof.enterAnyway(now)
+	}
 }
 
 // leave gives a slot back.
 func (g *gate) leave(now time.Duration) {
+	g.leaveOwn(now)
+	if g.roof != nil {
+		g.roof.leaveOwn(now)
+	}
+}
+
+func (g *gate) leaveOwn(now time.Duration) {
 	limit, n := unpack(g.word.Add(^uint64(0)))
 	if n+1 == bindingAt(limit) {
 		g.watch(now)
@@ -76,11 +119,34 @@ func (g *gate) leave(now time.Duration) {
 func (g *gate) leaveAll(now time.Duration, slots uint64) {
 	g.word.Add(-slots)
 	g.watch(now)
+	if g.roof != nil {
+		g.roof.leaveAll(now, slots)
+	}
 }
 
-// setLimit changes the limit. Requests in flight above a lowered limit stay; none are admitted until enough have
+// setLimit changes the gate's own limit. Requests in flight above a lowered limit stay; none are admitted until enough have
 // finished.
 func (g *gate) setLimit(now time.Duration, limit uint64) {
+	g.busy.mu.Lock()
+	defer g.busy.mu.Unlock()
+	g.own.Store(limit)
+	g.enforce(now)
+}
+
+// setShare changes the share, as setLimit does; 0: there is none.
+func (g *gate) setShare(now time.Duration, share uint64) {
+	g.busy.mu.Lock()
+	defer g.busy.mu.Unlock()
+	g.share.Store(share)
+	g.enforce(now)
+}
+
+// enforce puts the smaller one of limit and share in force. The caller holds g.busy.mu.
+func (g *gate) enforce(now time.Duration) {
+	limit := g.own.Load()
+	if share := g.share.Load(); share > 0 {
+		limit = min(limit, share)
+	}
 	for {
 		w := g.word.Load()
 		old, n := unpack(w)
@@ -88,7 +154,7 @@ func (g *gate) setLimit(now time.Duration, limit uint64) {
 			return
 		}
 		if g.word.CompareAndSwap(w, pack(limit, n)) {
-			g.watch(now)
+			g.busy.set(now, n >= bindingAt(g.own.Load()))
 			return
 		}
 	}
@@ -102,8 +168,8 @@ func bindingAt(limit uint64) uint64 { return (limit*(100*little.BindingAt) + 99)
 func (g *gate) watch(now time.Duration) time.Duration {
 	g.busy.mu.Lock()
 	defer g.busy.mu.Unlock()
-	limit, n := unpack(g.word.Load())
-	return g.busy.set(now, n >= bindingAt(limit))
+	_, n := unpack(g.word.Load())
+	return g.busy.set(now, n >= bindingAt(g.own.Load()))
 }
 
 // stopwatch sums the time during which something was on.

@@ -37,12 +37,18 @@ type Guard struct {
 	endless  endless
 	groups   groups
 	crowding crowding
-	routes   routes
+	routes   *routes
 	ranked   atomic.Bool // see noteRank; since the last step
 	draws    atomic.Uint64
 	spared   atomic.Uint64 // requests refused by callers in place of this guard while it was refusing
 
 	shares shares
+
+	service      *Guard            // of the requests on no route of their own; g itself, unless g is a compartment of it
+	compartments map[string]*Guard // by Arrival.Route
+	roof         *roof             // over all compartments; nil: there is one only
+	told         atomic.Pointer[report]
+	given        atomic.Uint64 // by the roof, while shares are in force, in requests in flight
 
 	mu      sync.Mutex // guards everything below; never held by Acquire and Release unless a step is due
 	reflex  reflex
@@ -57,7 +63,7 @@ type cell struct {
 	admitted atomic.Uint64
 	refused  [policies]atomic.Uint64
 	early    atomic.Uint64 // refused by callers in place of this guard
-	_        [48 - 8*policies]byte
+	_        [112 - 8*policies]byte
 }
 
 // offered counts the arrivals.
@@ -132,6 +138,9 @@ func New(c Config) (*Guard, error) {
 		base = cfg.Now()
 	}
 	g := start(cfg, base, newRegime(cfg), newReflex(cfg.SLO, float64(cfg.Fallback), cfg.NoReflex))
+	if len(cfg.Routes) > 0 {
+		g.divide()
+	}
 	g.loadCache()
 	return g, nil
 }
@@ -146,7 +155,9 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		regime:  regime,
 		refused: map[actuators.RefusalReason]uint64{},
 		logged:  map[actuators.RefusalReason]time.Duration{},
+		routes:  &routes{},
 	}
+	g.service = g
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }
 	g.endless.current.Store(new(cohort))
@@ -231,9 +242,10 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 // the criticality that the request has here, and fill the occupancy up to which it is admitted.
 func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64) (Permit, error) {
 	cell := &g.cells[class]
-	if g.gate.full() {
-		cell.refused[byConcurrency].Add(1)
-		return Permit{}, ErrConcurrency
+	if v := g.gate.look(); v != entered {
+		policy, err := v.refusal()
+		cell.refused[policy].Add(1)
+		return Permit{}, err
 	}
 	if wait, ok := g.rate.ready(now); !ok {
 		cell.refused[byRate].Add(1)
@@ -251,13 +263,10 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 			spare = uint64(a.Rank.Group) - 1
 		}
 	}
-	switch g.gate.enter(now, fill, spare) {
-	case full:
-		cell.refused[byConcurrency].Add(1)
-		return Permit{}, ErrConcurrency
-	case overfull:
-		cell.refused[byShed].Add(1)
-		return Permit{}, ErrShed
+	if v := g.gate.enter(now, fill, spare); v != entered {
+		policy, err := v.refusal()
+		cell.refused[policy].Add(1)
+		return Permit{}, err
 	}
 	if wait, ok := g.rate.take(now); !ok {
 		g.gate.leave(now)
@@ -405,6 +414,7 @@ func (g *Guard) step(now time.Duration) {
 	g.excuse(now)
 	g.watchSlots(now)
 	t := g.tally(now)
+	g.regime.given = float64(g.given.Load())
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
@@ -414,13 +424,18 @@ func (g *Guard) step(now time.Duration) {
 	if g.shed.ordered() {
 		g.noteRank()
 	}
-	if g.shares.judge(now, g.reflex.limit) {
+	limit, _ := unpack(g.gate.word.Load())
+	if g.shares.judge(now, float64(limit)) {
 		g.noteRank() // a class means nothing without a threshold
 	}
 	if g.ranked.Swap(false) {
 		g.regime.rankedUntil = now + rankedFor
 	}
 	g.enforce(now)
+	if g.roof != nil {
+		g.tellRoof(now)
+		g.roof.tick(now)
+	}
 }
 
 // report logs what the floor test found. Findings are rare and worth an operator's attention.
@@ -465,9 +480,9 @@ func (g *Guard) tally(now time.Duration) tally {
 	short, shortSeconds, shortWaited := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	t.finished, t.seconds, t.waited = t.finished-short, t.seconds-shortSeconds, t.waited-shortWaited
-	for i := range g.cells {
-		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
-	}
+	below, above := g.refusals()
+	t.refused += below
+	t.above = above
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)
 	return t

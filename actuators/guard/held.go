@@ -22,7 +22,8 @@ func (g *Guard) watchSlots(now time.Duration) {
 	for i := range g.cells {
 		admitted += g.cells[i].admitted.Load()
 	}
-	if !g.gate.full() || admitted != h.admitted {
+	limit, n := unpack(g.gate.word.Load())
+	if n < limit || admitted != h.admitted {
 		*h = held{since: now, admitted: admitted}
 		return
 	}
@@ -31,7 +32,6 @@ func (g *Guard) watchSlots(now time.Duration) {
 		return
 	}
 	h.logged = now
-	limit, n := unpack(g.gate.word.Load())
 	attrs := []any{"service", g.cfg.Service, "for_seconds", stuck.Seconds(), "in_flight", n, "limit", limit}
 	if g.cfg.Holders != nil {
 		attrs = append(attrs, "oldest", g.cfg.Holders(heldNames))

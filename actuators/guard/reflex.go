@@ -43,6 +43,7 @@ type tally struct {
 	seconds  float64 // the sum of those latencies
 	waited   float64 // the part of it spent in guarded calls
 	refused  uint64
+	above    uint64        // refused for want of room that others take, see roof
 	binding  time.Duration // time spent at a binding limit
 	inFlight int
 }
@@ -54,6 +55,7 @@ type window struct {
 	mean     float64 // seconds; NaN if nothing finished
 	wait     float64 // the part of it spent in guarded calls
 	refused  float64 // share of what finished or was refused, 0..1
+	above    bool    // requests were refused for want of room that others take
 	binding  float64 // share of the span, 0..1
 }
 
@@ -62,6 +64,7 @@ func (t tally) since(from tally) window {
 		span:     t.at.Sub(from.at),
 		finished: uint64(max(0, int64(t.finished-from.finished))), // one may be cut short after it was counted
 		mean:     math.NaN(),
+		above:    t.above > from.above,
 	}
 	if n := t.refused - from.refused; n > 0 {
 		w.refused = float64(n) / float64(n+w.finished)
@@ -324,7 +327,7 @@ func (r *reflex) learn(t tally) {
 		return
 	}
 	r.carried.Observe(t.at, w.throughput())
-	inCalm := w.refused == 0 && w.binding < calm
+	inCalm := w.refused == 0 && !w.above && w.binding < calm
 	r.own.Observe(t.at, w.mean, inCalm)
 	r.alone.Observe(t.at, w.alone(), inCalm)
 	r.ownSeconds = r.own.Seconds()

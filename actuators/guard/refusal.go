@@ -17,6 +17,8 @@ const (
 	byRate
 	byShed
 	byCallee
+	byShare
+	byRoof
 	policies
 )
 
@@ -31,6 +33,10 @@ var (
 	ErrShed error = errShed
 	// ErrCallee refuses a request because a service that it needs would refuse it.
 	ErrCallee error = errCallee
+	// ErrShare refuses a request because its route has its share of the roof in flight, and the other routes need theirs.
+	ErrShare error = errShare
+	// ErrRoof refuses a request because all routes together have as many in flight as the service can take.
+	ErrRoof error = errRoof
 )
 
 var (
@@ -51,6 +57,17 @@ var (
 			"do not retry at once",
 		retryAfter: time.Second,
 	}
+	errShare = &Refusal{
+		reason: "share",
+		text: "guard: refused, the route has its share of the service's room in flight, and the rest is for other routes; " +
+			"do not retry at once",
+		retryAfter: time.Second,
+	}
+	errRoof = &Refusal{
+		reason:     "roof",
+		text:       "guard: refused, all routes together have reached the limit; do not retry at once",
+		retryAfter: time.Second,
+	}
 	// rateRefusals has one refusal per wait in seconds, so that refusing allocates nothing.
 	rateRefusals = func() (all [60]*Refusal) {
 		for i := range all {
@@ -64,9 +81,22 @@ var (
 	}()
 	reasons = [policies]string{
 		byConcurrency: errConcurrency.reason, byRate: rateRefusals[0].reason, byShed: errShed.reason,
-		byCallee: errCallee.reason,
+		byCallee: errCallee.reason, byShare: errShare.reason, byRoof: errRoof.reason,
 	}
 )
+
+// refusal returns the policy by which the gate refuses, and the refusal.
+func (v verdict) refusal() (policy int, err error) {
+	switch v {
+	case overfull:
+		return byShed, ErrShed
+	case overShare:
+		return byShare, ErrShare
+	case overRoof:
+		return byRoof, ErrRoof
+	}
+	return byConcurrency, ErrConcurrency
+}
 
 // rateRefusal returns the refusal for a request that finds a token after wait.
 func rateRefusal(wait time.Duration) error {
@@ -83,7 +113,8 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.reason == other.reason
 }
 
-// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed" or "callee".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed",
+// "callee", "share" or "roof".
 func (r *Refusal) Reason() string { return r.reason }
 
 // RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same

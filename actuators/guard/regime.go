@@ -38,6 +38,7 @@ type regime struct {
 	retryLease lease
 	ratio      float64 // the retry budget asked for
 
+	given  float64 // by the roof: the limit does not fall below it
 	target float64 // τ* until a Setting gives one, seconds
 
 	// Of a bulkhead:
@@ -230,7 +231,8 @@ func (r *regime) bounds(now time.Duration) bounds {
 			b.ceiling = min(max(float64(r.knob.Ceiling), lo), hi)
 		}
 	}
-	b.base = min(max(r.base, lo), b.ceiling)
+	b.min = min(max(lo, r.given), b.ceiling)
+	b.base = min(max(r.base, b.min), b.ceiling)
 	return b
 }
 

@@ -72,7 +72,7 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 // requestOf returns the admitted request of the caller of d that ctx carries; nil: none. The request of another guard has
 // another clock, and other routes.
 func (d *Dependency) requestOf(ctx context.Context) *request {
-	if r := requestOf(ctx); r != nil && r.guard == d.caller {
+	if r := requestOf(ctx); r != nil && r.guard.service == d.caller {
 		return r
 	}
 	return nil
@@ -135,7 +135,7 @@ func (r *request) end(now time.Duration, o Outcome) (waited time.Duration, unmet
 	defer r.mu.Unlock()
 	route := r.route
 	if route == nil && len(r.called) > 0 && o == Success {
-		route = r.guard.routes.add(r.place, r.guard.cfg.Service)
+		route = r.guard.routes.add(r.place, r.guard.service.cfg.Service)
 	}
 	route.learn(r.called, o)
 	if r.calls > 0 {
@@ -158,7 +158,7 @@ func (g *Guard) OptionalAt(now time.Time) bool { return g.optional(now.Sub(g.bas
 // optional compares the occupancy with what Background requests may fill, or with the occupancy from which a limit binds
 // if nothing is shed.
 func (g *Guard) optional(now time.Duration) bool {
-	if int64(now) < g.short.Load() {
+	if int64(now) < g.service.short.Load() {
 		return false
 	}
 	limit, n := unpack(g.gate.word.Load())

@@ -197,7 +197,7 @@ func (d *Dependency) hear(now time.Duration, r *route, level Threshold) {
 	n.next = (n.next + 1) % adviceCount
 	if now >= r.due {
 		r.due = now + adviceSample
-		r.weigh(now, &d.caller.routes)
+		r.weigh(now, d.caller.routes)
 	}
 }
 

@@ -38,6 +38,7 @@ const (
 	OuterRate   Contender = "outer-rate"
 	Rate        Contender = "rate"
 	Fair        Contender = "fair"
+	Routes      Contender = "routes"
 
 	// Of call graphs.
 	Naive    Contender = "naive"
@@ -68,7 +69,7 @@ func Experiments() []Contender { return []Contender{Entry, EntryPatterns, RetryL
 
 // AllContenders returns Contenders, the contenders with further knobs, GraphContenders and Experiments.
 func AllContenders() []Contender {
-	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate, Fair}, GraphContenders(),
+	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate, Fair, Routes}, GraphContenders(),
 		Experiments())
 }
 
@@ -119,6 +120,8 @@ func (c Contender) Describe() string {
 		return "governor's rate knob alone: a gateway without a concurrency limit"
 	case Fair:
 		return "the cascade with fair shares of tenants"
+	case Routes:
+		return "guard alone, with a compartment for each route that has a deadline of its own, under a roof"
 	case Naive:
 		return "call graphs: everything is admitted, callers time out and retry"
 	case Guards:
@@ -189,6 +192,8 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 		config.NoReflex = true
 	case Rate:
 		config.NoReflex, config.Max, config.Fallback = true, unlimited, unlimited
+	case Routes:
+		config.Routes = t.Routes
 	case Reflex, Cascade, Shed, CascadeRate, Guards, Entry:
 	case Patterns, Governed, EntryPatterns, RetryLaw:
 		config.ShedThreshold = 0

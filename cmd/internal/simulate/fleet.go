@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/models"
 )
@@ -18,6 +19,8 @@ type Tier struct {
 	Start, Min, Max float64
 	// Unguarded services have neither a guard nor a loop, whatever the contender.
 	Unguarded bool
+	// Routes are the compartments of a guard that has some.
+	Routes map[string]guard.Route
 }
 
 // fleet is the instances of a service in a run, with what stands in front of each and what Prometheus knows of it.
@@ -53,6 +56,9 @@ type member struct {
 func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant) {
 	cfg := r.Scenario.Plant(r.Seed)
 	tier := Tier{Name: service, SLO: r.Scenario.SLO, Start: limit, Min: r.Scenario.Min, Max: r.Scenario.Max}
+	if r.Contender == Routes {
+		tier.Routes = compartments(cfg)
+	}
 	// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
 	f := &fleet{run: r, tier: tier, instances: cfg.Instances, edges: cfg.LatencyEdges, offsets: rand.New(rand.NewPCG(r.Seed, 5))}
 	plant := models.NewFleet(cfg, func(now time.Duration, index int) models.Admitter {
@@ -62,6 +68,17 @@ func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant)
 		return models.Scrape(plant, instance, first, interval)
 	})
 	return f, plant
+}
+
+// compartments are the routes with a deadline of their own, which is their SLO.
+func compartments(cfg models.Config) map[string]guard.Route {
+	all := map[string]guard.Route{}
+	for i, r := range cfg.Routes {
+		if r.Deadline > 0 && !r.Endless {
+			all[r.Name] = guard.Route{SLO: r.Deadline, Requests: []string{apiOf(models.Request{Route: i})}}
+		}
+	}
+	return all
 }
 
 // begin connects the fleet with its plant, once that exists, and starts the scrapes of the instances that are there from

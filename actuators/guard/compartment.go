@@ -1,0 +1,158 @@
+package guard
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
+)
+
+// Route describes a route compartment: requests that have an SLO of their own. A compartment is a guard in everything: it has
+// a limit, a shed threshold, fair shares, a reflex and a Setting of its own, under the name SERVICE/ROUTE. All compartments
+// of a service, that of the requests on no such route among them, stand under one roof, see Guard. SLO is required; every
+// other zero value has a sensible meaning.
+type Route struct {
+	// SLO is the latency within which the requests should be answered, 1 ms to 1 h.
+	SLO time.Duration
+	// Requests are the values of Arrival.Route that belong here; nil: the name of the route with a slash before it.
+	Requests []string
+	// Weight is the part of the service's work that the route gets while there is not enough for all, in proportion to the
+	// weights of the other routes. 0: it is learned, as the route's part of the work in calm.
+	Weight float64
+
+	// Min, Max and Fallback are as in Config, ShedThreshold too.
+	Min, Max, Fallback int
+	ShedThreshold      float64
+}
+
+// mostRoutes bounds the compartments of a service: each has its own metrics and its own line on every screen.
+const mostRoutes = 32
+
+// routeConfig is the Config of a route's compartment.
+func (c Config) routeConfig(name string) Config {
+	r := c.Routes[name]
+	sub := c
+	sub.Service = c.Service + "/" + name
+	sub.SLO, sub.Min, sub.Max, sub.Fallback, sub.ShedThreshold = r.SLO, r.Min, r.Max, r.Fallback, r.ShedThreshold
+	sub.Routes, sub.Holders = nil, nil
+	if c.CacheFile != "" {
+		sub.CacheFile = c.CacheFile + ".routes." + name
+	}
+	return sub
+}
+
+// requests are the values of Arrival.Route that belong to the route called name.
+func (r Route) requests(name string) []string {
+	if r.Requests == nil {
+		return []string{"/" + name}
+	}
+	return r.Requests
+}
+
+// checkRoutes reports everything wrong with the Routes.
+func (c Config) checkRoutes(bad func(format string, args ...any)) {
+	if len(c.Routes) > mostRoutes {
+		bad("Routes: %d; expected at most %d", len(c.Routes), mostRoutes)
+	}
+	owner := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		r := c.Routes[name]
+		if err := actuators.ValidServiceName(name); err != nil {
+			bad("Routes[%q]: expected %v", name, err)
+			continue
+		}
+		if !(r.Weight >= 0) || math.IsInf(r.Weight, 1) {
+			bad("Routes[%q]: Weight %v; expected 0 or more", name, r.Weight)
+		}
+		for _, request := range r.requests(name) {
+			if other := owner[request]; other != "" {
+				bad("Routes[%q]: its requests %q are those of Routes[%q], too", name, request, other)
+			}
+			owner[request] = name
+		}
+		if _, err := c.routeConfig(name).ready(); err != nil {
+			bad("Routes[%q]: %v", name, err)
+		}
+	}
+}
+
+// validName returns nil for the name of a service, or of a compartment of one.
+func validName(name string) error {
+	service, route, isRoute := strings.Cut(name, "/")
+	if err := actuators.ValidServiceName(service); err != nil || !isRoute {
+		return err
+	}
+	return actuators.ValidServiceName(route)
+}
+
+// divide makes the compartments of the guard, and the roof over them.
+func (g *Guard) divide() {
+	g.compartments = map[string]*Guard{}
+	parts, weights := []*Guard{g}, []float64{0}
+	for _, name := range slices.Sorted(maps.Keys(g.cfg.Routes)) {
+		cfg, err := g.cfg.routeConfig(name).ready()
+		if err != nil {
+			panic(fmt.Sprintf("guard: a config that was found right: %v", err))
+		}
+		part := start(cfg, g.base, newRegime(cfg), newReflex(cfg.SLO, float64(cfg.Fallback), cfg.NoReflex))
+		part.service, part.routes = g, g.routes
+		part.reflex.learnMost = callLearn // a route may have few requests
+		for _, request := range g.cfg.Routes[name].requests(name) {
+			g.compartments[request] = part
+		}
+		parts, weights = append(parts, part), append(weights, g.cfg.Routes[name].Weight)
+	}
+	r := newRoof(parts, weights)
+	for _, part := range parts {
+		part.roof, part.gate.roof = r, &r.gate
+		part.mu.Lock()
+		part.tellRoof(0)
+		part.mu.Unlock()
+	}
+	r.mu.Lock()
+	r.step(0)
+	r.mu.Unlock()
+	for _, part := range parts[1:] {
+		part.loadCache()
+	}
+}
+
+// compartmentOf returns the compartment of requests with that Arrival.Route.
+func (g *Guard) compartmentOf(route string) *Guard {
+	if c := g.compartments[route]; c != nil {
+		return c
+	}
+	return g
+}
+
+// compartment returns the compartment of the route called name; nil: there is none.
+func (g *Guard) compartment(name string) *Guard {
+	if g.roof == nil {
+		return nil
+	}
+	for _, part := range g.roof.parts[1:] {
+		if part.cfg.Service == g.cfg.Service+"/"+name {
+			return part
+		}
+	}
+	return nil
+}
+
+// ApplyRoute is Apply for the Setting of the route called name, one of Config.Routes.
+func (g *Guard) ApplyRoute(name string, raw []byte) error {
+	return g.ApplyRouteAt(g.base.Add(g.now()), name, raw)
+}
+
+// ApplyRouteAt is ApplyRoute at the instant now.
+func (g *Guard) ApplyRouteAt(now time.Time, name string, raw []byte) error {
+	part := g.compartment(name)
+	if part == nil {
+		return fmt.Errorf("guard: a setting for route %q of service %q: no route is called so; expected one of Config.Routes", name,
+			g.cfg.Service)
+	}
+	return part.ApplyAt(now, raw)
+}

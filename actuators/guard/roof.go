@@ -1,0 +1,314 @@
+package guard
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// roof stands over the compartments of a service, which share its processors, connections and memory. It is a limit on what
+// all of them have in flight, with a reflex that watches the compartments with the tightest SLOs (within 1.5 times the
+// smallest): their latency shows first that there is more in flight than the service can take. Governor does not steer it,
+// and no number bounds it but the sum of what the compartments may have anyway.
+//
+//	tight    ▐████████        ▌ own limit, by its SLO      share: what it needs
+//	slack    ▐██████████▌·······················│ own limit  share: the rest
+//	roof     ▐████████████████████████│ by the latency of the tight
+//
+// While the roof binds, work is divided max-min between the compartments, in seconds of own latency per second: nobody gets
+// more than it asks for, and those who ask for more get shares in proportion to their weights. What nobody needs is lent. By
+// Little's law, a compartment that may do a units of work per second, m₀ each, has a/m₀·m requests in flight at the present
+// latency m. Meanwhile no compartment's own limit falls below what it is given: what is slow then is what all share, and the
+// innocent would be cut for it.
+type roof struct {
+	gate  gate
+	parts []*Guard // the compartments, that of the service itself first
+	tight []*Guard
+
+	mu      sync.Mutex // guards everything below
+	due     time.Duration
+	at      time.Duration // of the last step
+	until   time.Duration // shares are in force until then
+	reflex  reflex
+	demands []demand // by part
+	calm    float64  // seconds in which shares were not in force
+}
+
+const (
+	tightWithin   = 1.5             // times the smallest SLO
+	roofHold      = 5 * time.Second // how long shares stay after the roof has last bound
+	demandSpan    = time.Second     // time constant of what is demanded
+	demandSamples = 20.0            // that the sums should cover
+	demandLongest = 10.0            // times demandSpan
+	demandCalm    = time.Minute     // time constant of the weights
+	demandRoom    = 3.0             // kept free for a compartment beyond its mean, in standard deviations of what it has in flight
+	weightLeast   = 0.01            // of all weights
+)
+
+// demand is what a compartment asks of the roof. Sums fade with demandSpan.
+type demand struct {
+	seen counts // since the start
+	past counts // faded
+
+	span   float64 // seconds that past covers
+	share  float64 // last given to it while it asked for more, in requests in flight; 0: it does not
+	weight float64 // configured; 0: it is learned
+	calm   float64 // work per second while shares are not in force
+}
+
+// counts are what a compartment has counted: requests that arrived, those of them that were refused above it, those that
+// finished, and the sum of their latencies.
+type counts struct{ arrivals, above, finished, seconds float64 }
+
+// report is what a compartment tells the roof.
+type report struct {
+	work    float64 // m₀ without guarded calls, seconds
+	target  float64 // of the mean latency, seconds
+	limit   float64 // its own
+	ceiling float64
+}
+
+func newRoof(parts []*Guard, weights []float64) *roof {
+	slo := slices.MinFunc(parts, func(a, b *Guard) int { return cmp.Compare(a.cfg.SLO, b.cfg.SLO) }).cfg.SLO
+	r := &roof{parts: parts}
+	sum := 0.0
+	for i, part := range parts {
+		if float64(part.cfg.SLO) <= tightWithin*float64(slo) {
+			r.tight = append(r.tight, part)
+		}
+		r.demands = append(r.demands, demand{weight: weights[i]})
+		sum += float64(part.cfg.Fallback)
+	}
+	r.reflex = newReflex(slo, sum, parts[0].cfg.NoReflex)
+	return r
+}
+
+// tellRoof brings the report of g up to now. The caller holds g.mu.
+func (g *Guard) tellRoof(now time.Duration) {
+	b := g.regime.bounds(now)
+	g.told.Store(&report{
+		work: g.reflex.alone.Seconds(), target: b.target, limit: g.reflex.limit, ceiling: max(b.ceiling, g.reflex.limit),
+	})
+}
+
+// tick takes a step if one is due. One caller takes it; nobody waits for it.
+func (r *roof) tick(now time.Duration) {
+	if !r.mu.TryLock() {
+		return
+	}
+	defer r.mu.Unlock()
+	if now >= r.due {
+		r.step(now)
+	}
+}
+
+// step moves the limit and the shares. The caller holds r.mu.
+func (r *roof) step(now time.Duration) {
+	r.due = now + reflexPeriod
+	b := bounds{min: 1, target: math.Inf(1)}
+	for _, part := range r.parts {
+		told := part.told.Load()
+		b.base += told.limit
+		b.ceiling += told.ceiling
+	}
+	for _, part := range r.tight {
+		b.target = min(b.target, part.told.Load().target)
+	}
+	b.fallback = b.base
+	t, before := r.tally(now), r.reflex.limit
+	r.reflex.step(t, b)
+	if r.reflex.limit < before { // it may have been far above what is in flight
+		r.reflex.limit = min(r.reflex.limit, float64(t.inFlight))
+	}
+	if now < r.until {
+		if e, _ := r.reflex.error(t.since(r.reflex.oldest(t)), b); e > 0 {
+			r.reflex.limit = min(r.reflex.limit, before*math.Exp(e*e/40))
+		}
+	}
+	r.reflex.limit = min(max(r.reflex.limit, b.min), b.ceiling)
+	limit := math.Floor(r.reflex.limit + 1e-9)
+	r.gate.setLimit(now, uint64(limit))
+	short := r.observe(now)
+	if short || t.since(r.reflex.oldest(t)).binding >= boundLong {
+		r.until = now + roofHold
+	}
+	r.share(now, limit)
+	r.at = now
+}
+
+// tally is what the reflex sees: the latency of the tight, and all refusals for want of room. Whoever refuses, the load does
+// not fit. Were the refusals of the shares left out, the roof would find nobody refused at a limit that does not bind.
+func (r *roof) tally(now time.Duration) tally {
+	t := tally{at: r.parts[0].base.Add(now), binding: r.gate.watch(now)}
+	for _, part := range r.tight {
+		own := part.tally(now)
+		t.finished += own.finished
+		t.seconds += own.seconds
+		t.waited += own.waited
+	}
+	for _, part := range r.parts {
+		below, above := part.refusals()
+		t.refused += below + above
+	}
+	_, n := unpack(r.gate.word.Load())
+	t.inFlight = int(n)
+	return t
+}
+
+// refusals counts the requests that g refused for want of room: in itself, and above it.
+func (g *Guard) refusals() (below, above uint64) {
+	for i := range g.cells {
+		refused := &g.cells[i].refused
+		below += refused[byConcurrency].Load() + refused[byShed].Load()
+		above += refused[byShare].Load() + refused[byRoof].Load()
+	}
+	return below, above
+}
+
+// observe brings the demands up to now, and says whether requests are refused above their compartments.
+func (r *roof) observe(now time.Duration) (short bool) {
+	passed := max(0, now-r.at).Seconds()
+	for i, part := range r.parts {
+		d := &r.demands[i]
+		fade := math.Exp(-passed / d.constant())
+		below, above := part.refusals()
+		finished, seconds, _ := part.latency.total()
+		next := counts{arrivals: float64(below + above), above: float64(above), finished: float64(finished), seconds: seconds}
+		for c := range part.cells {
+			next.arrivals += float64(part.cells[c].admitted.Load())
+		}
+		d.past = counts{
+			arrivals: d.past.arrivals*fade + next.arrivals - d.seen.arrivals,
+			above:    d.past.above*fade + next.above - d.seen.above,
+			finished: d.past.finished*fade + next.finished - d.seen.finished,
+			seconds:  d.past.seconds*fade + next.seconds - d.seen.seconds,
+		}
+		d.span = d.span*fade + passed
+		d.seen = next
+		short = short || d.past.above >= max(1, refusing*d.past.arrivals)
+	}
+	if short || now < r.until {
+		return short
+	}
+	r.calm += passed
+	weight := passed / max(passed, min(r.calm, demandCalm.Seconds()))
+	for i, part := range r.parts {
+		d := &r.demands[i]
+		if d.span > 0 {
+			d.calm += weight * (d.past.finished/d.span*part.told.Load().work - d.calm)
+		}
+	}
+	return false
+}
+
+// constant is the time constant of the sums, in seconds: long enough for the noise of few requests to average out.
+func (d *demand) constant() float64 {
+	least := demandSpan.Seconds()
+	if d.past.finished < 1e-9 {
+		return least
+	}
+	return min(max(least, demandSamples*d.span/d.past.finished), demandLongest*least)
+}
+
+// share puts the shares of a limit in force, or lifts them.
+func (r *roof) share(now time.Duration, limit float64) {
+	if now >= r.until {
+		for _, part := range r.parts {
+			part.gate.setShare(now, 0)
+			part.given.Store(0)
+		}
+		return
+	}
+	given, limited := r.divide(limit)
+	sum := 0.0
+	for _, slots := range given {
+		sum += slots
+	}
+	for i, part := range r.parts {
+		sh := max(given[i], limit-(sum-given[i]))
+		if !limited[i] {
+			sh = limit
+		}
+		part.gate.setShare(now, uint64(max(1, math.Floor(sh))))
+		part.given.Store(uint64(given[i]))
+	}
+}
+
+// divide returns what each compartment is given of a limit, in requests in flight.
+func (r *roof) divide(limit float64) (given []float64, limited []bool) {
+	limited = make([]bool, len(r.parts))
+	n := len(r.parts)
+	asked, weights := make([]float64, n), make([]float64, n) // work per second
+	slots := make([]float64, n)                              // per work
+	capacity, calm := 0.0, 0.0
+	for i, part := range r.parts {
+		d, work := &r.demands[i], part.told.Load().work
+		calm += d.calm
+		slots[i] = 1
+		if d.past.arrivals < 1e-9 {
+			continue
+		}
+		if d.past.finished > 1e-9 {
+			slots[i] = max(1, d.past.seconds/d.past.finished/work)
+		}
+		asked[i] = d.past.arrivals / d.span * work
+		capacity += d.past.finished / d.span * work
+	}
+	for i, d := range r.demands {
+		known := min(1, r.calm/demandCalm.Seconds())
+		weights[i] = max(weightLeast, cmp.Or(d.weight, known*d.calm/max(calm, 1e-9)+(1-known)/float64(n)))
+	}
+	given = maxMin(asked, weights, capacity)
+	left, scarce := limit, 0.0 // for those who ask for more than they get; slots that they would have
+	for i := range given {
+		if asked[i] > given[i] {
+			scarce += given[i] * slots[i]
+			continue
+		}
+		if r.demands[i].share = 0; false {
+		}
+		mean := asked[i] * slots[i]
+		given[i] = max(1, mean+demandRoom*math.Sqrt(mean))
+		left -= given[i]
+		asked[i] = 0
+	}
+	for i := range given {
+		if asked[i] > 0 {
+			limited[i] = true
+			given[i] = r.pace(i, max(1, left*given[i]*slots[i]/scarce))
+		}
+	}
+	return given, limited
+}
+
+// pace limits how fast the share of a compartment that gets less than it asks for changes: its requests may last, so a share
+// that jumps back and forth is always behind what it should be.
+func (r *roof) pace(i int, slots float64) float64 {
+	d := &r.demands[i]
+	if d.share == 0 {
+		_, n := unpack(r.parts[i].gate.word.Load())
+		d.share = max(1, float64(n))
+	}
+	d.share = min(max(slots, d.share*0.5), max(d.share*1.05, d.share+1))
+	return d.share
+}
+
+// maxMin divides a capacity between demands: nobody gets more than asked, and those who get less get the same per weight.
+func maxMin(asked, weights []float64, capacity float64) (given []float64) {
+	given = make([]float64, len(asked))
+	order := make([]int, len(asked))
+	weight := 0.0
+	for i := range order {
+		order[i] = i
+		weight += weights[i]
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(asked[a]*weights[b], asked[b]*weights[a]) })
+	for _, i := range order {
+		given[i] = min(asked[i], capacity*weights[i]/weight)
+		capacity -= given[i]
+		weight -= weights[i]
+	}
+	return given
+}
