@@ -77,12 +77,12 @@ func fleets() []party {
 			name: "routes", daemon: func() *daemon { return fleet(routes) }, words: []string{"└ import/con", "! INEFFECTIVE", "shop"},
 			scenes: []scene{
 				{shows: "10 loops"},
-				{name: "folded", keys: "z", shows: "checkout +2", back: "z"},
+				{name: "folded", keys: "z", shows: "+2", back: "z"},
 				{name: "reversed", keys: "ssssS", shows: "sort:value ^", back: "Ss"},
 				{name: "filtered", keys: "/import" + enter, shows: "1/10", back: escape + "g"},
 				{name: "detail", keys: "jj" + enter, shows: "checkout/export/concurrency", back: escape + "g"},
 				{name: "bare", keys: "/shop" + enter + "g", shows: "no loop of its own", back: escape + "g"},
-				{name: "order", keys: "jjf", shows: "type checkout/export/concurrency", back: escape + "g", typing: true},
+				{name: "order", keys: "jjf", shows: "confirm", back: escape + "g", typing: true},
 			},
 		},
 		{

@@ -154,7 +154,7 @@ var columns = []column{
 		},
 	},
 	{
-		title: "SETPT", width: 6, right: true,
+		title: "SETPT", width: 6, right: true, drop: 6,
 		means: "the setpoint of the measurement",
 		text:  func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) },
 	},
@@ -225,8 +225,9 @@ var columns = []column{
 
 const (
 	loopWidthWanted = 20 // columns are dropped rather than make names narrower,
-	loopWidthLeast  = 16 // and the last of them rather than make them narrower than this
-	lastDropped     = 5
+	loopWidthLeast  = 16 // and the last of them, from lastWanted on, rather than make them narrower than this
+	lastWanted      = 5
+	lastDropped     = 6
 	loopWidthMost   = 40
 	stateWidthMost  = 28
 )
@@ -245,7 +246,7 @@ func layout(w int, f *fleet, sparks sparks) (chosen []column, gap int) {
 	}
 	for rank := 1; rank <= lastDropped; rank++ {
 		wanted := loopWidthWanted
-		if rank == lastDropped {
+		if rank >= lastWanted {
 			wanted = loopWidthLeast
 		}
 		if w-taken(1) >= wanted {
@@ -281,7 +282,7 @@ func stateAndMode(l api.Loop, now time.Time) string {
 		return stateText(l, now)
 	}
 	w := wordOf(l.Decision.State)
-	return w.glyph + " " + w.word + " (" + string(l.Mode) + ")"
+	return w.glyph + " " + w.word + " " + string(l.Mode)
 }
 
 // render draws the head of the table and at most lines loops. Without sparks (nil) there is no column for them.

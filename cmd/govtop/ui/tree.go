@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,7 +142,7 @@ func grow(f *fleet, loops []int, isFolded func(service string) bool) []row {
 	return rows
 }
 
-// isFolded says whether a family shows only its head. While a filter is in force none is: a filter shows what it finds.
+// isFolded says whether a family shows only its head. While a filter is in force none does: a filter shows what it finds.
 func (o *overview) isFolded(service string) bool { return o.folded[service] && o.filter.String() == "" }
 
 // fold folds or unfolds families; settle then applies it. A selected loop stays selected, and its head stands for it.
@@ -151,9 +152,7 @@ func (o *overview) fold(services []family, fold bool) {
 		o.folded = map[string]bool{}
 	}
 	for i := range services {
-		if delete(o.folded, services[i].service); fold {
-			o.folded[services[i].service] = true
-		}
+		o.folded[services[i].service] = fold
 	}
 	o.again = true
 }
@@ -237,10 +236,5 @@ func (m *Model) foldAll() {
 
 // anyOpen says whether a family is not folded.
 func (o *overview) anyOpen(f *fleet) bool {
-	for i := range f.families {
-		if !o.folded[f.families[i].service] {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.families, func(home family) bool { return !o.folded[home.service] })
 }
