@@ -99,6 +99,7 @@ func (in Instance) join(was Instance, share float64) Instance {
 		{&in.RefusedByShed, was.RefusedByShed},
 		{&in.RefusedByRate, was.RefusedByRate},
 		{&in.RefusedForCallee, was.RefusedForCallee},
+		{&in.RefusedEndless, was.RefusedEndless},
 		{&in.Failed, was.Failed},
 		{&in.Slow, was.Slow},
 		{&in.Waited, was.Waited},

@@ -50,12 +50,13 @@ type Instance struct {
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
-	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused, and RefusedForCallee
-	// is that of the requests which a service behind this one would have refused. A missing one counts as zero, which
-	// attributes those refusals to the concurrency limit.
+	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused, RefusedForCallee
+	// that of the requests which a service behind this one would have refused, and RefusedEndless that of endless requests above
+	// their bound. A missing one counts as zero, which attributes those refusals to the concurrency limit.
 	RefusedByShed    Reading
 	RefusedByRate    Reading
 	RefusedForCallee Reading
+	RefusedEndless   Reading
 	Completed        Reading // admitted requests that finished (count of the latency histogram)
 	Failed           Reading // admitted requests that failed
 	Slow             Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
@@ -87,8 +88,8 @@ type Instance struct {
 // Windowed lists the readings that cover the window. They are wrong until the instance has existed for all of it.
 func (in *Instance) Windowed() []*Reading {
 	all := []*Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee, &in.Completed, &in.Failed, &in.Slow,
-		&in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee,
+		&in.RefusedEndless, &in.Completed, &in.Failed, &in.Slow, &in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
 	}
 	for i := range in.Classes {
 		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)

@@ -80,19 +80,20 @@ type flow struct {
 	// hang describes a hang: requests arrive, the limit is full and hardly anything finishes. "": no hang.
 	hang string
 
-	offered       Reading // arrivals in the window, all instances together
-	completed     Reading // likewise
-	admittedRate  Reading // admissions per second, all instances together
-	throughput    Reading // completions per second and instance, X̂
-	mean          Reading // mean latency of the completed, in seconds, without the time in guarded calls
-	waited        float64 // mean time of the completed in guarded calls, in seconds
-	refused       Reading // share of the offered, by any policy
-	limitRefused  Reading // by the concurrency limit, or shedding under it
-	shedRefused   Reading // by shedding
-	rateRefused   Reading // by the rate limit
-	calleeRefused Reading // because a callee would refuse
-	slow          Reading // share of the completed
-	failed        Reading // share of the admitted
+	offered        Reading // arrivals in the window, all instances together
+	completed      Reading // likewise
+	admittedRate   Reading // admissions per second, all instances together
+	throughput     Reading // completions per second and instance, X̂
+	mean           Reading // mean latency of the completed, in seconds, without the time in guarded calls
+	waited         float64 // mean time of the completed in guarded calls, in seconds
+	refused        Reading // share of the offered, by any policy
+	limitRefused   Reading // by the concurrency limit, or shedding under it
+	shedRefused    Reading // by shedding
+	rateRefused    Reading // by the rate limit
+	calleeRefused  Reading // because a callee would refuse
+	endlessRefused Reading // because too many endless requests are open
+	slow           Reading // share of the completed
+	failed         Reading // share of the admitted
 
 	inFlight Reading // per instance; from Little's law if it is not reported
 	sampled  Reading // per instance, as reported
@@ -111,7 +112,7 @@ type flow struct {
 func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
-	offered, refused, byRate, byShed, forCallee := zero, zero, zero, zero, zero
+	offered, refused, byRate, byShed, forCallee, endless := zero, zero, zero, zero, zero, zero
 	admitted, completed := zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
 	waited := 0.0
@@ -125,6 +126,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		f.attributed = f.attributed && in.RefusedByRate.Known()
 		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
 		forCallee = forCallee.Plus(Read(in.RefusedForCallee.Or(0)))
+		endless = endless.Plus(Read(in.RefusedEndless.Or(0)))
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
 		failed = failed.Plus(in.Failed)
@@ -165,8 +167,8 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("refusals", why, detail)
 	}
 	f.refused, f.rateRefused, f.shedRefused = refused.ShareOf(offered), byRate.ShareOf(offered), byShed.ShareOf(offered)
-	f.calleeRefused = forCallee.ShareOf(offered)
-	f.limitRefused = refused.Less(byRate).Less(forCallee).ShareOf(offered)
+	f.calleeRefused, f.endlessRefused = forCallee.ShareOf(offered), endless.ShareOf(offered)
+	f.limitRefused = refused.Less(byRate).Less(forCallee).Less(endless).ShareOf(offered)
 	if f.hangs() {
 		f.hang = fmt.Sprintf("hang: %s arrivals, %s completions, the limit is full", format.Count(offered.value),
 			format.Count(completed.value))

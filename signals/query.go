@@ -37,8 +37,9 @@ const (
 	sigRefusedByShed    = "refused_by_shed"
 	sigRefusedByRate    = "refused_by_rate"
 	sigRefusedForCallee = "refused_for_callee"
+	sigRefusedEndless   = "refused_endless"
 	sigClassOffered     = "class_offered" // by criticality
-	sigClassRefused     = "class_refused" // by criticality, without refusals by rate and for a callee
+	sigClassRefused     = "class_refused" // by criticality, without refusals by rate, for a callee and of endless requests
 	sigFailed           = "failed"
 	sigBinding          = "binding"
 	sigWaited           = "waited" // seconds in guarded calls; older guards lack it
@@ -85,7 +86,8 @@ var guardSources = func() map[string]source {
 	m[sigRefusedByShed] = source{metric: "guard_refused_total", matchers: `reason="shed"`}
 	m[sigRefusedByRate] = source{metric: "guard_refused_total", matchers: `reason="rate"`}
 	m[sigRefusedForCallee] = source{metric: "guard_refused_total", matchers: `reason="callee"`}
-	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|callee"`}
+	m[sigRefusedEndless] = source{metric: "guard_refused_total", matchers: `reason="endless"`}
+	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|callee|endless"`}
 	return m
 }()
 
@@ -330,7 +332,7 @@ func (b *builder) measurement() string {
 			b.add(g.signal, b.each(g.template, g.signal))
 		}
 		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
-		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigRefusedForCallee, sigFailed, sigBinding, sigWaited} {
+		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigRefusedForCallee, sigRefusedEndless, sigFailed, sigBinding, sigWaited} {
 			counter(signal)
 		}
 		for _, signal := range []string{sigClassOffered, sigClassRefused} {

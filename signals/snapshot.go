@@ -365,6 +365,7 @@ func (r *reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.RefusedByShed = counter(sigRefusedByShed)
 	in.RefusedByRate = counter(sigRefusedByRate)
 	in.RefusedForCallee = counter(sigRefusedForCallee)
+	in.RefusedEndless = counter(sigRefusedEndless)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
 	in.Slow, in.Fast = r.slow(s, k, in.Completed)

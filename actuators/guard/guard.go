@@ -457,8 +457,8 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 	return n
 }
 
-// tally adds up the counters as of now. Refusals by the rate limit and for a callee are left out: they say nothing about the
-// concurrency limit.
+// tally adds up the counters as of now. Refusals by the rate limit, for a callee and of endless requests are left out: they say
+// nothing about the concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.refused = g.spared.Load()

@@ -41,6 +41,7 @@ type Snapshot struct {
 	// Permit.Endless. The totals also count those that have ended.
 	EndlessFound, EndlessDeclared           int
 	EndlessFoundTotal, EndlessDeclaredTotal uint64
+	MaxEndless                              int // that may be open; 0: no bound
 
 	RetryRatio float64        // retry budget in force: retries allowed as a share of requests, 0..1
 	Calls      []CallSnapshot // one for each Dependency, by name
@@ -128,6 +129,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		Binding:        g.gate.watch(now),
 		SettingRefused: map[actuators.RefusalReason]uint64{},
 		DoubleReleases: g.twice.Load(),
+		MaxEndless:     g.cfg.MaxEndless,
 	}
 	for i := range g.cells {
 		s.Admitted[i] = g.cells[i].admitted.Load()

@@ -30,7 +30,7 @@ type edgeOptions struct {
 	key                               string
 	strip                             bool
 	idle, header, client, delay, wait time.Duration
-	minRate, refusal                  int
+	minRate, refusal, maxEndless      int
 	report                            bool
 }
 
@@ -53,6 +53,8 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 	cmd.Flag("endless", "Path of requests that last, like long polls and streams of gRPC: exactly this one, like /events, or "+
 		"all below it, like /live/*. They need a slot to be admitted and then hold none, and their latency and outcome count for "+
 		"nothing. Repeat it for each.").PlaceHolder("PATH").StringsVar(&o.endless)
+	cmd.Flag("endless-max", "How many such requests, WebSockets and event streams may be open before more are refused. They take "+
+		"memory, here and in the service. 0: no bound.").Default("0").IntVar(&o.maxEndless)
 	cmd.Flag("refusal-status", "Status of all refusals, 429 or 503. Without it, 429 for the rate limit and else 503. Use 429 if "+
 		"outlier detection would take an instance that answers 503 for a broken one.").PlaceHolder("429|503").IntVar(&o.refusal)
 	cmd.Flag("load-report", "Add an ORCA load report to each answer, for load balancers: requests in flight / limit. Not where "+
@@ -91,6 +93,9 @@ func (o *edgeOptions) check(upstream *url.URL, admin []string) (errs []error) {
 	}
 	if o.minRate < 0 {
 		bad("client-min-rate", o.minRate, errors.New("expected bytes per second, like 500, or 0"))
+	}
+	if o.maxEndless < 0 {
+		bad("endless-max", o.maxEndless, errors.New("expected a number of requests, like 5000, or 0"))
 	}
 	if o.refusal != 0 && o.refusal != http.StatusTooManyRequests && o.refusal != http.StatusServiceUnavailable {
 		bad("refusal-status", o.refusal, errors.New("expected 429 or 503"))

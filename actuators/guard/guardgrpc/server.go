@@ -59,7 +59,7 @@ func WithBypass(match func(ctx context.Context, method string) bool) ServerOptio
 }
 
 // WithEndless replaces the rule for which calls last, and give their slot back as soon as they are admitted. By default these
-// are all streaming calls. A stream that is over as soon as its work is done, an export for instance, should hold its slot:
+// are all streaming calls. While as many as guard.Config.MaxEndless are open, such a call is refused. A stream that is over as soon as its work is done, an export for instance, should hold its slot:
 //
 //	guardgrpc.WithEndless(func(_ context.Context, method string, streaming bool) bool {
 //		return streaming && method != "/shop.Orders/Export"
@@ -179,7 +179,11 @@ func (s *server) serve(
 	outer context.Context, method string, stranger, streaming bool, handle func(admitted) error,
 ) (err error) {
 	said := s.arrival(outer, method, stranger)
-	permit, err := s.guard.Admit(outer, said.Arrival)
+	endless, admit := s.endless(outer, method, streaming), s.guard.Admit
+	if endless {
+		admit = s.guard.AdmitEndless
+	}
+	permit, err := admit(outer, said.Arrival)
 	if err != nil {
 		return s.refuse(outer, said.Arrival, stranger, err)
 	}
@@ -191,7 +195,7 @@ func (s *server) serve(
 			s.report.Over()
 		}
 	}()
-	inner, endless := outer, s.endless(outer, method, streaming)
+	inner := outer
 	if endless {
 		permit.Endless()
 		said.Left = 0

@@ -94,10 +94,17 @@ func routeOf(r *http.Request) string {
 	return path
 }
 
+// announcesEndless says whether a request asks for a connection that lasts: a WebSocket (RFC 6455, section 4.1), or the event
+// stream of an EventSource, which accepts nothing else (HTML Living Standard, section 9.2.2).
+func announcesEndless(r *http.Request) bool {
+	upgrade, accept := r.Header["Upgrade"], r.Header["Accept"]
+	return len(upgrade) > 0 && strings.EqualFold(upgrade[0], "websocket") || len(accept) > 0 && accept[0] == eventStream
+}
+
 // withDeadline ends ctx when the caller stops waiting, as far as it says so. A connection that is to switch protocols, and
 // an event stream, outlast the wait for their beginning.
 func withDeadline(ctx context.Context, r *http.Request, left time.Duration) (context.Context, context.CancelFunc) {
-	if left <= 0 || len(r.Header["Upgrade"]) > 0 || strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	if left <= 0 || len(r.Header["Upgrade"]) > 0 || strings.Contains(r.Header.Get("Accept"), eventStream) {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, left)

@@ -12,8 +12,10 @@
 //   - A request that WithEndless matches gives it back as soon as it is admitted.
 //
 // A refused request is answered at once: with 503 if there is no slot, if the last slots are kept for more important
-// requests, or if a service that it needs would refuse it, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
-// do not all return at once, and a Guard-Refused header that names the reason. To gRPC and gRPC-Web, the answer is 200 with
+// requests, if a service that it needs would refuse it, or if it is going to last (a WebSocket, an EventSource, what WithEndless
+// matches) and as many of those are open as guard.Config.MaxEndless allows, and with 429 if the rate limit is reached. The
+// answer has a Retry-After in whole seconds, spread so that callers do not all return at once, and a Guard-Refused header
+// that names the reason. To gRPC and gRPC-Web, the answer is 200 with
 // grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message, grpc-retry-pushback-ms, and the same headers.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
@@ -91,7 +93,8 @@ func WithBypass(match func(*http.Request) bool) Option {
 }
 
 // WithEndless declares requests that last: event streams and long polls, by route. Such a request needs a slot to be
-// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless.
+// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless. While as many as
+// guard.Config.MaxEndless are open, it is refused. The function should not allocate: it also runs for requests that are refused.
 func WithEndless(match func(*http.Request) bool) Option {
 	return func(h *handler) { h.endless = match }
 }
@@ -212,7 +215,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	said := h.arrival(r, stranger)
-	permit, err := h.guard.Admit(asking(r), said.Arrival)
+	endless, admit := h.endless(r), h.guard.Admit
+	if endless || announcesEndless(r) {
+		admit = h.guard.AdmitEndless
+	}
+	permit, err := admit(asking(r), said.Arrival)
 	if err != nil {
 		h.refuse(w, r, said.Arrival, stranger, err)
 		return
@@ -225,7 +232,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.report.Over()
 		}
 	}()
-	if h.endless(r) {
+	if endless {
 		permit.Endless()
 		said.Left = 0
 	} else {

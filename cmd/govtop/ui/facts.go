@@ -427,7 +427,7 @@ func refusals(l api.Loop) []fact {
 	for _, p := range []struct {
 		share  control.Number
 		policy string
-	}{{by.Concurrency, "concurrency"}, {by.Shed, "shed"}, {by.Rate, "rate"}, {by.Callee, "callee"}} {
+	}{{by.Concurrency, "concurrency"}, {by.Shed, "shed"}, {by.Rate, "rate"}, {by.Callee, "callee"}, {by.Endless, "endless"}} {
 		if p.share > 0 {
 			f.warn(t, percent(float64(p.share))+" by "+p.policy)
 		}
