@@ -2,6 +2,7 @@ package guardgrpc
 
 import (
 	"context"
+	"maps"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -35,6 +36,17 @@ func removeAll(md metadata.MD) {
 		}
 	}
 	names.Remove(md)
+}
+
+// hush returns md without what an answer advises. It leaves md as it is: the handler may use it again.
+func hush(md metadata.MD) metadata.MD {
+	for key := range md {
+		if strings.EqualFold(key, answerKey) {
+			md = maps.Clone(md)
+			delete(md, key)
+		}
+	}
+	return md
 }
 
 // withoutContext is ctx without what names.Remove removes from its incoming metadata.

@@ -46,7 +46,8 @@ func WithRoute(of func(ctx context.Context, method string) string) ServerOption 
 
 // WithTrust says whose guard-context is believed, where not all callers are guarded services of the same house. The others'
 // is ignored and removed, and so is a key; their calls get a rank of their own here, may be less important than others but
-// not more, and their answers say nothing of thresholds. If a believed caller sends neither a rank nor a key, the rank comes
+// not more, and their answers say nothing of thresholds: guard-answer is removed from all metadata that the handler sets. (So
+// grpc.SetSendCompressor, which wants gRPC's own stream, returns an error for them.) If a believed caller sends neither a rank nor a key, the rank comes
 // from the trace id in its traceparent, see guardhttp.WithTrust.
 func WithTrust(believed func(ctx context.Context, method string) bool) ServerOption {
 	return func(s *server) { s.believed = believed }
@@ -108,6 +109,9 @@ func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.Strea
 	s := newServer(g, options)
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		ctx, stranger := s.known(stream.Context(), info.FullMethod)
+		if stranger {
+			stream = hushedStream{stream}
+		}
 		if s.bypass(ctx, info.FullMethod) {
 			return handler(srv, contextStream{stream, ctx})
 		}
@@ -163,7 +167,11 @@ func (s *server) known(ctx context.Context, method string) (_ context.Context, s
 	if s.believed == nil || s.believed(ctx, method) {
 		return ctx, false
 	}
-	return withoutContext(ctx), true
+	ctx = withoutContext(ctx)
+	if stream := grpc.ServerTransportStreamFromContext(ctx); stream != nil {
+		ctx = grpc.NewContextWithServerTransportStream(ctx, hushedTransport{stream})
+	}
+	return ctx, true
 }
 
 // admitted is a call that has its permit.
@@ -327,6 +335,36 @@ type contextStream struct {
 
 // Context implements grpc.ServerStream.
 func (s contextStream) Context() context.Context { return s.ctx }
+
+// hushedTransport is the transport of a call of a stranger. It is what grpc.SetHeader and its like write to.
+type hushedTransport struct{ grpc.ServerTransportStream }
+
+// SetHeader implements grpc.ServerTransportStream.
+func (t hushedTransport) SetHeader(md metadata.MD) error {
+	return t.ServerTransportStream.SetHeader(hush(md))
+}
+
+// SendHeader implements grpc.ServerTransportStream.
+func (t hushedTransport) SendHeader(md metadata.MD) error {
+	return t.ServerTransportStream.SendHeader(hush(md))
+}
+
+// SetTrailer implements grpc.ServerTransportStream.
+func (t hushedTransport) SetTrailer(md metadata.MD) error {
+	return t.ServerTransportStream.SetTrailer(hush(md))
+}
+
+// hushedStream is the stream of a call of a stranger.
+type hushedStream struct{ grpc.ServerStream }
+
+// SetHeader implements grpc.ServerStream.
+func (s hushedStream) SetHeader(md metadata.MD) error { return s.ServerStream.SetHeader(hush(md)) }
+
+// SendHeader implements grpc.ServerStream.
+func (s hushedStream) SendHeader(md metadata.MD) error { return s.ServerStream.SendHeader(hush(md)) }
+
+// SetTrailer implements grpc.ServerStream.
+func (s hushedStream) SetTrailer(md metadata.MD) { s.ServerStream.SetTrailer(hush(md)) }
 
 // serverStream is the stream of an admitted call. Its methods are as safe for concurrent use as those of grpc.ServerStream.
 type serverStream struct {

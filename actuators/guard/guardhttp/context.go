@@ -82,6 +82,15 @@ func advise(h http.Header, a guard.Advice, failing, stranger bool) {
 	}
 }
 
+// hush removes what an answer advises from its header, or its trailer, however that is spelled.
+func hush(h http.Header) {
+	for name := range h {
+		if strings.EqualFold(strings.TrimPrefix(name, http.TrailerPrefix), AnswerHeader) {
+			delete(h, name)
+		}
+	}
+}
+
 // routeOf is the first segment of the path, or the method of gRPC.
 func routeOf(r *http.Request) string {
 	path := r.URL.Path

@@ -102,8 +102,8 @@ func WithEndless(match func(*http.Request) bool) Option {
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
 // is ignored, and their requests get a rank of their own here; their Guard-Criticality can only make a request less
 // important, and their Guard-Key counts for nothing. All three are removed, for whoever is asked next; with WithCriticality
-// or WithKey, what these headers mean is the host's business, and they stay. The header of an answer to them carries no
-// Guard-Answer, except where WithBypass matches. Where a believed caller sends neither a rank nor a key, the rank comes from
+// or WithKey, what these headers mean is the host's business, and they stay. No answer to them carries a Guard-Answer, in its
+// header or its trailer. Where a believed caller sends neither a rank nor a key, the rank comes from
 // the trace id in its traceparent. Without this option everybody is believed, except in that: an edge that strips headers
 // hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
@@ -208,10 +208,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if h.bypass(r) {
 		if stranger {
-			r = r.WithContext(r.Context())
-			r.Header = header
+			h.pass(w, r, header)
+		} else {
+			h.next.ServeHTTP(w, r)
 		}
-		h.next.ServeHTTP(w, r)
 		return
 	}
 	said := h.arrival(r, stranger)
@@ -258,6 +258,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		rec.client.End()
+		if stranger {
+			hush(rec.Header()) // what is left there becomes the trailer
+		}
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
 		outcome = h.outcome(r, rec, returned)
@@ -268,6 +271,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rec.note(http.StatusOK)
 	}
 	rec.endReport()
+}
+
+// pass hands a stranger's request to the handler without a permit.
+func (h *handler) pass(w http.ResponseWriter, r *http.Request, header http.Header) {
+	inner := r.WithContext(r.Context())
+	inner.Header = header
+	rec := &recorder{
+		ResponseWriter: w, ctx: context.Background(), stranger: true, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
+	}
+	defer func() {
+		rec.client.End()
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		hush(w.Header())
+	}()
+	h.next.ServeHTTP(rec.as(), inner)
 }
 
 // outcome judges a request whose handler has returned or panicked.

@@ -37,7 +37,7 @@ func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
 }
 
 // WithoutContext is for a dependency outside the house: it is sent none of the guard's headers (the key of a user is in
-// them), not even those that the request has already, and its Guard-Answer is ignored and removed.
+// them), not even those that the request has already, and its Guard-Answer is ignored and removed, from the trailer, too.
 func WithoutContext() TransportOption {
 	return func(t *transport) { t.outside = true }
 }
@@ -329,9 +329,28 @@ func (t *transport) exchange(attempt guard.Attempt, out *http.Request, stranger 
 	a.response, a.err = t.base.RoundTrip(out)
 	returned = true
 	if a.response != nil && stranger {
-		delete(a.response.Header, AnswerHeader)
+		hush(a.response.Header)
+		hush(a.response.Trailer)
+		if body := a.response.Body; body != nil && body != http.NoBody && a.response.StatusCode != http.StatusSwitchingProtocols {
+			a.response.Body = &hushed{body, a.response}
+		}
 	}
 	return a
+}
+
+// hushed is the body of a stranger's answer. Its trailer is there when the body has come to its end.
+type hushed struct {
+	io.ReadCloser
+	answer *http.Response
+}
+
+// Read implements io.Reader.
+func (b *hushed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		hush(b.answer.Trailer)
+	}
+	return n, err
 }
 
 // answer is what base returned for one attempt.
