@@ -500,8 +500,14 @@ func (c *Call) Retries() bool {
 	return !c.options.Inner && c.options.Idempotent && !c.options.OneShot
 }
 
-// Attempts is the number of attempts so far.
-func (c *Call) Attempts() int { return c.attempts }
+// Mark returns the mark that the request of the attempt in progress carries: that of this layer if it may retry, or else that of
+// the layer further out which marked the request in ctx, the context of the call (see MarkAttempt).
+func (c *Call) Mark(ctx context.Context) (attempt int, marked bool) {
+	if c.Retries() {
+		return c.attempts - 1, true
+	}
+	return AttemptOf(ctx)
+}
 
 // PickAt chooses an instance to try, for a uniform u in [0, 1): of two at random the one with fewer calls in flight. It
 // passes over those whose breaker would refuse the call, and over except, unless there is no other. instances must not

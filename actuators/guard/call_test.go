@@ -252,6 +252,19 @@ func TestMarkOfAnOuterLayer(t *testing.T) {
 	if c.Retries() {
 		t.Error("an inner layer retries")
 	}
+	attempt(t, &c, now, "", Result{Outcome: Success})
+	if n, ok := c.Mark(ctx); n != maxMark || !ok {
+		t.Errorf("an inner layer hands on the mark %d, %v", n, ok)
+	}
+	outer := d.StartAt(t.Context(), now, CallOptions{Idempotent: true})
+	attempt(t, &outer, now, "", Result{Outcome: Success})
+	if n, ok := outer.Mark(t.Context()); n != 0 || !ok {
+		t.Errorf("the layer that retries marks its first attempt %d, %v", n, ok)
+	}
+	once := d.StartAt(t.Context(), now, CallOptions{})
+	if _, ok := once.Mark(t.Context()); ok {
+		t.Error("a call that nobody retries is marked")
+	}
 	MarkAttempt(context.Background(), 3) // no request: nothing to mark
 	if _, ok := AttemptOf(context.Background()); ok || AdviceOf(context.Background()).NoRetry {
 		t.Error("a context without a request carries a mark")

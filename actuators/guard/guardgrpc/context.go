@@ -16,14 +16,11 @@ const (
 	alikeKey   = "guard_context" // what many servers take for guard-context
 )
 
-var names = wire.Names{Context: contextKey, Alike: alikeKey, Baggage: baggageKey}
-
-// told reads what a call says in guard-context or, without that, in its baggage.
-func told(ctx context.Context) wire.Context {
-	return names.Read(func(key string) []string { return metadata.ValueFromIncomingContext(ctx, key) })
+var names = wire.Names{
+	Context: contextKey, Alike: alikeKey, Baggage: baggageKey, Criticality: criticalityKey, Key: keyKey, Attempt: attemptKey,
 }
 
-// toldIn is told for metadata.
+// toldIn reads what a call says in guard-context or, without that, in its baggage.
 func toldIn(md metadata.MD) wire.Context {
 	return names.Read(func(key string) []string { return md[key] })
 }

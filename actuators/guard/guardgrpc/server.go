@@ -242,30 +242,18 @@ func (s *server) reportTo(ctx context.Context) {
 	}
 }
 
-// arrival is what a call brings along; stranger: its metadata is not believed. Metadata of its own wins over guard-context.
+// arrival is what a call brings along; stranger: its metadata is not believed.
 func (s *server) arrival(ctx context.Context, method string, stranger bool) (c wire.Context) {
-	c.Criticality = guard.Default
-	if !stranger {
-		c = told(ctx)
-	}
+	c = names.Arrival(func(key string) []string { return metadata.ValueFromIncomingContext(ctx, key) }, stranger)
 	c.Route = s.route(ctx, method)
 	if s.criticality != nil {
 		c.Criticality = s.criticality(ctx, method)
-	} else if values := metadata.ValueFromIncomingContext(ctx, criticalityKey); len(values) > 0 {
-		if c.Criticality, _ = guard.ParseCriticality(values[0]); stranger {
-			c.Criticality = max(c.Criticality, guard.Default)
-		}
 	}
 	if s.key != nil {
 		c.Key = s.key(ctx, method)
-	} else if values := metadata.ValueFromIncomingContext(ctx, keyKey); len(values) > 0 && !stranger {
-		c.Key = values[0]
 	}
-	if values := metadata.ValueFromIncomingContext(ctx, attemptKey); len(values) > 0 {
-		c.Attempt, c.Marked = wire.ParseAttempt(values[0]), true
-	}
-	if s.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
-		c.Rank = wire.TraceRank(wire.Only(metadata.ValueFromIncomingContext(ctx, traceKey)))
+	if s.believed != nil && !stranger {
+		c.FollowTrace(metadata.ValueFromIncomingContext(ctx, traceKey))
 	}
 	return c
 }

@@ -25,7 +25,10 @@ const (
 	alikeHeader = "Guard_context"
 )
 
-var names = wire.Names{Context: ContextHeader, Alike: alikeHeader, Baggage: baggageHeader}
+var names = wire.Names{
+	Context: ContextHeader, Alike: alikeHeader, Baggage: baggageHeader,
+	Criticality: CriticalityHeader, Key: KeyHeader, Attempt: AttemptHeader,
+}
 
 // ContextOf reads what a request says in the ContextHeader or, without one, in its baggage.
 func ContextOf(h http.Header) wire.Context {

@@ -166,32 +166,18 @@ type handler struct {
 	report      *loadreport.Report // nil: none
 }
 
-// arrival is what r brings along. A header of its own wins over Guard-Context.
+// arrival is what r brings along; stranger: its headers are not believed.
 func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
-	c.Criticality = guard.Default
-	if !stranger {
-		c = ContextOf(r.Header)
-	}
+	c = names.Arrival(func(name string) []string { return r.Header[name] }, stranger)
 	c.Route = h.route(r)
-	switch {
-	case h.criticality != nil:
+	if h.criticality != nil {
 		c.Criticality = h.criticality(r)
-	case len(r.Header[CriticalityHeader]) > 0:
-		if c.Criticality = CriticalityOf(r); stranger {
-			c.Criticality = max(c.Criticality, guard.Default)
-		}
 	}
-	switch {
-	case h.key != nil:
+	if h.key != nil {
 		c.Key = h.key(r)
-	case len(r.Header[KeyHeader]) > 0 && !stranger:
-		c.Key = KeyOf(r)
 	}
-	if attempt, marked := attemptIn(r.Header); marked {
-		c.Attempt, c.Marked = attempt, true
-	}
-	if h.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
-		c.Rank = wire.TraceRank(only(r.Header, traceHeader))
+	if h.believed != nil && !stranger {
+		c.FollowTrace(r.Header[traceHeader])
 	}
 	return c
 }

@@ -142,7 +142,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx := req.Context()
 	instances := t.known(req)
-	_, marked := attemptIn(req.Header)
+	marked := len(req.Header[AttemptHeader]) > 0
 	call := t.dependency.Start(ctx, guard.CallOptions{
 		Idempotent: t.idempotent(req),
 		OneShot:    req.Body != nil && req.Body != http.NoBody && req.GetBody == nil,
@@ -244,11 +244,7 @@ func (t *transport) tell(out *http.Request, call *guard.Call) {
 		said.Left = copied.Left
 	}
 	if _, already := out.Header[AttemptHeader]; !already {
-		mark, marked := call.Attempts()-1, call.Retries()
-		if !marked {
-			mark, marked = guard.AttemptOf(out.Context())
-		}
-		if marked {
+		if mark, marked := call.Mark(out.Context()); marked {
 			if known {
 				said.Attempt, said.Marked = mark, true
 			}
