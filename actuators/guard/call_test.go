@@ -675,3 +675,78 @@ func TestLateStreamsDoNotTrip(t *testing.T) {
 		t.Errorf("%s after %d attempts", b.state(), d.out.attempts.Load())
 	}
 }
+
+// A long poll holds no slot and is not slow, but one that fails is a failure, and tells the breaker so.
+func TestEndlessCalls(t *testing.T) {
+	d, now, _ := dependency(t, MaxCalls(3))
+	poll := func() (Attempt, error) {
+		c := d.StartAt(t.Context(), now, CallOptions{Endless: true})
+		return c.TryAt(now, "a")
+	}
+	var open []Attempt
+	for range 50 {
+		a, err := poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, a)
+	}
+	var held []Attempt
+	for range 3 {
+		c := d.StartAt(t.Context(), now, CallOptions{})
+		a, err := c.TryAt(now, "a")
+		if err != nil {
+			t.Fatalf("beside 50 long polls: %v", err)
+		}
+		held = append(held, a)
+	}
+	if _, err := poll(); !errors.Is(err, ErrBulkhead) {
+		t.Errorf("a long poll without a slot: %v", err)
+	}
+	for _, a := range held {
+		a.DoneAt(now, Result{Outcome: Ignored})
+	}
+	now = now.Add(time.Minute)
+	for _, a := range open {
+		a.DoneAt(now, Result{Outcome: Success})
+	}
+	b := d.out.instances.of(0, "a")
+	if s := d.snapshot(0); b.state() != "closed" || s.Latency.Count != 0 || s.InFlight != 0 || s.DoubleReleases != 0 {
+		t.Errorf("after 50 good ones: breaker %s, %d latencies, %d in flight", b.state(), s.Latency.Count, s.InFlight)
+	}
+	for range 200 {
+		if a, err := poll(); err == nil {
+			a.DoneAt(now, failure)
+		}
+		now = now.Add(20 * time.Millisecond)
+	}
+	if b.state() != "open" {
+		t.Fatalf("after 200 failures: %s", b.state())
+	}
+	now = now.Add(time.Minute)
+	probe, err := poll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := poll()
+	if err != nil || b.state() != "half_open" {
+		t.Fatalf("beside a probe that waits: %v, %s", err, b.state())
+	}
+	second.DoneAt(now, failure)
+	if b.state() != "open" {
+		t.Errorf("after a probe that failed: %s", b.state())
+	}
+	probe.DoneAt(now, Result{Outcome: Success}) // of an earlier time
+	now = now.Add(2 * time.Minute)
+	for range 100 {
+		a, err := poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.AnsweredAt(now.Add(time.Second))
+		a.DoneAt(now.Add(time.Second), Result{Outcome: Success})
+	}
+	if b.state() != "closed" {
+		t.Errorf("after 100 good probes: %s", b.state())
+	}
+}
