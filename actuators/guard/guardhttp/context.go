@@ -3,6 +3,7 @@ package guardhttp
 import (
 	"context"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -94,16 +95,38 @@ func hush(h http.Header) {
 	}
 }
 
-// routeOf is the first segment of the path, or the method of gRPC.
-func routeOf(r *http.Request) string {
-	path := r.URL.Path
-	if path == "" || IsGRPC(r) {
-		return path
+// RouteOf returns the route of a request without WithRoute: the first segment of its CleanPath, or the method of gRPC.
+func RouteOf(r *http.Request) string {
+	if r.URL.Path == "" || IsGRPC(r) {
+		return r.URL.Path
 	}
-	if i := strings.IndexByte(path[1:], '/'); i >= 0 {
-		return path[:i+1]
+	p := CleanPath(r.URL.Path)
+	if i := strings.IndexByte(p[1:], '/'); i >= 0 {
+		return p[:i+1]
 	}
-	return path
+	return p
+}
+
+// CleanPath returns a decoded path as the handlers of most servers see it: without parameters (RFC 3986, section 3.3), empty
+// segments and dot segments. A client must not get a route of its own by writing //buy, /./buy or /buy;x=1 for /buy. It does not
+// allocate for a path that is clean.
+func CleanPath(p string) string {
+	if strings.IndexByte(p, ';') >= 0 {
+		p = withoutParameters(p)
+	}
+	return path.Clean(p)
+}
+
+func withoutParameters(p string) string {
+	var b strings.Builder
+	for i, segment := range strings.Split(p, "/") {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		segment, _, _ = strings.Cut(segment, ";")
+		b.WriteString(segment)
+	}
+	return b.String()
 }
 
 // announcesEndless says whether a request asks for a connection that lasts: a WebSocket (RFC 6455, section 4.1), or the event

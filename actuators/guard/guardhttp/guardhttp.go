@@ -111,7 +111,7 @@ func WithTrust(believed func(*http.Request) bool) Option {
 }
 
 // WithRoute takes the name of what is asked for from a function of the request; it begins with a slash and is one of few.
-// By default it is the first segment of the path, or the method of gRPC. Requests that enter the fleet here carry it, after
+// By default it is RouteOf: the first segment of the path, or the method of gRPC. Requests that enter the fleet here carry it, after
 // the name of the service, to all services that are called for them. The function should not allocate.
 func WithRoute(of func(*http.Request) string) Option {
 	return func(h *handler) { h.route = of }
@@ -136,7 +136,7 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 		failed:  func(status int) bool { return status >= http.StatusInternalServerError },
 		bypass:  func(*http.Request) bool { return false },
 		endless: func(*http.Request) bool { return false },
-		route:   routeOf,
+		route:   RouteOf,
 	}
 	for _, o := range options {
 		o(h)
