@@ -47,8 +47,8 @@ func WithRoute(of func(ctx context.Context, method string) string) ServerOption 
 // WithTrust says whose guard-context is believed, where not all callers are guarded services of the same house. The others'
 // is ignored and removed, and so is a key; their calls get a rank of their own here, may be less important than others but
 // not more, and their answers say nothing of thresholds: guard-answer is removed from all metadata that the handler sets. (So
-// grpc.SetSendCompressor, which wants gRPC's own stream, returns an error for them.) If a believed caller sends neither a rank nor a key, the rank comes
-// from the trace id in its traceparent, see guardhttp.WithTrust.
+// grpc.SetSendCompressor, which wants gRPC's own stream, returns an error for them.) If a believed caller sends neither a rank nor
+// a key, the rank comes from the trace id in its traceparent, see guardhttp.WithTrust.
 func WithTrust(believed func(ctx context.Context, method string) bool) ServerOption {
 	return func(s *server) { s.believed = believed }
 }
@@ -60,7 +60,8 @@ func WithBypass(match func(ctx context.Context, method string) bool) ServerOptio
 }
 
 // WithEndless replaces the rule for which calls last, and give their slot back as soon as they are admitted. By default these
-// are all streaming calls. While as many as guard.Config.MaxEndless are open, such a call is refused. A stream that is over as soon as its work is done, an export for instance, should hold its slot:
+// are all streaming calls. While as many as guard.Config.MaxEndless are open, such a call is refused. A stream that is over as
+// soon as its work is done, an export for instance, should hold its slot:
 //
 //	guardgrpc.WithEndless(func(_ context.Context, method string, streaming bool) bool {
 //		return streaming && method != "/shop.Orders/Export"
@@ -324,7 +325,7 @@ type contextStream struct {
 // Context implements grpc.ServerStream.
 func (s contextStream) Context() context.Context { return s.ctx }
 
-// hushedTransport is the transport of a call of a stranger. It is what grpc.SetHeader and its like write to.
+// hushedTransport is the transport of a call of a stranger: grpc.SetHeader, grpc.SendHeader and grpc.SetTrailer write to it.
 type hushedTransport struct{ grpc.ServerTransportStream }
 
 // SetHeader implements grpc.ServerTransportStream.
