@@ -103,6 +103,9 @@ func (in Instance) join(was Instance, share float64) Instance {
 		{&in.Failed, was.Failed},
 		{&in.Slow, was.Slow},
 		{&in.Waited, was.Waited},
+		{&in.CutShort.Count, was.CutShort.Count},
+		{&in.CutShort.Own, was.CutShort.Own},
+		{&in.CutShort.Waited, was.CutShort.Waited},
 	} {
 		*count.now = count.now.Plus(count.before)
 	}

@@ -83,9 +83,10 @@ type flow struct {
 	offered        Reading // arrivals in the window, all instances together
 	completed      Reading // likewise
 	admittedRate   Reading // admissions per second, all instances together
-	throughput     Reading // completions per second and instance, X̂
-	mean           Reading // mean latency of the completed, in seconds, without the time in guarded calls
-	waited         float64 // mean time of the completed in guarded calls, in seconds
+	uncut          Reading // the completed that were not cut short, see CutShort
+	throughput     Reading // of those per second and instance, X̂
+	mean           Reading // mean latency of those, in seconds, without the time in guarded calls
+	waited         float64 // mean time of those in guarded calls, in seconds
 	refused        Reading // share of the offered, by any policy
 	limitRefused   Reading // by the concurrency limit, or shedding under it
 	shedRefused    Reading // by shedding
@@ -93,6 +94,7 @@ type flow struct {
 	calleeRefused  Reading // because a callee would refuse
 	endlessRefused Reading // because too many endless requests are open
 	slow           Reading // share of the completed
+	slowUncut      Reading // the slow as a share of those not cut short
 	failed         Reading // share of the admitted
 
 	inFlight Reading // per instance; from Little's law if it is not reported
@@ -113,7 +115,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
 	offered, refused, byRate, byShed, forCallee, endless := zero, zero, zero, zero, zero, zero
-	admitted, completed := zero, zero
+	admitted, completed, uncut := zero, zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
 	waited := 0.0
 	for i := range f.classes {
@@ -134,8 +136,9 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		inFlight = inFlight.Plus(in.InFlight)
 		binding = binding.Plus(in.Binding)
 		limit = limit.Plus(in.Limit)
-		busy = busy.Plus(in.busy())
-		waited += in.Waited.Or(0)
+		n, took, inCalls := in.evidence()
+		uncut, busy = uncut.Plus(n), busy.Plus(took)
+		waited += inCalls
 		if s, ok := in.ServiceTime.Value(); ok {
 			f.reflex, f.serviceTime = true, max(f.serviceTime, s)
 		}
@@ -151,7 +154,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		}
 	}
 	n, seconds := Read(float64(len(ins))), Read(window.Seconds())
-	f.offered, f.completed = offered, completed
+	f.offered, f.completed, f.uncut = offered, completed, uncut
 	f.limit = limit.Over(n, "")
 	f.admittedRate = offered.Less(refused).Over(seconds, "")
 
@@ -174,20 +177,24 @@ func aggregate(ins []Instance, window time.Duration) flow {
 			format.Count(completed.value))
 		return f
 	}
-	const none = "nothing completed in the window"
-	f.mean = busy.Over(completed, none)
+	none := "nothing completed in the window"
+	if completed.Above(0) {
+		none = cutShort
+	}
+	f.mean = busy.Over(uncut, none)
 	if why, detail := f.mean.Why(); why != "" {
 		return f.without("mean latency", why, detail)
 	}
-	f.throughput = completed.Over(seconds, "").Over(n, "")
+	f.throughput = uncut.Over(seconds, "").Over(n, "")
 	if waited > 0 {
-		f.waited = min(waited/completed.value, f.mean.value)
+		f.waited = min(waited/uncut.value, f.mean.value)
 		f.mean = ownPart(f.mean, Read(f.waited))
 	}
 	if !f.inFlight.Known() {
 		f.inFlight = f.throughput.Times(f.whole()) // by Little's law
 	}
 	f.slow, f.failed = slow.Over(completed, none), failed.Over(admitted, none)
+	f.slowUncut = slow.ShareOf(uncut) // few that were cut short are slow
 	return f
 }
 

@@ -372,6 +372,10 @@ func (r *reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.Resets = counter(sigResets)
 	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
 	in.Waited = counter(sigWaited)
+	cut := groupByLabel(r.at(sigCutShortSeconds, k), partLabel)
+	in.CutShort = control.CutShort{
+		Count: counter(sigCutShort), Own: s.read(sigCutShortSeconds, cut["own"]), Waited: s.read(sigCutShortSeconds, cut["calls"]),
+	}
 	in.Binding = counter(sigBinding)
 	if spent, ok := in.Binding.Value(); ok {
 		in.Binding = control.Read(min(1, spent/s.Timing.Window.Seconds()))

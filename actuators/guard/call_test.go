@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -748,5 +749,34 @@ func TestEndlessCalls(t *testing.T) {
 	}
 	if b.state() != "closed" {
 		t.Errorf("after 100 good probes: %s", b.state())
+	}
+}
+
+// A request that fails after a call of its own has failed counts as cut short; others that fail do not.
+func TestCutShort(t *testing.T) {
+	d, now, _ := dependency(t)
+	request := func(call Result, o Outcome) {
+		p := mustAcquire(t, d.caller, now)
+		c := d.StartAt(NewContext(t.Context(), p), now, CallOptions{})
+		a, err := c.TryAt(now, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.DoneAt(now.Add(3*time.Millisecond), call)
+		p.ReleaseAt(now.Add(5*time.Millisecond), o)
+	}
+	request(Result{Outcome: Success}, Failure)
+	request(Result{Outcome: Failure}, Success) // it had an answer without the call
+	if s := d.caller.SnapshotAt(now); s.CutShort != (CutShort{}) || s.Latency.Count != 2 {
+		t.Errorf("%+v of %d", s.CutShort, s.Latency.Count)
+	}
+	request(Result{Refused: true}, Failure)
+	request(Result{Outcome: Failure}, Failure)
+	s := d.caller.SnapshotAt(now)
+	if c := s.CutShort; c.Count != 2 || math.Abs(c.Own-0.004) > 1e-9 || math.Abs(c.Waited-0.006) > 1e-9 {
+		t.Errorf("%+v, expected two of 2 ms and 3 ms of waiting", c)
+	}
+	if s.Latency.Count != 4 || math.Abs(s.Latency.Sum-0.02) > 1e-9 {
+		t.Errorf("users see %d requests of %v s in all", s.Latency.Count, s.Latency.Sum)
 	}
 }

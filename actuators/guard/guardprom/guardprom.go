@@ -37,6 +37,7 @@ type Collector struct {
 	doubleRelease, blind                  *prometheus.Desc
 	endless, endlessTotal, endlessLimit   *prometheus.Desc
 	callWait, retryRatio                  *prometheus.Desc
+	cutShort, cutShortSum                 *prometheus.Desc
 	calls                                 calls
 }
 
@@ -79,6 +80,10 @@ func New(g *guard.Guard) *Collector {
 		endlessLimit: desc("endless_limit", "Requests that may be in flight without end; absent without a bound."),
 		callWait: desc("call_wait_seconds_total", "Part of guard_latency_seconds_sum that the requests spent in guarded "+
 			"calls; the rest is the service's own latency."),
+		cutShort: desc("cut_short_total", "Requests of guard_latency_seconds that failed after a guarded call of theirs was refused "+
+			"or failed: no evidence of how fast the service is."),
+		cutShortSum: desc("cut_short_seconds_total", "Their part of guard_latency_seconds_sum: the service's own, and what they spent "+
+			"in guarded calls.", "part"),
 		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
 		calls:      newCalls(desc),
 	}
@@ -90,6 +95,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 		c.offered, c.admitted, c.refused, c.failed, c.demoted, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
 		c.endless, c.endlessTotal, c.endlessLimit, c.callWait, c.retryRatio,
+		c.cutShort, c.cutShortSum,
 	} {
 		ch <- d
 	}
@@ -139,6 +145,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.revision, float64(s.Revision))
 	counter(c.callWait, s.Latency.Waited)
+	counter(c.cutShort, float64(s.CutShort.Count))
+	counter(c.cutShortSum, s.CutShort.Own, "own")
+	counter(c.cutShortSum, s.CutShort.Waited, "calls")
 	gauge(c.retryRatio, s.RetryRatio)
 	ch <- newHistogram(c.latency, s.Latency, s.Started)
 	for _, call := range s.Calls {
