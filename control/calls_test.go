@@ -243,6 +243,12 @@ func TestFailuresCutShortDoNotRaise(t *testing.T) {
 	if !(d.Inputs.FailedRatio > 0.8) {
 		t.Errorf("the failures are the users': %v", d.Inputs.FailedRatio)
 	}
+	few := load{rate: 400, mean: 0.002, p99: 0.01, inFlight: 8, limit: 96, failed: 0.999}.measurement()
+	n := few.Instances[0].Completed.value - 5
+	few.Instances[0].CutShort = CutShort{Count: Read(n), Own: Read(n * 0.001), Waited: Read(n * 0.001)}
+	if d := newRig(t, checkout(), 96).step(few); d.State != Hold || d.HoldReason != TooLittleTraffic {
+		t.Errorf("five that were not cut short: %s, %s: %s", d.State, d.HoldReason, d.Detail)
+	}
 	in := Instance{Completed: Read(10), Mean: Read(0.002), CutShort: CutShort{Count: Read(10), Own: Read(0.02), Waited: Read(0)}}
 	if why, detail := in.own().Why(); why != NoData || detail != cutShort {
 		t.Errorf("where all are cut short: %s, %s", why, detail)

@@ -121,7 +121,7 @@ type Inputs struct {
 	TookSeconds   Number    `json:"took_seconds"`   // duration of the slowest query
 	WindowSeconds Number    `json:"window_seconds"` // W
 	Requests      Number    `json:"requests"`       // arrivals in the window, all instances
-	Throughput    Number    `json:"throughput"`     // X̂: completions per second and instance
+	Throughput    Number    `json:"throughput"`     // X̂: completions per second and instance, without those that a failed call cut short
 	RefusedShare  Number    `json:"refused_share"`  // share of the offered requests, any policy
 	RefusedBy     RefusedBy `json:"refused_by"`     // the same, per policy
 	Quantile      Number    `json:"quantile"`       // the objective's quantile, seconds
