@@ -181,7 +181,7 @@ func (s *LoopSet) ownExcess(f flow, calls []callHealth) excess {
 	if !known { // it hangs, or nobody asks
 		return unknownExcess
 	}
-	n := f.completed.value
+	n := f.uncut.value
 	own := beyond(n*mean, n, s.target.ownLatency())
 	sum, largest := excess{}, 0.0
 	for _, c := range calls {

@@ -167,6 +167,9 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		if forCallee := d.Inputs.RefusedBy.Callee; forCallee > 0 {
 			refused += ", and " + percent(forCallee) + " for a callee"
 		}
+		if endless := d.Inputs.RefusedBy.Endless; endless > 0 {
+			refused += ", and " + percent(endless) + " because too many endless requests are open"
+		}
 		say("refused %s", refused)
 	}
 }

@@ -30,7 +30,7 @@ func TestClasses(t *testing.T) {
 		}
 	}
 	isMissing(t, "a class that is not reported", in.Classes[control.Background].Refused, control.NoData,
-		`guard_refused_total{reason!~"rate|callee", service="checkout"}`)
+		`guard_refused_total{reason!~"rate|callee|endless", service="checkout"}`)
 }
 
 // A9, kubernetes/kubernetes#99394: what an older guard does not report is unknown, not none.
@@ -41,6 +41,7 @@ func TestOlderGuardHasNoClasses(t *testing.T) {
 			isMissing(t, "refused", c.Refused, control.NoData, "guard_refused_total")
 		}
 		isMissing(t, "refused by rate", in.RefusedByRate, control.NoData, `reason="rate"`)
+		isMissing(t, "refused as endless", in.RefusedEndless, control.NoData, `reason="endless"`)
 		isMissing(t, "shed threshold", in.ShedThreshold, control.NoData, "guard_shed_threshold")
 	}
 }

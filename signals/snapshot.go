@@ -365,12 +365,17 @@ func (r *reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.RefusedByShed = counter(sigRefusedByShed)
 	in.RefusedByRate = counter(sigRefusedByRate)
 	in.RefusedForCallee = counter(sigRefusedForCallee)
+	in.RefusedEndless = counter(sigRefusedEndless)
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
 	in.Slow, in.Fast = r.slow(s, k, in.Completed)
 	in.Resets = counter(sigResets)
 	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
 	in.Waited = counter(sigWaited)
+	cut := groupByLabel(r.at(sigCutShortSeconds, k), partLabel)
+	in.CutShort = control.CutShort{
+		Count: counter(sigCutShort), Own: s.read(sigCutShortSeconds, cut["own"]), Waited: s.read(sigCutShortSeconds, cut["calls"]),
+	}
 	in.Binding = counter(sigBinding)
 	if spent, ok := in.Binding.Value(); ok {
 		in.Binding = control.Read(min(1, spent/s.Timing.Window.Seconds()))

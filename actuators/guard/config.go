@@ -37,6 +37,11 @@ type Config struct {
 	// SpareCritical leaves critical requests out of both: they keep their criticality however many there are.
 	SpareCritical bool
 
+	// MaxEndless is how many endless requests may be open at a time: WebSockets, event streams, long polls, streams of gRPC.
+	// They hold no slot, so nothing else bounds the memory that they take. Above it, AdmitEndless refuses. 0: no bound. A good
+	// value is the memory that they may take, divided by what one takes.
+	MaxEndless int
+
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
 	NoReflex bool
 
@@ -80,6 +85,9 @@ func (c Config) ready() (Config, error) {
 	}
 	if c.Max < 0 || c.Max > hardMax {
 		bad("Max %d is outside 0..%d", c.Max, hardMax)
+	}
+	if c.MaxEndless < 0 {
+		bad("MaxEndless %d is below 0: give the number of endless requests that may be open, or 0 for no bound", c.MaxEndless)
 	}
 	lo, hi := c.bounds()
 	if lo > hi {

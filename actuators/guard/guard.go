@@ -457,14 +457,14 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 	return n
 }
 
-// tally adds up the counters as of now. Refusals by the rate limit and for a callee are left out: they say nothing about the
-// concurrency limit.
+// tally adds up the counters as of now. Refusals by the rate limit, for a callee and of endless requests are left out: they say
+// nothing about the concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.refused = g.spared.Load()
-	short, shortSeconds, shortWaited := g.cutShort.total()
+	short := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
-	t.finished, t.seconds, t.waited = t.finished-short, t.seconds-shortSeconds, t.waited-shortWaited
+	t.finished, t.seconds, t.waited = t.finished-short.Count, t.seconds-short.Own-short.Waited, t.waited-short.Waited
 	for i := range g.cells {
 		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
 	}

@@ -116,18 +116,19 @@ func (l *latency) wait(d time.Duration) { l.waited.Add(uint64((d + sumUnit/2) / 
 // or all of it: nobody knows how much work was left. Counted as latencies of the service, they would make it look fast, and
 // its limit would grow for want of evidence.
 type cutShort struct {
-	count, sum, waited atomic.Uint64 // as in latency
+	count, own, waited atomic.Uint64 // the latter two in the unit of latency.sum
 }
 
 func (c *cutShort) add(took, waited time.Duration) {
 	c.count.Add(1)
-	c.sum.Add(uint64((took + sumUnit/2) / sumUnit))
+	c.own.Add(uint64((took - waited + sumUnit/2) / sumUnit))
 	c.waited.Add(uint64((waited + sumUnit/2) / sumUnit))
 }
 
-// total is like that of latency.
-func (c *cutShort) total() (count uint64, sum, waited float64) {
-	return c.count.Load(), float64(c.sum.Load()) * sumUnit.Seconds(), float64(c.waited.Load()) * sumUnit.Seconds()
+func (c *cutShort) total() CutShort {
+	return CutShort{
+		Count: c.count.Load(), Own: float64(c.own.Load()) * sumUnit.Seconds(), Waited: float64(c.waited.Load()) * sumUnit.Seconds(),
+	}
 }
 
 // total returns the count of the latencies, their sum, and the part of it that was spent in guarded calls (seconds).

@@ -17,6 +17,7 @@ const (
 	byRate
 	byShed
 	byCallee
+	byEndless // asked first, see AdmitEndless
 	policies
 )
 
@@ -31,6 +32,8 @@ var (
 	ErrShed error = errShed
 	// ErrCallee refuses a request because a service that it needs would refuse it.
 	ErrCallee error = errCallee
+	// ErrEndless refuses a request that does not end because as many of them are open as Config.MaxEndless allows.
+	ErrEndless error = errEndless
 )
 
 var (
@@ -51,6 +54,12 @@ var (
 			"do not retry at once",
 		retryAfter: time.Second,
 	}
+	errEndless = &Refusal{
+		reason: "endless",
+		text: "guard: refused, as many requests that do not end are open as the service allows; " +
+			"do not retry at once",
+		retryAfter: time.Second,
+	}
 	// rateRefusals has one refusal per wait in seconds, so that refusing allocates nothing.
 	rateRefusals = func() (all [60]*Refusal) {
 		for i := range all {
@@ -64,7 +73,7 @@ var (
 	}()
 	reasons = [policies]string{
 		byConcurrency: errConcurrency.reason, byRate: rateRefusals[0].reason, byShed: errShed.reason,
-		byCallee: errCallee.reason,
+		byCallee: errCallee.reason, byEndless: errEndless.reason,
 	}
 )
 
@@ -83,7 +92,8 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.reason == other.reason
 }
 
-// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed" or "callee".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed", "callee" or
+// "endless".
 func (r *Refusal) Reason() string { return r.reason }
 
 // RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same

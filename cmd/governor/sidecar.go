@@ -120,6 +120,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	holders := new(sidecar.Holders)
+	o.guard.MaxEndless = o.maxEndless
 	o.guard.Logger, o.guard.Holders = log.With("component", "guard"), holders.Oldest
 	g, err := guard.New(o.guard)
 	if err != nil {

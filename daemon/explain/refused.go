@@ -23,6 +23,7 @@ func policies(by control.RefusedBy) []struct {
 		{"shedding", by.Shed},
 		{"the rate limit", by.Rate},
 		{"the door before a callee without room", by.Callee},
+		{"the bound on endless requests", by.Endless},
 	}
 }
 

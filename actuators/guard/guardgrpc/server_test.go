@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -253,6 +254,38 @@ func TestRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t.Context(), "rate", false)
+}
+
+// At its bound, a service takes no more streams, and serves unary calls.
+func TestStreamsAreBounded(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "back", SLO: time.Second, Min: 10, Max: 10, MaxEndless: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish := make(chan struct{})
+	reach, _ := serve(t, g, &service{duplex: func(testpb.TestService_FullDuplexCallServer) error {
+		<-finish
+		return nil
+	}})
+	conn := dial(t, reach, nil)
+	_, err = testpb.NewTestServiceClient(conn).FullDuplexCall(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waittest.Until(t, "a stream is open", func() bool { return g.Snapshot().EndlessDeclared == 1 })
+	var trailer metadata.MD
+	if err := stream(t.Context(), conn, grpc.Trailer(&trailer)); status.Code(err) != codes.ResourceExhausted ||
+		!slices.Equal(trailer[refusedKey], []string{"endless"}) {
+		t.Errorf("a second stream: %v, %v", err, trailer)
+	}
+	if err := ask(t.Context(), conn); err != nil {
+		t.Errorf("a unary call: %v", err)
+	}
+	close(finish)
+	waittest.Until(t, "it has ended", func() bool { return g.Snapshot().EndlessDeclared == 0 })
+	if err := stream(t.Context(), conn); err != nil {
+		t.Errorf("a stream after it: %v", err)
+	}
 }
 
 // A streaming call holds no slot unless WithEndless says so, and then none while it waits for its client.

@@ -12,8 +12,10 @@
 //   - A request that WithEndless matches gives it back as soon as it is admitted.
 //
 // A refused request is answered at once: with 503 if there is no slot, if the last slots are kept for more important
-// requests, or if a service that it needs would refuse it, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
-// do not all return at once, and a Guard-Refused header that names the reason. To gRPC and gRPC-Web, the answer is 200 with
+// requests, if a service that it needs would refuse it, or if it is going to last (a WebSocket, an EventSource, what WithEndless
+// matches) and as many of those are open as guard.Config.MaxEndless allows, and with 429 if the rate limit is reached. The
+// answer has a Retry-After in whole seconds, spread so that callers do not all return at once, and a Guard-Refused header
+// that names the reason. To gRPC and gRPC-Web, the answer is 200 with
 // grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message, grpc-retry-pushback-ms, and the same headers.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
@@ -91,7 +93,8 @@ func WithBypass(match func(*http.Request) bool) Option {
 }
 
 // WithEndless declares requests that last: event streams and long polls, by route. Such a request needs a slot to be
-// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless.
+// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless. While as many as
+// guard.Config.MaxEndless are open, it is refused. The function should not allocate: it also runs for requests that are refused.
 func WithEndless(match func(*http.Request) bool) Option {
 	return func(h *handler) { h.endless = match }
 }
@@ -99,8 +102,8 @@ func WithEndless(match func(*http.Request) bool) Option {
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
 // is ignored, and their requests get a rank of their own here; their Guard-Criticality can only make a request less
 // important, and their Guard-Key counts for nothing. All three are removed, for whoever is asked next; with WithCriticality
-// or WithKey, what these headers mean is the host's business, and they stay. The header of an answer to them carries no
-// Guard-Answer, except where WithBypass matches. Where a believed caller sends neither a rank nor a key, the rank comes from
+// or WithKey, what these headers mean is the host's business, and they stay. No answer to them carries a Guard-Answer, in its
+// header or its trailer. Where a believed caller sends neither a rank nor a key, the rank comes from
 // the trace id in its traceparent. Without this option everybody is believed, except in that: an edge that strips headers
 // hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
@@ -108,7 +111,7 @@ func WithTrust(believed func(*http.Request) bool) Option {
 }
 
 // WithRoute takes the name of what is asked for from a function of the request; it begins with a slash and is one of few.
-// By default it is the first segment of the path, or the method of gRPC. Requests that enter the fleet here carry it, after
+// By default it is RouteOf: the first segment of the path, or the method of gRPC. Requests that enter the fleet here carry it, after
 // the name of the service, to all services that are called for them. The function should not allocate.
 func WithRoute(of func(*http.Request) string) Option {
 	return func(h *handler) { h.route = of }
@@ -133,7 +136,7 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 		failed:  func(status int) bool { return status >= http.StatusInternalServerError },
 		bypass:  func(*http.Request) bool { return false },
 		endless: func(*http.Request) bool { return false },
-		route:   routeOf,
+		route:   RouteOf,
 	}
 	for _, o := range options {
 		o(h)
@@ -163,32 +166,18 @@ type handler struct {
 	report      *loadreport.Report // nil: none
 }
 
-// arrival is what r brings along. A header of its own wins over Guard-Context.
+// arrival is what r brings along; stranger: its headers are not believed.
 func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
-	c.Criticality = guard.Default
-	if !stranger {
-		c = ContextOf(r.Header)
-	}
+	c = names.Arrival(func(name string) []string { return r.Header[name] }, stranger)
 	c.Route = h.route(r)
-	switch {
-	case h.criticality != nil:
+	if h.criticality != nil {
 		c.Criticality = h.criticality(r)
-	case len(r.Header[CriticalityHeader]) > 0:
-		if c.Criticality = CriticalityOf(r); stranger {
-			c.Criticality = max(c.Criticality, guard.Default)
-		}
 	}
-	switch {
-	case h.key != nil:
+	if h.key != nil {
 		c.Key = h.key(r)
-	case len(r.Header[KeyHeader]) > 0 && !stranger:
-		c.Key = KeyOf(r)
 	}
-	if attempt, marked := attemptIn(r.Header); marked {
-		c.Attempt, c.Marked = attempt, true
-	}
-	if h.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
-		c.Rank = wire.TraceRank(only(r.Header, traceHeader))
+	if h.believed != nil && !stranger {
+		c.FollowTrace(r.Header[traceHeader])
 	}
 	return c
 }
@@ -205,14 +194,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if h.bypass(r) {
 		if stranger {
-			r = r.WithContext(r.Context())
-			r.Header = header
+			h.pass(w, r, header)
+		} else {
+			h.next.ServeHTTP(w, r)
 		}
-		h.next.ServeHTTP(w, r)
 		return
 	}
 	said := h.arrival(r, stranger)
-	permit, err := h.guard.Admit(asking(r), said.Arrival)
+	endless, admit := h.endless(r), h.guard.Admit
+	if endless || announcesEndless(r) {
+		admit = h.guard.AdmitEndless
+	}
+	permit, err := admit(asking(r), said.Arrival)
 	if err != nil {
 		h.refuse(w, r, said.Arrival, stranger, err)
 		return
@@ -225,7 +218,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.report.Over()
 		}
 	}()
-	if h.endless(r) {
+	if endless {
 		permit.Endless()
 		said.Left = 0
 	} else {
@@ -251,6 +244,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		rec.client.End()
+		if stranger {
+			hush(rec.Header()) // what is left there becomes the trailer
+		}
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
 		outcome = h.outcome(r, rec, returned)
@@ -261,6 +257,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rec.note(http.StatusOK)
 	}
 	rec.endReport()
+}
+
+// pass hands a stranger's request to the handler without a permit.
+func (h *handler) pass(w http.ResponseWriter, r *http.Request, header http.Header) {
+	inner := r.WithContext(r.Context())
+	inner.Header = header
+	rec := &recorder{
+		ResponseWriter: w, ctx: context.Background(), stranger: true, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
+	}
+	defer func() {
+		rec.client.End()
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		hush(w.Header())
+	}()
+	h.next.ServeHTTP(rec.as(), inner)
 }
 
 // outcome judges a request whose handler has returned or panicked.

@@ -21,7 +21,7 @@ import (
 // handler does.
 type recorder struct {
 	http.ResponseWriter
-	ctx      context.Context // of the admitted request
+	ctx      context.Context // of the admitted request, if it is one
 	stranger bool            // the client is not believed
 	permit   guard.Permit
 	slo      time.Duration
@@ -91,6 +91,9 @@ func (r *recorder) endReport() {
 
 func (r *recorder) WriteHeader(status int) {
 	r.note(status)
+	if r.stranger && r.status == 0 { // an interim answer
+		hush(r.Header())
+	}
 	r.ResponseWriter.WriteHeader(status)
 }
 

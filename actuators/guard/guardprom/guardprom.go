@@ -35,8 +35,9 @@ type Collector struct {
 	held, shedThreshold, rateLimit        *prometheus.Desc
 	binding, revision, settingRefused     *prometheus.Desc
 	doubleRelease, blind                  *prometheus.Desc
-	endless, endlessTotal                 *prometheus.Desc
+	endless, endlessTotal, endlessLimit   *prometheus.Desc
 	callWait, retryRatio                  *prometheus.Desc
+	cutShort, cutShortSum                 *prometheus.Desc
 	calls                                 calls
 }
 
@@ -76,8 +77,13 @@ func New(g *guard.Guard) *Collector {
 			"kind"),
 		endlessTotal: desc("endless_total", "Requests that did not end and gave back their slot, found by the guard or "+
 			"declared.", "kind"),
+		endlessLimit: desc("endless_limit", "Requests that may be in flight without end; absent without a bound."),
 		callWait: desc("call_wait_seconds_total", "Part of guard_latency_seconds_sum that the requests spent in guarded "+
 			"calls; the rest is the service's own latency."),
+		cutShort: desc("cut_short_total", "Requests of guard_latency_seconds that failed after a guarded call of theirs was refused "+
+			"or failed: no evidence of how fast the service is."),
+		cutShortSum: desc("cut_short_seconds_total", "Their part of guard_latency_seconds_sum: the service's own, and what they spent "+
+			"in guarded calls.", "part"),
 		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
 		calls:      newCalls(desc),
 	}
@@ -88,7 +94,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.offered, c.admitted, c.refused, c.failed, c.demoted, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
-		c.endless, c.endlessTotal, c.callWait, c.retryRatio,
+		c.endless, c.endlessTotal, c.endlessLimit, c.callWait, c.retryRatio,
+		c.cutShort, c.cutShortSum,
 	} {
 		ch <- d
 	}
@@ -129,12 +136,18 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.endless, float64(s.EndlessDeclared), "declared")
 	counter(c.endlessTotal, float64(s.EndlessFoundTotal), "found")
 	counter(c.endlessTotal, float64(s.EndlessDeclaredTotal), "declared")
+	if s.MaxEndless > 0 {
+		gauge(c.endlessLimit, float64(s.MaxEndless))
+	}
 	gauge(c.shedThreshold, s.ShedThreshold)
 	if !math.IsInf(s.RateLimit, 1) { // no limit shows as a gap, and sums over instances stay meaningful
 		gauge(c.rateLimit, s.RateLimit)
 	}
 	gauge(c.revision, float64(s.Revision))
 	counter(c.callWait, s.Latency.Waited)
+	counter(c.cutShort, float64(s.CutShort.Count))
+	counter(c.cutShortSum, s.CutShort.Own, "own")
+	counter(c.cutShortSum, s.CutShort.Waited, "calls")
 	gauge(c.retryRatio, s.RetryRatio)
 	ch <- newHistogram(c.latency, s.Latency, s.Started)
 	for _, call := range s.Calls {
