@@ -164,8 +164,18 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
 			refused += ", and " + percent(byRate) + " by the rate"
 		}
-		if forCallee := d.Inputs.RefusedBy.Callee; forCallee > 0 {
-			refused += ", and " + percent(forCallee) + " for a callee"
+		for _, other := range []struct {
+			share Number
+			words string
+		}{
+			{d.Inputs.RefusedBy.Callee, "for a callee"},
+			{d.Inputs.RefusedBy.Share, "by its share of the roof"},
+			{d.Inputs.RefusedBy.Roof, "by the roof"},
+			{d.Inputs.RefusedBy.Endless, "as endless"},
+		} {
+			if other.share > 0 {
+				refused += ", and " + percent(other.share) + " " + other.words
+			}
 		}
 		say("refused %s", refused)
 	}

@@ -91,6 +91,9 @@ type flow struct {
 	shedRefused   Reading // by shedding
 	rateRefused   Reading // by the rate limit
 	calleeRefused Reading // because a callee would refuse
+	shareRefused  Reading // by the share of the roof
+	roofRefused   Reading // by the roof over all routes
+	endlessOver   Reading // because too many that never end were in flight
 	slow          Reading // share of the completed
 	failed        Reading // share of the admitted
 
@@ -111,7 +114,8 @@ type flow struct {
 func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
-	offered, refused, byRate, byShed, forCallee := zero, zero, zero, zero, zero
+	offered, refused, byRate, byShed, elsewhere := zero, zero, zero, zero, zero
+	forCallee, byShare, byRoof, endless := 0.0, 0.0, 0.0, 0.0
 	admitted, completed := zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
 	waited := 0.0
@@ -124,7 +128,11 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
 		f.attributed = f.attributed && in.RefusedByRate.Known()
 		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
-		forCallee = forCallee.Plus(Read(in.RefusedForCallee.Or(0)))
+		elsewhere = elsewhere.Plus(Read(in.elsewhere()))
+		forCallee += in.RefusedForCallee.Or(0)
+		byShare += in.RefusedByShare.Or(0)
+		byRoof += in.RefusedByRoof.Or(0)
+		endless += in.RefusedEndless.Or(0)
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
 		failed = failed.Plus(in.Failed)
@@ -165,8 +173,9 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("refusals", why, detail)
 	}
 	f.refused, f.rateRefused, f.shedRefused = refused.ShareOf(offered), byRate.ShareOf(offered), byShed.ShareOf(offered)
-	f.calleeRefused = forCallee.ShareOf(offered)
-	f.limitRefused = refused.Less(byRate).Less(forCallee).ShareOf(offered)
+	f.calleeRefused, f.shareRefused = Read(forCallee).ShareOf(offered), Read(byShare).ShareOf(offered)
+	f.roofRefused, f.endlessOver = Read(byRoof).ShareOf(offered), Read(endless).ShareOf(offered)
+	f.limitRefused = refused.Less(byRate).Less(elsewhere).ShareOf(offered)
 	if f.hangs() {
 		f.hang = fmt.Sprintf("hang: %s arrivals, %s completions, the limit is full", format.Count(offered.value),
 			format.Count(completed.value))
@@ -214,8 +223,7 @@ func (f *flow) hangs() bool {
 // hangShare is the share of the arrivals that finishes at least, however deep the overload, unless the service hangs.
 const hangShare = 0.005
 
-// protectedRefused is the share of the arrivals of the classes up to least that were refused by anything but the rate
-// limit. It needs a hundred arrivals.
+// protectedRefused is the share of the arrivals of the classes up to least that the limit or shedding refused. It needs a hundred arrivals.
 func (f *flow) protectedRefused(least Criticality) Reading {
 	offered, refused := Read(0), Read(0)
 	for _, c := range f.classes[:least+1] {
@@ -265,10 +273,11 @@ const refusesFrom = 0.2
 // bindsFor is the share of the window for which a limit must have bound.
 const bindsFor = 0.5
 
-// healthy says whether nothing was refused and the limit had room. Only such windows show the service's own latency. If
+// healthy says whether nothing was refused for want of room, of the routes beside this one either, and the limit had room. Only such windows show the service's own latency. If
 // no limit is known, the service must have kept up with its arrivals.
 func (v *view) healthy() bool {
-	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(bindsFor) {
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.shareRefused.Above(0) || v.roofRefused.Above(0) ||
+		v.binding.AtLeast(bindsFor) {
 		return false
 	}
 	if limit, ok := v.limit.Value(); ok {
