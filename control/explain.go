@@ -153,6 +153,9 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		say("raise test: limit raised on purpose to see whether latency grows with it")
 	case !d.Gates.Binds:
 		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
+		if others := refusedElsewhere(d.Inputs.RefusedBy); len(others) > 0 {
+			say("refused %s", strings.Join(others, ", and "))
+		}
 	default:
 		within := latency(d.Setpoint)
 		if d.Inputs.WaitedSeconds > 0 {
@@ -164,21 +167,27 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
 			refused += ", and " + percent(byRate) + " by the rate"
 		}
-		for _, other := range []struct {
-			share Number
-			words string
-		}{
-			{d.Inputs.RefusedBy.Callee, "for a callee"},
-			{d.Inputs.RefusedBy.Share, "by its share of the roof"},
-			{d.Inputs.RefusedBy.Roof, "by the roof"},
-			{d.Inputs.RefusedBy.Endless, "as endless"},
-		} {
-			if other.share > 0 {
-				refused += ", and " + percent(other.share) + " " + other.words
-			}
+		for _, other := range refusedElsewhere(d.Inputs.RefusedBy) {
+			refused += ", and " + other
 		}
 		say("refused %s", refused)
 	}
+}
+
+// refusedElsewhere says how much was refused for reasons that no knob of the service or the route can change.
+func refusedElsewhere(by RefusedBy) (words []string) {
+	for _, other := range []struct {
+		share Number
+		words string
+	}{
+		{by.Callee, "for a callee"}, {by.Share, "by its share of the roof"}, {by.Roof, "by the roof over all routes"},
+		{by.Endless, "as endless"},
+	} {
+		if other.share > 0 {
+			words = append(words, percent(other.share)+" "+other.words)
+		}
+	}
+	return words
 }
 
 // explainCall is the finding of the target of the calls to a dependency.

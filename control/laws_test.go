@@ -240,6 +240,12 @@ func TestRefusalsElsewhereDoNotBind(t *testing.T) {
 			if d.Value != 96 || d.Gates.Binds || by.Concurrency != 0 || d.Inputs.RefusedShare != 0.3 || got[name] != 0.3 {
 				t.Fatalf("%s: %s; refused %v, by %+v", name, d.Reason, d.Inputs.RefusedShare, by)
 			}
+			words := map[string]string{
+				"share": "by its share of the roof", "roof": "by the roof over all routes", "endless": "as endless", "callee": "for a callee",
+			}
+			if !strings.Contains(d.Reason, "the limit does not bind (occupancy 41.7%); refused 30% "+words[name]) {
+				t.Fatalf("%s: %s", name, d.Reason)
+			}
 		}
 	}
 	// Where the limit refuses as well, the sentence tells them apart.
