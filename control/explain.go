@@ -163,14 +163,12 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		}
 		say("Little %s x %s = %s", format.Rate(float64(d.Inputs.Throughput)), within,
 			format.Number(float64(d.Inputs.Throughput*(d.Setpoint+d.waited()))))
-		refused := percent(d.Inputs.RefusedBy.Concurrency + d.Inputs.RefusedBy.Shed)
+		refused := []string{percent(d.Inputs.RefusedBy.Concurrency + d.Inputs.RefusedBy.Shed)}
 		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
-			refused += ", and " + percent(byRate) + " by the rate"
+			refused = append(refused, percent(byRate)+" by the rate")
 		}
-		for _, other := range refusedElsewhere(d.Inputs.RefusedBy) {
-			refused += ", and " + other
-		}
-		say("refused %s", refused)
+		refused = append(refused, refusedElsewhere(d.Inputs.RefusedBy)...)
+		say("refused %s", strings.Join(refused, ", and "))
 	}
 }
 
@@ -180,7 +178,9 @@ func refusedElsewhere(by RefusedBy) (words []string) {
 		share Number
 		words string
 	}{
-		{by.Callee, "for a callee"}, {by.Share, "by its share of the roof"}, {by.Roof, "by the roof over all routes"},
+		{by.Callee, "for a callee"},
+		{by.Share, "by its share of the roof"},
+		{by.Roof, "by the roof over all routes"},
 		{by.Endless, "as endless"},
 	} {
 		if other.share > 0 {
