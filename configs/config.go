@@ -119,8 +119,9 @@ type Service struct {
 	// the bulkhead in front of each, the smaller of three times the dependency's own latency and 40% of slo.latency (more for one that is slower by itself), and
 	// shows all that the metrics know; an empty section only shows them. Needs preset guard.
 	Calls map[string]*Calls `yaml:"calls"`
-	// Routes of the service that have SLOs of their own, by the names that the service gives them in guard. Governor steers each
-	// like a service, called SERVICE/ROUTE; the service itself is then all other requests. Needs preset guard.
+	// Routes of the service that have SLOs of their own, by the names that the service gives them in guard. Governor
+	// steers each like a service, called SERVICE/ROUTE; the service itself is then all other requests. Needs preset
+	// guard.
 	Routes map[string]*Route `yaml:"routes"`
 	// The pace of this service. Keys that are not set here come from the global timing.
 	Timing Timing `yaml:"timing"`
@@ -142,8 +143,8 @@ type SLO struct {
 	Errors Percent `yaml:"errors" jsonschema:"default=1%" range:"(0%, 50%]" why:"an error budget of zero is spent by the first failure"`
 }
 
-// Route is a route of a service with an SLO of its own. What it does not set is that of its service: the mode, the timing,
-// the tuning and the metrics always are.
+// Route is a route of a service with an SLO of its own. What it does not set is that of its service: the mode, the
+// timing, the tuning and the metrics always are.
 type Route struct {
 	// What the route promises its callers.
 	SLO RouteSLO `yaml:"slo" jsonschema:"required"`

@@ -12,9 +12,9 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// Specs returns control's view of each service and each route, sorted by name. Timings and bounds are complete; tunings hold what the
-// file sets, and control derives the rest. The mode is the highest that the service's metrics allow: if they cannot
-// show whether a limit binds, enforce becomes shadow.
+// Specs returns control's view of each service and each route, sorted by name. Timings and bounds are complete; tunings
+// hold what the file sets, and control derives the rest. The mode is the highest that the service's metrics allow: if
+// they cannot show whether a limit binds, enforce becomes shadow.
 func (c *Config) Specs() []control.Spec {
 	specs := make([]control.Spec, 0, len(c.Services))
 	for _, name := range c.Names() {

@@ -52,8 +52,8 @@ func (r *Route) of(s *Service) *Service {
 	}
 }
 
-// reserved are names that a route may not have. In commands and in the API, the name of a route stands where the knob of a
-// service stands, which may be calls/DEPENDENCY; in the keys it stands beside those of its service.
+// reserved are names that a route may not have. In commands and in the API, the name of a route stands where the knob
+// of a service stands, which may be calls/DEPENDENCY; in the keys it stands beside those of its service.
 var reserved = append(actuators.Knobs[:len(actuators.Knobs):len(actuators.Knobs)], "calls", "routes", "setting", "operator")
 
 // routes checks the routes of a service.

@@ -196,10 +196,10 @@ func (h Health) ownExcess() excess {
 	return excess{max(0, h.own.least-sum.most), max(0, h.own.most-largest), h.own.spent, h.own.requests}
 }
 
-// DivideCalls divides the calls of a service between the service and its routes, named SERVICE/ROUTE, in the services of a
-// search: the callees of a route are those of its service. Guard counts calls by service, but the time in them by route. So
-// each gets that part of every call's time which its requests have of the waiting, and one whose requests wait for nothing
-// has no calls.
+// DivideCalls divides the calls of a service between the service and its routes, named SERVICE/ROUTE, in the services
+// of a search: the callees of a route are those of its service. Guard counts calls by service, but the time in them by
+// route. So each gets that part of every call's time which its requests have of the waiting, and one whose requests
+// wait for nothing has no calls.
 func DivideCalls(services map[string]Health) {
 	routes := map[string][]string{}
 	for name := range services {

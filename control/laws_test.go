@@ -220,8 +220,8 @@ func TestRefusalsOfOthersDoNotBind(t *testing.T) {
 	}
 }
 
-// What the roof over all routes of an instance, a route's share of it, or the bound on endless requests refuses says nothing
-// about the limit: it moves nothing, and it is counted and named.
+// What the roof over all routes of an instance, a route's share of it, or the bound on endless requests refuses says
+// nothing about the limit: it moves nothing, and it is counted and named.
 func TestRefusalsElsewhereDoNotBind(t *testing.T) {
 	for name, field := range map[string]func(*Instance) *Reading{
 		"share":   func(in *Instance) *Reading { return &in.RefusedByShare },

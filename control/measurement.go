@@ -50,10 +50,10 @@ type Instance struct {
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
-	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused. The next four say
-	// nothing about the limit: a service behind this one would have refused the request; the route was over its share of the
-	// roof, the limit over all routes of an instance; the roof was full; too many requests that never end were in flight. A
-	// missing one counts as zero, which attributes those refusals to the concurrency limit.
+	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused. The next four
+	// say nothing about the limit: a service behind this one would have refused the request; the route was over its
+	// share of the roof, the limit over all routes of an instance; the roof was full; too many requests that never end
+	// were in flight. A missing one counts as zero, which attributes those refusals to the concurrency limit.
 	RefusedByShed    Reading
 	RefusedByRate    Reading
 	RefusedForCallee Reading
@@ -98,7 +98,8 @@ func (in *Instance) elsewhere() float64 {
 func (in *Instance) Windowed() []*Reading {
 	all := []*Reading{
 		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee,
-		&in.RefusedByShare, &in.RefusedByRoof, &in.RefusedEndless, &in.Completed, &in.Failed, &in.Slow, &in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
+		&in.RefusedByShare, &in.RefusedByRoof, &in.RefusedEndless, &in.Completed, &in.Failed, &in.Slow, &in.Fast,
+		&in.Mean, &in.Waited, &in.Binding, &in.Resets,
 	}
 	for i := range in.Classes {
 		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)

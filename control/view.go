@@ -223,7 +223,8 @@ func (f *flow) hangs() bool {
 // hangShare is the share of the arrivals that finishes at least, however deep the overload, unless the service hangs.
 const hangShare = 0.005
 
-// protectedRefused is the share of the arrivals of the classes up to least that the limit or shedding refused. It needs a hundred arrivals.
+// protectedRefused is the share of the arrivals of the classes up to least that the limit or shedding refused. It needs
+// a hundred arrivals.
 func (f *flow) protectedRefused(least Criticality) Reading {
 	offered, refused := Read(0), Read(0)
 	for _, c := range f.classes[:least+1] {
@@ -273,8 +274,9 @@ const refusesFrom = 0.2
 // bindsFor is the share of the window for which a limit must have bound.
 const bindsFor = 0.5
 
-// healthy says whether nothing was refused for want of room, of the routes beside this one either, and the limit had room. Only such windows show the service's own latency. If
-// no limit is known, the service must have kept up with its arrivals.
+// healthy says whether nothing was refused for want of room, of the routes beside this one either, and the limit had
+// room. Only such windows show the service's own latency. If no limit is known, the service must have kept up with its
+// arrivals.
 func (v *view) healthy() bool {
 	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.shareRefused.Above(0) || v.roofRefused.Above(0) ||
 		v.binding.AtLeast(bindsFor) {

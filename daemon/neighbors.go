@@ -27,7 +27,8 @@ const expected = 3
 func (n *neighbors) govern(service string) { n.known[service] = neighbor{} }
 
 // exchange takes in the health that a worker has seen at the instant now, and returns that of all governed services and
-// routes, with the calls of a service divided between it and its routes. Nothing is known of those whose worker has not come round.
+// routes, with the calls of a service divided between it and its routes. Nothing is known of those whose worker has not
+// come round.
 func (n *neighbors) exchange(now time.Time, period time.Duration, seen map[string]control.Health) map[string]control.Health {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -114,8 +114,8 @@ func NewPublisher(client *Client, keys actuators.Keys, options PublisherOptions)
 	}
 }
 
-// Read returns the content of the key of a service or a route, from Consul's leader. A key that does not exist is the zero Stored,
-// and a value that is not a valid Setting is Stored.Err: neither is an error of the read.
+// Read returns the content of the key of a service or a route, from Consul's leader. A key that does not exist is the
+// zero Stored, and a value that is not a valid Setting is Stored.Err: neither is an error of the read.
 func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
 	return p.read(ctx, service, "")
 }

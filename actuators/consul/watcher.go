@@ -14,8 +14,9 @@ import (
 )
 
 // Watcher delivers the values of keys as they are written. It implements guard's Source and PartSource. One Watcher
-// serves any number of concurrent watches. A process that watches one service, with all its knobs, routes and calls, has
-// one request in flight; so has one with several services, if all its guards use the same Watcher. Do not copy a Watcher.
+// serves any number of concurrent watches. A process that watches one service, with all its knobs, routes and calls,
+// has one request in flight; so has one with several services, if all its guards use the same Watcher. Do not copy a
+// Watcher.
 type Watcher struct {
 	Client *Client
 	Keys   actuators.Keys
@@ -37,11 +38,11 @@ type Watcher struct {
 // firstConnect spreads the first requests of processes that start together.
 const firstConnect = time.Second
 
-// Watch calls apply with the bytes of the Setting of a service or a route: first the current value, then each value that differs from
-// the previous one, never two calls at once. It passes nil for a key that does not exist (yet, or any more). The bytes
-// are passed as stored, so that the receiver, which enforces them, also decodes, judges and counts them: see
-// actuators.Accept. Each value is delivered once: after a reconnect the same value is not delivered again, and so does
-// not look like a renewed lease.
+// Watch calls apply with the bytes of the Setting of a service or a route: first the current value, then each value
+// that differs from the previous one, never two calls at once. It passes nil for a key that does not exist (yet, or any
+// more). The bytes are passed as stored, so that the receiver, which enforces them, also decodes, judges and counts
+// them: see actuators.Accept. Each value is delivered once: after a reconnect the same value is not delivered again,
+// and so does not look like a renewed lease.
 //
 // Watch blocks until ctx ends and returns its error. While Consul is down it retries and calls nothing. It returns at
 // once with another error only if the name is invalid.
@@ -70,8 +71,8 @@ func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byt
 	})
 }
 
-// WatchParts is Watch for all Settings of a service: its own (the zero Part), those of its routes and those of its calls.
-// Settings of routes and of calls are passed as long as they exist, and once as nil when they have been deleted.
+// WatchParts is Watch for all Settings of a service: its own (the zero Part), those of its routes and those of its
+// calls. Settings of routes and of calls are passed as long as they exist, and once as nil when they have been deleted.
 //
 // It reads the prefix of the service's keys or, while several services are watched, the prefix of all services. If the
 // token may not, or if the keys of services that nobody here watches are too many, WatchParts reports that to OnError,

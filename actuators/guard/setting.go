@@ -24,7 +24,8 @@ type Source interface {
 // PartSource is a Source that also delivers the Settings of the service's routes and of its calls.
 type PartSource interface {
 	Source
-	// WatchParts is Watch for all Settings of the service: its own (the zero Part), those of its routes and of its calls.
+	// WatchParts is Watch for all Settings of the service: its own (the zero Part), those of its routes and of its
+	// calls.
 	WatchParts(ctx context.Context, service string, apply func(part actuators.Part, raw []byte)) error
 }
 

@@ -62,9 +62,9 @@ var Cases = []Case{
 	{"TransactionSeesItsOwnWrites", txnOwnWrites},
 	{"TransactionOfTooManyOperationsIsRefused", txnLimit},
 	{"PublishedSettingIsWatched", publishAndWatch},
-	{"SettingsOfCallsAreWatched", watchParts},
+	{"SettingsOfRoutesAndCallsAreWatched", watchParts},
 	{"PublisherTellsConflictFromFence", publisherVerdicts},
-	{"SettingsOfCallsHaveTheirOwnKeys", callSettings},
+	{"SettingsOfRoutesAndCallsHaveTheirOwnKeys", partSettings},
 	{"OrdersOfManyAreAllRecorded", ordersBesideOneAnother},
 	{"OrderIsRefusedOrRecordedWhole", ordersRefused},
 	{"OneOfTwoElectorsLeadsAndHandsOver", electorHandOver},
@@ -844,9 +844,9 @@ func publisherVerdicts(t *testing.T, client *consul.Client) {
 	}
 }
 
-// callSettings: the Settings of a service, of a route and of its calls are written under one fence, and none is another's
-// conflict.
-func callSettings(t *testing.T, client *consul.Client) {
+// partSettings: the Settings of a service, of a route and of its calls are written under one fence, and none is
+// another's conflict.
+func partSettings(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
 	fence := fenceOf(t, client, keys, 1)
@@ -862,7 +862,8 @@ func callSettings(t *testing.T, client *consul.Client) {
 	put(t, client, keys.CallSetting("checkout", "ledger"), "{}")
 	all, err := publisher.ReadAll(t.Context())
 	calls := all.Calls["checkout"]
-	if err != nil || len(all.Settings) != 2 || all.Settings["checkout/export"].Setting.Concurrency.Limit != 45 || all.Settings["checkout"].Setting.Concurrency.Limit != 40 || len(calls) != 2 ||
+	if err != nil || len(all.Settings) != 2 || all.Settings["checkout/export"].Setting.Concurrency.Limit != 45 ||
+		all.Settings["checkout"].Setting.Concurrency.Limit != 40 || len(calls) != 2 ||
 		calls["payments"].Setting.Concurrency.Limit != 50 || calls["payments"].Err != nil || calls["ledger"].Err == nil {
 		t.Fatalf("read %+v, %v", all, err)
 	}

@@ -54,8 +54,8 @@ func ownerOf(loop string) string {
 	return loop[:max(0, strings.LastIndex(loop, "/"))]
 }
 
-// Unknown is the error for a name, of a loop, a service or a route (SERVICE/ROUTE), that is not among the names of the loops
-// that there are. It says what was most likely meant.
+// Unknown is the error for a name, of a loop, a service or a route (SERVICE/ROUTE), that is not among the names of the
+// loops that there are. It says what was most likely meant.
 func Unknown(name string, there []string) error {
 	parts, owner := strings.Count(name, "/")+1, name
 	if parts > 1 {
