@@ -21,14 +21,15 @@ const Schema = 1
 // The leader renews it after every third of the lease while the service's measurements are valid.
 const DefaultLeaseSeconds = 180
 
-// Setting is the value of governor/services/<service>/setting, or, with a Callee, of the calls that the service makes to
-// one dependency, at governor/services/<service>/calls/<callee>/setting. A knob that governor does not steer is absent
-// (nil). The calls have the knob concurrency only, and their readers ignore its limit and fallback: only the service
-// itself sees enough to move the limit of its calls.
-// A Setting is a plain value: copy it freely, share it read-only between goroutines.
+// Setting is the value of governor/services/<service>/setting. A route of the service, which has an SLO of its own, has
+// one at governor/services/<service>/routes/<route>/setting. With a Callee, it is for the calls that the service makes
+// to one dependency, at governor/services/<service>/calls/<callee>/setting. A knob that governor does not steer is
+// absent (nil). The calls have the knob concurrency only, and their readers ignore its limit and fallback: only the
+// service itself sees enough to move the limit of its calls. A Setting is a plain value: copy it freely, share it
+// read-only between goroutines.
 type Setting struct {
 	Schema       int       `json:"schema"`           // version of this document
-	Service      string    `json:"service"`          // the service it is for, as in its key
+	Service      string    `json:"service"`          // the service it is for, or the route: <service>/<route>
 	Callee       string    `json:"callee,omitempty"` // the dependency, if it is for the calls to one
 	Epoch        uint64    `json:"epoch"`            // grows with every change of leader
 	Revision     uint64    `json:"revision"`         // grows with every write, renewals included

@@ -99,8 +99,10 @@ func NewDecision(service string, knob Knob) Decision {
 		Setpoint: nan, Measured: nan, LatencyTarget: nan, From: nan, Raw: nan, Value: nan, Ceiling: nan,
 		Inputs: Inputs{
 			AgeSeconds: nan, TookSeconds: nan, WindowSeconds: nan, Requests: nan, Throughput: nan, RefusedShare: nan,
-			RefusedBy: RefusedBy{Concurrency: nan, Shed: nan, Rate: nan, Callee: nan, Endless: nan},
-			Quantile:  nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
+			RefusedBy: RefusedBy{
+				Concurrency: nan, Shed: nan, Rate: nan, Callee: nan, Share: nan, Roof: nan, Endless: nan,
+			},
+			Quantile: nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
 			WaitedSeconds: nan, Applied: -1,
 		},
 		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
@@ -162,7 +164,9 @@ type RefusedBy struct {
 	Shed        Number `json:"shed"`        // the limit is nearly reached; the rest is kept for more important requests
 	Rate        Number `json:"rate"`
 	Callee      Number `json:"callee"`  // a service behind this one would refuse the request
-	Endless     Number `json:"endless"` // too many requests that do not end are open
+	Share       Number `json:"share"`   // the route is over its share of the roof
+	Roof        Number `json:"roof"`    // the limit over all routes is reached
+	Endless     Number `json:"endless"` // too many requests that never end are in flight
 }
 
 // Learned are the quantities that the loops have learned from earlier measurements.

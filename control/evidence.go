@@ -99,6 +99,8 @@ func (in Instance) join(was Instance, share float64) Instance {
 		{&in.RefusedByShed, was.RefusedByShed},
 		{&in.RefusedByRate, was.RefusedByRate},
 		{&in.RefusedForCallee, was.RefusedForCallee},
+		{&in.RefusedByShare, was.RefusedByShare},
+		{&in.RefusedByRoof, was.RefusedByRoof},
 		{&in.RefusedEndless, was.RefusedEndless},
 		{&in.Failed, was.Failed},
 		{&in.Slow, was.Slow},

@@ -50,12 +50,15 @@ type Instance struct {
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
-	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused, RefusedForCallee
-	// that of the requests which a service behind this one would have refused, and RefusedEndless that of endless requests above
-	// their bound. A missing one counts as zero, which attributes those refusals to the concurrency limit.
+	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused. The next four
+	// say nothing about the limit: a service behind this one would have refused the request; the route was over its
+	// share of the roof, the limit over all routes of an instance; the roof was full; too many requests that never end
+	// were in flight. A missing one counts as zero, which attributes those refusals to the concurrency limit.
 	RefusedByShed    Reading
 	RefusedByRate    Reading
 	RefusedForCallee Reading
+	RefusedByShare   Reading
+	RefusedByRoof    Reading
 	RefusedEndless   Reading
 	Completed        Reading // admitted requests that finished (count of the latency histogram)
 	Failed           Reading // admitted requests that failed
@@ -84,7 +87,7 @@ type Instance struct {
 
 	// ShedThreshold is φ in force; missing or 1 if nothing is shed.
 	ShedThreshold Reading
-	// Classes are arrivals and refusals by criticality, without the refusals by the rate limit.
+	// Classes are arrivals and refusals by criticality, without the refusals that are not by the limit or by shedding.
 	Classes [Criticalities]Class
 }
 
@@ -96,11 +99,18 @@ type CutShort struct {
 	Own, Waited Reading
 }
 
+// elsewhere counts the refusals that are neither by the limit, nor by shedding, nor by the rate: they say nothing about
+// the values of the knobs.
+func (in *Instance) elsewhere() float64 {
+	return in.RefusedForCallee.Or(0) + in.RefusedByShare.Or(0) + in.RefusedByRoof.Or(0) + in.RefusedEndless.Or(0)
+}
+
 // Windowed lists the readings that cover the window. They are wrong until the instance has existed for all of it.
 func (in *Instance) Windowed() []*Reading {
 	all := []*Reading{
 		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee,
-		&in.RefusedEndless, &in.Completed, &in.Failed, &in.Slow, &in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
+		&in.RefusedByShare, &in.RefusedByRoof, &in.RefusedEndless, &in.Completed, &in.Failed, &in.Slow, &in.Fast,
+		&in.Mean, &in.Waited, &in.Binding, &in.Resets,
 		&in.CutShort.Count, &in.CutShort.Own, &in.CutShort.Waited,
 	}
 	for i := range in.Classes {

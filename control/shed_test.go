@@ -167,7 +167,7 @@ func TestOtherRefusalsAreNotTheLimits(t *testing.T) {
 		"the limit":        {f.limitRefused.Float(), 400},
 		"the rate":         {f.rateRefused.Float(), 100},
 		"for a callee":     {f.calleeRefused.Float(), 200},
-		"endless requests": {f.endlessRefused.Float(), 300},
+		"endless requests": {f.endlessOver.Float(), 300},
 	} {
 		if share := got[1] / in.Offered.Float(); math.Abs(got[0]-share) > 1e-9 {
 			t.Errorf("refused, %s: %v, want %v", what, got[0], share)

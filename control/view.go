@@ -80,22 +80,24 @@ type flow struct {
 	// hang describes a hang: requests arrive, the limit is full and hardly anything finishes. "": no hang.
 	hang string
 
-	offered        Reading // arrivals in the window, all instances together
-	completed      Reading // likewise
-	admittedRate   Reading // admissions per second, all instances together
-	uncut          Reading // the completed that were not cut short, see CutShort
-	throughput     Reading // of those per second and instance, X̂
-	mean           Reading // mean latency of those, in seconds, without the time in guarded calls
-	waited         float64 // mean time of those in guarded calls, in seconds
-	refused        Reading // share of the offered, by any policy
-	limitRefused   Reading // by the concurrency limit, or shedding under it
-	shedRefused    Reading // by shedding
-	rateRefused    Reading // by the rate limit
-	calleeRefused  Reading // because a callee would refuse
-	endlessRefused Reading // because too many endless requests are open
-	slow           Reading // share of the completed
-	slowUncut      Reading // the slow as a share of those not cut short
-	failed         Reading // share of the admitted
+	offered       Reading // arrivals in the window, all instances together
+	completed     Reading // likewise
+	admittedRate  Reading // admissions per second, all instances together
+	uncut         Reading // the completed that were not cut short, see CutShort
+	throughput    Reading // of those per second and instance, X̂
+	mean          Reading // mean latency of those, in seconds, without the time in guarded calls
+	waited        float64 // mean time of those in guarded calls, in seconds
+	refused       Reading // share of the offered, by any policy
+	limitRefused  Reading // by the concurrency limit, or shedding under it
+	shedRefused   Reading // by shedding
+	rateRefused   Reading // by the rate limit
+	calleeRefused Reading // because a callee would refuse
+	shareRefused  Reading // by the share of the roof
+	roofRefused   Reading // by the roof over all routes
+	endlessOver   Reading // because too many endless requests are open
+	slow          Reading // share of the completed
+	slowUncut     Reading // the slow as a share of those not cut short
+	failed        Reading // share of the admitted
 
 	inFlight Reading // per instance; from Little's law if it is not reported
 	sampled  Reading // per instance, as reported
@@ -114,7 +116,8 @@ type flow struct {
 func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
-	offered, refused, byRate, byShed, forCallee, endless := zero, zero, zero, zero, zero, zero
+	offered, refused, byRate, byShed, elsewhere := zero, zero, zero, zero, zero
+	forCallee, byShare, byRoof, endless := 0.0, 0.0, 0.0, 0.0
 	admitted, completed, uncut := zero, zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
 	waited := 0.0
@@ -127,8 +130,11 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
 		f.attributed = f.attributed && in.RefusedByRate.Known()
 		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
-		forCallee = forCallee.Plus(Read(in.RefusedForCallee.Or(0)))
-		endless = endless.Plus(Read(in.RefusedEndless.Or(0)))
+		elsewhere = elsewhere.Plus(Read(in.elsewhere()))
+		forCallee += in.RefusedForCallee.Or(0)
+		byShare += in.RefusedByShare.Or(0)
+		byRoof += in.RefusedByRoof.Or(0)
+		endless += in.RefusedEndless.Or(0)
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
 		failed = failed.Plus(in.Failed)
@@ -170,8 +176,9 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("refusals", why, detail)
 	}
 	f.refused, f.rateRefused, f.shedRefused = refused.ShareOf(offered), byRate.ShareOf(offered), byShed.ShareOf(offered)
-	f.calleeRefused, f.endlessRefused = forCallee.ShareOf(offered), endless.ShareOf(offered)
-	f.limitRefused = refused.Less(byRate).Less(forCallee).Less(endless).ShareOf(offered)
+	f.calleeRefused, f.shareRefused = Read(forCallee).ShareOf(offered), Read(byShare).ShareOf(offered)
+	f.roofRefused, f.endlessOver = Read(byRoof).ShareOf(offered), Read(endless).ShareOf(offered)
+	f.limitRefused = refused.Less(byRate).Less(elsewhere).ShareOf(offered)
 	if f.hangs() {
 		f.hang = fmt.Sprintf("hang: %s arrivals, %s completions, the limit is full", format.Count(offered.value),
 			format.Count(completed.value))
@@ -223,8 +230,8 @@ func (f *flow) hangs() bool {
 // hangShare is the share of the arrivals that finishes at least, however deep the overload, unless the service hangs.
 const hangShare = 0.005
 
-// protectedRefused is the share of the arrivals of the classes up to least that were refused by anything but the rate
-// limit. It needs a hundred arrivals.
+// protectedRefused is the share of the arrivals of the classes up to least that the limit or shedding refused. It needs
+// a hundred arrivals.
 func (f *flow) protectedRefused(least Criticality) Reading {
 	offered, refused := Read(0), Read(0)
 	for _, c := range f.classes[:least+1] {
@@ -274,10 +281,12 @@ const refusesFrom = 0.2
 // bindsFor is the share of the window for which a limit must have bound.
 const bindsFor = 0.5
 
-// healthy says whether nothing was refused and the limit had room. Only such windows show the service's own latency. If
-// no limit is known, the service must have kept up with its arrivals.
+// healthy says whether nothing was refused for want of room, of the routes beside this one either, and the limit had
+// room. Only such windows show the service's own latency. If no limit is known, the service must have kept up with its
+// arrivals.
 func (v *view) healthy() bool {
-	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(bindsFor) {
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.shareRefused.Above(0) || v.roofRefused.Above(0) ||
+		v.binding.AtLeast(bindsFor) {
 		return false
 	}
 	if limit, ok := v.limit.Value(); ok {

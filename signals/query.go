@@ -36,10 +36,9 @@ const (
 	sigRefused          = "refused"
 	sigRefusedByShed    = "refused_by_shed"
 	sigRefusedByRate    = "refused_by_rate"
-	sigRefusedForCallee = "refused_for_callee"
-	sigRefusedEndless   = "refused_endless"
-	sigClassOffered     = "class_offered" // by criticality
-	sigClassRefused     = "class_refused" // by criticality, without refusals by rate, for a callee and of endless requests
+	sigRefusedElsewhere = "refused_elsewhere" // by reason, those that say nothing about limit, shedding and rate
+	sigClassOffered     = "class_offered"     // by criticality
+	sigClassRefused     = "class_refused"     // by criticality, without refusals by rate and elsewhere
 	sigFailed           = "failed"
 	sigBinding          = "binding"
 	sigWaited           = "waited"            // seconds in guarded calls; older guards lack it
@@ -72,6 +71,10 @@ const (
 // source is where a signal comes from: a metric, and matchers in addition to those that identify the service.
 type source struct{ metric, matchers string }
 
+// elsewhere are guard's reasons for refusals that say nothing about the limit, shedding and the rate of what they are
+// counted for: a callee, the roof over all routes, the share of it, and the bound on requests that never end.
+const elsewhere = "callee|share|roof|endless"
+
 // guardSources are the metrics of the preset guard. The limit also stands for the instance: it is one raw series per
 // instance and always present.
 var guardSources = func() map[string]source {
@@ -92,9 +95,8 @@ var guardSources = func() map[string]source {
 	}
 	m[sigRefusedByShed] = source{metric: "guard_refused_total", matchers: `reason="shed"`}
 	m[sigRefusedByRate] = source{metric: "guard_refused_total", matchers: `reason="rate"`}
-	m[sigRefusedForCallee] = source{metric: "guard_refused_total", matchers: `reason="callee"`}
-	m[sigRefusedEndless] = source{metric: "guard_refused_total", matchers: `reason="endless"`}
-	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|callee|endless"`}
+	m[sigRefusedElsewhere] = source{metric: "guard_refused_total", matchers: `reason=~"` + elsewhere + `"`}
+	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|` + elsewhere + `"`}
 	return m
 }()
 
@@ -340,12 +342,12 @@ func (b *builder) measurement() string {
 		}
 		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
 		for _, signal := range []string{
-			sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigRefusedForCallee, sigRefusedEndless,
-			sigFailed, sigBinding, sigWaited, sigCutShort,
+			sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigFailed, sigBinding, sigWaited, sigCutShort,
 		} {
 			counter(signal)
 		}
 		b.add(sigCutShortSeconds, b.by("sum", b.over("increase", k.window, sigCutShortSeconds), inst, partLabel))
+		b.add(sigRefusedElsewhere, b.by("sum", b.over("increase", k.window, sigRefusedElsewhere), inst, reasonLabel))
 		for _, signal := range []string{sigClassOffered, sigClassRefused} {
 			b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst, criticalityLabel))
 		}

@@ -21,11 +21,12 @@ type Source interface {
 	Watch(ctx context.Context, service string, apply func(raw []byte)) error
 }
 
-// CallSource is a Source that also delivers the Settings of the service's calls.
-type CallSource interface {
+// PartSource is a Source that also delivers the Settings of the service's routes and of its calls.
+type PartSource interface {
 	Source
-	// WatchCalls is Watch for the Settings of the service (callee "") and of its calls.
-	WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error
+	// WatchParts is Watch for all Settings of the service: its own (the zero Part), those of its routes and of its
+	// calls.
+	WatchParts(ctx context.Context, service string, apply func(part actuators.Part, raw []byte)) error
 }
 
 // watchBackoff spreads the guards of a fleet that lost its store, with at least watchLeast between two attempts of one.
@@ -36,7 +37,7 @@ const (
 	logEvery   = time.Minute
 )
 
-// Run keeps the guard, and its dependencies if src is a CallSource, supplied with Settings from src until ctx ends, and
+// Run keeps the guard, and its dependencies if src is a PartSource, supplied with Settings from src until ctx ends, and
 // then returns nil. It blocks: the caller chooses the goroutine. If Watch fails, Run calls it again after a jittered
 // pause of about 30 s at most; meanwhile the guard keeps working. A guard works without Run too, on its fallback and its reflex.
 func (g *Guard) Run(ctx context.Context, src Source) error {
@@ -64,14 +65,16 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 
 // watch calls apply with each Setting that src delivers and the guard it is for: g, or the bulkhead of a dependency.
 func (g *Guard) watch(ctx context.Context, src Source, apply func(g *Guard, raw []byte)) error {
-	calls, ok := src.(CallSource)
+	parts, ok := src.(PartSource)
 	if !ok {
 		return src.Watch(ctx, g.cfg.Service, func(raw []byte) { apply(g, raw) })
 	}
-	return calls.WatchCalls(ctx, g.cfg.Service, func(callee string, raw []byte) {
-		if callee == "" {
+	return parts.WatchParts(ctx, g.cfg.Service, func(part actuators.Part, raw []byte) {
+		if part == (actuators.Part{}) {
 			apply(g, raw)
-		} else if d := g.calls.deliver(callee, raw); d != nil {
+		} else if part.Route != "" {
+			return // a guard limits its service as a whole
+		} else if d := g.calls.deliver(part.Callee, raw); d != nil {
 			apply(d.pool, raw)
 		}
 	})
