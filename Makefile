@@ -5,7 +5,7 @@ SHELL := bash
 
 # Modules with our own packages: `go test ./...` in one of them stays out of the others, so every target walks them all.
 # A test fails if a go.mod of the tree is in neither list.
-MODULES := . actuators actuators/guard/guardgrpc test/bounds test/e2e/calls/tier test/grpc
+MODULES := . actuators actuators/guard/guardgrpc test/bindings test/bounds test/e2e/calls/tier test/grpc
 # Modules that only pin tools: the linters and the real servers that tests run on.
 TOOL_MODULES := test/tools/consul test/tools/consul-template test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
