@@ -97,7 +97,7 @@ func (n news) deliver(callee string, exists bool, value []byte, apply func(calle
 	if seen && (raw == nil) == (last == nil) && string(raw) == string(last) {
 		return
 	}
-	n[callee] = raw
+	n[callee] = slices.Clone(raw) // the bytes are apply's to keep, and to change
 	apply(callee, raw)
 }
 

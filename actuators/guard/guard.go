@@ -48,8 +48,8 @@ type Guard struct {
 	reflex  reflex
 	regime  regime
 	held    held
-	refused map[actuators.RefusalReason]uint64        // Settings
-	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
+	refused map[actuators.RefusalReason]uint64 // Settings
+	logged  logged
 }
 
 // cell holds the counters of one criticality in a cache line of its own.
@@ -145,7 +145,7 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		reflex:  reflex,
 		regime:  regime,
 		refused: map[actuators.RefusalReason]uint64{},
-		logged:  map[actuators.RefusalReason]time.Duration{},
+		logged:  logged{},
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }

@@ -35,7 +35,7 @@ var table = []rule{
 	},
 	{
 		"actuators/guard",
-		[]string{"actuators", "actuators/little", "actuators/guard/"},
+		[]string{"actuators", "actuators/little", "actuators/guard/", "actuators/internal/files"},
 		false,
 		"it is the hot path of somebody else's service",
 	},
@@ -50,6 +50,18 @@ var table = []rule{
 		[]string{"actuators/guard/"},
 		true,
 		"the binding to gRPC, in a module of its own",
+	},
+	{
+		"actuators/source",
+		[]string{"actuators", "actuators/internal/files"},
+		false,
+		"a transport like actuators/consul, for services that want no library",
+	},
+	{
+		"actuators/source/sourcetest",
+		[]string{"actuators", "actuators/guard"},
+		false,
+		"the contract between a source and the guard",
 	},
 	{
 		"actuators/consul",

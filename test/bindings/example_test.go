@@ -13,10 +13,13 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
 	"github.com/labstack/echo/v5"
+	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
+	"github.com/seed-de83e32b/governor/actuators/source"
 )
 
 func newGuard() *guard.Guard {
@@ -141,4 +144,31 @@ func add(
 	ctx context.Context, r *connect.Request[wrapperspb.StringValue],
 ) (*connect.Response[wrapperspb.StringValue], error) {
 	return connect.NewResponse(wrapperspb.String(r.Msg.GetValue() + " for " + entry(ctx))), nil
+}
+
+// The rate of the service "mailer" is that of a limiter. What it allows is this instance's part.
+func Example_rateLimiter() {
+	limiter := rate.NewLimiter(10, 5)
+	ctx, end := context.WithCancel(context.Background())
+	var settings source.Memory // &consul.Watcher{Client: client}
+	if err := settings.Set(actuators.Setting{
+		Schema: actuators.Schema, Service: "mailer", Epoch: 1, Revision: 1, LeaseSeconds: 180,
+		Rate: &actuators.Rate{PerSecond: 400, Burst: 40, Instances: 4, Fallback: 100, Min: 10, Max: 1000},
+	}); err != nil {
+		log.Fatal(err)
+	}
+
+	err := guard.Watch(ctx, &settings, "mailer", func(s actuators.Setting) {
+		if s.Rate != nil {
+			perSecond, burst := s.Rate.Part()
+			limiter.SetLimit(rate.Limit(min(perSecond, float64(rate.Inf))))
+			limiter.SetBurst(int(burst))
+		}
+		fmt.Println(limiter.Limit(), "mails a second, at once", limiter.Burst())
+		end() // a service goes on: it runs Watch in a goroutine
+	})
+	fmt.Println(err)
+	// Output:
+	// 100 mails a second, at once 10
+	// <nil>
 }
