@@ -300,6 +300,7 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		t.idle += max(0, now-t.since)
 	}
 	took := max(0, now-t.start-t.idle)
+	observed := t.observed(p.gen)
 	waited, unmet := t.waited(p.gen, now, o)
 	parties, class := t.parties, t.arrival.Criticality
 	t.recycle()
@@ -316,6 +317,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	}
 	if o != Ignored && (o != Canceled || int64(took) > g.slow.Load()) {
 		g.latency.observe(took)
+		if observed != nil {
+			g.cfg.Observer.Finished(observed, took)
+		}
 		if waited > 0 {
 			g.latency.wait(min(waited, took))
 		}

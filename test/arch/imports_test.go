@@ -52,6 +52,12 @@ var table = []rule{
 		"the binding to gRPC, in a module of its own",
 	},
 	{
+		"actuators/guard/guardotel",
+		[]string{"actuators/guard"},
+		true,
+		"the binding to OpenTelemetry, in a module of its own",
+	},
+	{
 		"actuators/source",
 		[]string{"actuators", "actuators/internal/files"},
 		false,
@@ -248,11 +254,13 @@ func TestCompositionIsFound(t *testing.T) {
 	}
 }
 
-// grpcBinding and grpcTier, a service of tests, are the modules that may link gRPC.
+// grpcBinding and grpcTier, a service of tests, are the modules that may link gRPC, and otelBinding may link OpenTelemetry.
 const (
 	grpc        = "google.golang.org/grpc/"
 	grpcBinding = "actuators/guard/guardgrpc"
 	grpcTier    = "test/e2e/calls/tier"
+	otel        = "go.opentelemetry.io/"
+	otelBinding = "actuators/guard/guardotel"
 )
 
 // forbidden are packages that ours must not link, directly or indirectly. A name that ends in a slash includes
@@ -272,6 +280,7 @@ var forbidden = []struct{ path, why string }{
 	{"cloud.google.com/", "a cloud SDK: something imported too much"},
 	{"k8s.io/", "a cloud SDK: something imported too much"},
 	{grpc, "only its binding needs it, in a module of its own: " + grpcBinding},
+	{otel, "only its binding needs it, in a module of its own: " + otelBinding},
 	{"github.com/stretchr/testify/", "only tests could want it, and ours don't"},
 }
 
@@ -279,6 +288,9 @@ func TestNothingForbiddenIsLinked(t *testing.T) {
 	for _, p := range ourPackages(t) {
 		for _, dep := range p.Deps {
 			for _, f := range forbidden {
+				if f.path == otel && (under(short(p.ImportPath), otelBinding) || !under(short(p.ImportPath), "actuators")) {
+					continue // the Prometheus engine has it
+				}
 				if f.path == grpc && (under(short(p.ImportPath), grpcBinding) || short(p.ImportPath) == grpcTier) {
 					continue
 				}

@@ -76,6 +76,7 @@ func TestGoOfTheBindingsIsFromExamples(t *testing.T) {
 	var examples strings.Builder
 	for _, path := range []string{
 		"test/bindings/example_test.go", "actuators/guard/watch_example_test.go", "actuators/source/example_test.go",
+		"actuators/guard/guardotel/guardotel_test.go",
 	} {
 		examples.WriteString(flat(read(t, path)))
 	}
