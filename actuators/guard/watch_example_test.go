@@ -42,5 +42,7 @@ func ExampleWatch_databasePool() {
 // noDatabase stands for a driver.
 type noDatabase struct{}
 
-func (noDatabase) Connect(context.Context) (driver.Conn, error) { return nil, errors.New("no database") }
-func (noDatabase) Driver() driver.Driver                        { return nil }
+func (noDatabase) Connect(context.Context) (driver.Conn, error) {
+	return nil, errors.New("no database")
+}
+func (noDatabase) Driver() driver.Driver { return nil }

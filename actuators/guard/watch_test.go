@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,28 +14,26 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/source"
 )
 
-// watching records what Watch applies, with the seconds since its start.
+// watching records what Watch applies.
 type watching struct {
-	store   source.Memory
-	start   time.Time
-	applied []applied
-	stop    func()
-}
+	store source.Memory
+	stop  func()
 
-type applied struct {
-	after time.Duration
-	actuators.Setting
+	mu      sync.Mutex
+	applied []actuators.Setting
 }
 
 func startWatch(t *testing.T, src func(*source.Memory) guard.Source) *watching {
 	t.Helper()
-	w := &watching{start: time.Now()}
+	w := new(watching)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := guard.Watch(ctx, src(&w.store), "checkout", func(s actuators.Setting) {
-			w.applied = append(w.applied, applied{time.Since(w.start), s})
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.applied = append(w.applied, s)
 		}); err != nil {
 			t.Error(err)
 		}
@@ -53,10 +52,19 @@ func (w *watching) last(t *testing.T, after time.Duration) actuators.Setting {
 	t.Helper()
 	time.Sleep(after)
 	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(w.applied) == 0 {
 		t.Fatal("nothing was applied")
 	}
-	return w.applied[len(w.applied)-1].Setting
+	return w.applied[len(w.applied)-1]
+}
+
+// calls is how often Watch has applied something.
+func (w *watching) calls() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.applied)
 }
 
 // knobs is a Setting with all knobs and a lease of a minute.
@@ -77,8 +85,8 @@ func TestWatchAppliesWhatAGuardWouldAccept(t *testing.T) {
 		w := startWatch(t, plain)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(w.applied) != 0 {
-			t.Fatalf("applied %v before there was a Setting", w.applied)
+		if n := w.calls(); n != 0 {
+			t.Fatalf("applied %d times before there was a Setting", n)
 		}
 		set := func(s actuators.Setting) {
 			t.Helper()
@@ -88,8 +96,8 @@ func TestWatchAppliesWhatAGuardWouldAccept(t *testing.T) {
 			synctest.Wait()
 		}
 		set(knobs(2, 5))
-		if s := w.last(t, 0); s.Revision != 5 || s.Concurrency.Limit != 80 || s.Rate.PerSecond != 400 || len(w.applied) != 1 {
-			t.Errorf("%+v after %d calls", s, len(w.applied))
+		if s := w.last(t, 0); s.Revision != 5 || s.Concurrency.Limit != 80 || s.Rate.PerSecond != 400 || w.calls() != 1 {
+			t.Errorf("%+v after %d calls", s, w.calls())
 		}
 		w.store.SetRaw("checkout", "", []byte("{"))
 		synctest.Wait()
@@ -100,8 +108,8 @@ func TestWatchAppliesWhatAGuardWouldAccept(t *testing.T) {
 		set(other) // other content under a known revision
 		w.store.Delete("checkout", "")
 		synctest.Wait()
-		if len(w.applied) != 1 {
-			t.Errorf("applied what a guard refuses: %+v", w.applied)
+		if w.calls() != 1 {
+			t.Errorf("applied what a guard refuses: %+v", w.last(t, 0))
 		}
 		fewer := knobs(2, 6)
 		fewer.Rate, fewer.Retry = nil, nil
@@ -138,11 +146,11 @@ func TestWatchDriftsToTheFallback(t *testing.T) {
 		if s.Concurrency.Limit != 20 || s.Rate.PerSecond != 100 || s.Shed.Threshold != 1 || s.Retry.BudgetRatio != 0.1 {
 			t.Errorf("in the end: %+v %+v %+v %+v", s.Concurrency, s.Rate, s.Shed, s.Retry)
 		}
-		if n := len(w.applied); n < 10 || n > 20 {
+		n := w.calls()
+		if n < 10 || n > 20 {
 			t.Errorf("%d calls for one drift", n)
 		}
-		n := len(w.applied)
-		if w.last(t, 24*time.Hour); len(w.applied) != n {
+		if w.last(t, 24*time.Hour); w.calls() != n {
 			t.Error("something was applied after the drift")
 		}
 		if err := w.store.Set(knobs(1, 1)); err != nil { // the store was wiped

@@ -32,6 +32,12 @@ func try(t *testing.T, err error) {
 	}
 }
 
+// pass lets time pass, and what is due at its end happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // rename replaces a file as consul-template does.
 func rename(t *testing.T, name string, raw []byte) {
 	t.Helper()
@@ -143,14 +149,14 @@ func TestHalfAFileIsNotDelivered(t *testing.T) {
 		write := func(text string, readings int) {
 			t.Helper()
 			try(t, os.WriteFile(name, []byte(text), 0o644))
-			time.Sleep(time.Duration(readings) * time.Second)
+			pass(time.Duration(readings) * time.Second)
 		}
 		write(`{"a":1}`, 3)
 		write(``, 1)
 		write(`{"a`, 1)
 		write(`{"a":2}`, 3)
 		try(t, os.Remove(name))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		write(`{"a":3}`, 3)
 		write(`{"a":`, 3)
 		stop()
@@ -166,11 +172,11 @@ func TestTroubleKeepsTheLastSetting(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "governor")
 		name := filepath.Join(dir, "setting.json")
 		var values []string
-		var errs []error
-		f := source.File{Path: name, OnError: func(err error) { errs = append(errs, err) }}
+		errs := make(chan error, 100)
+		f := source.File{Path: name, OnError: func(err error) { errs <- err }}
 		stop := follow(t, f, func(raw []byte) { values = append(values, string(raw)) })
 		rename(t, name, []byte("1"))
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 
 		for _, trouble := range []struct {
 			what string
@@ -183,26 +189,25 @@ func TestTroubleKeepsTheLastSetting(t *testing.T) {
 		} {
 			try(t, os.Remove(name))
 			try(t, trouble.make())
-			errs = nil
-			time.Sleep(time.Minute)
-			synctest.Wait()
-			if len(errs) != 1 || !strings.Contains(errs[0].Error(), trouble.what) {
-				t.Errorf("%s: errors %v", trouble.what, errs)
+			pass(time.Minute)
+			if n := len(errs); n != 1 {
+				t.Errorf("%s: %d errors, want one", trouble.what, n)
+			} else if err := <-errs; !strings.Contains(err.Error(), trouble.what) {
+				t.Errorf("%s: %v", trouble.what, err)
 			}
 		}
-		errs = nil
 		try(t, os.RemoveAll(dir))
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		rename(t, name, []byte("2"))
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		try(t, os.WriteFile(name, make([]byte, actuators.MaxBytes+100), 0o644))
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		stop()
 		if len(values) != 4 || !slices.Equal(values[:3], []string{"1", "", "2"}) || len(values[3]) != actuators.MaxBytes+1 {
 			t.Errorf("delivered %.100q", values)
 		}
 		if len(errs) != 0 {
-			t.Errorf("errors for a folder that went and came back: %v", errs)
+			t.Errorf("errors for a folder that went and came back: %v", <-errs)
 		}
 	})
 }

@@ -6,11 +6,14 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
 // The protocols of Connect (https://connectrpc.com/docs/protocol) and gRPC-Web
@@ -140,22 +143,71 @@ type detail struct {
 	value []byte
 }
 
-// refusalDetails are google.rpc.RetryInfo and google.rpc.ErrorInfo, the same that guardgrpc sends.
-func refusalDetails(reason string, seconds int) []detail {
-	return []detail{
-		{"google.rpc.RetryInfo", protoBytes(nil, 1, protoVarint(nil, 1, seconds))}, // its field 1 is a Duration, seconds the first of that
-		{"google.rpc.ErrorInfo", protoBytes(protoBytes(nil, 1, []byte(strings.ToUpper(reason))), 2, []byte(ErrorDomain))},
-	}
+// formal is a refusal in the forms of gRPC and Connect. Making one costs ten times as much as everything else about a refusal,
+// so each is kept: of each reason, there are some hundred at most.
+type formal struct {
+	message string
+	details []string // grpc-status-details-bin
+	unary   []byte   // the body for a unary call of Connect
+	last    []byte   // the envelope for a stream of it
 }
 
-// grpcDetails is a google.rpc.Status for the trailer grpc-status-details-bin.
-func grpcDetails(code int, message string, details []detail) []byte {
-	status := protoBytes(protoVarint(nil, 1, code), 2, []byte(message))
-	for _, d := range details {
-		any := protoBytes(protoBytes(nil, 1, []byte("type.googleapis.com/"+d.kind)), 2, d.value)
-		status = protoBytes(status, 3, any)
+// formalities are the formal refusals, by reason and seconds.
+var formalities sync.Map
+
+type formality struct {
+	reason  string
+	seconds int
+}
+
+// formalRefusal returns the refusal for the reason that asks to wait, with google.rpc.RetryInfo and google.rpc.ErrorInfo as
+// guardgrpc sends them.
+func formalRefusal(refusal *guard.Refusal, seconds int) *formal {
+	of := formality{refusal.Reason(), seconds}
+	if known, ok := formalities.Load(of); ok {
+		return known.(*formal)
 	}
-	return status
+	text := tooFull
+	if errors.Is(refusal, guard.ErrRate) {
+		text = tooFast
+	}
+	message := strings.TrimSpace(string(text))
+	delay := protoVarint(nil, 1, seconds) // a google.protobuf.Duration
+	details := []struct {
+		kind  string
+		value []byte
+	}{
+		{"google.rpc.RetryInfo", protoBytes(nil, 1, delay)},
+		{"google.rpc.ErrorInfo", protoBytes(protoBytes(nil, 1, []byte(strings.ToUpper(of.reason))), 2, []byte(ErrorDomain))},
+	}
+	status := protoBytes(protoVarint(nil, 1, GRPCResourceExhausted), 2, []byte(message)) // a google.rpc.Status
+	said := connectError{Code: "resource_exhausted", Message: message}
+	for _, d := range details {
+		status = protoBytes(status, 3, protoBytes(protoBytes(nil, 1, []byte("type.googleapis.com/"+d.kind)), 2, d.value))
+		said.Details = append(said.Details, connectDetail{d.kind, base64.RawStdEncoding.EncodeToString(d.value)})
+	}
+	unary, _ := json.Marshal(said) // strings only: it cannot fail
+	last, _ := json.Marshal(map[string]connectError{"error": said})
+	f := &formal{
+		message: message,
+		details: []string{base64.RawStdEncoding.EncodeToString(status)},
+		unary:   unary,
+		last:    append(binary.BigEndian.AppendUint32([]byte{flagConnectEnd}, uint32(len(last))), last...),
+	}
+	formalities.Store(of, f)
+	return f
+}
+
+// connectError is the JSON of an error of Connect.
+type connectError struct {
+	Code    string          `json:"code"`
+	Message string          `json:"message"`
+	Details []connectDetail `json:"details"`
+}
+
+type connectDetail struct {
+	Type  string `json:"type"`
+	Value string `json:"value"` // in Base64
 }
 
 // protoVarint and protoBytes append a field to a message of protobuf
@@ -168,36 +220,15 @@ func protoBytes(to []byte, field int, value []byte) []byte {
 	return append(binary.AppendUvarint(append(to, byte(field<<3|2)), uint64(len(value))), value...)
 }
 
-// binaryHeader is how gRPC and Connect write bytes into text.
-func binaryHeader(b []byte) string { return base64.RawStdEncoding.EncodeToString(b) }
-
-// failConnect answers a request of Connect with resource_exhausted: a unary one with the status, a stream with an envelope.
-func failConnect(w http.ResponseWriter, r *http.Request, kind connectKind, status int, message string, details []detail) {
-	type wireDetail struct {
-		Type  string `json:"type"`
-		Value string `json:"value"`
-	}
-	type wireError struct {
-		Code    string       `json:"code"`
-		Message string       `json:"message"`
-		Details []wireDetail `json:"details"`
-	}
-	e := wireError{Code: "resource_exhausted", Message: message}
-	for _, d := range details {
-		e.Details = append(e.Details, wireDetail{d.kind, binaryHeader(d.value)})
-	}
+// refuseConnect answers a request of Connect: a unary one with the status, a stream with its last envelope.
+func refuseConnect(w http.ResponseWriter, r *http.Request, kind connectKind, status int, f *formal) {
 	if kind == connectUnary {
-		body, _ := json.Marshal(e)
 		w.Header()["Content-Type"] = []string{"application/json"}
-		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 		w.WriteHeader(status)
-		w.Write(body)
+		w.Write(f.unary)
 		return
 	}
-	body, _ := json.Marshal(struct {
-		Error wireError `json:"error"`
-	}{e})
 	w.Header()["Content-Type"] = r.Header["Content-Type"]
 	w.WriteHeader(http.StatusOK)
-	w.Write(append(binary.BigEndian.AppendUint32([]byte{flagConnectEnd}, uint32(len(body))), body...))
+	w.Write(f.last)
 }

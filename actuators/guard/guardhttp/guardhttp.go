@@ -57,7 +57,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
@@ -316,7 +315,8 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		return
 	}
 	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
-	values := [...]string{strconv.Itoa(RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
+	seconds := RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)
+	values := [...]string{strconv.Itoa(seconds), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
 	header := w.Header()
 	header["Retry-After"] = values[0:1:1]
 	header[RefusedHeader] = values[1:2:2]
@@ -325,7 +325,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 	advice := h.guard.RefusalAdvice(said)
 	advise(header, advice, true, stranger)
 	if understandsGRPC(r) {
-		h.refuseGRPC(w, r, refusal, advice.NoRetry)
+		h.refuseGRPC(w, r, refusal, seconds, advice.NoRetry)
 		return
 	}
 	beginReport(h.report, header, false)
@@ -334,9 +334,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		status, text = http.StatusTooManyRequests, tooFast
 	}
 	if kind := connectOf(r); kind != notConnect {
-		seconds, _ := strconv.Atoi(values[0])
-		failConnect(w, r, kind, cmp.Or(h.refusal, http.StatusTooManyRequests), strings.TrimSpace(string(text)),
-			refusalDetails(refusal.Reason(), seconds))
+		refuseConnect(w, r, kind, cmp.Or(h.refusal, http.StatusTooManyRequests), formalRefusal(refusal, seconds))
 		return
 	}
 	w.WriteHeader(cmp.Or(h.refusal, status))
@@ -345,24 +343,17 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 
 // refuseGRPC answers a request of gRPC. grpc-retry-pushback-ms is what gRPC's own retries obey (gRFC A6): negative, not to
 // retry.
-func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, hopeless bool) {
-	header, text := w.Header(), tooFull
+func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, seconds int, hopeless bool) {
+	header, said := w.Header(), formalRefusal(refusal, seconds)
 	delete(header, "X-Content-Type-Options")
 	pushback := "-1"
-	seconds, err := strconv.Atoi(header.Get("Retry-After"))
-	if err == nil && !hopeless {
+	if !hopeless {
 		pushback = strconv.Itoa(1000 * seconds)
 	}
 	header["Grpc-Retry-Pushback-Ms"] = []string{pushback}
-	if errors.Is(refusal, guard.ErrRate) {
-		text = tooFast
-	}
-	message := strings.TrimSpace(string(text))
-	header["Grpc-Status-Details-Bin"] = []string{
-		binaryHeader(grpcDetails(GRPCResourceExhausted, message, refusalDetails(refusal.Reason(), seconds))),
-	}
+	header["Grpc-Status-Details-Bin"] = said.details
 	beginReport(h.report, header, IsGRPC(r))
-	FailGRPC(w, r, GRPCResourceExhausted, message)
+	FailGRPC(w, r, GRPCResourceExhausted, said.message)
 }
 
 var (

@@ -248,8 +248,8 @@ func TestOTelHTTP(t *testing.T) {
 	}
 	has := func(set attribute.Set, key attribute.Key, want string) {
 		t.Helper()
-		if v, _ := set.Value(key); v.Emit() != want {
-			t.Errorf("%s is %q, want %s", key, v.Emit(), want)
+		if v, _ := set.Value(key); v.String() != want {
+			t.Errorf("%s is %q, want %s", key, v.String(), want)
 		}
 	}
 	kinds := serve()

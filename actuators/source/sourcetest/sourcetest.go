@@ -145,6 +145,18 @@ func (w *watched) expect(t *testing.T, values ...string) {
 	}
 }
 
+// expectLast is expect for the last value alone.
+func (w *watched) expectLast(t *testing.T, value string) {
+	t.Helper()
+	time.Sleep(patience)
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.values); n == 0 || w.values[n-1] != value {
+		t.Errorf("delivered %q, want %q at last", w.values, value)
+	}
+}
+
 // stop ends the watch.
 func (w *watched) stop(t *testing.T) {
 	t.Helper()
@@ -257,21 +269,11 @@ func looksAtItsOwnService(t *testing.T, s Subject) {
 func servesSeveral(t *testing.T, s Subject) {
 	a, b := watch(t, s.Source, Service, false), watch(t, s.Source, Service, false)
 	s.Put(t, Service, "", []byte("1"))
-	time.Sleep(patience)
-	for _, w := range []*watched{a, b} {
-		w.mu.Lock()
-		if n := len(w.values); n == 0 || w.values[n-1] != "1" {
-			t.Errorf("delivered %q", w.values)
-		}
-		w.mu.Unlock()
-	}
+	a.expectLast(t, "1")
+	b.expectLast(t, "1")
 	a.stop(t)
 	s.Put(t, Service, "", []byte("2"))
-	time.Sleep(patience)
-	synctest.Wait()
-	if n := len(b.values); n == 0 || b.values[n-1] != "2" {
-		t.Errorf("after the other one has ended: delivered %q", b.values)
-	}
+	b.expectLast(t, "2")
 	b.stop(t)
 }
 
