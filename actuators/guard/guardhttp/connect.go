@@ -110,6 +110,9 @@ func (l *lastWords) failed() bool {
 		return true
 	}
 	text := l.text
+	if uint32(len(text)) != binary.BigEndian.Uint32(l.head[1:]) {
+		return false
+	}
 	if l.head[0]&flagCompressed != 0 {
 		unzip, err := gzip.NewReader(bytes.NewReader(text))
 		if err != nil {
@@ -136,12 +139,6 @@ func (l *lastWords) failed() bool {
 
 // ErrorDomain is the domain of the google.rpc.ErrorInfo in a refusal of gRPC, gRPC-Web or Connect.
 const ErrorDomain = "github.com/seed-de83e32b/governor"
-
-// detail is one of the details of an error: a message of protobuf and its type.
-type detail struct {
-	kind  string
-	value []byte
-}
 
 // formal is a refusal in the forms of gRPC and Connect. Making one costs ten times as much as everything else about a refusal,
 // so each is kept: of each reason, there are some hundred at most.

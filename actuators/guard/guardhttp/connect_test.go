@@ -2,8 +2,10 @@ package guardhttp_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +31,7 @@ func TestLastEnvelopeIsTheOutcome(t *testing.T) {
 		{"web, good", "application/grpc-web+proto", data + "\x80\x00\x00\x00\x10grpc-status: 0\r\n", false},
 		{"web, failed", "application/grpc-web", data + "\x80\x00\x00\x00\x10Grpc-Status:13\r\n", true},
 		{"web, without a code", "application/grpc-web", "\x80\x00\x00\x00\x06a: b\r\n", true},
+		{"web, too long", "application/grpc-web", "\x80\x00\x00\x50\x00" + strings.Repeat("a: b\r\n\r\n", 2560), false},
 		{"web in Base64", "application/grpc-web-text", "", false},
 	} {
 		for _, piece := range []int{1, 3, 100} {
@@ -37,7 +40,11 @@ func TestLastEnvelopeIsTheOutcome(t *testing.T) {
 				w.Header().Set("Content-Type", tc.kind)
 				w.WriteHeader(http.StatusOK)
 				for rest := tc.body; rest != ""; rest = rest[min(piece, len(rest)):] {
-					_, _ = w.Write([]byte(rest[:min(piece, len(rest))]))
+					if piece == 3 {
+						_, _ = io.WriteString(w, rest[:min(piece, len(rest))])
+					} else {
+						_, _ = w.Write([]byte(rest[:min(piece, len(rest))]))
+					}
 				}
 			})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
 			if got := g.Snapshot().Failed == 1; got != tc.failed {

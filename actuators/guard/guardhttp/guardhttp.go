@@ -111,8 +111,9 @@ func WithTrust(believed func(*http.Request) bool) Option {
 
 // WithRoute takes the name of what is asked for from a function of the request; it begins with a slash and is one of few.
 // By default it is the first segment of the path, or the method of gRPC. With a router, its pattern is better: PatternOf where
-// the guard is behind the router, and PatternIn where a http.ServeMux is behind the guard. Requests that enter the fleet here carry it, after
-// the name of the service, to all services that are called for them. The function should not allocate.
+// the guard is behind the router, and PatternIn where a http.ServeMux is behind the guard. Requests that enter the fleet here
+// carry it, after the name of the service, to all services that are called for them. The function should not allocate: it
+// also runs for requests that are refused.
 func WithRoute(of func(*http.Request) string) Option {
 	return func(h *handler) { h.route = of }
 }
@@ -286,7 +287,7 @@ func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.O
 		return guard.Failure
 	case rec.code() == http.StatusOK && IsGRPC(r) && grpcFailed(grpcStatus(rec.Header())):
 		return guard.Failure
-	case rec.code() == http.StatusOK && rec.enveloped && rec.envelopesFailed():
+	case rec.code() == http.StatusOK && rec.envelopes != nil && rec.envelopesFailed():
 		return guard.Failure
 	}
 	return guard.Success

@@ -36,8 +36,7 @@ type recorder struct {
 	grpc     bool               // the request, if there is a report
 	trailed  bool               // the report belongs into the trailer
 
-	enveloped bool      // the answer is in envelopes
-	envelopes lastWords // of it
+	envelopes *lastWords // nil: the answer is in none
 }
 
 const (
@@ -62,7 +61,9 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
-		r.enveloped = enveloped(r.Header())
+		if enveloped(r.Header()) {
+			r.envelopes = new(lastWords)
+		}
 		r.client.Begin()
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
@@ -132,7 +133,7 @@ func (r *recorder) waiter() *patience.Client {
 
 func (r *recorder) Write(b []byte) (n int, err error) {
 	err = r.send(len(b), func() error {
-		if r.enveloped {
+		if r.envelopes != nil {
 			r.envelopes.read(b)
 		}
 		n, err = r.ResponseWriter.Write(b)
@@ -151,18 +152,21 @@ func (r *recorder) envelopesFailed() bool {
 
 func (r *recorder) WriteString(s string) (n int, err error) {
 	err = r.send(len(s), func() error {
+		if r.envelopes != nil {
+			r.envelopes.read([]byte(s))
+		}
 		n, err = io.WriteString(r.ResponseWriter, s)
 		return err
 	})
 	return n, err
 }
 
-// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. Envelopes have to be seen. The time to copy a file
-// is the client's, because reading a file takes next to none. With any other source it may be the service's.
+// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. The time to copy a file is the client's,
+// because reading a file takes next to none. With any other source it may be the service's, and envelopes have to be seen.
 func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {
 	if !isFile(src) {
 		r.note(http.StatusOK)
-		if r.enveloped {
+		if r.envelopes != nil {
 			return io.Copy(struct{ io.Writer }{r}, src)
 		}
 		return io.Copy(r.ResponseWriter, src)
