@@ -5,7 +5,7 @@ import "testing"
 func TestUnknownNamesWhatWasMeant(t *testing.T) {
 	there := []string{
 		"cart/rate", "checkout/concurrency", "checkout/shed", "a/rate", "b/rate", "c/rate", "d/rate", "e/rate",
-		"checkout/calls/payments",
+		"checkout/calls/payments", "shop/export/concurrency", "shop/export/shed",
 	}
 	for name, want := range map[string]string{
 		"chekout/concurrency":    "there is no loop chekout/concurrency; did you mean checkout/concurrency?",
@@ -14,7 +14,10 @@ func TestUnknownNamesWhatWasMeant(t *testing.T) {
 		"checkout/retry":         "there is no loop checkout/retry; checkout has checkout/calls/payments, checkout/concurrency, checkout/shed",
 		"cart":                   "cart is a service, and a loop is asked for: it has cart/rate",
 		"chekout":                "there is no service chekout; did you mean checkout?",
-		"search/concurrency":     "there is no loop search/concurrency; none of the 9 that there are is like it",
+		"search/concurrency":     "there is no loop search/concurrency; none of the 11 that there are is like it",
+		"shop/export":            "shop/export is a route, and a loop is asked for: it has shop/export/concurrency, shop/export/shed",
+		"shop/exprt/shed":        "there is no loop shop/exprt/shed; did you mean shop/export/shed?",
+		"shop/export/retry":      "there is no loop shop/export/retry; did you mean shop/export/shed?",
 	} {
 		if got := Unknown(name, there).Error(); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
