@@ -5,7 +5,7 @@ SHELL := bash
 
 # Modules with our own packages: `go test ./...` in one of them stays out of the others, so every target walks them all.
 # A test fails if a go.mod of the tree is in neither list.
-MODULES := . actuators actuators/guard/guardgrpc test/bounds test/e2e/calls/tier test/grpc test/peers
+MODULES := . actuators actuators/guard/guardgrpc actuators/guard/guardotel test/bindings test/bounds test/e2e/calls/tier test/grpc test/peers
 # Modules that only pin tools: the linters and the real servers that tests run on.
 TOOL_MODULES := test/tools/consul test/tools/consul-template test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
@@ -58,6 +58,7 @@ race: ## run the tests of what shares data between goroutines under the race det
 		./cmd/internal/logqueue ./cmd/internal/sidecar
 	cd actuators && go test -race -timeout 10m ./...
 	cd actuators/guard/guardgrpc && go test -race -timeout 10m ./...
+	cd actuators/guard/guardotel && go test -race -timeout 10m ./...
 
 # go test fuzzes one target at a time.
 FUZZTIME := 20s
@@ -149,4 +150,4 @@ screenshots: build ## take the pictures of docs/pictures anew, from a real run o
 	go run ./test/screenshots bin/governor bin/govtop docs/pictures
 
 clean: ## remove what was built here (the builds of the servers stay in the cache directory of the user)
-	rm -rf bin coverage.out actuators/coverage.out actuators/guard/guardgrpc/coverage.out
+	rm -rf bin $(addsuffix /coverage.out,$(MODULES))

@@ -86,6 +86,14 @@ func (k Keys) PartOf(key string) (service string, part Part, ok bool) {
 	return service, Part{Callee: callee}, ok
 }
 
+// KeyOf is the key of one of the service's Settings, the inverse of PartOf.
+func (k Keys) KeyOf(service string, part Part) string {
+	if part.Route != "" {
+		service += "/" + part.Route
+	}
+	return k.SettingOf(service, part.Callee)
+}
+
 // OperatorOf returns the service or the route whose operator key is key; ok is false if it is not an operator key.
 func (k Keys) OperatorOf(key string) (name string, ok bool) { return k.under(key, "operator") }
 

@@ -12,7 +12,10 @@
 // the standard library only.
 package actuators
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Schema is the version of the Setting document that this package writes, and the highest that it reads.
 const Schema = 1
@@ -65,6 +68,16 @@ type Rate struct {
 	Fallback float64 `json:"fallback"` // value that a reader without a live lease drifts to, min..max
 	Min      float64 `json:"min"`      // hard lower bound
 	Max      float64 `json:"max"`      // hard upper bound
+}
+
+// Part returns the part of one instance: admissions per second, +Inf if the rate is off, and the burst in
+// tokens, at least 1 or, if the rate is off, 0.
+func (r Rate) Part() (perSecond, burst float64) {
+	if r.PerSecond >= r.Max {
+		return math.Inf(1), 0
+	}
+	part := max(1, r.Borrow) / float64(r.Instances)
+	return r.PerSecond * part, max(1, r.Burst*part)
 }
 
 // Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important requests are

@@ -98,7 +98,7 @@ func (n news) deliver(part actuators.Part, exists bool, value []byte, apply func
 	if seen && (raw == nil) == (last == nil) && string(raw) == string(last) {
 		return
 	}
-	n[part] = raw
+	n[part] = slices.Clone(raw) // the bytes are apply's to keep, and to change
 	apply(part, raw)
 }
 

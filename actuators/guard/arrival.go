@@ -26,14 +26,22 @@ func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 		return Permit{}, err
 	}
 	a.Criticality = a.Criticality.valid()
+	p, err := g.arrive(&a)
+	if g.cfg.Observer != nil {
+		g.cfg.Observer.Arrived(ctx, g.decision(&a, err))
+	}
+	return p, err
+}
+
+func (g *Guard) arrive(a *Arrival) (Permit, error) {
 	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
-		g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
+		g.shares.refuse(g.cfg.partiesOf(a), a.Criticality)
 		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
 			g.tick(g.now())
 		}
 		return Permit{}, ErrConcurrency
 	}
-	return g.acquire(g.now(), &a)
+	return g.acquire(g.now(), a)
 }
 
 // AdmitAt is Admit at the instant now.

@@ -31,6 +31,7 @@ import (
 type Call struct {
 	d         *Dependency
 	request   *request
+	observed  context.Context // nil: nobody wants to know
 	options   CallOptions
 	deadline  time.Duration // never: none
 	now       time.Duration // latest instant that the caller has given, or the clock
@@ -214,7 +215,11 @@ func (d *Dependency) Start(ctx context.Context, o CallOptions) Call {
 			o.Deadline = at.Add(1)
 		}
 	}
-	return d.start(ctx, d.caller.now(), o)
+	c := d.start(ctx, d.caller.now(), o)
+	if d.caller.cfg.Observer != nil {
+		c.observed = ctx
+	}
+	return c
 }
 
 // StartAt is Start at the instant now. Of ctx it uses the request only, not the deadline.
@@ -244,7 +249,11 @@ func (c *Call) Try(instance string) (Attempt, error) {
 	if c.attempts > 0 {
 		c.now = c.d.caller.now()
 	}
-	return c.try(instance)
+	a, err := c.try(instance)
+	if c.observed != nil {
+		c.d.caller.cfg.Observer.Called(c.observed, c.decision(instance, err))
+	}
+	return a, err
 }
 
 // TryAt is Try at the instant now.

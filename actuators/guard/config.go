@@ -56,6 +56,9 @@ type Config struct {
 	// has come free for ten SLOs. It must be safe for concurrent use, and must not call the guard.
 	Holders func(most int) []string
 
+	// Observer, if set, hears of each decision, for traces.
+	Observer Observer
+
 	// Now replaces the clock, for tests and simulations; nil: the monotonic clock.
 	Now func() time.Time
 }

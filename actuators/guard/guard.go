@@ -48,8 +48,8 @@ type Guard struct {
 	reflex  reflex
 	regime  regime
 	held    held
-	refused map[actuators.RefusalReason]uint64        // Settings
-	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
+	refused map[actuators.RefusalReason]uint64 // Settings
+	logged  logged
 }
 
 // cell holds the counters of one criticality in a cache line of its own.
@@ -145,7 +145,7 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		reflex:  reflex,
 		regime:  regime,
 		refused: map[actuators.RefusalReason]uint64{},
-		logged:  map[actuators.RefusalReason]time.Duration{},
+		logged:  logged{},
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }
@@ -300,6 +300,7 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		t.idle += max(0, now-t.since)
 	}
 	took := max(0, now-t.start-t.idle)
+	observed := t.observed(p.gen)
 	waited, unmet := t.waited(p.gen, now, o)
 	parties, class := t.parties, t.arrival.Criticality
 	t.recycle()
@@ -316,6 +317,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	}
 	if o != Ignored && (o != Canceled || int64(took) > g.slow.Load()) {
 		g.latency.observe(took)
+		if observed != nil {
+			g.cfg.Observer.Finished(observed, took)
+		}
 		if waited > 0 {
 			g.latency.wait(min(waited, took))
 		}

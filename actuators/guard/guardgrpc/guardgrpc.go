@@ -62,7 +62,7 @@ import (
 )
 
 // ErrorDomain is the domain of the google.rpc.ErrorInfo in the status of a refusal.
-const ErrorDomain = "github.com/seed-de83e32b/governor"
+const ErrorDomain = guardhttp.ErrorDomain
 
 // The keys of metadata are the names of guardhttp's headers.
 var (

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -176,6 +177,51 @@ func TestCallThatHasEnded(t *testing.T) {
 		func(context.Context, any) (any, error) { t.Error("served"); return nil, nil })
 	if s := g.Snapshot(); status.Code(err) != codes.Canceled || s.Offered[guard.Default] != 0 {
 		t.Errorf("%v, %v offered", err, s.Offered)
+	}
+}
+
+// observer notes in which context the guard decides, and when the request ends.
+type observer struct{ arrived, finished, called []any }
+
+type callKey struct{}
+
+func (o *observer) Arrived(ctx context.Context, _ guard.Decision) {
+	o.arrived = append(o.arrived, ctx.Value(callKey{}))
+}
+
+func (o *observer) Finished(ctx context.Context, _ time.Duration) {
+	o.finished = append(o.finished, ctx.Value(callKey{}))
+}
+
+func (o *observer) Called(ctx context.Context, _ guard.CallDecision) {
+	o.called = append(o.called, ctx.Value(callKey{}))
+}
+
+// An observer hears of calls, in and out, with their context, which has the span of otelgrpc.
+func TestObserverHasTheContextOfTheCall(t *testing.T) {
+	o := new(observer)
+	g, err := guard.New(guard.Config{Service: "back", SLO: time.Second, Observer: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithValue(t.Context(), callKey{}, "span")
+	_, err = UnaryServerInterceptor(g)(ctx, nil, &grpc.UnaryServerInfo{FullMethod: unaryCall},
+		func(context.Context, any) (any, error) { return nil, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:///nowhere", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := UnaryClientInterceptor(g.Dependency("deep"))(ctx, unaryCall, nil, nil, conn,
+		func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := []any{"span"}
+	if !slices.Equal(o.arrived, want) || !slices.Equal(o.finished, want) || !slices.Equal(o.called, want) {
+		t.Errorf("%+v", o)
 	}
 }
 

@@ -136,6 +136,35 @@ func announcesEndless(r *http.Request) bool {
 	return len(upgrade) > 0 && strings.EqualFold(upgrade[0], "websocket") || len(accept) > 0 && accept[0] == eventStream
 }
 
+// PatternOf is a route for WithRoute where the guard is behind a router that sets the request's Pattern: http.ServeMux, chi
+// within Group, Route or With, Echo. It is the pattern's path, like /orders/{id}; without a pattern, the default of WithRoute.
+func PatternOf(r *http.Request) string {
+	if path := pathIn(r.Pattern); path != "" {
+		return path
+	}
+	return RouteOf(r)
+}
+
+// PatternIn is PatternOf for a mux behind the guard: it looks the request up in mux, which allocates, and a second time when
+// the mux serves it.
+func PatternIn(mux *http.ServeMux) func(*http.Request) string {
+	return func(r *http.Request) string {
+		_, pattern := mux.Handler(r)
+		if path := pathIn(pattern); path != "" {
+			return path
+		}
+		return RouteOf(r)
+	}
+}
+
+// pathIn is the path of a pattern, without its method and host.
+func pathIn(pattern string) string {
+	if i := strings.IndexByte(pattern, '/'); i >= 0 {
+		return pattern[i:]
+	}
+	return ""
+}
+
 // withDeadline ends ctx when the caller stops waiting, as far as it says so. A connection that is to switch protocols, and
 // an event stream, outlast the wait for their beginning.
 func withDeadline(ctx context.Context, r *http.Request, left time.Duration) (context.Context, context.CancelFunc) {

@@ -383,10 +383,12 @@ func (a answer) result(ctx context.Context) guard.Result {
 	reason := header.Get(RefusedHeader)
 	r := guard.Result{Outcome: guard.Success, Advice: adviceIn(header)}
 	inHeader := "" // of an answer without a body
-	if a.response.ProtoMajor == 2 && IsGRPCType(header) {
+	if a.response.ProtoMajor == 2 && IsGRPCType(header) || hasType(header, grpcWebType) {
 		inHeader = header.Get("Grpc-Status")
 	}
 	switch status := a.response.StatusCode; {
+	case status == http.StatusOK && hasType(header, connectStreamType) && RefusedAtTheDoor(reason):
+		r.Outcome, r.Refused, r.Elsewhere = guard.Ignored, true, reason != RateReason
 	case status == http.StatusOK && inHeader != "":
 		if r.Outcome = grpcOutcome(inHeader); r.Outcome == guard.Success {
 			return r

@@ -25,9 +25,19 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
+// Option changes what New exposes.
+type Option func(*Collector)
+
+// WithExemplars adds exemplars to guard_latency_seconds, for example those of guardotel's Observer. latest is called at each
+// scrape; of several in one bucket of the classic histogram the last one counts there, and the native one has them all.
+func WithExemplars(latest func() []prometheus.Exemplar) Option {
+	return func(c *Collector) { c.exemplars = latest }
+}
+
 // Collector is the prometheus.Collector of one guard. Guards of several services can share a registry.
 type Collector struct {
-	guard *guard.Guard
+	guard     *guard.Guard
+	exemplars func() []prometheus.Exemplar // nil: none
 
 	offered, admitted, refused, failed    *prometheus.Desc
 	demoted                               *prometheus.Desc
@@ -42,12 +52,12 @@ type Collector struct {
 }
 
 // New returns the Collector of g.
-func New(g *guard.Guard) *Collector {
+func New(g *guard.Guard, options ...Option) *Collector {
 	service := prometheus.Labels{"service": g.Service()}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("guard_"+name, help, labels, service)
 	}
-	return &Collector{
+	c := &Collector{
 		guard:    g,
 		offered:  desc("offered_total", "Requests that arrived, admitted or refused.", "criticality"),
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
@@ -87,6 +97,10 @@ func New(g *guard.Guard) *Collector {
 		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
 		calls:      newCalls(desc),
 	}
+	for _, o := range options {
+		o(c)
+	}
+	return c
 }
 
 // Describe implements prometheus.Collector.
@@ -149,10 +163,21 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.cutShortSum, s.CutShort.Own, "own")
 	counter(c.cutShortSum, s.CutShort.Waited, "calls")
 	gauge(c.retryRatio, s.RetryRatio)
-	ch <- newHistogram(c.latency, s.Latency, s.Started)
+	ch <- c.withExemplars(newHistogram(c.latency, s.Latency, s.Started))
 	for _, call := range s.Calls {
 		c.calls.collect(ch, call, s.Started)
 	}
+}
+
+// withExemplars adds the exemplars to the histogram of the latency. Bad ones must not cost a scrape.
+func (c *Collector) withExemplars(h prometheus.Metric) prometheus.Metric {
+	if c.exemplars == nil {
+		return h
+	}
+	if with, err := prometheus.NewMetricWithExemplars(h, c.exemplars()...); err == nil {
+		return with
+	}
+	return h // there is none, or one breaks the rules of OpenMetrics
 }
 
 // sinks return functions that send a counter and a gauge to ch.

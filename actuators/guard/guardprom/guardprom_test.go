@@ -299,3 +299,14 @@ func TestSeveralGuardsShareARegistry(t *testing.T) {
 		t.Errorf("services %v", got)
 	}
 }
+
+// Without exemplars, or with one that breaks the rules of OpenMetrics, the histogram is as it was.
+func TestBadExemplarsCostNoScrape(t *testing.T) {
+	g := newGuard(t, "checkout", 10)
+	for _, exemplars := range [][]prometheus.Exemplar{nil, {{Value: 1, Labels: prometheus.Labels{"id": strings.Repeat("x", 200)}}}} {
+		c := guardprom.New(g, guardprom.WithExemplars(func() []prometheus.Exemplar { return exemplars }))
+		if n := testutil.CollectAndCount(c, "guard_latency_seconds"); n != 1 {
+			t.Errorf("%d histograms with %v", n, exemplars)
+		}
+	}
+}
