@@ -28,7 +28,7 @@ func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 	a.Criticality = a.Criticality.valid()
 	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
 		g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
-		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
+		if g.count.refuse(a.Criticality, byConcurrency)%refusalsPerLook == 0 {
 			g.tick(g.now())
 		}
 		return Permit{}, ErrConcurrency

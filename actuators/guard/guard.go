@@ -18,7 +18,7 @@ type Guard struct {
 	gate  gate
 	rate  rater
 	shed  shedder
-	cells [criticalities]cell
+	count counters
 	due   atomic.Int64 // when the reflex's next step is due
 	slow  atomic.Int64 // the setpoint, in nanoseconds
 	calm  atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
@@ -30,7 +30,6 @@ type Guard struct {
 
 	latency  *latency
 	cutShort cutShort
-	failed   atomic.Uint64
 	twice    atomic.Uint64 // second releases
 	tickets  sync.Pool     // of *ticket
 	shards   atomic.Uint32 // tickets made
@@ -50,23 +49,6 @@ type Guard struct {
 	held    held
 	refused map[actuators.RefusalReason]uint64        // Settings
 	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
-}
-
-// cell holds the counters of one criticality in a cache line of its own.
-type cell struct {
-	admitted atomic.Uint64
-	refused  [policies]atomic.Uint64
-	early    atomic.Uint64 // refused by callers in place of this guard
-	_        [48 - 8*policies]byte
-}
-
-// offered counts the arrivals.
-func (c *cell) offered() uint64 {
-	n := c.admitted.Load()
-	for i := range c.refused {
-		n += c.refused[i].Load()
-	}
-	return n
 }
 
 // ticket represents one request in flight. Tickets are recycled. The generation increases by nextUse after each use, so
@@ -148,7 +130,7 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		logged:  map[actuators.RefusalReason]time.Duration{},
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
-	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }
+	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1) % maxShards} }
 	g.endless.current.Store(new(cohort))
 	g.mu.Lock()
 	g.enforce(0)
@@ -230,17 +212,16 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 // use up what another policy grants. If another request takes the last token in between, admit gives the slot back. class is
 // the criticality that the request has here, and fill the occupancy up to which it is admitted.
 func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64) (Permit, error) {
-	cell := &g.cells[class]
 	if g.gate.full() {
-		cell.refused[byConcurrency].Add(1)
+		g.count.refuse(class, byConcurrency)
 		return Permit{}, ErrConcurrency
 	}
 	if wait, ok := g.rate.ready(now); !ok {
-		cell.refused[byRate].Add(1)
+		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
 	}
 	if int64(now) < g.routes.until.Load() && g.hopeless(now, a) {
-		cell.refused[byCallee].Add(1)
+		g.count.refuse(class, byCallee)
 		return Permit{}, ErrCallee
 	}
 	spare := uint64(0)
@@ -253,19 +234,19 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 	}
 	switch g.gate.enter(now, fill, spare) {
 	case full:
-		cell.refused[byConcurrency].Add(1)
+		g.count.refuse(class, byConcurrency)
 		return Permit{}, ErrConcurrency
 	case overfull:
-		cell.refused[byShed].Add(1)
+		g.count.refuse(class, byShed)
 		return Permit{}, ErrShed
 	}
 	if wait, ok := g.rate.take(now); !ok {
 		g.gate.leave(now)
-		cell.refused[byRate].Add(1)
+		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
 	}
-	cell.admitted.Add(1)
 	t := g.tickets.Get().(*ticket)
+	g.count.admitted[t.shard].byClass[class].Add(1)
 	t.start, t.arrival = now, *a
 	if a.Rank.Group > 1 {
 		g.groups.join(a.Rank.ID)
@@ -301,21 +282,21 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	}
 	took := max(0, now-t.start-t.idle)
 	waited, unmet := t.waited(p.gen, now, o)
-	parties, class := t.parties, t.arrival.Criticality
+	parties, class, shard := t.parties, t.arrival.Criticality, t.shard
 	t.recycle()
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
 		if o == Failure {
-			g.failed.Add(1)
+			g.count.admitted[shard].failed.Add(1)
 		}
 		g.tick(now)
 		return true
 	}
 	if o == Failure {
-		g.failed.Add(1)
+		g.count.admitted[shard].failed.Add(1)
 	}
 	if o != Ignored && (o != Canceled || int64(took) > g.slow.Load()) {
-		g.latency.observe(took)
+		g.latency.observe(shard, took)
 		if waited > 0 {
 			g.latency.wait(min(waited, took))
 		}
@@ -451,8 +432,8 @@ func (g *Guard) enforce(now time.Duration) {
 
 // offered counts the arrivals by criticality, and those that callers refused in place of this guard.
 func (g *Guard) offered() (n [criticalities]uint64) {
-	for i := range g.cells {
-		n[i] = g.cells[i].offered() + g.cells[i].early.Load()
+	for i := range n {
+		n[i] = g.count.offeredOf(i) + g.count.early[i].Load()
 	}
 	return n
 }
@@ -465,8 +446,8 @@ func (g *Guard) tally(now time.Duration) tally {
 	short, shortSeconds, shortWaited := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	t.finished, t.seconds, t.waited = t.finished-short, t.seconds-shortSeconds, t.waited-shortWaited
-	for i := range g.cells {
-		t.refused += g.cells[i].refused[byConcurrency].Load() + g.cells[i].refused[byShed].Load()
+	for class := range criticalities {
+		t.refused += g.count.refusedOf(class, byConcurrency) + g.count.refusedOf(class, byShed)
 	}
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)

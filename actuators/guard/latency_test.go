@@ -20,7 +20,7 @@ func TestHistogramsAgreeWithTheirDefinition(t *testing.T) {
 		d := time.Duration(rapid.OneOf(
 			rapid.Int64Range(0, int64(2*time.Hour)), rapid.Int64Range(0, 20_000), rapid.SampledFrom(edges),
 		).Draw(t, "latency"))
-		l.observe(d)
+		l.observe(0, d)
 		s := l.snapshot()
 		if s.Count != 1 || math.Abs(s.Sum-d.Seconds()) > 1e-7 {
 			t.Fatalf("count %d, sum %v of one observation of %v", s.Count, s.Sum, d)
@@ -52,8 +52,8 @@ func TestHistogramsAgreeWithTheirDefinition(t *testing.T) {
 
 func TestSLOIsAnInclusiveEdge(t *testing.T) {
 	l := newLatency(300 * time.Millisecond)
-	l.observe(300 * time.Millisecond)
-	l.observe(300*time.Millisecond + 1)
+	l.observe(0, 300 * time.Millisecond)
+	l.observe(0, 300*time.Millisecond + 1)
 	s := l.snapshot()
 	for i, edge := range s.Edges {
 		if edge == 0.3 {

@@ -122,21 +122,21 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		At:             g.base.Add(now),
 		Refused:        map[string][criticalities]uint64{},
 		Demoted:        g.shares.demoted.Load(),
-		Failed:         g.failed.Load(),
+		Failed:         g.count.failed(),
 		Latency:        g.latency.snapshot(),
 		Setpoint:       time.Duration(g.slow.Load()),
 		Binding:        g.gate.watch(now),
 		SettingRefused: map[actuators.RefusalReason]uint64{},
 		DoubleReleases: g.twice.Load(),
 	}
-	for i := range g.cells {
-		s.Admitted[i] = g.cells[i].admitted.Load()
+	for i := range criticalities {
+		s.Admitted[i] = g.count.admittedOf(i)
 		s.Offered[i] = s.Admitted[i]
 	}
 	for policy, reason := range reasons {
 		var refused [criticalities]uint64
-		for i := range g.cells {
-			refused[i] = g.cells[i].refused[policy].Load()
+		for i := range criticalities {
+			refused[i] = g.count.refusedOf(i, policy)
 			s.Offered[i] += refused[i]
 		}
 		s.Refused[reason] = refused
