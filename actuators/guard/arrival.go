@@ -22,18 +22,25 @@ type Arrival struct {
 
 // Admit is Acquire for a request that brings more along than its criticality.
 func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
+	return g.admitOrEnd(ctx, &a)
+}
+
+// admitOrEnd admits a, unless ctx has ended.
+func (g *Guard) admitOrEnd(ctx context.Context, a *Arrival) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
 	a.Criticality = a.Criticality.valid()
 	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
-		g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
+		if parties := g.cfg.partiesOf(a); parties.some() {
+			g.shares.refuse(parties, a.Criticality)
+		}
 		if g.count.refuse(a.Criticality, byConcurrency)%refusalsPerLook == 0 {
 			g.tick(g.now())
 		}
 		return Permit{}, ErrConcurrency
 	}
-	return g.acquire(g.now(), &a)
+	return g.acquire(g.now(), a)
 }
 
 // AdmitAt is Admit at the instant now.

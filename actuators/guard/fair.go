@@ -249,8 +249,14 @@ type shares struct {
 // parties are those on whose account a request goes: its API and its tenant. 0: not known, or not judged.
 type parties struct{ entry, tenant uint64 }
 
-func (c *Config) partiesOf(a *Arrival) parties {
-	p := parties{entry: idOf(cmp.Or(a.Entry, a.Route))}
+func (p parties) some() bool { return p.entry|p.tenant != 0 }
+
+func (c *Config) partiesOf(a *Arrival) (p parties) {
+	if a.Entry != "" {
+		p.entry = idOf(a.Entry)
+	} else if a.Route != "" {
+		p.entry = idOf(a.Route)
+	}
 	if c.FairKeys {
 		p.tenant = idOf(a.Key)
 	}
@@ -262,11 +268,11 @@ func (s *shares) active() bool {
 	return s.entries.judgment.Load() != nil || s.tenants.judgment.Load() != nil
 }
 
-// demotes says whether a request is demoted. All requests of a tenant have the same place, so another draw decides which of
+// demotes says whether a request is demoted while somebody is. All requests of a tenant have the same place, so another draw decides which of
 // them are.
 func (g *Guard) demotes(p parties, a *Arrival) bool {
 	s := &g.shares
-	if !s.active() || a.Criticality == Critical && g.cfg.SpareCritical {
+	if a.Criticality == Critical && g.cfg.SpareCritical {
 		return false
 	}
 	tenants := s.tenants.below(p.tenant)

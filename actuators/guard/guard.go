@@ -160,7 +160,7 @@ func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
 // same key gets the same verdict at the same occupancy, from every guard, for an hour at a time: some tenants are
 // served fully instead of all of them partly. With the key "" each request is judged on its own.
 func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Permit, error) {
-	return g.Admit(ctx, Arrival{Criticality: c, Key: key})
+	return g.admitOrEnd(ctx, &Arrival{Criticality: c, Key: key})
 }
 
 // AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; an instant before an
@@ -171,7 +171,7 @@ func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
 
 // AcquireForAt is AcquireFor at the instant now.
 func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, error) {
-	return g.AdmitAt(now, Arrival{Criticality: c, Key: key})
+	return g.acquire(now.Sub(g.base), &Arrival{Criticality: c.valid(), Key: key})
 }
 
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
@@ -189,17 +189,17 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	class, fill := a.Criticality, 1.0
 	if plan := g.shed.plan.Load(); plan != nil {
 		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
-		switch {
-		case g.demotes(parties, a):
+		switch active := g.shares.active(); {
+		case active && g.demotes(parties, a):
 			g.shares.demoted.Add(1)
 			class, fill = Background, plan.demoted(a.Criticality, a.Rank)
-		case g.cfg.SpareCritical || !g.shares.entries.spares(parties.entry):
+		case !active || g.cfg.SpareCritical || !g.shares.entries.spares(parties.entry):
 			fill = plan.fill(class, a.Rank)
 		}
 	}
 	p, err := g.admit(now, a, class, fill)
 	if err != nil {
-		if !errors.Is(err, ErrCallee) { // nothing of this service was missing
+		if parties.some() && !errors.Is(err, ErrCallee) { // nothing of this service was missing
 			g.shares.refuse(parties, a.Criticality)
 		}
 		return p, err
@@ -305,7 +305,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		}
 	}
 	if slot {
-		g.shares.complete(parties, class, took)
+		if parties.some() {
+			g.shares.complete(parties, class, took)
+		}
 		g.gate.leave(now)
 	}
 	g.tick(now)
