@@ -31,7 +31,7 @@ func (g *Guard) admitOrEnd(ctx context.Context, a *Arrival) (Permit, error) {
 		return Permit{}, err
 	}
 	a.Criticality = a.Criticality.valid()
-	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
+	if g.crowded.Load() && a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
 		if parties := g.cfg.partiesOf(a); parties.some() {
 			g.shares.refuse(parties, a.Criticality)
 		}

@@ -53,7 +53,7 @@ func shardsInUse() uint32 {
 // different addresses, so that they rarely have the same shard.
 func here() uint32 {
 	var local byte
-	const golden = 0x9e3779b97f4a7c15 // Fibonacci hashing: neighboring stacks are spread (Knuth, TAOCP 6.4)
+	const golden = 0x9e3779b97f4a7c15                                                 // Fibonacci hashing: neighboring stacks are spread (Knuth, TAOCP 6.4)
 	return uint32(uint64(uintptr(unsafe.Pointer(&local))) >> 11 * golden >> (64 - 3)) // log2 of maxShards
 }
 

@@ -26,7 +26,8 @@ import (
 // restGrowth times what it is in calm, in total and in proportion to the others. Whoever invents a new key for each request
 // gains nothing by it then.
 type fair struct {
-	judgment atomic.Pointer[judgment] // nil: nobody is demoted
+	judgment atomic.Pointer[judgment] // nil: nobody is demoted; every request reads it
+	_        line
 
 	mu         sync.Mutex // guards what follows
 	demand     heavy      // slot-seconds by key
@@ -39,6 +40,7 @@ type fair struct {
 	calm       time.Duration // spent without refusing
 	usual      float64       // the rest in calm, slot-seconds
 	part       float64       // of the rest in all demand, in calm
+	_          line
 }
 
 // judgment says below which level the requests of a key are demoted.

@@ -19,9 +19,12 @@ type Guard struct {
 	rate  rater
 	shed  shedder
 	count counters
-	due   atomic.Int64 // when the reflex's next step is due
-	slow  atomic.Int64 // the setpoint, in nanoseconds
-	calm  atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
+	// crowded: somebody has been refused by the limit since the last step. Only then it is worth a look at the gate whether a
+	// request would be refused, before the clock is read.
+	crowded atomic.Bool
+	due     atomic.Int64 // when the reflex's next step is due
+	slow    atomic.Int64 // the setpoint, in nanoseconds
+	calm    atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
 
 	retry atomic.Uint64 // the retry budget's ratio, as math.Float64bits
 	short atomic.Int64  // until when a dependency counts as short of room
@@ -55,6 +58,7 @@ type Guard struct {
 // that a Permit of an earlier use no longer matches. Its lowest bits say that the request was declared endless, or that it
 // is paused.
 type ticket struct {
+	_     line
 	guard *Guard
 	shard uint32 // of cohorts
 	gen   atomic.Uint64
@@ -62,11 +66,13 @@ type ticket struct {
 	work  atomic.Pointer[request] // the request in its context, if it has one
 
 	arrival Arrival
+	bare    bool // arrival is nothing but its criticality
 	parties parties
 
 	since time.Duration             // of the pause
 	idle  time.Duration             // of earlier pauses
 	moved atomic.Pointer[headcount] // where it is counted since a pause; nil: where it started
+	_     line
 }
 
 const (
@@ -130,7 +136,7 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		logged:  map[actuators.RefusalReason]time.Duration{},
 	}
 	g.due.Store(math.MinInt64) // the first request starts the windows
-	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1) % maxShards} }
+	g.tickets.New = func() any { return &ticket{guard: g, bare: true, shard: g.shards.Add(1) % maxShards} }
 	g.endless.current.Store(new(cohort))
 	g.mu.Lock()
 	g.enforce(0)
@@ -186,18 +192,16 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	if a.Early > 0 {
 		g.hearEarly(now, a, parties.entry)
 	}
-	class, fill := a.Criticality, 1.0
-	if plan := g.shed.plan.Load(); plan != nil {
-		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
-		switch active := g.shares.active(); {
-		case active && g.demotes(parties, a):
-			g.shares.demoted.Add(1)
-			class, fill = Background, plan.demoted(a.Criticality, a.Rank)
-		case !active || g.cfg.SpareCritical || !g.shares.entries.spares(parties.entry):
-			fill = plan.fill(class, a.Rank)
-		}
+	class, fill, plan := a.Criticality, 1.0, g.shed.plan.Load()
+	switch {
+	case plan == nil:
+	case a.Rank == Rank{} && g.cfg.Now == nil && !g.shares.active():
+		fill = plan.threshold // up to which everybody is admitted: admit draws the rank if it has to
+	default:
+		class, fill = g.place(a, parties, plan)
+		plan = nil
 	}
-	p, err := g.admit(now, a, class, fill)
+	p, err := g.admit(now, a, class, fill, plan)
 	if err != nil {
 		if parties.some() && !errors.Is(err, ErrCallee) { // nothing of this service was missing
 			g.shares.refuse(parties, a.Criticality)
@@ -208,19 +212,35 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	return p, nil
 }
 
+// place returns the criticality that a request has here, and the occupancy up to which it is admitted. It draws the rank.
+func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticality, fill float64) {
+	a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+	active := g.shares.active()
+	switch {
+	case active && g.demotes(parties, a):
+		g.shares.demoted.Add(1)
+		return Background, plan.demoted(a.Criticality, a.Rank)
+	case active && !g.cfg.SpareCritical && g.shares.entries.spares(parties.entry):
+		return a.Criticality, 1
+	}
+	return a.Criticality, plan.fill(a.Criticality, a.Rank)
+}
+
 // admit asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
 // use up what another policy grants. If another request takes the last token in between, admit gives the slot back. class is
-// the criticality that the request has here, and fill the occupancy up to which it is admitted.
-func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64) (Permit, error) {
-	if g.gate.full() {
-		g.count.refuse(class, byConcurrency)
-		return Permit{}, ErrConcurrency
-	}
-	if wait, ok := g.rate.ready(now); !ok {
+// the criticality that the request has here, and fill the occupancy up to which it is admitted, or its least according to
+// plan; nil: it is fill.
+func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64, plan *plan) (Permit, error) {
+	wait, ok := g.rate.ready(now)
+	routed := int64(now) < g.routes.until.Load()
+	switch {
+	case ok && !routed:
+	case g.gate.full():
+		return g.refuseFull(class)
+	case !ok:
 		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
-	}
-	if int64(now) < g.routes.until.Load() && g.hopeless(now, a) {
+	case g.hopeless(now, a):
 		g.count.refuse(class, byCallee)
 		return Permit{}, ErrCallee
 	}
@@ -234,9 +254,12 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 	}
 	switch g.gate.enter(now, fill, spare) {
 	case full:
-		g.count.refuse(class, byConcurrency)
-		return Permit{}, ErrConcurrency
+		return g.refuseFull(class)
 	case overfull:
+		if plan != nil {
+			a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+			return g.admit(now, a, class, plan.fill(class, a.Rank), nil)
+		}
 		g.count.refuse(class, byShed)
 		return Permit{}, ErrShed
 	}
@@ -247,11 +270,21 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 	}
 	t := g.tickets.Get().(*ticket)
 	g.count.admitted[t.shard].byClass[class].Add(1)
-	t.start, t.arrival = now, *a
+	t.start = now
+	t.keep(a)
 	if a.Rank.Group > 1 {
 		g.groups.join(a.Rank.ID)
 	}
 	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
+}
+
+// refuseFull refuses a request because no slot is left.
+func (g *Guard) refuseFull(class Criticality) (Permit, error) {
+	g.count.refuse(class, byConcurrency)
+	if !g.crowded.Load() {
+		g.crowded.Store(true)
+	}
+	return Permit{}, ErrConcurrency
 }
 
 // Release ends the request. Call it exactly once for every admitted request, whatever happens to it; a deferred call is
@@ -312,6 +345,17 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	}
 	g.tick(now)
 	return true
+}
+
+// keep notes how the request of the ticket arrives. Most requests say nothing but their criticality, one after another: a
+// copy of so little costs less.
+func (t *ticket) keep(a *Arrival) {
+	bare := len(a.Key)|len(a.Route)|len(a.Entry)|int(a.Early) == 0 && a.Rank == Rank{}
+	if bare && t.bare {
+		t.arrival.Criticality = a.Criticality
+		return
+	}
+	t.arrival, t.bare = *a, bare
 }
 
 // recycle makes the ticket ready for its next use.
@@ -385,6 +429,7 @@ func (g *Guard) tryStep(now time.Duration) {
 // step brings everything that changes with time up to now: endless requests, lease, drift, reflex, limit. The caller holds g.mu.
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
+	g.crowded.Store(g.gate.full())
 	g.excuse(now)
 	g.watchSlots(now)
 	t := g.tally(now)

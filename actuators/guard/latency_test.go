@@ -52,8 +52,8 @@ func TestHistogramsAgreeWithTheirDefinition(t *testing.T) {
 
 func TestSLOIsAnInclusiveEdge(t *testing.T) {
 	l := newLatency(300 * time.Millisecond)
-	l.observe(0, 300 * time.Millisecond)
-	l.observe(0, 300*time.Millisecond + 1)
+	l.observe(0, 300*time.Millisecond)
+	l.observe(0, 300*time.Millisecond+1)
 	s := l.snapshot()
 	for i, edge := range s.Edges {
 		if edge == 0.3 {

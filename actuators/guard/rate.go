@@ -22,12 +22,14 @@ type rater struct {
 
 // bucket is a token bucket with a fixed rate and burst. Changing either makes a new bucket.
 type bucket struct {
+	_         line
 	perSecond float64
 	burst     float64
 	interval  int64        // nanoseconds per token; 0 for rates above one per nanosecond
 	slack     int64        // burst−1 tokens in nanoseconds
 	kept      float64      // tokens of a bucket at 0 per second
-	tat       atomic.Int64 // nanoseconds since the guard's base, or retired
+	tat       atomic.Int64 // nanoseconds since the guard's base, or retired; every request writes it
+	_         line
 }
 
 const (
