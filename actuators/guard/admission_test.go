@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,7 @@ import (
 // hijacked. One goroutine changes the limit all the while and looks on.
 //
 // Guard.Load reads limit and number in one load, so between two changes of the limit the number must stay at or below
-// the larger of the limit and of what it was. TestAdmissionTestFindsMistakes shows that this test fails where it should.
+// the larger of the limit and of what it was. Requests look, too, while they are in flight. TestAdmissionTestFindsMistakes shows that this test fails where it should.
 func TestAdmission(t *testing.T) {
 	const workers, phases, looks = 8, 100, 100
 	s := newStorm(t)
@@ -56,17 +57,20 @@ func TestAdmission(t *testing.T) {
 				t.Fatalf("%d in flight after %d, within a limit of %d that should be %d", inFlight, most, inForce, limit)
 			}
 			most = inFlight
-			s.request(rng) // and give way to the others
+			s.request(rng)
 		}
 	}
 	rest()
+	if n := s.above.Load(); n > 0 {
+		t.Fatalf("%d in flight: more than the limit, and than were in flight when it was published", n)
+	}
 	last := s.g.Snapshot()
 	if last.InFlight != 0 || last.EndlessDeclared != len(s.hijacked) || last.DoubleReleases != 0 {
 		t.Fatalf("at rest: %d in flight, %d of %d declared, %d released twice",
 			last.InFlight, last.EndlessDeclared, len(s.hijacked), last.DoubleReleases)
 	}
 	for n := range last.Limit + 1 {
-		if _, err := s.g.Acquire(t.Context(), guard.Critical); (err == nil) != (n < last.Limit) {
+		if _, err := s.g.AcquireAt(time.Now(), guard.Critical); (err == nil) != (n < last.Limit) {
 			t.Errorf("request %d within a limit of %d: %v", n, last.Limit, err)
 		}
 	}
@@ -82,6 +86,9 @@ type storm struct {
 	handler  http.Handler
 	over     atomic.Bool
 	refused  atomic.Uint64
+	phase    atomic.Int64  // changes of the limit that have begun or ended: odd while one is under way
+	bound    atomic.Int64  // of the number in flight until the next change
+	above    atomic.Int64  // most that was in flight above that
 	hijacked chan struct{} // one for each that is open
 	close    chan struct{} // ends them
 }
@@ -96,6 +103,7 @@ func newStorm(t *testing.T) *storm {
 	s := &storm{t: t, g: g, hijacked: make(chan struct{}, 200), close: make(chan struct{})}
 	t.Cleanup(func() { close(s.close) })
 	s.handler = guardhttp.New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.work()
 		switch r.Method {
 		case http.MethodDelete:
 			panic(errHandler)
@@ -126,11 +134,27 @@ func (s *storm) resize(revision, limit int) {
 		},
 	}
 	raw, err := setting.Encode()
+	s.phase.Add(1)
 	if err == nil {
 		err = s.g.Apply(raw)
 	}
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	inFlight, _ := s.g.Load()
+	s.bound.Store(int64(max(limit, inFlight)))
+	s.phase.Add(1)
+}
+
+// work is what a request does: it looks how many are in flight, and gives way to others.
+func (s *storm) work() {
+	for range 3 {
+		phase := s.phase.Load()
+		inFlight, _ := s.g.Load()
+		if n := int64(inFlight); n > s.bound.Load() && phase%2 == 0 && phase > 0 && s.phase.Load() == phase {
+			s.above.Store(n)
+		}
+		runtime.Gosched()
 	}
 }
 
@@ -143,22 +167,25 @@ func (s *storm) request(rng *rand.Rand) {
 	}()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
+	do := func(end func() error) error {
+		return s.g.Do(ctx, guard.Default, func(context.Context) error {
+			s.work()
+			return end()
+		})
+	}
 	var err error
 	switch rng.IntN(8) {
 	case 0:
-		err = s.g.Do(ctx, guard.Default, func(context.Context) error { return nil })
+		err = do(func() error { return nil })
 	case 1:
-		err = s.g.Do(ctx, guard.Default, func(context.Context) error { return errHandler })
+		err = do(func() error { return errHandler })
 	case 2:
-		err = s.g.Do(ctx, guard.Default, func(context.Context) error { panic(errHandler) })
+		err = do(func() error { panic(errHandler) })
 	case 3:
 		cancel()
-		err = s.g.Do(ctx, guard.Default, func(context.Context) error { return nil })
+		err = do(func() error { return nil })
 	case 4:
-		err = s.g.Do(ctx, guard.Default, func(context.Context) error {
-			cancel()
-			return ctx.Err()
-		})
+		err = do(func() error { cancel(); return ctx.Err() })
 	case 5:
 		s.serve(http.MethodGet)
 	case 6:
