@@ -64,8 +64,9 @@ type cohort [8]headcount
 // headcount counts a part of a cohort in one word: excused in bit 63, joined in the 31 bits below it, left in the lower
 // 32.
 type headcount struct {
+	_    line
 	word atomic.Uint64
-	_    [56]byte
+	_    line
 }
 
 const (
