@@ -53,6 +53,14 @@ func BenchmarkCost(b *testing.B) {
 			}
 		}
 	}
+	routed := func(g *Guard) func(n int) {
+		return func(n int) {
+			for range n {
+				p, _ := g.Admit(ctx, Arrival{Criticality: Default, Route: "/checkout"})
+				p.Release(Success)
+			}
+		}
+	}
 	large := Config{Min: 1 << 20, Max: 1 << 20}
 	for _, c := range []struct {
 		name    string
@@ -63,6 +71,7 @@ func BenchmarkCost(b *testing.B) {
 		{"limit", request(newGuard(b, large), ""), readClock, "x/2clocks"},
 		{"limit, rate and shed", request(knobs(b, 1e9, 0.6, 0), ""), readClock, "x/2clocks"},
 		{"limit, rate and shed by tenant", request(knobs(b, 1e9, 0.6, 0), "tenant-4711"), readClock, "x/2clocks"},
+		{"limit, rate and shed by route", routed(knobs(b, 1e9, 0.6, 0)), readClock, "x/2clocks"},
 		{"limit without clock", requestAt(newGuard(b, large)), semaphore(), "x/semaphore"},
 		{"gate", throughGate(), semaphore(), "x/semaphore"},
 		{"refusal by limit", request(fullGuard(b), ""), add(), "x/add"},

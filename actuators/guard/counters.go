@@ -53,9 +53,12 @@ func shardsInUse() uint32 {
 // different addresses, so that they rarely have the same shard.
 func here() uint32 {
 	var local byte
-	const golden = 0x9e3779b97f4a7c15                                                 // Fibonacci hashing: neighboring stacks are spread (Knuth, TAOCP 6.4)
-	return uint32(uint64(uintptr(unsafe.Pointer(&local))) >> 11 * golden >> (64 - 3)) // log2 of maxShards
+	stack := uint64(uintptr(unsafe.Pointer(&local))) >> 11 // the smallest stack has 2 kB
+	return uint32(stack * golden >> (64 - 3))              // log2 of maxShards
 }
+
+// golden is 2^64 divided by the golden ratio: multiplied by it, neighbors are spread (Knuth, TAOCP 6.4).
+const golden = 0x9e3779b97f4a7c15
 
 // refuse counts a request that a policy has refused, and returns how many the shard has counted.
 func (c *counters) refuse(class Criticality, policy int) uint64 {

@@ -195,8 +195,9 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	class, fill, plan := a.Criticality, 1.0, g.shed.plan.Load()
 	switch {
 	case plan == nil:
+	// With a clock that is told, every request draws, so that the draws do not depend on how full the guard is.
 	case a.Rank == Rank{} && g.cfg.Now == nil && !g.shares.active():
-		fill = plan.threshold // up to which everybody is admitted: admit draws the rank if it has to
+		fill = plan.threshold
 	default:
 		class, fill = g.place(a, parties, plan)
 		plan = nil
@@ -227,9 +228,10 @@ func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticalit
 }
 
 // admit asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
-// use up what another policy grants. If another request takes the last token in between, admit gives the slot back. class is
-// the criticality that the request has here, and fill the occupancy up to which it is admitted, or its least according to
-// plan; nil: it is fill.
+// use up what another policy grants. If another request takes the last token in between, admit gives the slot back.
+//
+// class is the criticality that the request has here, and fill the occupancy up to which it is admitted. With a plan, fill is
+// only what everybody may fill, and the rank is drawn if the guard is fuller than that: the request may have a higher place.
 func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64, plan *plan) (Permit, error) {
 	wait, ok := g.rate.ready(now)
 	routed := int64(now) < g.routes.until.Load()
@@ -252,14 +254,15 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 			spare = uint64(a.Rank.Group) - 1
 		}
 	}
-	switch g.gate.enter(now, fill, spare) {
+	verdict := g.gate.enter(now, fill, spare)
+	if verdict == overfull && plan != nil {
+		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+		verdict = g.gate.enter(now, plan.fill(class, a.Rank), spare)
+	}
+	switch verdict {
 	case full:
 		return g.refuseFull(class)
 	case overfull:
-		if plan != nil {
-			a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
-			return g.admit(now, a, class, plan.fill(class, a.Rank), nil)
-		}
 		g.count.refuse(class, byShed)
 		return Permit{}, ErrShed
 	}

@@ -44,9 +44,9 @@ type latency struct {
 	// an observation is one addition. Each shard has cache lines of its own.
 	shards [][]atomic.Uint64
 
-	mu     sync.Mutex // guards what follows, and is held to read the shards
-	folded []uint64   // latencies by cell that are no longer in the shards
-	sum    uint64     // of those, in sumUnit: wraps after 58 years with a thousand requests in flight
+	mu         sync.Mutex // guards what follows, and is held to read the shards
+	folded     []uint64   // latencies by cell that are no longer in the shards
+	count, sum uint64     // of those; the sum in sumUnit: wraps after 58 years with a thousand requests in flight
 }
 
 // A word that is half full is emptied, so that it never overflows: for that, millions of requests would have to end between
@@ -114,7 +114,7 @@ func (l *latency) observe(shard uint32, d time.Duration) {
 	d = max(d, 0)
 	cell, units := l.cell(int64(d)), uint64(d+sumUnit/2)/uint64(sumUnit)
 	if units > longest {
-		l.fold(cell, 1, units)
+		l.observeLong(cell, units)
 		return
 	}
 	word := &l.shards[shard&uint32(len(l.shards)-1)][cell]
@@ -123,10 +123,16 @@ func (l *latency) observe(shard uint32, d time.Duration) {
 	}
 }
 
-func (l *latency) fold(cell int, count, sum uint64) {
+func (l *latency) observeLong(cell int, units uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.fold(cell, 1, units)
+}
+
+// fold counts latencies outside the shards. The caller holds l.mu.
+func (l *latency) fold(cell int, count, sum uint64) {
 	l.folded[cell] += count
+	l.count += count
 	l.sum += sum
 }
 
@@ -135,8 +141,7 @@ func (l *latency) empty(cell int, word *atomic.Uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := word.Swap(0)
-	l.folded[cell] += w & (1<<countBits - 1)
-	l.sum += w >> countBits
+	l.fold(cell, w&(1<<countBits-1), w>>countBits)
 }
 
 // of returns how many latencies are in a cell, and adds their sum, without what is folded, to sum. The caller holds l.mu.
@@ -188,9 +193,13 @@ func (l *latency) total() (count uint64, sum, waited float64) {
 	waited = float64(l.waited.Load()) * sumUnit.Seconds() // before the sum, which is added to first
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	units := l.sum
-	for cell := range l.folded {
-		count += l.of(cell, &units)
+	count, units := l.count, l.sum
+	for _, shard := range l.shards {
+		for i := range shard {
+			w := shard[i].Load()
+			count += w & (1<<countBits - 1)
+			units += w >> countBits
+		}
 	}
 	return count, float64(units) * sumUnit.Seconds(), waited
 }
