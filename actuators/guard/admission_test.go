@@ -106,7 +106,7 @@ func newStorm(t *testing.T) *storm {
 		s.work()
 		switch r.Method {
 		case http.MethodDelete:
-			panic(errHandler)
+			panic(gone)
 		case http.MethodConnect:
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {
@@ -121,6 +121,9 @@ func newStorm(t *testing.T) *storm {
 	}))
 	return s
 }
+
+// How handlers fail.
+const gone = "the handler panicked"
 
 var errHandler = errors.New("the handler failed")
 
@@ -161,7 +164,7 @@ func (s *storm) work() {
 // request sends one request of some kind, and returns when it has its answer or is hijacked.
 func (s *storm) request(rng *rand.Rand) {
 	defer func() {
-		if got := recover(); got != nil && got != errHandler {
+		if got := recover(); got != nil && got != gone {
 			panic(got)
 		}
 	}()
@@ -180,7 +183,7 @@ func (s *storm) request(rng *rand.Rand) {
 	case 1:
 		err = do(func() error { return errHandler })
 	case 2:
-		err = do(func() error { panic(errHandler) })
+		err = do(func() error { panic(gone) })
 	case 3:
 		cancel()
 		err = do(func() error { return nil })
