@@ -270,8 +270,8 @@ func (s *shares) active() bool {
 	return s.entries.judgment.Load() != nil || s.tenants.judgment.Load() != nil
 }
 
-// demotes says whether a request is demoted while somebody is. All requests of a tenant have the same place, so another draw decides which of
-// them are.
+// demotes says whether a request is demoted, while somebody is. All requests of a tenant have the same place, so another draw
+// decides which of them are.
 func (g *Guard) demotes(p parties, a *Arrival) bool {
 	s := &g.shares
 	if a.Criticality == Critical && g.cfg.SpareCritical {

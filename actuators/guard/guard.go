@@ -19,8 +19,9 @@ type Guard struct {
 	rate  rater
 	shed  shedder
 	count counters
-	// crowded: somebody has been refused by the limit since the last step. Only then it is worth a look at the gate whether a
-	// request would be refused, before the clock is read.
+
+	// crowded: the limit has refused somebody since the last step, or was reached at it. Only then is it worth a look at the gate
+	// before one at the clock.
 	crowded atomic.Bool
 	due     atomic.Int64 // when the reflex's next step is due
 	slow    atomic.Int64 // the setpoint, in nanoseconds
@@ -60,7 +61,7 @@ type Guard struct {
 type ticket struct {
 	_     line
 	guard *Guard
-	shard uint32 // of cohorts
+	shard uint32 // of the cohorts, the counters and the latencies
 	gen   atomic.Uint64
 	start time.Duration
 	work  atomic.Pointer[request] // the request in its context, if it has one
@@ -177,7 +178,7 @@ func (g *Guard) AcquireAt(now time.Time, c Criticality) (Permit, error) {
 
 // AcquireForAt is AcquireFor at the instant now.
 func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, error) {
-	return g.acquire(now.Sub(g.base), &Arrival{Criticality: c.valid(), Key: key})
+	return g.AdmitAt(now, Arrival{Criticality: c, Key: key})
 }
 
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {

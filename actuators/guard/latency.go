@@ -49,8 +49,8 @@ type latency struct {
 	count, sum uint64     // of those; the sum in sumUnit: wraps after 58 years with a thousand requests in flight
 }
 
-// A word that is half full is emptied, so that it never overflows: for that, millions of requests would have to end between
-// two instructions of one of them. A latency above longest, 107 s, is never added to a word.
+// A word that is half full is emptied, so that it never overflows: for that, 500 requests of the longest kind, or 8 million of
+// any, would have to end between two instructions of one. A latency above longest, 107 s, is not added to a word.
 const (
 	countBits = 24
 	halfFull  = 1<<63 | 1<<(countBits-1)
