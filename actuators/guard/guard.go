@@ -234,13 +234,13 @@ func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticalit
 // class is the criticality that the request has here, and fill the occupancy up to which it is admitted. With a plan, fill is
 // only what everybody may fill, and the rank is drawn if the guard is fuller than that: the request may have a higher place.
 func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64, plan *plan) (Permit, error) {
-	wait, ok := g.rate.ready(now)
+	bucket, tat, wait := g.rate.look(now)
 	routed := int64(now) < g.routes.until.Load()
 	switch {
-	case ok && !routed:
+	case wait <= 0 && !routed:
 	case g.gate.full():
 		return g.refuseFull(class)
-	case !ok:
+	case wait > 0:
 		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
 	case g.hopeless(now, a):
@@ -267,7 +267,7 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 		g.count.refuse(class, byShed)
 		return Permit{}, ErrShed
 	}
-	if wait, ok := g.rate.take(now); !ok {
+	if wait, ok := g.rate.take(now, bucket, tat); !ok {
 		g.gate.leave(now)
 		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)

@@ -167,6 +167,5 @@ func (g *Guard) optional(now time.Duration) bool {
 	if float64(n) > float64(limit)*min(g.shed.threshold(), little.BindingAt) {
 		return false
 	}
-	_, ok := g.rate.ready(now)
-	return ok
+	return g.rate.ready(now)
 }
