@@ -22,21 +22,28 @@ type Arrival struct {
 
 // Admit is Acquire for a request that brings more along than its criticality.
 func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
+	return g.admitOrEnd(ctx, &a)
+}
+
+// admitOrEnd admits a, unless ctx has ended.
+func (g *Guard) admitOrEnd(ctx context.Context, a *Arrival) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
 	a.Criticality = a.Criticality.valid()
-	p, err := g.arrive(&a)
+	p, err := g.arrive(a)
 	if g.cfg.Observer != nil {
-		g.cfg.Observer.Arrived(ctx, g.decision(&a, err))
+		g.cfg.Observer.Arrived(ctx, g.decision(a, err))
 	}
 	return p, err
 }
 
 func (g *Guard) arrive(a *Arrival) (Permit, error) {
-	if a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
-		g.shares.refuse(g.cfg.partiesOf(a), a.Criticality)
-		if g.cells[a.Criticality].refused[byConcurrency].Add(1)%refusalsPerLook == 0 {
+	if g.crowded.Load() && a.Early == 0 && g.gate.full() && !g.shares.active() { // a refusal hardly ever reads the clock
+		if parties := g.cfg.partiesOf(a); parties.some() {
+			g.shares.refuse(parties, a.Criticality)
+		}
+		if g.count.refuse(a.Criticality, byConcurrency)%refusalsPerLook == 0 {
 			g.tick(g.now())
 		}
 		return Permit{}, ErrConcurrency

@@ -65,8 +65,9 @@ type cohort [8]headcount
 // headcount counts a part of a cohort in one word: excused in bit 63, joined in the 31 bits below it, left in the lower
 // 32.
 type headcount struct {
+	_    line
 	word atomic.Uint64
-	_    [56]byte
+	_    line
 }
 
 const (
@@ -214,7 +215,7 @@ func (g *Guard) AdmitEndless(ctx context.Context, a Arrival) (Permit, error) {
 		if a.Early > 0 {
 			g.hearEarly(now, &a, g.cfg.partiesOf(&a).entry)
 		}
-		g.cells[a.Criticality].refused[byEndless].Add(1)
+		g.count.refuse(a.Criticality, byEndless)
 		g.tick(now)
 		return Permit{}, ErrEndless
 	}

@@ -12,8 +12,9 @@ import (
 // compare-and-swap against the limit of that very instant. Checking first and then counting would admit more than the
 // limit.
 type gate struct {
-	word atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower
-	_    [56]byte      // every request writes the word: give it a cache line of its own
+	_    line
+	word atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower; every request writes it
+	_    line
 	busy stopwatch
 }
 

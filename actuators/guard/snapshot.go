@@ -133,7 +133,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		At:             g.base.Add(now),
 		Refused:        map[string][criticalities]uint64{},
 		Demoted:        g.shares.demoted.Load(),
-		Failed:         g.failed.Load(),
+		Failed:         g.count.failed(),
 		Latency:        g.latency.snapshot(),
 		CutShort:       short,
 		Setpoint:       time.Duration(g.slow.Load()),
@@ -142,14 +142,14 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		DoubleReleases: g.twice.Load(),
 		MaxEndless:     g.cfg.MaxEndless,
 	}
-	for i := range g.cells {
-		s.Admitted[i] = g.cells[i].admitted.Load()
+	for i := range criticalities {
+		s.Admitted[i] = g.count.admittedOf(i)
 		s.Offered[i] = s.Admitted[i]
 	}
 	for policy, reason := range reasons {
 		var refused [criticalities]uint64
-		for i := range g.cells {
-			refused[i] = g.cells[i].refused[policy].Load()
+		for i := range criticalities {
+			refused[i] = g.count.refusedOf(i, policy)
 			s.Offered[i] += refused[i]
 		}
 		s.Refused[reason] = refused
