@@ -5,7 +5,7 @@ SHELL := bash
 
 # Modules with our own packages: `go test ./...` in one of them stays out of the others, so every target walks them all.
 # A test fails if a go.mod of the tree is in neither list.
-MODULES := . actuators actuators/guard/guardgrpc test/bounds test/e2e/calls/tier test/grpc
+MODULES := . actuators actuators/guard/guardgrpc actuators/guard/guardotel test/bindings test/bounds test/e2e/calls/tier test/grpc test/peers
 # Modules that only pin tools: the linters and the real servers that tests run on.
 TOOL_MODULES := test/tools/consul test/tools/consul-template test/tools/lint test/tools/prometheus test/tools/victoriametrics
 
@@ -29,7 +29,7 @@ tool = go tool -modfile="$(CURDIR)/test/tools/lint/go.mod"
 # programs, which the cache does not see, and most put a real load on the machine, so they run alone.
 unit = packages=$$(go list ./...) && go test $(1) $$(printf '%s\n' $$packages | grep -v '/test/e2e\|/test/demo\|/test/conformance\|/test/newcomer')
 
-.PHONY: help build cross test race fuzz cover lint fmt bench bench-sidecar bench-diff simulate simulate-diff demo demo-real screenshots clean servers
+.PHONY: help build cross test race fuzz cover lint fmt bench bench-sidecar bench-peers bench-diff overload soak simulate simulate-diff demo demo-real screenshots clean servers
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,7 @@ race: ## run the tests of what shares data between goroutines under the race det
 		./cmd/internal/logqueue ./cmd/internal/sidecar
 	cd actuators && go test -race -timeout 10m ./...
 	cd actuators/guard/guardgrpc && go test -race -timeout 10m ./...
+	cd actuators/guard/guardotel && go test -race -timeout 10m ./...
 
 # go test fuzzes one target at a time.
 FUZZTIME := 20s
@@ -88,6 +89,24 @@ bench: ## run the benchmarks of all modules
 
 bench-sidecar: ## compare the throughput of the sidecar with that of a bare proxy (a minute of two idle cores)
 	go test -run '^$$' -bench Throughput -benchtime 1x ./cmd/internal/sidecar
+
+# Each round measures all rows, so that what else the machine does meets all alike.
+ROUNDS := 15
+bench-peers: ## compare the costs of guard with those of its peers, in one run (80 s of two idle cores)
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	go test -C test/peers -c -o "$$dir/peers.test" . && \
+	for _ in $$(seq $(ROUNDS)); do \
+		"$$dir/peers.test" -test.run '^$$' -test.bench Peers -test.benchtime 20ms -test.cpu 1,2 >> "$$dir/rounds" || \
+			{ cat "$$dir/rounds"; exit 1; }; \
+	done && \
+	go run -C test/peers ./report < "$$dir/rounds"
+
+overload: ## a real server at three times its load: without a limit, with guard, with failsafe-go (100 s of two idle cores)
+	@go run -C test/peers ./overload
+
+DURATION := 5m
+soak: ## a guard with a million keys and changing load: its memory stays flat (DURATION=5m)
+	cd test/peers && DURATION=$(DURATION) go test -count=1 -run TestMemoryIsFlat -timeout 0 -v ./soak
 
 # The two revisions take turns, so that what else the machine does meets both.
 PKG   := actuators/guard
@@ -131,4 +150,4 @@ screenshots: build ## take the pictures of docs/pictures anew, from a real run o
 	go run ./test/screenshots bin/governor bin/govtop docs/pictures
 
 clean: ## remove what was built here (the builds of the servers stay in the cache directory of the user)
-	rm -rf bin coverage.out actuators/coverage.out actuators/guard/guardgrpc/coverage.out
+	rm -rf bin $(addsuffix /coverage.out,$(MODULES))

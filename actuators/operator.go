@@ -20,9 +20,10 @@ const (
 	MaxWords = 200                // bytes of an actor or a reason
 )
 
-// Operator is the value of governor/services/<service>/operator: the orders that people gave for the loops of a
-// service, and their last actions. Anyone with permission writes it, by compare-and-set, whether or not a governor
-// runs. The leader obeys it, and the orders survive every restart.
+// Operator is the value of governor/services/<service>/operator, or of
+// governor/services/<service>/routes/<route>/operator: the orders that people gave for the loops of a service or a
+// route, and their last actions. Anyone with permission writes it, by compare-and-set, whether or not a governor runs.
+// The leader obeys it, and the orders survive every restart.
 type Operator struct {
 	Schema  int              `json:"schema"`
 	Service string           `json:"service"`

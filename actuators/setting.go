@@ -12,7 +12,10 @@
 // the standard library only.
 package actuators
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Schema is the version of the Setting document that this package writes, and the highest that it reads.
 const Schema = 1
@@ -21,14 +24,15 @@ const Schema = 1
 // The leader renews it after every third of the lease while the service's measurements are valid.
 const DefaultLeaseSeconds = 180
 
-// Setting is the value of governor/services/<service>/setting, or, with a Callee, of the calls that the service makes to
-// one dependency, at governor/services/<service>/calls/<callee>/setting. A knob that governor does not steer is absent
-// (nil). The calls have the knob concurrency only, and their readers ignore its limit and fallback: only the service
-// itself sees enough to move the limit of its calls.
-// A Setting is a plain value: copy it freely, share it read-only between goroutines.
+// Setting is the value of governor/services/<service>/setting. A route of the service, which has an SLO of its own, has
+// one at governor/services/<service>/routes/<route>/setting. With a Callee, it is for the calls that the service makes
+// to one dependency, at governor/services/<service>/calls/<callee>/setting. A knob that governor does not steer is
+// absent (nil). The calls have the knob concurrency only, and their readers ignore its limit and fallback: only the
+// service itself sees enough to move the limit of its calls. A Setting is a plain value: copy it freely, share it
+// read-only between goroutines.
 type Setting struct {
 	Schema       int       `json:"schema"`           // version of this document
-	Service      string    `json:"service"`          // the service it is for, as in its key
+	Service      string    `json:"service"`          // the service it is for, or the route: <service>/<route>
 	Callee       string    `json:"callee,omitempty"` // the dependency, if it is for the calls to one
 	Epoch        uint64    `json:"epoch"`            // grows with every change of leader
 	Revision     uint64    `json:"revision"`         // grows with every write, renewals included
@@ -64,6 +68,16 @@ type Rate struct {
 	Fallback float64 `json:"fallback"` // value that a reader without a live lease drifts to, min..max
 	Min      float64 `json:"min"`      // hard lower bound
 	Max      float64 `json:"max"`      // hard upper bound
+}
+
+// Part returns the part of one instance: admissions per second, +Inf if the rate is off, and the burst in
+// tokens, at least 1 or, if the rate is off, 0.
+func (r Rate) Part() (perSecond, burst float64) {
+	if r.PerSecond >= r.Max {
+		return math.Inf(1), 0
+	}
+	part := max(1, r.Borrow) / float64(r.Instances)
+	return r.PerSecond * part, max(1, r.Burst*part)
 }
 
 // Shed holds the shed threshold φ: the occupancy (in flight ÷ limit) above which the least important requests are

@@ -411,6 +411,9 @@ func TestKeys(t *testing.T) {
 			"governor/services/checkout/":         k.Service("checkout"),
 
 			"governor/services/checkout/calls/payments/setting": k.CallSetting("checkout", "payments"),
+			"governor/services/checkout/routes/export/setting":  k.Setting("checkout/export"),
+			"governor/services/checkout/routes/export/operator": k.Operator("checkout/export"),
+			"governor/services/checkout/routes/export/":         k.Service("checkout/export"),
 		} {
 			if got != want {
 				t.Errorf("prefix %q: key %q, want %q", prefix, got, want)
@@ -421,7 +424,27 @@ func TestKeys(t *testing.T) {
 	if got, ok := k.ServiceOf("teams/shop/services/checkout/setting"); !ok || got != "checkout" {
 		t.Errorf("ServiceOf = %q, %v", got, ok)
 	}
+	const route = "checkout/export"
+	if got, ok := k.ServiceOf(k.Setting(route)); !ok || got != route {
+		t.Errorf("ServiceOf = %q, %v", got, ok)
+	}
+	if got, ok := k.OperatorOf(k.Operator(route)); !ok || got != route {
+		t.Errorf("OperatorOf = %q, %v", got, ok)
+	}
+	for key, want := range map[string]actuators.Part{
+		k.Setting("checkout"): {}, k.Setting(route): {Route: "export"}, k.CallSetting("checkout", "a"): {Callee: "a"},
+	} {
+		if service, part, ok := k.PartOf(key); !ok || service != "checkout" || part != want {
+			t.Errorf("PartOf(%q) = %q, %+v, %v", key, service, part, ok)
+		}
+	}
+	if service, part, ok := k.PartOf(k.Operator(route)); ok {
+		t.Errorf("PartOf(an operator key) = %q, %+v", service, part)
+	}
 	for _, key := range []string{
+		"teams/shop/services/a//setting", "teams/shop/services/a/routes/setting", "teams/shop/services/a/routes//setting",
+		"teams/shop/services//routes/b/setting", "teams/shop/services/a/routes/b/c/setting",
+		"teams/shop/services/a/routes/../setting",
 		"governor/services/checkout/setting", "teams/shop/services/checkout/operator", "teams/shop/services//setting",
 		"teams/shop/services/a/b/setting", "teams/shop/leader", k.CallSetting("checkout", "payments"),
 	} {

@@ -44,10 +44,12 @@ func (ps Problems) Error() string {
 func (s Setting) Validate() error {
 	var v validator
 	v.check(s.Schema >= 1 && s.Schema <= Schema, "schema", s.Schema, fmt.Sprintf("a whole number, 1 to %d", Schema))
-	if err := ValidServiceName(s.Service); err != nil {
+	if err := ValidCompartment(s.Service); err != nil {
 		v.check(false, "service", quote(s.Service), err.Error())
 	}
 	if s.Callee != "" {
+		_, route := SplitCompartment(s.Service)
+		v.check(route == "", "callee", quote(s.Callee), "none, because a route has no calls of its own")
 		if err := ValidServiceName(s.Callee); err != nil {
 			v.check(false, "callee", quote(s.Callee), err.Error())
 		}

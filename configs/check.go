@@ -104,6 +104,7 @@ func (c *checker) service(cfg *Config, name string) {
 	if c.doc.OK("timing") && c.doc.OK(at) {
 		c.sensor(cfg, name, at)
 	}
+	c.routes(cfg, name, at)
 }
 
 func (c *checker) knobs(s *Service, at string) {
@@ -125,6 +126,18 @@ func (c *checker) knobs(s *Service, at string) {
 	if s.Calls != nil && c.doc.OK(at+".metrics.preset") && signals.Preset(s.Metrics.Preset) != signals.Guard {
 		c.doc.Add(calls, "set with preset %s, which knows nothing of calls; expected preset guard, or no calls", s.Metrics.Preset)
 	}
+	c.bounds(s, at)
+	if s.Shed != nil && c.doc.OK(shed) && s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelled(at) {
+		c.doc.Add(shed, noLimitToShed)
+	}
+}
+
+const noLimitToShed = "shed decides whom the concurrency limit refuses first, but there is no limit; expected " +
+	"concurrency: {min: …, max: …} next to it, or no shed"
+
+// bounds checks the bounds of the knobs of a service or a route.
+func (c *checker) bounds(s *Service, at string) {
+	concurrency, shed, rate := at+".concurrency", at+".shed", at+".rate"
 	if s.Concurrency != nil && c.doc.OK(concurrency) {
 		k := s.Concurrency
 		bounds(c, concurrency, k.Min, k.Max, k.Fallback)
@@ -140,10 +153,6 @@ func (c *checker) knobs(s *Service, at string) {
 	if s.Shed != nil && c.doc.OK(shed) {
 		k := s.Shed
 		bounds(c, shed, k.Min, k.Max, k.Fallback)
-		if s.Concurrency == nil && c.doc.OK(concurrency) && !c.doc.Misspelled(at) {
-			c.doc.Add(shed, "shed decides whom the concurrency limit refuses first, but there is no limit; expected "+
-				"concurrency: {min: …, max: …} next to it, or no shed")
-		}
 	}
 }
 

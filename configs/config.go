@@ -119,6 +119,10 @@ type Service struct {
 	// the bulkhead in front of each, the smaller of three times the dependency's own latency and 40% of slo.latency (more for one that is slower by itself), and
 	// shows all that the metrics know; an empty section only shows them. Needs preset guard.
 	Calls map[string]*Calls `yaml:"calls"`
+	// Routes of the service that have SLOs of their own, by the names that the service gives them in guard. Governor
+	// steers each like a service, called SERVICE/ROUTE; the service itself is then all other requests. Needs preset
+	// guard.
+	Routes map[string]*Route `yaml:"routes"`
 	// The pace of this service. Keys that are not set here come from the global timing.
 	Timing Timing `yaml:"timing"`
 	// How to find the service in Prometheus.
@@ -137,6 +141,29 @@ type SLO struct {
 	Objective Percent `yaml:"objective" jsonschema:"default=99%" range:"[50%, 100%)" why:"the rest is the error budget, which may not be zero, and below half the median itself is too slow"`
 	// The share of admitted requests that may fail.
 	Errors Percent `yaml:"errors" jsonschema:"default=1%" range:"(0%, 50%]" why:"an error budget of zero is spent by the first failure"`
+}
+
+// Route is a route of a service with an SLO of its own. What it does not set is that of its service: the mode, the
+// timing, the tuning and the metrics always are.
+type Route struct {
+	// What the route promises its callers.
+	SLO RouteSLO `yaml:"slo" jsonschema:"required"`
+	// The requests of the route in flight, per instance. Unset: the service's own bounds, fallback and law.
+	Concurrency *Concurrency `yaml:"concurrency"`
+	// Whom the route's concurrency limit refuses first. Unset: governor does not steer it.
+	Shed *Shed `yaml:"shed"`
+	// Admissions of the route per second, over all instances. Unset: governor does not steer it.
+	Rate *Rate `yaml:"rate"`
+}
+
+// RouteSLO is the SLO of a route.
+type RouteSLO struct {
+	// The latency of a good request. guard's histogram of the route needs a bucket edge here.
+	Latency Duration `yaml:"latency" jsonschema:"required" range:"[1ms, 1h]"`
+	// The share of admitted requests that must stay within latency. Unset: that of the service.
+	Objective Percent `yaml:"objective" range:"[50%, 100%)" why:"the rest is the error budget, which may not be zero, and below half the median itself is too slow"`
+	// The share of admitted requests that may fail. Unset: that of the service.
+	Errors Percent `yaml:"errors" range:"(0%, 50%]" why:"an error budget of zero is spent by the first failure"`
 }
 
 // Metrics says which metrics carry the signals of a service.

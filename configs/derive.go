@@ -12,13 +12,13 @@ import (
 	"github.com/seed-de83e32b/governor/signals"
 )
 
-// Specs returns control's view of each service, sorted by name. Timings and bounds are complete; tunings hold what the
-// file sets, and control derives the rest. The mode is the highest that the service's metrics allow: if they cannot
-// show whether a limit binds, enforce becomes shadow.
+// Specs returns control's view of each service and each route, sorted by name. Timings and bounds are complete; tunings
+// hold what the file sets, and control derives the rest. The mode is the highest that the service's metrics allow: if
+// they cannot show whether a limit binds, enforce becomes shadow.
 func (c *Config) Specs() []control.Spec {
 	specs := make([]control.Spec, 0, len(c.Services))
-	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
-		s, seen := c.Services[name], c.signal(name)
+	for _, name := range c.Names() {
+		s, seen := c.Compartment(name), c.signal(name)
 		spec := control.Spec{
 			Service: name, Mode: control.Mode(s.Mode), SLO: seen.SLO, Timing: seen.Timing, Tuning: s.Tuning.control(),
 		}
@@ -66,7 +66,7 @@ const defaultScrape = Duration(5 * time.Second)
 // timing completes the pace of a service: what it sets itself, else what the file sets for all, else what was learned,
 // else the defaults. A lease must last for three periods, so that a learned period is never longer than a third of it.
 func (c *Config) timing(name string) control.Timing {
-	own, all := c.Services[name].Timing, c.Timing
+	own, all := c.Compartment(name).Timing, c.Timing
 	learned := Duration(0)
 	if c.Learns(name) {
 		learned = Duration(c.Learned[name].Scrape)
@@ -94,7 +94,7 @@ func (c *Config) WithLearned(learned map[string]signals.Learned) *Config {
 
 // Learns says whether the scrape interval of the service is left to the data.
 func (c *Config) Learns(name string) bool {
-	s := c.Services[name]
+	s := c.Compartment(name)
 	return s != nil && s.Timing.ScrapeInterval == 0 && c.Timing.ScrapeInterval == 0
 }
 
@@ -126,10 +126,10 @@ func (c *Config) SensorOptions() signals.Options {
 	}
 }
 
-// Signals returns the sensor's view of each service, sorted by name.
+// Signals returns the sensor's view of each service and each route, sorted by name.
 func (c *Config) Signals() []signals.Service {
 	services := make([]signals.Service, 0, len(c.Services))
-	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
+	for _, name := range c.Names() {
 		services = append(services, c.signal(name))
 	}
 	return services

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/configs/internal/strict"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/signals"
@@ -180,9 +182,9 @@ func (q *Queries) bySignal() map[signals.Signal]*string {
 	}
 }
 
-// signal returns the sensor's view of a service.
+// signal returns the sensor's view of a service or a route.
 func (c *Config) signal(name string) signals.Service {
-	s := c.Services[name]
+	s := c.Compartment(name)
 	m := s.Metrics
 	service := signals.Service{
 		Name: name,
@@ -192,7 +194,10 @@ func (c *Config) signal(name string) signals.Service {
 		Timing: c.timing(name), Learned: c.Learns(name), Native: c.Learned[name].Native, Preset: signals.Preset(m.Preset), Labels: m.Labels, InstanceLabel: m.InstanceLabel,
 		StaleAfter: s.Tuning.StaleAfter.std(),
 	}
-	service.Calls = service.Preset == signals.Guard && (s.Calls != nil || s.Retry != nil)
+	// A route has no calls of its own. It asks like its service, so that one query reads both.
+	of, _ := actuators.SplitCompartment(name)
+	calling := cmp.Or(c.Services[of], s)
+	service.Calls = service.Preset == signals.Guard && (calling.Calls != nil || calling.Retry != nil)
 	for to := range s.Calls {
 		service.Callees = append(service.Callees, to)
 	}
@@ -215,7 +220,7 @@ func (c *Config) signal(name string) signals.Service {
 // sensor asks the sensor itself whether it can work with the service, so that the sensor never refuses what this
 // package accepts. It also says what the metrics cannot show.
 func (c *checker) sensor(cfg *Config, name, at string) {
-	s, service := cfg.Services[name], cfg.signal(name)
+	s, service := cfg.Compartment(name), cfg.signal(name)
 	local := signals.Options{URL: "http://localhost", RoundTripper: http.DefaultTransport} // nothing is sent
 	if _, err := signals.New(local, []signals.Service{service}); err != nil {
 		text := strings.TrimPrefix(err.Error(), fmt.Sprintf("service %q: ", name))

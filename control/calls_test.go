@@ -211,6 +211,50 @@ func TestWaitingInCallsIsNotCutFor(t *testing.T) {
 	}
 }
 
+// A dependency refuses the calls of most requests, which then fail within 2 ms. The others take 250 ms, far above the target.
+// The failures do not make the service look fast, so the limit does not rise.
+func TestFailuresCutShortDoNotRaise(t *testing.T) {
+	const short = 0.9
+	run := func(told bool) (*rig, Decision) {
+		r := newRig(t, checkout(), 96)
+		var d Decision
+		for range 12 {
+			l := load{
+				rate: 8000, refused: 4000, mean: 0.1*0.25 + short*0.002, p99: 0.28, inFlight: r.in.Value, binding: 1,
+				limit: r.in.Value, failed: short, slow: 0.06,
+			}
+			m := l.measurement()
+			if in := &m.Instances[0]; told {
+				n := short * in.Completed.value
+				in.CutShort = CutShort{Count: Read(n), Own: Read(n * 0.001), Waited: Read(n * 0.001)}
+				in.Waited = Read(n * 0.001)
+			}
+			d = r.step(m)
+		}
+		return r, d
+	}
+	if r, d := run(false); r.in.Value <= 96 {
+		t.Errorf("a guard that does not tell them apart: %v: %s", r.in.Value, d.Reason)
+	}
+	r, d := run(true)
+	if r.in.Value > 96 || math.Abs(float64(d.Measured)-0.25) > 1e-9 || d.Inputs.WaitedSeconds != 0 {
+		t.Errorf("it goes to %v, measured %v, waited %v: %s", r.in.Value, d.Measured, d.Inputs.WaitedSeconds, d.Reason)
+	}
+	if !(d.Inputs.FailedRatio > 0.8) {
+		t.Errorf("the failures are the users': %v", d.Inputs.FailedRatio)
+	}
+	few := load{rate: 400, mean: 0.002, p99: 0.01, inFlight: 8, limit: 96, failed: 0.999}.measurement()
+	n := few.Instances[0].Completed.value - 5
+	few.Instances[0].CutShort = CutShort{Count: Read(n), Own: Read(n * 0.001), Waited: Read(n * 0.001)}
+	if d := newRig(t, checkout(), 96).step(few); d.State != Hold || d.HoldReason != TooLittleTraffic {
+		t.Errorf("five that were not cut short: %s, %s: %s", d.State, d.HoldReason, d.Detail)
+	}
+	in := Instance{Completed: Read(10), Mean: Read(0.002), CutShort: CutShort{Count: Read(10), Own: Read(0.02), Waited: Read(0)}}
+	if why, detail := in.own().Why(); why != NoData || detail != cutShort {
+		t.Errorf("where all are cut short: %s, %s", why, detail)
+	}
+}
+
 // Requests in flight wait in calls, too: the limit for the same own latency is larger.
 func TestLimitHoldsRoomForTheWaiting(t *testing.T) {
 	run := func(waited float64) float64 {

@@ -354,7 +354,7 @@ func (c *concurrency) askAIMD(s step, o *outcome) float64 {
 func (c *concurrency) constraint(s step, test little.Finding) Constraint {
 	tuning := s.spec.Tuning
 	k := Constraint{
-		Deadband: max(tuning.Deadband, 4/math.Sqrt(max(s.v.completed.Or(1), 1))),
+		Deadband: max(tuning.Deadband, 4/math.Sqrt(max(s.v.uncut.Or(1), 1))),
 		RaiseMax: tuning.RaiseMax, CutMax: tuning.CutMax,
 		Floor: test.Floor, Min: c.spec.Min, Max: c.spec.Max, Whole: true, NoRaise: s.noRaise(),
 	}

@@ -19,6 +19,7 @@ type Health struct {
 	suffers bool
 	refused float64 // share of its requests
 	own     excess  // in its own part of the requests
+	waits   float64 // seconds that the requests of the window together spent in guarded calls
 	calls   []callHealth
 }
 
@@ -101,6 +102,9 @@ const (
 
 // worst is the callee that explains most of what the service suffers, itself, or nothing; ok: it is known which.
 func (h Health) worst() (part string, ok bool) {
+	if len(h.calls) == 0 && h.waits > 0 {
+		return "", false // it waits for calls that governor does not read
+	}
 	lost, tried, most := Read(0), Read(0), 0.0
 	for _, c := range h.calls {
 		lost, tried = lost.Plus(c.lost), tried.Plus(c.tried)
@@ -116,15 +120,16 @@ func (h Health) worst() (part string, ok bool) {
 	}
 
 	part, largest := nothing, 0.0
-	if h.own.grown() {
-		part, largest = itself, h.own.least
+	own := h.ownExcess()
+	if own.grown() {
+		part, largest = itself, own.least
 	}
 	for _, c := range h.calls {
 		if c.grown() && c.least > largest {
 			part, largest = c.to, c.least
 		}
 	}
-	unsure := part != itself && len(h.calls) > 0 && h.own.unsure(largest)
+	unsure := part != itself && len(h.calls) > 0 && own.unsure(largest)
 	for _, c := range h.calls {
 		unsure = unsure || c.to != part && c.unsure(largest)
 	}
@@ -168,32 +173,60 @@ func (s *LoopSet) Health(m Measurement) Health {
 		h.calls = append(h.calls, callHealth{to: d.Name, lost: d.lost, tried: d.tried, excess: d.excess})
 		h.suffers = h.suffers || d.lost.Above(fewLost) && d.Lost > lostFrom
 	}
-	h.own = s.ownExcess(f, h.calls)
-	if len(h.calls) == 0 && f.waited > 0 {
-		return Health{} // it waits for calls that governor does not read
+	h.own = unknownExcess
+	if mean, known := f.mean.Value(); known { // else it hangs, or nobody asks
+		n := f.uncut.value
+		h.own, h.waits = beyond(n*mean, n, s.target.ownLatency()), n*f.waited
 	}
 	return h
 }
 
 // ownExcess is that of the service's own part of the requests.
-func (s *LoopSet) ownExcess(f flow, calls []callHealth) excess {
-	mean, known := f.mean.Value()
-	if !known { // it hangs, or nobody asks
-		return unknownExcess
-	}
-	n := f.completed.value
-	own := beyond(n*mean, n, s.target.ownLatency())
+func (h Health) ownExcess() excess {
 	sum, largest := excess{}, 0.0
-	for _, c := range calls {
+	for _, c := range h.calls {
 		sum.least, sum.most = sum.least+c.least, sum.most+c.most
 		largest = max(largest, c.least)
 	}
-	if n*f.waited >= untracked*largest {
-		return own
+	if h.waits >= untracked*largest || math.IsInf(h.own.spent, 1) {
+		return h.own
 	}
 	// The calls are made without the context of the request, so that its own part includes their time. Calls that overlap
 	// add less to it than their sum.
-	return excess{max(0, own.least-sum.most), max(0, own.most-largest), own.spent, n}
+	return excess{max(0, h.own.least-sum.most), max(0, h.own.most-largest), h.own.spent, h.own.requests}
+}
+
+// DivideCalls divides the calls of a service between the service and its routes, named SERVICE/ROUTE, in the services
+// of a search: the callees of a route are those of its service. Guard counts calls by service, but the time in them by
+// route. So each gets that part of every call's time which its requests have of the waiting, and one whose requests
+// wait for nothing has no calls.
+func DivideCalls(services map[string]Health) {
+	routes := map[string][]string{}
+	for name := range services {
+		if service, _, ok := strings.Cut(name, "/"); ok {
+			routes[service] = append(routes[service], name)
+		}
+	}
+	for service, names := range routes {
+		calls, all := services[service].calls, services[service].waits
+		for _, name := range names {
+			all += services[name].waits
+		}
+		if !(all > 0) {
+			continue // nothing tells whose calls they are
+		}
+		for _, name := range append(names, service) {
+			h := services[name]
+			h.calls = nil
+			if part := h.waits / all; part > 0 {
+				for _, c := range calls {
+					c.excess = excess{part * c.least, part * c.most, part * c.spent, c.requests}
+					h.calls = append(h.calls, c)
+				}
+			}
+			services[name] = h
+		}
+	}
 }
 
 // beyond is how much longer n requests took than calm seconds each. Without a known calm, all of the time may be beyond it.

@@ -23,7 +23,11 @@ func partTo(to string, lost float64, e excess) callHealth {
 
 // suffering is a service that suffers, with its own part and its calls.
 func suffering(own excess, calls ...callHealth) Health {
-	return Health{known: true, suffers: true, own: own, calls: calls}
+	h := Health{known: true, suffers: true, own: own, calls: calls}
+	if len(calls) > 0 {
+		h.waits = math.Inf(1)
+	}
+	return h
 }
 
 func TestFindCulprit(t *testing.T) {
@@ -85,6 +89,34 @@ func TestFindCulprit(t *testing.T) {
 		if got := strings.Join(FindCulprit(tc.services, "a"), " "); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
+	}
+}
+
+// The callees of a route are those of its service, and a route that waits for none of them blames none.
+func TestDivideCalls(t *testing.T) {
+	route := func(own excess, waits float64) Health {
+		return Health{known: true, suffers: true, own: own, waits: waits}
+	}
+	services := map[string]Health{
+		"a":        {known: true, suffers: true, own: slowPart, waits: 0, calls: []callHealth{partTo("b", 0, excess{40, 40, 60, 1000})}},
+		"a/export": route(calmPart, 45), "a/search": route(slowPart, 15), "a/ping": route(calmPart, 0), "a/idle": {},
+		"b": suffering(slowPart), "bb/x": route(slowPart, 0),
+	}
+	DivideCalls(services)
+	for name, want := range map[string]string{
+		"a": "a", "a/export": "a/export b", "a/search": "a/search", "a/ping": "", "a/idle": "", "bb/x": "bb/x",
+	} {
+		if got := strings.Join(FindCulprit(services, name), " "); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	export := services["a/export"].calls[0]
+	if want := (excess{30, 30, 45, 1000}); export.excess != want || export.to != "b" {
+		t.Errorf("the calls of export: %+v, want %+v", export, want)
+	}
+	alone := map[string]Health{"a": {known: true, calls: []callHealth{partTo("b", 0, slowPart)}}, "a/x": {known: true}}
+	if DivideCalls(alone); len(alone["a"].calls) != 1 || len(alone["a/x"].calls) != 0 {
+		t.Errorf("where nothing tells whose calls they are: %+v", alone)
 	}
 }
 
@@ -174,8 +206,8 @@ func TestServicesAreTheirOwnCulprits(t *testing.T) {
 		t.Errorf("culprit %q, %q: %s", d.Inputs.Culprit, d.Blame(), d.Reason)
 	}
 	slow.Instances[0].Calls = nil
-	if h := r.s.Health(slow); h.known {
-		t.Errorf("it waits for calls that nobody reads: %+v", h)
+	if way := FindCulprit(map[string]Health{"checkout": r.s.Health(slow)}, "checkout"); way != nil {
+		t.Errorf("it waits for calls that nobody reads: %v", way)
 	}
 	slow.Instances[0].Waited = Read(0)
 	if d := r.step(slow); d.Inputs.Culprit != "" || !r.s.Health(slow).Suffers() {

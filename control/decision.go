@@ -99,8 +99,10 @@ func NewDecision(service string, knob Knob) Decision {
 		Setpoint: nan, Measured: nan, LatencyTarget: nan, From: nan, Raw: nan, Value: nan, Ceiling: nan,
 		Inputs: Inputs{
 			AgeSeconds: nan, TookSeconds: nan, WindowSeconds: nan, Requests: nan, Throughput: nan, RefusedShare: nan,
-			RefusedBy: RefusedBy{Concurrency: nan, Shed: nan, Rate: nan, Callee: nan},
-			Quantile:  nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
+			RefusedBy: RefusedBy{
+				Concurrency: nan, Shed: nan, Rate: nan, Callee: nan, Share: nan, Roof: nan, Endless: nan,
+			},
+			Quantile: nan, SlowRatio: nan, FailedRatio: nan, BadRatio: nan, Burn5m: nan, Burn1h: nan, EffectiveLimit: nan,
 			WaitedSeconds: nan, Applied: -1,
 		},
 		Terms: Terms{Error: nan, P: nan, I: nan, D: nan},
@@ -121,7 +123,7 @@ type Inputs struct {
 	TookSeconds   Number    `json:"took_seconds"`   // duration of the slowest query
 	WindowSeconds Number    `json:"window_seconds"` // W
 	Requests      Number    `json:"requests"`       // arrivals in the window, all instances
-	Throughput    Number    `json:"throughput"`     // X̂: completions per second and instance
+	Throughput    Number    `json:"throughput"`     // X̂: completions per second and instance, without those that a failed call cut short
 	RefusedShare  Number    `json:"refused_share"`  // share of the offered requests, any policy
 	RefusedBy     RefusedBy `json:"refused_by"`     // the same, per policy
 	Quantile      Number    `json:"quantile"`       // the objective's quantile, seconds
@@ -161,7 +163,10 @@ type RefusedBy struct {
 	Concurrency Number `json:"concurrency"` // the limit is reached
 	Shed        Number `json:"shed"`        // the limit is nearly reached; the rest is kept for more important requests
 	Rate        Number `json:"rate"`
-	Callee      Number `json:"callee"` // a service behind this one would refuse the request
+	Callee      Number `json:"callee"`  // a service behind this one would refuse the request
+	Share       Number `json:"share"`   // the route is over its share of the roof
+	Roof        Number `json:"roof"`    // the limit over all routes is reached
+	Endless     Number `json:"endless"` // too many requests that never end are in flight
 }
 
 // Learned are the quantities that the loops have learned from earlier measurements.

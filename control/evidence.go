@@ -99,9 +99,15 @@ func (in Instance) join(was Instance, share float64) Instance {
 		{&in.RefusedByShed, was.RefusedByShed},
 		{&in.RefusedByRate, was.RefusedByRate},
 		{&in.RefusedForCallee, was.RefusedForCallee},
+		{&in.RefusedByShare, was.RefusedByShare},
+		{&in.RefusedByRoof, was.RefusedByRoof},
+		{&in.RefusedEndless, was.RefusedEndless},
 		{&in.Failed, was.Failed},
 		{&in.Slow, was.Slow},
 		{&in.Waited, was.Waited},
+		{&in.CutShort.Count, was.CutShort.Count},
+		{&in.CutShort.Own, was.CutShort.Own},
+		{&in.CutShort.Waited, was.CutShort.Waited},
 	} {
 		*count.now = count.now.Plus(count.before)
 	}

@@ -153,6 +153,9 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		say("raise test: limit raised on purpose to see whether latency grows with it")
 	case !d.Gates.Binds:
 		say("the limit does not bind (occupancy %s)", percent(d.Gates.Occupancy))
+		if others := refusedElsewhere(d.Inputs.RefusedBy); len(others) > 0 {
+			say("refused %s", strings.Join(others, ", and "))
+		}
 	default:
 		within := latency(d.Setpoint)
 		if d.Inputs.WaitedSeconds > 0 {
@@ -160,15 +163,31 @@ func explainConcurrency(d Decision, say func(format string, args ...any)) {
 		}
 		say("Little %s x %s = %s", format.Rate(float64(d.Inputs.Throughput)), within,
 			format.Number(float64(d.Inputs.Throughput*(d.Setpoint+d.waited()))))
-		refused := percent(d.Inputs.RefusedBy.Concurrency + d.Inputs.RefusedBy.Shed)
+		refused := []string{percent(d.Inputs.RefusedBy.Concurrency + d.Inputs.RefusedBy.Shed)}
 		if byRate := d.Inputs.RefusedBy.Rate; byRate > 0 {
-			refused += ", and " + percent(byRate) + " by the rate"
+			refused = append(refused, percent(byRate)+" by the rate")
 		}
-		if forCallee := d.Inputs.RefusedBy.Callee; forCallee > 0 {
-			refused += ", and " + percent(forCallee) + " for a callee"
-		}
-		say("refused %s", refused)
+		refused = append(refused, refusedElsewhere(d.Inputs.RefusedBy)...)
+		say("refused %s", strings.Join(refused, ", and "))
 	}
+}
+
+// refusedElsewhere says how much was refused for reasons that no knob of the service or the route can change.
+func refusedElsewhere(by RefusedBy) (words []string) {
+	for _, other := range []struct {
+		share Number
+		words string
+	}{
+		{by.Callee, "for a callee"},
+		{by.Share, "by its share of the roof"},
+		{by.Roof, "by the roof over all routes"},
+		{by.Endless, "as endless"},
+	} {
+		if other.share > 0 {
+			words = append(words, percent(other.share)+" "+other.words)
+		}
+	}
+	return words
 }
 
 // explainCall is the finding of the target of the calls to a dependency.

@@ -45,12 +45,17 @@ func (g gate) pass(m Measurement, tau float64) *view {
 	if v.hold != "" {
 		return v
 	}
-	if n := v.offered.Float(); n < g.minRequests {
-		why := TooLittleTraffic
-		if v.idle() {
+	cut := v.completed.Less(v.uncut).Or(0)
+	if n := v.offered.Float() - cut; n < g.minRequests {
+		why, which := TooLittleTraffic, ""
+		switch {
+		case v.idle():
 			why = Idle
+		case cut > 0:
+			which = " that no failed call cut short"
 		}
-		return v.reject(why, fmt.Sprintf("%s requests in the window of %s, needs %.0f", format.Count(n), m.Window, g.minRequests))
+		return v.reject(why,
+			fmt.Sprintf("%s requests%s in the window of %s, needs %.0f", format.Count(n), which, m.Window, g.minRequests))
 	}
 	if why, detail := v.slow.Why(); why != "" && v.hang == "" {
 		v.doubt(why, "slow requests: "+detail)
@@ -121,7 +126,7 @@ func (g gate) majority(v *view, ins []Instance, tau float64) {
 	whole := v.flow
 	v.take(aggregate(side, v.window))
 	// The SLO ratios, the traffic gate and the rate concern the whole service.
-	v.offered, v.slow, v.failed, v.completed = whole.offered, whole.slow, whole.failed, whole.completed
+	v.offered, v.slow, v.failed, v.completed, v.uncut = whole.offered, whole.slow, whole.failed, whole.completed, whole.uncut
 	v.admittedRate, v.rateRefused = whole.admittedRate, whole.rateRefused
 	if arrivals < total/2 {
 		for _, in := range other {

@@ -3,6 +3,7 @@ package control
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -216,6 +217,43 @@ func TestRefusalsOfOthersDoNotBind(t *testing.T) {
 		if d := r.step(m); d.Value != 96 || d.Gates.Binds {
 			t.Fatalf("a limit that is 3%% full was moved: %s", d.Reason)
 		}
+	}
+}
+
+// What the roof over all routes of an instance, a route's share of it, or the bound on endless requests refuses says
+// nothing about the limit: it moves nothing, and it is counted and named.
+func TestRefusalsElsewhereDoNotBind(t *testing.T) {
+	for name, field := range map[string]func(*Instance) *Reading{
+		"share":   func(in *Instance) *Reading { return &in.RefusedByShare },
+		"roof":    func(in *Instance) *Reading { return &in.RefusedByRoof },
+		"endless": func(in *Instance) *Reading { return &in.RefusedEndless },
+		"callee":  func(in *Instance) *Reading { return &in.RefusedForCallee },
+	} {
+		r := newRig(t, checkout(), 96)
+		for range 10 {
+			m := load{rate: 400, refused: 120, mean: 0.09, p99: 0.15, inFlight: 40, limit: 96}.measurement()
+			in := &m.Instances[0]
+			in.RefusedByRate, *field(in) = Read(0), in.Refused
+			d := r.step(m)
+			by := d.Inputs.RefusedBy
+			got := map[string]Number{"share": by.Share, "roof": by.Roof, "endless": by.Endless, "callee": by.Callee}
+			if d.Value != 96 || d.Gates.Binds || by.Concurrency != 0 || d.Inputs.RefusedShare != 0.3 || got[name] != 0.3 {
+				t.Fatalf("%s: %s; refused %v, by %+v", name, d.Reason, d.Inputs.RefusedShare, by)
+			}
+			words := map[string]string{
+				"share": "by its share of the roof", "roof": "by the roof over all routes", "endless": "as endless", "callee": "for a callee",
+			}
+			if !strings.Contains(d.Reason, "the limit does not bind (occupancy 41.7%); refused 30% "+words[name]) {
+				t.Fatalf("%s: %s", name, d.Reason)
+			}
+		}
+	}
+	// Where the limit refuses as well, the sentence tells them apart.
+	r := newRig(t, checkout(), 96)
+	m := load{rate: 1200, refused: 600, mean: 0.28, p99: 0.9, inFlight: 96, binding: 1, limit: 96, slow: 0.4}.measurement()
+	m.Instances[0].RefusedByRate, m.Instances[0].RefusedByShare = Read(0), m.Instances[0].Refused.Times(Read(0.24))
+	if d := r.step(m); !strings.Contains(d.Reason, "refused 38%, and 12% by its share of the roof") {
+		t.Errorf("%s", d.Reason)
 	}
 }
 

@@ -38,8 +38,8 @@ func (l *longRequests) split(now time.Time, v *view, slo SLO, ownSeconds float64
 		return l.n
 	}
 	limit := slo.Latency.Seconds()
-	long := limit * (1 + (longLeast-1)*v.slow.Or(1))
-	v.mixed = v.mean.AtLeast(long) && v.slow.AtMost(longFew) && v.completed.AtLeast(fewJudged)
+	long := limit * (1 + (longLeast-1)*v.slowUncut.Or(1))
+	v.mixed = v.mean.AtLeast(long) && v.slowUncut.AtMost(longFew) && v.completed.AtLeast(fewJudged)
 	if v.reflex {
 		l.n = 0
 		return 0
@@ -47,11 +47,11 @@ func (l *longRequests) split(now time.Time, v *view, slo SLO, ownSeconds float64
 	most := func(least float64) float64 { return max(v.inFlight.value-v.throughput.value*(least+v.waited), 0) }
 	switch {
 	case v.mixed:
-		l.n, l.share, l.seen = most(ownSeconds), v.slow.value, now
+		l.n, l.share, l.seen = most(ownSeconds), v.slowUncut.value, now
 	case now.Sub(l.seen) > longHold:
 		l.n = 0
 	default:
-		l.n = min(l.n, most(max(ownSeconds, (v.slow.Or(1)-l.share)*limit)))
+		l.n = min(l.n, most(max(ownSeconds, (v.slowUncut.Or(1)-l.share)*limit)))
 	}
 	if l.n > 0 {
 		v.mean = Read(min(v.mean.value, (v.inFlight.value-l.n)/v.throughput.value-v.waited))

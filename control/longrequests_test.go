@@ -54,11 +54,11 @@ func TestLongRequestsAreNoQueue(t *testing.T) {
 	})
 	t.Run("they are forgotten", func(t *testing.T) {
 		var l longRequests
-		v := view{flow: flow{inFlight: Read(432), throughput: Read(420), mean: Read(1.03), slow: Read(0.05), completed: Read(8400)}}
+		v := view{flow: flow{inFlight: Read(432), throughput: Read(420), mean: Read(1.03), slowUncut: Read(0.05), completed: Read(8400)}}
 		if n := l.split(t0, &v, spec.SLO, 0.08); math.Abs(n-398.4) > 0.1 || !v.mixed {
 			t.Fatalf("%v long requests, want 432 - 420*0.08 = 398.4", n)
 		}
-		late := view{flow: flow{inFlight: Read(432), throughput: Read(420), mean: Read(1.03), slow: Read(0.9), completed: Read(8400)}}
+		late := view{flow: flow{inFlight: Read(432), throughput: Read(420), mean: Read(1.03), slowUncut: Read(0.9), completed: Read(8400)}}
 		if n := l.split(t0.Add(time.Minute), &late, spec.SLO, 0.08); n == 0 || late.mean.value < (0.9-0.05)*spec.SLO.Latency.Seconds()-1e-9 {
 			t.Errorf("%v long requests, a mean of %v s for the others, of whom 85%% take longer than the SLO", n, late.mean.value)
 		}
@@ -68,7 +68,7 @@ func TestLongRequestsAreNoQueue(t *testing.T) {
 	})
 	t.Run("what guards report needs no such correction", func(t *testing.T) {
 		var l longRequests
-		v := view{flow: flow{reflex: true, inFlight: Read(432), throughput: Read(420), mean: Read(1.03), slow: Read(0.05), completed: Read(8400)}}
+		v := view{flow: flow{reflex: true, inFlight: Read(432), throughput: Read(420), mean: Read(1.03), slowUncut: Read(0.05), completed: Read(8400)}}
 		if n := l.split(t0, &v, spec.SLO, 0.08); n != 0 || v.mean.value != 1.03 {
 			t.Errorf("%v long requests beside a reflex, mean %v", n, v.mean.value)
 		}

@@ -254,7 +254,8 @@ func (l *Loop) decision(s step, o outcome) Decision {
 		Requests: v.offered.Number(), Throughput: v.throughput.Number(), RefusedShare: v.refused.Number(),
 		RefusedBy: RefusedBy{
 			Concurrency: v.limitRefused.Less(v.shedRefused).Number(), Shed: v.shedRefused.Number(),
-			Rate: v.rateRefused.Number(), Callee: v.calleeRefused.Number(),
+			Rate: v.rateRefused.Number(), Callee: v.calleeRefused.Number(), Share: v.shareRefused.Number(),
+			Roof: v.roofRefused.Number(), Endless: v.endlessOver.Number(),
 		},
 		Quantile: v.quantile.Number(), Censored: v.censored,
 		SlowRatio: v.slow.Number(), FailedRatio: v.failed.Number(), BadRatio: v.badRatio(l.spec.SLO).Number(),

@@ -50,12 +50,16 @@ type Instance struct {
 	Offered  Reading // arrivals
 	Admitted Reading
 	Refused  Reading // by any policy
-	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused, and RefusedForCallee
-	// is that of the requests which a service behind this one would have refused. A missing one counts as zero, which
-	// attributes those refusals to the concurrency limit.
+	// RefusedByShed and RefusedByRate are the parts of Refused that shedding and the rate limit refused. The next four
+	// say nothing about the limit: a service behind this one would have refused the request; the route was over its
+	// share of the roof, the limit over all routes of an instance; the roof was full; too many requests that never end
+	// were in flight. A missing one counts as zero, which attributes those refusals to the concurrency limit.
 	RefusedByShed    Reading
 	RefusedByRate    Reading
 	RefusedForCallee Reading
+	RefusedByShare   Reading
+	RefusedByRoof    Reading
+	RefusedEndless   Reading
 	Completed        Reading // admitted requests that finished (count of the latency histogram)
 	Failed           Reading // admitted requests that failed
 	Slow             Reading // completed requests slower than the SLO; needs a bucket edge at the SLO
@@ -64,6 +68,9 @@ type Instance struct {
 	// Waited is how long the completed requests together spent in guarded calls to other services, in seconds: the part of
 	// Mean·Completed that is not the service's own. A missing one counts as zero.
 	Waited Reading
+	// CutShort are those of the completed that failed because a guarded call of theirs was refused or failed. They are part of
+	// Completed, Mean and Waited. A missing one counts as none.
+	CutShort CutShort
 
 	InFlight    Reading // requests in flight, mean over the window
 	Limit       Reading // the effective concurrency limit, last sample
@@ -80,15 +87,31 @@ type Instance struct {
 
 	// ShedThreshold is φ in force; missing or 1 if nothing is shed.
 	ShedThreshold Reading
-	// Classes are arrivals and refusals by criticality, without the refusals by the rate limit.
+	// Classes are arrivals and refusals by criticality, without the refusals that are not by the limit or by shedding.
 	Classes [Criticalities]Class
+}
+
+// CutShort counts requests that end before their work is done. Their latency is none of the service's: where a dependency
+// refuses, they would make it look fast.
+type CutShort struct {
+	Count Reading
+	// The parts of Mean·Completed that were the service's own, and that they spent in guarded calls, in seconds.
+	Own, Waited Reading
+}
+
+// elsewhere counts the refusals that are neither by the limit, nor by shedding, nor by the rate: they say nothing about
+// the values of the knobs.
+func (in *Instance) elsewhere() float64 {
+	return in.RefusedForCallee.Or(0) + in.RefusedByShare.Or(0) + in.RefusedByRoof.Or(0) + in.RefusedEndless.Or(0)
 }
 
 // Windowed lists the readings that cover the window. They are wrong until the instance has existed for all of it.
 func (in *Instance) Windowed() []*Reading {
 	all := []*Reading{
-		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee, &in.Completed, &in.Failed, &in.Slow,
-		&in.Fast, &in.Mean, &in.Waited, &in.Binding, &in.Resets,
+		&in.Offered, &in.Admitted, &in.Refused, &in.RefusedByShed, &in.RefusedByRate, &in.RefusedForCallee,
+		&in.RefusedByShare, &in.RefusedByRoof, &in.RefusedEndless, &in.Completed, &in.Failed, &in.Slow, &in.Fast,
+		&in.Mean, &in.Waited, &in.Binding, &in.Resets,
+		&in.CutShort.Count, &in.CutShort.Own, &in.CutShort.Waited,
 	}
 	for i := range in.Classes {
 		all = append(all, &in.Classes[i].Offered, &in.Classes[i].Refused)
@@ -114,12 +137,25 @@ func (in Instance) busy() Reading {
 
 // own is the mean latency without the time in guarded calls, in seconds: what a limit of the service can change.
 func (in Instance) own() Reading {
-	waited := in.Waited.Or(0)
-	if waited == 0 {
-		return in.Mean
+	completed, busy, waited := in.evidence()
+	mean := in.Mean
+	if in.CutShort.Count.Above(0) {
+		mean = busy.Over(completed, cutShort)
 	}
-	return ownPart(in.Mean, Read(waited).Over(in.Completed, ""))
+	if waited == 0 {
+		return mean
+	}
+	return ownPart(mean, Read(waited).Over(completed, ""))
 }
+
+// evidence are the completed requests that were not cut short, the time that they took together, and the part of it that they
+// spent in guarded calls, in seconds: what guard's reflex judges by.
+func (in Instance) evidence() (completed, busy Reading, waited float64) {
+	n, own, inCalls := in.CutShort.Count.Or(0), in.CutShort.Own.Or(0), in.CutShort.Waited.Or(0)
+	return in.Completed.Less(Read(n)), in.busy().Less(Read(own + inCalls)), max(0, in.Waited.Or(0)-inCalls)
+}
+
+const cutShort = "all completed requests were cut short by a call that was refused or failed"
 
 // ownPart is a mean latency less the waiting in it. What little a service does besides waiting takes some time.
 func ownPart(mean, waited Reading) Reading {

@@ -149,9 +149,11 @@ func (in Instance) counting() string {
 		{in.Refused, in.Offered, "refused", "offered", "do refused and offered count the same requests?"},
 		{in.Admitted, in.Offered, "admitted", "offered", "do admitted and offered count the same requests?"},
 		{in.Admitted.Plus(in.Refused), in.Offered, "admitted and refused", "offered", "is a request counted as both?"},
-		{in.RefusedByShed.Plus(Read(in.RefusedByRate.Or(0) + in.RefusedForCallee.Or(0))), in.Refused, "refused by shedding, by the rate and for a callee", "refused by anything", "is a series counted twice?"},
 		{in.RefusedByRate, in.Refused, "refused by the rate", "refused by anything", "is a series counted twice?"},
-		{in.RefusedForCallee, in.Refused, "refused for a callee", "refused by anything", "is a series counted twice?"},
+		{
+			Read(in.RefusedByShed.Or(0) + in.RefusedByRate.Or(0) + in.elsewhere()), in.Refused,
+			"refused by policies other than the limit", "refused by anything", "is a series counted twice?",
+		},
 		{offered, in.Offered, "offered by class", "offered in all", "is a class counted twice?"},
 		{refused, in.Refused, "refused by class", "refused in all", "is a class counted twice?"},
 	} {

@@ -3,6 +3,7 @@ package control
 import (
 	"math"
 	"testing"
+	"time"
 )
 
 func shedding() Spec {
@@ -153,5 +154,23 @@ func TestFailedWritesWindNoThresholdUp(t *testing.T) {
 	}
 	if phi := k.value(KnobShed); phi <= 0.5 {
 		t.Errorf("φ = %v half a minute later, want it on its way up", phi)
+	}
+}
+
+// Refusals that are not for want of room count in no decision about the limit or the threshold.
+func TestOtherRefusalsAreNotTheLimits(t *testing.T) {
+	in := overload(100).measurement().Instances[0]
+	in.Refused = Read(1000)
+	in.RefusedByRate, in.RefusedForCallee, in.RefusedEndless = Read(100), Read(200), Read(300)
+	f := aggregate([]Instance{in}, 20*time.Second)
+	for what, got := range map[string][2]float64{
+		"the limit":        {f.limitRefused.Float(), 400},
+		"the rate":         {f.rateRefused.Float(), 100},
+		"for a callee":     {f.calleeRefused.Float(), 200},
+		"endless requests": {f.endlessOver.Float(), 300},
+	} {
+		if share := got[1] / in.Offered.Float(); math.Abs(got[0]-share) > 1e-9 {
+			t.Errorf("refused, %s: %v, want %v", what, got[0], share)
+		}
 	}
 }

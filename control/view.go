@@ -83,15 +83,20 @@ type flow struct {
 	offered       Reading // arrivals in the window, all instances together
 	completed     Reading // likewise
 	admittedRate  Reading // admissions per second, all instances together
-	throughput    Reading // completions per second and instance, X̂
-	mean          Reading // mean latency of the completed, in seconds, without the time in guarded calls
-	waited        float64 // mean time of the completed in guarded calls, in seconds
+	uncut         Reading // the completed that were not cut short, see CutShort
+	throughput    Reading // of those per second and instance, X̂
+	mean          Reading // mean latency of those, in seconds, without the time in guarded calls
+	waited        float64 // mean time of those in guarded calls, in seconds
 	refused       Reading // share of the offered, by any policy
 	limitRefused  Reading // by the concurrency limit, or shedding under it
 	shedRefused   Reading // by shedding
 	rateRefused   Reading // by the rate limit
 	calleeRefused Reading // because a callee would refuse
+	shareRefused  Reading // by the share of the roof
+	roofRefused   Reading // by the roof over all routes
+	endlessOver   Reading // because too many endless requests are open
 	slow          Reading // share of the completed
+	slowUncut     Reading // the slow as a share of those not cut short
 	failed        Reading // share of the admitted
 
 	inFlight Reading // per instance; from Little's law if it is not reported
@@ -111,8 +116,9 @@ type flow struct {
 func aggregate(ins []Instance, window time.Duration) flow {
 	f := flow{threshold: 1, attributed: true}
 	zero := Read(0)
-	offered, refused, byRate, byShed, forCallee := zero, zero, zero, zero, zero
-	admitted, completed := zero, zero
+	offered, refused, byRate, byShed, elsewhere := zero, zero, zero, zero, zero
+	forCallee, byShare, byRoof, endless := 0.0, 0.0, 0.0, 0.0
+	admitted, completed, uncut := zero, zero, zero
 	failed, slow, busy, inFlight, binding, limit := zero, zero, zero, zero, zero, zero
 	waited := 0.0
 	for i := range f.classes {
@@ -124,7 +130,11 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		byRate = byRate.Plus(Read(in.RefusedByRate.Or(0)))
 		f.attributed = f.attributed && in.RefusedByRate.Known()
 		byShed = byShed.Plus(Read(in.RefusedByShed.Or(0)))
-		forCallee = forCallee.Plus(Read(in.RefusedForCallee.Or(0)))
+		elsewhere = elsewhere.Plus(Read(in.elsewhere()))
+		forCallee += in.RefusedForCallee.Or(0)
+		byShare += in.RefusedByShare.Or(0)
+		byRoof += in.RefusedByRoof.Or(0)
+		endless += in.RefusedEndless.Or(0)
 		admitted = admitted.Plus(in.Admitted)
 		completed = completed.Plus(in.Completed)
 		failed = failed.Plus(in.Failed)
@@ -132,8 +142,9 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		inFlight = inFlight.Plus(in.InFlight)
 		binding = binding.Plus(in.Binding)
 		limit = limit.Plus(in.Limit)
-		busy = busy.Plus(in.busy())
-		waited += in.Waited.Or(0)
+		n, took, inCalls := in.evidence()
+		uncut, busy = uncut.Plus(n), busy.Plus(took)
+		waited += inCalls
 		if s, ok := in.ServiceTime.Value(); ok {
 			f.reflex, f.serviceTime = true, max(f.serviceTime, s)
 		}
@@ -149,7 +160,7 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		}
 	}
 	n, seconds := Read(float64(len(ins))), Read(window.Seconds())
-	f.offered, f.completed = offered, completed
+	f.offered, f.completed, f.uncut = offered, completed, uncut
 	f.limit = limit.Over(n, "")
 	f.admittedRate = offered.Less(refused).Over(seconds, "")
 
@@ -165,27 +176,32 @@ func aggregate(ins []Instance, window time.Duration) flow {
 		return f.without("refusals", why, detail)
 	}
 	f.refused, f.rateRefused, f.shedRefused = refused.ShareOf(offered), byRate.ShareOf(offered), byShed.ShareOf(offered)
-	f.calleeRefused = forCallee.ShareOf(offered)
-	f.limitRefused = refused.Less(byRate).Less(forCallee).ShareOf(offered)
+	f.calleeRefused, f.shareRefused = Read(forCallee).ShareOf(offered), Read(byShare).ShareOf(offered)
+	f.roofRefused, f.endlessOver = Read(byRoof).ShareOf(offered), Read(endless).ShareOf(offered)
+	f.limitRefused = refused.Less(byRate).Less(elsewhere).ShareOf(offered)
 	if f.hangs() {
 		f.hang = fmt.Sprintf("hang: %s arrivals, %s completions, the limit is full", format.Count(offered.value),
 			format.Count(completed.value))
 		return f
 	}
-	const none = "nothing completed in the window"
-	f.mean = busy.Over(completed, none)
+	none := "nothing completed in the window"
+	if completed.Above(0) {
+		none = cutShort
+	}
+	f.mean = busy.Over(uncut, none)
 	if why, detail := f.mean.Why(); why != "" {
 		return f.without("mean latency", why, detail)
 	}
-	f.throughput = completed.Over(seconds, "").Over(n, "")
+	f.throughput = uncut.Over(seconds, "").Over(n, "")
 	if waited > 0 {
-		f.waited = min(waited/completed.value, f.mean.value)
+		f.waited = min(waited/uncut.value, f.mean.value)
 		f.mean = ownPart(f.mean, Read(f.waited))
 	}
 	if !f.inFlight.Known() {
 		f.inFlight = f.throughput.Times(f.whole()) // by Little's law
 	}
 	f.slow, f.failed = slow.Over(completed, none), failed.Over(admitted, none)
+	f.slowUncut = slow.ShareOf(uncut) // few that were cut short are slow
 	return f
 }
 
@@ -214,8 +230,8 @@ func (f *flow) hangs() bool {
 // hangShare is the share of the arrivals that finishes at least, however deep the overload, unless the service hangs.
 const hangShare = 0.005
 
-// protectedRefused is the share of the arrivals of the classes up to least that were refused by anything but the rate
-// limit. It needs a hundred arrivals.
+// protectedRefused is the share of the arrivals of the classes up to least that the limit or shedding refused. It needs
+// a hundred arrivals.
 func (f *flow) protectedRefused(least Criticality) Reading {
 	offered, refused := Read(0), Read(0)
 	for _, c := range f.classes[:least+1] {
@@ -265,10 +281,12 @@ const refusesFrom = 0.2
 // bindsFor is the share of the window for which a limit must have bound.
 const bindsFor = 0.5
 
-// healthy says whether nothing was refused and the limit had room. Only such windows show the service's own latency. If
-// no limit is known, the service must have kept up with its arrivals.
+// healthy says whether nothing was refused for want of room, of the routes beside this one either, and the limit had
+// room. Only such windows show the service's own latency. If no limit is known, the service must have kept up with its
+// arrivals.
 func (v *view) healthy() bool {
-	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.binding.AtLeast(bindsFor) {
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.shareRefused.Above(0) || v.roofRefused.Above(0) ||
+		v.binding.AtLeast(bindsFor) {
 		return false
 	}
 	if limit, ok := v.limit.Value(); ok {

@@ -39,15 +39,17 @@ func (d *Daemon) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.Prefix+"/status", d.serveStatus)
 	mux.HandleFunc("GET "+api.Prefix+"/loops", d.serveLoops)
-	mux.HandleFunc("GET "+api.Prefix+"/loops/{service}/{knob}", d.serveLoop)
-	mux.HandleFunc("GET "+api.Prefix+"/loops/{service}/{knob}/history", d.serveHistory)
 	mux.HandleFunc("GET "+api.Prefix+"/history", d.serveHistory)
 	mux.HandleFunc("GET "+api.Prefix+"/decisions", d.serveDecisions)
 	mux.HandleFunc("GET "+api.Prefix+"/stream", d.serveStream)
 	mux.HandleFunc("GET "+api.Prefix+"/audit", d.serveAudit)
-	for _, kind := range []actuators.OrderKind{actuators.Freeze, actuators.Resume, actuators.Override} {
-		mux.Handle("POST "+api.Prefix+"/loops/{service}/{knob}/"+string(kind), d.changing(d.serveOrder(kind)))
-		mux.HandleFunc(api.Prefix+"/loops/{service}/{knob}/"+string(kind), servePostOnly)
+	for _, loop := range []string{"/loops/{service}/{knob}", "/loops/{service}/{of}/{knob}"} {
+		mux.HandleFunc("GET "+api.Prefix+loop, d.serveLoop)
+		mux.HandleFunc("GET "+api.Prefix+loop+"/history", d.serveHistory)
+		for _, kind := range []actuators.OrderKind{actuators.Freeze, actuators.Resume, actuators.Override} {
+			mux.Handle("POST "+api.Prefix+loop+"/"+string(kind), d.changing(d.serveOrder(kind)))
+			mux.HandleFunc("GET "+api.Prefix+loop+"/"+string(kind), servePostOnly)
+		}
 	}
 	for _, kind := range []actuators.OrderKind{actuators.Freeze, actuators.Resume} {
 		mux.Handle("POST "+api.Prefix+"/"+string(kind), d.changing(d.serveOrderAll(kind)))
@@ -128,19 +130,21 @@ func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// loop returns the loop that the path names, or answers that it does not exist.
+// loop returns the loop that the path names, or answers that it does not exist. A slash in the name of a route
+// ("checkout/export") or of a knob ("calls/payments") may be escaped or not: no two loops have the same full name.
 func (d *Daemon) loop(w http.ResponseWriter, r *http.Request) (api.Loop, bool) {
-	service, knob := r.PathValue("service"), r.PathValue("knob")
+	name := r.PathValue("service") + "/" + r.PathValue("knob")
+	if of := r.PathValue("of"); of != "" {
+		name = r.PathValue("service") + "/" + of + "/" + r.PathValue("knob")
+	}
 	loops, _ := d.recorder.Loops()
 	names := make([]string, len(loops))
 	for i, l := range loops {
-		if l.Service == service && string(l.Knob) == knob {
+		if names[i] = l.Service + "/" + string(l.Knob); names[i] == name {
 			return l, true
 		}
-		names[i] = l.Service + "/" + string(l.Knob)
 	}
-	refuse(w, http.StatusNotFound, fmt.Sprintf("there is no loop %s/%s", service, knob),
-		"the loops are: "+strings.Join(names, ", "))
+	refuse(w, http.StatusNotFound, "there is no loop "+name, "the loops are: "+strings.Join(names, ", "))
 	return api.Loop{}, false
 }
 

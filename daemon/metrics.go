@@ -67,7 +67,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			loop...),
 		refused: gauge("governor_refused_ratio", "Share of the offered requests that were refused, by any policy.", loop...),
 		refusedBy: gauge("governor_refused_by_policy_ratio",
-			"Share of the offered requests that each policy refused: concurrency, shed, rate, callee.", "service", "knob", "policy"),
+			"Share of the offered requests that each policy refused: concurrency, shed, rate, callee, share, roof, endless.", "service", "knob", "policy"),
 		culprit: gauge("governor_culprit_info",
 			"1 for the service that explains why another one, or itself, is slow or fails; no series while none is known.",
 			"service", "culprit"),
@@ -140,6 +140,9 @@ func (m *metrics) decided(l api.Loop) {
 	show(m.refusedBy, d.Inputs.RefusedBy.Shed, "shed")
 	show(m.refusedBy, d.Inputs.RefusedBy.Rate, "rate")
 	show(m.refusedBy, d.Inputs.RefusedBy.Callee, "callee")
+	show(m.refusedBy, d.Inputs.RefusedBy.Share, "share")
+	show(m.refusedBy, d.Inputs.RefusedBy.Roof, "roof")
+	show(m.refusedBy, d.Inputs.RefusedBy.Endless, "endless")
 	m.blame(l.Service, d.Inputs.Culprit)
 	if p := l.Published; p != nil && p.Revision > 0 {
 		m.published.WithLabelValues(labels...).Set(p.Value)

@@ -26,8 +26,9 @@ const expected = 3
 // govern adds a service of which nothing is known yet.
 func (n *neighbors) govern(service string) { n.known[service] = neighbor{} }
 
-// exchange takes in the health that a worker has seen at the instant now, and returns that of all governed services. Nothing
-// is known of those whose worker has not come round.
+// exchange takes in the health that a worker has seen at the instant now, and returns that of all governed services and
+// routes, with the calls of a service divided between it and its routes. Nothing is known of those whose worker has not
+// come round.
 func (n *neighbors) exchange(now time.Time, period time.Duration, seen map[string]control.Health) map[string]control.Health {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -40,5 +41,6 @@ func (n *neighbors) exchange(now time.Time, period time.Duration, seen map[strin
 			all[service] = control.Health{}
 		}
 	}
+	control.DivideCalls(all)
 	return all
 }

@@ -29,7 +29,7 @@ func selectorsOf(t *testing.T, s Service) (all, calls int) {
 
 // A service without calls pays one selector for them, the waiting: it cannot know that nobody guards its calls.
 func TestCallsAreReadWhereTheyAreAskedFor(t *testing.T) {
-	const own, ofCalls = 29, 10
+	const own, ofCalls = 31, 10
 	if all, calls := selectorsOf(t, checkout()); all != own || calls != 0 {
 		t.Errorf("without calls: %d selectors, %d of calls; want %d and none", all, calls, own)
 	}
@@ -87,6 +87,9 @@ func calling(t *testing.T) *recording {
 	add(sigCallLatencyCount, sigOffered, "420")
 	add(sigCallLatencySum, sigOffered, "21")
 	add(sigWaited, sigOffered, "20")
+	add(sigCutShort, sigOffered, "30")
+	add(sigCutShortSeconds, sigOffered, "0.6", "part", "own")
+	add(sigCutShortSeconds, sigOffered, "0.3", "part", "calls")
 	return rec
 }
 
@@ -115,7 +118,9 @@ func TestCallsOfAnInstance(t *testing.T) {
 		t.Fatalf("%+v", in.Calls)
 	}
 	for what, r := range map[string][2]control.Reading{
-		"waited": {in.Waited, control.Read(20)}, "limit": {c.Limit, control.Read(24)}, "in flight": {c.InFlight, control.Read(3)},
+		"cut short": {in.CutShort.Count, control.Read(30)}, "their own latency": {in.CutShort.Own, control.Read(0.6)},
+		"their waiting": {in.CutShort.Waited, control.Read(0.3)},
+		"waited":        {in.Waited, control.Read(20)}, "limit": {c.Limit, control.Read(24)}, "in flight": {c.InFlight, control.Read(3)},
 		"target": {c.LatencyTarget, control.Read(0.12)}, "own latency": {c.OwnLatency, control.Read(0.04)},
 		"closed": {c.Closed, control.Read(2)}, "open": {c.Open, control.Read(1)}, "requests": {c.Requests, control.Read(400)},
 		"retries": {c.Retries, control.Read(20)}, "refused": {c.BreakerOpen, control.Read(8)},
@@ -150,6 +155,7 @@ func TestCallsOfAnotherProcessAreLeftOut(t *testing.T) {
 func TestGuardThatDoesNotTellItsWaiting(t *testing.T) {
 	m := measure(t, healthy(t).body())
 	isMissing(t, "waited", m.Instances[0].Waited, control.NoData, "guard_call_wait_seconds_total")
+	isMissing(t, "cut short", m.Instances[0].CutShort.Count, control.NoData, "guard_cut_short_total")
 	if m.Invalid != "" || m.Instances[0].Calls != nil {
 		t.Errorf("%+v", m)
 	}

@@ -97,7 +97,7 @@ func (g *Group) Measure(ctx context.Context, now time.Time) []control.Measuremen
 	done := make(chan []control.Measurement, 1)
 	go func() {
 		ms := g.measure(ctx, now)
-		g.inFlight.Unlock() // first: who has the answer may call again at once
+		g.inFlight.Unlock() // first: the caller may ask again as soon as it has the answer
 		done <- ms
 	}()
 	grace, limit := g.deadline/16, g.deadline

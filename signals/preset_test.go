@@ -30,7 +30,43 @@ func TestClasses(t *testing.T) {
 		}
 	}
 	isMissing(t, "a class that is not reported", in.Classes[control.Background].Refused, control.NoData,
-		`guard_refused_total{reason!~"rate|callee", service="checkout"}`)
+		`guard_refused_total{reason!~"rate|callee|share|roof|endless", service="checkout"}`)
+}
+
+// A route is a service of its own in the metrics. What the roof and its share refuse is told apart.
+func TestRoute(t *testing.T) {
+	rec := recorded(t, "classes")
+	for reason, number := range map[string]string{"share": "20", "roof": "30", "endless": "40", "callee": "50"} {
+		rec.twin(sigRefusedByRate, "", reasonLabel, reason, number)
+		rec.rows[len(rec.rows)-1].Metric[signalLabel] = sigRefusedElsewhere
+	}
+	other := rec.body()
+	for i := range rec.rows {
+		rec.rows[i].Metric["service"] = "checkout/export"
+	}
+	s := slowly(checkout())
+	s.Name = "checkout/export"
+	m := snapshot(t, s, later, replies{{`service="checkout/export"`, rec.body()}})
+	if m.Invalid != "" || len(m.Instances) != 1 || m.Service != s.Name {
+		t.Fatalf("%+v", m)
+	}
+	in := m.Instances[0]
+	for what, got := range map[string][2]string{
+		"refused": {text(in.Refused), "159.973"}, "by share": {text(in.RefusedByShare), "20"},
+		"by the roof": {text(in.RefusedByRoof), "30"}, "endless": {text(in.RefusedEndless), "40"},
+		"for a callee": {text(in.RefusedForCallee), "50"},
+	} {
+		if got[0] != got[1] {
+			t.Errorf("%s = %s, want %s", what, got[0], got[1])
+		}
+	}
+	if m := snapshot(t, s, later, replies{{`service="checkout/export"`, other}}); m.Invalid != control.NoData {
+		t.Errorf("the service passes for its route: %+v", m)
+	}
+	both := sensor(t, Options{URL: "http://prometheus"}, slowly(checkout()), s).Groups()
+	if len(both) != 1 || !strings.Contains(both[0].query, `service=~"checkout|checkout/export"`) {
+		t.Errorf("%d groups for a service and its route, the query is %s", len(both), both[0].query)
+	}
 }
 
 // A9, kubernetes/kubernetes#99394: what an older guard does not report is unknown, not none.
@@ -41,6 +77,7 @@ func TestOlderGuardHasNoClasses(t *testing.T) {
 			isMissing(t, "refused", c.Refused, control.NoData, "guard_refused_total")
 		}
 		isMissing(t, "refused by rate", in.RefusedByRate, control.NoData, `reason="rate"`)
+		isMissing(t, "refused as endless", in.RefusedEndless, control.NoData, `endless"`)
 		isMissing(t, "shed threshold", in.ShedThreshold, control.NoData, "guard_shed_threshold")
 	}
 }

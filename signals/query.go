@@ -36,12 +36,14 @@ const (
 	sigRefused          = "refused"
 	sigRefusedByShed    = "refused_by_shed"
 	sigRefusedByRate    = "refused_by_rate"
-	sigRefusedForCallee = "refused_for_callee"
-	sigClassOffered     = "class_offered" // by criticality
-	sigClassRefused     = "class_refused" // by criticality, without refusals by rate and for a callee
+	sigRefusedElsewhere = "refused_elsewhere" // by reason, those that say nothing about limit, shedding and rate
+	sigClassOffered     = "class_offered"     // by criticality
+	sigClassRefused     = "class_refused"     // by criticality, without refusals by rate and elsewhere
 	sigFailed           = "failed"
 	sigBinding          = "binding"
-	sigWaited           = "waited" // seconds in guarded calls; older guards lack it
+	sigWaited           = "waited"            // seconds in guarded calls; older guards lack it
+	sigCutShort         = "cut_short"         // failed with a call of theirs; older guards lack both
+	sigCutShortSeconds  = "cut_short_seconds" // by part
 	sigCompleted        = "completed"
 	sigTotal            = "total" // everything the histogram counts, admitted or refused
 	sigLatencySum       = "latency_sum"
@@ -60,11 +62,18 @@ func hasLabels(signal string) string { return signal + "_labels" }
 // memory is how long an instance that cannot be scraped stays in the snapshot as stale: Prometheus's own lookback.
 const memory = 5 * time.Minute
 
-// criticalityLabel separates the classes of guard's counters.
-const criticalityLabel = "criticality"
+// The labels of guard's counters that separate the classes, and the parts of a latency.
+const (
+	criticalityLabel = "criticality"
+	partLabel        = "part"
+)
 
 // source is where a signal comes from: a metric, and matchers in addition to those that identify the service.
 type source struct{ metric, matchers string }
+
+// elsewhere are guard's reasons for refusals that say nothing about the limit, shedding and the rate of what they are
+// counted for: a callee, the roof over all routes, the share of it, and the bound on requests that never end.
+const elsewhere = "callee|share|roof|endless"
 
 // guardSources are the metrics of the preset guard. The limit also stands for the instance: it is one raw series per
 // instance and always present.
@@ -77,15 +86,17 @@ var guardSources = func() map[string]source {
 		sigRevision: "guard_setting_revision", sigShedThreshold: "guard_shed_threshold",
 		sigOffered: "guard_offered_total", sigAdmitted: "guard_admitted_total", sigRefused: "guard_refused_total",
 		sigClassOffered: "guard_offered_total", sigFailed: "guard_failed_total",
-		sigBinding: "guard_binding_seconds_total", sigWaited: "guard_call_wait_seconds_total", sigCompleted: "guard_latency_seconds_count",
+		sigBinding: "guard_binding_seconds_total", sigWaited: "guard_call_wait_seconds_total",
+		sigCutShort: "guard_cut_short_total", sigCutShortSeconds: "guard_cut_short_seconds_total",
+		sigCompleted:  "guard_latency_seconds_count",
 		sigLatencySum: "guard_latency_seconds_sum", sigBucket: bucket, sigEdges: bucket, sigQuantile: bucket,
 	} {
 		m[signal] = source{metric: metric}
 	}
 	m[sigRefusedByShed] = source{metric: "guard_refused_total", matchers: `reason="shed"`}
 	m[sigRefusedByRate] = source{metric: "guard_refused_total", matchers: `reason="rate"`}
-	m[sigRefusedForCallee] = source{metric: "guard_refused_total", matchers: `reason="callee"`}
-	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|callee"`}
+	m[sigRefusedElsewhere] = source{metric: "guard_refused_total", matchers: `reason=~"` + elsewhere + `"`}
+	m[sigClassRefused] = source{metric: "guard_refused_total", matchers: `reason!~"rate|` + elsewhere + `"`}
 	return m
 }()
 
@@ -330,9 +341,13 @@ func (b *builder) measurement() string {
 			b.add(g.signal, b.each(g.template, g.signal))
 		}
 		b.up("(" + b.over("last_over_time", memory, sigUp) + ")")
-		for _, signal := range []string{sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigRefusedForCallee, sigFailed, sigBinding, sigWaited} {
+		for _, signal := range []string{
+			sigOffered, sigAdmitted, sigRefused, sigRefusedByShed, sigRefusedByRate, sigFailed, sigBinding, sigWaited, sigCutShort,
+		} {
 			counter(signal)
 		}
+		b.add(sigCutShortSeconds, b.by("sum", b.over("increase", k.window, sigCutShortSeconds), inst, partLabel))
+		b.add(sigRefusedElsewhere, b.by("sum", b.over("increase", k.window, sigRefusedElsewhere), inst, reasonLabel))
 		for _, signal := range []string{sigClassOffered, sigClassRefused} {
 			b.add(signal, b.by("sum", b.over("increase", k.window, signal), inst, criticalityLabel))
 		}

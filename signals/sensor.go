@@ -20,7 +20,7 @@ import (
 
 // Service describes one service to measure.
 type Service struct {
-	Name   string // value of the label "service"
+	Name   string // value of the label "service": of a route, SERVICE/ROUTE
 	SLO    control.SLO
 	Timing control.Timing
 	// Learned says that Timing.Scrape comes from Learn, or is a default until something is learned.

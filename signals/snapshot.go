@@ -364,13 +364,22 @@ func (r *reply) guard(in *control.Instance, s subject, k seriesKey) {
 	in.Refused = counter(sigRefused)
 	in.RefusedByShed = counter(sigRefusedByShed)
 	in.RefusedByRate = counter(sigRefusedByRate)
-	in.RefusedForCallee = counter(sigRefusedForCallee)
+	elsewhere := groupByLabel(r.at(sigRefusedElsewhere, k), reasonLabel)
+	for reason, reading := range map[string]*control.Reading{
+		"callee": &in.RefusedForCallee, "share": &in.RefusedByShare, "roof": &in.RefusedByRoof, "endless": &in.RefusedEndless,
+	} {
+		*reading = s.read(sigRefusedElsewhere, elsewhere[reason])
+	}
 	in.Failed = counter(sigFailed)
 	in.Completed = counter(sigCompleted)
 	in.Slow, in.Fast = r.slow(s, k, in.Completed)
 	in.Resets = counter(sigResets)
 	in.Mean = mean(in.Offered, in.Completed, counter(sigLatencySum), s.Timing.Window)
 	in.Waited = counter(sigWaited)
+	cut := groupByLabel(r.at(sigCutShortSeconds, k), partLabel)
+	in.CutShort = control.CutShort{
+		Count: counter(sigCutShort), Own: s.read(sigCutShortSeconds, cut["own"]), Waited: s.read(sigCutShortSeconds, cut["calls"]),
+	}
 	in.Binding = counter(sigBinding)
 	if spent, ok := in.Binding.Value(); ok {
 		in.Binding = control.Read(min(1, spent/s.Timing.Window.Seconds()))
@@ -634,6 +643,9 @@ func (r *reply) absence(s subject) string {
 	}
 	if len(r.service(sigOffered, s.Name)) > 0 {
 		return found + " now, and its last instances have just left the targets"
+	}
+	if strings.Contains(s.Name, "/") {
+		return found + ": is the route scraped, and is it among the routes of the service's guard.Config?"
 	}
 	return found + ": is the service scraped, and spelled as in its guard.Config?"
 }

@@ -138,9 +138,8 @@ func (e *Elector) nextEpoch(ctx context.Context, leader *api.KVPair) (uint64, er
 		var setting struct {
 			Epoch uint64 `json:"epoch"`
 		}
-		_, own := e.options.Keys.ServiceOf(pair.Key)
-		_, _, calls := e.options.Keys.CallOf(pair.Key)
-		if (own || calls) && json.Unmarshal(pair.Value, &setting) == nil && setting.Epoch <= actuators.MaxByHand {
+		_, _, ok := e.options.Keys.PartOf(pair.Key)
+		if ok && json.Unmarshal(pair.Value, &setting) == nil && setting.Epoch <= actuators.MaxByHand {
 			highest = max(highest, setting.Epoch)
 		}
 	}

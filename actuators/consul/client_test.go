@@ -437,10 +437,10 @@ func TestOneQueryServesAllGuardsOfAProcess(t *testing.T) {
 				ctx = left
 			}
 			watching.Go(func() {
-				_ = watcher.WatchCalls(ctx, fmt.Sprintf("s%d", i), func(callee string, raw []byte) {
+				_ = watcher.WatchParts(ctx, fmt.Sprintf("s%d", i), func(part actuators.Part, raw []byte) {
 					mu.Lock()
 					defer mu.Unlock()
-					applied[i] = append(applied[i], callee+"="+string(raw))
+					applied[i] = append(applied[i], part.Callee+"="+string(raw))
 				})
 			})
 		}
@@ -524,7 +524,7 @@ func TestGuardsOfAProcessThatCannotShareAQuery(t *testing.T) {
 						t.Fatal(err)
 					}
 					watching.Go(func() {
-						_ = watcher.WatchCalls(ctx, service, func(callee string, raw []byte) {
+						_ = watcher.WatchParts(ctx, service, func(part actuators.Part, raw []byte) {
 							mu.Lock()
 							defer mu.Unlock()
 							applied = append(applied, string(raw))

@@ -493,6 +493,7 @@ func TestReleasedLockEndsTheLead(t *testing.T) {
 func TestResigningGetsAnEpochAboveAllInTheStore(t *testing.T) {
 	for _, key := range []string{
 		actuators.Keys{}.Setting("checkout"), actuators.Keys{}.CallSetting("checkout", "payments"),
+		actuators.Keys{}.Setting("checkout/export"),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			store := consultest.NewFake()

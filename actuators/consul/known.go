@@ -12,8 +12,8 @@ import (
 
 // Known is what the keys tell about the loops that there are.
 type Known struct {
-	// Knobs are the knobs of each service that the Settings carry, or that an order is in force for; all knobs where one of
-	// these keys cannot be read. A service that governor does not enforce has no Setting.
+	// Knobs are the knobs of each service and route that the Settings carry, or that an order is in force for; all
+	// knobs where one of these keys cannot be read. A service that governor does not enforce has no Setting.
 	Knobs map[string][]string
 	// Leader is the holder of the leader's lock; nil: there is none, or its key does not say.
 	Leader *Holder

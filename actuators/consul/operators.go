@@ -56,7 +56,7 @@ func (o *Operators) Do(ctx context.Context, a actuators.Action) (Done, error) {
 		return o.everywhere(ctx, a)
 	}
 	what := fmt.Sprintf("%s %s/%s", a.Kind, a.Service, a.Knob)
-	if err := errors.Join(actuators.ValidServiceName(a.Service), a.Validate()); err != nil {
+	if err := errors.Join(actuators.ValidCompartment(a.Service), a.Validate()); err != nil {
 		return Done{}, fmt.Errorf("%s: %w: %w", what, ErrRefused, err)
 	}
 	setting, err := o.get(ctx, o.keys.Setting(a.Service))

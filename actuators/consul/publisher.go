@@ -114,8 +114,8 @@ func NewPublisher(client *Client, keys actuators.Keys, options PublisherOptions)
 	}
 }
 
-// Read returns the content of the service's key, from Consul's leader. A key that does not exist is the zero Stored,
-// and a value that is not a valid Setting is Stored.Err: neither is an error of the read.
+// Read returns the content of the key of a service or a route, from Consul's leader. A key that does not exist is the
+// zero Stored, and a value that is not a valid Setting is Stored.Err: neither is an error of the read.
 func (p *Publisher) Read(ctx context.Context, service string) (Stored, error) {
 	return p.read(ctx, service, "")
 }
@@ -132,7 +132,8 @@ func (p *Publisher) read(ctx context.Context, service, callee string) (Stored, e
 	return p.remember(key, stored(service, callee, pair)), nil
 }
 
-// Snapshot is the content of governor's keys, except the leader's. A service without the key in question is absent.
+// Snapshot is the content of governor's keys, except the leader's, by the names of services and of routes
+// ("checkout/export"). What has no such key is absent.
 type Snapshot struct {
 	Settings  map[string]Stored
 	Calls     map[string]map[string]Stored // Settings of calls, by service and callee

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators"
 )
 
 // sharedWatch serves all watches of services in a process with one blocking query. Consul accepts 200 connections from
@@ -37,7 +39,7 @@ type keysRead struct {
 }
 
 // watch blocks until ctx ends and returns its error.
-func (s *sharedWatch) watch(ctx context.Context, w *Watcher, service string, apply func(string, []byte)) error {
+func (s *sharedWatch) watch(ctx context.Context, w *Watcher, service string, apply func(actuators.Part, []byte)) error {
 	me := &serviceWatch{service: service, news: make(chan keysRead, 1)}
 	s.change(ctx, w, func(all []*serviceWatch) []*serviceWatch { return append(all, me) })
 	defer s.change(ctx, w, func(all []*serviceWatch) []*serviceWatch {
@@ -139,11 +141,7 @@ const (
 func (w *Watcher) distribute(pairs api.KVPairs, services map[string][]*serviceWatch) {
 	found := map[string]api.KVPairs{}
 	for _, pair := range pairs {
-		service, ok := w.Keys.ServiceOf(pair.Key)
-		if !ok {
-			service, _, ok = w.Keys.CallOf(pair.Key)
-		}
-		if ok && services[service] != nil {
+		if service, _, ok := w.Keys.PartOf(pair.Key); ok && services[service] != nil {
 			found[service] = append(found[service], pair)
 		}
 	}

@@ -13,9 +13,10 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Watcher delivers the values of keys as they are written. It implements guard's Source and CallSource. One Watcher
-// serves any number of concurrent watches. A process that watches one service, with all its knobs and calls, has one
-// request in flight; so has one with several services, if all its guards use the same Watcher. Do not copy a Watcher.
+// Watcher delivers the values of keys as they are written. It implements guard's Source and PartSource. One Watcher
+// serves any number of concurrent watches. A process that watches one service, with all its knobs, routes and calls,
+// has one request in flight; so has one with several services, if all its guards use the same Watcher. Do not copy a
+// Watcher.
 type Watcher struct {
 	Client *Client
 	Keys   actuators.Keys
@@ -37,19 +38,19 @@ type Watcher struct {
 // firstConnect spreads the first requests of processes that start together.
 const firstConnect = time.Second
 
-// Watch calls apply with the bytes of the service's Setting: first the current value, then each value that differs from
-// the previous one, never two calls at once. It passes nil for a key that does not exist (yet, or any more). The bytes
-// are passed as stored, so that the receiver, which enforces them, also decodes, judges and counts them: see
-// actuators.Accept. Each value is delivered once: after a reconnect the same value is not delivered again, and so does
-// not look like a renewed lease.
+// Watch calls apply with the bytes of the Setting of a service or a route: first the current value, then each value
+// that differs from the previous one, never two calls at once. It passes nil for a key that does not exist (yet, or any
+// more). The bytes are passed as stored, so that the receiver, which enforces them, also decodes, judges and counts
+// them: see actuators.Accept. Each value is delivered once: after a reconnect the same value is not delivered again,
+// and so does not look like a renewed lease.
 //
 // Watch blocks until ctx ends and returns its error. While Consul is down it retries and calls nothing. It returns at
-// once with another error only if the service name is invalid.
+// once with another error only if the name is invalid.
 //
 // Reads may be stale, so any server may answer: the reader checks epoch and revision, and the fleet puts no load on
 // Consul's leader.
 func (w *Watcher) Watch(ctx context.Context, service string, apply func(raw []byte)) error {
-	if err := actuators.ValidServiceName(service); err != nil {
+	if err := actuators.ValidCompartment(service); err != nil {
 		return fmt.Errorf("watch the setting of service %q: expected %w", service, err)
 	}
 	return w.WatchKey(ctx, w.Keys.Setting(service), apply)
@@ -66,68 +67,66 @@ func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byt
 		if len(pairs) > 0 {
 			raw = pairs[0].Value
 		}
-		values.deliver("", len(pairs) > 0, raw, func(_ string, raw []byte) { apply(raw) })
+		values.deliver(actuators.Part{}, len(pairs) > 0, raw, func(_ actuators.Part, raw []byte) { apply(raw) })
 	})
 }
 
-// WatchCalls is Watch for the service's Setting (callee "") and those of its calls. The calls' Settings are passed as
-// long as they exist, and once as nil when they have been deleted.
+// WatchParts is Watch for all Settings of a service: its own (the zero Part), those of its routes and those of its
+// calls. Settings of routes and of calls are passed as long as they exist, and once as nil when they have been deleted.
 //
 // It reads the prefix of the service's keys or, while several services are watched, the prefix of all services. If the
-// token may not, or if the keys of services that nobody here watches are too many, WatchCalls reports that to OnError,
+// token may not, or if the keys of services that nobody here watches are too many, WatchParts reports that to OnError,
 // reads less at a time (each service, or the service's own key alone), and tries the prefix again every ten minutes.
-func (w *Watcher) WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error {
+func (w *Watcher) WatchParts(ctx context.Context, service string, apply func(part actuators.Part, raw []byte)) error {
 	if err := actuators.ValidServiceName(service); err != nil {
-		return fmt.Errorf("watch the settings of service %q and of its calls: expected %w", service, err)
+		return fmt.Errorf("watch all settings of service %q: expected %w", service, err)
 	}
 	return w.shared.watch(ctx, w, service, apply)
 }
 
-// news remembers what has been delivered, by callee, so that each value is delivered once. nil: the key does not exist.
-type news map[string][]byte
+// news remembers what has been delivered, so that each value is delivered once. nil: the key does not exist.
+type news map[actuators.Part][]byte
 
 // deliver calls apply unless the value is the last one. If somebody has locked or unlocked the key, the pair has changed
 // but its value has not.
-func (n news) deliver(callee string, exists bool, value []byte, apply func(callee string, raw []byte)) {
+func (n news) deliver(part actuators.Part, exists bool, value []byte, apply func(actuators.Part, []byte)) {
 	var raw []byte
 	if exists {
 		raw = append([]byte{}, value...) // never nil, even if the value is empty
 	}
-	last, seen := n[callee]
+	last, seen := n[part]
 	if seen && (raw == nil) == (last == nil) && string(raw) == string(last) {
 		return
 	}
-	n[callee] = raw
-	apply(callee, raw)
+	n[part] = slices.Clone(raw) // the bytes are apply's to keep, and to change
+	apply(part, raw)
 }
 
 // apply delivers what is new in the keys of a service. Its own Setting comes first.
-func (n news) apply(keys actuators.Keys, service string, read keysRead, apply func(callee string, raw []byte)) {
-	found := map[string][]byte{}
+func (n news) apply(keys actuators.Keys, service string, read keysRead, apply func(actuators.Part, []byte)) {
+	found := map[actuators.Part][]byte{}
 	for _, pair := range read.pairs {
-		if of, callee, ok := keys.CallOf(pair.Key); ok && of == service {
-			found[callee] = pair.Value
-		} else if pair.Key == keys.Setting(service) {
-			found[""] = pair.Value
+		if of, part, ok := keys.PartOf(pair.Key); ok && of == service {
+			found[part] = pair.Value
 		}
 	}
-	if _, ok := found[""]; !ok {
-		n.deliver("", false, nil, apply)
+	if _, ok := found[actuators.Part{}]; !ok {
+		n.deliver(actuators.Part{}, false, nil, apply)
 	}
-	for _, callee := range slices.Sorted(maps.Keys(found)) {
-		n.deliver(callee, true, found[callee], apply)
+	for _, part := range slices.SortedFunc(maps.Keys(found), actuators.Part.Compare) {
+		n.deliver(part, true, found[part], apply)
 	}
 	if read.complete {
 		n.prune(found, apply)
 	}
 }
 
-// prune delivers nil for the calls that are no longer found.
-func (n news) prune(found map[string][]byte, apply func(callee string, raw []byte)) {
-	for _, callee := range slices.Sorted(maps.Keys(n)) {
-		if _, ok := found[callee]; !ok && callee != "" {
-			delete(n, callee)
-			apply(callee, nil)
+// prune delivers nil for the routes and the calls that are no longer found.
+func (n news) prune(found map[actuators.Part][]byte, apply func(actuators.Part, []byte)) {
+	for _, part := range slices.SortedFunc(maps.Keys(n), actuators.Part.Compare) {
+		if _, ok := found[part]; !ok && part != (actuators.Part{}) {
+			delete(n, part)
+			apply(part, nil)
 		}
 	}
 }

@@ -379,7 +379,7 @@ func TestWatchKeepsOneConnection(t *testing.T) {
 
 // A token that may read the service's own key only keeps the guard supplied with it. The advice names the rule, and
 // when somebody has added it, the calls' Settings arrive.
-func TestWatchCallsWithoutTheRightToReadThem(t *testing.T) {
+func TestWatchPartsWithoutTheRightToReadThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys := actuators.Keys{}
 		store := consultest.NewFake()
@@ -405,8 +405,8 @@ func TestWatchCallsWithoutTheRightToReadThem(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) {
-				values = append(values, callee+"="+string(raw))
+			_ = watcher.WatchParts(ctx, "checkout", func(part actuators.Part, raw []byte) {
+				values = append(values, part.Callee+"="+string(raw))
 			})
 		}()
 		time.Sleep(9 * time.Minute)
@@ -473,7 +473,7 @@ func TestSettingThatConsulHidesIsNoMissingSetting(t *testing.T) {
 			var watching sync.WaitGroup
 			for _, service := range services {
 				watching.Go(func() {
-					_ = watcher.WatchCalls(ctx, service, func(_ string, raw []byte) {
+					_ = watcher.WatchParts(ctx, service, func(_ actuators.Part, raw []byte) {
 						if service == "checkout" {
 							values = append(values, string(raw))
 						}
@@ -504,10 +504,10 @@ func TestSettingThatConsulHidesIsNoMissingSetting(t *testing.T) {
 	})
 }
 
-func TestWatchCallsRefusesABadServiceName(t *testing.T) {
+func TestWatchPartsRefusesABadServiceName(t *testing.T) {
 	watcher := consul.Watcher{Client: consultest.NewFake().Client()}
 	for _, name := range []string{"", "a//b", "../x"} {
-		if err := watcher.WatchCalls(t.Context(), name, func(string, []byte) { t.Error("applied") }); err == nil {
+		if err := watcher.WatchParts(t.Context(), name, func(actuators.Part, []byte) { t.Error("applied") }); err == nil {
 			t.Errorf("watched %q", name)
 		}
 	}

@@ -22,22 +22,37 @@ type Arrival struct {
 
 // Admit is Acquire for a request that brings more along than its criticality.
 func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
+	return g.admitOrEnd(ctx, &a)
+}
+
+// admitOrEnd admits a, unless ctx has ended.
+func (g *Guard) admitOrEnd(ctx context.Context, a *Arrival) (Permit, error) {
 	if err := ctx.Err(); err != nil {
 		return Permit{}, err
 	}
 	g = g.compartmentOf(a.Route)
 	a.Criticality = a.Criticality.valid()
-	if a.Early == 0 && !g.shares.active() { // a refusal hardly ever reads the clock
+	p, err := g.arrive(a)
+	if g.cfg.Observer != nil {
+		g.cfg.Observer.Arrived(ctx, g.decision(a, err))
+	}
+	return p, err
+}
+
+func (g *Guard) arrive(a *Arrival) (Permit, error) {
+	if g.crowded.Load() && a.Early == 0 && !g.shares.active() { // a refusal hardly ever reads the clock
 		if v := g.gate.look(); v != entered {
+			if parties := g.cfg.partiesOf(a); parties.some() {
+				g.shares.refuse(parties, a.Criticality)
+			}
 			policy, err := v.refusal()
-			g.shares.refuse(g.cfg.partiesOf(&a), a.Criticality)
-			if g.cells[a.Criticality].refused[policy].Add(1)%refusalsPerLook == 0 {
+			if g.count.refuse(a.Criticality, policy)%refusalsPerLook == 0 {
 				g.tick(g.now())
 			}
 			return Permit{}, err
 		}
 	}
-	return g.acquire(g.now(), &a)
+	return g.acquire(g.now(), a)
 }
 
 // AdmitAt is Admit at the instant now.

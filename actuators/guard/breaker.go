@@ -234,6 +234,16 @@ func (p passage) done(now time.Duration, verdict bool, bad [badKinds]bool) {
 	}
 }
 
+// late judges a probe that has given its place back before.
+func (p passage) late(now time.Duration, bad [badKinds]bool) {
+	b := p.breaker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.word.Load() == p.word {
+		b.ramp(now, bad)
+	}
+}
+
 // doneBelow ends a call that failed further down, where others might have served it.
 func (p passage) doneBelow(now time.Duration) {
 	b := p.breaker

@@ -31,6 +31,7 @@ import (
 type Call struct {
 	d         *Dependency
 	request   *request
+	observed  context.Context // nil: nobody wants to know
 	options   CallOptions
 	deadline  time.Duration // never: none
 	now       time.Duration // latest instant that the caller has given, or the clock
@@ -52,6 +53,9 @@ type CallOptions struct {
 	// Inner: a layer further out retries this request. This one passes failures up. It also is inner if the request in
 	// the context carries the mark of an outer layer (see MarkAttempt).
 	Inner bool
+	// Endless: the answer is expected to take long, because there may be nothing to say yet (a long poll). The call needs a slot
+	// to be sent and gives it back at once, and however long it takes, it is not slow.
+	Endless bool
 	// Instances is how many instances of the dependency are known. From two on, an instance's refusal may be tried once
 	// on another, at once.
 	Instances int
@@ -211,7 +215,11 @@ func (d *Dependency) Start(ctx context.Context, o CallOptions) Call {
 			o.Deadline = at.Add(1)
 		}
 	}
-	return d.start(ctx, d.caller.now(), o)
+	c := d.start(ctx, d.caller.now(), o)
+	if d.caller.cfg.Observer != nil {
+		c.observed = ctx
+	}
+	return c
 }
 
 // StartAt is Start at the instant now. Of ctx it uses the request only, not the deadline.
@@ -241,7 +249,11 @@ func (c *Call) Try(instance string) (Attempt, error) {
 	if c.attempts > 0 {
 		c.now = c.d.caller.now()
 	}
-	return c.try(instance)
+	a, err := c.try(instance)
+	if c.observed != nil {
+		c.d.caller.cfg.Observer.Called(c.observed, c.decision(instance, err))
+	}
+	return a, err
 }
 
 // TryAt is Try at the instant now.
@@ -281,7 +293,14 @@ func (c *Call) try(instance string) (Attempt, error) {
 	d.out.attempts.Add(1)
 	c.attempts++
 	c.request.sent(d, instance)
-	return Attempt{d: d, slot: s, pass: p, started: c.now, several: c.options.Instances > 1}, nil
+	a := Attempt{d: d, slot: s, pass: p, started: c.now, several: c.options.Instances > 1, endures: c.options.Endless}
+	if a.endures {
+		s.endless(c.now)
+		if p.probing() { // others must not wait for its answer
+			p.done(c.now, false, [badKinds]bool{})
+		}
+	}
+	return a, nil
 }
 
 func (c *Call) refuse(policy int, r *CallRefusal) error {
@@ -297,6 +316,7 @@ type Attempt struct {
 	pass    passage
 	started time.Duration
 	several bool // instances might have served it
+	endures bool // CallOptions.Endless
 	judged  bool // the breaker has its verdict
 }
 
@@ -316,11 +336,22 @@ func (a *Attempt) AnsweredAt(now time.Time) {
 }
 
 func (a *Attempt) answered(now time.Duration) {
-	var bad [badKinds]bool
-	bad[bySlowness] = a.d.slow(now - a.started)
-	a.pass.done(now, true, bad)
+	a.judge(now, true, [badKinds]bool{bySlowness: a.slow(now)})
 	a.judged = true
 }
+
+// judge gives the breaker its verdict. An endless probe has given its place back already.
+func (a *Attempt) judge(now time.Duration, verdict bool, bad [badKinds]bool) {
+	if a.endures && a.pass.probing() {
+		if verdict {
+			a.pass.late(now, bad)
+		}
+		return
+	}
+	a.pass.done(now, verdict, bad)
+}
+
+func (a *Attempt) slow(now time.Duration) bool { return !a.endures && a.d.slow(now-a.started) }
 
 // Endless gives the attempt's slot back, but not the attempt: its latency and its end count for nothing (a stream, a
 // switched protocol). To the breaker it is a good call, because the callee has begun to answer, however late: a stream may
@@ -332,7 +363,7 @@ func (a *Attempt) EndlessAt(now time.Time) { a.endless(now.Sub(a.d.caller.base))
 
 func (a *Attempt) endless(now time.Duration) {
 	if !a.judged {
-		a.pass.done(now, true, [badKinds]bool{})
+		a.judge(now, true, [badKinds]bool{})
 		a.judged = true
 	}
 	a.slot.endless(now)
@@ -369,17 +400,17 @@ func (a Attempt) done(now time.Duration, r Result) {
 		d.out.calleeRefusals.Add(1)
 		d.shortAt(now)
 	}
-	slow, failed := d.slow(now-a.started), r.Outcome == Failure
+	slow, failed := a.slow(now), r.Outcome == Failure
 	if failed {
 		d.out.failures.Add(1)
 	}
 	below := r.Advice.NoRetry || r.Advice.Threshold > 0 // the failure is that of a service further down
 	switch verdict := r.Outcome == Success || failed && !below || r.Outcome == Canceled && slow; {
 	case a.judged:
-	case failed && below && a.several:
+	case failed && below && a.several && !(a.endures && a.pass.probing()):
 		a.pass.doneBelow(now)
 	default:
-		a.pass.done(now, verdict, [badKinds]bool{byFailures: failed, bySlowness: slow})
+		a.judge(now, verdict, [badKinds]bool{byFailures: failed, bySlowness: slow})
 	}
 }
 
@@ -500,8 +531,14 @@ func (c *Call) Retries() bool {
 	return !c.options.Inner && c.options.Idempotent && !c.options.OneShot
 }
 
-// Attempts is the number of attempts so far.
-func (c *Call) Attempts() int { return c.attempts }
+// Mark returns the mark that the request of the attempt in progress carries: that of this layer if it may retry, or else that of
+// the layer further out which marked the request in ctx, the context of the call (see MarkAttempt).
+func (c *Call) Mark(ctx context.Context) (attempt int, marked bool) {
+	if c.Retries() {
+		return c.attempts - 1, true
+	}
+	return AttemptOf(ctx)
+}
 
 // PickAt chooses an instance to try, for a uniform u in [0, 1): of two at random the one with fewer calls in flight. It
 // passes over those whose breaker would refuse the call, and over except, unless there is no other. instances must not

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -251,6 +252,19 @@ func TestMarkOfAnOuterLayer(t *testing.T) {
 	c := d.StartAt(ctx, now, CallOptions{Idempotent: true})
 	if c.Retries() {
 		t.Error("an inner layer retries")
+	}
+	attempt(t, &c, now, "", Result{Outcome: Success})
+	if n, ok := c.Mark(ctx); n != maxMark || !ok {
+		t.Errorf("an inner layer hands on the mark %d, %v", n, ok)
+	}
+	outer := d.StartAt(t.Context(), now, CallOptions{Idempotent: true})
+	attempt(t, &outer, now, "", Result{Outcome: Success})
+	if n, ok := outer.Mark(t.Context()); n != 0 || !ok {
+		t.Errorf("the layer that retries marks its first attempt %d, %v", n, ok)
+	}
+	once := d.StartAt(t.Context(), now, CallOptions{})
+	if _, ok := once.Mark(t.Context()); ok {
+		t.Error("a call that nobody retries is marked")
 	}
 	MarkAttempt(context.Background(), 3) // no request: nothing to mark
 	if _, ok := AttemptOf(context.Background()); ok || AdviceOf(context.Background()).NoRetry {
@@ -660,5 +674,109 @@ func TestLateStreamsDoNotTrip(t *testing.T) {
 	}
 	if b := d.out.instances.of(0, "a"); b.state() != "closed" || d.out.attempts.Load() != 100 {
 		t.Errorf("%s after %d attempts", b.state(), d.out.attempts.Load())
+	}
+}
+
+// A long poll holds no slot and is not slow, but one that fails is a failure, and tells the breaker so.
+func TestEndlessCalls(t *testing.T) {
+	d, now, _ := dependency(t, MaxCalls(3))
+	poll := func() (Attempt, error) {
+		c := d.StartAt(t.Context(), now, CallOptions{Endless: true})
+		return c.TryAt(now, "a")
+	}
+	var open []Attempt
+	for range 50 {
+		a, err := poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, a)
+	}
+	var held []Attempt
+	for range 3 {
+		c := d.StartAt(t.Context(), now, CallOptions{})
+		a, err := c.TryAt(now, "a")
+		if err != nil {
+			t.Fatalf("beside 50 long polls: %v", err)
+		}
+		held = append(held, a)
+	}
+	if _, err := poll(); !errors.Is(err, ErrBulkhead) {
+		t.Errorf("a long poll without a slot: %v", err)
+	}
+	for _, a := range held {
+		a.DoneAt(now, Result{Outcome: Ignored})
+	}
+	now = now.Add(time.Minute)
+	for _, a := range open {
+		a.DoneAt(now, Result{Outcome: Success})
+	}
+	b := d.out.instances.of(0, "a")
+	if s := d.snapshot(0); b.state() != "closed" || s.Latency.Count != 0 || s.InFlight != 0 || s.DoubleReleases != 0 {
+		t.Errorf("after 50 good ones: breaker %s, %d latencies, %d in flight", b.state(), s.Latency.Count, s.InFlight)
+	}
+	for range 200 {
+		if a, err := poll(); err == nil {
+			a.DoneAt(now, failure)
+		}
+		now = now.Add(20 * time.Millisecond)
+	}
+	if b.state() != "open" {
+		t.Fatalf("after 200 failures: %s", b.state())
+	}
+	now = now.Add(time.Minute)
+	probe, err := poll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := poll()
+	if err != nil || b.state() != "half_open" {
+		t.Fatalf("beside a probe that waits: %v, %s", err, b.state())
+	}
+	second.DoneAt(now, failure)
+	if b.state() != "open" {
+		t.Errorf("after a probe that failed: %s", b.state())
+	}
+	probe.DoneAt(now, Result{Outcome: Success}) // of an earlier time
+	now = now.Add(2 * time.Minute)
+	for range 100 {
+		a, err := poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.AnsweredAt(now.Add(time.Second))
+		a.DoneAt(now.Add(time.Second), Result{Outcome: Success})
+	}
+	if b.state() != "closed" {
+		t.Errorf("after 100 good probes: %s", b.state())
+	}
+}
+
+// A request that fails after a call of its own has failed counts as cut short; others that fail do not.
+func TestCutShort(t *testing.T) {
+	d, now, _ := dependency(t)
+	request := func(call Result, o Outcome) {
+		p := mustAcquire(t, d.caller, now)
+		c := d.StartAt(NewContext(t.Context(), p), now, CallOptions{})
+		a, err := c.TryAt(now, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.DoneAt(now.Add(3*time.Millisecond), call)
+		p.ReleaseAt(now.Add(5*time.Millisecond), o)
+	}
+	request(Result{Outcome: Success}, Failure)
+	request(Result{Outcome: Failure}, Success) // it had an answer without the call
+	if s := d.caller.SnapshotAt(now); s.CutShort != (CutShort{}) || s.Latency.Count != 2 {
+		t.Errorf("%+v of %d", s.CutShort, s.Latency.Count)
+	}
+	request(Result{Refused: true}, Failure)
+	request(Result{Outcome: Failure}, Failure)
+	s := d.caller.SnapshotAt(now)
+	if c := s.CutShort; c.Count != 2 || math.Abs(c.Own-0.004) > 1e-9 || math.Abs(c.Waited-0.006) > 1e-9 {
+		t.Errorf("%+v, expected two of 2 ms and 3 ms of waiting", c)
+	}
+	if s.Latency.Count != 4 || math.Abs(s.Latency.Sum-0.02) > 1e-9 {
+		t.Errorf("users see %d requests of %v s in all", s.Latency.Count, s.Latency.Sum)
 	}
 }

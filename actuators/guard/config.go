@@ -35,6 +35,11 @@ type Config struct {
 	// SpareCritical leaves critical requests out of both: they keep their criticality however many there are.
 	SpareCritical bool
 
+	// MaxEndless is how many endless requests may be open at a time: WebSockets, event streams, long polls, streams of gRPC.
+	// They hold no slot, so nothing else bounds the memory that they take. Above it, AdmitEndless refuses. 0: no bound. A good
+	// value is the memory that they may take, divided by what one takes.
+	MaxEndless int
+
 	// Routes gives routes an SLO of their own, by name, as in
 	//
 	//	Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}}
@@ -55,6 +60,9 @@ type Config struct {
 	// Holders, if set, names up to so many of the oldest requests that hold a slot, for the log line that says that no slot
 	// has come free for ten SLOs. It must be safe for concurrent use, and must not call the guard.
 	Holders func(most int) []string
+
+	// Observer, if set, hears of each decision, for traces.
+	Observer Observer
 
 	// Now replaces the clock, for tests and simulations; nil: the monotonic clock.
 	Now func() time.Time
@@ -85,6 +93,9 @@ func (c Config) ready() (Config, error) {
 	}
 	if c.Max < 0 || c.Max > hardMax {
 		bad("Max %d is outside 0..%d", c.Max, hardMax)
+	}
+	if c.MaxEndless < 0 {
+		bad("MaxEndless %d is below 0: give the number of endless requests that may be open, or 0 for no bound", c.MaxEndless)
 	}
 	lo, hi := c.bounds()
 	if lo > hi {

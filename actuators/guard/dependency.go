@@ -177,7 +177,7 @@ func (d *Dependency) Name() string { return d.name }
 
 // Apply puts the bytes of a Setting of these calls in force, like Guard.Apply. The calls follow its latency target,
 // bounds and ceiling. Its limit and fallback are ignored: the limit is local. Guard.Run calls Apply if its source is a
-// CallSource.
+// PartSource.
 func (d *Dependency) Apply(raw []byte) error { return d.pool.Apply(raw) }
 
 // ApplyAt is Apply at the instant now.

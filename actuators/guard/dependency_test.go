@@ -249,16 +249,16 @@ func TestTargetOfALapsedSetting(t *testing.T) {
 	}
 }
 
-// callSource delivers Settings by callee, as the Watcher of actuators/consul does.
-type callSource struct{ values map[string][]byte }
+// partSource delivers the Settings of calls, as the Watcher of actuators/consul does.
+type partSource struct{ values map[string][]byte }
 
-func (callSource) Watch(context.Context, string, func([]byte)) error {
+func (partSource) Watch(context.Context, string, func([]byte)) error {
 	panic("watched only the service's own key")
 }
 
-func (s callSource) WatchCalls(ctx context.Context, _ string, apply func(callee string, raw []byte)) error {
+func (s partSource) WatchParts(ctx context.Context, _ string, apply func(part actuators.Part, raw []byte)) error {
 	for callee, raw := range s.values {
-		apply(callee, raw)
+		apply(actuators.Part{Callee: callee}, raw)
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -274,7 +274,7 @@ func TestRunDeliversTheSettingsOfCalls(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() {
-			done <- g.Run(ctx, callSource{map[string][]byte{
+			done <- g.Run(ctx, partSource{map[string][]byte{
 				"":         setting(4, nil),
 				"payments": callSetting(5, nil),
 				"cart":     callSetting(6, func(s *actuators.Setting) { s.Callee = "cart" }),

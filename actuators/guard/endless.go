@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -64,8 +65,9 @@ type cohort [8]headcount
 // headcount counts a part of a cohort in one word: excused in bit 63, joined in the 31 bits below it, left in the lower
 // 32.
 type headcount struct {
+	_    line
 	word atomic.Uint64
-	_    [56]byte
+	_    line
 }
 
 const (
@@ -199,6 +201,40 @@ func (e *endless) excuse(c *cohort) (slots uint64) {
 	}
 	return slots
 }
+
+// AdmitEndless is Admit for a request that is going to be declared by Permit.Endless, or might be. It refuses with ErrEndless
+// while Config.MaxEndless requests or more are endless, found ones included; without that bound, it is Admit. Requests that have
+// been admitted and not yet declared are not among them, so at most as many as the limit allows may come on top.
+func (g *Guard) AdmitEndless(ctx context.Context, a Arrival) (Permit, error) {
+	if err := ctx.Err(); err != nil {
+		return Permit{}, err
+	}
+	if most := g.cfg.MaxEndless; most > 0 && g.openEndless() >= int64(most) {
+		g, now := g.compartmentOf(a.Route), g.now()
+		a.Criticality = a.Criticality.valid()
+		if a.Early > 0 {
+			g.hearEarly(now, &a, g.cfg.partiesOf(&a).entry)
+		}
+		g.count.refuse(a.Criticality, byEndless)
+		g.tick(now)
+		return Permit{}, ErrEndless
+	}
+	return g.Admit(ctx, a)
+}
+
+// openEndless is how many endless requests there are, in all compartments.
+func (g *Guard) openEndless() (n int64) {
+	if g.roof == nil {
+		return g.endless.open()
+	}
+	for _, part := range g.roof.parts {
+		n += part.endless.open()
+	}
+	return n
+}
+
+// open is how many endless requests there are.
+func (e *endless) open() int64 { return e.declared.Load() + e.found.Load() }
 
 // Endless declares a request that does not end like others: a WebSocket, an event stream, a long poll. Its slot is given
 // back at once. Its latency and its end count for nothing. Call it when the handshake is done and the long part begins;

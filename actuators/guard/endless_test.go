@@ -2,6 +2,8 @@ package guard
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -327,5 +329,79 @@ func TestFewLeft(t *testing.T) {
 		if got := fewLeft(c.ripe, c.i); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
+	}
+}
+
+// At most MaxEndless requests are open without end; one more is refused for a reason of its own, which does not move the limit.
+// Found ones count, and are never refused.
+func TestEndlessAreBounded(t *testing.T) {
+	var clock atomic.Int64
+	g := newGuard(t, Config{Min: 100, Max: 100, MaxEndless: 3, Now: func() time.Time { return epoch.Add(time.Duration(clock.Load())) }})
+	lasting := func() (Permit, error) {
+		p, err := g.AdmitEndless(t.Context(), Arrival{Criticality: Sheddable})
+		p.Endless()
+		return p, err
+	}
+	var open []Permit
+	for range 3 {
+		p, err := lasting()
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, p)
+	}
+	before := g.tally(0).refused
+	if _, err := lasting(); !errors.Is(err, ErrEndless) {
+		t.Errorf("the fourth of three: %v", err)
+	}
+	s := g.Snapshot()
+	if s.Refused["endless"] != [criticalities]uint64{Sheddable: 1} || s.Offered[Sheddable] != 4 || s.Admitted[Sheddable] != 3 {
+		t.Errorf("refused %v, offered %v, admitted %v", s.Refused, s.Offered, s.Admitted)
+	}
+	if refused := g.tally(0).refused; refused != before {
+		t.Errorf("the reflex sees %d refusals", refused-before)
+	}
+	late, err := g.Acquire(t.Context(), Default)
+	if err != nil {
+		t.Fatalf("an ordinary request: %v", err)
+	}
+	late.Endless()
+	if s := g.Snapshot(); s.EndlessDeclared != 4 || s.MaxEndless != 3 {
+		t.Errorf("%d declared of %d; one that says so late is not refused", s.EndlessDeclared, s.MaxEndless)
+	}
+	late.Release(Ignored)
+	open[0].Release(Ignored)
+	if open[0], err = lasting(); err != nil {
+		t.Errorf("where one had ended: %v", err)
+	}
+	for _, p := range open {
+		p.Release(Ignored)
+	}
+	for range 3 { // nobody declares these
+		for range 20 {
+			p, err := g.Acquire(t.Context(), Default)
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, p)
+		}
+		for range 19 {
+			open[len(open)-1].Release(Success)
+			open = open[:len(open)-1]
+		}
+		clock.Add(int64(20 * time.Second))
+		g.Snapshot()
+		clock.Add(int64(20 * time.Second))
+	}
+	if s := g.Snapshot(); s.EndlessFound != 3 {
+		t.Fatalf("%d found", s.EndlessFound)
+	}
+	if _, err := lasting(); !errors.Is(err, ErrEndless) {
+		t.Errorf("beside three that were found: %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := g.AdmitEndless(ended, Arrival{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("whose client has gone: %v", err)
 	}
 }

@@ -26,7 +26,8 @@ import (
 // restGrowth times what it is in calm, in total and in proportion to the others. Whoever invents a new key for each request
 // gains nothing by it then.
 type fair struct {
-	judgment atomic.Pointer[judgment] // nil: nobody is demoted
+	judgment atomic.Pointer[judgment] // nil: nobody is demoted; every request reads it
+	_        line
 
 	mu         sync.Mutex // guards what follows
 	demand     heavy      // slot-seconds by key
@@ -39,6 +40,7 @@ type fair struct {
 	calm       time.Duration // spent without refusing
 	usual      float64       // the rest in calm, slot-seconds
 	part       float64       // of the rest in all demand, in calm
+	_          line
 }
 
 // judgment says below which level the requests of a key are demoted.
@@ -249,8 +251,14 @@ type shares struct {
 // parties are those on whose account a request goes: its API and its tenant. 0: not known, or not judged.
 type parties struct{ entry, tenant uint64 }
 
-func (c *Config) partiesOf(a *Arrival) parties {
-	p := parties{entry: idOf(cmp.Or(a.Entry, a.Route))}
+func (p parties) some() bool { return p.entry|p.tenant != 0 }
+
+func (c *Config) partiesOf(a *Arrival) (p parties) {
+	if a.Entry != "" {
+		p.entry = idOf(a.Entry)
+	} else if a.Route != "" {
+		p.entry = idOf(a.Route)
+	}
 	if c.FairKeys {
 		p.tenant = idOf(a.Key)
 	}
@@ -262,11 +270,11 @@ func (s *shares) active() bool {
 	return s.entries.judgment.Load() != nil || s.tenants.judgment.Load() != nil
 }
 
-// demotes says whether a request is demoted. All requests of a tenant have the same place, so another draw decides which of
-// them are.
+// demotes says whether a request is demoted, while somebody is. All requests of a tenant have the same place, so another draw
+// decides which of them are.
 func (g *Guard) demotes(p parties, a *Arrival) bool {
 	s := &g.shares
-	if !s.active() || a.Criticality == Critical && g.cfg.SpareCritical {
+	if a.Criticality == Critical && g.cfg.SpareCritical {
 		return false
 	}
 	tenants := s.tenants.below(p.tenant)

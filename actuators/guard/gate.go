@@ -16,8 +16,9 @@ import (
 // The limit in the word is then the smaller one of its own limit and its share. Whoever has entered or left it has entered
 // or left the roof, too.
 type gate struct {
-	word  atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower
-	_     [56]byte      // every request writes the word: give it a cache line of its own
+	_     line
+	word  atomic.Uint64 // limit in the upper 32 bits, requests in flight in the lower; every request writes it
+	_     line
 	roof  *gate         // nil: none
 	own   atomic.Uint64 // the gate's own limit
 	share atomic.Uint64 // 0: none

@@ -18,10 +18,14 @@ type Guard struct {
 	gate  gate
 	rate  rater
 	shed  shedder
-	cells [criticalities]cell
-	due   atomic.Int64 // when the reflex's next step is due
-	slow  atomic.Int64 // the setpoint, in nanoseconds
-	calm  atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
+	count counters
+
+	// crowded: the limit has refused somebody since the last step, or was reached at it. Only then is it worth a look at the gate
+	// before one at the clock.
+	crowded atomic.Bool
+	due     atomic.Int64 // when the reflex's next step is due
+	slow    atomic.Int64 // the setpoint, in nanoseconds
+	calm    atomic.Int64 // of a bulkhead: m₀ in nanoseconds, 0 until it is known
 
 	retry atomic.Uint64 // the retry budget's ratio, as math.Float64bits
 	short atomic.Int64  // until when a dependency counts as short of room
@@ -30,7 +34,6 @@ type Guard struct {
 
 	latency  *latency
 	cutShort cutShort
-	failed   atomic.Uint64
 	twice    atomic.Uint64 // second releases
 	tickets  sync.Pool     // of *ticket
 	shards   atomic.Uint32 // tickets made
@@ -54,43 +57,29 @@ type Guard struct {
 	reflex  reflex
 	regime  regime
 	held    held
-	refused map[actuators.RefusalReason]uint64        // Settings
-	logged  map[actuators.RefusalReason]time.Duration // when each reason was last logged
-}
-
-// cell holds the counters of one criticality in a cache line of its own.
-type cell struct {
-	admitted atomic.Uint64
-	refused  [policies]atomic.Uint64
-	early    atomic.Uint64 // refused by callers in place of this guard
-	_        [112 - 8*policies]byte
-}
-
-// offered counts the arrivals.
-func (c *cell) offered() uint64 {
-	n := c.admitted.Load()
-	for i := range c.refused {
-		n += c.refused[i].Load()
-	}
-	return n
+	refused map[actuators.RefusalReason]uint64 // Settings
+	logged  logged
 }
 
 // ticket represents one request in flight. Tickets are recycled. The generation increases by nextUse after each use, so
 // that a Permit of an earlier use no longer matches. Its lowest bits say that the request was declared endless, or that it
 // is paused.
 type ticket struct {
+	_     line
 	guard *Guard
-	shard uint32 // of cohorts
+	shard uint32 // of the cohorts, the counters and the latencies
 	gen   atomic.Uint64
 	start time.Duration
 	work  atomic.Pointer[request] // the request in its context, if it has one
 
 	arrival Arrival
+	bare    bool // arrival is nothing but its criticality
 	parties parties
 
 	since time.Duration             // of the pause
 	idle  time.Duration             // of earlier pauses
 	moved atomic.Pointer[headcount] // where it is counted since a pause; nil: where it started
+	_     line
 }
 
 const (
@@ -154,12 +143,12 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		reflex:  reflex,
 		regime:  regime,
 		refused: map[actuators.RefusalReason]uint64{},
-		logged:  map[actuators.RefusalReason]time.Duration{},
+		logged:  logged{},
 		routes:  &routes{},
 	}
 	g.service = g
 	g.due.Store(math.MinInt64) // the first request starts the windows
-	g.tickets.New = func() any { return &ticket{guard: g, shard: g.shards.Add(1)} }
+	g.tickets.New = func() any { return &ticket{guard: g, bare: true, shard: g.shards.Add(1) % maxShards} }
 	g.endless.current.Store(new(cohort))
 	g.mu.Lock()
 	g.enforce(0)
@@ -189,7 +178,7 @@ func (g *Guard) Acquire(ctx context.Context, c Criticality) (Permit, error) {
 // same key gets the same verdict at the same occupancy, from every guard, for an hour at a time: some tenants are
 // served fully instead of all of them partly. With the key "" each request is judged on its own.
 func (g *Guard) AcquireFor(ctx context.Context, c Criticality, key string) (Permit, error) {
-	return g.Admit(ctx, Arrival{Criticality: c, Key: key})
+	return g.admitOrEnd(ctx, &Arrival{Criticality: c, Key: key})
 }
 
 // AcquireAt is Acquire at the instant now, for simulations and replays. Instants may repeat; an instant before an
@@ -215,20 +204,19 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	if a.Early > 0 {
 		g.hearEarly(now, a, parties.entry)
 	}
-	class, fill := a.Criticality, 1.0
-	if plan := g.shed.plan.Load(); plan != nil {
-		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
-		switch {
-		case g.demotes(parties, a):
-			g.shares.demoted.Add(1)
-			class, fill = Background, plan.demoted(a.Criticality, a.Rank)
-		case g.cfg.SpareCritical || !g.shares.entries.spares(parties.entry):
-			fill = plan.fill(class, a.Rank)
-		}
+	class, fill, plan := a.Criticality, 1.0, g.shed.plan.Load()
+	switch {
+	case plan == nil:
+	// With a clock that is told, every request draws, so that the draws do not depend on how full the guard is.
+	case a.Rank == Rank{} && g.cfg.Now == nil && !g.shares.active():
+		fill = plan.threshold
+	default:
+		class, fill = g.place(a, parties, plan)
+		plan = nil
 	}
-	p, err := g.admit(now, a, class, fill)
+	p, err := g.admit(now, a, class, fill, plan)
 	if err != nil {
-		if !errors.Is(err, ErrCallee) { // nothing of this service was missing
+		if parties.some() && !errors.Is(err, ErrCallee) { // nothing of this service was missing
 			g.shares.refuse(parties, a.Criticality)
 		}
 		return p, err
@@ -237,22 +225,40 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	return p, nil
 }
 
+// place returns the criticality that a request has here, and the occupancy up to which it is admitted. It draws the rank.
+func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticality, fill float64) {
+	a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+	active := g.shares.active()
+	switch {
+	case active && g.demotes(parties, a):
+		g.shares.demoted.Add(1)
+		return Background, plan.demoted(a.Criticality, a.Rank)
+	case active && !g.cfg.SpareCritical && g.shares.entries.spares(parties.entry):
+		return a.Criticality, 1
+	}
+	return a.Criticality, plan.fill(a.Criticality, a.Rank)
+}
+
 // admit asks the three policies, cheapest first, and takes a token last: a request that one policy refuses must not
-// use up what another policy grants. If another request takes the last token in between, admit gives the slot back. class is
-// the criticality that the request has here, and fill the occupancy up to which it is admitted.
-func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64) (Permit, error) {
-	cell := &g.cells[class]
-	if v := g.gate.look(); v != entered {
-		policy, err := v.refusal()
-		cell.refused[policy].Add(1)
-		return Permit{}, err
+// use up what another policy grants. If another request takes the last token in between, admit gives the slot back.
+//
+// class is the criticality that the request has here, and fill the occupancy up to which it is admitted. With a plan, fill is
+// only what everybody may fill, and the rank is drawn if the guard is fuller than that: the request may have a higher place.
+func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64, plan *plan) (Permit, error) {
+	bucket, tat, wait := g.rate.look(now)
+	routed := int64(now) < g.routes.until.Load()
+	full := entered
+	if wait > 0 || routed {
+		full = g.gate.look()
 	}
-	if wait, ok := g.rate.ready(now); !ok {
-		cell.refused[byRate].Add(1)
+	switch {
+	case full != entered:
+		return g.refuseFor(class, full)
+	case wait > 0:
+		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
-	}
-	if int64(now) < g.routes.until.Load() && g.hopeless(now, a) {
-		cell.refused[byCallee].Add(1)
+	case routed && g.hopeless(now, a):
+		g.count.refuse(class, byCallee)
 		return Permit{}, ErrCallee
 	}
 	spare := uint64(0)
@@ -263,23 +269,37 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 			spare = uint64(a.Rank.Group) - 1
 		}
 	}
-	if v := g.gate.enter(now, fill, spare); v != entered {
-		policy, err := v.refusal()
-		cell.refused[policy].Add(1)
-		return Permit{}, err
+	verdict := g.gate.enter(now, fill, spare)
+	if (verdict == overfull || verdict == overShare) && plan != nil {
+		a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+		verdict = g.gate.enter(now, plan.fill(class, a.Rank), spare)
 	}
-	if wait, ok := g.rate.take(now); !ok {
+	if verdict != entered {
+		return g.refuseFor(class, verdict)
+	}
+	if wait, ok := g.rate.take(now, bucket, tat); !ok {
 		g.gate.leave(now)
-		cell.refused[byRate].Add(1)
+		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
 	}
-	cell.admitted.Add(1)
 	t := g.tickets.Get().(*ticket)
-	t.start, t.arrival = now, *a
+	g.count.admitted[t.shard].byClass[class].Add(1)
+	t.start = now
+	t.keep(a)
 	if a.Rank.Group > 1 {
 		g.groups.join(a.Rank.ID)
 	}
 	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
+}
+
+// refuseFor refuses a request for which the gate has no room.
+func (g *Guard) refuseFor(class Criticality, v verdict) (Permit, error) {
+	policy, err := v.refusal()
+	g.count.refuse(class, policy)
+	if v != overfull && !g.crowded.Load() {
+		g.crowded.Store(true)
+	}
+	return Permit{}, err
 }
 
 // Release ends the request. Call it exactly once for every admitted request, whatever happens to it; a deferred call is
@@ -309,22 +329,26 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		t.idle += max(0, now-t.since)
 	}
 	took := max(0, now-t.start-t.idle)
+	observed := t.observed(p.gen)
 	waited, unmet := t.waited(p.gen, now, o)
-	parties, class := t.parties, t.arrival.Criticality
+	parties, class, shard := t.parties, t.arrival.Criticality, t.shard
 	t.recycle()
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
 		g.endless.found.Add(-1)
 		if o == Failure {
-			g.failed.Add(1)
+			g.count.admitted[shard].failed.Add(1)
 		}
 		g.tick(now)
 		return true
 	}
 	if o == Failure {
-		g.failed.Add(1)
+		g.count.admitted[shard].failed.Add(1)
 	}
 	if o != Ignored && (o != Canceled || int64(took) > g.slow.Load()) {
-		g.latency.observe(took)
+		g.latency.observe(shard, took)
+		if observed != nil {
+			g.cfg.Observer.Finished(observed, took)
+		}
 		if waited > 0 {
 			g.latency.wait(min(waited, took))
 		}
@@ -333,11 +357,24 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		}
 	}
 	if slot {
-		g.shares.complete(parties, class, took)
+		if parties.some() {
+			g.shares.complete(parties, class, took)
+		}
 		g.gate.leave(now)
 	}
 	g.tick(now)
 	return true
+}
+
+// keep notes how the request of the ticket arrives. Most requests say nothing but their criticality, one after another: a
+// copy of so little costs less.
+func (t *ticket) keep(a *Arrival) {
+	bare := len(a.Key)|len(a.Route)|len(a.Entry)|int(a.Early) == 0 && a.Rank == Rank{}
+	if bare && t.bare {
+		t.arrival.Criticality = a.Criticality
+		return
+	}
+	t.arrival, t.bare = *a, bare
 }
 
 // recycle makes the ticket ready for its next use.
@@ -411,6 +448,7 @@ func (g *Guard) tryStep(now time.Duration) {
 // step brings everything that changes with time up to now: endless requests, lease, drift, reflex, limit. The caller holds g.mu.
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
+	g.crowded.Store(g.gate.look() != entered)
 	g.excuse(now)
 	g.watchSlots(now)
 	t := g.tally(now)
@@ -466,20 +504,20 @@ func (g *Guard) enforce(now time.Duration) {
 
 // offered counts the arrivals by criticality, and those that callers refused in place of this guard.
 func (g *Guard) offered() (n [criticalities]uint64) {
-	for i := range g.cells {
-		n[i] = g.cells[i].offered() + g.cells[i].early.Load()
+	for i := range n {
+		n[i] = g.count.offeredOf(i) + g.count.early[i].Load()
 	}
 	return n
 }
 
-// tally adds up the counters as of now. Refusals by the rate limit and for a callee are left out: they say nothing about the
-// concurrency limit.
+// tally adds up the counters as of now. Refusals by the rate limit, for a callee and of endless requests are left out: they say
+// nothing about the concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.refused = g.spared.Load()
-	short, shortSeconds, shortWaited := g.cutShort.total()
+	short := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
-	t.finished, t.seconds, t.waited = t.finished-short, t.seconds-shortSeconds, t.waited-shortWaited
+	t.finished, t.seconds, t.waited = t.finished-short.Count, t.seconds-short.Own-short.Waited, t.waited-short.Waited
 	below, above := g.refusals()
 	t.refused += below
 	t.above = above

@@ -19,8 +19,8 @@ const (
 // watchSlots notes at the instant now whether a slot has come free. The caller holds g.mu.
 func (g *Guard) watchSlots(now time.Duration) {
 	h, admitted := &g.held, uint64(0)
-	for i := range g.cells {
-		admitted += g.cells[i].admitted.Load()
+	for class := range criticalities {
+		admitted += g.count.admittedOf(class)
 	}
 	limit, n := unpack(g.gate.word.Load())
 	if n < limit || admitted != h.admitted {

@@ -46,7 +46,7 @@ func TestAFullGuardHearsEarlyRefusals(t *testing.T) {
 			t.Fatal("admitted by a full guard")
 		}
 	}
-	if n := g.cells[Sheddable].early.Load(); n != 2000 {
+	if n := g.count.early[Sheddable].Load(); n != 2000 {
 		t.Errorf("heard of %d, expected 2000", n)
 	}
 }

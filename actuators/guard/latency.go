@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/bits"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -37,10 +38,24 @@ type latency struct {
 	from    [64 << startBits]uint16 // where to search for a latency, by its length in bits and the bits after the first
 	classic []float64
 	first   [nativeHighest - nativeLowest + 1]uint16 // first cell of each native bucket; 0 is the zero bucket
-	cells   []atomic.Uint64
-	sum     atomic.Uint64 // in units of 100 ns: wraps after 58 years with a thousand requests in flight
-	waited  atomic.Uint64 // the part of sum spent in guarded calls, in the same unit
+	waited  atomic.Uint64                            // the part of the sum spent in guarded calls, in sumUnit
+
+	// What is counted in each cell: the latencies in the lower countBits, their sum above them. One word for both, so that
+	// an observation is one addition. Each shard has cache lines of its own.
+	shards [][]atomic.Uint64
+
+	mu         sync.Mutex // guards what follows, and is held to read the shards
+	folded     []uint64   // latencies by cell that are no longer in the shards
+	count, sum uint64     // of those; the sum in sumUnit: wraps after 58 years with a thousand requests in flight
 }
+
+// A word that is half full is emptied, so that it never overflows: for that, 500 requests of the longest kind, or 8 million of
+// any, would have to end between two instructions of one. A latency above longest, 107 s, is not added to a word.
+const (
+	countBits = 24
+	halfFull  = 1<<63 | 1<<(countBits-1)
+	longest   = 1 << 30 // sumUnit
+)
 
 // startBits is how many bits after the leading one choose the cell from which observe searches upwards. With three, the
 // search rarely goes further than two cells.
@@ -64,7 +79,11 @@ func newLatency(slo time.Duration) *latency {
 		l.edges = append(l.edges, e)
 	}
 	sort.Float64s(l.edges)
-	l.cells = make([]atomic.Uint64, len(l.edges)+1)
+	l.folded = make([]uint64, len(l.edges)+1)
+	for range shardsInUse() {
+		const apart = len(line{}) / 8
+		l.shards = append(l.shards, make([]atomic.Uint64, apart+len(l.folded)+apart)[apart:][:len(l.folded)])
+	}
 	for _, e := range l.edges {
 		end := int64(e*float64(time.Second)) + 1
 		for time.Duration(end).Seconds() > e {
@@ -90,11 +109,50 @@ func nativeBound(i int) float64 {
 	return math.Ldexp(octave[i-exp*perDoubling], exp+1)
 }
 
-func (l *latency) observe(d time.Duration) {
+// observe counts a latency, in the shard of that number.
+func (l *latency) observe(shard uint32, d time.Duration) {
 	d = max(d, 0)
-	cell := l.cell(int64(d))
-	l.sum.Add(uint64((d + sumUnit/2) / sumUnit))
-	l.cells[cell].Add(1)
+	cell, units := l.cell(int64(d)), uint64(d+sumUnit/2)/uint64(sumUnit)
+	if units > longest {
+		l.observeLong(cell, units)
+		return
+	}
+	word := &l.shards[shard&uint32(len(l.shards)-1)][cell]
+	if word.Add(units<<countBits|1)&halfFull != 0 {
+		l.empty(cell, word)
+	}
+}
+
+func (l *latency) observeLong(cell int, units uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fold(cell, 1, units)
+}
+
+// fold counts latencies outside the shards. The caller holds l.mu.
+func (l *latency) fold(cell int, count, sum uint64) {
+	l.folded[cell] += count
+	l.count += count
+	l.sum += sum
+}
+
+// empty folds what is in the word of a cell.
+func (l *latency) empty(cell int, word *atomic.Uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := word.Swap(0)
+	l.fold(cell, w&(1<<countBits-1), w>>countBits)
+}
+
+// of returns how many latencies are in a cell, and adds their sum, without what is folded, to sum. The caller holds l.mu.
+func (l *latency) of(cell int, sum *uint64) (count uint64) {
+	count = l.folded[cell]
+	for _, shard := range l.shards {
+		w := shard[cell].Load()
+		count += w & (1<<countBits - 1)
+		*sum += w >> countBits
+	}
+	return count
 }
 
 // cell returns the cell that counts a latency of d nanoseconds, d ≥ 0: the first whose upper bound is not below d.
@@ -116,27 +174,35 @@ func (l *latency) wait(d time.Duration) { l.waited.Add(uint64((d + sumUnit/2) / 
 // or all of it: nobody knows how much work was left. Counted as latencies of the service, they would make it look fast, and
 // its limit would grow for want of evidence.
 type cutShort struct {
-	count, sum, waited atomic.Uint64 // as in latency
+	count, own, waited atomic.Uint64 // the latter two in the unit of latency.sum
 }
 
 func (c *cutShort) add(took, waited time.Duration) {
 	c.count.Add(1)
-	c.sum.Add(uint64((took + sumUnit/2) / sumUnit))
+	c.own.Add(uint64((took - waited + sumUnit/2) / sumUnit))
 	c.waited.Add(uint64((waited + sumUnit/2) / sumUnit))
 }
 
-// total is like that of latency.
-func (c *cutShort) total() (count uint64, sum, waited float64) {
-	return c.count.Load(), float64(c.sum.Load()) * sumUnit.Seconds(), float64(c.waited.Load()) * sumUnit.Seconds()
+func (c *cutShort) total() CutShort {
+	return CutShort{
+		Count: c.count.Load(), Own: float64(c.own.Load()) * sumUnit.Seconds(), Waited: float64(c.waited.Load()) * sumUnit.Seconds(),
+	}
 }
 
 // total returns the count of the latencies, their sum, and the part of it that was spent in guarded calls (seconds).
 func (l *latency) total() (count uint64, sum, waited float64) {
-	for i := range l.cells {
-		count += l.cells[i].Load()
-	}
 	waited = float64(l.waited.Load()) * sumUnit.Seconds() // before the sum, which is added to first
-	return count, float64(l.sum.Load()) * sumUnit.Seconds(), waited
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	count, units := l.count, l.sum
+	for _, shard := range l.shards {
+		for i := range shard {
+			w := shard[i].Load()
+			count += w & (1<<countBits - 1)
+			units += w >> countBits
+		}
+	}
+	return count, float64(units) * sumUnit.Seconds(), waited
 }
 
 // Latency is a copy of the latency histogram of admitted requests that finished, including failed ones.
@@ -169,13 +235,14 @@ func (l *latency) snapshot() Latency {
 		Buckets:       map[int]int64{},
 	}
 	s.Waited = float64(l.waited.Load()) * sumUnit.Seconds() // before Sum, which is added to first
-	s.Sum = float64(l.sum.Load()) * sumUnit.Seconds()
-	native, next := nativeLowest, 0
-	for i := range l.cells {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	native, next, units := nativeLowest, 0, l.sum
+	for i := range l.folded {
 		for native < nativeHighest && i >= int(l.first[native+1-nativeLowest]) {
 			native++
 		}
-		n := l.cells[i].Load()
+		n := l.of(i, &units)
 		s.Count += n
 		if next < len(l.classic) && i < len(l.edges) && l.edges[i] == l.classic[next] {
 			s.Cumulative[next] = s.Count
@@ -189,5 +256,6 @@ func (l *latency) snapshot() Latency {
 			s.Buckets[native] += int64(n)
 		}
 	}
+	s.Sum = float64(units) * sumUnit.Seconds()
 	return s
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"math"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestHistogramsAgreeWithTheirDefinition(t *testing.T) {
 		d := time.Duration(rapid.OneOf(
 			rapid.Int64Range(0, int64(2*time.Hour)), rapid.Int64Range(0, 20_000), rapid.SampledFrom(edges),
 		).Draw(t, "latency"))
-		l.observe(d)
+		l.observe(0, d)
 		s := l.snapshot()
 		if s.Count != 1 || math.Abs(s.Sum-d.Seconds()) > 1e-7 {
 			t.Fatalf("count %d, sum %v of one observation of %v", s.Count, s.Sum, d)
@@ -50,10 +51,60 @@ func TestHistogramsAgreeWithTheirDefinition(t *testing.T) {
 	})
 }
 
+// Count and sum share a word that is emptied before it overflows, and the longest latencies bypass it. Whoever reads meanwhile
+// finds that both only grow, and at rest both are exact.
+func TestLatenciesAddUp(t *testing.T) {
+	l := newLatency(time.Second)
+	latencies := []time.Duration{0, time.Millisecond, time.Second, longest * sumUnit, longest*sumUnit + sumUnit, 2 * time.Hour}
+	const workers, rounds = 4, 1000
+	var wg sync.WaitGroup
+	for shard := range uint32(workers) {
+		wg.Go(func() {
+			for range rounds {
+				for _, d := range latencies {
+					l.observe(shard, d)
+				}
+			}
+		})
+	}
+	full := &l.shards[0][l.cell(int64(time.Millisecond))]
+	full.Add(1<<(countBits-1) - 2) // counted, with a sum of 0
+	over := make(chan struct{})
+	go func() { wg.Wait(); close(over) }()
+	for count, sum := uint64(0), 0.0; ; {
+		n, seconds, _ := l.total()
+		s := l.snapshot()
+		if n < count || seconds < sum || s.Count < n || s.Sum < seconds {
+			t.Fatalf("%d with a sum of %v after %d with %v, then %d with %v", n, seconds, count, sum, s.Count, s.Sum)
+		}
+		count, sum = n, seconds
+		select {
+		case <-over:
+		default:
+			continue
+		}
+		break
+	}
+	var want time.Duration
+	for _, d := range latencies {
+		want += workers * rounds * d
+	}
+	n, seconds, _ := l.total()
+	if n != workers*rounds*uint64(len(latencies))+1<<(countBits-1)-2 || math.Abs(seconds-want.Seconds()) > 1e-3 {
+		t.Errorf("%d with a sum of %v s, expected %v", n, seconds, want)
+	}
+	if s := l.snapshot(); s.Count != n || s.Sum != seconds || s.Cumulative[len(s.Cumulative)-1] > n {
+		t.Errorf("%d with %v in the histogram, expected %d with %v", s.Count, s.Sum, n, seconds)
+	}
+	if l.count == 0 || full.Load()&halfFull != 0 {
+		t.Error("no word was emptied")
+	}
+}
+
 func TestSLOIsAnInclusiveEdge(t *testing.T) {
 	l := newLatency(300 * time.Millisecond)
-	l.observe(300 * time.Millisecond)
-	l.observe(300*time.Millisecond + 1)
+	l.observe(0, 300*time.Millisecond)
+	l.observe(0, 300*time.Millisecond+1)
 	s := l.snapshot()
 	for i, edge := range s.Edges {
 		if edge == 0.3 {

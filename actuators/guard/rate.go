@@ -22,12 +22,14 @@ type rater struct {
 
 // bucket is a token bucket with a fixed rate and burst. Changing either makes a new bucket.
 type bucket struct {
+	_         line
 	perSecond float64
 	burst     float64
 	interval  int64        // nanoseconds per token; 0 for rates above one per nanosecond
 	slack     int64        // burst−1 tokens in nanoseconds
 	kept      float64      // tokens of a bucket at 0 per second
-	tat       atomic.Int64 // nanoseconds since the guard's base, or retired
+	tat       atomic.Int64 // nanoseconds since the guard's base, or retired; every request writes it
+	_         line
 }
 
 const (
@@ -83,43 +85,49 @@ func (b *bucket) wait(now time.Duration, tat int64) time.Duration {
 	return time.Duration(tat - b.slack - int64(now))
 }
 
-// ready says whether take would succeed and, if not, how long to wait before trying again. It takes nothing.
-func (r *rater) ready(now time.Duration) (wait time.Duration, ok bool) {
-	b := r.bucket.Load()
-	if b == nil {
-		return 0, true
+// look returns the bucket in force (nil: there is no limit), its state, and how long to wait until take would succeed; ≤ 0: it
+// would now. It takes nothing.
+func (r *rater) look(now time.Duration) (b *bucket, tat int64, wait time.Duration) {
+	if b = r.bucket.Load(); b == nil {
+		return nil, 0, 0
 	}
-	tat := b.tat.Load()
-	if tat == retired { // being replaced: take will see the successor
-		return 0, true
+	if tat = b.tat.Load(); tat == retired { // being replaced: take will see the successor
+		return b, tat, 0
 	}
-	wait = b.wait(now, tat)
-	return wait, wait <= 0
+	return b, tat, b.wait(now, tat)
 }
 
-// take takes a token, or returns the time until one is available.
-func (r *rater) take(now time.Duration) (wait time.Duration, ok bool) {
-	if r.bucket.Load() == nil {
+// ready says whether a token is there.
+func (r *rater) ready(now time.Duration) bool {
+	_, _, wait := r.look(now)
+	return wait <= 0
+}
+
+// take takes a token of what look has just returned without a wait, or the time until one is available.
+func (r *rater) take(now time.Duration, b *bucket, tat int64) (wait time.Duration, ok bool) {
+	if b == nil || tat != retired && b.takeAt(now, tat) {
 		return 0, true
 	}
 	return r.takeToken(now)
 }
 
+// takeAt takes a token, if the state is still tat.
+func (b *bucket) takeAt(now time.Duration, tat int64) bool {
+	return b.tat.CompareAndSwap(tat, max(tat, int64(now))+b.interval)
+}
+
+// takeToken is take where another has been faster, or the bucket is being replaced.
 func (r *rater) takeToken(now time.Duration) (wait time.Duration, ok bool) {
 	for {
-		b := r.bucket.Load()
-		if b == nil {
+		b, tat, wait := r.look(now)
+		switch {
+		case b == nil:
 			return 0, true
-		}
-		tat := b.tat.Load()
-		if tat == retired { // its successor arrives within nanoseconds
+		case tat == retired: // its successor arrives within nanoseconds
 			runtime.Gosched()
-			continue
-		}
-		if wait := b.wait(now, tat); wait > 0 {
+		case wait > 0:
 			return wait, false
-		}
-		if b.tat.CompareAndSwap(tat, max(tat, int64(now))+b.interval) {
+		case b.takeAt(now, tat):
 			return 0, true
 		}
 	}

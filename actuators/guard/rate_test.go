@@ -62,16 +62,16 @@ func TestRateIsThatOfXTimeRate(t *testing.T) {
 		steps := rapid.SliceOfN(rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 4, 5, 40, 400}), 100, 300).Draw(t, "quarters")
 		for i, quarters := range steps {
 			now += time.Duration(quarters) * quarter
-			wait, ready := ours.ready(now)
-			_, took := ours.take(now)
+			wait, ready := ours.wait(now)
+			_, took := ours.request(now)
 			if want := theirs.AllowN(epoch.Add(now), 1); took != want || ready != want {
 				t.Fatalf("request %d at %v: ready %v, took %v, x/time/rate says %v", i, now, ready, took, want)
 			}
 			if !ready {
-				if _, ok := ours.ready(now + wait - 1); ok {
+				if _, ok := ours.wait(now + wait - 1); ok {
 					t.Fatalf("a token was there before the %v that the caller was told", wait)
 				}
-				if _, ok := ours.ready(now + wait); !ok {
+				if _, ok := ours.wait(now + wait); !ok {
 					t.Fatalf("no token after the %v that the caller was told", wait)
 				}
 			}
@@ -91,7 +91,7 @@ func TestRateChangesAreThoseOfXTimeRate(t *testing.T) {
 			"request": func(t *rapid.T) {
 				now += time.Duration(rapid.IntRange(0, 20).Draw(t, "ms")) * time.Millisecond
 				for range rapid.IntRange(1, 20).Draw(t, "requests") {
-					if _, ok := ours.take(now); ok {
+					if _, ok := ours.request(now); ok {
 						admitted++
 					}
 					if theirs.AllowN(epoch.Add(now), 1) {
@@ -231,7 +231,7 @@ func TestTimeGoingBackMintsNothing(t *testing.T) {
 				} else {
 					now += 10 * time.Millisecond
 				}
-				if _, ok := r.take(now); ok {
+				if _, ok := r.request(now); ok {
 					admitted.Add(1)
 				}
 			}
@@ -257,7 +257,7 @@ func TestChangeWhileTokensAreTaken(t *testing.T) {
 			wg.Go(func() {
 				defer done.Add(1)
 				for {
-					if _, ok := r.take(0); !ok {
+					if _, ok := r.request(0); !ok {
 						return
 					}
 					admitted.Add(1)
@@ -306,7 +306,7 @@ func TestExtremeRates(t *testing.T) {
 		r.set(0, c.perSecond, c.burst)
 		n := 0
 		for range 100 {
-			if _, ok := r.take(time.Hour); ok {
+			if _, ok := r.request(time.Hour); ok {
 				n++
 			}
 		}
@@ -399,4 +399,19 @@ func TestRateDoesNotDriveTheReflex(t *testing.T) {
 	if got := p.perSecond(30 * time.Second); got < 195 || got > 205 {
 		t.Errorf("%.0f/s served of 200", got)
 	}
+}
+
+// wait is how long a request waits for a token at now, which it does not take.
+func (r *rater) wait(now time.Duration) (wait time.Duration, ok bool) {
+	_, _, wait = r.look(now)
+	return wait, wait <= 0
+}
+
+// request takes a token as a request does.
+func (r *rater) request(now time.Duration) (wait time.Duration, ok bool) {
+	b, tat, wait := r.look(now)
+	if wait > 0 {
+		return wait, false
+	}
+	return r.take(now, b, tat)
 }

@@ -19,6 +19,7 @@ const (
 	byCallee
 	byShare
 	byRoof
+	byEndless // asked first, see AdmitEndless
 	policies
 )
 
@@ -37,6 +38,8 @@ var (
 	ErrShare error = errShare
 	// ErrRoof refuses a request because all routes together have as many in flight as the service can take.
 	ErrRoof error = errRoof
+	// ErrEndless refuses a request that does not end because as many of them are open as Config.MaxEndless allows.
+	ErrEndless error = errEndless
 )
 
 var (
@@ -68,6 +71,12 @@ var (
 		text:       "guard: refused, all routes together have reached the limit; do not retry at once",
 		retryAfter: time.Second,
 	}
+	errEndless = &Refusal{
+		reason: "endless",
+		text: "guard: refused, as many requests that do not end are open as the service allows; " +
+			"do not retry at once",
+		retryAfter: time.Second,
+	}
 	// rateRefusals has one refusal per wait in seconds, so that refusing allocates nothing.
 	rateRefusals = func() (all [60]*Refusal) {
 		for i := range all {
@@ -81,7 +90,7 @@ var (
 	}()
 	reasons = [policies]string{
 		byConcurrency: errConcurrency.reason, byRate: rateRefusals[0].reason, byShed: errShed.reason,
-		byCallee: errCallee.reason, byShare: errShare.reason, byRoof: errRoof.reason,
+		byCallee: errCallee.reason, byShare: errShare.reason, byRoof: errRoof.reason, byEndless: errEndless.reason,
 	}
 )
 
@@ -115,6 +124,8 @@ func (r *Refusal) Is(target error) bool {
 
 // Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed",
 // "callee", "share" or "roof".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed", "callee" or
+// "endless".
 func (r *Refusal) Reason() string { return r.reason }
 
 // RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"math"
+	"reflect"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -101,6 +102,17 @@ func (r *regime) predecessor(now time.Duration) actuators.Setting {
 		return actuators.Setting{}
 	}
 	return r.last
+}
+
+// accept puts the bytes of a Setting in force, unless actuators.AcceptCall refuses them. The same Setting again is no news. In
+// particular it does not renew the lease: reading the store again must not keep alive the word of a governor that has died.
+func (r *regime) accept(now time.Duration, raw []byte) (news bool, err error) {
+	s, err := actuators.AcceptCall(raw, r.cfg.Service, r.callee, r.predecessor(now))
+	if err != nil || reflect.DeepEqual(s, r.last) {
+		return false, err
+	}
+	r.adopt(now, s)
+	return true, nil
 }
 
 // adopt puts an accepted Setting in force from now on.
@@ -238,12 +250,64 @@ func (r *regime) bounds(now time.Duration) bounds {
 
 // pace returns this instance's part of the rate limit: admissions per second, +Inf if there is no limit, and the burst.
 func (r *regime) pace(now time.Duration) (perSecond, burst float64) {
-	if r.rate == nil || r.perSecond >= r.rate.Max {
+	if r.rate == nil {
 		return math.Inf(1), 0
 	}
-	part := 1 / float64(r.rate.Instances)
-	if r.rateLease.running(now) {
-		part *= max(1, r.rate.Borrow)
+	return r.rateAt(now).Part()
+}
+
+// rateAt is the knob as it is in force.
+func (r *regime) rateAt(now time.Duration) actuators.Rate {
+	rate := *r.rate
+	rate.PerSecond = r.perSecond
+	if !r.rateLease.running(now) {
+		rate.Borrow = 0
 	}
-	return r.perSecond * part, max(1, r.rate.Burst*part)
+	return rate
+}
+
+// inForce is the Setting as a reader without latency or traffic of its own obeys it: the knobs as they are on the way from
+// their values to their fallbacks.
+func (r *regime) inForce(now time.Duration) actuators.Setting {
+	s := r.last
+	if r.knob != nil {
+		knob, b := *r.knob, r.bounds(now)
+		knob.Limit, knob.Ceiling = int(math.Floor(b.base+1e-9)), int(b.ceiling)
+		s.Concurrency = &knob
+	}
+	if r.rate != nil {
+		rate := r.rateAt(now)
+		s.Rate = &rate
+	}
+	if r.shed != nil {
+		shed := *r.shed
+		shed.Threshold = r.threshold
+		s.Shed = &shed
+	}
+	if r.retry != nil {
+		retry := *r.retry
+		retry.BudgetRatio = r.ratio
+		s.Retry = &retry
+	}
+	return s
+}
+
+// driftSteps is how many steps of a drift are looked at if nothing else happens.
+const driftSteps = 16
+
+// nextChange is when inForce changes next if no Setting comes; ok is false if it does not.
+func (r *regime) nextChange(now time.Duration) (at time.Duration, ok bool) {
+	for _, l := range []lease{r.knobLease, r.rateLease, r.shedLease, r.retryLease} {
+		if l.length == 0 || l.spent >= 1 {
+			continue
+		}
+		next := l.ends
+		if next <= now {
+			next = now + l.length/driftSteps + 1
+		}
+		if !ok || next < at {
+			at, ok = next, true
+		}
+	}
+	return at, ok
 }

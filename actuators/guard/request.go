@@ -88,7 +88,9 @@ func requestOf(ctx context.Context) *request {
 // was refused or failed. A request of another use, left by a NewContext that came too late, counts for nothing.
 func (t *ticket) waited(gen uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	if t.work.Load() == nil { // nearly free for a request without a context
-		t.guard.routeOf(&t.arrival).learn(nil, o)
+		if t.guard.routes.table.Load() != nil {
+			t.guard.routeOf(&t.arrival).learn(nil, o)
+		}
 		return 0, false
 	}
 	return t.endWork(gen, now, o)
@@ -165,6 +167,5 @@ func (g *Guard) optional(now time.Duration) bool {
 	if float64(n) > float64(limit)*min(g.shed.threshold(), little.BindingAt) {
 		return false
 	}
-	_, ok := g.rate.ready(now)
-	return ok
+	return g.rate.ready(now)
 }

@@ -159,10 +159,9 @@ func (r *roof) tally(now time.Duration) tally {
 
 // refusals counts the requests that g refused for want of room: in itself, and above it.
 func (g *Guard) refusals() (below, above uint64) {
-	for i := range g.cells {
-		refused := &g.cells[i].refused
-		below += refused[byConcurrency].Load() + refused[byShed].Load()
-		above += refused[byShare].Load() + refused[byRoof].Load()
+	for class := range criticalities {
+		below += g.count.refusedOf(class, byConcurrency) + g.count.refusedOf(class, byShed)
+		above += g.count.refusedOf(class, byShare) + g.count.refusedOf(class, byRoof)
 	}
 	return below, above
 }
@@ -176,8 +175,8 @@ func (r *roof) observe(now time.Duration) (short bool) {
 		below, above := part.refusals()
 		finished, seconds, _ := part.latency.total()
 		next := counts{arrivals: float64(below + above), above: float64(above), finished: float64(finished), seconds: seconds}
-		for c := range part.cells {
-			next.arrivals += float64(part.cells[c].admitted.Load())
+		for class := range criticalities {
+			next.arrivals += float64(part.count.admittedOf(class))
 		}
 		d.past = counts{
 			arrivals: d.past.arrivals*fade + next.arrivals - d.seen.arrivals,

@@ -279,14 +279,14 @@ func (r *route) probes(now time.Duration) bool {
 func (n *need) withheld(r *route, c Criticality, requests uint32) {
 	n.early[c].Add(requests)
 	n.dependency.pool.shares.entries.refuse(r.onward, c, requests)
-	n.dependency.pool.cells[c].early.Add(uint64(requests))
+	n.dependency.pool.count.early[c].Add(uint64(requests))
 }
 
 // hearEarly notes how many requests like a the caller has refused in place of this guard, or of the one behind it that it
 // would have asked.
 func (g *Guard) hearEarly(now time.Duration, a *Arrival, entry uint64) {
 	early := min(a.Early, maxEarly)
-	g.cells[a.Criticality].early.Add(uint64(early))
+	g.count.early[a.Criticality].Add(uint64(early))
 	if g.threshold(now, entry) > 0 {
 		g.spared.Add(uint64(early))
 		g.shares.entries.refuse(entry, a.Criticality, early)

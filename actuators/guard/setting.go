@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/internal/files"
 )
 
 // Source delivers the Settings of a service, for example the Watcher of actuators/consul.
@@ -21,11 +21,12 @@ type Source interface {
 	Watch(ctx context.Context, service string, apply func(raw []byte)) error
 }
 
-// CallSource is a Source that also delivers the Settings of the service's calls.
-type CallSource interface {
+// PartSource is a Source that also delivers the Settings of the service's routes and of its calls.
+type PartSource interface {
 	Source
-	// WatchCalls is Watch for the Settings of the service (callee "") and of its calls.
-	WatchCalls(ctx context.Context, service string, apply func(callee string, raw []byte)) error
+	// WatchParts is Watch for all Settings of the service: its own (the zero Part), those of its routes and of its
+	// calls.
+	WatchParts(ctx context.Context, service string, apply func(part actuators.Part, raw []byte)) error
 }
 
 // watchBackoff spreads the guards of a fleet that lost its store, with at least watchLeast between two attempts of one.
@@ -36,26 +37,34 @@ const (
 	logEvery   = time.Minute
 )
 
-// Run keeps the guard, and its dependencies if src is a CallSource, supplied with Settings from src until ctx ends, and
+// Run keeps the guard, and its dependencies if src is a PartSource, supplied with Settings from src until ctx ends, and
 // then returns nil. It blocks: the caller chooses the goroutine. If Watch fails, Run calls it again after a jittered
 // pause of about 30 s at most; meanwhile the guard keeps working. A guard works without Run too, on its fallback and its reflex.
 func (g *Guard) Run(ctx context.Context, src Source) error {
-	failures := 0
-	for {
-		err := g.watch(ctx, src, func(g *Guard, raw []byte) {
-			failures = 0
+	attend(ctx, g.cfg.Logger, g.cfg.Service, func(heard func()) error {
+		return g.watch(ctx, src, func(g *Guard, raw []byte) {
+			heard()
 			if g.Apply(raw) == nil && raw != nil {
 				g.saveCache()
 			}
 		})
+	})
+	return nil
+}
+
+// attend calls watch until ctx ends, again after a pause if it fails. The pauses begin anew when it says that it heard
+// something.
+func attend(ctx context.Context, log *slog.Logger, service string, watch func(heard func()) error) {
+	failures := 0
+	for {
+		err := watch(func() { failures = 0 })
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
-		g.cfg.Logger.Warn("the source of settings ended; the guard keeps the last one",
-			"service", g.cfg.Service, "err", err)
+		log.Warn("the source of settings ended; the last one stays", "service", service, "err", err)
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(watchBackoff.wait(failures, rand.Float64(), watchLeast)):
 		}
 		failures++
@@ -64,14 +73,16 @@ func (g *Guard) Run(ctx context.Context, src Source) error {
 
 // watch calls apply with each Setting that src delivers and the guard it is for: g, or the bulkhead of a dependency.
 func (g *Guard) watch(ctx context.Context, src Source, apply func(g *Guard, raw []byte)) error {
-	calls, ok := src.(CallSource)
+	parts, ok := src.(PartSource)
 	if !ok {
 		return src.Watch(ctx, g.cfg.Service, func(raw []byte) { apply(g, raw) })
 	}
-	return calls.WatchCalls(ctx, g.cfg.Service, func(callee string, raw []byte) {
-		if callee == "" {
+	return parts.WatchParts(ctx, g.cfg.Service, func(part actuators.Part, raw []byte) {
+		if part == (actuators.Part{}) {
 			apply(g, raw)
-		} else if d := g.calls.deliver(callee, raw); d != nil {
+		} else if part.Route != "" {
+			return // a guard limits its service as a whole
+		} else if d := g.calls.deliver(part.Callee, raw); d != nil {
 			apply(d.pool, raw)
 		}
 	})
@@ -96,17 +107,14 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 		}
 		return nil
 	}
-	s, err := actuators.AcceptCall(raw, g.cfg.Service, g.regime.callee, g.regime.predecessor(now))
+	news, err := g.regime.accept(now, raw)
 	if err != nil {
-		g.refuse(now, err)
+		g.refused[actuators.ReasonOf(err)]++
+		g.logged.refusal(now, g.cfg.Logger, g.cfg.Service, err)
+	}
+	if !news {
 		return err
 	}
-	// The same Setting again is no news. In particular it does not renew the lease: reading the store again must not
-	// keep alive the word of a governor that has died.
-	if reflect.DeepEqual(s, g.regime.last) {
-		return nil
-	}
-	g.regime.adopt(now, s)
 	if g.reflex.blind {
 		g.reflex.limit = g.regime.base
 	}
@@ -114,15 +122,17 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 	return nil
 }
 
-func (g *Guard) refuse(now time.Duration, err error) {
+// logged is when a refused Setting was last logged, by reason.
+type logged map[actuators.RefusalReason]time.Duration
+
+// refusal logs that a Setting was refused, at most once a minute for each reason.
+func (l logged) refusal(now time.Duration, log *slog.Logger, service string, err error) {
 	reason := actuators.ReasonOf(err)
-	g.refused[reason]++
-	if last, ok := g.logged[reason]; ok && now-last < logEvery {
+	if last, ok := l[reason]; ok && now-last < logEvery {
 		return
 	}
-	g.logged[reason] = now
-	g.cfg.Logger.Error("setting refused; the last good one stays", "service", g.cfg.Service, "reason", string(reason),
-		"err", err)
+	l[reason] = now
+	log.Error("setting refused; the last good one stays", "service", service, "reason", string(reason), "err", err)
 }
 
 // loadCache starts from the cached Setting. Its lease counts from now, as if it had just been received.
@@ -130,7 +140,7 @@ func (g *Guard) loadCache() {
 	if g.cfg.CacheFile == "" {
 		return
 	}
-	raw, err := readCache(g.cfg.CacheFile)
+	raw, err := files.Read(g.cfg.CacheFile, actuators.MaxBytes+1) // one more, so that Accept can report one that is too long
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return
@@ -141,38 +151,6 @@ func (g *Guard) loadCache() {
 		g.cfg.Logger.Error("cached setting not used; starting from the fallback", "service", g.cfg.Service,
 			"file", g.cfg.CacheFile, "err", err)
 	}
-}
-
-// regular returns nil for a regular file. To open a FIFO waits for another process, and whoever may write to /dev can
-// replace a device.
-func regular(name string) error {
-	info, err := os.Stat(name)
-	if err != nil || info.Mode().IsRegular() {
-		return err
-	}
-	kind := "a device"
-	switch mode := info.Mode(); {
-	case mode.IsDir():
-		kind = "a directory"
-	case mode&os.ModeNamedPipe != 0:
-		kind = "a pipe"
-	case mode&os.ModeSocket != 0:
-		kind = "a socket"
-	}
-	return fmt.Errorf("%s is %s, expected a regular file", name, kind)
-}
-
-// readCache reads at most the size limit of a Setting, plus one byte so that Accept can report one that is too long.
-func readCache(name string) ([]byte, error) {
-	if err := regular(name); err != nil {
-		return nil, err
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, actuators.MaxBytes+1))
 }
 
 func (g *Guard) saveCache() {
@@ -194,7 +172,7 @@ func (g *Guard) saveCache() {
 
 // replaceFile writes raw to name atomically: a reader sees either the old or the new content, even after a crash.
 func replaceFile(name string, raw []byte) (err error) {
-	if err := regular(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := files.Regular(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")

@@ -20,6 +20,7 @@ type Snapshot struct {
 	Demoted  uint64                           // requests above the share of their API or tenant; they count as Background
 	Failed   uint64
 	Latency  Latency
+	CutShort CutShort
 
 	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
@@ -41,9 +42,18 @@ type Snapshot struct {
 	// Permit.Endless. The totals also count those that have ended.
 	EndlessFound, EndlessDeclared           int
 	EndlessFoundTotal, EndlessDeclaredTotal uint64
+	MaxEndless                              int // that may be open; 0: no bound
 
 	RetryRatio float64        // retry budget in force: retries allowed as a share of requests, 0..1
 	Calls      []CallSnapshot // one for each Dependency, by name
+}
+
+// CutShort are those requests of a Latency that failed after a guarded call of theirs was refused or had failed. How long they
+// would have taken nobody knows, so they are no evidence of how fast the service is.
+type CutShort struct {
+	Count uint64
+	// The parts of Latency.Sum that were the service's own, and that they spent in guarded calls, in seconds.
+	Own, Waited float64
 }
 
 // CallSnapshot is the state and the counters of a Dependency at one instant.
@@ -115,28 +125,31 @@ func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
 func (g *Guard) SnapshotAt(now time.Time) Snapshot { return g.snapshot(now.Sub(g.base)) }
 
 func (g *Guard) snapshot(now time.Duration) Snapshot {
-	g.tick(now) // without traffic, nothing else ends a lease
+	g.tick(now)                 // without traffic, nothing else ends a lease
+	short := g.cutShort.total() // before the latencies, which are added to first
 	s := Snapshot{
 		Service:        g.cfg.Service,
 		Started:        g.base,
 		At:             g.base.Add(now),
 		Refused:        map[string][criticalities]uint64{},
 		Demoted:        g.shares.demoted.Load(),
-		Failed:         g.failed.Load(),
+		Failed:         g.count.failed(),
 		Latency:        g.latency.snapshot(),
+		CutShort:       short,
 		Setpoint:       time.Duration(g.slow.Load()),
 		Binding:        g.gate.watch(now),
 		SettingRefused: map[actuators.RefusalReason]uint64{},
 		DoubleReleases: g.twice.Load(),
+		MaxEndless:     g.cfg.MaxEndless,
 	}
-	for i := range g.cells {
-		s.Admitted[i] = g.cells[i].admitted.Load()
+	for i := range criticalities {
+		s.Admitted[i] = g.count.admittedOf(i)
 		s.Offered[i] = s.Admitted[i]
 	}
 	for policy, reason := range reasons {
 		var refused [criticalities]uint64
-		for i := range g.cells {
-			refused[i] = g.cells[i].refused[policy].Load()
+		for i := range criticalities {
+			refused[i] = g.count.refusedOf(i, policy)
 			s.Offered[i] += refused[i]
 		}
 		s.Refused[reason] = refused

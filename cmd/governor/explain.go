@@ -25,7 +25,7 @@ func explainCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("explain", "Explain what a loop last decided and why, in plain words: what bound it, the "+
 		"measurements behind it and their age, the order in force, and what would change the decision.")
 	var loop loopName
-	cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency.").Required().SetValue(&loop)
+	cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency; that of a route, as SERVICE/ROUTE/KNOB.").Required().SetValue(&loop)
 	address := cmd.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
 		String()
 	var client *api.Client

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/url"
 	"os"
@@ -40,6 +41,8 @@ type operatorOptions struct {
 	lasts   bool // expires was given
 	address string
 	prefix  string
+
+	apart []string // routes of the service that is acted on as a whole: their loops are others
 }
 
 func freezeCommand(app *kingpin.Application) (string, command) {
@@ -67,9 +70,10 @@ func overrideCommand(app *kingpin.Application) (string, command) {
 // register declares what the commands have in common, and checks it before any request to Consul, so that mistakes on
 // the command line are usage errors.
 func (o *operatorOptions) register(cmd *kingpin.CmdClause) (string, command) {
-	what := "The loop, as SERVICE/KNOB: checkout/concurrency."
+	what := "The loop, as SERVICE/KNOB: checkout/concurrency; that of a route, as SERVICE/ROUTE/KNOB."
 	if o.kind != actuators.Override {
-		what = "The loop, as SERVICE/KNOB: checkout/concurrency; or SERVICE, for all its knobs."
+		what = "The loop, as SERVICE/KNOB: checkout/concurrency; that of a route, as SERVICE/ROUTE/KNOB; or SERVICE, or " +
+			"SERVICE/ROUTE, for all its knobs."
 		o.loop.whole = true
 	}
 	loop := cmd.Arg("loop", what)
@@ -165,6 +169,10 @@ func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now
 			fmt.Fprintf(warnings, "governor %s: warning: %s\n", o.kind, warning)
 		}
 	}
+	if len(o.apart) > 0 {
+		fmt.Fprintf(warnings, "governor %s: warning: the routes of %s have loops of their own, to which this does not apply: %s\n",
+			o.kind, o.loop.service, strings.Join(o.apart, ", "))
+	}
 	if err = hintOrder(errors.Join(failed...), config.Address); err != nil && len(failed) < len(targets) {
 		return fmt.Errorf("%d of the %d knobs of %s were not reached, the others above were: %w",
 			len(failed), len(targets), o.loop.service, err)
@@ -212,6 +220,11 @@ func (o *operatorOptions) targets(ctx context.Context, operators *consul.Operato
 		for _, knob := range actuators.Knobs { // the targets of calls take no orders of their own
 			if slices.Contains(knobs, knob) {
 				all = append(all, loopName{service: o.loop.service, knob: knob})
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(known.Knobs)) {
+			if strings.HasPrefix(name, o.loop.service+"/") {
+				o.apart = append(o.apart, name)
 			}
 		}
 		return all, nil
@@ -347,27 +360,37 @@ func hintOrder(err error, address string) error {
 
 func trimmed(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
-// loopName is a loop on the command line, SERVICE/KNOB.
+// loopName is a loop on the command line, SERVICE/KNOB or SERVICE/ROUTE/KNOB. No route is called like a knob.
 type loopName struct {
-	service, knob string
-	whole         bool // SERVICE alone is accepted, too: all knobs
+	service, knob string // the service is SERVICE/ROUTE for a route
+	whole         bool   // SERVICE or SERVICE/ROUTE alone is accepted, too: all knobs
 }
 
 // Set implements kingpin.Value.
 func (l *loopName) Set(text string) error {
+	isKnob := func(name string) bool { return slices.Contains(actuators.Knobs[:], name) }
 	service, knob, found := strings.Cut(text, "/")
 	callee, isCall := control.Knob(knob).Callee()
+	if found && !isCall && !isKnob(knob) {
+		route, of, deeper := strings.Cut(knob, "/")
+		if deeper || l.whole {
+			service, knob, found = service+"/"+route, of, deeper
+		}
+	}
+	name := actuators.ValidCompartment(service)
 	switch {
-	case !found && l.whole && actuators.ValidServiceName(service) == nil:
+	case !found && l.whole && name == nil:
 		l.service, l.knob = service, ""
 		return nil
 	case !found:
 		return fmt.Errorf("%q: expected SERVICE/KNOB, like checkout/concurrency", text)
-	case actuators.ValidServiceName(service) != nil:
-		return fmt.Errorf("%q: expected SERVICE/KNOB, with %w", text, actuators.ValidServiceName(service))
+	case name != nil:
+		return fmt.Errorf("%q: expected SERVICE/KNOB, with %w", text, name)
 	case isCall && actuators.ValidServiceName(callee) != nil:
 		return fmt.Errorf("%q: expected SERVICE/calls/DEPENDENCY, with %w", text, actuators.ValidServiceName(callee))
-	case !isCall && !slices.Contains(actuators.Knobs[:], knob):
+	case !isCall && strings.HasPrefix(knob, "calls/"):
+		return fmt.Errorf("%q: a route has no calls of its own, they are those of its service: expected SERVICE/calls/DEPENDENCY", text)
+	case !isCall && !isKnob(knob):
 		return fmt.Errorf("%q: there is no knob %q, expected one of %s", text, knob, strings.Join(actuators.Knobs[:], ", "))
 	}
 	l.service, l.knob = service, knob

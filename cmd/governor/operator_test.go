@@ -181,6 +181,7 @@ func TestATypoIsNoOrder(t *testing.T) {
 		"freeze chekout":                         "there is no service chekout; did you mean checkout?",
 		"resume chekout --force":                 "to force an order, name the knob",
 		"freeze checkout/shed":                   "there is no loop checkout/shed; checkout has checkout/concurrency",
+		"freeze checkout/limit":                  "there is no loop checkout/limit; checkout has checkout/concurrency",
 		"freeze --all --consul.prefix=governo/":  "no key below governo/: no governor has ever worked there",
 		"resume --all --consul.prefix=governo/":  "no key below governo/: no governor has ever worked there",
 		"freeze checkout --consul.prefix=other/": "there is no service checkout (",
@@ -192,6 +193,47 @@ func TestATypoIsNoOrder(t *testing.T) {
 	}
 	if all, _, err := client.KV().Keys("", "", nil); err != nil || len(all) != 1 {
 		t.Errorf("something was recorded: %v, %v", all, err)
+	}
+}
+
+// TestOrdersForRoutes: a route is named as its service and itself, and takes orders like a service.
+func TestOrdersForRoutes(t *testing.T) {
+	address, client := kv(t)
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	keys := actuators.Keys{}
+	s := consultest.Setting("checkout/export", 30, 41, actuators.Setting{})
+	s.Shed = &actuators.Shed{Threshold: 0.5, Fallback: 1, Min: 0.4, Max: 1}
+	put(t, client, keys.Setting("checkout"), consultest.Setting("checkout", 72, 41, actuators.Setting{}))
+	put(t, client, keys.Setting("checkout/export"), s)
+	for _, tc := range []struct{ args, want, warning string }{
+		{"override checkout/export/concurrency 40", "checkout/export/concurrency set to 40 until", ""},
+		{"freeze checkout/export", "checkout/export/concurrency frozen at 30", ""},
+		{"resume checkout/export/shed", "checkout/export/shed resumed by ana", ""},
+		{
+			"freeze checkout", "checkout/concurrency frozen at 72",
+			"governor freeze: warning: the routes of checkout have loops of their own, to which this does not apply: checkout/export\n",
+		},
+	} {
+		out, errs, code := playsGovernor(t, env, append(strings.Fields(tc.args), "--reason=x")...)
+		if code != exitOK || !strings.Contains(out, tc.want) || errs != tc.warning {
+			t.Errorf("governor %s: exit code %d, stdout %q, stderr %q", tc.args, code, out, errs)
+		}
+	}
+	if o := stored(t, client, "checkout/export").Orders; len(o) != 1 || o["concurrency"].Kind != actuators.Freeze {
+		t.Errorf("the orders of the route are %+v", o)
+	}
+	if o := stored(t, client, "checkout").Orders; len(o) != 1 {
+		t.Errorf("the orders of the service are %+v", o)
+	}
+	for args, want := range map[string]string{
+		"freeze checkout/exprt":                 "there is no loop or route checkout/exprt; did you mean checkout/export?",
+		"override checkout/exprt/concurrency 5": "there is no loop checkout/exprt/concurrency; did you mean checkout/export/concurrency?",
+		"freeze export":                         "there is no service export; did you mean checkout/export?",
+		"override checkout/export/rate 5":       "checkout/export has checkout/export/concurrency, checkout/export/shed",
+	} {
+		if out, errs, code := playsGovernor(t, env, append(strings.Fields(args), "--reason=x")...); code != exitError || !strings.Contains(errs, want) {
+			t.Errorf("governor %s: exit code %d, stdout %q, stderr %q", args, code, out, errs)
+		}
 	}
 }
 
@@ -329,7 +371,10 @@ func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 		{"freeze check\tout --reason=x", `expected SERVICE/KNOB`},
 		{"freeze checkout --all --reason=x", "checkout and --all: expected one of them"},
 		{"freeze check\tout/rate --reason=x", "a service name: 1 to 128 ASCII letters"},
-		{"freeze checkout/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
+		{"override checkout/limit 5 --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
+		{"freeze checkout/export/limit --reason=x", `there is no knob "limit", expected one of concurrency, rate, shed, retry`},
+		{"freeze checkout//rate --reason=x", "after the slash the name of a route, which is valid as a service name"},
+		{"freeze checkout/export/calls/payments --reason=x", "a route has no calls of its own, they are those of its service"},
 		{"freeze checkout/rate --all --reason=x", "checkout/rate and --all: expected one of them"},
 		{"freeze --all --expires=15m --reason=x", "the kill switch does not expire"},
 		{"freeze checkout/rate --expires=15 --reason=x", "--expires=15: not a duration like 90s, 15m, 2h30m or 1d"},

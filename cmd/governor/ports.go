@@ -25,12 +25,12 @@ import (
 // edgeOptions are the flags about the sidecar's ports: who may connect, what is believed, and how long things may take.
 type edgeOptions struct {
 	listen, listenConfig, pprof       string
-	bypass, endless                   []string
+	bypass, endless, routes           []string
 	criticality, peers                []string
 	key                               string
 	strip                             bool
 	idle, header, client, delay, wait time.Duration
-	minRate, refusal                  int
+	minRate, refusal, maxEndless      int
 	report                            bool
 }
 
@@ -53,6 +53,11 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 	cmd.Flag("endless", "Path of requests that last, like long polls and streams of gRPC: exactly this one, like /events, or "+
 		"all below it, like /live/*. They need a slot to be admitted and then hold none, and their latency and outcome count for "+
 		"nothing. Repeat it for each.").PlaceHolder("PATH").StringsVar(&o.endless)
+	cmd.Flag("endless-max", "How many such requests, WebSockets and event streams may be open before more are refused. They take "+
+		"memory, here and in the service. 0: no bound.").Default("0").IntVar(&o.maxEndless)
+	cmd.Flag("route", "Name of requests by their path, as PATH=NAME with a PATH like those of --endless: /api/v1/buy/*=/buy. Calls "+
+		"made for them carry it. Repeat it; the first that matches counts. Without a match, the name is the first segment of the "+
+		"path, or the method of gRPC.").PlaceHolder("PATH=NAME").StringsVar(&o.routes)
 	cmd.Flag("refusal-status", "Status of all refusals, 429 or 503. Without it, 429 for the rate limit and else 503. Use 429 if "+
 		"outlier detection would take an instance that answers 503 for a broken one.").PlaceHolder("429|503").IntVar(&o.refusal)
 	cmd.Flag("load-report", "Add an ORCA load report to each answer, for load balancers: requests in flight / limit. Not where "+
@@ -92,10 +97,13 @@ func (o *edgeOptions) check(upstream *url.URL, admin []string) (errs []error) {
 	if o.minRate < 0 {
 		bad("client-min-rate", o.minRate, errors.New("expected bytes per second, like 500, or 0"))
 	}
+	if o.maxEndless < 0 {
+		bad("endless-max", o.maxEndless, errors.New("expected a number of requests, like 5000, or 0"))
+	}
 	if o.refusal != 0 && o.refusal != http.StatusTooManyRequests && o.refusal != http.StatusServiceUnavailable {
 		bad("refusal-status", o.refusal, errors.New("expected 429 or 503"))
 	}
-	if _, _, _, err := o.trust(); err != nil {
+	if _, err := o.reads(); err != nil {
 		errs = append(errs, err)
 	}
 	own := func(flag, text, host string) {
@@ -119,9 +127,15 @@ func (o *edgeOptions) check(upstream *url.URL, admin []string) (errs []error) {
 	return errs
 }
 
-// trust reads the flags about what is believed, and which paths are not like others.
-func (o *edgeOptions) trust() (trust *edge.Trust, bypass, endless *edge.Paths, err error) {
-	trust, bypass, endless = &edge.Trust{StripHeaders: o.strip}, &edge.Paths{}, &edge.Paths{}
+// readings are the flags about what is believed, and which paths are not like others.
+type readings struct {
+	trust           edge.Trust
+	bypass, endless edge.Paths
+	routes          edge.Routes
+}
+
+func (o *edgeOptions) reads() (*readings, error) {
+	r := &readings{trust: edge.Trust{StripHeaders: o.strip}}
 	var errs []error
 	each := func(flag string, values []string, add func(string) error) {
 		for _, v := range values {
@@ -130,17 +144,18 @@ func (o *edgeOptions) trust() (trust *edge.Trust, bypass, endless *edge.Paths, e
 			}
 		}
 	}
-	each("bypass", o.bypass, bypass.Add)
-	each("endless", o.endless, endless.Add)
-	each("trusted-peers", o.peers, trust.AddPeer)
-	each("criticality-from", o.criticality, trust.AddCriticality)
+	each("bypass", o.bypass, r.bypass.Add)
+	each("endless", o.endless, r.endless.Add)
+	each("route", o.routes, r.routes.Add)
+	each("trusted-peers", o.peers, r.trust.AddPeer)
+	each("criticality-from", o.criticality, r.trust.AddCriticality)
 	if o.key != "" {
-		each("key-from", []string{o.key}, trust.SetKey)
+		each("key-from", []string{o.key}, r.trust.SetKey)
 	}
-	if why := trust.Contradiction(); why != "" {
+	if why := r.trust.Contradiction(); why != "" {
 		errs = append(errs, fmt.Errorf("--strip-headers: %s; name the peers that may send it with --trusted-peers", why))
 	}
-	return trust, bypass, endless, errors.Join(errs...)
+	return r, errors.Join(errs...)
 }
 
 // ports are the sidecar's listeners, and what they have in common.
@@ -191,18 +206,22 @@ func listenAt(flag, text, host string) (net.Listener, error) {
 
 // handler puts the guard, and what is believed, in front of proxy.
 func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error) {
-	trust, bypass, endless, err := p.options.trust()
+	reads, err := p.options.reads()
 	if err != nil {
 		return nil, err
 	}
 	options := []guardhttp.Option{
-		guardhttp.WithCriticality(trust.Criticality), guardhttp.WithKey(trust.Key), guardhttp.WithTrust(trust.Believes),
+		guardhttp.WithCriticality(reads.trust.Criticality), guardhttp.WithKey(reads.trust.Key),
+		guardhttp.WithTrust(reads.trust.Believes),
 	}
-	if !bypass.Empty() {
-		options = append(options, guardhttp.WithBypass(func(r *http.Request) bool { return bypass.Match(r.URL) }))
+	if !reads.bypass.Empty() {
+		options = append(options, guardhttp.WithBypass(func(r *http.Request) bool { return reads.bypass.Match(r.URL) }))
 	}
-	if !endless.Empty() {
-		options = append(options, guardhttp.WithEndless(func(r *http.Request) bool { return endless.Match(r.URL) }))
+	if !reads.endless.Empty() {
+		options = append(options, guardhttp.WithEndless(func(r *http.Request) bool { return reads.endless.Match(r.URL) }))
+	}
+	if !reads.routes.Empty() {
+		options = append(options, guardhttp.WithRoute(reads.routes.Of))
 	}
 	if p.options.refusal != 0 {
 		options = append(options, guardhttp.WithRefusalStatus(p.options.refusal))
@@ -210,7 +229,7 @@ func (p *ports) handler(g *guard.Guard, proxy http.Handler) (http.Handler, error
 	if p.options.report {
 		options = append(options, guardhttp.WithLoadReport())
 	}
-	return trust.Handler(guardhttp.New(g, proxy, options...)), nil
+	return reads.trust.Handler(guardhttp.New(g, proxy, options...)), nil
 }
 
 // addTraffic serves the service's clients.

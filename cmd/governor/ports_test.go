@@ -474,6 +474,8 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--shed-threshold=most":                "--shed-threshold=most: expected a number",
 		"--bypass=healthz":                     "--bypass=healthz: expected a path that begins with a slash",
 		"--endless=/*":                         "--endless=/*: expected a part of the service",
+		"--route=/buy=buy":                     "--route=/buy=buy: expected PATH=NAME",
+		"--endless-max=-1":                     "--endless-max=-1: expected a number of requests",
 		"--refusal-status=500":                 "--refusal-status=500: expected 429 or 503",
 		"--trusted-peers=lb.example":           "--trusted-peers=lb.example: expected an address",
 		"--criticality-from=urgent":            "--criticality-from=urgent: expected header",

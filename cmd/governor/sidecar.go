@@ -26,6 +26,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardprom"
+	"github.com/seed-de83e32b/governor/actuators/source"
 	"github.com/seed-de83e32b/governor/cmd/internal/interrupt"
 	"github.com/seed-de83e32b/governor/cmd/internal/sidecar"
 )
@@ -42,6 +43,7 @@ type sidecarOptions struct {
 	outside      []string
 	baggage      bool
 	consulPrefix string
+	settingFile  string
 	guard        guard.Config
 	allowHosts   []string
 	web          *web.FlagConfig
@@ -90,6 +92,9 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
 		StringVar(&o.guard.CacheFile)
 	cmd.Flag("consul.prefix", "Prefix of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
+	cmd.Flag("setting-file", "Take the setting from this file, in place of Consul: one that consul-template writes, or in a "+
+		"mounted ConfigMap. It may be missing at first. From a folder, the settings of the service and of its calls are taken, "+
+		"as SERVICE/setting and SERVICE/calls/CALLEE/setting.").PlaceHolder("PATH").StringVar(&o.settingFile)
 
 	o.edgeOptions.add(cmd)
 
@@ -120,18 +125,15 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	holders := new(sidecar.Holders)
+	o.guard.MaxEndless = o.maxEndless
 	o.guard.Logger, o.guard.Holders = log.With("component", "guard"), holders.Oldest
 	g, err := guard.New(o.guard)
 	if err != nil {
 		return err
 	}
-	client, err := consul.NewClient(nil)
+	settings, err := o.settings(log)
 	if err != nil {
 		return err
-	}
-	watcher := &consul.Watcher{
-		Client: client, Keys: actuators.Keys{Prefix: o.consulPrefix},
-		OnError: func(err error) { log.Warn("Cannot watch the settings; the last one stays in force", "err", err) },
 	}
 	ports, err := o.open(log)
 	if err != nil {
@@ -145,7 +147,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	}
 
 	log.Info("Guarding", "service", o.guard.Service, "listen", ports.traffic.Addr(), "upstream", o.upstream.Redacted(),
-		"consul", client.Address())
+		"settings", settings.from)
 	var group run.Group
 	stopping, stopped := interrupt.Context(ctx, func(again os.Signal) {
 		log.Warn("Stopping at once", "signal", again)
@@ -175,9 +177,12 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	ports.addProfiles(&group)
 	addServer(&group, adminHandler(g, ports), o.web, o.allowHosts, "", log)
 	watching, stop := context.WithCancel(context.Background())
-	group.Add(func() error { return g.Run(watching, watcher) }, func(error) { stop() })
+	group.Add(func() error { return g.Run(watching, settings.Source) }, func(error) { stop() })
 	onHangup(&group, func(context.Context) {
-		if err := reloadSecrets(client, log); err != nil {
+		if settings.client == nil {
+			return
+		}
+		if err := reloadSecrets(settings.client, log); err != nil {
 			log.Error("Not reloaded", "err", err)
 		}
 	})
@@ -185,6 +190,29 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	err = group.Run()
 	logStop(log, "Stopped", err)
 	return err
+}
+
+// settings is where the sidecar's Settings come from.
+type settings struct {
+	guard.Source
+	from   string         // for people
+	client *consul.Client // nil: not from Consul
+}
+
+func (o sidecarOptions) settings(log *slog.Logger) (settings, error) {
+	onError := func(err error) { log.Warn("Cannot watch the settings; the last one stays in force", "err", err) }
+	if name := o.settingFile; name != "" {
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			return settings{Source: source.Dir{Path: name, OnError: onError}, from: name}, nil
+		}
+		return settings{Source: source.File{Path: name, OnError: onError}, from: name}, nil
+	}
+	client, err := consul.NewClient(nil)
+	if err != nil {
+		return settings{}, err
+	}
+	watcher := &consul.Watcher{Client: client, Keys: actuators.Keys{Prefix: o.consulPrefix}, OnError: onError}
+	return settings{Source: watcher, from: client.Address(), client: client}, nil
 }
 
 // check reports what the guard would refuse in its Config, in terms of the flags.

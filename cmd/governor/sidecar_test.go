@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
 // The test binary plays governor itself when this is set.
@@ -48,4 +53,36 @@ func target(t *testing.T, handler http.HandlerFunc) string {
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+// With --setting-file nothing is asked of Consul: the settings are those of the file, or of the folder with the calls', too.
+func TestSidecarTakesSettingsFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "checkout", "setting")
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for path, calls := range map[string]bool{name: false, dir: true} {
+		s, err := sidecarOptions{settingFile: path}.settings(slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := s.Source.(guard.PartSource); ok != calls || s.client != nil || s.from != path {
+			t.Errorf("%s: %+v", path, s)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		_ = s.Watch(ctx, "checkout", func(raw []byte) {
+			if string(raw) != "{}" {
+				t.Errorf("%s: delivered %q", path, raw)
+			}
+			cancel()
+		})
+	}
+	t.Setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1")
+	if s, err := (sidecarOptions{}).settings(slog.New(slog.DiscardHandler)); err != nil || s.client == nil {
+		t.Errorf("without it: %+v, %v", s, err)
+	}
 }

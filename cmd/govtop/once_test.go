@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +43,28 @@ func TestOnceTable(t *testing.T) {
 		t.Fatalf("exit code %d, %s", code, stderr)
 	}
 	golden.File(t, filepath.Join("testdata", "once.txt"), out)
+}
+
+// TestRoutesOutsideTheScreen: in tables, documents, checks and flags, a route is a service by its whole name.
+func TestRoutesOutsideTheScreen(t *testing.T) {
+	server := httptest.NewServer(&fixture.Server{Routes: true})
+	defer server.Close()
+	const loop = "checkout/export/concurrency"
+	at := fixture.Now.Add(-time.Minute).Format(time.RFC3339)
+	for args, want := range map[string]string{
+		"--once":                                      "\n checkout/rate .*\n.*\n checkout/export/concurrency  +ENFORCE .*\n.*\n checkout/import/concurrency ",
+		"--once --loop " + loop:                       "^[^\n]*\n1 loop [^\n]*\n\n[^\n]*\n " + loop + " .*\n[^\n]*\n$",
+		"--once --loop " + loop + " --at " + at:       "\n " + loop + " ",
+		"--once --output json --filter ^shop/search/": `"service": "shop/search"`,
+		"--check --loop " + loop:                      "^" + loop + ": 84.6% of the requests refused .*\n" + loop + ": 9% of the admitted requests slow",
+		"--check --filter ^checkout/import/":          "^checkout/import/concurrency: 15.3% of the requests refused",
+		"--once --loop checkout/export":               "checkout/export is a route, and a loop is asked for: it has " + loop,
+	} {
+		out, stderr, _ := call(t, append(strings.Fields(args), "--connect", server.URL)...)
+		if !regexp.MustCompile(want).MatchString(out + stderr) {
+			t.Errorf("govtop %s does not say %s:\n%s%s", args, want, out, stderr)
+		}
+	}
 }
 
 // TestOnceJSON: the output decodes into the API's own types.

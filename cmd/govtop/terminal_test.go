@@ -37,9 +37,10 @@ func TestMain(m *testing.M) {
 			_ = os.RemoveAll(filepath.Dir(path))
 		}
 		os.Exit(code)
-	case r == "serve":
+	case r == "serve", r == "routes":
 		// go test -c -o /tmp/fleet ./cmd/govtop && GOVTOP_TEST_ROLE=serve /tmp/fleet; then govtop in another terminal.
-		fmt.Println(http.ListenAndServe(api.DefaultAddress, &fixture.Server{Moving: true}))
+		// The role routes has services with routes.
+		fmt.Println(http.ListenAndServe(api.DefaultAddress, &fixture.Server{Moving: true, Routes: r == "routes"}))
 		os.Exit(1)
 	default:
 		now := make(chan struct{})

@@ -89,9 +89,10 @@ const (
 	Retries   Unit = "retries_per_request" // of the calls to dependencies
 )
 
-// Loop is one knob of one service, an element of GET /api/v1/loops and the answer of /api/v1/loops/{service}/{knob}.
+// Loop is one knob of one service, or of one of its routes: an element of GET /api/v1/loops, and the answer of
+// /api/v1/loops/{service}/{knob}.
 type Loop struct {
-	Service string       `json:"service"`
+	Service string       `json:"service"` // of a route: <service>/<route>
 	Knob    control.Knob `json:"knob"`
 	// Callee is the dependency whose calls the knob is for; "": it is for the service itself.
 	Callee string       `json:"callee,omitempty"`

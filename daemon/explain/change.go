@@ -174,6 +174,14 @@ func (s Subject) byMeasurement() (out []string) {
 	if d.Gates.Infeasible && d.State != control.Infeasible {
 		say("%s", s.infeasible("the SLO may be out of reach"))
 	}
+	switch by := d.Inputs.RefusedBy; {
+	case s.Loop.Knob != control.KnobConcurrency:
+	case by.Share > 0:
+		say("less load on this route, more capacity, or a larger share for it in the service's guard: while the roof over all " +
+			"routes is full, each keeps to its share of it")
+	case by.Roof > 0:
+		say("more capacity, or less load on the service: the roof over all its routes is full")
+	}
 	switch s.Loop.Knob {
 	case control.KnobConcurrency:
 		out = append(out, s.byLatency()...)

@@ -876,6 +876,24 @@ func TestRefusalsSayWhatIsMissing(t *testing.T) {
 	if got, want := Refused(l), "50% of the requests refused: by the concurrency limit 30%, by shedding 20%"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
+	in.RefusedBy = control.RefusedBy{Concurrency: 0.3, Share: 0.12, Roof: 0.08}
+	if got, want := Refused(l), "50% of the requests refused: by the concurrency limit 30%, by its share of the roof 12%, by the "+
+		"roof over all routes 8%"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if all := (Subject{Loop: l}).Inputs(); !slices.ContainsFunc(all, func(i Input) bool {
+		return i.Name == "refused by its share of the roof" && i.Value == "12%"
+	}) {
+		t.Errorf("the inputs do not say what its share refuses: %+v", all)
+	}
+	for by, want := range map[control.RefusedBy]string{
+		{Share: 0.1, Roof: 0.1}: "each keeps to its share of it", {Roof: 0.1}: "the roof over all its routes is full",
+	} {
+		in.RefusedBy = by
+		if got := (Subject{Loop: l}).WouldChange(); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, want) }) {
+			t.Errorf("refused by %+v, and it says %q", by, got)
+		}
+	}
 	if got := (Subject{Loop: l}).WouldChange(); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "9 more instances") }) {
 		t.Errorf("what would change it does not mention capacity: %q", got)
 	}

@@ -23,6 +23,9 @@ func policies(by control.RefusedBy) []struct {
 		{"shedding", by.Shed},
 		{"the rate limit", by.Rate},
 		{"the door before a callee without room", by.Callee},
+		{"its share of the roof", by.Share},
+		{"the roof over all routes", by.Roof},
+		{"the bound on endless requests", by.Endless},
 	}
 }
 

@@ -35,7 +35,7 @@ var table = []rule{
 	},
 	{
 		"actuators/guard",
-		[]string{"actuators", "actuators/little", "actuators/guard/"},
+		[]string{"actuators", "actuators/little", "actuators/guard/", "actuators/internal/files"},
 		false,
 		"it is the hot path of somebody else's service",
 	},
@@ -50,6 +50,24 @@ var table = []rule{
 		[]string{"actuators/guard/"},
 		true,
 		"the binding to gRPC, in a module of its own",
+	},
+	{
+		"actuators/guard/guardotel",
+		[]string{"actuators/guard"},
+		true,
+		"the binding to OpenTelemetry, in a module of its own",
+	},
+	{
+		"actuators/source",
+		[]string{"actuators", "actuators/internal/files"},
+		false,
+		"a transport like actuators/consul, for services that want no library",
+	},
+	{
+		"actuators/source/sourcetest",
+		[]string{"actuators", "actuators/guard"},
+		false,
+		"the contract between a source and the guard",
 	},
 	{
 		"actuators/consul",
@@ -236,11 +254,13 @@ func TestCompositionIsFound(t *testing.T) {
 	}
 }
 
-// grpcBinding and grpcTier, a service of tests, are the modules that may link gRPC.
+// grpcBinding and grpcTier, a service of tests, are the modules that may link gRPC, and otelBinding may link OpenTelemetry.
 const (
 	grpc        = "google.golang.org/grpc/"
 	grpcBinding = "actuators/guard/guardgrpc"
 	grpcTier    = "test/e2e/calls/tier"
+	otel        = "go.opentelemetry.io/"
+	otelBinding = "actuators/guard/guardotel"
 )
 
 // forbidden are packages that ours must not link, directly or indirectly. A name that ends in a slash includes
@@ -260,6 +280,7 @@ var forbidden = []struct{ path, why string }{
 	{"cloud.google.com/", "a cloud SDK: something imported too much"},
 	{"k8s.io/", "a cloud SDK: something imported too much"},
 	{grpc, "only its binding needs it, in a module of its own: " + grpcBinding},
+	{otel, "only its binding needs it, in a module of its own: " + otelBinding},
 	{"github.com/stretchr/testify/", "only tests could want it, and ours don't"},
 }
 
@@ -267,6 +288,9 @@ func TestNothingForbiddenIsLinked(t *testing.T) {
 	for _, p := range ourPackages(t) {
 		for _, dep := range p.Deps {
 			for _, f := range forbidden {
+				if f.path == otel && (under(short(p.ImportPath), otelBinding) || !under(short(p.ImportPath), "actuators")) {
+					continue // the Prometheus engine has it
+				}
 				if f.path == grpc && (under(short(p.ImportPath), grpcBinding) || short(p.ImportPath) == grpcTier) {
 					continue
 				}

@@ -226,7 +226,7 @@ func TestDocumentedPolicyForCalls(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) { values <- callee + "=" + string(raw) })
+			_ = watcher.WatchParts(ctx, "checkout", func(part actuators.Part, raw []byte) { values <- part.Callee + "=" + string(raw) })
 		}()
 		var got []string
 		for range strings.FieldsSeq(want) {

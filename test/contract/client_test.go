@@ -103,7 +103,7 @@ func TestWatchesBeyondConsulsConnectionLimitSurvive(t *testing.T) {
 		ctx, cancels[i] = context.WithCancel(t.Context())
 		watching.Go(func() {
 			defer client.CloseIdleConnections()
-			_ = watcher.WatchCalls(ctx, "checkout", func(_ string, raw []byte) {
+			_ = watcher.WatchParts(ctx, "checkout", func(_ actuators.Part, raw []byte) {
 				mu.Lock()
 				defer mu.Unlock()
 				applied[i] = string(raw) == "v"
@@ -157,7 +157,7 @@ func TestDocumentedPolicyForSeveralGuards(t *testing.T) {
 	var watching sync.WaitGroup
 	for _, service := range []string{"checkout", "cart"} {
 		watching.Go(func() {
-			_ = watcher.WatchCalls(ctx, service, func(_ string, raw []byte) { values <- string(raw) })
+			_ = watcher.WatchParts(ctx, service, func(_ actuators.Part, raw []byte) { values <- string(raw) })
 		})
 	}
 	got := map[string]bool{}

@@ -22,7 +22,7 @@ const schemaFile = "docs/setting.schema.json"
 // between fields (min ≤ limit ≤ max).
 var bounds = map[string]func(*jsonschema.Schema){
 	"schema":  between(1, actuators.Schema),
-	"service": serviceName, "callee": serviceName,
+	"service": compartmentName, "callee": serviceName,
 	"epoch": between(1, actuators.MaxOrdinal), "revision": between(1, actuators.MaxOrdinal),
 	"issued_at": rfc3339, "changed_at": rfc3339,
 	"lease_seconds":       above(0, actuators.MaxLeaseSeconds),
@@ -48,9 +48,17 @@ func between(least, most float64) func(*jsonschema.Schema) {
 	return func(s *jsonschema.Schema) { s.Minimum, s.Maximum = number(least), number(most) }
 }
 
+const namePattern = `\.*[A-Za-z0-9_:@+~-][A-Za-z0-9._:@+~-]*`
+
 func serviceName(s *jsonschema.Schema) {
-	s.Pattern = `^\.*[A-Za-z0-9_:@+~-][A-Za-z0-9._:@+~-]*$`
-	s.MaxLength = new(uint64(128))
+	s.Pattern = "^" + namePattern + "$"
+	s.MaxLength = new(uint64(actuators.MaxServiceName))
+}
+
+// compartmentName is that of a service or a route. A pattern cannot say how long each part may be.
+func compartmentName(s *jsonschema.Schema) {
+	s.Pattern = "^" + namePattern + "(/" + namePattern + ")?$"
+	s.MaxLength = new(uint64(2*actuators.MaxServiceName + 1))
 }
 
 func above(least, most float64) func(*jsonschema.Schema) {
@@ -74,7 +82,8 @@ func generate(t *testing.T) []byte {
 	}
 	s := r.Reflect(actuators.Setting{})
 	s.Title = "governor's Setting"
-	s.Description = "What governor publishes for one service in Consul KV, under governor/services/<service>/setting, or " +
+	s.Description = "What governor publishes for one service in Consul KV, under governor/services/<service>/setting, " +
+		"for a route of a service, under governor/services/<service>/routes/<route>/setting, or " +
 		"for the calls of a service to a dependency, under governor/services/<service>/calls/<callee>/setting."
 
 	seen := 0
@@ -103,11 +112,14 @@ func generate(t *testing.T) []byte {
 	for p := s.Properties.Oldest(); p != nil; p = p.Next() {
 		switch p.Key {
 		case "issued_at", "changed_at", "reason": // for people
-		case "callee": // only of a call's Setting, which has one knob
+		case "callee": // only of a call's Setting, which has one knob and is of no route
 			others := &jsonschema.Schema{}
 			for _, knob := range []string{"rate", "shed", "retry"} {
 				others.AnyOf = append(others.AnyOf, &jsonschema.Schema{Required: []string{knob}})
 			}
+			routes := jsonschema.NewProperties()
+			routes.Set("service", &jsonschema.Schema{Pattern: "/"})
+			others.AnyOf = append(others.AnyOf, &jsonschema.Schema{Properties: routes})
 			s.DependentSchemas = map[string]*jsonschema.Schema{p.Key: {Not: others}}
 		case "concurrency", "rate", "shed", "retry":
 			s.AnyOf = append(s.AnyOf, &jsonschema.Schema{Required: []string{p.Key}})
@@ -167,6 +179,11 @@ func TestSchemaAndDecodeAgree(t *testing.T) {
 	agree("complete", complete)
 	agree("of calls", ofCalls)
 	agree("of calls, with a knob of the service", strings.Replace(complete, `"epoch"`, `"callee":"payments","epoch"`, 1))
+	agree("of a route", strings.Replace(complete, `"checkout"`, `"checkout/export"`, 1))
+	agree("of the calls of a route", strings.Replace(ofCalls, `"checkout"`, `"checkout/export"`, 1))
+	for _, name := range []string{"checkout/", "/export", "a/b/c", "a//b", "a/..", "../b", "a/b c", strings.Repeat("a", 258)} {
+		agree("named "+name, strings.Replace(complete, `"checkout"`, `"`+name+`"`, 1))
+	}
 	agree("blank", `{}`)
 	agree("an array", `[]`)
 	agree("unknown field", strings.Replace(complete, `{"schema"`, `{"x":{"y":[null]},"schema"`, 1))

@@ -62,9 +62,6 @@ func TestFirstUseOfGuardBuilds(t *testing.T) {
 // TestGoOfThePatternsIsFromExamples looks for the Go code of the pages on the patterns in guardhttp's examples, which are
 // compiled and run.
 func TestGoOfThePatternsIsFromExamples(t *testing.T) {
-	flat := func(code string) string {
-		return regexp.MustCompile(`(?m)^\s+`).ReplaceAllString(code, "")
-	}
 	examples := flat(read(t, "actuators/guard/guardhttp/example_test.go"))
 	for _, page := range []string{"docs/backoff.md", "docs/breaker.md", "docs/bulkhead.md"} {
 		code := block(t, read(t, page), "go")
@@ -73,6 +70,25 @@ func TestGoOfThePatternsIsFromExamples(t *testing.T) {
 		}
 	}
 }
+
+// TestGoOfTheBindingsIsFromExamples does the same for docs/bindings.md, of which each block has its example.
+func TestGoOfTheBindingsIsFromExamples(t *testing.T) {
+	var examples strings.Builder
+	for _, path := range []string{
+		"test/bindings/example_test.go", "actuators/guard/watch_example_test.go", "actuators/source/example_test.go",
+		"actuators/guard/guardotel/guardotel_test.go",
+	} {
+		examples.WriteString(flat(read(t, path)))
+	}
+	for _, m := range regexp.MustCompile("(?s)\n```go\n(.*?)```\n").FindAllStringSubmatch(read(t, "docs/bindings.md"), -1) {
+		if !strings.Contains(examples.String(), flat(m[1])) {
+			t.Errorf("docs/bindings.md shows code that no example contains:\n%s", m[1])
+		}
+	}
+}
+
+// flat is Go code without its indents.
+func flat(code string) string { return regexp.MustCompile(`(?m)^\s+`).ReplaceAllString(code, "") }
 
 // block returns the first code block of a language.
 func block(t *testing.T, text, language string) string {

@@ -16,6 +16,7 @@ import (
 type load struct {
 	offered, refused, failed float64 // per second
 	byRate                   float64 // those of refused that the rate limit refused
+	byShare                  float64 // those that the route's share of the roof refused
 	mean                     float64 // seconds
 	slowShare                float64 // of the admitted: above the edge at 0.3 s and below the one at 1 s
 	limit, inFlight, binding float64 // binding: share of time
@@ -92,8 +93,9 @@ func (e *exporter) write(w io.Writer, now time.Time) {
 	line("guard_admitted_total", `criticality="default"`, 0.75*admitted)
 	kind("guard_refused_total", "counter")
 	line("guard_refused_total", `reason="concurrency",criticality="critical"`, 0)
-	line("guard_refused_total", `reason="concurrency",criticality="default"`, (l.refused-l.byRate)*age)
+	line("guard_refused_total", `reason="concurrency",criticality="default"`, (l.refused-l.byRate-l.byShare)*age)
 	line("guard_refused_total", `reason="rate",criticality="default"`, l.byRate*age)
+	line("guard_refused_total", `reason="share",criticality="default"`, l.byShare*age)
 	line("guard_refused_total", `reason="shed",criticality="default"`, 0)
 	kind("guard_failed_total", "counter")
 	line("guard_failed_total", "", l.failed*age)

@@ -263,9 +263,9 @@ func testCounts(t *testing.T, r *rig) {
 		binding: 0.5,
 	})
 	b := newExporter(t, "checkout", load{offered: 80, mean: 0.02, limit: 64, inFlight: 2})
-	other := newExporter(t, "payment", load{offered: 50, mean: 0.01, limit: 30})
+	other := newExporter(t, "checkout/export", load{offered: 50, refused: 20, byShare: 15, mean: 0.01, limit: 30})
 	r.add(t, a, b, other)
-	g := r.group(t, "checkout", "payment")
+	g := r.group(t, "checkout", "checkout/export")
 	m := until(t, g, patience, "both instances judged", steady(g, 2))
 	if m.Partial != "" {
 		t.Errorf("partial: %s", m.Partial)
@@ -318,9 +318,13 @@ func testCounts(t *testing.T, r *rig) {
 	if m.Censored {
 		t.Error("the p99 lies inside a finite bucket and is not censored")
 	}
-	if p := g.Measure(t.Context(), time.Now())[1]; p.Service != "payment" || !judged(1)(p) {
-		t.Errorf("payment: %s", show(p))
+	route := g.Measure(t.Context(), time.Now())[1]
+	if route.Service != "checkout/export" || !judged(1)(route) {
+		t.Fatalf("the route: %s", show(route))
 	}
+	in := route.Instances[0]
+	near(t, "share refused by its share of the roof", in.RefusedByShare.Over(in.Offered, ""), 0.3, 0.01) // extrapolation cancels
+	near(t, "the others refused, by class", in.Classes[control.Default].Refused.Over(in.Offered, ""), 0.1, 0.01)
 }
 
 // A7: an instant query stamps every sample with the evaluation time (prometheus/prometheus#1557), and a series without

@@ -62,9 +62,9 @@ var Cases = []Case{
 	{"TransactionSeesItsOwnWrites", txnOwnWrites},
 	{"TransactionOfTooManyOperationsIsRefused", txnLimit},
 	{"PublishedSettingIsWatched", publishAndWatch},
-	{"SettingsOfCallsAreWatched", watchCalls},
+	{"SettingsOfRoutesAndCallsAreWatched", watchParts},
 	{"PublisherTellsConflictFromFence", publisherVerdicts},
-	{"SettingsOfCallsHaveTheirOwnKeys", callSettings},
+	{"SettingsOfRoutesAndCallsHaveTheirOwnKeys", partSettings},
 	{"OrdersOfManyAreAllRecorded", ordersBesideOneAnother},
 	{"OrderIsRefusedOrRecordedWhole", ordersRefused},
 	{"OneOfTwoElectorsLeadsAndHandsOver", electorHandOver},
@@ -745,8 +745,8 @@ func publishAndWatch(t *testing.T, client *consul.Client) {
 	}
 }
 
-// watchCalls watches a service and its calls by one query.
-func watchCalls(t *testing.T, client *consul.Client) {
+// watchParts watches a service, its routes and its calls by one query.
+func watchParts(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	ctx, cancel := context.WithCancel(t.Context())
 	watcher := consul.Watcher{Client: client, Keys: keys, OnError: func(err error) {
@@ -758,12 +758,12 @@ func watchCalls(t *testing.T, client *consul.Client) {
 	done := make(chan error, 1)
 	put(t, client, keys.CallSetting("checkout", "payments"), "p1")
 	go func() {
-		done <- watcher.WatchCalls(ctx, "checkout", func(callee string, raw []byte) {
+		done <- watcher.WatchParts(ctx, "checkout", func(part actuators.Part, raw []byte) {
 			text := "nil"
 			if raw != nil {
 				text = string(raw)
 			}
-			values <- callee + "=" + text
+			values <- part.Callee + part.Route + "=" + text
 		})
 	}()
 	expect := func(want ...string) {
@@ -784,19 +784,25 @@ func watchCalls(t *testing.T, client *consul.Client) {
 	expect("=own1")
 	put(t, client, keys.Operator("checkout"), "{}")
 	put(t, client, keys.CallSetting("checkout2", "payments"), "of another service")
+	put(t, client, keys.Setting("checkout2/export"), "of another service")
+	put(t, client, keys.Operator("checkout/export"), "{}")
+	put(t, client, keys.Setting("checkout/export"), "r1")
+	expect("export=r1")
 	put(t, client, keys.CallSetting("checkout", "cart"), "c1")
 	expect("cart=c1")
 	put(t, client, keys.CallSetting("checkout", "payments"), "p2")
 	expect("payments=p2")
 	must[*api.WriteMeta](t)(client.KV().Delete(keys.CallSetting("checkout", "payments"), nil))
 	expect("payments=nil")
+	must[*api.WriteMeta](t)(client.KV().Delete(keys.Setting("checkout/export"), nil))
+	expect("export=nil")
 	must[*api.WriteMeta](t)(client.KV().Delete(keys.Setting("checkout"), nil))
 	expect("=nil")
 	put(t, client, keys.CallSetting("checkout", "payments"), "p2") // the same as before it was deleted
 	expect("payments=p2")
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Errorf("WatchCalls returned %v", err)
+		t.Errorf("WatchParts returned %v", err)
 	}
 	select {
 	case got := <-values:
@@ -838,15 +844,17 @@ func publisherVerdicts(t *testing.T, client *consul.Client) {
 	}
 }
 
-// callSettings: the Settings of a service and of its calls are written under one fence, and none is another's conflict.
-func callSettings(t *testing.T, client *consul.Client) {
+// partSettings: the Settings of a service, of a route and of its calls are written under one fence, and none is
+// another's conflict.
+func partSettings(t *testing.T, client *consul.Client) {
 	keys := actuators.Keys{Prefix: prefix(t)}
 	publisher := consul.NewPublisher(client, keys, consul.PublisherOptions{})
 	fence := fenceOf(t, client, keys, 1)
 	own := Setting("checkout", 40, 1, actuators.Setting{})
 	call := Setting("checkout", 50, 1, actuators.Setting{})
 	call.Callee = "payments"
-	for _, s := range []actuators.Setting{own, call} {
+	route := Setting("checkout/export", 45, 1, actuators.Setting{})
+	for _, s := range []actuators.Setting{own, call, route} {
 		if _, err := publisher.Publish(t.Context(), fence, s, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -854,7 +862,8 @@ func callSettings(t *testing.T, client *consul.Client) {
 	put(t, client, keys.CallSetting("checkout", "ledger"), "{}")
 	all, err := publisher.ReadAll(t.Context())
 	calls := all.Calls["checkout"]
-	if err != nil || len(all.Settings) != 1 || all.Settings["checkout"].Setting.Concurrency.Limit != 40 || len(calls) != 2 ||
+	if err != nil || len(all.Settings) != 2 || all.Settings["checkout/export"].Setting.Concurrency.Limit != 45 ||
+		all.Settings["checkout"].Setting.Concurrency.Limit != 40 || len(calls) != 2 ||
 		calls["payments"].Setting.Concurrency.Limit != 50 || calls["payments"].Err != nil || calls["ledger"].Err == nil {
 		t.Fatalf("read %+v, %v", all, err)
 	}

@@ -227,11 +227,7 @@ func (c *call) tell(md metadata.MD) {
 		said = toldIn(md).Lasting() // not what was said of other calls
 	}
 	if len(md[attemptKey]) == 0 {
-		mark, marked := c.Attempts()-1, c.Retries()
-		if !marked {
-			mark, marked = guard.AttemptOf(c.ctx)
-		}
-		if marked {
+		if mark, marked := c.Mark(c.ctx); marked {
 			if known {
 				said.Attempt, said.Marked = mark, true
 			}

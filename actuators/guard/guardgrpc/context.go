@@ -2,6 +2,7 @@ package guardgrpc
 
 import (
 	"context"
+	"maps"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -15,14 +16,11 @@ const (
 	alikeKey   = "guard_context" // what many servers take for guard-context
 )
 
-var names = wire.Names{Context: contextKey, Alike: alikeKey, Baggage: baggageKey}
-
-// told reads what a call says in guard-context or, without that, in its baggage.
-func told(ctx context.Context) wire.Context {
-	return names.Read(func(key string) []string { return metadata.ValueFromIncomingContext(ctx, key) })
+var names = wire.Names{
+	Context: contextKey, Alike: alikeKey, Baggage: baggageKey, Criticality: criticalityKey, Key: keyKey, Attempt: attemptKey,
 }
 
-// toldIn is told for metadata.
+// toldIn reads what a call says in guard-context or, without that, in its baggage.
 func toldIn(md metadata.MD) wire.Context {
 	return names.Read(func(key string) []string { return md[key] })
 }
@@ -35,6 +33,17 @@ func removeAll(md metadata.MD) {
 		}
 	}
 	names.Remove(md)
+}
+
+// hush returns md without what an answer advises. It leaves md as it is: the handler may use it again.
+func hush(md metadata.MD) metadata.MD {
+	for key := range md {
+		if strings.EqualFold(key, answerKey) {
+			md = maps.Clone(md)
+			delete(md, key)
+		}
+	}
+	return md
 }
 
 // withoutContext is ctx without what names.Remove removes from its incoming metadata.

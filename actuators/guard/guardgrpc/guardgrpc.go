@@ -20,7 +20,7 @@
 // while it waits for its client, as in guardhttp.
 //
 // A refused call is answered at once with RESOURCE_EXHAUSTED. The details of the status are a google.rpc.RetryInfo, and a
-// google.rpc.ErrorInfo with the reason (CONCURRENCY, SHED, RATE or CALLEE) and the domain ErrorDomain. The trailer has guard-refused,
+// google.rpc.ErrorInfo with the reason (CONCURRENCY, SHED, RATE, CALLEE or ENDLESS) and the domain ErrorDomain. The trailer has guard-refused,
 // retry-after in whole seconds, spread so that callers do not all return at once, and grpc-retry-pushback-ms (gRFC A6): the
 // same time, or -1 if a retry is useless for now.
 //
@@ -62,7 +62,7 @@ import (
 )
 
 // ErrorDomain is the domain of the google.rpc.ErrorInfo in the status of a refusal.
-const ErrorDomain = "github.com/seed-de83e32b/governor"
+const ErrorDomain = guardhttp.ErrorDomain
 
 // The keys of metadata are the names of guardhttp's headers.
 var (

@@ -46,8 +46,9 @@ func WithRoute(of func(ctx context.Context, method string) string) ServerOption 
 
 // WithTrust says whose guard-context is believed, where not all callers are guarded services of the same house. The others'
 // is ignored and removed, and so is a key; their calls get a rank of their own here, may be less important than others but
-// not more, and their answers say nothing of thresholds. If a believed caller sends neither a rank nor a key, the rank comes
-// from the trace id in its traceparent, see guardhttp.WithTrust.
+// not more, and their answers say nothing of thresholds: guard-answer is removed from all metadata that the handler sets. (So
+// grpc.SetSendCompressor, which wants gRPC's own stream, returns an error for them.) If a believed caller sends neither a rank nor
+// a key, the rank comes from the trace id in its traceparent, see guardhttp.WithTrust.
 func WithTrust(believed func(ctx context.Context, method string) bool) ServerOption {
 	return func(s *server) { s.believed = believed }
 }
@@ -59,7 +60,8 @@ func WithBypass(match func(ctx context.Context, method string) bool) ServerOptio
 }
 
 // WithEndless replaces the rule for which calls last, and give their slot back as soon as they are admitted. By default these
-// are all streaming calls. A stream that is over as soon as its work is done, an export for instance, should hold its slot:
+// are all streaming calls. While as many as guard.Config.MaxEndless are open, such a call is refused. A stream that is over as
+// soon as its work is done, an export for instance, should hold its slot:
 //
 //	guardgrpc.WithEndless(func(_ context.Context, method string, streaming bool) bool {
 //		return streaming && method != "/shop.Orders/Export"
@@ -108,6 +110,9 @@ func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.Strea
 	s := newServer(g, options)
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		ctx, stranger := s.known(stream.Context(), info.FullMethod)
+		if stranger {
+			stream = hushedStream{stream}
+		}
 		if s.bypass(ctx, info.FullMethod) {
 			return handler(srv, contextStream{stream, ctx})
 		}
@@ -163,7 +168,11 @@ func (s *server) known(ctx context.Context, method string) (_ context.Context, s
 	if s.believed == nil || s.believed(ctx, method) {
 		return ctx, false
 	}
-	return withoutContext(ctx), true
+	ctx = withoutContext(ctx)
+	if stream := grpc.ServerTransportStreamFromContext(ctx); stream != nil {
+		ctx = grpc.NewContextWithServerTransportStream(ctx, hushedTransport{stream})
+	}
+	return ctx, true
 }
 
 // admitted is a call that has its permit.
@@ -179,7 +188,11 @@ func (s *server) serve(
 	outer context.Context, method string, stranger, streaming bool, handle func(admitted) error,
 ) (err error) {
 	said := s.arrival(outer, method, stranger)
-	permit, err := s.guard.Admit(outer, said.Arrival)
+	endless, admit := s.endless(outer, method, streaming), s.guard.Admit
+	if endless {
+		admit = s.guard.AdmitEndless
+	}
+	permit, err := admit(outer, said.Arrival)
 	if err != nil {
 		return s.refuse(outer, said.Arrival, stranger, err)
 	}
@@ -191,7 +204,7 @@ func (s *server) serve(
 			s.report.Over()
 		}
 	}()
-	inner, endless := outer, s.endless(outer, method, streaming)
+	inner := outer
 	if endless {
 		permit.Endless()
 		said.Left = 0
@@ -230,30 +243,18 @@ func (s *server) reportTo(ctx context.Context) {
 	}
 }
 
-// arrival is what a call brings along; stranger: its metadata is not believed. Metadata of its own wins over guard-context.
+// arrival is what a call brings along; stranger: its metadata is not believed.
 func (s *server) arrival(ctx context.Context, method string, stranger bool) (c wire.Context) {
-	c.Criticality = guard.Default
-	if !stranger {
-		c = told(ctx)
-	}
+	c = names.Arrival(func(key string) []string { return metadata.ValueFromIncomingContext(ctx, key) }, stranger)
 	c.Route = s.route(ctx, method)
 	if s.criticality != nil {
 		c.Criticality = s.criticality(ctx, method)
-	} else if values := metadata.ValueFromIncomingContext(ctx, criticalityKey); len(values) > 0 {
-		if c.Criticality, _ = guard.ParseCriticality(values[0]); stranger {
-			c.Criticality = max(c.Criticality, guard.Default)
-		}
 	}
 	if s.key != nil {
 		c.Key = s.key(ctx, method)
-	} else if values := metadata.ValueFromIncomingContext(ctx, keyKey); len(values) > 0 && !stranger {
-		c.Key = values[0]
 	}
-	if values := metadata.ValueFromIncomingContext(ctx, attemptKey); len(values) > 0 {
-		c.Attempt, c.Marked = wire.ParseAttempt(values[0]), true
-	}
-	if s.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
-		c.Rank = wire.TraceRank(wire.Only(metadata.ValueFromIncomingContext(ctx, traceKey)))
+	if s.believed != nil && !stranger {
+		c.FollowTrace(metadata.ValueFromIncomingContext(ctx, traceKey))
 	}
 	return c
 }
@@ -323,6 +324,36 @@ type contextStream struct {
 
 // Context implements grpc.ServerStream.
 func (s contextStream) Context() context.Context { return s.ctx }
+
+// hushedTransport is the transport of a call of a stranger: grpc.SetHeader, grpc.SendHeader and grpc.SetTrailer write to it.
+type hushedTransport struct{ grpc.ServerTransportStream }
+
+// SetHeader implements grpc.ServerTransportStream.
+func (t hushedTransport) SetHeader(md metadata.MD) error {
+	return t.ServerTransportStream.SetHeader(hush(md))
+}
+
+// SendHeader implements grpc.ServerTransportStream.
+func (t hushedTransport) SendHeader(md metadata.MD) error {
+	return t.ServerTransportStream.SendHeader(hush(md))
+}
+
+// SetTrailer implements grpc.ServerTransportStream.
+func (t hushedTransport) SetTrailer(md metadata.MD) error {
+	return t.ServerTransportStream.SetTrailer(hush(md))
+}
+
+// hushedStream is the stream of a call of a stranger.
+type hushedStream struct{ grpc.ServerStream }
+
+// SetHeader implements grpc.ServerStream.
+func (s hushedStream) SetHeader(md metadata.MD) error { return s.ServerStream.SetHeader(hush(md)) }
+
+// SendHeader implements grpc.ServerStream.
+func (s hushedStream) SendHeader(md metadata.MD) error { return s.ServerStream.SendHeader(hush(md)) }
+
+// SetTrailer implements grpc.ServerStream.
+func (s hushedStream) SetTrailer(md metadata.MD) { s.ServerStream.SetTrailer(hush(md)) }
 
 // serverStream is the stream of an admitted call. Its methods are as safe for concurrent use as those of grpc.ServerStream.
 type serverStream struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -178,6 +180,51 @@ func TestCallThatHasEnded(t *testing.T) {
 	}
 }
 
+// observer notes in which context the guard decides, and when the request ends.
+type observer struct{ arrived, finished, called []any }
+
+type callKey struct{}
+
+func (o *observer) Arrived(ctx context.Context, _ guard.Decision) {
+	o.arrived = append(o.arrived, ctx.Value(callKey{}))
+}
+
+func (o *observer) Finished(ctx context.Context, _ time.Duration) {
+	o.finished = append(o.finished, ctx.Value(callKey{}))
+}
+
+func (o *observer) Called(ctx context.Context, _ guard.CallDecision) {
+	o.called = append(o.called, ctx.Value(callKey{}))
+}
+
+// An observer hears of calls, in and out, with their context, which has the span of otelgrpc.
+func TestObserverHasTheContextOfTheCall(t *testing.T) {
+	o := new(observer)
+	g, err := guard.New(guard.Config{Service: "back", SLO: time.Second, Observer: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.WithValue(t.Context(), callKey{}, "span")
+	_, err = UnaryServerInterceptor(g)(ctx, nil, &grpc.UnaryServerInfo{FullMethod: unaryCall},
+		func(context.Context, any) (any, error) { return nil, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:///nowhere", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := UnaryClientInterceptor(g.Dependency("deep"))(ctx, unaryCall, nil, nil, conn,
+		func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := []any{"span"}
+	if !slices.Equal(o.arrived, want) || !slices.Equal(o.finished, want) || !slices.Equal(o.called, want) {
+		t.Errorf("%+v", o)
+	}
+}
+
 // A refusal says why, how long to wait, and after a second of refusing, not to come back.
 func TestRefusal(t *testing.T) {
 	now := time.Now()
@@ -253,6 +300,38 @@ func TestRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t.Context(), "rate", false)
+}
+
+// At its bound, a service takes no more streams, and serves unary calls.
+func TestStreamsAreBounded(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "back", SLO: time.Second, Min: 10, Max: 10, MaxEndless: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish := make(chan struct{})
+	reach, _ := serve(t, g, &service{duplex: func(testpb.TestService_FullDuplexCallServer) error {
+		<-finish
+		return nil
+	}})
+	conn := dial(t, reach, nil)
+	_, err = testpb.NewTestServiceClient(conn).FullDuplexCall(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waittest.Until(t, "a stream is open", func() bool { return g.Snapshot().EndlessDeclared == 1 })
+	var trailer metadata.MD
+	if err := stream(t.Context(), conn, grpc.Trailer(&trailer)); status.Code(err) != codes.ResourceExhausted ||
+		!slices.Equal(trailer[refusedKey], []string{"endless"}) {
+		t.Errorf("a second stream: %v, %v", err, trailer)
+	}
+	if err := ask(t.Context(), conn); err != nil {
+		t.Errorf("a unary call: %v", err)
+	}
+	close(finish)
+	waittest.Until(t, "it has ended", func() bool { return g.Snapshot().EndlessDeclared == 0 })
+	if err := stream(t.Context(), conn); err != nil {
+		t.Errorf("a stream after it: %v", err)
+	}
 }
 
 // A streaming call holds no slot unless WithEndless says so, and then none while it waits for its client.

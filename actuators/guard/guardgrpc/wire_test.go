@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 
@@ -59,6 +60,57 @@ func TestBaggageOfACall(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What a callee has answered reaches no stranger, whichever way a handler passes it on, admitted or not.
+func TestNothingPassedOnReachesStrangers(t *testing.T) {
+	passed := metadata.Pairs(answerKey, "threshold=1c0000000", "own", "1")
+	begin := map[string]func(context.Context, testpb.TestService_FullDuplexCallServer) error{
+		"SetHeader": func(ctx context.Context, _ testpb.TestService_FullDuplexCallServer) error {
+			return grpc.SetHeader(ctx, passed)
+		},
+		"SendHeader": func(ctx context.Context, _ testpb.TestService_FullDuplexCallServer) error {
+			return grpc.SendHeader(ctx, passed)
+		},
+		"SetTrailer": func(ctx context.Context, _ testpb.TestService_FullDuplexCallServer) error {
+			return grpc.SetTrailer(ctx, passed)
+		},
+		"stream.SetHeader":  func(_ context.Context, s testpb.TestService_FullDuplexCallServer) error { return s.SetHeader(passed) },
+		"stream.SendHeader": func(_ context.Context, s testpb.TestService_FullDuplexCallServer) error { return s.SendHeader(passed) },
+		"stream.SetTrailer": func(_ context.Context, s testpb.TestService_FullDuplexCallServer) error {
+			s.SetTrailer(passed)
+			return nil
+		},
+	}
+	for name, pass := range begin {
+		for _, believed := range []bool{true, false} {
+			for _, bypass := range []bool{true, false} {
+				reach, _ := serve(t, newGuard(t, "back", 10), &service{
+					unary:  func(ctx context.Context) error { return pass(ctx, nil) },
+					duplex: func(s testpb.TestService_FullDuplexCallServer) error { return pass(s.Context(), s) },
+				}, WithTrust(func(context.Context, string) bool { return believed }),
+					WithBypass(func(context.Context, string) bool { return bypass }))
+				conn := dial(t, reach, nil)
+				calls := []func(context.Context, *grpc.ClientConn, ...grpc.CallOption) error{stream, ask}
+				if strings.HasPrefix(name, "stream.") {
+					calls = calls[:1]
+				}
+				for i, call := range calls {
+					var header, trailer metadata.MD
+					if err := call(t.Context(), conn, grpc.Header(&header), grpc.Trailer(&trailer)); err != nil {
+						t.Fatal(err)
+					}
+					all := metadata.Join(header, trailer)
+					if told := len(all[answerKey]) > 0; told != believed || wire.Only(all["own"]) != "1" {
+						t.Errorf("%s, call %d, believed %v, bypass %v: told %v", name, i, believed, bypass, all)
+					}
+				}
+			}
+		}
+	}
+	if len(passed) != 2 {
+		t.Errorf("the handler's own metadata is now %v", passed)
 	}
 }
 

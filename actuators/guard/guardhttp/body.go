@@ -84,18 +84,19 @@ func (b *body) end(err error) {
 	b.attempt.Done(r)
 }
 
+const eventStream = "text/event-stream"
+
 // IsEventStream says whether an answer with this header lasts as long as its caller listens.
 func IsEventStream(h http.Header) bool {
 	values := h["Content-Type"]
 	if len(values) == 0 {
 		return false
 	}
-	const stream = "text/event-stream"
 	kind := values[0]
-	if len(kind) < len(stream) || !strings.EqualFold(kind[:len(stream)], stream) {
+	if len(kind) < len(eventStream) || !strings.EqualFold(kind[:len(eventStream)], eventStream) {
 		return false
 	}
-	rest := strings.TrimSpace(kind[len(stream):])
+	rest := strings.TrimSpace(kind[len(eventStream):])
 	return rest == "" || rest[0] == ';'
 }
 

@@ -3,6 +3,7 @@ package guardhttp
 import (
 	"context"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,10 @@ const (
 	alikeHeader = "Guard_context"
 )
 
-var names = wire.Names{Context: ContextHeader, Alike: alikeHeader, Baggage: baggageHeader}
+var names = wire.Names{
+	Context: ContextHeader, Alike: alikeHeader, Baggage: baggageHeader,
+	Criticality: CriticalityHeader, Key: KeyHeader, Attempt: AttemptHeader,
+}
 
 // ContextOf reads what a request says in the ContextHeader or, without one, in its baggage.
 func ContextOf(h http.Header) wire.Context {
@@ -82,22 +86,89 @@ func advise(h http.Header, a guard.Advice, failing, stranger bool) {
 	}
 }
 
-// routeOf is the first segment of the path, or the method of gRPC.
-func routeOf(r *http.Request) string {
-	path := r.URL.Path
-	if path == "" || IsGRPC(r) {
+// hush removes what an answer advises from its header, or its trailer, however that is spelled.
+func hush(h http.Header) {
+	for name := range h {
+		if strings.EqualFold(strings.TrimPrefix(name, http.TrailerPrefix), AnswerHeader) {
+			delete(h, name)
+		}
+	}
+}
+
+// RouteOf returns the route of a request without WithRoute: the first segment of its CleanPath, or the method of gRPC.
+func RouteOf(r *http.Request) string {
+	if r.URL.Path == "" || IsGRPC(r) {
+		return r.URL.Path
+	}
+	p := CleanPath(r.URL.Path)
+	if i := strings.IndexByte(p[1:], '/'); i >= 0 {
+		return p[:i+1]
+	}
+	return p
+}
+
+// CleanPath returns a decoded path as the handlers of most servers see it: without parameters (RFC 3986, section 3.3), empty
+// segments and dot segments. A client must not get a route of its own by writing //buy, /./buy or /buy;x=1 for /buy. It does not
+// allocate for a path that is clean.
+func CleanPath(p string) string {
+	if strings.IndexByte(p, ';') >= 0 {
+		p = withoutParameters(p)
+	}
+	return path.Clean(p)
+}
+
+func withoutParameters(p string) string {
+	var b strings.Builder
+	for i, segment := range strings.Split(p, "/") {
+		if i > 0 {
+			b.WriteByte('/')
+		}
+		segment, _, _ = strings.Cut(segment, ";")
+		b.WriteString(segment)
+	}
+	return b.String()
+}
+
+// announcesEndless says whether a request asks for a connection that lasts: a WebSocket (RFC 6455, section 4.1), or the event
+// stream of an EventSource, which accepts nothing else (HTML Living Standard, section 9.2.2).
+func announcesEndless(r *http.Request) bool {
+	upgrade, accept := r.Header["Upgrade"], r.Header["Accept"]
+	return len(upgrade) > 0 && strings.EqualFold(upgrade[0], "websocket") || len(accept) > 0 && accept[0] == eventStream
+}
+
+// PatternOf is a route for WithRoute where the guard is behind a router that sets the request's Pattern: http.ServeMux, chi
+// within Group, Route or With, Echo. It is the pattern's path, like /orders/{id}; without a pattern, the default of WithRoute.
+func PatternOf(r *http.Request) string {
+	if path := pathIn(r.Pattern); path != "" {
 		return path
 	}
-	if i := strings.IndexByte(path[1:], '/'); i >= 0 {
-		return path[:i+1]
+	return RouteOf(r)
+}
+
+// PatternIn is PatternOf for a mux behind the guard: it looks the request up in mux, which allocates, and a second time when
+// the mux serves it.
+func PatternIn(mux *http.ServeMux) func(*http.Request) string {
+	return func(r *http.Request) string {
+		_, pattern := mux.Handler(r)
+		if path := pathIn(pattern); path != "" {
+			return path
+		}
+		return RouteOf(r)
 	}
-	return path
+}
+
+// pathIn is the path of a pattern, without its method and host.
+func pathIn(pattern string) string {
+	if i := strings.IndexByte(pattern, '/'); i >= 0 {
+		return pattern[i:]
+	}
+	return ""
 }
 
 // withDeadline ends ctx when the caller stops waiting, as far as it says so. A connection that is to switch protocols, and
 // an event stream, outlast the wait for their beginning.
 func withDeadline(ctx context.Context, r *http.Request, left time.Duration) (context.Context, context.CancelFunc) {
-	if left <= 0 || len(r.Header["Upgrade"]) > 0 || strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+	if left <= 0 || len(r.Header["Upgrade"]) > 0 || strings.Contains(r.Header.Get("Accept"), eventStream) {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, left)

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,8 +186,12 @@ func TestDeadlineTravels(t *testing.T) {
 
 // A route is one of few by default, too.
 func TestRoute(t *testing.T) {
-	for path, want := range map[string]string{"/": "/", "/cart": "/cart", "/cart/17?x": "/cart", "": ""} {
-		if got := routeOf(&http.Request{URL: &url.URL{Path: path}}); got != want {
+	for path, want := range map[string]string{
+		"/": "/", "/cart": "/cart", "/cart/17?x": "/cart", "": "", "*": "*", "/.well-known/x": "/.well-known", "/cart;": "/cart",
+		"//cart": "/cart", "/./cart": "/cart", "/cart;x=1": "/cart", "/x/../cart": "/cart", "/x/..;a/cart/17": "/cart", "///": "/",
+		"/cart//17": "/cart", "/cart/": "/cart", "/;x/cart": "/cart", "/../cart": "/cart", ";/cart": "/cart",
+	} {
+		if got := RouteOf(&http.Request{URL: &url.URL{Path: path}}); got != want {
 			t.Errorf("%q: %q, expected %q", path, got, want)
 		}
 	}
@@ -194,9 +199,35 @@ func TestRoute(t *testing.T) {
 		Method: http.MethodPost, URL: &url.URL{Path: "/shop.Cart/Add"}, ProtoMajor: 2,
 		Header: http.Header{"Content-Type": {"application/grpc"}},
 	}
-	if got := routeOf(rpc); got != "/shop.Cart/Add" {
+	if got := RouteOf(rpc); got != "/shop.Cart/Add" {
 		t.Errorf("gRPC: %q", got)
 	}
+}
+
+func TestRouteDoesNotAllocate(t *testing.T) {
+	r := &http.Request{URL: &url.URL{Path: "/cart/17/.hidden/items"}}
+	if n := testing.AllocsPerRun(100, func() { RouteOf(r) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// However a client writes a path, a route is one segment, and what servers take for nothing gives no other one.
+func FuzzRoute(f *testing.F) {
+	for _, seed := range []string{"", "cart", "cart/17", "/cart", "./cart", "x/../cart", "cart;x=1/y", "..;/cart", "\x00", "...", "a;/..;b/c"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, rest string) {
+		of := func(p string) string { return RouteOf(&http.Request{URL: &url.URL{Path: p}}) }
+		route := of("/" + rest)
+		if !strings.HasPrefix(route, "/") || strings.ContainsAny(route[1:], "/;") || route == "/." || route == "/.." || len(route) > len(rest)+1 {
+			t.Errorf("%q: %q", rest, route)
+		}
+		for _, noise := range []string{"/", "/./", "/x/../", "/;y/", "/../"} {
+			if got := of(noise + "/" + rest); got != route {
+				t.Errorf("%q after %q: %q, else %q", rest, noise, got, route)
+			}
+		}
+	})
 }
 
 // A handler that passes an answer on, as a proxy does, passes the threshold on.

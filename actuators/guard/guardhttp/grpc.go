@@ -49,8 +49,7 @@ func IsGRPCType(h http.Header) bool {
 
 // understandsGRPC says whether the client of a request reads grpc-status in the header of an answer: gRPC and gRPC-Web.
 func understandsGRPC(r *http.Request) bool {
-	values := r.Header["Content-Type"]
-	return len(values) > 0 && strings.HasPrefix(values[0], grpcType) && (IsGRPC(r) || strings.HasPrefix(values[0], grpcType+"-web"))
+	return IsGRPC(r) || hasType(r.Header, grpcWebType)
 }
 
 // FailGRPC answers a request of gRPC, or gRPC-Web, with a code and a message: status 200, and a header that is the trailer

@@ -12,9 +12,12 @@
 //   - A request that WithEndless matches gives it back as soon as it is admitted.
 //
 // A refused request is answered at once: with 503 if there is no slot, if the last slots are kept for more important
-// requests, or if a service that it needs would refuse it, and with 429 if the rate limit is reached. The answer has a Retry-After in whole seconds, spread so that callers
-// do not all return at once, and a Guard-Refused header that names the reason. To gRPC and gRPC-Web, the answer is 200 with
-// grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message, grpc-retry-pushback-ms, and the same headers.
+// requests, if a service that it needs would refuse it, or if it is going to last (a WebSocket, an EventSource, what WithEndless
+// matches) and as many of those are open as guard.Config.MaxEndless allows, and with 429 if the rate limit is reached. The
+// answer has a Retry-After in whole seconds, spread so that callers do not all return at once, and a Guard-Refused header
+// that names the reason. To gRPC and gRPC-Web, the answer is 200 with grpc-status 8 (RESOURCE_EXHAUSTED), grpc-message,
+// grpc-retry-pushback-ms, and the same headers; to Connect, it is resource_exhausted, with 429 for a unary call. The details
+// of these errors are a google.rpc.RetryInfo and a google.rpc.ErrorInfo.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
 // guard.Optional answers for it. This costs two allocations per admitted request, and one for a body.
@@ -22,8 +25,9 @@
 // Outcomes:
 //
 //	handler panicked, or status ≥ 500                failure
-//	gRPC: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
-//	INTERNAL, UNAVAILABLE, DATA_LOSS, or no code     failure, as in OpenTelemetry's conventions for servers
+//	gRPC, gRPC-Web, Connect: UNKNOWN, UNIMPLEMENTED,
+//	DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE,
+//	DATA_LOSS, or no code                            failure, as in OpenTelemetry's conventions for servers
 //	client went away before the handler returned     canceled: not a failure of the service
 //	client broke the body of its request             ignored
 //	hijacked or switched (WebSocket), or endless     ignored: its duration is not a latency
@@ -54,7 +58,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
@@ -91,7 +94,8 @@ func WithBypass(match func(*http.Request) bool) Option {
 }
 
 // WithEndless declares requests that last: event streams and long polls, by route. Such a request needs a slot to be
-// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless.
+// admitted and gives it back at once; its latency and its end count for nothing. See guard.Permit.Endless. While as many as
+// guard.Config.MaxEndless are open, it is refused. The function should not allocate: it also runs for requests that are refused.
 func WithEndless(match func(*http.Request) bool) Option {
 	return func(h *handler) { h.endless = match }
 }
@@ -99,8 +103,8 @@ func WithEndless(match func(*http.Request) bool) Option {
 // WithTrust says whose Guard-Context is believed, where not all callers are guarded services of the same house. The others'
 // is ignored, and their requests get a rank of their own here; their Guard-Criticality can only make a request less
 // important, and their Guard-Key counts for nothing. All three are removed, for whoever is asked next; with WithCriticality
-// or WithKey, what these headers mean is the host's business, and they stay. The header of an answer to them carries no
-// Guard-Answer, except where WithBypass matches. Where a believed caller sends neither a rank nor a key, the rank comes from
+// or WithKey, what these headers mean is the host's business, and they stay. No answer to them carries a Guard-Answer, in its
+// header or its trailer. Where a believed caller sends neither a rank nor a key, the rank comes from
 // the trace id in its traceparent. Without this option everybody is believed, except in that: an edge that strips headers
 // hardly ever strips traceparent.
 func WithTrust(believed func(*http.Request) bool) Option {
@@ -108,8 +112,10 @@ func WithTrust(believed func(*http.Request) bool) Option {
 }
 
 // WithRoute takes the name of what is asked for from a function of the request; it begins with a slash and is one of few.
-// By default it is the first segment of the path, or the method of gRPC. Requests that enter the fleet here carry it, after
-// the name of the service, to all services that are called for them. The function should not allocate.
+// By default it is RouteOf: the first segment of the path, or the method of gRPC. With a router, its pattern is better:
+// PatternOf where the guard is behind the router, and PatternIn where a http.ServeMux is behind the guard. Requests that enter
+// the fleet here carry it, after the name of the service, to all services that are called for them. The function should not
+// allocate: it also runs for requests that are refused.
 func WithRoute(of func(*http.Request) string) Option {
 	return func(h *handler) { h.route = of }
 }
@@ -117,7 +123,8 @@ func WithRoute(of func(*http.Request) string) Option {
 // WithRefusalStatus sets the status of all refusals to 429 or 503, for balancers that take an instance that answers 503 for a
 // broken one, or for clients that understand only one of the two. Without it, what the rate limit refuses is answered with
 // 429, and all else with 503. Guard-Refused names the reason in any case, and by it Transport knows a refusal. Answers of
-// gRPC stay as they are. It panics if the status is another one.
+// gRPC stay as they are, and without this option unary calls of Connect are refused with 429, which stands for
+// resource_exhausted there. It panics if the status is another one.
 func WithRefusalStatus(status int) Option {
 	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		panic("guardhttp: the status of a refusal is " + strconv.Itoa(status) + "; expected 429 or 503")
@@ -125,18 +132,22 @@ func WithRefusalStatus(status int) Option {
 	return func(h *handler) { h.refusal = status }
 }
 
-// New returns a handler that admits requests to next through g.
+// New returns a handler that admits requests to next through g. A router is such a handler, whatever it is made of.
 func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
-	h := &handler{
+	return Middleware(g, options...)(next)
+}
+
+// Middleware is New for routers that take a middleware, for example chi's Use. All handlers that it makes share g.
+func Middleware(g *guard.Guard, options ...Option) func(next http.Handler) http.Handler {
+	h := handler{
 		guard:   g,
-		next:    next,
 		failed:  func(status int) bool { return status >= http.StatusInternalServerError },
 		bypass:  func(*http.Request) bool { return false },
 		endless: func(*http.Request) bool { return false },
-		route:   routeOf,
+		route:   RouteOf,
 	}
 	for _, o := range options {
-		o(h)
+		o(&h)
 	}
 	h.unbelieved = contextHeaders
 	if h.criticality == nil {
@@ -145,7 +156,11 @@ func New(g *guard.Guard, next http.Handler, options ...Option) http.Handler {
 	if h.key == nil {
 		h.unbelieved = slices.Concat(h.unbelieved, keyHeaders)
 	}
-	return h
+	return func(next http.Handler) http.Handler {
+		of := h
+		of.next = next
+		return &of
+	}
 }
 
 type handler struct {
@@ -163,32 +178,18 @@ type handler struct {
 	report      *loadreport.Report // nil: none
 }
 
-// arrival is what r brings along. A header of its own wins over Guard-Context.
+// arrival is what r brings along; stranger: its headers are not believed.
 func (h *handler) arrival(r *http.Request, stranger bool) (c wire.Context) {
-	c.Criticality = guard.Default
-	if !stranger {
-		c = ContextOf(r.Header)
-	}
+	c = names.Arrival(func(name string) []string { return r.Header[name] }, stranger)
 	c.Route = h.route(r)
-	switch {
-	case h.criticality != nil:
+	if h.criticality != nil {
 		c.Criticality = h.criticality(r)
-	case len(r.Header[CriticalityHeader]) > 0:
-		if c.Criticality = CriticalityOf(r); stranger {
-			c.Criticality = max(c.Criticality, guard.Default)
-		}
 	}
-	switch {
-	case h.key != nil:
+	if h.key != nil {
 		c.Key = h.key(r)
-	case len(r.Header[KeyHeader]) > 0 && !stranger:
-		c.Key = KeyOf(r)
 	}
-	if attempt, marked := attemptIn(r.Header); marked {
-		c.Attempt, c.Marked = attempt, true
-	}
-	if h.believed != nil && !stranger && !c.Rank.Drawn && c.Key == "" {
-		c.Rank = wire.TraceRank(only(r.Header, traceHeader))
+	if h.believed != nil && !stranger {
+		c.FollowTrace(r.Header[traceHeader])
 	}
 	return c
 }
@@ -205,14 +206,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if h.bypass(r) {
 		if stranger {
-			r = r.WithContext(r.Context())
-			r.Header = header
+			h.pass(w, r, header)
+		} else {
+			h.next.ServeHTTP(w, r)
 		}
-		h.next.ServeHTTP(w, r)
 		return
 	}
 	said := h.arrival(r, stranger)
-	permit, err := h.guard.Admit(asking(r), said.Arrival)
+	endless, admit := h.endless(r), h.guard.Admit
+	if endless || announcesEndless(r) {
+		admit = h.guard.AdmitEndless
+	}
+	permit, err := admit(asking(r), said.Arrival)
 	if err != nil {
 		h.refuse(w, r, said.Arrival, stranger, err)
 		return
@@ -225,7 +230,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.report.Over()
 		}
 	}()
-	if h.endless(r) {
+	if endless {
 		permit.Endless()
 		said.Left = 0
 	} else {
@@ -251,6 +256,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() {
 		rec.client.End()
+		if stranger {
+			hush(rec.Header()) // what is left there becomes the trailer
+		}
 		// What the server (the files of a form) and outer handlers (the route) look for in the request they passed.
 		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
 		outcome = h.outcome(r, rec, returned)
@@ -263,6 +271,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec.endReport()
 }
 
+// pass hands a stranger's request to the handler without a permit.
+func (h *handler) pass(w http.ResponseWriter, r *http.Request, header http.Header) {
+	inner := r.WithContext(r.Context())
+	inner.Header = header
+	rec := &recorder{
+		ResponseWriter: w, ctx: context.Background(), stranger: true, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
+	}
+	defer func() {
+		rec.client.End()
+		r.Pattern, r.MultipartForm = inner.Pattern, inner.MultipartForm
+		hush(w.Header())
+	}()
+	h.next.ServeHTTP(rec.as(), inner)
+}
+
 // outcome judges a request whose handler has returned or panicked.
 func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.Outcome {
 	switch {
@@ -273,6 +296,8 @@ func (h *handler) outcome(r *http.Request, rec *recorder, returned bool) guard.O
 	case !returned || h.failed(rec.code()):
 		return guard.Failure
 	case rec.code() == http.StatusOK && IsGRPC(r) && grpcFailed(grpcStatus(rec.Header())):
+		return guard.Failure
+	case rec.code() == http.StatusOK && rec.envelopes != nil && rec.envelopesFailed():
 		return guard.Failure
 	}
 	return guard.Success
@@ -301,7 +326,8 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		return
 	}
 	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
-	values := [...]string{strconv.Itoa(RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
+	seconds := RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)
+	values := [...]string{strconv.Itoa(seconds), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
 	header := w.Header()
 	header["Retry-After"] = values[0:1:1]
 	header[RefusedHeader] = values[1:2:2]
@@ -310,7 +336,7 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 	advice := h.guard.RefusalAdvice(said)
 	advise(header, advice, true, stranger)
 	if understandsGRPC(r) {
-		h.refuseGRPC(w, r, refusal, advice.NoRetry)
+		h.refuseGRPC(w, r, refusal, seconds, advice.NoRetry)
 		return
 	}
 	beginReport(h.report, header, false)
@@ -318,25 +344,27 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 	if errors.Is(refusal, guard.ErrRate) {
 		status, text = http.StatusTooManyRequests, tooFast
 	}
+	if kind := connectOf(r); kind != notConnect {
+		refuseConnect(w, r, kind, cmp.Or(h.refusal, http.StatusTooManyRequests), formalRefusal(refusal, seconds))
+		return
+	}
 	w.WriteHeader(cmp.Or(h.refusal, status))
 	w.Write(text)
 }
 
 // refuseGRPC answers a request of gRPC. grpc-retry-pushback-ms is what gRPC's own retries obey (gRFC A6): negative, not to
 // retry.
-func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, hopeless bool) {
-	header, text := w.Header(), tooFull
+func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, seconds int, hopeless bool) {
+	header, said := w.Header(), formalRefusal(refusal, seconds)
 	delete(header, "X-Content-Type-Options")
 	pushback := "-1"
-	if seconds, err := strconv.Atoi(header.Get("Retry-After")); err == nil && !hopeless {
+	if !hopeless {
 		pushback = strconv.Itoa(1000 * seconds)
 	}
 	header["Grpc-Retry-Pushback-Ms"] = []string{pushback}
-	if errors.Is(refusal, guard.ErrRate) {
-		text = tooFast
-	}
+	header["Grpc-Status-Details-Bin"] = said.details
 	beginReport(h.report, header, IsGRPC(r))
-	FailGRPC(w, r, GRPCResourceExhausted, strings.TrimSpace(string(text)))
+	FailGRPC(w, r, GRPCResourceExhausted, said.message)
 }
 
 var (

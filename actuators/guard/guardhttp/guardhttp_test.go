@@ -386,6 +386,42 @@ func TestEndlessRoute(t *testing.T) {
 	}
 }
 
+// At its bound, a service takes no more requests that say that they will last, and serves all others.
+func TestEndlessAreBounded(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "checkout", SLO: time.Second, Min: 10, Max: 10, MaxEndless: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish := make(chan struct{})
+	url := serve(t, g, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/events" {
+			_ = http.NewResponseController(w).Flush()
+			<-finish
+		}
+	}, guardhttp.WithEndless(func(r *http.Request) bool { return r.URL.Path == "/events" }))
+	get(t, url+"/events")
+	for name, refused := range map[string]*http.Response{
+		"declared":     get(t, url+"/events"),
+		"WebSocket":    get(t, url, "Connection", "Upgrade", "Upgrade", "WebSocket"),
+		"event stream": get(t, url, "Accept", "text/event-stream"),
+	} {
+		if refused.StatusCode != http.StatusServiceUnavailable || refused.Header.Get(guardhttp.RefusedHeader) != "endless" {
+			t.Errorf("%s: %s, %v", name, refused.Status, refused.Header)
+		}
+	}
+	for name, served := range map[string]*http.Response{
+		"ordinary":             get(t, url),
+		"other protocol":       get(t, url, "Connection", "Upgrade", "Upgrade", "h2c"),
+		"stream or whole JSON": get(t, url, "Accept", "application/json, text/event-stream"),
+	} {
+		if served.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", name, served.Status)
+		}
+	}
+	close(finish)
+	ends(t, g)
+}
+
 func TestStreamingReachesTheClientAtOnce(t *testing.T) {
 	for name, flush := range map[string]func(http.ResponseWriter){
 		"assertion":  func(w http.ResponseWriter) { w.(http.Flusher).Flush() },

@@ -26,29 +26,11 @@ const (
 // CriticalityOf reads the criticality from the request's header Guard-Criticality: the least important of several; Default if
 // it is missing or unknown.
 func CriticalityOf(r *http.Request) guard.Criticality {
-	values := r.Header[CriticalityHeader]
-	if len(values) == 0 {
-		return guard.Default
-	}
-	least := guard.Critical
-	for _, value := range values {
-		c, _ := guard.ParseCriticality(value)
-		least = max(least, c)
-	}
-	return least
+	return wire.Criticality(r.Header[CriticalityHeader])
 }
 
 // KeyOf reads the user or tenant from the request's header Guard-Key; "" if it is missing, or if there are several.
 func KeyOf(r *http.Request) string { return only(r.Header, KeyHeader) }
-
-// attemptIn reads the mark of the layer that retries. Any value is a mark.
-func attemptIn(h http.Header) (attempt int, marked bool) {
-	values := h[AttemptHeader]
-	if len(values) == 0 {
-		return 0, false
-	}
-	return wire.ParseAttempt(values[0]), true
-}
 
 // noRetryIn says whether an answer carries the hint.
 func noRetryIn(h http.Header) bool { return len(h[NoRetryHeader]) > 0 }

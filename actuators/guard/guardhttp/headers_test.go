@@ -51,19 +51,6 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestMark(t *testing.T) {
-	for value, want := range map[string]int{
-		"0": 0, "1": 1, "99": 99, "100": 0, "256": 0, "-1": 0, "": 0, "x": 0, "1e1": 0, "18446744073709551616": 0,
-	} {
-		if n, marked := attemptIn(http.Header{AttemptHeader: {value}}); n != want || !marked {
-			t.Errorf("%q: attempt %d, marked %v; expected %d, true", value, n, marked, want)
-		}
-	}
-	if _, marked := attemptIn(http.Header{}); marked {
-		t.Error("marked without the header")
-	}
-}
-
 // Whatever Retry-After and Date contain, the wait is in range.
 func FuzzRetryAfter(f *testing.F) {
 	for _, seed := range []string{
@@ -77,18 +64,6 @@ func FuzzRetryAfter(f *testing.F) {
 		h := http.Header{"Retry-After": {value}, "Date": {date}}
 		if got := retryAfterIn(h, noon); got < 0 || got > longestRetryAfter {
 			t.Errorf("Retry-After %q, Date %q: %v", value, date, got)
-		}
-	})
-}
-
-// Whatever the mark contains, it is one, and its attempt is in range.
-func FuzzAttempt(f *testing.F) {
-	for _, seed := range []string{"", "0", "7", "100", "-1", "0x1", " 1", "٣", "\xff"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, value string) {
-		if n, marked := attemptIn(http.Header{AttemptHeader: {value}}); n < 0 || n > 99 || !marked {
-			t.Errorf("%q: attempt %d, marked %v", value, n, marked)
 		}
 	})
 }

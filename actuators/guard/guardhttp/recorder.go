@@ -21,7 +21,7 @@ import (
 // handler does.
 type recorder struct {
 	http.ResponseWriter
-	ctx      context.Context // of the admitted request
+	ctx      context.Context // of the admitted request, if it is one
 	stranger bool            // the client is not believed
 	permit   guard.Permit
 	slo      time.Duration
@@ -35,6 +35,8 @@ type recorder struct {
 	report   *loadreport.Report // nil: none
 	grpc     bool               // the request, if there is a report
 	trailed  bool               // the report belongs into the trailer
+
+	envelopes *lastWords // nil: the answer is in none
 }
 
 const (
@@ -59,6 +61,9 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
+		if enveloped(r.Header()) {
+			r.envelopes = new(lastWords)
+		}
 		r.client.Begin()
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
@@ -91,6 +96,9 @@ func (r *recorder) endReport() {
 
 func (r *recorder) WriteHeader(status int) {
 	r.note(status)
+	if r.stranger && r.status == 0 { // an interim answer
+		hush(r.Header())
+	}
 	r.ResponseWriter.WriteHeader(status)
 }
 
@@ -128,25 +136,42 @@ func (r *recorder) waiter() *patience.Client {
 
 func (r *recorder) Write(b []byte) (n int, err error) {
 	err = r.send(len(b), func() error {
+		if r.envelopes != nil {
+			r.envelopes.read(b)
+		}
 		n, err = r.ResponseWriter.Write(b)
 		return err
 	})
 	return n, err
 }
 
+// envelopesFailed judges an answer in envelopes. One of gRPC-Web without a message has its code in the header.
+func (r *recorder) envelopesFailed() bool {
+	if status := grpcStatus(r.Header()); status != "" {
+		return grpcFailed(status)
+	}
+	return r.envelopes.failed()
+}
+
 func (r *recorder) WriteString(s string) (n int, err error) {
 	err = r.send(len(s), func() error {
+		if r.envelopes != nil {
+			r.envelopes.read([]byte(s))
+		}
 		n, err = io.WriteString(r.ResponseWriter, s)
 		return err
 	})
 	return n, err
 }
 
-// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. The time to copy a file
-// is the client's, because reading a file takes next to none. With any other source it may be the service's.
+// ReadFrom keeps sendfile working: io.Copy looks for it on the writer it is given. The time to copy a file is the client's,
+// because reading a file takes next to none. With any other source it may be the service's, and envelopes have to be seen.
 func (r *recorder) ReadFrom(src io.Reader) (n int64, err error) {
 	if !isFile(src) {
 		r.note(http.StatusOK)
+		if r.envelopes != nil {
+			return io.Copy(struct{ io.Writer }{r}, src)
+		}
 		return io.Copy(r.ResponseWriter, src)
 	}
 	err = r.send(unnoticed+1, func() error {
@@ -168,6 +193,14 @@ func isFile(src io.Reader) bool {
 func (r *recorder) FlushError() error {
 	r.goesOn(time.Now())
 	return r.send(0, http.NewResponseController(r.ResponseWriter).Flush)
+}
+
+// CloseNotify implements http.CloseNotifier, which gin's Context.Stream calls: the channel delivers when the client has gone
+// or the request is over.
+func (r *recorder) CloseNotify() <-chan bool {
+	gone := make(chan bool, 1)
+	context.AfterFunc(r.ctx, func() { gone <- true })
+	return gone
 }
 
 func (r *recorder) flush() { _ = r.FlushError() }

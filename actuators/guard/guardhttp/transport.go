@@ -36,8 +36,15 @@ func WithIdempotent(idempotent func(*http.Request) bool) TransportOption {
 	return func(t *transport) { t.idempotent = idempotent }
 }
 
+// WithEndlessCalls declares requests whose answers may take long because there is nothing to say yet: long polls. Such a request
+// needs a slot of the bulkhead to be sent and gives it back at once, and however long its answer takes, it is not slow. An event
+// stream and a connection that switches protocols need no declaration, unless they may be silent for a while before they begin.
+func WithEndlessCalls(match func(*http.Request) bool) TransportOption {
+	return func(t *transport) { t.endless = match }
+}
+
 // WithoutContext is for a dependency outside the house: it is sent none of the guard's headers (the key of a user is in
-// them), not even those that the request has already, and its Guard-Answer is ignored and removed.
+// them), not even those that the request has already, and its Guard-Answer is ignored and removed, from the trailer, too.
 func WithoutContext() TransportOption {
 	return func(t *transport) { t.outside = true }
 }
@@ -59,7 +66,7 @@ func WithBaggage() TransportOption {
 // so that the time of the call counts as waiting, and marks, hints and the rank of the request pass through.
 //
 // A call holds its slot until the body of the answer is read to its end or closed, or its context ends. A connection
-// that switches protocols and an event stream hold none.
+// that switches protocols and an event stream hold none, and neither does what WithEndlessCalls matches.
 //
 // Outcomes:
 //
@@ -86,6 +93,7 @@ func Transport(d *guard.Dependency, base http.RoundTripper, options ...Transport
 		base:       base,
 		instances:  func() []string { return nil },
 		idempotent: idempotent,
+		endless:    func(*http.Request) bool { return false },
 	}
 	for _, o := range options {
 		o(t)
@@ -106,6 +114,7 @@ type transport struct {
 	base       http.RoundTripper
 	instances  func() []string
 	idempotent func(*http.Request) bool
+	endless    func(*http.Request) bool
 	outside    bool
 	baggage    bool
 }
@@ -142,11 +151,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ctx := req.Context()
 	instances := t.known(req)
-	_, marked := attemptIn(req.Header)
+	marked := len(req.Header[AttemptHeader]) > 0
 	call := t.dependency.Start(ctx, guard.CallOptions{
 		Idempotent: t.idempotent(req),
 		OneShot:    req.Body != nil && req.Body != http.NoBody && req.GetBody == nil,
 		Inner:      marked || ContextOf(req.Header).Marked,
+		Endless:    t.endless(req),
 		Instances:  len(instances),
 	})
 	instance := req.URL.Host
@@ -244,11 +254,7 @@ func (t *transport) tell(out *http.Request, call *guard.Call) {
 		said.Left = copied.Left
 	}
 	if _, already := out.Header[AttemptHeader]; !already {
-		mark, marked := call.Attempts()-1, call.Retries()
-		if !marked {
-			mark, marked = guard.AttemptOf(out.Context())
-		}
-		if marked {
+		if mark, marked := call.Mark(out.Context()); marked {
 			if known {
 				said.Attempt, said.Marked = mark, true
 			}
@@ -329,9 +335,28 @@ func (t *transport) exchange(attempt guard.Attempt, out *http.Request, stranger 
 	a.response, a.err = t.base.RoundTrip(out)
 	returned = true
 	if a.response != nil && stranger {
-		delete(a.response.Header, AnswerHeader)
+		hush(a.response.Header)
+		hush(a.response.Trailer)
+		if body := a.response.Body; body != nil && body != http.NoBody && a.response.StatusCode != http.StatusSwitchingProtocols {
+			a.response.Body = &hushed{body, a.response}
+		}
 	}
 	return a
+}
+
+// hushed is the body of a stranger's answer. Its trailer is there when the body has come to its end.
+type hushed struct {
+	io.ReadCloser
+	answer *http.Response
+}
+
+// Read implements io.Reader.
+func (b *hushed) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		hush(b.answer.Trailer)
+	}
+	return n, err
 }
 
 // answer is what base returned for one attempt.
@@ -358,10 +383,12 @@ func (a answer) result(ctx context.Context) guard.Result {
 	reason := header.Get(RefusedHeader)
 	r := guard.Result{Outcome: guard.Success, Advice: adviceIn(header)}
 	inHeader := "" // of an answer without a body
-	if a.response.ProtoMajor == 2 && IsGRPCType(header) {
+	if a.response.ProtoMajor == 2 && IsGRPCType(header) || hasType(header, grpcWebType) {
 		inHeader = header.Get("Grpc-Status")
 	}
 	switch status := a.response.StatusCode; {
+	case status == http.StatusOK && hasType(header, connectStreamType) && RefusedAtTheDoor(reason):
+		r.Outcome, r.Refused, r.Elsewhere = guard.Ignored, true, reason != RateReason
 	case status == http.StatusOK && inHeader != "":
 		if r.Outcome = grpcOutcome(inHeader); r.Outcome == guard.Success {
 			return r

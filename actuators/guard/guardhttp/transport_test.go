@@ -714,6 +714,35 @@ func TestEventStream(t *testing.T) {
 	})
 }
 
+// A long poll that is declared holds no slot while it waits for its answer, and its life is no latency.
+func TestEndlessCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		waiting := make(chan struct{})
+		rt, g := calls(t, trip(func(*http.Request) (*http.Response, error) {
+			waiting <- struct{}{}
+			time.Sleep(time.Minute)
+			return reply(200, "news"), nil
+		}), guardhttp.WithEndlessCalls(func(r *http.Request) bool { return r.Method == "GET" }))
+		for method, slots := range map[string]int{"GET": 0, "POST": 1} {
+			done := make(chan string)
+			go func() {
+				resp, err := rt.RoundTrip(request(t.Context(), method, ""))
+				done <- text(t, resp, err)
+			}()
+			<-waiting
+			if n := outgoing(g).InFlight; n != slots {
+				t.Errorf("%s: %d in flight", method, n)
+			}
+			if got := <-done; got != "200 news" {
+				t.Errorf("%s: %q", method, got)
+			}
+		}
+		if n := outgoing(g).Latency.Count; n != 1 {
+			t.Errorf("%d latencies, expected that of the POST", n)
+		}
+	})
+}
+
 // One of three instances refuses everything, with the hint: each refusal is tried at once on another, any method, and
 // no caller sees one. Host and redirects stay those of the request.
 func TestRefusalIsTriedOnAnotherInstance(t *testing.T) {

@@ -2,8 +2,11 @@ package guardhttp
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"testing"
@@ -161,6 +164,91 @@ func TestWhatAnswersSay(t *testing.T) {
 	}
 }
 
+// What a callee has answered reaches no stranger, whichever way a handler passes it on, admitted or not.
+func TestNothingPassedOnReachesStrangers(t *testing.T) {
+	const passed = "threshold=1c0000000"
+	for _, believed := range []bool{true, false} {
+		for _, bypass := range []bool{true, false} {
+			g, err := guard.New(guard.Config{Service: "edge", SLO: time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h := w.Header()
+				h.Set(AnswerHeader, passed)
+				switch r.URL.Path {
+				case "/interim":
+					w.WriteHeader(http.StatusEarlyHints)
+				case "/header":
+					h.Set("Own", "1")
+				case "/announced":
+					h.Set("Trailer", AnswerHeader+", Own")
+					io.WriteString(w, "whole")
+					h.Set(AnswerHeader, passed)
+					h.Set("Own", "1")
+				case "/unannounced":
+					w.WriteHeader(http.StatusOK)
+					http.NewResponseController(w).Flush()
+					h[http.TrailerPrefix+"guard-answer"] = []string{passed}
+					h[http.TrailerPrefix+"Own"] = []string{"1"}
+				}
+			}), believes(believed), WithBypass(func(*http.Request) bool { return bypass }))
+			s := httptest.NewServer(h)
+			t.Cleanup(s.Close)
+			for path, own := range map[string]string{"/": "", "/interim": "", "/header": "1", "/announced": "1", "/unannounced": "1"} {
+				told := 0
+				hear := func(h http.Header) { told += len(h[AnswerHeader]) }
+				ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+					Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { hear(http.Header(h)); return nil },
+				})
+				req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, http.NoBody)
+				answer, err := s.Client().Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				io.Copy(io.Discard, answer.Body)
+				answer.Body.Close()
+				hear(answer.Header)
+				hear(answer.Trailer)
+				if told > 0 != believed {
+					t.Errorf("believed %v, bypass %v, %s: told %d times", believed, bypass, path, told)
+				}
+				if got := answer.Header.Get("Own") + answer.Trailer.Get("Own"); got != own {
+					t.Errorf("%s: Own is %q", path, got)
+				}
+			}
+		}
+	}
+}
+
+// A bypassed handler has all of the server's abilities, whoever asks.
+func TestBypassedStranger(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "edge", SLO: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, flushes := w.(http.Flusher)
+		_, hijacks := w.(http.Hijacker)
+		_, reads := w.(io.ReaderFrom)
+		if !flushes || !hijacks || !reads {
+			t.Errorf("flushes %v, hijacks %v, reads %v", flushes, hijacks, reads)
+		}
+		io.WriteString(w, strings.Repeat("x", 1<<17))
+	}), believes(false), WithBypass(func(*http.Request) bool { return true }))
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	answer, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if s := g.Snapshot(); len(body) != 1<<17 || s.Offered != [4]uint64{} || s.EndlessDeclaredTotal != 0 {
+		t.Errorf("%d bytes; counted %v", len(body), s.Offered)
+	}
+}
+
 // outsider is a server outside the house, which advises what it can.
 func outsider(t *testing.T) (heard *[]http.Header, address string) {
 	t.Helper()
@@ -168,6 +256,8 @@ func outsider(t *testing.T) (heard *[]http.Header, address string) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*heard = append(*heard, r.Header)
 		w.Header().Set(AnswerHeader, "background;threshold=3ffffffff")
+		http.NewResponseController(w).Flush()
+		w.Header().Set(http.TrailerPrefix+AnswerHeader, "background;threshold=3ffffffff")
 	}))
 	t.Cleanup(s.Close)
 	return heard, s.URL
@@ -202,9 +292,12 @@ func TestOutsideDependency(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			io.Copy(io.Discard, answer.Body)
 			answer.Body.Close()
-			if got := answer.Header.Get(AnswerHeader) == ""; got != outside {
-				t.Errorf("outside %v: the answer says %v", outside, answer.Header)
+			for _, said := range []http.Header{answer.Header, answer.Trailer} {
+				if got := said.Get(AnswerHeader) == ""; got != outside {
+					t.Errorf("outside %v: the answer says %v", outside, said)
+				}
 			}
 		})
 		for name, values := range (*heard)[0] {

@@ -56,12 +56,19 @@ guard_client_setting_refused_total{reason="wrong_service",service="checkout",to=
 # HELP guard_client_setting_revision Revision of the calls' Setting in force, 0 while there is none.
 # TYPE guard_client_setting_revision gauge
 guard_client_setting_revision{service="checkout",to="payments"} 12
+# HELP guard_cut_short_seconds_total Their part of guard_latency_seconds_sum: the service's own, and what they spent in guarded calls.
+# TYPE guard_cut_short_seconds_total counter
+guard_cut_short_seconds_total{part="calls",service="checkout"} 0
+guard_cut_short_seconds_total{part="own",service="checkout"} 0
+# HELP guard_cut_short_total Requests of guard_latency_seconds that failed after a guarded call of theirs was refused or failed: no evidence of how fast the service is.
+# TYPE guard_cut_short_total counter
+guard_cut_short_total{service="checkout"} 0
 # HELP guard_retry_budget_ratio Retries allowed as a share of requests, in force now.
 # TYPE guard_retry_budget_ratio gauge
 guard_retry_budget_ratio{service="checkout"} 0.1
 `
 	names := []string{
-		"guard_call_wait_seconds_total", "guard_retry_budget_ratio", "guard_client_binding_seconds_total",
+		"guard_call_wait_seconds_total", "guard_cut_short_total", "guard_cut_short_seconds_total", "guard_retry_budget_ratio", "guard_client_binding_seconds_total",
 		"guard_client_in_flight", "guard_client_latency_target_seconds", "guard_client_limit",
 		"guard_client_setting_refused_total", "guard_client_setting_revision", "guard_client_own_latency_seconds",
 	}

@@ -25,9 +25,19 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 )
 
+// Option changes what New exposes.
+type Option func(*Collector)
+
+// WithExemplars adds exemplars to guard_latency_seconds, for example those of guardotel's Observer. latest is called at each
+// scrape; of several in one bucket of the classic histogram the last one counts there, and the native one has them all.
+func WithExemplars(latest func() []prometheus.Exemplar) Option {
+	return func(c *Collector) { c.exemplars = latest }
+}
+
 // Collector is the prometheus.Collector of one guard. Guards of several services can share a registry.
 type Collector struct {
-	guard *guard.Guard
+	guard     *guard.Guard
+	exemplars func() []prometheus.Exemplar // nil: none
 
 	offered, admitted, refused, failed    *prometheus.Desc
 	demoted                               *prometheus.Desc
@@ -35,18 +45,19 @@ type Collector struct {
 	held, shedThreshold, rateLimit        *prometheus.Desc
 	binding, revision, settingRefused     *prometheus.Desc
 	doubleRelease, blind                  *prometheus.Desc
-	endless, endlessTotal                 *prometheus.Desc
+	endless, endlessTotal, endlessLimit   *prometheus.Desc
 	callWait, retryRatio                  *prometheus.Desc
+	cutShort, cutShortSum                 *prometheus.Desc
 	calls                                 calls
 }
 
 // New returns the Collector of g.
-func New(g *guard.Guard) *Collector {
+func New(g *guard.Guard, options ...Option) *Collector {
 	service := prometheus.Labels{"service": g.Service()}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("guard_"+name, help, labels, service)
 	}
-	return &Collector{
+	c := &Collector{
 		guard:    g,
 		offered:  desc("offered_total", "Requests that arrived, admitted or refused.", "criticality"),
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
@@ -76,11 +87,20 @@ func New(g *guard.Guard) *Collector {
 			"kind"),
 		endlessTotal: desc("endless_total", "Requests that did not end and gave back their slot, found by the guard or "+
 			"declared.", "kind"),
+		endlessLimit: desc("endless_limit", "Requests that may be in flight without end; absent without a bound."),
 		callWait: desc("call_wait_seconds_total", "Part of guard_latency_seconds_sum that the requests spent in guarded "+
 			"calls; the rest is the service's own latency."),
+		cutShort: desc("cut_short_total", "Requests of guard_latency_seconds that failed after a guarded call of theirs was refused "+
+			"or failed: no evidence of how fast the service is."),
+		cutShortSum: desc("cut_short_seconds_total", "Their part of guard_latency_seconds_sum: the service's own, and what they spent "+
+			"in guarded calls.", "part"),
 		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
 		calls:      newCalls(desc),
 	}
+	for _, o := range options {
+		o(c)
+	}
+	return c
 }
 
 // Describe implements prometheus.Collector.
@@ -88,7 +108,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.offered, c.admitted, c.refused, c.failed, c.demoted, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
-		c.endless, c.endlessTotal, c.callWait, c.retryRatio,
+		c.endless, c.endlessTotal, c.endlessLimit, c.callWait, c.retryRatio,
+		c.cutShort, c.cutShortSum,
 	} {
 		ch <- d
 	}
@@ -129,17 +150,34 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.endless, float64(s.EndlessDeclared), "declared")
 	counter(c.endlessTotal, float64(s.EndlessFoundTotal), "found")
 	counter(c.endlessTotal, float64(s.EndlessDeclaredTotal), "declared")
+	if s.MaxEndless > 0 {
+		gauge(c.endlessLimit, float64(s.MaxEndless))
+	}
 	gauge(c.shedThreshold, s.ShedThreshold)
 	if !math.IsInf(s.RateLimit, 1) { // no limit shows as a gap, and sums over instances stay meaningful
 		gauge(c.rateLimit, s.RateLimit)
 	}
 	gauge(c.revision, float64(s.Revision))
 	counter(c.callWait, s.Latency.Waited)
+	counter(c.cutShort, float64(s.CutShort.Count))
+	counter(c.cutShortSum, s.CutShort.Own, "own")
+	counter(c.cutShortSum, s.CutShort.Waited, "calls")
 	gauge(c.retryRatio, s.RetryRatio)
-	ch <- newHistogram(c.latency, s.Latency, s.Started)
+	ch <- c.withExemplars(newHistogram(c.latency, s.Latency, s.Started))
 	for _, call := range s.Calls {
 		c.calls.collect(ch, call, s.Started)
 	}
+}
+
+// withExemplars adds the exemplars to the histogram of the latency. Bad ones must not cost a scrape.
+func (c *Collector) withExemplars(h prometheus.Metric) prometheus.Metric {
+	if c.exemplars == nil {
+		return h
+	}
+	if with, err := prometheus.NewMetricWithExemplars(h, c.exemplars()...); err == nil {
+		return with
+	}
+	return h // there is none, or one breaks the rules of OpenMetrics
 }
 
 // sinks return functions that send a counter and a gauge to ch.

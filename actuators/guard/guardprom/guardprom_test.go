@@ -77,18 +77,22 @@ guard_offered_total{criticality="sheddable",service="checkout"} 0
 # TYPE guard_refused_total counter
 guard_refused_total{criticality="background",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="background",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="default",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="default",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
 # HELP guard_service_time_seconds Service time found by the reflex's floor test, 0 while none stands; absent without a reflex.
@@ -157,18 +161,22 @@ guard_rate_limit{service="checkout"} 0.125
 # TYPE guard_refused_total counter
 guard_refused_total{criticality="background",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="background",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="default",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="default",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
 guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 1
 guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
 # HELP guard_shed_threshold Occupancy, in flight by limit, above which the least important requests are refused; 1: nothing is shed.
@@ -289,5 +297,16 @@ func TestSeveralGuardsShareARegistry(t *testing.T) {
 	}
 	if got := slices.Sorted(maps.Keys(services)); !slices.Equal(got, []string{"checkout", "payments"}) {
 		t.Errorf("services %v", got)
+	}
+}
+
+// Without exemplars, or with one that breaks the rules of OpenMetrics, the histogram is as it was.
+func TestBadExemplarsCostNoScrape(t *testing.T) {
+	g := newGuard(t, "checkout", 10)
+	for _, exemplars := range [][]prometheus.Exemplar{nil, {{Value: 1, Labels: prometheus.Labels{"id": strings.Repeat("x", 200)}}}} {
+		c := guardprom.New(g, guardprom.WithExemplars(func() []prometheus.Exemplar { return exemplars }))
+		if n := testutil.CollectAndCount(c, "guard_latency_seconds"); n != 1 {
+			t.Errorf("%d histograms with %v", n, exemplars)
+		}
 	}
 }

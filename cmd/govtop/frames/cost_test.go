@@ -38,10 +38,10 @@ func await(t testing.TB, d *daemon, rounds int) {
 // TestIdleScreenSendsNothing counts the bytes sent to the terminal while the governor decides the same ten times a
 // second, on every screen.
 func TestIdleScreenSendsNothing(t *testing.T) {
-	d := fleet(nil)
+	d := fleet(routes)
 	term := show(t, d, size{Width: 120, Height: 30}, themes[0])
 	term.Waits("the first frame", whole)
-	for _, keys := range []string{"", "?", escape + enter, escape + "a", escape + "h"} {
+	for _, keys := range []string{"", "z", "z?", escape + enter, escape + "a", escape + "h"} {
 		term.Types(keys)
 		term.Settle(quiet)
 		before, _ := term.Written()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +56,7 @@ func (d *daemon) rename(i int, service string) {
 	l := &d.Loops[i]
 	l.Service, l.Decision.Service = service, service
 	if l.Published != nil {
-		l.Published.Key = "governor/services/" + service + "/setting"
+		l.Published.Key = fixture.Key(service)
 	}
 	for j := range 2 {
 		d.journal[2*i+j].Decision.Service = service
@@ -81,23 +80,22 @@ func (d *daemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	q := r.URL.Query()
 	var answer any
-	path := strings.TrimPrefix(r.URL.Path, api.Prefix)
-	switch part := strings.Split(strings.TrimPrefix(path, "/"), "/"); {
-	case path == "/status":
+	switch part := fixture.Path(r); {
+	case part[0] == "status":
 		answer = d.Status
-	case path == "/loops":
+	case part[0] == "loops" && len(part) == 1:
 		answer = d.loopsAt(q.Get("at"))
-	case path == "/history":
+	case part[0] == "history":
 		answer = d.history
 	case len(part) == 4 && part[3] == "history":
 		answer = api.History{Loops: []api.LoopHistory{d.past(part[1], part[2], q.Get("since"))}}
-	case path == "/decisions":
+	case part[0] == "decisions":
 		answer = d.decisions(q.Get("service"), q.Get("knob"))
-	case path == "/audit":
+	case part[0] == "audit":
 		answer = fixture.Audit()
 	case r.Method == http.MethodPost:
 		answer = api.Receipt{Leader: "gov-a", Note: "recorded; gov-a enforces it"}
-	case path == "/stream":
+	case part[0] == "stream":
 		d.stream(w, r)
 		return
 	default:

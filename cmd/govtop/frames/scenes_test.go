@@ -74,6 +74,18 @@ func fleets() []party {
 			},
 		},
 		{
+			name: "routes", daemon: func() *daemon { return fleet(routes) }, words: []string{"└ import/con", "! INEFFECTIVE", "shop"},
+			scenes: []scene{
+				{shows: "10 loops"},
+				{name: "folded", keys: "z", shows: "+2", back: "z"},
+				{name: "reversed", keys: "ssssS", shows: "sort:value ^", back: "Ss"},
+				{name: "filtered", keys: "/import" + enter, shows: "1/10", back: escape + "g"},
+				{name: "detail", keys: "jj" + enter, shows: "checkout/export/concurrency", back: escape + "g"},
+				{name: "bare", keys: "/shop" + enter + "g", shows: "no loop of its own", back: escape + "g"},
+				{name: "order", keys: "jjf", shows: "confirm", back: escape + "g", typing: true},
+			},
+		},
+		{
 			name: "steady", daemon: func() *daemon { return fleet(calm) }, words: []string{"= STEADY", "LIVE"},
 			scenes: []scene{{shows: "10 loops"}},
 		},
@@ -114,6 +126,12 @@ func fleets() []party {
 
 // calm has nothing that needs attention.
 func calm(d *daemon) { d.consistsOf(fixture.Calm()) }
+
+// routes has services with routes.
+func routes(d *daemon) {
+	d.consistsOf(fixture.Routes())
+	d.history = fixture.HistoryOf(d.Loops)
+}
 
 // blind has lost Prometheus and the leader: every loop holds.
 func blind(d *daemon) {

@@ -33,6 +33,9 @@ type orderedMsg struct {
 func (m *Model) openForm(kind actuators.OrderKind) {
 	l, ok := m.overview.current()
 	if !ok {
+		if home := m.overview.bare(); home != nil {
+			m.say(warning, "Nothing to order here: "+home.lacksLoop())
+		}
 		return
 	}
 	if l.Callee != "" {

@@ -14,11 +14,16 @@ import (
 
 // large is a screen with 500 loops in all states, and an event for each.
 func large(w, h int) (Model, []api.Event) {
+	return largeOf(w, h, func(i int) string { return fmt.Sprintf("service-%03d", i) })
+}
+
+// largeOf names the services.
+func largeOf(w, h int, service func(i int) string) (Model, []api.Event) {
 	var loops []api.Loop
 	var events []api.Event
 	for i := range 500 {
 		l := fixture.Loops()[i%10]
-		l.Service = fmt.Sprintf("service-%03d", i)
+		l.Service = service(i)
 		l.Decision.Inputs.Burn5m = control.Number(i % 37)
 		loops = append(loops, l)
 		l.Decision.Value++
@@ -31,6 +36,23 @@ func large(w, h int) (Model, []api.Event) {
 // sort, and draw. At a period of 5 s, 1% of a core is 50 ms.
 func BenchmarkTickOfFiveHundredLoops(b *testing.B) {
 	m, events := large(120, 30)
+	for b.Loop() {
+		m = after(m, heard(began, events...))
+		_ = m.View()
+	}
+}
+
+// BenchmarkTickOfAHundredFamilies is the same for services with four routes each.
+func BenchmarkTickOfAHundredFamilies(b *testing.B) {
+	m, events := largeOf(120, 30, func(i int) string {
+		if i%5 == 0 {
+			return fmt.Sprintf("service-%03d", i/5)
+		}
+		return fmt.Sprintf("service-%03d/route-%d", i/5, i%5)
+	})
+	if len(m.overview.of.families) != 100 {
+		b.Fatalf("%d families", len(m.overview.of.families))
+	}
 	for b.Loop() {
 		m = after(m, heard(began, events...))
 		_ = m.View()

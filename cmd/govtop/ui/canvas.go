@@ -27,14 +27,14 @@ func (g graph) grain() (x, y int) {
 	return 2, 4
 }
 
-// strokes are the glyphs of axes and lines.
-type strokes struct{ side, sideTick, base, baseTick, corner, setpoint, level string }
+// strokes are the glyphs of axes and lines, and of the tree of loops.
+type strokes struct{ side, sideTick, base, baseTick, corner, setpoint, level, twig, lastTwig string }
 
 func (g graph) strokes() strokes {
 	if g == graphASCII {
-		return strokes{"|", "+", "-", "+", "+", "=", ":"}
+		return strokes{"|", "+", "-", "+", "+", "=", ":", "|", "`"}
 	}
-	return strokes{"│", "┤", "─", "┬", "└", "╌", "┈"}
+	return strokes{"│", "┤", "─", "┬", "└", "╌", "┈", "├", "└"}
 }
 
 // canvas is a grid of cells to draw on. Rows count from the top; dots, several per cell, count from the bottom left.

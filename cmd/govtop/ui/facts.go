@@ -3,6 +3,7 @@ package ui
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -412,6 +413,16 @@ func inputs(l api.Loop) fact {
 	return f
 }
 
+// refusers are the policies that refuse, in the order of the fields of control.RefusedBy and under their names in the
+// API. So a policy that governor adds is one that govtop shows.
+var refusers = func() (names []string) {
+	for field := range reflect.TypeFor[control.RefusedBy]().Fields() {
+		policy, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, policy)
+	}
+	return names
+}()
+
 // refusals say which policy refuses how much, and what it would take to carry it; nil if nothing is refused, or if
 // capacity is not what is missing.
 func refusals(l api.Loop) []fact {
@@ -423,13 +434,10 @@ func refusals(l api.Loop) []fact {
 	if Refuses(l, MaxRefused) {
 		t = alarm
 	}
-	by := l.Decision.Inputs.RefusedBy
-	for _, p := range []struct {
-		share  control.Number
-		policy string
-	}{{by.Concurrency, "concurrency"}, {by.Shed, "shed"}, {by.Rate, "rate"}, {by.Callee, "callee"}} {
-		if p.share > 0 {
-			f.warn(t, percent(float64(p.share))+" by "+p.policy)
+	by := reflect.ValueOf(l.Decision.Inputs.RefusedBy)
+	for i, policy := range refusers {
+		if share := by.Field(i).Float(); share > 0 {
+			f.warn(t, percent(share)+" by "+policy)
 		}
 	}
 	f.say(explain.Lacks(l))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/fit"
@@ -20,11 +21,14 @@ type fleet struct {
 	counts  map[control.State]int // loops by state
 	refuse  int                   // loops whose service refuses more than MaxRefused
 	asOf    time.Time             // time of the newest decision: it stands still if nothing is decided
-	longest int                   // width of the longest name
 	protect bool                  // some loop protects a class of requests
 
-	short   []string // the names in shortTo cells
-	shortTo int
+	families []family // services with routes
+	familyOf []int    // of each loop, index into families; -1: none; nil: there are none
+	labels   []string // of the loops in the table: the name, or without its service if it stands below that
+	longest  int      // width of the longest label
+	short    []string // the labels in shortTo cells
+	shortTo  int
 }
 
 func newFleet(s Snapshot) *fleet {
@@ -32,7 +36,6 @@ func newFleet(s Snapshot) *fleet {
 	for i := range s.Loops {
 		l := &s.Loops[i]
 		f.names[i] = name(*l)
-		f.longest = max(f.longest, fit.Width(f.names[i]))
 		f.counts[l.Decision.State]++
 		if Refuses(*l, MaxRefused) {
 			f.refuse++
@@ -42,13 +45,79 @@ func newFleet(s Snapshot) *fleet {
 			f.asOf = l.Decision.At
 		}
 	}
+	f.families, f.familyOf = familiesOf(f.Loops)
+	f.label()
 	return f
 }
 
-// shortNames returns the names in at most w cells; see the function of that name.
+// flatten makes the fleet a plain list, in which every loop has its whole name.
+func (f *fleet) flatten() {
+	f.families, f.familyOf = nil, nil
+	f.label()
+}
+
+// label writes the labels.
+func (f *fleet) label() {
+	f.labels, f.longest, f.shortTo = f.names, 0, 0
+	if len(f.families) > 0 {
+		f.labels = slices.Clone(f.names)
+	}
+	for i := range f.labels {
+		indent := 0
+		if f.below(i) {
+			f.labels[i], indent = strings.TrimPrefix(f.names[i], f.families[f.familyOf[i]].service+"/"), strokeCells
+		}
+		f.longest = max(f.longest, indent+fit.Width(f.labels[i]))
+	}
+	for i := range f.families {
+		home := &f.families[i]
+		f.longest = max(f.longest, fit.Width(home.service+home.routesText()))
+	}
+}
+
+// family returns the index of a loop's family; -1: it has none.
+func (f *fleet) family(i int) int {
+	if f.familyOf == nil {
+		return -1
+	}
+	return f.familyOf[i]
+}
+
+// below reports whether a loop stands below the head of its family.
+func (f *fleet) below(i int) bool {
+	k := f.family(i)
+	return k >= 0 && f.families[k].head != i
+}
+
+// called is the name of a row: that of its loop, or of the service if it has none of its own.
+func (f *fleet) called(r row) string {
+	if r.loop < 0 {
+		return f.families[r.family].service
+	}
+	return f.names[r.loop]
+}
+
+// shortNames returns the labels in at most w cells, or as many less as the tree takes; see the function of that name.
 func (f *fleet) shortNames(w int) []string {
-	if f.shortTo != w {
-		f.short, f.shortTo = shortNames(f.names, w), w
+	if f.shortTo == w {
+		return f.short
+	}
+	f.short, f.shortTo = slices.Clone(f.labels), w
+	for _, below := range []bool{false, true} {
+		room := w
+		if below {
+			room -= strokeCells
+		}
+		var at []int
+		var labels []string
+		for i := range f.labels {
+			if f.below(i) == below {
+				at, labels = append(at, i), append(labels, f.labels[i])
+			}
+		}
+		for j, short := range shortNames(labels, room) {
+			f.short[at[j]] = short
+		}
 	}
 	return f.short
 }

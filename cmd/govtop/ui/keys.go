@@ -96,6 +96,16 @@ func (m *Model) commands() []command {
 	bind("S", onLoops, always, "reverse the sorting", view(func(m *Model) {
 		m.overview.show(m.overview.order, !m.overview.reverse, m.overview.filter)
 	}))
+	fold := bind("left", onLoops, always, "fold a service with routes into one line: the worst of them shows in it",
+		view(func(m *Model) { m.fold(true) }))
+	unfold := bind("right", onLoops, always, "unfold its routes", view(func(m *Model) { m.fold(false) }))
+	switch m.foldable() {
+	case head:
+		fold.foot("left fold", 3)
+	case folded:
+		unfold.foot("right unfold", 3)
+	}
+	bind("z", onLoops, always, "fold all services with routes, or unfold them if none is left to fold", view((*Model).foldAll))
 	bind("-", onData, always, "zoom out: charts and steps of 1m, 5m, 15m, 1h", view(func(m *Model) { m.zoomBy(1) }))
 	bind("= +", onData, always, "zoom in", view(func(m *Model) { m.zoomBy(-1) }))
 	bind("/", onHelp, always, "search the help", view((*Model).typeSearch)).foot("/ search", 1)

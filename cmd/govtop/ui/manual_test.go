@@ -19,6 +19,8 @@ const manualPath = "../../../docs/govtop.md"
 func TestManual(t *testing.T) {
 	m := screen(120, 30, scenes()["mixed"]...)
 	golden.Section(t, manualPath, "screen", "```\n"+frame(m)+"```\n")
+	families := screen(80, 24, scenes()["routes"]...)
+	golden.Section(t, manualPath, "routes", "```\n"+bare(families.overview.render(nil, fixture.Now, 80, 9, false))+"```\n")
 	golden.Section(t, manualPath, "keys", keysTable(&m))
 	golden.Section(t, manualPath, "states", table(&m, "state", "States"))
 	golden.Section(t, manualPath, "orders", table(&m, "sort", "Sorting"))
@@ -34,7 +36,7 @@ func TestManual(t *testing.T) {
 			widths = append(widths, strconv.Itoa(w+1))
 		}
 	}
-	leave := "below " + strings.Join(widths[:4], ", ") + " and " + widths[4] + " columns"
+	leave := "below " + strings.Join(widths[:lastDropped-1], ", ") + " and " + widths[lastDropped-1] + " columns"
 	if !strings.Contains(text, leave) {
 		t.Errorf("%s does not say that columns leave %s", manualPath, leave)
 	}

@@ -106,6 +106,7 @@ func New(ctx context.Context, source Source, address, version string, options Op
 	if m.graph == "" {
 		m.graph = graphBraille
 	}
+	m.overview.strokes = m.graph.strokes()
 	if m.options.Theme == "" {
 		m.options.Theme = Themes[0]
 	}

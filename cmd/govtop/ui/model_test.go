@@ -176,7 +176,7 @@ func TestQuitKeys(t *testing.T) {
 // TestSelectionFollowsItsLoop: the selection is a loop, not a line number; it stays when others come and go.
 func TestSelectionFollowsItsLoop(t *testing.T) {
 	m := screen(80, 24, append([]tea.Msg{mixed()}, press("s", "g", "j", "j", "j", "j")...)...) // sorted by name
-	selected := func() string { return m.overview.of.Loops[m.overview.rows[m.overview.index]].Service }
+	selected := func() string { return m.overview.of.Loops[m.overview.rows[m.overview.index].loop].Service }
 	if selected() != "checkout" {
 		t.Fatalf("four down from the top is %s", selected())
 	}
@@ -208,10 +208,10 @@ func TestLongListsScroll(t *testing.T) {
 		}
 	})
 	m := screen(80, 24, append([]tea.Msg{many}, press("end")...)...)
-	if got := frame(m); !strings.Contains(got, ">service-499/conc") || !strings.Contains(got, "/500") {
+	if got := frame(m); !strings.Contains(got, ">service-499/con…cy") || !strings.Contains(got, "/500") {
 		t.Errorf("end does not show the last of 500 loops:\n%s", got)
 	}
-	if got := frame(after(m, press("home")...)); !strings.Contains(got, ">service-000/conc") {
+	if got := frame(after(m, press("home")...)); !strings.Contains(got, ">service-000/con…cy") {
 		t.Errorf("home does not show the first of 500 loops:\n%s", got)
 	}
 	m = after(m, press("home", "pgdown", "pgdown", "up")...)

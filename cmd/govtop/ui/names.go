@@ -11,7 +11,7 @@ import (
 	"github.com/seed-de83e32b/governor/control"
 )
 
-// shortKnobs are the knobs whose name is shortened before that of the service is.
+// shortKnobs are short for the knobs beside a service that has to be shortened itself.
 var shortKnobs = map[control.Knob]string{control.KnobConcurrency: "conc"}
 
 // cut is one loop's name while it is made to fit. Its parts are measured in cells.
@@ -21,9 +21,12 @@ type cut struct {
 	text          string
 }
 
-// shortNames fits the names of loops or services into w cells, so that different loops read differently wherever that is possible.
-// The knob is shortened first. Then the service loses its middle; services that would read the same keep the part in
-// which they differ; and those for which that part is too long have their words shortened to initials.
+// knobLeast is the number of cells in which a shortened knob can still be recognized.
+const knobLeast = 4
+
+// shortNames fits the names of loops or services into w cells, so that different loops read differently wherever that is
+// possible. The knob loses its middle first. If that is not enough, the service does; services that would read the same
+// keep the part in which they differ; and those for which that part is too long have their words shortened to initials.
 func shortNames(names []string, w int) []string {
 	names = slices.Clone(names)
 	var long []*cut
@@ -32,12 +35,13 @@ func shortNames(names []string, w int) []string {
 		if fit.Width(full) <= w {
 			continue
 		}
-		service, knob, ok := strings.Cut(full, "/")
-		if ok {
-			knob = "/" + cmp.Or(shortKnobs[control.Knob(knob)], knob)
-		}
-		if most := w / 2; fit.Width(knob) > most {
-			knob = middle(knob, most)
+		service, knob := splitName(full)
+		switch room := w - fit.Width(service) - 1; {
+		case knob == "":
+		case room >= min(knobLeast, fit.Width(knob)):
+			knob = "/" + shortKnob(knob, room)
+		default:
+			knob = middle("/"+cmp.Or(shortKnobs[control.Knob(knob)], knob), w/2)
 		}
 		c := &cut{service: service, knob: knob, room: w - fit.Width(knob)}
 		c.text = middle(c.service, c.room)
@@ -52,6 +56,27 @@ func shortNames(names []string, w int) []string {
 		names[i] = c.text + c.knob
 	}
 	return names
+}
+
+// splitName splits the name of a loop into that of its service or route and that of its knob, which may be one for calls:
+// checkout/export and concurrency, checkout and calls/payments.
+func splitName(full string) (service, knob string) {
+	i := strings.Index(full, "/calls/")
+	if i < 0 {
+		i = strings.LastIndex(full, "/")
+	}
+	if i < 0 {
+		return full, ""
+	}
+	return full[:i], full[i+1:]
+}
+
+// shortKnob fits a knob into w cells. Where few are left, its start says more than both ends.
+func shortKnob(knob string, w int) string {
+	if w < knobLeast+2 {
+		return fit.Clip(knob, w)
+	}
+	return middle(knob, w)
 }
 
 // alike groups different services that read the same.

@@ -46,16 +46,17 @@ func TestServicesWithTheSamePrefixAreToldApart(t *testing.T) {
 	}
 }
 
-// TestShortNamesStayRecognizable: a name that fits is whole, the knob gives way before the service, and a cut name shows
-// both ends.
+// TestShortNamesStayRecognizable: a name that fits is whole, the knob gives way before the service, and what is cut shows
+// both ends, or its start where few cells are left.
 func TestShortNamesStayRecognizable(t *testing.T) {
 	names := []string{
 		"checkout/concurrency", "payments-gateway-europe/rate", "cart/shed", "checkout/calls/payments-gateway-europe",
+		"checkout/export/concurrency", "checkout/exporter/shed",
 	}
 	for w, want := range map[int]string{
-		40: "checkout/concurrency payments-gateway-europe/rate cart/shed checkout/calls/payments-gateway-europe",
-		20: "checkout/concurrency payment…-europe/rate cart/shed checkout/call…rope",
-		16: "checkout/conc payme…urope/rate cart/shed checkout/cal…ope",
+		40: "checkout/concurrency payments-gateway-europe/rate cart/shed checkout/calls/payments-gateway-europe checkout/export/concurrency checkout/exporter/shed",
+		20: "checkout/concurrency payment…-europe/rate cart/shed checkout/calls…urope checkout/export/con… checkou…xporter/shed",
+		16: "checkout/con…ncy payme…urope/rate cart/shed checkout/cal…ope check…xport/conc check…orter/shed",
 	} {
 		if got := strings.Join(shortNames(names, w), " "); got != want {
 			t.Errorf("in %d cells:\n got %s\nwant %s", w, got, want)

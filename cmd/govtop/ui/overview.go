@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -13,16 +14,20 @@ import (
 	"github.com/seed-de83e32b/governor/daemon/api"
 )
 
-// overview is the table of loops: those that the filter selects, sorted. Its selection is a loop, not a line: it stays
-// with the loop when others come and go, and returns with a loop that comes back.
+// overview is the table of loops: those that the filter selects, sorted, with routes below their services. Its selection
+// is a loop, not a line: it stays with the loop when others come and go, and returns with a loop that comes back or is
+// unfolded.
 type overview struct {
 	order   int // index of orders
 	reverse bool
 	filter  Filter
+	folded  map[string]bool // services whose routes are folded away; never changed, only replaced
+	strokes strokes         // that draw the tree
 
 	of       *fleet // the data that rows was made from
 	again    bool   // rows must be rebuilt
-	rows     []int  // indices into of.Loops, in screen order
+	rows     []row  // in screen order
+	matched  int    // loops that the filter selects, folded or not
 	selected string // name of the loop that the user selected
 	index    int    // the row under the cursor
 	top      int    // first row on the screen
@@ -31,15 +36,19 @@ type overview struct {
 // settle sorts again if the loops or the view changed, and finds the selected loop.
 func (o *overview) settle(f *fleet, lines int) {
 	if o.of != f || o.again {
-		o.of, o.again, o.rows = f, false, arrange(f, orders[o.order], o.reverse, o.filter)
+		loops := arrange(f, orders[o.order], o.reverse, o.filter)
+		o.of, o.again, o.matched, o.rows = f, false, len(loops), grow(f, loops, o.isFolded)
 	}
-	i := slices.IndexFunc(o.rows, func(row int) bool { return f.names[row] == o.selected })
+	i := slices.IndexFunc(o.rows, func(r row) bool { return f.called(r) == o.selected })
+	if service, _, _ := strings.Cut(o.selected, "/"); i < 0 && o.isFolded(service) {
+		i = slices.IndexFunc(o.rows, func(r row) bool { return r.place == folded && f.families[r.family].service == service })
+	}
 	if i < 0 {
 		i = o.index // another loop has taken its place
 	}
 	o.scroll(i, lines)
 	if o.selected == "" && len(o.rows) > 0 {
-		o.selected = f.names[o.rows[o.index]]
+		o.selected = f.called(o.rows[o.index])
 	}
 }
 
@@ -52,14 +61,21 @@ func (o *overview) show(order int, reverse bool, filter Filter) {
 func (o *overview) move(delta, lines int) {
 	o.scroll(o.index+delta, lines)
 	if len(o.rows) > 0 {
-		o.selected = o.of.names[o.rows[o.index]]
+		o.selected = o.of.called(o.rows[o.index])
 	}
 }
 
-// find selects the loop of that name, and says whether it is shown.
+// find selects the loop of that name, unfolds its family, and says whether the filter shows it.
 func (o *overview) find(name string) bool {
-	if o.of == nil || !slices.ContainsFunc(o.rows, func(row int) bool { return o.of.names[row] == name }) {
+	if o.of == nil {
 		return false
+	}
+	i := slices.Index(o.of.names, name)
+	if i < 0 || !o.filter.match(name, &o.of.Loops[i]) {
+		return false
+	}
+	if k := o.of.family(i); k >= 0 {
+		o.fold(o.of.families[k:k+1], false)
 	}
 	o.selected = name
 	return true
@@ -76,10 +92,18 @@ func (o *overview) scroll(i, lines int) {
 
 // current returns the loop under the cursor.
 func (o *overview) current() (l api.Loop, ok bool) {
-	if o.index >= len(o.rows) {
+	if o.index >= len(o.rows) || o.rows[o.index].loop < 0 {
 		return l, false
 	}
-	return o.of.Loops[o.rows[o.index]], true
+	return o.of.Loops[o.rows[o.index].loop], true
+}
+
+// bare returns the service under the cursor if it has routes but no loop of its own; nil: it is a loop.
+func (o *overview) bare() *family {
+	if o.index >= len(o.rows) || o.rows[o.index].loop >= 0 {
+		return nil
+	}
+	return &o.of.families[o.rows[o.index].family]
 }
 
 // title says how many loops are shown, and in which order. The caller describes the filter.
@@ -89,7 +113,7 @@ func (o *overview) title(filter string) string {
 		arrow = "^"
 	}
 	return fmt.Sprintf("%s  sort:%s %s  filter:%s  %d/%d",
-		bold.Render("Loops"), by.name, arrow, filter, len(o.rows), len(o.of.Loops))
+		bold.Render("Loops"), by.name, arrow, filter, o.matched, len(o.of.Loops))
 }
 
 // column is one column of the table. On a narrow screen, columns with a drop rank are dropped, lowest rank first.
@@ -102,14 +126,21 @@ type column struct {
 	text  func(l api.Loop, now time.Time) string
 	tone  func(l api.Loop) tone
 	spark bool // the column shows the loop's sparkline
+	// worst says how bad a loop is in this column, NaN if that is not known: a folded service shows the worst of its
+	// family. nil: it shows its own.
+	worst func(l *api.Loop, now time.Time) float64
+	whose bool // the column says which part of the family is the worst
 }
 
 var columns = []column{
-	{title: "LOOP", means: "service/knob"},
+	{title: "LOOP", means: "service/knob; the routes of a service stand below it"},
 	{
 		title: "MODE", width: 7, drop: 4,
 		means: "observe, shadow, or ENFORCE: only that one affects the service",
 		text:  func(l api.Loop, _ time.Time) string { return modeText(l.Mode) },
+		worst: func(l *api.Loop, _ time.Time) float64 {
+			return float64(slices.Index([]control.Mode{control.Observe, control.Shadow, control.Enforce}, l.Mode))
+		},
 	},
 	{
 		title: "MEASURED", width: 8, right: true,
@@ -123,7 +154,7 @@ var columns = []column{
 		},
 	},
 	{
-		title: "SETPT", width: 6, right: true,
+		title: "SETPT", width: 6, right: true, drop: 6,
 		means: "the setpoint of the measurement",
 		text:  func(l api.Loop, _ time.Time) string { return measure(l, l.Decision.Setpoint) },
 	},
@@ -143,6 +174,7 @@ var columns = []column{
 			}
 			return plain
 		},
+		worst: func(l *api.Loop, _ time.Time) float64 { return float64(l.Decision.Inputs.BadRatio) },
 	},
 	{
 		title: "REFUSED", width: 7, right: true,
@@ -154,6 +186,7 @@ var columns = []column{
 			}
 			return plain
 		},
+		worst: func(l *api.Loop, _ time.Time) float64 { return float64(l.Decision.Inputs.RefusedShare) },
 	},
 	{
 		title: "BURN5m/1h", width: 9, right: true, drop: 3,
@@ -165,6 +198,7 @@ var columns = []column{
 			}
 			return plain
 		},
+		worst: func(l *api.Loop, _ time.Time) float64 { return float64(l.Decision.Inputs.Burn5m) },
 	},
 	{
 		title: "VALUE", width: 7, right: true,
@@ -181,6 +215,7 @@ var columns = []column{
 		means: "what the loop does, and since when or from which value",
 		text:  stateText,
 		tone:  func(l api.Loop) tone { return wordOf(l.Decision.State).tone },
+		worst: worstState, whose: true,
 	},
 	{
 		title: "5m", width: sparkCells, drop: 1, spark: true,
@@ -190,8 +225,9 @@ var columns = []column{
 
 const (
 	loopWidthWanted = 20 // columns are dropped rather than make names narrower,
-	loopWidthLeast  = 16 // and the last of them rather than make them narrower than this
-	lastDropped     = 5
+	loopWidthLeast  = 16 // and the last of them, from lastWanted on, rather than make them narrower than this
+	lastWanted      = 5
+	lastDropped     = 6
 	loopWidthMost   = 40
 	stateWidthMost  = 28
 )
@@ -210,7 +246,7 @@ func layout(w int, f *fleet, sparks sparks) (chosen []column, gap int) {
 	}
 	for rank := 1; rank <= lastDropped; rank++ {
 		wanted := loopWidthWanted
-		if rank == lastDropped {
+		if rank >= lastWanted {
 			wanted = loopWidthLeast
 		}
 		if w-taken(1) >= wanted {
@@ -246,7 +282,7 @@ func stateAndMode(l api.Loop, now time.Time) string {
 		return stateText(l, now)
 	}
 	w := wordOf(l.Decision.State)
-	return w.glyph + " " + w.word + " (" + string(l.Mode) + ")"
+	return w.glyph + " " + w.word + " " + string(l.Mode)
 }
 
 // render draws the head of the table and at most lines loops. Without sparks (nil) there is no column for them.
@@ -266,28 +302,23 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 		out = append(out, paint(dim, fit.Clip("  no loop matches the filter", w)))
 	}
 
-	short := o.of.shortNames(chosen[0].width)
 	for i := o.top; i < len(o.rows) && i < o.top+lines; i++ {
-		l, called := o.of.Loops[o.rows[i]], o.of.names[o.rows[i]]
-		_, old := l.Overdue(now)
-		gray := stale || old
+		r := o.rows[i]
+		gray := stale || o.old(r, now)
 		marker := " "
 		if i == o.index {
 			marker = ">"
 		}
-		row = row[:0]
-		for _, c := range chosen {
+		row = append(row[:0], chosen[0].cell(o.label(r, chosen[0].width)))
+		for _, c := range chosen[1:] {
 			if c.spark {
-				row = append(row, c.cell(sparks[called].draw(now)))
+				row = append(row, c.cell(sparks[o.of.called(r)].draw(now)))
 				continue
 			}
-			if c.text == nil {
-				row = append(row, c.cell(short[o.rows[i]]))
-				continue
-			}
-			cell := c.cell(c.text(l, now))
-			if c.tone != nil && !gray {
-				cell = paint(c.tone(l), cell)
+			text, tone := o.cell(r, c, now)
+			cell := c.cell(text)
+			if !gray {
+				cell = paint(tone, cell)
 			}
 			row = append(row, cell)
 		}
@@ -301,6 +332,75 @@ func (o *overview) render(sparks sparks, now time.Time, w, lines int, stale bool
 		out = append(out, line)
 	}
 	return out
+}
+
+// label is the name of a row in at most w cells, with its place in the tree.
+func (o *overview) label(r row, w int) string {
+	stroke := ""
+	switch {
+	case r.place == folded:
+		return o.of.families[r.family].summary(w)
+	case r.loop < 0:
+		return middle(o.of.families[r.family].service, w)
+	case r.place == twig:
+		stroke = o.strokes.twig + " "
+	case r.place == lastTwig:
+		stroke = o.strokes.lastTwig + " "
+	}
+	return stroke + o.of.shortNames(w)[r.loop]
+}
+
+// cell is what a row has in a column.
+func (o *overview) cell(r row, c column, now time.Time) (string, tone) {
+	if r.place == folded && c.worst != nil {
+		return o.worstCell(&o.of.families[r.family], c, now)
+	}
+	if r.loop < 0 {
+		return "", plain
+	}
+	l := o.of.Loops[r.loop]
+	text := c.text(l, now)
+	if from := strings.Index(text, " from "); c.whose && from >= 0 && fit.Width(text) > c.width {
+		text = text[:from] // half a number would be wrong
+	}
+	if c.tone == nil {
+		return text, plain
+	}
+	return text, c.tone(l)
+}
+
+// worstCell is what a folded family has in a column.
+func (o *overview) worstCell(home *family, c column, now time.Time) (string, tone) {
+	l := *o.of.worst(home, now, c.worst)
+	t := plain
+	if _, old := l.Overdue(now); c.tone != nil && !old {
+		t = c.tone(l)
+	}
+	if i := home.head; !c.whose || i >= 0 && o.of.names[i] == name(l) {
+		return c.text(l, now), t
+	}
+	l.Since, l.Decision.From = time.Time{}, control.Number(math.NaN()) // the name matters more than age and move
+	return c.text(l, now) + " " + part(&l), t
+}
+
+// old reports whether a newer decision is overdue, in a folded family of every loop.
+func (o *overview) old(r row, now time.Time) bool {
+	loops := []int{r.loop}
+	switch {
+	case r.place == folded:
+		loops = o.of.families[r.family].loops
+	case r.loop < 0:
+		return false
+	}
+	return !slices.ContainsFunc(loops, func(i int) bool { _, old := o.of.Loops[i].Overdue(now); return !old })
+}
+
+// worstState is the severity of a loop's state. A loop that should have decided stands where one that holds does.
+func worstState(l *api.Loop, now time.Time) float64 {
+	if _, old := l.Overdue(now); old {
+		return severity(control.Hold) + 0.5
+	}
+	return severity(l.Decision.State)
 }
 
 func (c column) cell(text string) string {

@@ -148,7 +148,7 @@ func (m *Model) divide() division {
 	body := m.body() - tableFrame
 	loops := 0
 	if f := m.fleet(); f != nil {
-		loops = len(f.Loops) // all, not the filtered ones: nothing should move while a filter is typed
+		loops = m.overview.lines(f) // all, not the filtered ones: nothing should move while a filter is typed
 	}
 	if room := body - panelLeast; m.width >= panelWidth && room >= rowsLeast {
 		rows := min(max(loops, rowsLeast), room)
@@ -172,7 +172,7 @@ func (m *Model) loopsScreen(w int) []string {
 	l, ok := m.overview.current()
 	switch {
 	case !ok:
-		return out
+		return append(out, m.noLoop(w)...)
 	case d.panel > 0:
 		return append(out, m.panels(l, w, d.panel)...)
 	}
@@ -214,14 +214,26 @@ func (m *Model) panels(l api.Loop, w, h int) []string {
 // loopScreen draws everything about the loop under the cursor.
 func (m *Model) loopScreen(w, h int) []string {
 	l, ok := m.overview.current()
-	if !ok {
-		text := "no loop to show"
-		if m.when() == inPast {
-			text += ": " + m.forgotten()
-		}
-		return []string{"", " " + paint(dim, fit.Clip(text, w-1))}
+	switch {
+	case ok:
+		return detailScreen(m.detailView(l), w, h)
+	case m.overview.bare() != nil:
+		return m.noLoop(w)
 	}
-	return detailScreen(m.detailView(l), w, h)
+	text := "no loop to show"
+	if m.when() == inPast {
+		text += ": " + m.forgotten()
+	}
+	return []string{"", " " + paint(dim, fit.Clip(text, w-1))}
+}
+
+// noLoop says why there is nothing to tell about the service under the cursor; nil if it is none.
+func (m *Model) noLoop(w int) []string {
+	home := m.overview.bare()
+	if home == nil {
+		return nil
+	}
+	return append([]string{rule(bold.Render(home.service), w)}, indent(fit.WrapTo(home.lacksLoop(), w-2, 2))...)
 }
 
 func (m *Model) detailView(l api.Loop) detailView {

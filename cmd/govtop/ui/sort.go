@@ -36,7 +36,7 @@ var orders = []order{
 		"who hurts: how fast refusals and bad requests together use up the error budget, a violated SLO, the state",
 	},
 	{"name", false, func(*api.Loop) rank { return rank{} }, "service and knob"},
-	{"state", true, func(l *api.Loop) rank { return rank{severity(l)} }, "states that need a person first"},
+	{"state", true, func(l *api.Loop) rank { return rank{severity(l.Decision.State)} }, "states that need a person first"},
 	{
 		"ratio", true, func(l *api.Loop) rank { return rank{rough(l.Decision.Measured / l.Decision.Setpoint)} },
 		"measurement against setpoint",
@@ -66,7 +66,7 @@ func hurt(l *api.Loop) rank {
 	if budget := max(1-l.SLO.Objective, l.SLO.Errors); budget > 0 && in.RefusedShare > control.Number(budget) {
 		burn += in.RefusedShare / control.Number(budget)
 	}
-	r := rank{rough(burn), 0, severity(l)}
+	r := rank{rough(burn), 0, severity(l.Decision.State)}
 	if violated {
 		r[1] = 1
 	}
@@ -74,8 +74,8 @@ func hurt(l *api.Loop) rank {
 }
 
 // severity is greater for states that need a person more, and greatest for unknown states.
-func severity(l *api.Loop) float64 {
-	return float64(len(states) - slices.Index(states, l.Decision.State))
+func severity(s control.State) float64 {
+	return float64(len(states) - slices.Index(states, s))
 }
 
 // rough rounds a number to two digits.
@@ -88,24 +88,70 @@ func rough(n control.Number) float64 {
 	return math.Round(v/scale) * scale
 }
 
-// arrange returns the indices of the loops that the filter selects, in the order or its reverse.
+// seat is what decides where a loop stands among others.
+type seat struct {
+	rank   rank
+	family rank // the greatest in its family
+	first  int  // index of the first loop of its family
+	depth  int  // 0: a head, 1: another loop of its service, 2: of a route
+}
+
+// arrange returns the indices of the loops that the filter selects, in the order or its reverse. Families stay together,
+// where the greatest rank among them puts them; within one, the service comes before its routes in either direction.
 func arrange(f *fleet, by order, reverse bool, filter Filter) []int {
-	rows, ranks := make([]int, 0, len(f.Loops)), make([]rank, len(f.Loops))
+	loops, seats := make([]int, 0, len(f.Loops)), make([]seat, len(f.Loops))
 	for i := range f.Loops {
 		if filter.match(f.names[i], &f.Loops[i]) {
-			rows, ranks[i] = append(rows, i), by.of(&f.Loops[i])
+			r := by.of(&f.Loops[i])
+			loops, seats[i] = append(loops, i), seat{rank: r, family: r, first: i}
 		}
 	}
-	slices.SortFunc(rows, func(a, b int) int {
-		c := ranks[a].compare(ranks[b])
+	if len(f.families) > 0 {
+		settleFamilies(f, loops, seats)
+	}
+	slices.SortFunc(loops, func(a, b int) int {
+		x, y := &seats[a], &seats[b]
+		c := x.family.compare(y.family)
+		if x.first == y.first {
+			if c = cmp.Compare(x.depth, y.depth); c != 0 {
+				return c
+			}
+			c = x.rank.compare(y.rank)
+		}
 		if by.falling {
 			c = -c
 		}
-		c = cmp.Or(c, cmp.Compare(a, b)) // loops arrive sorted by name
+		c = cmp.Or(c, cmp.Compare(x.first, y.first), cmp.Compare(a, b)) // loops arrive sorted by name
 		if reverse {
 			c = -c
 		}
 		return c
 	})
-	return rows
+	return loops
+}
+
+// settleFamilies gives the loops of each family its rank and its place.
+func settleFamilies(f *fleet, loops []int, seats []seat) {
+	best := make([]rank, len(f.families))
+	seen := make([]bool, len(f.families))
+	for _, i := range loops {
+		if k := f.familyOf[i]; k >= 0 && (!seen[k] || seats[i].rank.compare(best[k]) > 0) {
+			best[k], seen[k] = seats[i].rank, true
+		}
+	}
+	for _, i := range loops {
+		k := f.familyOf[i]
+		if k < 0 {
+			continue
+		}
+		home, s := &f.families[k], &seats[i]
+		s.family, s.first = best[k], home.loops[0]
+		switch {
+		case i == home.head:
+		case f.Loops[i].Service == home.service:
+			s.depth = 1
+		default:
+			s.depth = 2
+		}
+	}
 }

@@ -17,7 +17,7 @@ import (
 // shown are the services on the screen, from top to bottom.
 func shown(m Model) (services []string) {
 	for _, row := range m.overview.rows {
-		services = append(services, m.overview.of.Loops[row].Service)
+		services = append(services, m.overview.of.Loops[row.loop].Service)
 	}
 	return services
 }

@@ -22,6 +22,7 @@ func WriteTable(w io.Writer, s Snapshot) error {
 		line(t)
 	}
 	f := newFleet(s)
+	f.flatten()
 	line(counts(f, wide))
 	if len(s.Loops) > 0 {
 		line("")

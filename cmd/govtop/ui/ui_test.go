@@ -43,7 +43,7 @@ func after(m Model, messages ...tea.Msg) Model {
 
 func press(keys ...string) []tea.Msg {
 	special := map[string]rune{
-		"up": tea.KeyUp, "down": tea.KeyDown, "end": tea.KeyEnd, "home": tea.KeyHome,
+		"up": tea.KeyUp, "down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight, "end": tea.KeyEnd, "home": tea.KeyHome,
 		"enter": tea.KeyEnter, "space": tea.KeySpace,
 		"tab": tea.KeyTab, "backspace": tea.KeyBackspace, "pgup": tea.KeyPgUp, "pgdown": tea.KeyPgDown, "esc": tea.KeyEscape,
 	}
@@ -77,6 +77,9 @@ func snapshot(status api.Status, loops []api.Loop) heardMsg {
 
 func mixed() heardMsg { return snapshot(fixture.Status(), fixture.Loops()) }
 
+// families is a fleet with services that have routes.
+func families() heardMsg { return snapshot(fixture.Status(), fixture.Routes().Loops) }
+
 // changed is mixed with a change of its data.
 func changed(change func(s *api.Snapshot)) heardMsg {
 	s := &api.Snapshot{Status: fixture.Status(), Loops: fixture.Loops()}
@@ -107,6 +110,7 @@ func scenes() map[string][]tea.Msg {
 		s.Status.Version = "0.5.1"
 	})
 	known := []tea.Msg{mixed(), pastMsg{fixture.History()}}
+	routes := []tea.Msg{families(), pastMsg{fixture.HistoryOf(fixture.Routes().Loops)}}
 	in := func(messages []tea.Msg, more ...any) []tea.Msg {
 		all := slices.Clone(messages)
 		for _, m := range more {
@@ -133,15 +137,21 @@ func scenes() map[string][]tea.Msg {
 			kind: actuators.Freeze, loop: "checkout/concurrency",
 			receipt: api.Receipt{Note: "recorded; gov-a enforces it"},
 		}),
-		"stopped":     {stopped},
-		"search":      in(known, "?", "/", "b", "u", "r", "n"),
-		"warned":      {warned},
-		"empty":       {empty},
-		"unreachable": {failure(began), tickMsg(began.Add(time.Second)), failure(began.Add(time.Second))},
-		"stale":       {mixed(), failure(began.Add(12 * time.Second)), tickMsg(began.Add(13 * time.Second))},
-		"blind":       {blind},
-		"connecting":  {},
-		"help":        append([]tea.Msg{mixed()}, press("?")...),
+		"routes":        in(routes, "down", "down", "down"),
+		"routes-detail": in(routes, "down", "down", "down", "enter"),
+		"routes-folded": in(routes, "left"),
+		"routes-bare":   in(routes, "s", "G", "z"),
+		"routes-filter": in(routes, "/", "i", "m", "p", "o", "r", "t", "enter"),
+		"routes-health": in(routes, "h"),
+		"stopped":       {stopped},
+		"search":        in(known, "?", "/", "b", "u", "r", "n"),
+		"warned":        {warned},
+		"empty":         {empty},
+		"unreachable":   {failure(began), tickMsg(began.Add(time.Second)), failure(began.Add(time.Second))},
+		"stale":         {mixed(), failure(began.Add(12 * time.Second)), tickMsg(began.Add(13 * time.Second))},
+		"blind":         {blind},
+		"connecting":    {},
+		"help":          append([]tea.Msg{mixed()}, press("?")...),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/consul"
 	"github.com/seed-de83e32b/governor/actuators/little"
 	"github.com/seed-de83e32b/governor/configs"
@@ -42,8 +43,25 @@ func load(stderr io.Writer, file string) (*configs.Config, bool) {
 	return c, true
 }
 
+// heading says that the file is valid.
+func heading(w io.Writer, c *configs.Config) {
+	routes := ""
+	if n := len(c.Names()) - len(c.Services); n > 0 {
+		routes = fmt.Sprintf(", routes %d", n)
+	}
+	fmt.Fprintf(w, "%s is valid: services %d%s, hash %s\n\n", c.File, len(c.Services), routes, c.Hash)
+}
+
+// kindOf says what has the name.
+func kindOf(name string) string {
+	if _, route := actuators.SplitCompartment(name); route != "" {
+		return "route"
+	}
+	return "service"
+}
+
 func summary(w io.Writer, c *configs.Config) {
-	fmt.Fprintf(w, "%s is valid: services %d, hash %s\n\n", c.File, len(c.Services), c.Hash)
+	heading(w, c)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer t.Flush()
 	row := func(key, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
@@ -56,7 +74,7 @@ func summary(w io.Writer, c *configs.Config) {
 	sensed := c.Signals() // in the same order
 	for i, spec := range c.Specs() {
 		fmt.Fprintf(t, "\n")
-		row("service", "%s: %s", spec.Service, modeText(spec.Mode, control.Mode(c.Services[spec.Service].Mode)))
+		row(kindOf(spec.Service), "%s: %s", spec.Service, modeText(spec.Mode, control.Mode(c.Compartment(spec.Service).Mode)))
 		row("  slo", "%s of requests within %s, at most %s fail",
 			configs.Percent(spec.SLO.Objective), configs.Duration(spec.SLO.Latency), configs.Percent(spec.SLO.Errors))
 		timing := spec.Timing
@@ -99,7 +117,7 @@ func summary(w io.Writer, c *configs.Config) {
 				format.Latency(spec.Bounds(control.KnobCall(k.To)).Fallback))
 		}
 		tuning(row, spec)
-		metrics(row, c.Services[spec.Service].Metrics, sensed[i].Queries)
+		metrics(row, c.Compartment(spec.Service).Metrics, sensed[i].Queries)
 	}
 }
 

@@ -52,7 +52,7 @@ func Online(ctx context.Context, stdout, stderr io.Writer, file string) int {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
-	fmt.Fprintf(stdout, "%s is valid: services %d, hash %s\n\n", c.File, len(c.Services), c.Hash)
+	heading(stdout, c)
 	return look.report(ctx, stdout)
 }
 
@@ -113,7 +113,7 @@ func (l *look) report(ctx context.Context, w io.Writer) int {
 
 // probe queries every service. After the first query that times out it skips the rest.
 func (l *look) probe(ctx context.Context) map[string]*signals.Probe {
-	names := slices.Sorted(maps.Keys(l.config.Services))
+	names := l.config.Names()
 	probes := map[string]*signals.Probe{}
 	ask := func(name string) *signals.Probe {
 		p, err := l.sensor.Probe(ctx, name)
@@ -228,12 +228,12 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 	}
 	var foreign []string
 	for name := range s.settings {
-		if c.Services[name] == nil {
+		if c.Compartment(name) == nil {
 			foreign = append(foreign, name)
 		}
 	}
 	if slices.Sort(foreign); len(foreign) > 0 {
-		fmt.Fprintf(w, "  others    settings of services that are not in this file: %s\n", strings.Join(foreign, ", "))
+		fmt.Fprintf(w, "  others    settings of services and routes that are not in this file: %s\n", strings.Join(foreign, ", "))
 	}
 	fmt.Fprintln(w)
 	return s.foreign == nil
@@ -243,8 +243,8 @@ func (s kvState) report(w io.Writer, c *configs.Config) (ok bool) {
 func (l *look) service(w io.Writer, spec control.Spec, p *signals.Probe, answered bool, kv kvState, now time.Time) (
 	missing []string,
 ) {
-	configured := control.Mode(l.config.Services[spec.Service].Mode)
-	fmt.Fprintf(w, "service     %s: %s\n", spec.Service, modeText(spec.Mode, configured))
+	configured := control.Mode(l.config.Compartment(spec.Service).Mode)
+	fmt.Fprintf(w, "%-11s %s: %s\n", kindOf(spec.Service), spec.Service, modeText(spec.Mode, configured))
 	if kv.err == nil {
 		fmt.Fprintf(w, "  setting   %s\n", setting(kv.settings[spec.Service], now))
 		for _, c := range spec.Calls {
@@ -317,7 +317,7 @@ func (l *look) missing(p *signals.Probe, spec control.Spec, v control.Verdict) (
 		missing = append(missing, "a selector that fits ("+what+")")
 	}
 	capped := p.Measurement.Capped != ""
-	if capped && l.config.Services[spec.Service].Mode == string(control.Enforce) {
+	if capped && l.config.Compartment(spec.Service).Mode == string(control.Enforce) {
 		missing = append(missing, "a label that tells the instances apart")
 	}
 	switch v.Hold {
@@ -332,7 +332,7 @@ func (l *look) missing(p *signals.Probe, spec control.Spec, v control.Verdict) (
 	} else if slow && p.AtSLO {
 		missing = append(missing, "slow")
 	}
-	if !p.AtSLO && l.config.Services[spec.Service].Metrics.Queries.Slow == "" {
+	if !p.AtSLO && l.config.Compartment(spec.Service).Metrics.Queries.Slow == "" {
 		missing = append(missing, fmt.Sprintf("slow (no bucket edge at the SLO of %s)", configs.Duration(spec.SLO.Latency)))
 	}
 	return missing

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -52,15 +53,12 @@ func (p *Paths) Match(u *url.URL) bool {
 	if u.RawPath != "" && strings.Count(u.RawPath, "/") != strings.Count(u.Path, "/") {
 		return false // an encoded slash
 	}
-	if p.exact[u.Path] {
-		return true
-	}
-	for _, prefix := range p.prefixes {
-		if strings.HasPrefix(u.Path, prefix) {
-			return plain(u.Path)
-		}
-	}
-	return false
+	return p.exact[u.Path] || p.below(u.Path) && plain(u.Path)
+}
+
+// below says whether a path begins like a pattern with a final /*.
+func (p *Paths) below(path string) bool {
+	return slices.ContainsFunc(p.prefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
 }
 
 func plain(path string) bool {
