@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -78,15 +77,6 @@ func (c Config) checkRoutes(bad func(format string, args ...any)) {
 			bad("Routes[%q]: %v", name, err)
 		}
 	}
-}
-
-// validName returns nil for the name of a service, or of a compartment of one.
-func validName(name string) error {
-	service, route, isRoute := strings.Cut(name, "/")
-	if err := actuators.ValidServiceName(service); err != nil || !isRoute {
-		return err
-	}
-	return actuators.ValidServiceName(route)
 }
 
 // divide makes the compartments of the guard, and the roof over them.

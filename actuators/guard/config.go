@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/seed-de83e32b/governor/actuators"
 )
 
 // Config describes one guard. Service and SLO are required; every other zero value has a sensible meaning.
@@ -82,7 +84,7 @@ const targetShare = 0.4
 func (c Config) ready() (Config, error) {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if err := validName(c.Service); err != nil {
+	if err := actuators.ValidCompartment(c.Service); err != nil {
 		bad("Service: expected %w", err)
 	}
 	if c.SLO < time.Millisecond || c.SLO > time.Hour {

@@ -71,19 +71,25 @@ func attend(ctx context.Context, log *slog.Logger, service string, watch func(he
 	}
 }
 
-// watch calls apply with each Setting that src delivers and the guard it is for: g, or the bulkhead of a dependency.
+// watch calls apply with each Setting that src delivers and the guard it is for: g, the compartment of a route, or the
+// bulkhead of a dependency. Settings of routes that g does not have are for other versions of the service.
 func (g *Guard) watch(ctx context.Context, src Source, apply func(g *Guard, raw []byte)) error {
 	parts, ok := src.(PartSource)
 	if !ok {
 		return src.Watch(ctx, g.cfg.Service, func(raw []byte) { apply(g, raw) })
 	}
 	return parts.WatchParts(ctx, g.cfg.Service, func(part actuators.Part, raw []byte) {
-		if part == (actuators.Part{}) {
+		switch {
+		case part == (actuators.Part{}):
 			apply(g, raw)
-		} else if part.Route != "" {
-			return // a guard limits its service as a whole
-		} else if d := g.calls.deliver(part.Callee, raw); d != nil {
-			apply(d.pool, raw)
+		case part.Route != "":
+			if c := g.compartment(part.Route); c != nil {
+				apply(c, raw)
+			}
+		default:
+			if d := g.calls.deliver(part.Callee, raw); d != nil {
+				apply(d.pool, raw)
+			}
 		}
 	})
 }

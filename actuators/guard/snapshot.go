@@ -46,6 +46,18 @@ type Snapshot struct {
 
 	RetryRatio float64        // retry budget in force: retries allowed as a share of requests, 0..1
 	Calls      []CallSnapshot // one for each Dependency, by name
+
+	// Of a service with Config.Routes. All above is then for the requests on none of them.
+	Routes []Snapshot // one for each, by name; Service is SERVICE/ROUTE, and there are no Calls
+	Roof   *Roof      // nil: there are no Routes
+	Share  int        // of this compartment under the roof, in requests in flight; 0: none is in force
+}
+
+// Roof is the limit over all routes of a service.
+type Roof struct {
+	InFlight int
+	Limit    int
+	Binding  time.Duration // total time with at least 85% of the limit in flight
 }
 
 // CutShort are those requests of a Latency that failed after a guarded call of theirs was refused or had failed. How long they
@@ -112,17 +124,36 @@ func (g *Guard) Service() string { return g.cfg.Service }
 // SLO returns the latency of a good request, from the Config.
 func (g *Guard) SLO() time.Duration { return g.cfg.SLO }
 
-// Load returns the requests in flight, without the endless ones, and the limit in force. It takes one atomic load.
+// Load returns the requests in flight, without the endless ones, and the limit in force: that of the roof, if there are routes.
+// It takes one atomic load.
 func (g *Guard) Load() (inFlight, limit int) {
-	l, n := unpack(g.gate.word.Load())
+	word := &g.gate.word
+	if g.gate.roof != nil {
+		word = &g.gate.roof.word
+	}
+	l, n := unpack(word.Load())
 	return int(n), int(l)
 }
 
 // Snapshot returns the state as of now. It takes some microseconds: use it for scrapes, not for requests.
-func (g *Guard) Snapshot() Snapshot { return g.snapshot(g.now()) }
+func (g *Guard) Snapshot() Snapshot { return g.whole(g.now()) }
 
 // SnapshotAt is Snapshot at the instant now.
-func (g *Guard) SnapshotAt(now time.Time) Snapshot { return g.snapshot(now.Sub(g.base)) }
+func (g *Guard) SnapshotAt(now time.Time) Snapshot { return g.whole(now.Sub(g.base)) }
+
+// whole is the snapshot of g with its routes.
+func (g *Guard) whole(now time.Duration) Snapshot {
+	s := g.snapshot(now)
+	if g.roof == nil {
+		return s
+	}
+	for _, part := range g.roof.parts[1:] {
+		s.Routes = append(s.Routes, part.snapshot(now))
+	}
+	limit, n := unpack(g.roof.gate.word.Load())
+	s.Roof = &Roof{InFlight: int(n), Limit: int(limit), Binding: g.roof.gate.watch(now)}
+	return s
+}
 
 func (g *Guard) snapshot(now time.Duration) Snapshot {
 	g.tick(now)                 // without traffic, nothing else ends a lease
@@ -155,7 +186,8 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		s.Refused[reason] = refused
 	}
 	s.ShedThreshold, s.RateLimit = g.shed.threshold(), g.rate.perSecond()
-	s.InFlight, s.Limit = g.Load()
+	_, inFlight := unpack(g.gate.word.Load())
+	s.InFlight, s.Limit, s.Share = int(inFlight), int(g.gate.own.Load()), int(g.gate.share.Load())
 	s.RetryRatio = g.retryRatio(now)
 	for _, d := range g.calls.sorted() {
 		s.Calls = append(s.Calls, d.snapshot(now))

@@ -49,15 +49,31 @@ type Collector struct {
 	callWait, retryRatio                  *prometheus.Desc
 	cutShort, cutShortSum                 *prometheus.Desc
 	calls                                 calls
+	roofLimit, roofInFlight, roofBinding  *prometheus.Desc
+	share                                 *prometheus.Desc
+
+	routes []*Collector // by index in Snapshot.Routes
 }
 
 // New returns the Collector of g.
 func New(g *guard.Guard, options ...Option) *Collector {
-	service := prometheus.Labels{"service": g.Service()}
+	c := newCollector(g, g.Service())
+	for _, route := range g.Snapshot().Routes {
+		c.routes = append(c.routes, newCollector(g, route.Service))
+	}
+	for _, o := range options {
+		o(c)
+	}
+	return c
+}
+
+// newCollector returns the Collector of the service, or of a route of it, called name.
+func newCollector(g *guard.Guard, name string) *Collector {
+	service := prometheus.Labels{"service": name}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("guard_"+name, help, labels, service)
 	}
-	c := &Collector{
+	return &Collector{
 		guard:    g,
 		offered:  desc("offered_total", "Requests that arrived, admitted or refused.", "criticality"),
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
@@ -96,11 +112,13 @@ func New(g *guard.Guard, options ...Option) *Collector {
 			"in guarded calls.", "part"),
 		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
 		calls:      newCalls(desc),
+
+		roofLimit:    desc("roof_limit", "Limit over all routes together, in requests in flight."),
+		roofInFlight: desc("roof_inflight", "Requests in flight under it."),
+		roofBinding:  desc("roof_binding_seconds_total", "Time with at least 85% of it in flight."),
+		share: desc("share", "Share of the roof that the requests on this route, or on none, may fill, in requests in flight; "+
+			"absent while there is room for all."),
 	}
-	for _, o := range options {
-		o(c)
-	}
-	return c
 }
 
 // Describe implements prometheus.Collector.
@@ -109,16 +127,37 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 		c.offered, c.admitted, c.refused, c.failed, c.demoted, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
 		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
 		c.endless, c.endlessTotal, c.endlessLimit, c.callWait, c.retryRatio,
-		c.cutShort, c.cutShortSum,
+		c.cutShort, c.cutShortSum, c.roofLimit, c.roofInFlight, c.roofBinding, c.share,
 	} {
 		ch <- d
 	}
 	c.calls.describe(ch)
+	for _, route := range c.routes {
+		route.Describe(ch)
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.guard.Snapshot()
+	c.collect(ch, s)
+	for i, route := range s.Routes {
+		c.routes[i].collect(ch, route)
+	}
+	counter, gauge := sinks(ch)
+	gauge(c.retryRatio, s.RetryRatio)
+	for _, call := range s.Calls {
+		c.calls.collect(ch, call, s.Started)
+	}
+	if s.Roof != nil {
+		gauge(c.roofLimit, float64(s.Roof.Limit))
+		gauge(c.roofInFlight, float64(s.Roof.InFlight))
+		counter(c.roofBinding, s.Roof.Binding.Seconds())
+	}
+}
+
+// collect sends what the service and its routes have alike.
+func (c *Collector) collect(ch chan<- prometheus.Metric, s guard.Snapshot) {
 	counter, gauge := sinks(ch)
 
 	for _, crit := range guard.Criticalities() {
@@ -162,11 +201,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	counter(c.cutShort, float64(s.CutShort.Count))
 	counter(c.cutShortSum, s.CutShort.Own, "own")
 	counter(c.cutShortSum, s.CutShort.Waited, "calls")
-	gauge(c.retryRatio, s.RetryRatio)
-	ch <- c.withExemplars(newHistogram(c.latency, s.Latency, s.Started))
-	for _, call := range s.Calls {
-		c.calls.collect(ch, call, s.Started)
+	if s.Share > 0 {
+		gauge(c.share, float64(s.Share))
 	}
+	ch <- c.withExemplars(newHistogram(c.latency, s.Latency, s.Started))
 }
 
 // withExemplars adds the exemplars to the histogram of the latency. Bad ones must not cost a scrape.

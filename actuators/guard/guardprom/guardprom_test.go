@@ -79,21 +79,29 @@ guard_refused_total{criticality="background",reason="callee",service="checkout"}
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="background",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="background",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="background",reason="share",service="checkout"} 0
 guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="share",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="default",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="default",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="default",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="default",reason="share",service="checkout"} 0
 guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="share",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
 # HELP guard_service_time_seconds Service time found by the reflex's floor test, 0 while none stands; absent without a reflex.
 # TYPE guard_service_time_seconds gauge
@@ -163,21 +171,29 @@ guard_refused_total{criticality="background",reason="callee",service="checkout"}
 guard_refused_total{criticality="background",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="background",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="background",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="background",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="background",reason="share",service="checkout"} 0
 guard_refused_total{criticality="background",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="critical",reason="share",service="checkout"} 0
 guard_refused_total{criticality="critical",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="default",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="default",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="default",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="default",reason="rate",service="checkout"} 0
+guard_refused_total{criticality="default",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="default",reason="share",service="checkout"} 0
 guard_refused_total{criticality="default",reason="shed",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="callee",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="concurrency",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="endless",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="rate",service="checkout"} 1
+guard_refused_total{criticality="sheddable",reason="roof",service="checkout"} 0
+guard_refused_total{criticality="sheddable",reason="share",service="checkout"} 0
 guard_refused_total{criticality="sheddable",reason="shed",service="checkout"} 0
 # HELP guard_shed_threshold Occupancy, in flight by limit, above which the least important requests are refused; 1: nothing is shed.
 # TYPE guard_shed_threshold gauge
