@@ -22,6 +22,8 @@ import (
 // Little's law, a compartment that may do a units of work per second, m₀ each, has a/m₀·m requests in flight at the present
 // latency m. Meanwhile no compartment's own limit falls below what it is given: what is slow then is what all share, and the
 // innocent would be cut for it.
+//
+// docs/compartments.md has what was tried.
 type roof struct {
 	gate  gate
 	parts []*Guard // the compartments, that of the service itself first
@@ -37,14 +39,17 @@ type roof struct {
 }
 
 const (
-	tightWithin   = 1.5             // times the smallest SLO
-	roofHold      = 5 * time.Second // how long shares stay after the roof has last bound
-	demandSpan    = time.Second     // time constant of what is demanded
-	demandSamples = 20.0            // that the sums should cover
-	demandLongest = 10.0            // times demandSpan
-	demandCalm    = time.Minute     // time constant of the weights
-	demandRoom    = 3.0             // kept free for a compartment beyond its mean, in standard deviations of what it has in flight
-	weightLeast   = 0.01            // of all weights
+	tightWithin = 1.5             // times the smallest SLO
+	roofHold    = 5 * time.Second // how long shares stay after the roof has last bound
+	// roofCare slows a raise: a step is at most exp(e²/roofCare) for the error e, the logarithm of setpoint by latency. That is
+	// 3% where nothing queues, and next to nothing near the setpoint.
+	roofCare      = 40
+	demandSpan    = time.Second // time constant of what is demanded
+	demandSamples = 20.0        // that the sums should cover
+	demandLongest = 10.0        // times demandSpan
+	demandCalm    = time.Minute // time constant of the weights
+	demandRoom    = 3.0         // kept free for a compartment beyond its mean, in standard deviations of what it has in flight
+	weightLeast   = 0.01        // of all weights
 )
 
 // demand is what a compartment asks of the roof. Sums fade with demandSpan.
@@ -53,7 +58,6 @@ type demand struct {
 	past counts // faded
 
 	span   float64 // seconds that past covers
-	share  float64 // last given to it while it asked for more, in requests in flight; 0: it does not
 	weight float64 // configured; 0: it is learned
 	calm   float64 // work per second while shares are not in force
 }
@@ -122,16 +126,15 @@ func (r *roof) step(now time.Duration) {
 	if r.reflex.limit < before { // it may have been far above what is in flight
 		r.reflex.limit = min(r.reflex.limit, float64(t.inFlight))
 	}
-	if now < r.until {
-		if e, _ := r.reflex.error(t.since(r.reflex.oldest(t)), b); e > 0 {
-			r.reflex.limit = min(r.reflex.limit, before*math.Exp(e*e/40))
-		}
+	long := t.since(r.reflex.oldest(t))
+	if e, _ := r.reflex.error(long, b); e > 0 && now < r.until { // requests of the others may last, so it answers late
+		r.reflex.limit = min(r.reflex.limit, before*math.Exp(e*e/roofCare))
 	}
 	r.reflex.limit = min(max(r.reflex.limit, b.min), b.ceiling)
 	limit := math.Floor(r.reflex.limit + 1e-9)
 	r.gate.setLimit(now, uint64(limit))
 	short := r.observe(now)
-	if short || t.since(r.reflex.oldest(t)).binding >= boundLong {
+	if short || long.binding >= boundLong {
 		r.until = now + roofHold
 	}
 	r.share(now, limit)
@@ -220,27 +223,26 @@ func (r *roof) share(now time.Duration, limit float64) {
 		}
 		return
 	}
-	given, limited := r.divide(limit)
+	given, short := r.divide(limit)
 	sum := 0.0
 	for _, slots := range given {
 		sum += slots
 	}
 	for i, part := range r.parts {
-		sh := max(given[i], limit-(sum-given[i]))
-		if !limited[i] {
-			sh = limit
+		share := limit // who needs no more than it is given may fill the roof for a moment
+		if short[i] {
+			share = max(given[i], limit-(sum-given[i])) // and what nobody needs is lent
 		}
-		part.gate.setShare(now, uint64(max(1, math.Floor(sh))))
+		part.gate.setShare(now, uint64(max(1, math.Floor(share))))
 		part.given.Store(uint64(given[i]))
 	}
 }
 
-// divide returns what each compartment is given of a limit, in requests in flight.
-func (r *roof) divide(limit float64) (given []float64, limited []bool) {
-	limited = make([]bool, len(r.parts))
+// divide returns what each compartment is given of a limit, in requests in flight, and which of them ask for more.
+func (r *roof) divide(limit float64) (given []float64, short []bool) {
 	n := len(r.parts)
 	asked, weights := make([]float64, n), make([]float64, n) // work per second
-	slots := make([]float64, n)                              // per work
+	slots := make([]float64, n)                              // in flight per unit of work per second
 	capacity, calm := 0.0, 0.0
 	for i, part := range r.parts {
 		d, work := &r.demands[i], part.told.Load().work
@@ -255,43 +257,28 @@ func (r *roof) divide(limit float64) (given []float64, limited []bool) {
 		asked[i] = d.past.arrivals / d.span * work
 		capacity += d.past.finished / d.span * work
 	}
+	known := min(1, r.calm/demandCalm.Seconds())
 	for i, d := range r.demands {
-		known := min(1, r.calm/demandCalm.Seconds())
-		weights[i] = max(weightLeast, cmp.Or(d.weight, known*d.calm/max(calm, 1e-9)+(1-known)/float64(n)))
+		learned := known*d.calm/max(calm, 1e-9) + (1-known)/float64(n)
+		weights[i] = max(weightLeast, cmp.Or(d.weight, learned))
 	}
-	given = maxMin(asked, weights, capacity)
-	left, scarce := limit, 0.0 // for those who ask for more than they get; slots that they would have
+	given, short = maxMin(asked, weights, capacity), make([]bool, n)
+	left, scarce := limit, 0.0 // for those who are short, and what they would have in flight
 	for i := range given {
-		if asked[i] > given[i] {
+		if short[i] = asked[i] > given[i]; short[i] {
 			scarce += given[i] * slots[i]
 			continue
-		}
-		if r.demands[i].share = 0; false {
 		}
 		mean := asked[i] * slots[i]
 		given[i] = max(1, mean+demandRoom*math.Sqrt(mean))
 		left -= given[i]
-		asked[i] = 0
 	}
 	for i := range given {
-		if asked[i] > 0 {
-			limited[i] = true
-			given[i] = r.pace(i, max(1, left*given[i]*slots[i]/scarce))
+		if short[i] {
+			given[i] = max(1, left*given[i]*slots[i]/scarce)
 		}
 	}
-	return given, limited
-}
-
-// pace limits how fast the share of a compartment that gets less than it asks for changes: its requests may last, so a share
-// that jumps back and forth is always behind what it should be.
-func (r *roof) pace(i int, slots float64) float64 {
-	d := &r.demands[i]
-	if d.share == 0 {
-		_, n := unpack(r.parts[i].gate.word.Load())
-		d.share = max(1, float64(n))
-	}
-	d.share = min(max(slots, d.share*0.5), max(d.share*1.05, d.share+1))
-	return d.share
+	return given, short
 }
 
 // maxMin divides a capacity between demands: nobody gets more than asked, and those who get less get the same per weight.
