@@ -18,6 +18,9 @@ import (
 //	share    ▐██████▌                            ▐███▌          ▐██▌            together fairPart of what is completed
 //	demoted          ▐██████████████▌
 //
+// Background requests have no share: what the others leave is divided between the keys of those. A request that says of itself
+// that it can wait must not crowd out others as a fair share of its key.
+//
 // Demand is counted in slot-seconds, the time that requests are in flight. A refused request counts with the mean of the
 // completed ones, so that being refused does not make a key look modest. All sums fade with fairSpan.
 //
@@ -93,10 +96,10 @@ func (f *fair) below(id uint64) Threshold {
 }
 
 // spares says whether all requests of that key are within its share, while others are demoted. They are not to blame for the
-// overload, so they are admitted up to the limit, the least important ones, too.
-func (f *fair) spares(id uint64) bool {
+// overload, so they are admitted up to the limit, the less important ones, too, but those of class Background.
+func (f *fair) spares(id uint64, class Criticality) bool {
 	j := f.judgment.Load()
-	if j == nil || !j.some {
+	if j == nil || !j.some || class == Background {
 		return false
 	}
 	level, known := j.keys[id]
@@ -187,19 +190,26 @@ func (f *fair) divide() *judgment {
 	if f.demand.total < fairFrom*f.used {
 		return nil
 	}
-	demands := make([]float64, 0, heavyKeys+1)
+	demands, background, largest := make([]float64, 0, heavyKeys+1), make([]float64, 0, heavyKeys), 0.0
 	for i := range f.demand.counters {
-		demands = append(demands, f.demand.counters[i].least())
+		c := &f.demand.counters[i]
+		demands = append(demands, c.least()-c.sure[Background])
+		background = append(background, c.sure[Background])
+		largest = max(largest, c.least())
 	}
-	if f.demand.total-slices.Max(demands) < fairOthers*f.demand.total {
+	if f.demand.total-largest < fairOthers*f.demand.total {
 		return nil
 	}
-	rest := f.demand.rest()
-	share := fairShare(append(demands, rest), fairPart*f.used)
+	rest, capacity := f.demand.rest(), fairPart*f.used
+	share := fairShare(append(demands, rest), capacity)
+	for _, d := range append(demands, rest) {
+		capacity -= min(d, share)
+	}
+	left := fairShare(background, max(0, capacity))
 	j := judgment{keys: map[uint64]Threshold{}}
 	for i := range f.demand.counters {
 		c := &f.demand.counters[i]
-		if level := c.levelOf(share); level > 0 || c.least() > c.excess {
+		if level := c.levelOf(share, left); level > 0 || c.least() > c.excess {
 			j.keys[c.key] = level
 		}
 	}
@@ -215,9 +225,13 @@ func (f *fair) divide() *judgment {
 	return &j
 }
 
-// levelOf returns the level above which the key demands its share; 0: it demands no more.
-func (c *counter) levelOf(share float64) Threshold {
+// levelOf returns the level above which the key demands its share, of what is left for its Background requests; 0: it demands
+// no more.
+func (c *counter) levelOf(share, left float64) Threshold {
 	for class, demand := range c.sure {
+		if class == int(Background) {
+			share = left
+		}
 		if demand > share {
 			return LevelOf(Criticality(class), Rank{Place: uint32((1 - share/demand) * math.MaxUint32)})
 		}

@@ -38,18 +38,20 @@ func TestFairShare(t *testing.T) {
 
 // The level leaves a key its share of what it demands, the most important requests first.
 func TestLevelOfAShare(t *testing.T) {
-	c := counter{sure: [criticalities]float64{Critical: 20, Default: 50, Sheddable: 30}}
+	c := counter{sure: [criticalities]float64{Critical: 20, Default: 50, Sheddable: 30, Background: 40}}
 	for _, tc := range []struct {
-		share float64
-		want  Threshold
+		share, left float64
+		want        Threshold
 	}{
-		{math.Inf(1), 0},
-		{100, 0},
-		{85, LevelOf(Sheddable, Rank{Place: 1 << 31})},
-		{45, LevelOf(Default, Rank{Place: 1 << 31})},
-		{5, LevelOf(Critical, Rank{Place: 3 << 30})},
+		{math.Inf(1), math.Inf(1), 0},
+		{100, 40, 0},
+		{100, 10, LevelOf(Background, Rank{Place: 3 << 30})},
+		{1000, 0, LevelOf(Background, Rank{Place: math.MaxUint32})},
+		{85, 40, LevelOf(Sheddable, Rank{Place: 1 << 31})},
+		{45, 40, LevelOf(Default, Rank{Place: 1 << 31})},
+		{5, 40, LevelOf(Critical, Rank{Place: 3 << 30})},
 	} {
-		got := c.levelOf(tc.share)
+		got := c.levelOf(tc.share, tc.left)
 		if diff := math.Abs(float64(got) - float64(tc.want)); diff > 4 {
 			t.Errorf("share %v: level %d, want %d", tc.share, got, tc.want)
 		}

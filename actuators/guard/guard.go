@@ -233,7 +233,7 @@ func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticalit
 	case active && g.demotes(parties, a):
 		g.shares.demoted.Add(1)
 		return Background, plan.demoted(a.Criticality, a.Rank)
-	case active && !g.cfg.SpareCritical && g.shares.entries.spares(parties.entry):
+	case active && !g.cfg.SpareCritical && g.shares.entries.spares(parties.entry, a.Criticality):
 		return a.Criticality, 1
 	}
 	return a.Criticality, plan.fill(a.Criticality, a.Rank)
@@ -334,6 +334,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	parties, class, shard := t.parties, t.arrival.Criticality, t.shard
 	t.recycle()
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
+		if parties.some() { // but it has held one for so long
+			g.shares.complete(parties, class, took)
+		}
 		g.endless.found.Add(-1)
 		if o == Failure {
 			g.count.admitted[shard].failed.Add(1)

@@ -43,9 +43,6 @@ func (g *Guard) threshold(now time.Duration, entry uint64) Threshold {
 	if p == nil {
 		return 0
 	}
-	if !g.cfg.SpareCritical && g.shares.entries.spares(entry) {
-		return 0
-	}
 	c := &g.crowding
 	if int64(now) >= c.due.Load() && c.mu.TryLock() {
 		limit, n := unpack(g.gate.word.Load())
@@ -53,6 +50,9 @@ func (g *Guard) threshold(now time.Duration, entry uint64) Threshold {
 		c.mu.Unlock()
 	}
 	fill := math.Float64frombits(c.fill.Load())
+	if !g.cfg.SpareCritical && g.shares.entries.spares(entry, Default) {
+		return min(p.refusing(fill), LevelOf(Sheddable, Rank{})) // none but the Background requests
+	}
 	return max(p.refusing(fill), min(p.refusingDemoted(fill), g.shares.entries.below(entry)))
 }
 
