@@ -333,10 +333,10 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 	waited, unmet := t.waited(p.gen, now, o)
 	parties, class, shard := t.parties, t.arrival.Criticality, t.shard
 	t.recycle()
+	if slot && parties.some() {
+		g.shares.complete(parties, class, took)
+	}
 	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
-		if parties.some() { // but it has held one for so long
-			g.shares.complete(parties, class, took)
-		}
 		g.endless.found.Add(-1)
 		if o == Failure {
 			g.count.admitted[shard].failed.Add(1)
@@ -360,9 +360,6 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		}
 	}
 	if slot {
-		if parties.some() {
-			g.shares.complete(parties, class, took)
-		}
 		g.gate.leave(now)
 	}
 	g.tick(now)
