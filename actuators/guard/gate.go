@@ -42,13 +42,20 @@ const (
 
 // look says whether a request would be refused now, however important it is.
 func (g *gate) look() verdict {
-	if limit, n := unpack(g.word.Load()); n >= limit {
+	limit, n := unpack(g.word.Load())
+	if n >= limit {
 		return g.fullBy(n)
 	}
-	if g.roof != nil && g.roof.look() != entered {
+	if g.roof != nil && g.roof.reached() {
 		return overRoof
 	}
 	return entered
+}
+
+// reached says whether the limit is reached.
+func (g *gate) reached() bool {
+	limit, n := unpack(g.word.Load())
+	return n >= limit
 }
 
 // fullBy says what makes the gate full with n in flight.

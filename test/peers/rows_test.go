@@ -145,6 +145,19 @@ var guards = []row{
 	{name: "guard/limit+rate+shed", start: func(b *testing.B) func(*testing.PB) {
 		return admit(b, steered(b, slo, perSec), "")
 	}},
+	{name: "guard/limit+rate+shed+route", start: func(b *testing.B) func(*testing.PB) {
+		return admitRoute(b, steered(b, slo, perSec))
+	}},
+	// A compartment of its own under a roof. A share that is in force is the limit in the compartment's word: it costs nothing.
+	{name: "guard/limit+rate+shed+route+roof", start: func(b *testing.B) func(*testing.PB) {
+		g := newGuard(b, guard.Config{
+			Min: much, Max: much, Routes: map[string]guard.Route{"export": {SLO: slo, Min: much, Max: much}},
+		})
+		if err := g.ApplyRoute("export", setting(b, "checkout/export", perSec)); err != nil {
+			b.Fatal(err)
+		}
+		return admitRoute(b, g)
+	}},
 	{name: "guard/limit+rate+shed+key", start: func(b *testing.B) func(*testing.PB) {
 		return admit(b, steered(b, slo, perSec), "tenant-4711")
 	}},
@@ -348,8 +361,20 @@ func newGuard(b *testing.B, c guard.Config) *guard.Guard {
 func steered(b *testing.B, slo time.Duration, perSecond float64) *guard.Guard {
 	b.Helper()
 	g := newGuard(b, guard.Config{Min: much, Max: much, SLO: slo})
+	if err := g.Apply(setting(b, "checkout", perSecond)); err != nil {
+		b.Fatal(err)
+	}
+	if s := g.Snapshot(); s.ShedThreshold != 0.6 || s.RateLimit != perSecond {
+		b.Fatalf("in force are the shed threshold %v and the rate %v, want 0.6 and %v", s.ShedThreshold, s.RateLimit, perSecond)
+	}
+	return g
+}
+
+// setting is the Setting of steered.
+func setting(b *testing.B, service string, perSecond float64) []byte {
+	b.Helper()
 	raw, err := actuators.Setting{
-		Schema: actuators.Schema, Service: "checkout", Epoch: 1, Revision: 1, LeaseSeconds: 86400, Reason: "benchmark",
+		Schema: actuators.Schema, Service: service, Epoch: 1, Revision: 1, LeaseSeconds: 86400, Reason: "benchmark",
 		Concurrency: &actuators.Concurrency{
 			Limit: much, Ceiling: much, LatencyTargetSeconds: 0.1, Fallback: much, Min: much, Max: much,
 		},
@@ -358,16 +383,10 @@ func steered(b *testing.B, slo time.Duration, perSecond float64) *guard.Guard {
 		},
 		Shed: &actuators.Shed{Threshold: 0.6, Fallback: 0.6, Min: 0, Max: 1},
 	}.Encode()
-	if err == nil {
-		err = g.Apply(raw)
-	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	if s := g.Snapshot(); s.ShedThreshold != 0.6 || s.RateLimit != perSecond {
-		b.Fatalf("in force are the shed threshold %v and the rate %v, want 0.6 and %v", s.ShedThreshold, s.RateLimit, perSecond)
-	}
-	return g
+	return raw
 }
 
 // hold takes n slots until the benchmark has ended.
@@ -396,6 +415,20 @@ func admit(b *testing.B, g *guard.Guard, key string) func(*testing.PB) {
 	return func(pb *testing.PB) {
 		for pb.Next() {
 			p, err := g.AcquireFor(ctx, guard.Default, key)
+			p.Release(guard.Success)
+			if !admitted(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// admitRoute acquires and releases for a route.
+func admitRoute(b *testing.B, g *guard.Guard) func(*testing.PB) {
+	ctx := context.Background()
+	return func(pb *testing.PB) {
+		for pb.Next() {
+			p, err := g.Admit(ctx, guard.Arrival{Criticality: guard.Default, Route: "/export"})
 			p.Release(guard.Success)
 			if !admitted(b, err) {
 				return

@@ -23,6 +23,10 @@ var goals = []goal{
 		row:  guarded, of: "clock/two_time.Since", cores: []int{2}, atMost: 3.6,
 	},
 	{
+		says: "with a route, its share and the roof, at most 1.5 × as much",
+		row:  guarded + "+route+roof", of: guarded, cores: []int{1, 2}, atMost: 1.5,
+	},
+	{
 		says: "failsafe-go's adaptive limiter costs at least 2.5 × as much",
 		row:  "failsafe/adaptive", of: guarded, cores: []int{1, 2}, atLeast: 2.5,
 	},
@@ -61,6 +65,6 @@ var goals = []goal{
 
 // noAllocations are the rows that must not allocate.
 var noAllocations = []string{
-	"guard/limit,told_clock", "guard/limit", guarded, guarded + "+key",
+	"guard/limit,told_clock", "guard/limit", guarded, guarded + "+key", guarded + "+route", guarded + "+route+roof",
 	"guard/refuse_by_limit", "guard/refuse_by_rate", "guard/refuse_by_shed",
 }
