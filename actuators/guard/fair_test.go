@@ -313,3 +313,26 @@ func TestJudgingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a request", n)
 	}
 }
+
+// Requests that say of themselves that they can wait have no share: a key that has no others crowds nobody out, however many
+// they are.
+func TestBackgroundRequestsHaveNoShare(t *testing.T) {
+	const short, jobs = 1, 2
+	f := fair{used: 100}
+	f.demand.add(short, Default, 80, true)
+	f.demand.add(jobs, Background, 60, true)
+	j := f.divide()
+	if j == nil || j.keys[short] != 0 || j.keys[jobs] < LevelOf(Background, Rank{Place: math.MaxUint32}) {
+		t.Fatalf("got %+v, want the jobs demoted and nobody else", j)
+	}
+	f.judgment.Store(j)
+	if !f.spares(short, Sheddable) || f.spares(short, Background) || f.spares(jobs, Background) {
+		t.Errorf("spared: %v, %v, %v", f.spares(short, Sheddable), f.spares(short, Background), f.spares(jobs, Background))
+	}
+	f = fair{used: 100} // among themselves, they are divided
+	f.demand.add(short, Background, 30, true)
+	f.demand.add(jobs, Background, 120, true)
+	if j := f.divide(); j == nil || j.keys[short] != 0 || j.keys[jobs] == 0 {
+		t.Fatalf("got %+v, want the larger part demoted", j)
+	}
+}
