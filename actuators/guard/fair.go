@@ -201,8 +201,9 @@ func (f *fair) divide() *judgment {
 		return nil
 	}
 	rest, capacity := f.demand.rest(), fairPart*f.used
-	share := fairShare(append(demands, rest), capacity)
-	for _, d := range append(demands, rest) {
+	demands = append(demands, rest)
+	share := fairShare(demands, capacity)
+	for _, d := range demands {
 		capacity -= min(d, share)
 	}
 	left := fairShare(background, max(0, capacity))
