@@ -96,6 +96,15 @@ type Permit struct {
 	count  *headcount // where the request is counted with those that started with it
 }
 
+// SLO returns the latency within which the request should be answered: of its route, if that has an SLO of its own, else of the
+// service; 0 for a zero Permit.
+func (p Permit) SLO() time.Duration {
+	if p.ticket == nil {
+		return 0
+	}
+	return p.ticket.guard.cfg.SLO
+}
+
 // Outcome is how an admitted request ended.
 type Outcome uint8
 

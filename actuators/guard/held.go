@@ -16,25 +16,50 @@ const (
 	heldNames    = 5
 )
 
-// watchSlots notes at the instant now whether a slot has come free. The caller holds g.mu.
-func (g *Guard) watchSlots(now time.Duration) {
-	h, admitted := &g.held, uint64(0)
-	for class := range criticalities {
-		admitted += g.count.admittedOf(class)
-	}
-	limit, n := unpack(g.gate.word.Load())
-	if n < limit || admitted != h.admitted {
+// note says at the instant now for how long no slot has come free. admitted counts the requests that had one since the start.
+func (h *held) note(now time.Duration, full bool, admitted uint64) time.Duration {
+	if !full || admitted != h.admitted {
 		*h = held{since: now, admitted: admitted}
-		return
 	}
-	stuck := now - h.since
-	if stuck < heldAge*g.cfg.SLO || h.logged > 0 && now-h.logged < heldLogEvery {
+	return now - h.since
+}
+
+// watchSlots notes whether a slot has come free. The caller holds g.mu.
+func (g *Guard) watchSlots(now time.Duration) {
+	limit, n := unpack(g.gate.word.Load())
+	stuck := g.held.note(now, n >= limit, g.admitted())
+	g.held.log(g, now, stuck, heldAge*g.cfg.SLO, n, limit)
+}
+
+// watchSlots is that of all compartments together. The caller holds r.mu.
+func (r *roof) watchSlots(now time.Duration) {
+	admitted, slo := uint64(0), time.Duration(0)
+	for _, part := range r.parts {
+		admitted += part.admitted()
+		slo = max(slo, part.cfg.SLO)
+	}
+	limit, n := unpack(r.gate.word.Load())
+	stuck := r.held.note(now, n >= limit, admitted)
+	r.held.log(r.parts[0], now, stuck, heldAge*slo, n, limit)
+}
+
+// admitted counts the requests that had a slot since the start.
+func (g *Guard) admitted() (n uint64) {
+	for class := range criticalities {
+		n += g.count.admittedOf(class)
+	}
+	return n
+}
+
+// log says that no slot has come free, if that has lasted for long.
+func (h *held) log(g *Guard, now, stuck, long time.Duration, n, limit uint64) {
+	if stuck < long || h.logged > 0 && now-h.logged < heldLogEvery {
 		return
 	}
 	h.logged = now
 	attrs := []any{"service", g.cfg.Service, "for_seconds", stuck.Seconds(), "in_flight", n, "limit", limit}
-	if g.cfg.Holders != nil {
-		attrs = append(attrs, "oldest", g.cfg.Holders(heldNames))
+	if holders := g.service.cfg.Holders; holders != nil {
+		attrs = append(attrs, "oldest", holders(heldNames))
 	}
 	g.cfg.Logger.Warn("no slot has come free: the requests in flight hold all of them and do not end, so every request is "+
 		"refused; declare routes that last (Permit.Endless, guardhttp.WithEndless), or give the service and its calls "+

@@ -122,10 +122,8 @@ func (r *Refusal) Is(target error) bool {
 	return ok && r.reason == other.reason
 }
 
-// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed",
-// "callee", "share" or "roof".
-// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed", "callee" or
-// "endless".
+// Reason is the policy's name in metrics and in the Guard-Refused header: "concurrency", "rate", "shed", "callee", "share",
+// "roof" or "endless".
 func (r *Refusal) Reason() string { return r.reason }
 
 // RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same

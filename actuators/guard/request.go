@@ -167,5 +167,10 @@ func (g *Guard) optional(now time.Duration) bool {
 	if float64(n) > float64(limit)*min(g.shed.threshold(), little.BindingAt) {
 		return false
 	}
+	if g.roof != nil {
+		if limit, n := unpack(g.roof.gate.word.Load()); n >= bindingAt(limit) {
+			return false
+		}
+	}
 	return g.rate.ready(now)
 }

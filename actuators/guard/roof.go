@@ -36,6 +36,7 @@ type roof struct {
 	reflex  reflex
 	demands []demand // by part
 	calm    float64  // seconds in which shares were not in force
+	held    held
 }
 
 const (
@@ -108,19 +109,45 @@ func (r *roof) tick(now time.Duration) {
 	}
 }
 
-// step moves the limit and the shares. The caller holds r.mu.
-func (r *roof) step(now time.Duration) {
-	r.due = now + reflexPeriod
-	b := bounds{min: 1, target: math.Inf(1)}
+// follow brings the limit up to the sum of the compartments' own, which have changed by a Setting: until the roof knows better,
+// it does not bind. The caller does not hold r.mu.
+func (r *roof) follow(now time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.reflex.blind && !r.reflex.off {
+		return
+	}
+	r.reflex.limit = r.bounds().base
+	r.enforce(now)
+}
+
+// enforce puts the limit in force and returns it. The caller holds r.mu.
+func (r *roof) enforce(now time.Duration) float64 {
+	limit := math.Floor(r.reflex.limit + 1e-9)
+	r.gate.setLimit(now, uint64(limit))
+	return limit
+}
+
+// bounds are those of the roof, but for its target.
+func (r *roof) bounds() bounds {
+	b := bounds{min: 1}
 	for _, part := range r.parts {
 		told := part.told.Load()
 		b.base += told.limit
 		b.ceiling += told.ceiling
 	}
+	b.fallback = b.base
+	return b
+}
+
+// step moves the limit and the shares. The caller holds r.mu.
+func (r *roof) step(now time.Duration) {
+	r.due = now + reflexPeriod
+	b := r.bounds()
+	b.target = math.Inf(1)
 	for _, part := range r.tight {
 		b.target = min(b.target, part.told.Load().target)
 	}
-	b.fallback = b.base
 	t, before := r.tally(now), r.reflex.limit
 	r.reflex.step(t, b)
 	if r.reflex.limit < before { // it may have been far above what is in flight
@@ -131,8 +158,8 @@ func (r *roof) step(now time.Duration) {
 		r.reflex.limit = min(r.reflex.limit, before*math.Exp(e*e/roofCare))
 	}
 	r.reflex.limit = min(max(r.reflex.limit, b.min), b.ceiling)
-	limit := math.Floor(r.reflex.limit + 1e-9)
-	r.gate.setLimit(now, uint64(limit))
+	limit := r.enforce(now)
+	r.watchSlots(now)
 	short := r.observe(now)
 	if short || long.binding >= boundLong {
 		r.until = now + roofHold
@@ -216,7 +243,7 @@ func (d *demand) constant() float64 {
 
 // share puts the shares of a limit in force, or lifts them.
 func (r *roof) share(now time.Duration, limit float64) {
-	if now >= r.until {
+	if now >= r.until || r.reflex.off { // a limit that is exactly as published has no share
 		for _, part := range r.parts {
 			part.gate.setShare(now, 0)
 			part.given.Store(0)
@@ -243,7 +270,7 @@ func (r *roof) divide(limit float64) (given []float64, short []bool) {
 	n := len(r.parts)
 	asked, weights := make([]float64, n), make([]float64, n) // work per second
 	slots := make([]float64, n)                              // in flight per unit of work per second
-	capacity, calm := 0.0, 0.0
+	capacity, calm := 1e-9, 0.0                              // above 0: until something has finished, the weights decide
 	for i, part := range r.parts {
 		d, work := &r.demands[i], part.told.Load().work
 		calm += d.calm

@@ -125,6 +125,10 @@ func (g *Guard) apply(now time.Duration, raw []byte) error {
 		g.reflex.limit = g.regime.base
 	}
 	g.enforce(now)
+	if g.roof != nil {
+		g.tellRoof(now)
+		g.roof.follow(now)
+	}
 	return nil
 }
 

@@ -24,7 +24,7 @@ type Snapshot struct {
 
 	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
-	Held          time.Duration // how long no slot has come free; 0: one is free
+	Held          time.Duration // how long no slot has come free, here or under the roof; 0: one is free
 	Blind         bool          // the reflex has too little data to move the limit, or is off
 	Setpoint      time.Duration // mean latency the reflex aims at, guarded calls included: the target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
@@ -155,6 +155,22 @@ func (g *Guard) whole(now time.Duration) Snapshot {
 	return s
 }
 
+// heldFor is how long no slot has come free, of g or of the roof. The caller holds g.mu.
+func (g *Guard) heldFor(now time.Duration) (d time.Duration) {
+	if limit, n := unpack(g.gate.word.Load()); n >= limit {
+		d = max(d, now-g.held.since)
+	}
+	if g.roof == nil {
+		return d
+	}
+	if limit, n := unpack(g.roof.gate.word.Load()); n >= limit {
+		g.roof.mu.Lock()
+		defer g.roof.mu.Unlock()
+		d = max(d, now-g.roof.held.since)
+	}
+	return d
+}
+
 func (g *Guard) snapshot(now time.Duration) Snapshot {
 	g.tick(now)                 // without traffic, nothing else ends a lease
 	short := g.cutShort.total() // before the latencies, which are added to first
@@ -202,9 +218,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 	s.ServiceTime = g.reflex.finding.ServiceTime
 	s.Epoch, s.Revision = g.regime.last.Epoch, g.regime.last.Revision
 	s.Leased = g.regime.leased(now)
-	if s.InFlight >= s.Limit {
-		s.Held = max(0, now-g.held.since)
-	}
+	s.Held = g.heldFor(now)
 	e := &g.endless
 	s.EndlessFound, s.EndlessDeclared = int(e.found.Load()), int(e.declared.Load())
 	s.EndlessFoundTotal, s.EndlessDeclaredTotal = e.foundEver.Load(), e.declaredEver.Load()

@@ -125,7 +125,7 @@ func StreamServerInterceptor(g *guard.Guard, options ...ServerOption) grpc.Strea
 			}
 			bounded := &boundedStream{
 				serverStream: serverStream{ServerStream: stream, admitted: a},
-				client:       patience.New(a.permit, s.guard.SLO()),
+				client:       patience.New(a.permit, a.permit.SLO()),
 			}
 			defer bounded.client.End()
 			err := handler(srv, bounded)

@@ -244,7 +244,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		guard.MarkAttempt(ctx, said.Attempt)
 	}
 	rec := &recorder{
-		ResponseWriter: w, ctx: ctx, stranger: stranger, permit: permit, slo: h.guard.SLO(), windowed: r.ProtoMajor == 2,
+		ResponseWriter: w, ctx: ctx, stranger: stranger, permit: permit, slo: permit.SLO(), windowed: r.ProtoMajor == 2,
 		report: h.report, grpc: h.report != nil && IsGRPC(r),
 	}
 	returned := false
