@@ -523,13 +523,10 @@ func (g *Guard) offered() (n [criticalities]uint64) {
 // nothing about the concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
-	t.refused = g.spared.Load()
 	short := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	t.finished, t.seconds, t.waited = t.finished-short.Count, t.seconds-short.Own-short.Waited, t.waited-short.Waited
-	below, above := g.refusals()
-	t.refused += below
-	t.above = above
+	t.refused, t.above = g.refusals()
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)
 	return t

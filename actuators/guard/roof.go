@@ -187,8 +187,9 @@ func (r *roof) tally(now time.Duration) tally {
 	return t
 }
 
-// refusals counts the requests that g refused for want of room: in itself, and above it.
+// refusals counts the requests that were refused for want of room: in g, or by callers in its place, and above it.
 func (g *Guard) refusals() (below, above uint64) {
+	below = g.spared.Load()
 	for class := range criticalities {
 		below += g.count.refusedOf(class, byConcurrency) + g.count.refusedOf(class, byShed)
 		above += g.count.refusedOf(class, byShare) + g.count.refusedOf(class, byRoof)

@@ -475,6 +475,7 @@ func TestErrorsOfTheSidecarsFlagsSayWhatToWrite(t *testing.T) {
 		"--bypass=healthz":                     "--bypass=healthz: expected a path that begins with a slash",
 		"--endless=/*":                         "--endless=/*: expected a part of the service",
 		"--route=/buy=buy":                     "--route=/buy=buy: expected PATH=NAME",
+		"--route-slo=/buy=1s":                  "--route-slo=/buy: NAME: expected it without the slash, buy",
 		"--endless-max=-1":                     "--endless-max=-1: expected a number of requests",
 		"--refusal-status=500":                 "--refusal-status=500: expected 429 or 503",
 		"--trusted-peers=lb.example":           "--trusted-peers=lb.example: expected an address",

@@ -41,6 +41,7 @@ type sidecarOptions struct {
 	egress       egressFlag
 	egressLimit  time.Duration
 	outside      []string
+	routes       routeFlag
 	baggage      bool
 	consulPrefix string
 	settingFile  string
@@ -87,14 +88,19 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 		Float64Var(&o.guard.ShedThreshold)
 	cmd.Flag("fair-keys", "While the sidecar refuses, refuse first what a key of --key-from demands above its fair share. "+
 		"Needs --shed-threshold below 1.").BoolVar(&o.guard.FairKeys)
+	cmd.Flag("route-slo", "Give a route an SLO and a limit of its own, under one limit for the whole service: the name of the "+
+		"route, and the latency of a good request of it, like export=10s. Its requests are those that --route names /NAME, or else "+
+		"those whose path begins with /NAME. After the latency, options: weight=0.2, its part of the work while there is not enough "+
+		"for all, beside the parts of the others (without it, its part in calm); min, max and fallback, as --limit.min and so on. Repeat it for "+
+		"each route.").PlaceHolder(routeSyntax).SetValue(&o.routes)
 	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
 		"Without it the limit is exactly as published.").Default("true").Bool()
 	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
 		StringVar(&o.guard.CacheFile)
 	cmd.Flag("consul.prefix", "Prefix of governor's keys.").Default(actuators.DefaultPrefix).StringVar(&o.consulPrefix)
 	cmd.Flag("setting-file", "Take the setting from this file, in place of Consul: one that consul-template writes, or in a "+
-		"mounted ConfigMap. It may be missing at first. From a folder, the settings of the service and of its calls are taken, "+
-		"as SERVICE/setting and SERVICE/calls/CALLEE/setting.").PlaceHolder("PATH").StringVar(&o.settingFile)
+		"mounted ConfigMap. It may be missing at first. From a folder, the settings of the service, of its routes and of its calls "+
+		"are taken, as SERVICE/setting, SERVICE/routes/ROUTE/setting and SERVICE/calls/CALLEE/setting.").PlaceHolder("PATH").StringVar(&o.settingFile)
 
 	o.edgeOptions.add(cmd)
 
@@ -125,7 +131,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	holders := new(sidecar.Holders)
-	o.guard.MaxEndless = o.maxEndless
+	o.guard.MaxEndless, o.guard.Routes = o.maxEndless, o.routes
 	o.guard.Logger, o.guard.Holders = log.With("component", "guard"), holders.Oldest
 	g, err := guard.New(o.guard)
 	if err != nil {
@@ -147,7 +153,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 	}
 
 	log.Info("Guarding", "service", o.guard.Service, "listen", ports.traffic.Addr(), "upstream", o.upstream.Redacted(),
-		"settings", settings.from)
+		"settings", settings.from, "routes", o.routes.String())
 	var group run.Group
 	stopping, stopped := interrupt.Context(ctx, func(again os.Signal) {
 		log.Warn("Stopping at once", "signal", again)
@@ -252,17 +258,7 @@ func (o sidecarOptions) check() error {
 	if o.egressLimit < 0 {
 		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
 	}
-	lo, hi := cmp.Or(g.Min, 1), cmp.Or(g.Max, max(1000, g.Min)) // as in guard.Config
-	switch {
-	case g.Min < 0:
-		bad("limit.min", g.Min, "0 or more requests in flight")
-	case g.Max < 0:
-		bad("limit.max", g.Max, "0 or more requests in flight")
-	case g.Max > 0 && g.Min > g.Max:
-		bad("limit.min", g.Min, "at most --limit.max=%d", g.Max)
-	case g.Fallback != 0 && (g.Fallback < lo || g.Fallback > hi):
-		bad("limit.fallback", g.Fallback, "0, or a limit from --limit.min to --limit.max, here %d to %d", lo, hi)
-	}
+	errs = append(errs, checkLimits(g.Min, g.Max, g.Fallback, "--limit."))
 	if info, err := os.Stat(g.CacheFile); err == nil && !info.Mode().IsRegular() {
 		bad("cache-file", g.CacheFile, "a regular file, or one that does not exist yet; this is a directory, a pipe or a device")
 	}
@@ -270,6 +266,25 @@ func (o sidecarOptions) check() error {
 		errs = append(errs, fmt.Errorf("--consul.prefix=%s: %w", o.consulPrefix, err))
 	}
 	return errors.Join(errs...)
+}
+
+// checkLimits reports what is wrong with the bounds of a limit or with its fallback, whose names begin with prefix.
+func checkLimits(least, most, fallback int, prefix string) error {
+	bad := func(name string, value int, format string, args ...any) error {
+		return fmt.Errorf("%s%s=%d: expected "+format, append([]any{prefix, name, value}, args...)...)
+	}
+	lo, hi := cmp.Or(least, 1), cmp.Or(most, max(1000, least)) // as in guard.Config
+	switch {
+	case least < 0:
+		return bad("min", least, "0 or more requests in flight")
+	case most < 0:
+		return bad("max", most, "0 or more requests in flight")
+	case most > 0 && least > most:
+		return bad("min", least, "at most %smax=%d", prefix, most)
+	case fallback != 0 && (fallback < lo || fallback > hi):
+		return bad("fallback", fallback, "0, or a limit from %smin to %smax, here %d to %d", prefix, prefix, lo, hi)
+	}
+	return nil
 }
 
 func adminHandler(g *guard.Guard, p *ports) http.Handler {
