@@ -33,37 +33,13 @@ import (
 // Guard.Load reads limit and number in one load, so between two changes of the limit the number must stay at or below
 // the larger of the limit and of what it was. Requests look, too, while they are in flight. TestAdmissionTestFindsMistakes shows that this test fails where it should.
 func TestAdmission(t *testing.T) {
-	const workers, phases, looks = 8, 100, 100
-	s := newStorm(t)
-	var wg sync.WaitGroup
-	rest := func() { s.over.Store(true); wg.Wait() }
-	defer rest()
-	for i := range workers {
-		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(i), 1))
-			for !s.over.Load() {
-				s.request(rng)
-			}
-		})
-	}
-	rng := rand.New(rand.NewPCG(0, 2))
-	for phase := range phases {
-		limit := 1 + rng.IntN(workers/2)
-		s.resize(phase+1, limit)
-		most, _ := s.g.Load()
-		for range looks {
-			inFlight, inForce := s.g.Load()
-			if inForce != limit || inFlight > max(most, limit) {
-				t.Fatalf("%d in flight after %d, within a limit of %d that should be %d", inFlight, most, inForce, limit)
-			}
-			most = inFlight
-			s.request(rng)
-		}
-	}
-	rest()
-	if n := s.above.Load(); n > 0 {
-		t.Fatalf("%d in flight: more than the limit, and than were in flight when it was published", n)
-	}
+	s := newStorm(t, guard.Config{}, "/")
+	s.gauges = []*gauge{{load: s.g.Load}}
+	s.blow(func(rng *rand.Rand, phase int) (limits []int) {
+		limit := 1 + rng.IntN(stormWorkers/2)
+		s.publish(phase+1, limit)
+		return []int{limit}
+	})
 	last := s.g.Snapshot()
 	if last.InFlight != 0 || last.EndlessDeclared != len(s.hijacked) || last.DoubleReleases != 0 {
 		t.Fatalf("at rest: %d in flight, %d of %d declared, %d released twice",
@@ -79,28 +55,139 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+// The same with a route under a roof: no request is admitted while as many are in flight as the limit of the roof, or as the
+// smaller one of the limit and the share of its compartment. A slot is one of the roof and one of the compartment, and both
+// come back. All limits change all the while.
+func TestAdmissionUnderARoof(t *testing.T) {
+	now := time.Now() // stands still, so that nothing but the test moves limits
+	s := newStorm(t, guard.Config{
+		Routes: map[string]guard.Route{"export": {SLO: time.Hour, ShedThreshold: 1}}, Now: func() time.Time { return now },
+	}, "/", "/export/1")
+	s.g.Snapshot() // the first step of each
+	s.gauges = []*gauge{{load: s.g.Load}, {load: s.part("")}, {load: s.part("export")}}
+	s.blow(func(rng *rand.Rand, _ int) []int {
+		of := func() (own, share, inForce int) {
+			own, share = 1+rng.IntN(stormWorkers/2), rng.IntN(stormWorkers/2)
+			if share == 0 {
+				return own, share, own
+			}
+			return own, share, min(own, share)
+		}
+		roof := 1 + rng.IntN(stormWorkers/2)
+		own, share, rest := of()
+		s.g.SetLimits("", own, share)
+		own, share, export := of()
+		s.g.SetLimits("export", own, share)
+		s.g.SetRoof(roof)
+		return []int{roof, rest, export}
+	})
+	last := s.g.Snapshot()
+	of := last.Routes[0]
+	if last.Roof.InFlight != 0 || last.InFlight != 0 || of.InFlight != 0 || last.DoubleReleases+of.DoubleReleases != 0 ||
+		last.EndlessDeclared+of.EndlessDeclared != len(s.hijacked) {
+		t.Fatalf("at rest: %+v, %+v", last.Roof, last)
+	}
+	s.g.SetRoof(7)
+	s.g.SetLimits("", 5, 0)
+	s.g.SetLimits("export", 5, 4)
+	for i, want := range []error{nil, nil, nil, nil, nil, guard.ErrConcurrency} {
+		if _, err := s.g.AdmitAt(now, guard.Arrival{}); !errors.Is(err, want) {
+			t.Errorf("request %d: %v, want %v", i, err, want)
+		}
+	}
+	for i, want := range []error{nil, nil, guard.ErrRoof} {
+		if _, err := s.g.AdmitAt(now, guard.Arrival{Route: "/export"}); !errors.Is(err, want) {
+			t.Errorf("request %d of the route: %v, want %v", i, err, want)
+		}
+	}
+	s.g.SetRoof(10)
+	for i, want := range []error{nil, nil, guard.ErrShare} {
+		if _, err := s.g.AdmitAt(now, guard.Arrival{Route: "/export"}); !errors.Is(err, want) {
+			t.Errorf("request %d of the route under a higher roof: %v, want %v", i, err, want)
+		}
+	}
+	if last.Refused["roof"] == ([4]uint64{}) || of.Refused["share"] == ([4]uint64{}) || of.Refused["concurrency"] == ([4]uint64{}) {
+		t.Errorf("refused %v and %v: too few to show anything", last.Refused, of.Refused)
+	}
+}
+
+const stormWorkers = 8
+
+// blow sends requests all the while and changes the limits again and again. change returns the limit that is then in force of
+// each gauge.
+func (s *storm) blow(change func(rng *rand.Rand, phase int) (limits []int)) {
+	s.t.Helper()
+	const phases, looks = 100, 100
+	var wg sync.WaitGroup
+	rest := func() { s.over.Store(true); wg.Wait() }
+	defer rest()
+	for i := range stormWorkers {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 1))
+			for !s.over.Load() {
+				s.request(rng)
+			}
+		})
+	}
+	rng := rand.New(rand.NewPCG(0, 2))
+	most := make([]int, len(s.gauges))
+	for phase := range phases {
+		s.phase.Add(1)
+		limits := change(rng, phase)
+		for i, g := range s.gauges {
+			most[i], _ = g.load()
+			g.bound.Store(int64(max(limits[i], most[i])))
+		}
+		s.phase.Add(1)
+		for range looks {
+			for i, g := range s.gauges {
+				inFlight, inForce := g.load()
+				if inForce != limits[i] || inFlight > max(most[i], limits[i]) {
+					s.t.Fatalf("gauge %d: %d in flight after %d, within a limit of %d that should be %d", i, inFlight, most[i], inForce,
+						limits[i])
+				}
+				most[i] = inFlight
+			}
+			s.request(rng)
+		}
+	}
+	rest()
+	for i, g := range s.gauges {
+		if n := g.above.Load(); n > 0 {
+			s.t.Fatalf("gauge %d: %d in flight: more than the limit, and than were in flight when it changed", i, n)
+		}
+	}
+}
+
+// gauge shows the number in flight and the limit of one gate.
+type gauge struct {
+	load  func() (inFlight, limit int)
+	bound atomic.Int64 // of the number in flight until the next change
+	above atomic.Int64 // most that was in flight above that
+}
+
 // storm sends requests of all kinds through a guard.
 type storm struct {
 	t        *testing.T
 	g        *guard.Guard
+	gauges   []*gauge
+	paths    []string
 	handler  http.Handler
 	over     atomic.Bool
 	refused  atomic.Uint64
 	phase    atomic.Int64  // changes of the limit that have begun or ended: odd while one is under way
-	bound    atomic.Int64  // of the number in flight until the next change
-	above    atomic.Int64  // most that was in flight above that
 	hijacked chan struct{} // one for each that is open
 	close    chan struct{} // ends them
 }
 
-func newStorm(t *testing.T) *storm {
+func newStorm(t *testing.T, c guard.Config, paths ...string) *storm {
 	t.Helper()
-	const service, slo = "checkout", time.Hour // nothing is found to be endless
-	g, err := guard.New(guard.Config{Service: service, SLO: slo, NoReflex: true, ShedThreshold: 1})
+	c.Service, c.SLO, c.NoReflex, c.ShedThreshold = "checkout", time.Hour, true, 1 // nothing is found to be endless
+	g, err := guard.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &storm{t: t, g: g, hijacked: make(chan struct{}, 200), close: make(chan struct{})}
+	s := &storm{t: t, g: g, paths: paths, hijacked: make(chan struct{}, 200), close: make(chan struct{})}
 	t.Cleanup(func() { close(s.close) })
 	s.handler = guardhttp.New(g, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.work()
@@ -127,8 +214,13 @@ const gone = "the handler panicked"
 
 var errHandler = errors.New("the handler failed")
 
-// resize publishes a limit.
-func (s *storm) resize(revision, limit int) {
+// part loads what is in flight in a compartment, and the limit in force there.
+func (s *storm) part(route string) func() (inFlight, limit int) {
+	return func() (inFlight, limit int) { return s.g.LoadPart(route) }
+}
+
+// publish publishes a limit.
+func (s *storm) publish(revision, limit int) {
 	s.t.Helper()
 	setting := actuators.Setting{
 		Schema: 1, Service: "checkout", Epoch: 1, Revision: uint64(revision), LeaseSeconds: 180, Reason: "test",
@@ -137,25 +229,23 @@ func (s *storm) resize(revision, limit int) {
 		},
 	}
 	raw, err := setting.Encode()
-	s.phase.Add(1)
 	if err == nil {
 		err = s.g.Apply(raw)
 	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	inFlight, _ := s.g.Load()
-	s.bound.Store(int64(max(limit, inFlight)))
-	s.phase.Add(1)
 }
 
 // work is what a request does: it looks how many are in flight, and gives way to others.
 func (s *storm) work() {
 	for range 3 {
-		phase := s.phase.Load()
-		inFlight, _ := s.g.Load()
-		if n := int64(inFlight); n > s.bound.Load() && phase%2 == 0 && phase > 0 && s.phase.Load() == phase {
-			s.above.Store(n)
+		for _, g := range s.gauges {
+			phase := s.phase.Load()
+			inFlight, _ := g.load()
+			if n := int64(inFlight); n > g.bound.Load() && phase%2 == 0 && phase > 0 && s.phase.Load() == phase {
+				g.above.Store(n)
+			}
 		}
 		runtime.Gosched()
 	}
@@ -176,6 +266,7 @@ func (s *storm) request(rng *rand.Rand) {
 			return end()
 		})
 	}
+	path := s.paths[rng.IntN(len(s.paths))]
 	var err error
 	switch rng.IntN(8) {
 	case 0:
@@ -190,12 +281,12 @@ func (s *storm) request(rng *rand.Rand) {
 	case 4:
 		err = do(func() error { cancel(); return ctx.Err() })
 	case 5:
-		s.serve(http.MethodGet)
+		s.serve(http.MethodGet, path)
 	case 6:
-		s.serve(http.MethodDelete)
+		s.serve(http.MethodDelete, path)
 	case 7:
 		if len(s.hijacked) < cap(s.hijacked)/2 {
-			s.hijack()
+			s.hijack(path)
 		}
 	}
 	if errors.Is(err, guard.ErrConcurrency) {
@@ -203,18 +294,18 @@ func (s *storm) request(rng *rand.Rand) {
 	}
 }
 
-func (s *storm) serve(method string) {
-	s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/", nil))
+func (s *storm) serve(method, path string) {
+	s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))
 }
 
 // hijack sends a request that stays open, unless it is refused.
-func (s *storm) hijack() {
+func (s *storm) hijack(path string) {
 	ctx, open := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	ctx = context.WithValue(ctx, openKey{}, func() { open() })
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, httptest.NewRequestWithContext(ctx, http.MethodConnect, "/", nil))
+		s.handler.ServeHTTP(hijackable{httptest.NewRecorder()}, httptest.NewRequestWithContext(ctx, http.MethodConnect, path, nil))
 	}()
 	select {
 	case <-ctx.Done():
@@ -237,6 +328,49 @@ func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // mistakes are such as could be made in the code that admits and releases. Each is an edit of a file that takes effect where
 // mistaken says so.
 var mistakes = []struct{ name, file, from, to string }{
+	{
+		"the roof is not asked", "gate.go",
+		`		if g.word.CompareAndSwap(w, w+1) {
+			if n+1 == bindingAt(limit) {`,
+		`		if g.roof != nil && mistaken("the roof is not asked") { g.word.Add(1); g.roof.enterAnyway(now); return entered }
+		if g.word.CompareAndSwap(w, w+1) {
+			if n+1 == bindingAt(limit) {`,
+	},
+	{
+		"check the roof, then add", "gate.go",
+		`			if g.roof != nil && g.roof.enter(now, 1, 0) != entered {`,
+		`			if g.roof != nil && mistaken("check the roof, then add") && g.roof.look() == entered {
+				yield(); g.roof.enterAnyway(now); return entered
+			}
+			if g.roof != nil && g.roof.enter(now, 1, 0) != entered {`,
+	},
+	{
+		"a refusal by the roof that keeps the slot", "gate.go",
+		`				g.leaveOwn(now)
+				return overRoof`,
+		`				if !mistaken("a refusal by the roof that keeps the slot") { g.leaveOwn(now) }
+				return overRoof`,
+	},
+	{
+		"a release that forgets the roof", "gate.go",
+		`	if g.roof != nil {
+		g.roof.leaveOwn(now)`,
+		`	if g.roof != nil && !mistaken("a release that forgets the roof") {
+		g.roof.leaveOwn(now)`,
+	},
+	{
+		"the share is ignored", "gate.go",
+		`if share := g.share.Load(); share > 0 {`,
+		`if share := g.share.Load(); share > 0 && !mistaken("the share is ignored") {`,
+	},
+	{
+		"a share that raises the limit", "gate.go",
+		`		limit = min(limit, share)
+	}`,
+		`		limit = min(limit, share)
+		if mistaken("a share that raises the limit") { limit = share }
+	}`,
+	},
 	{
 		"one more than the limit", "gate.go",
 		`case n >= limit:`,
@@ -317,7 +451,7 @@ func yield() { runtime.Gosched() } // as it may happen between any two instructi
 var _ = yield
 `
 
-// TestAdmission finds every one of the mistakes. All are built into one copy of the test binary, so that it is built once.
+// TestAdmission and TestAdmissionUnderARoof find every one of the mistakes. All are built into one copy of the test binary, so that it is built once.
 func TestAdmissionTestFindsMistakes(t *testing.T) {
 	dir := t.TempDir()
 	here, err := filepath.Abs(".")
@@ -362,7 +496,7 @@ func TestAdmissionTestFindsMistakes(t *testing.T) {
 		t.Fatalf("cannot build the mistakes in: %v\n%s", err, out)
 	}
 	run := func(mistake string) (out []byte, err error) {
-		test := exec.CommandContext(t.Context(), binary, "-test.run", "^TestAdmission$", "-test.timeout", "20s")
+		test := exec.CommandContext(t.Context(), binary, "-test.run", "^TestAdmission(UnderARoof)?$", "-test.timeout", "20s")
 		test.Env = append(os.Environ(), "MISTAKE="+mistake)
 		return test.CombinedOutput()
 	}
