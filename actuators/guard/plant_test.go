@@ -25,6 +25,7 @@ type plant struct {
 	polls   float64       // share of the requests that wait for pollFor and use no server
 	pollFor time.Duration
 	mix     classes // shares of the arrivals by criticality; zero: all are Default
+	exports float64 // share of the arrivals that ask for the route export
 
 	calls *callee // nil: none
 
@@ -88,7 +89,11 @@ func (p *plant) arrive() {
 		if calls {
 			p.calls.offered++
 		}
-		permit, err := p.g.AcquireAt(epoch.Add(p.now), class)
+		a := Arrival{Criticality: class}
+		if p.exports > 0 && p.rng.Float64() < p.exports {
+			a.Route = "/export"
+		}
+		permit, err := p.g.AdmitAt(epoch.Add(p.now), a)
 		if err != nil {
 			p.refused++
 			return

@@ -168,7 +168,7 @@ func (g *Guard) optional(now time.Duration) bool {
 		return false
 	}
 	if g.roof != nil {
-		if limit, n := unpack(g.roof.gate.word.Load()); n >= bindingAt(limit) {
+		if limit, n := unpack(g.roof.gate.word.Load()); float64(n) > float64(limit)*little.BindingAt {
 			return false
 		}
 	}

@@ -91,8 +91,8 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 	cmd.Flag("route-slo", "Give a route an SLO and a limit of its own, under one limit for the whole service: the name of the "+
 		"route, and the latency of a good request of it, like export=10s. Its requests are those that --route names /NAME, or else "+
 		"those whose path begins with /NAME. After the latency, options: weight=0.2, its part of the work while there is not enough "+
-		"for all, beside the parts of the others (without it, its part in calm); min, max and fallback, as --limit.min and so on. Repeat it for "+
-		"each route.").PlaceHolder(routeSyntax).SetValue(&o.routes)
+		"for all, beside the parts of the others (without it, its part in calm); min, max and fallback, as --limit.min and so on. "+
+		"Repeat it for each route.").PlaceHolder(routeSyntax).SetValue(&o.routes)
 	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
 		"Without it the limit is exactly as published.").Default("true").Bool()
 	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
