@@ -166,7 +166,7 @@ func idle(t testing.TB, g *guard.Guard) guard.Snapshot {
 				return false
 			}
 		}
-		return s.InFlight == 0 && s.EndlessDeclared == 0
+		return s.InFlight == 0 && s.EndlessDeclared == 0 && (s.Roof == nil || s.Roof.InFlight == 0)
 	})
 	if s.DoubleReleases > 0 {
 		t.Errorf("%d double releases", s.DoubleReleases)

@@ -646,3 +646,28 @@ func TestHintOfAnAnswer(t *testing.T) {
 		}
 	}
 }
+
+// Calls belong to a route by their full method.
+func TestCallsOfARoute(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "back", SLO: 10 * time.Millisecond, Routes: map[string]guard.Route{
+		"reports": {SLO: 10 * time.Second, Requests: []string{testpb.TestService_UnaryCall_FullMethodName}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{duplex: func(testpb.TestService_FullDuplexCallServer) error { return nil }}
+	reach, _ := serve(t, g, s, WithEndless(func(context.Context, string, bool) bool { return false }))
+	conn := dial(t, reach, nil)
+	for range 2 {
+		if err := ask(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stream(t.Context(), conn); err != nil {
+		t.Fatal(err)
+	}
+	last := idle(t, g)
+	if rest, of := last.Admitted[guard.Default], last.Routes[0].Admitted[guard.Default]; rest != 1 || of != 2 {
+		t.Errorf("%d and %d admitted", rest, of)
+	}
+}
