@@ -48,6 +48,16 @@ func (f *routeFlag) Set(text string) error {
 	return nil
 }
 
+// with returns the routes with a shed threshold, which is the same for the whole service.
+func (f *routeFlag) with(shedThreshold float64) map[string]guard.Route {
+	routes := map[string]guard.Route{}
+	for name, r := range *f {
+		r.ShedThreshold = shedThreshold
+		routes[name] = r
+	}
+	return routes
+}
+
 func parseRoute(name, rest string) (r guard.Route, err error) {
 	if bare, slash := strings.CutPrefix(name, "/"); slash {
 		return r, fmt.Errorf("NAME: expected it without the slash, %s: it is the first segment of the path, or what --route names /%s",

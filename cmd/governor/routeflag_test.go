@@ -102,7 +102,7 @@ func flood(t *testing.T, routes ...string) (checkout, export float64) {
 			t.Fatal(err)
 		}
 	}
-	o.guard.Routes = o.routes
+	o.guard.Routes = o.routes.with(0)
 	g, err := guard.New(o.guard)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestSidecarWithRoutes(t *testing.T) {
 	}
 	cache := filepath.Join(t.TempDir(), "cache")
 	p := sidecarWith(t, target(t, func(http.ResponseWriter, *http.Request) {}), "--limit.max=100", "--setting-file="+dir,
-		"--cache-file="+cache, "--route=/v1/export/*=/export", "--route-slo=export=10s,max=60", "--route-slo=search=1s")
+		"--cache-file="+cache, "--shed-threshold=0.7", "--route=/v1/export/*=/export", "--route-slo=export=10s,max=60", "--route-slo=search=1s")
 	for _, path := range []string{"/cart", "/v1/export/1", "/export/2", "/search"} {
 		if status, _, body := fetch(t, request(t, "http://"+p.listen+path)); status != http.StatusOK {
 			t.Errorf("%s: %d: %s", path, status, body)
@@ -200,6 +200,11 @@ func TestSidecarWithRoutes(t *testing.T) {
 		name := fmt.Sprintf(`guard_admitted_total{criticality="default",service=%q}`, of)
 		if got := p.metric(t, name); got != want {
 			t.Errorf("%s %s, want %s", name, got, want)
+		}
+	}
+	for _, of := range []string{"checkout", "checkout/export"} {
+		if got := p.metric(t, fmt.Sprintf("guard_shed_threshold{service=%q}", of)); got != "0.7" {
+			t.Errorf("%s: a shed threshold of %s", of, got)
 		}
 	}
 	for of, want := range map[string]string{"checkout": "48", "checkout/export": "55"} {

@@ -131,7 +131,7 @@ func (o sidecarOptions) run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	holders := new(sidecar.Holders)
-	o.guard.MaxEndless, o.guard.Routes = o.maxEndless, o.routes
+	o.guard.MaxEndless, o.guard.Routes = o.maxEndless, o.routes.with(o.guard.ShedThreshold)
 	o.guard.Logger, o.guard.Holders = log.With("component", "guard"), holders.Oldest
 	g, err := guard.New(o.guard)
 	if err != nil {
