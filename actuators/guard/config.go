@@ -18,7 +18,7 @@ type Config struct {
 	// Until governor publishes a latency target, the reflex uses 0.4·SLO.
 	SLO time.Duration
 
-	// Min and Max bound the limit, in requests in flight, against any Setting. Zero means no bound of the host's own:
+	// Min and Max bound the limit, in requests in flight, 1 to 2³⁰, against any Setting. Zero means no bound of the host's own:
 	// the Setting's bounds apply, and before the first Setting 1 and 1000.
 	Min, Max int
 	// Fallback is the limit to start from without a Setting, in [Min, Max]; 0: √(Min·Max). Two to three times what
