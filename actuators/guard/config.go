@@ -46,7 +46,8 @@ type Config struct {
 	//
 	//	Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}}
 	//
-	// Everything above is then for the requests on no such route.
+	// SLO, Min, Max, Fallback and ShedThreshold are then for the requests on no such route. MaxEndless bounds all together,
+	// and the rest holds for each compartment. At most 32.
 	Routes map[string]Route
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
