@@ -242,7 +242,11 @@ func ExampleTransport_bulkhead() {
 	payments := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	defer payments.Close()
 	defer close(hang)
-	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Fallback: 20})
+	now := time.Now()
+	g, _ := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond, Fallback: 20,
+		Now: func() time.Time { return now }, // stands still, so that the limit does, too
+	})
 	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
 
 	buy := func(w http.ResponseWriter, r *http.Request) {
