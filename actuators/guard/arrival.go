@@ -15,12 +15,12 @@ type Arrival struct {
 	// Entry is the API through which the request for which this one is made entered the fleet; "": this is the entry, and
 	// its name from here on is that of the service and the Route.
 	Entry string
-	Rank  Rank
+	Rank  Rank // the zero value: it is drawn here
 	// Early is how many calls of the same Entry the caller has refused in place of this service since the last that it sent.
 	Early uint32
 }
 
-// Admit is Acquire for a request that brings more along than its criticality.
+// Admit is Acquire for a request that brings more along than its criticality. It may also refuse it with ErrCallee.
 func (g *Guard) Admit(ctx context.Context, a Arrival) (Permit, error) {
 	return g.admitOrEnd(ctx, &a)
 }

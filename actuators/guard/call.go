@@ -142,14 +142,15 @@ var suppressionReasons = [suppressions]string{
 	noRetryDeadline: "deadline", noRetryBudget: "budget",
 }
 
-// CallRefusal is the error of an attempt that was refused before anything was sent. Compare it with errors.Is.
+// CallRefusal is the error of an attempt that was refused before anything was sent. Compare it with errors.Is. It is never
+// changed, so goroutines may share it.
 type CallRefusal struct {
 	reason     string
 	dependency string
 	text       string
 }
 
-// The refusals, for errors.Is.
+// The refusals of calls, for errors.Is.
 var (
 	// ErrCallDeadline refuses a call because its deadline has passed or is too near.
 	ErrCallDeadline error = &CallRefusal{reason: callReasons[byDeadline], text: "guard: the deadline is too near to call"}
@@ -208,7 +209,7 @@ func (o *outgoing) snapshot(s *CallSnapshot) {
 	s.Breakers, s.BreakerOpened = o.instances.snapshot()
 }
 
-// Start begins a logical call.
+// Start begins a logical call for the request in ctx, if it carries one (see NewContext).
 func (d *Dependency) Start(ctx context.Context, o CallOptions) Call {
 	if at, ok := ctx.Deadline(); ok && o.Deadline.IsZero() {
 		if o.Deadline = at; at.IsZero() { // a field that nobody has set: it has passed

@@ -12,20 +12,23 @@ import (
 
 // Route describes a route compartment: requests that have an SLO of their own. A compartment is a guard in everything: it has
 // a limit, a shed threshold, fair shares, a reflex and a Setting of its own, under the name SERVICE/ROUTE. All compartments
-// of a service, that of the requests on no such route among them, stand under one roof, see Guard. SLO is required; every
-// other zero value has a sensible meaning.
+// of a service, that of the requests on no such route among them, stand under one roof: a limit on what all of them have in
+// flight, with a reflex that follows the latency of those with the tightest SLOs (within 1.5 times the smallest). While it binds,
+// work is divided max-min between them, in seconds of own latency per second, and what one does not need is lent to the others.
+// Of more than 32 routes, New makes an error. SLO is required; every other zero value has a sensible meaning.
 type Route struct {
 	// SLO is the latency within which the requests should be answered, 1 ms to 1 h.
 	SLO time.Duration
 	// Requests are the values of Arrival.Route that belong here; nil: the name of the route with a slash before it.
 	Requests []string
 	// Weight is the part of the service's work that the route gets while there is not enough for all, in proportion to the
-	// weights of the other routes. 0: it is learned, as the route's part of the work in calm.
+	// weights of the other routes. 0: it is learned, as the route's part of the work in calm. Not negative.
 	Weight float64
 
-	// Min, Max and Fallback are as in Config, ShedThreshold too.
+	// Min, Max and Fallback are as in Config: requests of the route in flight.
 	Min, Max, Fallback int
-	ShedThreshold      float64
+	// ShedThreshold is as in Config: in flight ÷ the route's limit, in (0, 1].
+	ShedThreshold float64
 }
 
 // mostRoutes bounds the compartments of a service: each has its own metrics and its own line on every screen.
@@ -135,7 +138,8 @@ func (g *Guard) compartment(name string) *Guard {
 	return nil
 }
 
-// ApplyRoute is Apply for the Setting of the route called name, one of Config.Routes.
+// ApplyRoute is Apply for the Setting of the route called name. The error is that of Apply, or says that Config.Routes has no
+// route of that name.
 func (g *Guard) ApplyRoute(name string, raw []byte) error {
 	return g.ApplyRouteAt(g.base.Add(g.now()), name, raw)
 }

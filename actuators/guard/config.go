@@ -18,7 +18,7 @@ type Config struct {
 	// Until governor publishes a latency target, the reflex uses 0.4·SLO.
 	SLO time.Duration
 
-	// Min and Max bound the limit, in requests in flight, against any Setting. Zero means no bound of the host's own:
+	// Min and Max bound the limit, in requests in flight, 1 to 2³⁰, against any Setting. Zero means no bound of the host's own:
 	// the Setting's bounds apply, and before the first Setting 1 and 1000.
 	Min, Max int
 	// Fallback is the limit to start from without a Setting, in [Min, Max]; 0: √(Min·Max). Two to three times what
@@ -46,7 +46,8 @@ type Config struct {
 	//
 	//	Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}}
 	//
-	// Everything above is then for the requests on no such route.
+	// SLO, Min, Max, Fallback and ShedThreshold are then for the requests on no such route. MaxEndless bounds all together,
+	// and the rest holds for each compartment. At most 32.
 	Routes map[string]Route
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.

@@ -21,8 +21,9 @@ import (
 //
 //	min(max(3·m₀, 0.05·SLO), 0.4·SLO)      m₀: what calls take in calm, learned; SLO: the caller's
 //
-// and 0.4·SLO until m₀ is known. Below 0.05·SLO the caller cannot notice that calls have become slower. A dependency that has never been faster than that gets a little more than its fastest
-// mean, up to 0.8·SLO: refusing its calls could not make it faster. The host or a Setting may give the target instead.
+// and 0.4·SLO until m₀ is known. Below 0.05·SLO the caller cannot notice that calls have become slower. A dependency that has
+// never been faster than that gets a little more than its fastest mean, up to 0.8·SLO: refusing its calls could not make it
+// faster. The host or a Setting may give the target instead.
 // In calm the limit settles at what the calls need three times over, so that a dependency that hangs takes no more than
 // that: a bulkhead needs no call to finish in order to protect.
 type Dependency struct {
@@ -89,7 +90,7 @@ type callConfig struct {
 // CallTarget sets the mean latency that calls may have, 1 ms to 1 h; 0: it is learned. A Setting overrides it.
 func CallTarget(d time.Duration) CallOption { return func(c *callConfig) { c.target = d } }
 
-// MaxCalls bounds the calls in flight against any Setting; 0: no bound of the host's own, see Config.Max. Without it
+// MaxCalls bounds the calls in flight against any Setting, 1 to 2³⁰; 0: no bound of the host's own, see Config.Max. Without it
 // the bound is that of the guard.
 func MaxCalls(n int) CallOption { return func(c *callConfig) { c.max = n } }
 

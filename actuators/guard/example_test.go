@@ -69,6 +69,37 @@ func ExampleGuard_AcquireFor() {
 	// <nil>
 }
 
+// A request beyond the rate limit is refused with the time to wait for a token. The rate is that of the Setting: one a second
+// for each of four instances.
+func ExampleRefusal() {
+	now := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	g, _ := guard.New(guard.Config{
+		Service: "mailer", SLO: 300 * time.Millisecond,
+		Now: func() time.Time { return now },
+	})
+	if err := g.Apply([]byte(`{
+		"schema": 1, "service": "mailer", "epoch": 1, "revision": 1, "lease_seconds": 180,
+		"rate": {"per_second": 4, "burst": 1, "instances": 4, "fallback": 4, "min": 0, "max": 100}
+	}`)); err != nil {
+		log.Fatal(err)
+	}
+
+	mail := func() string {
+		permit, err := g.Acquire(context.Background(), guard.Default)
+		if refusal, ok := errors.AsType[*guard.Refusal](err); ok && errors.Is(err, guard.ErrRate) {
+			return fmt.Sprintf("429, Retry-After: %.0f", refusal.RetryAfter().Seconds())
+		}
+		defer permit.Release(guard.Success)
+		return "sent"
+	}
+
+	fmt.Println(mail())
+	fmt.Println(mail())
+	// Output:
+	// sent
+	// 429, Retry-After: 1
+}
+
 // memory is a Source that holds one Setting. The one for Consul is actuators/consul's Watcher.
 type memory []byte
 

@@ -11,7 +11,9 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Guard admits or refuses the requests of one service in one process. All methods are safe for concurrent use.
+// Guard admits or refuses the requests of one service in one process. With Config.Routes it has a compartment for each route,
+// and one for all other requests, which is the one that its own methods are about where they do not say otherwise. All methods
+// are safe for concurrent use.
 type Guard struct {
 	cfg   Config
 	base  time.Time // internal instants are durations since base

@@ -207,7 +207,7 @@ func (l *latency) total() (count uint64, sum, waited float64) {
 
 // Latency is a copy of the latency histogram of admitted requests that finished, including failed ones.
 type Latency struct {
-	Count uint64
+	Count uint64  // requests
 	Sum   float64 // seconds
 
 	// Waited is the part of Sum that the requests spent in guarded calls, in seconds. Sum−Waited is the service's own.
@@ -216,14 +216,14 @@ type Latency struct {
 	// Edges are upper bounds in seconds (inclusive), one of them exactly the SLO. Cumulative counts the requests at or
 	// below each edge.
 	Edges      []float64
-	Cumulative []uint64
+	Cumulative []uint64 // one for each edge
 
 	// The same observations as a Prometheus native histogram. The keys of Buckets are bucket indexes: bucket i ends at
-	// 2^(i/2^Schema).
+	// 2^(i/2^Schema) seconds.
 	Schema        int32
-	ZeroThreshold float64
-	ZeroCount     uint64
-	Buckets       map[int]int64
+	ZeroThreshold float64       // seconds, up to which requests are in ZeroCount
+	ZeroCount     uint64        // requests
+	Buckets       map[int]int64 // requests in each
 }
 
 func (l *latency) snapshot() Latency {

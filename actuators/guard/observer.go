@@ -20,20 +20,20 @@ type Observer interface {
 
 // Decision is what a guard has decided about a request, and the state just after that.
 type Decision struct {
-	Service         string
-	Arrival         Arrival
-	Err             error // a *Refusal; nil: admitted
-	InFlight, Limit int
+	Service         string  // or SERVICE/ROUTE
+	Arrival         Arrival // what the request brought along
+	Err             error   // a *Refusal; nil: admitted
+	InFlight, Limit int     // requests, as from Guard.Load
 	ShedThreshold   float64 // φ, 0..1
 }
 
 // CallDecision is what a guard has decided about an attempt of a call, and the state of the bulkhead just after that.
 type CallDecision struct {
-	Service, To     string
+	Service, To     string // the caller, and the dependency
 	Instance        string // "": not known
 	Attempt         int    // that is sent, or would have been: 1 for the first
 	Err             error  // a *CallRefusal; nil: admitted
-	InFlight, Limit int
+	InFlight, Limit int    // calls to the dependency
 }
 
 func (g *Guard) decision(a *Arrival, err error) Decision {

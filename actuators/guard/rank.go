@@ -13,7 +13,7 @@ import (
 type Rank struct {
 	// Place is uniform over its range; higher ones are refused later. It counts if Drawn.
 	Place uint32
-	Drawn bool
+	Drawn bool // Place counts
 	// Again: the same service has answered a call of the same request well. Refusing would waste that work, so
 	// it is admitted up to the limit, whatever its criticality.
 	Again bool

@@ -3,7 +3,7 @@ package guard
 import "time"
 
 // Refusal is the error returned for a request that was not admitted. Compare it with errors.Is; use errors.As to read
-// its reason.
+// its reason. It is never changed, so goroutines may share it.
 type Refusal struct {
 	reason     string
 	text       string
@@ -23,7 +23,7 @@ const (
 	policies
 )
 
-// The refusals, for errors.Is.
+// The refusals of requests, for errors.Is.
 var (
 	// ErrConcurrency refuses a request because the limit on requests in flight is reached.
 	ErrConcurrency error = errConcurrency
@@ -126,7 +126,7 @@ func (r *Refusal) Is(target error) bool {
 // "roof" or "endless".
 func (r *Refusal) Reason() string { return r.reason }
 
-// RetryAfter is the shortest wait before another attempt makes sense. Add jitter, or all callers return at the same
+// RetryAfter is the shortest wait before another attempt makes sense: 1 s, or of ErrRate 1 s to 1 min. Add jitter, or all callers return at the same
 // time.
 func (r *Refusal) RetryAfter() time.Duration { return r.retryAfter }
 

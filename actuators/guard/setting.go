@@ -14,10 +14,12 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/internal/files"
 )
 
-// Source delivers the Settings of a service, for example the Watcher of actuators/consul.
+// Source delivers the Settings of a service, for example the Watcher of actuators/consul. If several guards share one, it must
+// be safe for concurrent use.
 type Source interface {
 	// Watch calls apply with the bytes of the service's Setting, first and after each change, and with nil if the key
-	// does not exist. It blocks until ctx ends and rides out any trouble with the store.
+	// does not exist, and never two calls at once. It blocks until ctx ends and rides out any trouble with the store; if it
+	// returns earlier, it is called again after a pause.
 	Watch(ctx context.Context, service string, apply func(raw []byte)) error
 }
 

@@ -7,20 +7,20 @@ import (
 	"github.com/seed-de83e32b/governor/actuators"
 )
 
-// Snapshot is the state and the counters of a guard at one instant. Counters start at zero in New and only increase.
-// Arrays are indexed by Criticality.
+// Snapshot is the state and the counters of a guard at one instant: a copy, which belongs to the caller. Counters are requests
+// unless it says otherwise; they start at zero in New and only increase. Arrays are indexed by Criticality.
 type Snapshot struct {
-	Service string
-	Started time.Time
-	At      time.Time
+	Service string    // or SERVICE/ROUTE
+	Started time.Time // when New made the guard
+	At      time.Time // the instant
 
-	Offered  [criticalities]uint64 // Admitted + refused
-	Admitted [criticalities]uint64
+	Offered  [criticalities]uint64            // Admitted + refused
+	Admitted [criticalities]uint64            // ended or in flight
 	Refused  map[string][criticalities]uint64 // by Refusal.Reason; every reason is present
 	Demoted  uint64                           // requests above the share of their API or tenant; they count as Background
-	Failed   uint64
-	Latency  Latency
-	CutShort CutShort
+	Failed   uint64                           // of those that ended, by Outcome
+	Latency  Latency                          // of those that ended and count, see Outcome
+	CutShort CutShort                         // of these, those that a call has ended early
 
 	InFlight      int           // without the endless requests
 	Limit         int           // enforced now
@@ -28,7 +28,7 @@ type Snapshot struct {
 	Blind         bool          // the reflex has too little data to move the limit, or is off
 	Setpoint      time.Duration // mean latency the reflex aims at, guarded calls included: the target, or more while ŝ stands
 	Reflex        bool          // false: Config.NoReflex, the limit is the Setting's
-	ServiceTime   float64       // ŝ of the reflex's floor test, seconds; 0: none stands
+	ServiceTime   float64       // ŝ of the raise test or the floor test, seconds; 0: none stands
 	Binding       time.Duration // total time with at least 85% of the limit in flight
 	ShedThreshold float64       // φ in force, 0..1; 1: nothing is shed
 	RateLimit     float64       // admissions per second in force on this instance; +Inf: no limit
@@ -36,13 +36,13 @@ type Snapshot struct {
 	Epoch, Revision uint64                             // of the Setting in force; 0: none
 	Leased          bool                               // the lease of at least one knob is running
 	SettingRefused  map[actuators.RefusalReason]uint64 // every reason is present
-	DoubleReleases  uint64
+	DoubleReleases  uint64                             // permits released more than once: a mistake in the calling code
 
 	// Requests in flight that hold no slot because they do not end: found by the guard, or declared with
 	// Permit.Endless. The totals also count those that have ended.
 	EndlessFound, EndlessDeclared           int
-	EndlessFoundTotal, EndlessDeclaredTotal uint64
-	MaxEndless                              int // that may be open; 0: no bound
+	EndlessFoundTotal, EndlessDeclaredTotal uint64 // since the start
+	MaxEndless                              int    // that may be open; 0: no bound
 
 	RetryRatio float64        // retry budget in force: retries allowed as a share of requests, 0..1
 	Calls      []CallSnapshot // one for each Dependency, by name
@@ -55,20 +55,22 @@ type Snapshot struct {
 
 // Roof is the limit over all routes of a service.
 type Roof struct {
-	InFlight int
-	Limit    int
+	InFlight int           // requests of all routes, without the endless ones
+	Limit    int           // enforced now, in requests in flight
 	Binding  time.Duration // total time with at least 85% of the limit in flight
 }
 
 // CutShort are those requests of a Latency that failed after a guarded call of theirs was refused or had failed. How long they
 // would have taken nobody knows, so they are no evidence of how fast the service is.
 type CutShort struct {
-	Count uint64
+	Count uint64 // requests
 	// The parts of Latency.Sum that were the service's own, and that they spent in guarded calls, in seconds.
 	Own, Waited float64
 }
 
 // CallSnapshot is the state and the counters of a Dependency at one instant.
+//
+// Counters start at zero with the dependency and only increase.
 type CallSnapshot struct {
 	To string // name of the dependency
 

@@ -67,3 +67,22 @@ func ExampleStatic() {
 	fmt.Println(limitOf(g, 1))
 	// Output: 40
 }
+
+// A pace that has been agreed on, for a fleet of four instances without governor.
+func ExampleStatic_rate() {
+	g, err := guard.New(guard.Config{Service: "mailer", SLO: 300 * time.Millisecond})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+
+	go g.Run(ctx, source.Static{
+		Schema: actuators.Schema, Service: "mailer", Epoch: 1, Revision: 1, LeaseSeconds: 180,
+		Rate: &actuators.Rate{PerSecond: 100, Burst: 25, Instances: 4, Fallback: 100, Min: 0, Max: 1000},
+	})
+
+	_ = limitOf(g, 1)
+	fmt.Println(g.Snapshot().RateLimit)
+	// Output: 25
+}

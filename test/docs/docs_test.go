@@ -59,30 +59,27 @@ func TestFirstUseOfGuardBuilds(t *testing.T) {
 	}
 }
 
-// TestGoOfThePatternsIsFromExamples looks for the Go code of the pages on the patterns in guardhttp's examples, which are
-// compiled and run.
-func TestGoOfThePatternsIsFromExamples(t *testing.T) {
-	examples := flat(read(t, "actuators/guard/guardhttp/example_test.go"))
-	for _, page := range []string{"docs/backoff.md", "docs/breaker.md", "docs/bulkhead.md"} {
-		code := block(t, read(t, page), "go")
-		if !strings.Contains(examples, flat(code)) {
-			t.Errorf("%s shows code that no example of guardhttp contains:\n%s", page, code)
-		}
-	}
-}
-
-// TestGoOfTheBindingsIsFromExamples does the same for docs/bindings.md, of which each block has its example.
-func TestGoOfTheBindingsIsFromExamples(t *testing.T) {
+// TestGoIsFromExamples looks for all Go code of the pages on the patterns and the bindings in examples, which are compiled and
+// run.
+func TestGoIsFromExamples(t *testing.T) {
 	var examples strings.Builder
 	for _, path := range []string{
-		"test/bindings/example_test.go", "actuators/guard/watch_example_test.go", "actuators/source/example_test.go",
-		"actuators/guard/guardotel/guardotel_test.go",
+		"actuators/guard/example_test.go", "actuators/guard/watch_example_test.go", "actuators/guard/guardgrpc/example_test.go",
+		"actuators/guard/guardhttp/example_test.go", "actuators/guard/guardotel/guardotel_test.go",
+		"actuators/source/example_test.go", "test/bindings/example_test.go",
 	} {
 		examples.WriteString(flat(read(t, path)))
 	}
-	for _, m := range regexp.MustCompile("(?s)\n```go\n(.*?)```\n").FindAllStringSubmatch(read(t, "docs/bindings.md"), -1) {
-		if !strings.Contains(examples.String(), flat(m[1])) {
-			t.Errorf("docs/bindings.md shows code that no example contains:\n%s", m[1])
+	for _, page := range []string{"backoff", "bindings", "breaker", "bulkhead", "rate-limit", "shedding"} {
+		page = "docs/" + page + ".md"
+		blocks := regexp.MustCompile("(?s)\n```go\n(.*?)```\n").FindAllStringSubmatch(read(t, page), -1)
+		if len(blocks) == 0 {
+			t.Errorf("%s shows no Go code", page)
+		}
+		for _, m := range blocks {
+			if !strings.Contains(examples.String(), flat(m[1])) {
+				t.Errorf("%s shows code that no example contains:\n%s", page, m[1])
+			}
 		}
 	}
 }

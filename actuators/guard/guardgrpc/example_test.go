@@ -53,8 +53,9 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	address := listen(payments) // "dns:///payments:50051"
 	d := g.Dependency("payments")
-	toPayments, err := grpc.NewClient(listen(payments), grpc.WithTransportCredentials(insecure.NewCredentials()),
+	toPayments, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithChainUnaryInterceptor(guardgrpc.UnaryClientInterceptor(d)),
 		grpc.WithChainStreamInterceptor(guardgrpc.StreamClientInterceptor(d)))
 	if err != nil {

@@ -62,6 +62,29 @@ func ExampleNew_options() {
 	// Output: 404 1
 }
 
+// A route with an SLO of its own has a compartment: its requests count against a limit of their own, under one roof with the
+// others.
+func ExampleNew_routes() {
+	g, err := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond,
+		Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	handler := guardhttp.New(g, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "done") }))
+
+	for _, path := range []string{"/export/2025.csv", "/search?q=apples", "/search?q=pears"} {
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil))
+	}
+	rest, export := g.Snapshot(), g.Snapshot().Routes[0]
+	fmt.Println(rest.Service, rest.Admitted[guard.Default])
+	fmt.Println(export.Service, export.Admitted[guard.Default])
+	// Output:
+	// checkout 2
+	// checkout/export 1
+}
+
 // Calls to a dependency through deadline, retry, breaker and bulkhead. The handler makes them with the context of its
 // request, and has a fallback for what is refused here.
 func ExampleTransport() {
@@ -219,7 +242,11 @@ func ExampleTransport_bulkhead() {
 	payments := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	defer payments.Close()
 	defer close(hang)
-	g, _ := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Fallback: 20})
+	now := time.Now()
+	g, _ := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond, Fallback: 20,
+		Now: func() time.Time { return now }, // stands still, so that the limit does, too
+	})
 	client := &http.Client{Transport: guardhttp.Transport(g.Dependency("payments"), nil)}
 
 	buy := func(w http.ResponseWriter, r *http.Request) {
