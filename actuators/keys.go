@@ -13,6 +13,10 @@ const DefaultPrefix = "governor/"
 // MaxServiceName is the longest service name, in bytes.
 const MaxServiceName = 128
 
+// MaxRoutes is how many routes of a service may have a compartment of their own: each has its own metrics and its own line
+// on every screen.
+const MaxRoutes = 32
+
 // Keys lays out governor's keys in the KV store. The zero value uses DefaultPrefix. A name is that of a service or of a
 // route ("checkout/export", see ValidCompartment): a route has a Setting and an operator key of its own, below the keys
 // of its service, and no calls.

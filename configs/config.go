@@ -119,7 +119,7 @@ type Service struct {
 	// the bulkhead in front of each, the smaller of three times the dependency's own latency and 40% of slo.latency (more for one that is slower by itself), and
 	// shows all that the metrics know; an empty section only shows them. Needs preset guard.
 	Calls map[string]*Calls `yaml:"calls"`
-	// Routes of the service that have SLOs of their own, by the names that the service gives them in guard. Governor
+	// Routes of the service that have SLOs of their own, at most 32, by the names that the service gives them in guard. Governor
 	// steers each like a service, called SERVICE/ROUTE; the service itself is then all other requests. Needs preset
 	// guard.
 	Routes map[string]*Route `yaml:"routes"`

@@ -69,6 +69,9 @@ func (c *checker) routes(cfg *Config, name, at string) {
 		c.doc.Add(all, "set with metrics.queries, which read the service as a whole; expected no queries, or no routes")
 		return
 	}
+	if n := len(s.Routes); n > actuators.MaxRoutes {
+		c.doc.Add(all, "%d routes; expected at most %d, as many as a guard has", n, actuators.MaxRoutes)
+	}
 	for _, route := range slices.Sorted(maps.Keys(s.Routes)) {
 		k, r := strict.Join(all, route), s.Routes[route]
 		if err := actuators.ValidServiceName(route); err != nil {

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -80,6 +81,11 @@ func TestMessagesAboutRoutes(t *testing.T) {
 	const file = before + "    concurrency: {min: 20, max: 400}\n"
 	routes := func(s string) string { return file + "    routes:\n      " + s + "\n" }
 	const reserved = ` would be ambiguous; expected a name other than concurrency, rate, shed, retry, calls, routes, setting, operator`
+	var many strings.Builder
+	many.WriteString(file + "    routes:\n")
+	for i := range 33 {
+		fmt.Fprintf(&many, "      r%d: {slo: {latency: 10s}}\n", i)
+	}
 	for _, tt := range []struct{ name, file, want string }{
 		{
 			"without an SLO", routes("export:"),
@@ -108,6 +114,10 @@ func TestMessagesAboutRoutes(t *testing.T) {
 		{
 			"a key's name", routes("calls: {slo: {latency: 10s}}"),
 			`f.yml:7:7: services.checkout.routes.calls: "calls" is reserved: checkout/calls` + reserved,
+		},
+		{
+			"more than a guard has", many.String(),
+			`f.yml:6:5: services.checkout.routes: 33 routes; expected at most 32, as many as a guard has`,
 		},
 		{
 			"a slash", routes("a/b: {slo: {latency: 10s}}"),

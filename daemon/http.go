@@ -43,7 +43,7 @@ func (d *Daemon) Handler() http.Handler {
 	mux.HandleFunc("GET "+api.Prefix+"/decisions", d.serveDecisions)
 	mux.HandleFunc("GET "+api.Prefix+"/stream", d.serveStream)
 	mux.HandleFunc("GET "+api.Prefix+"/audit", d.serveAudit)
-	for _, loop := range []string{"/loops/{service}/{knob}", "/loops/{service}/{of}/{knob}"} {
+	for _, loop := range []string{"/loops/{knob}", "/loops/{service}/{knob}", "/loops/{service}/{of}/{knob}"} {
 		mux.HandleFunc("GET "+api.Prefix+loop, d.serveLoop)
 		mux.HandleFunc("GET "+api.Prefix+loop+"/history", d.serveHistory)
 		for _, kind := range []actuators.OrderKind{actuators.Freeze, actuators.Resume, actuators.Override} {
@@ -130,12 +130,14 @@ func (d *Daemon) serveLoop(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// loop returns the loop that the path names, or answers that it does not exist. A slash in the name of a route
-// ("checkout/export") or of a knob ("calls/payments") may be escaped or not: no two loops have the same full name.
+// loop returns the loop that the path names, or answers that it does not exist. Each slash of its name may be escaped or
+// not, also in the name of a route ("checkout/export") or of a knob ("calls/payments"): no two loops have the same full name.
 func (d *Daemon) loop(w http.ResponseWriter, r *http.Request) (api.Loop, bool) {
-	name := r.PathValue("service") + "/" + r.PathValue("knob")
-	if of := r.PathValue("of"); of != "" {
-		name = r.PathValue("service") + "/" + of + "/" + r.PathValue("knob")
+	name := r.PathValue("knob")
+	for _, before := range []string{"of", "service"} {
+		if segment := r.PathValue(before); segment != "" {
+			name = segment + "/" + name
+		}
 	}
 	loops, _ := d.recorder.Loops()
 	names := make([]string, len(loops))
@@ -152,7 +154,7 @@ func (d *Daemon) loop(w http.ResponseWriter, r *http.Request) (api.Loop, bool) {
 func (d *Daemon) serveHistory(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	service, knob := q.Get("service"), q.Get("knob")
-	if r.PathValue("service") != "" {
+	if r.PathValue("knob") != "" {
 		l, ok := d.loop(w, r)
 		if !ok {
 			return

@@ -94,13 +94,20 @@ func TestOrdersForRoutesThroughTheInterface(t *testing.T) {
 	if d, err := client.Decisions(t.Context(), api.Query{Service: route}); err != nil || len(d.Decisions) != 2 {
 		t.Errorf("decisions: %+v, %v", d, err)
 	}
-	for _, path := range []string{"checkout/export/concurrency", "checkout%2Fexport/concurrency", "checkout%2fexport%2Fconcurrency/x"} {
+	for _, path := range []string{
+		"checkout/export/concurrency", "checkout%2Fexport/concurrency", "checkout/export%2Fconcurrency",
+		"checkout%2Fexport%2Fconcurrency", "checkout%2fexport%2Fconcurrency/x",
+	} {
 		code, body := get(t, g, http.MethodGet, "/api/v1/loops/"+path)
 		known := !strings.HasSuffix(path, "x")
 		if err := json.Unmarshal([]byte(body), &l); known && (err != nil || code != http.StatusOK || l.Service != route) ||
 			!known && code != http.StatusNotFound {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
+	}
+	if code, body := get(t, g, http.MethodGet, "/api/v1/loops/checkout%2Fexport%2Fconcurrency/history"); code != http.StatusOK ||
+		!strings.Contains(body, `"checkout/export"`) || strings.Count(body, `"knob"`) != 1 {
+		t.Errorf("%d: %s", code, body)
 	}
 	if code, body := get(t, g, http.MethodGet, "/api/v1/loops/checkout/export/concurrency/history"); code != http.StatusOK {
 		t.Errorf("history: %d %s", code, body)

@@ -31,9 +31,6 @@ type Route struct {
 	ShedThreshold float64
 }
 
-// mostRoutes bounds the compartments of a service: each has its own metrics and its own line on every screen.
-const mostRoutes = 32
-
 // routeConfig is the Config of a route's compartment.
 func (c Config) routeConfig(name string) Config {
 	r := c.Routes[name]
@@ -57,8 +54,8 @@ func (r Route) requests(name string) []string {
 
 // checkRoutes reports everything wrong with the Routes.
 func (c Config) checkRoutes(bad func(format string, args ...any)) {
-	if len(c.Routes) > mostRoutes {
-		bad("Routes: %d; expected at most %d", len(c.Routes), mostRoutes)
+	if len(c.Routes) > actuators.MaxRoutes {
+		bad("Routes: %d; expected at most %d", len(c.Routes), actuators.MaxRoutes)
 	}
 	owner := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {

@@ -304,7 +304,7 @@ func TestRequestsOfRoutes(t *testing.T) {
 
 func TestErrorsOfRoutes(t *testing.T) {
 	many := map[string]Route{}
-	for i := range mostRoutes + 1 {
+	for i := range actuators.MaxRoutes + 1 {
 		many["r"+strings.Repeat("x", i)] = Route{SLO: time.Second}
 	}
 	for want, routes := range map[string]map[string]Route{

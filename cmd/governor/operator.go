@@ -42,7 +42,8 @@ type operatorOptions struct {
 	address string
 	prefix  string
 
-	apart []string // routes of the service that is acted on as a whole: their loops are others
+	apart   []string        // routes of the service that is acted on as a whole: their loops are others
+	steered map[string]bool // the loops that the leader has; nil: it did not tell
 }
 
 func freezeCommand(app *kingpin.Application) (string, command) {
@@ -162,7 +163,8 @@ func (o *operatorOptions) give(ctx context.Context, out, warnings io.Writer, now
 			failed = append(failed, err)
 			continue
 		}
-		for _, line := range receipt(a, done) {
+		unsteered := o.steered != nil && !o.steered[target.String()]
+		for _, line := range receipt(a, done, unsteered) {
 			fmt.Fprintln(out, plain.Clean(line))
 		}
 		if warning := doubtOf(a, done.Setting); warning != "" {
@@ -199,7 +201,14 @@ func (o *operatorOptions) targets(ctx context.Context, operators *consul.Operato
 	case o.all:
 		return []loopName{o.loop}, nil
 	}
-	for _, l := range askLeader(ctx, &known) {
+	steered := askLeader(ctx, &known)
+	if known.Leader != nil {
+		o.steered = map[string]bool{}
+		for _, name := range loops.Names(steered) {
+			o.steered[name] = true
+		}
+	}
+	for _, l := range steered {
 		if o.kind == actuators.Override && l.Service == o.loop.service && string(l.Knob) == o.loop.knob {
 			if err := overridable(l, float64(o.value)); err != nil {
 				return nil, fmt.Errorf("override %s: %w", &o.loop, err)
@@ -271,7 +280,9 @@ func askLeader(ctx context.Context, known *consul.Known) []api.Loop {
 		return nil
 	}
 	for _, l := range all {
-		known.Knobs[l.Service] = append(known.Knobs[l.Service], string(l.Knob))
+		if knob := string(l.Knob); !slices.Contains(known.Knobs[l.Service], knob) {
+			known.Knobs[l.Service] = append(known.Knobs[l.Service], knob)
+		}
 	}
 	return all
 }
@@ -288,8 +299,8 @@ func (o *operatorOptions) action(target loopName, now time.Time) actuators.Actio
 	return a
 }
 
-// receipt says what was ordered, and who enforces it.
-func receipt(a actuators.Action, done consul.Done) []string {
+// receipt says what was ordered, and who enforces it. Unsteered: the leader has no such loop.
+func receipt(a actuators.Action, done consul.Done, unsteered bool) []string {
 	var what string
 	until := ""
 	if !a.ExpiresAt.IsZero() {
@@ -321,6 +332,9 @@ func receipt(a actuators.Action, done consul.Done) []string {
 	case done.KillSwitch != nil:
 		who = fmt.Sprintf("recorded; the kill switch outranks it until `governor resume --all`, by %s: %s",
 			done.KillSwitch.Actor, done.KillSwitch.Reason)
+	case done.Leader != nil && unsteered:
+		who = fmt.Sprintf("recorded; %s (leader) has no such loop, so it enforces this only once its configuration has it",
+			done.Leader.Instance)
 	case done.Leader != nil:
 		who = fmt.Sprintf("%s (leader) enforces it from its next tick", done.Leader.Instance)
 	}

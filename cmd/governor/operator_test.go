@@ -282,6 +282,37 @@ func TestOverrideThatTheLeaderWouldNotObey(t *testing.T) {
 	}
 }
 
+// TestALoopThatOnlyTheKVHas: the Setting of a service or a route stays when the configuration loses it, and the leader obeys
+// no order for it.
+func TestALoopThatOnlyTheKVHas(t *testing.T) {
+	address, client := kv(t)
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(api.VersionHeader, "0.3.0")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`[{"service": "checkout", "knob": "concurrency", "mode": "enforce", "min": 1, "max": 100}]`))
+	}))
+	defer leader.Close()
+	leadsAt(t, client, "gov-a", leader.URL)
+	for _, name := range []string{"checkout", "checkout/export"} {
+		put(t, client, actuators.Keys{}.Setting(name), consultest.Setting(name, 30, 41, actuators.Setting{}))
+	}
+	env := []string{"CONSUL_HTTP_ADDR=" + address}
+	for loop, want := range map[string]string{
+		"checkout":                    "gov-a (leader) enforces it from its next tick",
+		"checkout/export":             "gov-a (leader) has no such loop",
+		"checkout/export/concurrency": "gov-a (leader) has no such loop",
+	} {
+		out, errs, code := playsGovernor(t, env, "freeze", loop, "--reason=x")
+		if code != exitOK || !strings.Contains(out, want) {
+			t.Errorf("freeze %s: exit code %d, stdout %q, stderr %q, want %q", loop, code, out, errs, want)
+		}
+	}
+	_, errs, code := playsGovernor(t, env, "freeze", "checkout/shed", "--reason=x")
+	if want := "checkout has checkout/concurrency (--force"; code != exitError || !strings.Contains(errs, want) {
+		t.Errorf("exit code %d, stderr %q, want %q: each loop once", code, errs, want)
+	}
+}
+
 // TestAllKnobsOfAServiceTogether: SERVICE alone freezes and resumes each of its knobs; those that fail are named, and the
 // others are in force.
 func TestAllKnobsOfAServiceTogether(t *testing.T) {
