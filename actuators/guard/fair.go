@@ -22,7 +22,8 @@ import (
 // that it can wait must not crowd out others as a fair share of its key.
 //
 // Demand is counted in slot-seconds, the time that requests are in flight. A refused request counts with the mean of the
-// completed ones, so that being refused does not make a key look modest. All sums fade with fairSpan.
+// completed ones of its key, so that being refused does not make a key look modest. With the mean of all, an API of many short
+// requests would look heavy beside one of few long ones. All sums fade with fairSpan.
 //
 // A request that has no key is not judged. The rest, keys that are not known apart, has one share together while it is as
 // large as usual: thousands of small tenants are not to blame for an overload. It is demoted, too, once it grows to
@@ -71,6 +72,8 @@ const (
 	restExcess = 1.5  // how many times its share the rest may demand
 	restGrowth = 1.5
 	restSpan   = time.Minute // time constant of what is usual
+	// keyPrior is as how many completed requests of a key the mean of all counts, for keys that have completed few.
+	keyPrior = 5
 )
 
 // idOf returns what stands for a key; 0: no key. Nobody can choose keys for which the same stands.
@@ -113,7 +116,10 @@ func (f *fair) complete(id uint64, class Criticality, held time.Duration) {
 		return
 	}
 	defer f.mu.Unlock()
-	f.count(id, class, held.Seconds())
+	if c := f.count(id, class, held.Seconds()); c != nil {
+		c.used += held.Seconds()
+		c.done++
+	}
 	f.used += held.Seconds()
 	f.done++
 }
@@ -126,15 +132,19 @@ func (f *fair) refuse(id uint64, class Criticality, n uint32) {
 	defer f.mu.Unlock()
 	f.refused = true
 	if f.done > 0 {
-		f.count(id, class, float64(n)*f.used/f.done)
+		mean := f.used / f.done
+		if c := f.demand.of(id); c != nil {
+			mean = (c.used + keyPrior*mean) / (c.done + keyPrior)
+		}
+		f.count(id, class, float64(n)*mean)
 	}
 }
 
 // count adds to the demand of a key. While the rest is demoted, a key of it is not told apart: invented ones would drive out
 // those that are known.
-func (f *fair) count(id uint64, class Criticality, seconds float64) {
+func (f *fair) count(id uint64, class Criticality, seconds float64) *counter {
 	j := f.judgment.Load()
-	f.demand.add(id, class, seconds, j == nil || j.rest == 0)
+	return f.demand.add(id, class, seconds, j == nil || j.rest == 0)
 }
 
 // judge brings f up to now and says whether it demotes anybody. slots is the limit.

@@ -13,6 +13,31 @@ import (
 	"pgregory.net/rapid"
 )
 
+// Short requests that are refused count as short: their API demands less than its share, the one of long requests more.
+func TestRefusedRequestsCountAsTheirOwnKind(t *testing.T) {
+	var f fair
+	short, long := idOf("short"), idOf("long")
+	for second := range 30 {
+		for range 100 {
+			f.complete(short, Default, 40*time.Millisecond)
+		}
+		for range 12 {
+			f.complete(long, Default, time.Second)
+		}
+		f.refuse(short, Default, 25)
+		f.refuse(long, Default, 21)
+		f.judge(time.Duration(second)*time.Second, 20)
+	}
+	if !f.spares(short, Default) || f.below(long) == 0 {
+		t.Errorf("short requests are demoted below %d, long ones below %d; want only long ones", f.below(short), f.below(long))
+	}
+	for key, want := range map[uint64]float64{short: 125 * 0.04, long: 33} {
+		if got := f.demand.counters[f.demand.at[key]].least() / f.seconds; math.Abs(got/want-1) > 0.2 {
+			t.Errorf("%.1f slots demanded, want %.1f", got, want)
+		}
+	}
+}
+
 // The share is max-min fair: nobody who demands less gets less than his demand, all others get the same, and the whole
 // capacity is given away where somebody wants it.
 func TestFairShare(t *testing.T) {

@@ -25,6 +25,8 @@ type counter struct {
 	key    uint64
 	excess float64
 	sure   [criticalities]float64 // what the key weighs at least, by criticality
+
+	used, done float64 // slot-seconds and number of its completed requests
 }
 
 // least is the least that the key weighs.
@@ -38,15 +40,16 @@ func (c *counter) least() (sum float64) {
 // weight is the most that the key weighs.
 func (c *counter) weight() float64 { return c.excess + c.least() }
 
-// add counts a weight, at least 0, of a criticality for a key. A key without a counter gets one if open is true.
-func (h *heavy) add(key uint64, class Criticality, weight float64, open bool) {
+// add counts a weight, at least 0, of a criticality for a key. A key without a counter gets one if open is true. It returns
+// the counter, nil if there is none.
+func (h *heavy) add(key uint64, class Criticality, weight float64, open bool) *counter {
 	h.total += weight
-	if i, ok := h.at[key]; ok {
-		h.counters[i].sure[class] += weight
-		return
+	if c := h.of(key); c != nil {
+		c.sure[class] += weight
+		return c
 	}
 	if !open {
-		return
+		return nil
 	}
 	if h.at == nil {
 		h.at = make(map[uint64]int, heavyKeys)
@@ -54,8 +57,9 @@ func (h *heavy) add(key uint64, class Criticality, weight float64, open bool) {
 	if len(h.counters) < heavyKeys {
 		h.at[key] = len(h.counters)
 		h.counters = append(h.counters, counter{key: key})
-		h.counters[len(h.counters)-1].sure[class] = weight
-		return
+		c := &h.counters[len(h.counters)-1]
+		c.sure[class] = weight
+		return c
 	}
 	least, smallest := 0, math.Inf(1)
 	for i := range h.counters {
@@ -68,6 +72,15 @@ func (h *heavy) add(key uint64, class Criticality, weight float64, open bool) {
 	h.at[key] = least
 	*c = counter{key: key, excess: smallest}
 	c.sure[class] = weight
+	return c
+}
+
+// of returns the counter of a key; nil: it has none.
+func (h *heavy) of(key uint64) *counter {
+	if i, ok := h.at[key]; ok {
+		return &h.counters[i]
+	}
+	return nil
 }
 
 // fade multiplies every weight by factor, 0..1.
@@ -78,6 +91,8 @@ func (h *heavy) fade(factor float64) {
 		for class := range h.counters[i].sure {
 			h.counters[i].sure[class] *= factor
 		}
+		h.counters[i].used *= factor
+		h.counters[i].done *= factor
 	}
 }
 
