@@ -63,6 +63,7 @@ type Plant struct {
 // draws.
 type job struct {
 	arrived time.Time
+	times   float64 // the mean service time
 	done    chan struct{}
 }
 
@@ -76,8 +77,10 @@ func New(s Settings, seed uint64) (*Plant, error) {
 
 // Serve queues one request and returns true when it has been served, false at once where the queue is full. There is no
 // way to leave the queue.
-func (p *Plant) Serve() bool {
-	j := &job{arrived: time.Now(), done: make(chan struct{})}
+func (p *Plant) Serve() bool { return p.serve(1) }
+
+func (p *Plant) serve(times float64) bool {
+	j := &job{arrived: time.Now(), times: times, done: make(chan struct{})}
 	p.mu.Lock()
 	if places := p.settings.Places; places > 0 && len(p.waiting) >= places {
 		p.mu.Unlock()
@@ -110,7 +113,7 @@ func (p *Plant) dispatch(free time.Time) {
 		if free.After(start) {
 			start = free
 		}
-		finish := start.Add(seconds(p.random.ExpFloat64() * p.settings.MeanSeconds))
+		finish := start.Add(seconds(p.random.ExpFloat64() * j.times * p.settings.MeanSeconds))
 		time.AfterFunc(time.Until(finish), func() {
 			close(j.done)
 			p.mu.Lock()
@@ -150,12 +153,17 @@ func (p *Plant) State() State {
 }
 
 // ServeHTTP serves one request through the queue and answers 200, or 503 if the queue is full.
-func (p *Plant) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	if !p.Serve() {
-		http.Error(w, "the queue is full", http.StatusServiceUnavailable)
-		return
-	}
-	w.Write([]byte("ok\n"))
+func (p *Plant) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Times(1).ServeHTTP(w, r) }
+
+// Times is ServeHTTP for requests that take times as long, > 0: they wait in the same queue for the same servers.
+func (p *Plant) Times(times float64) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !p.serve(times) {
+			http.Error(w, "the queue is full", http.StatusServiceUnavailable)
+			return
+		}
+		w.Write([]byte("ok\n"))
+	})
 }
 
 // Control is the endpoint that changes a running plant: GET returns the State, PUT takes Settings and keeps the value

@@ -38,6 +38,20 @@ func TestCapacityIsServersOverMean(t *testing.T) {
 	})
 }
 
+func TestTimesStretchesTheServiceTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took := func(times float64) time.Duration {
+			p := newPlant(t, Settings{Servers: 1, MeanSeconds: 0.040}) // the same draw each time
+			began := time.Now()
+			p.Times(times).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+			return time.Since(began)
+		}
+		if once, long := took(1), took(25); (long - 25*once).Abs() > 25*time.Nanosecond {
+			t.Errorf("a request takes %s, one 25 times as long %s", once, long)
+		}
+	})
+}
+
 func TestQueueIsFirstInFirstOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlant(t, Settings{Servers: 1, MeanSeconds: 0.040})

@@ -5,7 +5,8 @@
 //	--guard=governed  guard inside, steered by governor through Consul
 //	--guard=static    guard inside at a fixed limit, without reflex and governor: the limit somebody once set by hand
 //
-// GET / is one request; GET and PUT /control read and change the plant while it runs; GET /metrics is for Prometheus.
+// GET / is one request, and GET /export one that may take longer and have an SLO of its own; GET and PUT /control read and
+// change the plant while it runs; GET /metrics is for Prometheus.
 package main
 
 import (
@@ -43,6 +44,9 @@ func main() {
 	reflex := app.Flag("reflex", "Where --guard=governed: let the guard move the limit between governor's decisions.").
 		Default("true").Bool()
 	slo := app.Flag("slo", "Latency objective of the service.").Default("300ms").Duration()
+	exportTimes := app.Flag("export-times", "How many times as long GET /export takes.").Default("1").Float64()
+	exportSLO := app.Flag("export-slo", "Where --guard=governed: latency objective of the route export; 0: it is no route of its own.").
+		Default("0s").Duration()
 	low := app.Flag("min", "Lowest concurrency limit.").Default("8").Int()
 	high := app.Flag("max", "Highest concurrency limit; the limit where --guard=static.").Default("400").Int()
 	consulAddress := app.Flag("consul", "host:port of Consul.").Default("127.0.0.1:8500").String()
@@ -54,7 +58,13 @@ func main() {
 	p, err := plant.New(plant.Settings{Servers: *servers, MeanSeconds: mean.Seconds()}, *seed)
 	if err == nil {
 		config := guard.Config{Service: *service, SLO: *slo, Min: *low, Max: *high, NoReflex: !*reflex, Logger: log}
-		err = run(ctx, p, *listen, *kind, config, *consulAddress, log)
+		if *exportSLO > 0 {
+			config.Routes = map[string]guard.Route{"export": {SLO: *exportSLO}}
+		}
+		handler := http.NewServeMux()
+		handler.Handle("/", p)
+		handler.Handle("/export", p.Times(*exportTimes))
+		err = run(ctx, p, handler, *listen, *kind, config, *consulAddress, log)
 	}
 	if err != nil {
 		log.Error("plant ended", "err", err)
@@ -62,13 +72,12 @@ func main() {
 	}
 }
 
-// run serves the plant behind its guard until ctx ends.
-func run(ctx context.Context, p *plant.Plant, listen, kind string, config guard.Config, consulAddress string,
+// run serves the plant, which answers by handler, behind its guard until ctx ends.
+func run(ctx context.Context, p *plant.Plant, handler http.Handler, listen, kind string, config guard.Config, consulAddress string,
 	log *slog.Logger,
 ) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	var handler http.Handler = p
 	if kind != "none" {
 		if kind == "static" {
 			config.Min, config.Fallback, config.NoReflex = config.Max, config.Max, true
@@ -78,7 +87,7 @@ func run(ctx context.Context, p *plant.Plant, listen, kind string, config guard.
 			return err
 		}
 		registry.MustRegister(guardprom.New(g))
-		handler = guardhttp.New(g, p)
+		handler = guardhttp.New(g, handler)
 		if kind == "governed" {
 			client, err := consul.NewClient(&api.Config{Address: consulAddress})
 			if err != nil {

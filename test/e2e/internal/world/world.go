@@ -118,17 +118,54 @@ func treeRoot() (string, error) {
 	return string(bytes.TrimSpace(out)), nil
 }
 
-// Start starts the servers and the services; StartGovernor starts governors, StartLoad the load. All files go below
-// dir, the logs to dir/*.log. The caller ends the world with Stop, also after an error.
-func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (*World, error) {
-	w := &World{
+// Open starts a world that has nothing but Consul: StartPlant adds services, and StartPrometheus what observes them. All
+// files go below dir, the logs to dir/*.log. The caller ends the world with Stop, also after an error.
+func Open(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (w *World, err error) {
+	w = &World{
 		dir: dir, bin: bin,
 		client: &http.Client{Timeout: 3 * time.Second},
 		Load:   map[string]*load.Generator{},
 		plants: map[string]string{}, clients: map[string]string{}, metrics: map[string]string{},
 	}
-	var err error
-	if w.Consul, err = servers.StartConsul(ctx, dir, logf); err != nil {
+	w.Consul, err = servers.StartConsul(ctx, dir, logf)
+	return w, err
+}
+
+// StartPlant runs the program plant as an instance of service, with args beside those for its address, its name and Consul.
+// Everything else calls the instance by its name.
+func (w *World) StartPlant(ctx context.Context, name, service string, args ...string) error {
+	address, err := servers.FreeAddress()
+	if err != nil {
+		return err
+	}
+	w.plants[name], w.clients[name], w.metrics[name] = address, address, address
+	_, err = w.start(ctx, name, w.bin.Plant, "http://"+address+"/control",
+		append([]string{"--listen=" + address, "--service=" + service, "--consul=" + w.Consul.Address()}, args...)...)
+	return err
+}
+
+// URL is where clients call a service.
+func (w *World) URL(service string) string { return "http://" + w.clients[service] + "/" }
+
+// StartPrometheus observes what has been started so far, and writes the configuration of its governors: services is its
+// section "services".
+func (w *World) StartPrometheus(ctx context.Context, logf func(string, ...any), services string) (err error) {
+	w.Prometheus, err = servers.StartPrometheus(ctx, w.dir, logf, servers.ScrapeInterval(Scrape),
+		servers.Targets(servers.TargetGroup{Targets: slices.Collect(maps.Values(w.metrics))}))
+	if err != nil {
+		return err
+	}
+	config := fmt.Sprintf("prometheus: {url: %q}\nconsul: {address: %q}\n"+
+		"timing: {scrape_interval: %s, window: %s, period: %s}\nservices:\n%s",
+		w.Prometheus.URL(), w.Consul.Address(), Scrape, Window, Period, services)
+	w.config = filepath.Join(w.dir, "governor.yml")
+	return os.WriteFile(w.config, []byte(config), 0o644)
+}
+
+// Start starts the servers and the services of the diagram; StartGovernor starts governors, StartLoad the load.
+func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...any)) (*World, error) {
+	w, err := Open(ctx, dir, bin, logf)
+	if err != nil {
 		return w, err
 	}
 	for i, service := range []struct{ name, kind, reflex string }{
@@ -137,16 +174,10 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 		{Payments, "governed", "--no-reflex"},
 		{Twin, "static", "--no-reflex"},
 	} {
-		address, err := servers.FreeAddress()
-		if err != nil {
-			return w, err
-		}
-		w.plants[service.name], w.clients[service.name], w.metrics[service.name] = address, address, address
-		if _, err := w.start(ctx, service.name, bin.Plant, "http://"+address+"/control",
-			"--listen="+address, "--service="+service.name, "--guard="+service.kind, service.reflex,
+		if err := w.StartPlant(ctx, service.name, service.name, "--guard="+service.kind, service.reflex,
 			fmt.Sprintf("--seed=%d", i+1),
 			fmt.Sprintf("--servers=%d", Servers), "--mean="+Mean.String(), "--slo="+SLO.String(),
-			fmt.Sprintf("--min=%d", Min), fmt.Sprintf("--max=%d", Max), "--consul="+w.Consul.Address(),
+			fmt.Sprintf("--min=%d", Min), fmt.Sprintf("--max=%d", Max),
 		); err != nil {
 			return w, err
 		}
@@ -163,21 +194,12 @@ func Start(ctx context.Context, dir string, bin Binaries, logf func(string, ...a
 	); err != nil {
 		return w, err
 	}
-	w.Prometheus, err = servers.StartPrometheus(ctx, dir, logf, servers.ScrapeInterval(Scrape),
-		servers.Targets(servers.TargetGroup{Targets: slices.Collect(maps.Values(w.metrics))}))
-	if err != nil {
-		return w, err
-	}
-	w.config = filepath.Join(dir, "governor.yml")
-	return w, os.WriteFile(w.config, []byte(w.governorConfig()), 0o644)
+	return w, w.StartPrometheus(ctx, logf, governed())
 }
 
-func (w *World) governorConfig() string {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "prometheus: {url: %q}\n", w.Prometheus.URL())
-	fmt.Fprintf(&b, "consul: {address: %q}\n", w.Consul.Address())
-	fmt.Fprintf(&b, "timing: {scrape_interval: %s, window: %s, period: %s}\n", Scrape, Window, Period)
-	fmt.Fprintln(&b, "services:")
+// governed is the section "services" of the diagram's governor.
+func governed() string {
+	var b strings.Builder
 	for _, name := range Governed {
 		fmt.Fprintf(&b, "  %s:\n    mode: enforce\n    slo: {latency: %s, objective: %g%%, errors: 0.1%%}\n"+
 			"    concurrency: {min: %d, max: %d}\n    rate: {min: 20/s, max: 5000/s}\n", name, SLO, 100*Objective, Min, Max)
@@ -223,7 +245,7 @@ func (w *World) Stop() {
 func (w *World) StartLoad(ctx context.Context, rate float64, seed uint64) error {
 	for _, name := range Services {
 		g, err := load.Start(ctx, load.Config{
-			URL: "http://" + w.clients[name] + "/", Seed: seed, Timeout: ClientTimeout, SLO: SLO,
+			URL: w.URL(name), Seed: seed, Timeout: ClientTimeout, SLO: SLO,
 		}, rate)
 		if err != nil {
 			return err
@@ -240,8 +262,8 @@ func (w *World) SetRate(rate float64) {
 	}
 }
 
-// Metric queries the guard of a service for the sum of a metric over its labels.
-func (w *World) Metric(ctx context.Context, service, name string) (float64, error) {
+// Metric queries the guard of a service for the sum of a metric over the series that have all the labels, each "name=value".
+func (w *World) Metric(ctx context.Context, service, name string, labels ...string) (float64, error) {
 	url := "http://" + w.metrics[service] + "/metrics"
 	body, err := w.fetch(ctx, url)
 	if err != nil {
@@ -258,6 +280,15 @@ func (w *World) Metric(ctx context.Context, service, name string) (float64, erro
 	}
 	sum := 0.0
 	for _, m := range family.Metric {
+		found := 0
+		for _, l := range m.GetLabel() {
+			if slices.Contains(labels, l.GetName()+"="+l.GetValue()) {
+				found++
+			}
+		}
+		if found < len(labels) {
+			continue
+		}
 		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 	}
 	return sum, nil
@@ -315,9 +346,9 @@ func (w *World) Operate(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// Govtop returns the command of govtop for the governor g.
-func (w *World) Govtop(ctx context.Context, g *Governor) *exec.Cmd {
-	return exec.CommandContext(ctx, w.bin.Govtop, "--connect=http://"+g.Address, "--actor=ana")
+// Govtop returns the command of govtop for the governor g, with more arguments.
+func (w *World) Govtop(ctx context.Context, g *Governor, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, w.bin.Govtop, append([]string{"--connect=http://" + g.Address, "--actor=ana"}, args...)...)
 }
 
 // Action is an action of a person on a loop, as in the audit and the operator key.
