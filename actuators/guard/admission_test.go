@@ -354,9 +354,9 @@ var mistakes = []struct{ name, file, from, to string }{
 	{
 		"a release that forgets the roof", "gate.go",
 		`	if g.roof != nil {
-		g.roof.leaveOwn(now)`,
+		g.roof.leave(now)`,
 		`	if g.roof != nil && !mistaken("a release that forgets the roof") {
-		g.roof.leaveOwn(now)`,
+		g.roof.leave(now)`,
 	},
 	{
 		"the share is ignored", "gate.go",

@@ -75,7 +75,7 @@ func (g *gate) enter(now time.Duration, fill float64, spare uint64) verdict {
 		switch {
 		case n >= limit:
 			return g.fullBy(n)
-		case overfilled(n, limit, fill, spare):
+		case (fill < 1 || spare > 0) && overfilled(n, limit, fill, spare):
 			if !overfilled(n, g.own.Load(), fill, spare) {
 				return overShare
 			}
@@ -110,17 +110,19 @@ func (g *gate) enterAnyway(now time.Duration) {
 
 // leave gives a slot back.
 func (g *gate) leave(now time.Duration) {
-	g.leaveOwn(now)
-	if g.roof != nil {
-		g.roof.leaveOwn(now)
-	}
-}
-
-func (g *gate) leaveOwn(now time.Duration) {
 	limit, n := unpack(g.word.Add(^uint64(0)))
 	if n+1 == bindingAt(limit) {
 		g.watch(now)
 	}
+	if g.roof != nil {
+		g.roof.leave(now)
+	}
+}
+
+// leaveOwn is leave for a request that the roof has refused.
+func (g *gate) leaveOwn(now time.Duration) {
+	g.word.Add(^uint64(0))
+	g.watch(now)
 }
 
 // leaveAll gives several slots back.
