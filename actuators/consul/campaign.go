@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // campaign waits until the lock is free and acquires it.
@@ -57,7 +58,7 @@ func (e *Elector) acquire(ctx context.Context) (tenure, error) {
 	}
 	epoch, err := e.tryLock(ctx, session)
 	for errors.Is(err, errNotYet) && time.Since(alive) < e.options.TTL/3 {
-		if sleep(ctx, 100*time.Millisecond+jitter(200*time.Millisecond)) != nil {
+		if wait.For(ctx, 100*time.Millisecond+jitter(200*time.Millisecond)) != nil {
 			break
 		}
 		epoch, err = e.tryLock(ctx, session)

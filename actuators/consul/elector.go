@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // ElectorOptions configure an Elector.
@@ -101,11 +102,11 @@ func (e *Elector) Run(ctx context.Context, lead func(ctx context.Context, fence 
 		case err != nil:
 			pause := retry.next()
 			e.cannot(err, pause)
-			_ = sleep(ctx, pause)
+			_ = wait.For(ctx, pause)
 		default:
 			retry.reset()
 			e.hold(ctx, tenure, lead)
-			_ = sleep(ctx, jitter(retry.first)) // after a resignation or a loss, let others go first
+			_ = wait.For(ctx, jitter(retry.first)) // after a resignation or a loss, let others go first
 		}
 	}
 }

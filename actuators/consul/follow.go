@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // Parameters for following a key.
@@ -59,7 +61,7 @@ func (f *follower) next(ctx context.Context) (pair *api.KVPair, changed bool, er
 // all returns the next answer, sorted by key, and whether it differs from the previous one (existence, value or lock
 // holder of any key). It returns after at most the wait, changed or not.
 func (f *follower) all(ctx context.Context) (pairs api.KVPairs, changed bool, err error) {
-	if err := sleep(ctx, time.Until(f.notBefore)); err != nil {
+	if err := wait.For(ctx, time.Until(f.notBefore)); err != nil {
 		return nil, false, err
 	}
 	asked := time.Now()
@@ -168,18 +170,4 @@ func (b *backoff) reset() { b.failures = 0 }
 // jitter returns a duration uniform in [0, bound].
 func jitter(bound time.Duration) time.Duration {
 	return time.Duration(rand.Int64N(int64(bound) + 1))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // sharedWatch serves all watches of services in a process with one blocking query. Consul accepts 200 connections from
@@ -105,7 +106,7 @@ func (w *Watcher) serve(ctx context.Context, watches []*serviceWatch) {
 	for _, watch := range watches {
 		services[watch.service] = append(services[watch.service], watch)
 	}
-	if sleep(ctx, jitter(firstConnect)) != nil {
+	if wait.For(ctx, jitter(firstConnect)) != nil {
 		return
 	}
 	if len(services) == 1 {

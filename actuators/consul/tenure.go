@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // tenure is the time during which one session holds the lock.
@@ -82,7 +84,7 @@ func (e *Elector) deadlineOf(alive time.Time) time.Time {
 func (e *Elector) renew(ctx context.Context, session string, renewed chan<- time.Time) error {
 	pause := e.options.TTL / 3
 	for {
-		if err := sleep(ctx, pause); err != nil {
+		if err := wait.For(ctx, pause); err != nil {
 			return err
 		}
 		sent := time.Now()
@@ -121,7 +123,7 @@ func (e *Elector) guardLock(ctx context.Context, session string) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			if err := sleep(ctx, retry.next()); err != nil {
+			if err := wait.For(ctx, retry.next()); err != nil {
 				return err
 			}
 			continue

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // Watcher delivers the values of keys as they are written. It implements guard's Source and PartSource. One Watcher
@@ -59,7 +60,7 @@ func (w *Watcher) Watch(ctx context.Context, service string, apply func(raw []by
 // WatchKey is Watch for any key.
 func (w *Watcher) WatchKey(ctx context.Context, key string, apply func(raw []byte)) error {
 	values := news{}
-	if err := sleep(ctx, jitter(firstConnect)); err != nil {
+	if err := wait.For(ctx, jitter(firstConnect)); err != nil {
 		return err
 	}
 	return w.follow(ctx, w.follower(key, false), never, func(pairs api.KVPairs) {
@@ -159,7 +160,7 @@ func (w *Watcher) follow(ctx context.Context, f *follower, hopeless func(error) 
 		case err != nil:
 			pause := retry.next()
 			w.report(f, err, pause)
-			if err := sleep(ctx, pause); err != nil {
+			if err := wait.For(ctx, pause); err != nil {
 				return err
 			}
 			continue

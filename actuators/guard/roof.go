@@ -320,7 +320,7 @@ func maxMin(asked, weights []float64, capacity float64) (given []float64) {
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(asked[a]*weights[b], asked[b]*weights[a]) })
 	for _, i := range order {
-		given[i] = min(asked[i], capacity*weights[i]/weight)
+		given[i] = min(asked[i], capacity*weights[i]/max(weight, weights[i])) // rounding may have left less
 		capacity -= given[i]
 		weight -= weights[i]
 	}

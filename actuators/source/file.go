@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators"
 	"github.com/seed-de83e32b/governor/actuators/internal/files"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // File is a source of one Setting from a file that holds its JSON. The file may be missing at first, be replaced by a
@@ -163,20 +164,8 @@ func poll(
 			trouble = err.Error()
 			onError(err)
 		}
-		if err := sleep(ctx, every); err != nil {
+		if err := wait.For(ctx, every); err != nil {
 			return err
 		}
-	}
-}
-
-// sleep waits, and returns the error of ctx if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

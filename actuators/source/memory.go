@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // Memory holds Settings in memory. The zero value is empty and ready to use. It implements guard's Source and PartSource, is
@@ -120,7 +121,7 @@ func (s Static) Watch(ctx context.Context, service string, apply func(raw []byte
 			}
 			apply(raw)
 			third := time.Duration(setting.LeaseSeconds / 3 * float64(time.Second))
-			if err := sleep(ctx, max(third, leastRenewal)); err != nil {
+			if err := wait.For(ctx, max(third, leastRenewal)); err != nil {
 				return err
 			}
 			setting.Revision++

@@ -18,8 +18,8 @@ import (
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
-	"github.com/seed-de83e32b/governor/actuators/guard/internal/wait"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // ClientOption changes how the interceptors of a client treat calls.

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
-	"github.com/seed-de83e32b/governor/actuators/guard/internal/wait"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
+	"github.com/seed-de83e32b/governor/actuators/internal/wait"
 )
 
 // TransportOption changes how Transport treats requests.

@@ -1,4 +1,4 @@
-// Package wait lets the ways out wait for a retry, with a context that may end first.
+// Package wait waits with a context that may end first: for a retry, or for the next look at a store or a file.
 package wait
 
 import (
