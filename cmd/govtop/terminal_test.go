@@ -172,7 +172,7 @@ func TestQuitRestoresTheTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := start(t, usual, nil, binary(t), "--connect", server.URL)
-			term.Shows("checkout/conc")
+			term.Shows("checkout/con")
 			if s := term.Screen(); !s.Alt || s.Cursor {
 				t.Error("the live screen does not use the alternate screen, or shows the cursor")
 			}
@@ -199,7 +199,7 @@ func TestSuspendAndForeground(t *testing.T) {
 	term := start(t, usual, []string{"PS1=shell> "}, shell, "--norc", "--noprofile", "--noediting", "-i")
 	term.Shows("shell>")
 	term.Types(binary(t) + " --connect " + server.URL + "\n")
-	term.Shows("checkout/conc")
+	term.Shows("checkout/con")
 	term.Types("\x1a")
 	term.Shows("Stopped")
 	if err := term.Restored(); err != nil {
@@ -211,7 +211,7 @@ func TestSuspendAndForeground(t *testing.T) {
 		return slices.Contains(words, "echo") && slices.Contains(words, "icanon")
 	})
 	term.Types("clear; fg\n")
-	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/conc") })
+	term.Waits("govtop is back", func(s terminal.Screen) bool { return s.Alt && s.Shows("checkout/con") })
 	term.Types("j")
 	term.Shows(">payments/shed")
 	term.Types("q")
@@ -235,7 +235,7 @@ func TestNobodyIsLeftWithASuspendedProgram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := start(t, usual, nil, command[0], command[1:]...)
-			term.Shows("checkout/conc")
+			term.Shows("checkout/con")
 			term.Types("\x1a")
 			term.Shows("Not suspended: no shell could bring govtop back")
 			term.Types("j")
@@ -260,14 +260,15 @@ func TestEndsWithItsTerminal(t *testing.T) {
 			ended := make(chan struct{})
 			go func() { _ = cmd.Wait(); close(ended) }()
 			// Nobody may read the terminal while it is closed: it would stay open until there is something to read.
-			screen := ""
-			for part := make([]byte, 4096); !strings.Contains(screen, "checkout/conc"); {
+			screen, late := "", time.AfterFunc(time.Minute, func() { tty.Close() }) // ends the Read
+			for part := make([]byte, 4096); !strings.Contains(screen, "checkout/con"); {
 				n, err := tty.Read(part)
 				if err != nil {
 					t.Fatalf("%v, after %q", err, screen)
 				}
 				screen += string(part[:n])
 			}
+			late.Stop()
 			if err := tty.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +311,7 @@ func TestReconnectsByItself(t *testing.T) {
 	term.Shows("LIVE")
 	set(true)
 	term.Shows("STALE")
-	term.Shows("checkout/conc")
+	term.Shows("checkout/con")
 	set(false)
 	term.Shows("LIVE")
 	term.Types("q")
@@ -340,7 +341,7 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 			switch fault {
 			case "first frame":
 			default:
-				term.Shows("checkout/conc")
+				term.Shows("checkout/con")
 				term.Types("j")
 			}
 			term.Ends(exitError)
