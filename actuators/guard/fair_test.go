@@ -361,3 +361,41 @@ func TestBackgroundRequestsHaveNoShare(t *testing.T) {
 		t.Fatalf("got %+v, want the larger part demoted", j)
 	}
 }
+
+// A request that was found to be endless, and ends after all, has taken what it has taken: without it, the others of an API of
+// long jobs would look modest.
+func TestExcusedRequestsCountForTheirKey(t *testing.T) {
+	at := time.Unix(1e9, 0)
+	g, err := New(Config{Service: "checkout", SLO: 100 * time.Millisecond, Fallback: 100, Now: func() time.Time { return at }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	admit := func(route string) Permit {
+		p, err := g.AdmitAt(at, Arrival{Criticality: Default, Route: route})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	var jobs []Permit
+	for range 25 {
+		jobs = append(jobs, admit("/jobs"))
+	}
+	at = at.Add(10 * time.Millisecond)
+	for _, p := range jobs[3:] {
+		p.ReleaseAt(at, Success)
+	}
+	for range 60 {
+		at = at.Add(50 * time.Millisecond)
+		admit("/short").ReleaseAt(at.Add(time.Millisecond), Success)
+	}
+	if found := g.SnapshotAt(at).EndlessFound; found != 3 {
+		t.Fatalf("%d of 3 requests found to be endless", found)
+	}
+	for _, p := range jobs[:3] {
+		p.ReleaseAt(at, Success)
+	}
+	if c := g.shares.entries.demand.of(idOf("/jobs")); c == nil || c.least() < 3*3 {
+		t.Errorf("the jobs count %+v, want at least 9 slot-seconds", c)
+	}
+}
