@@ -258,13 +258,13 @@ func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticalit
 func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64, plan *plan) (Permit, error) {
 	bucket, tat, wait := g.rate.look(now)
 	routed := int64(now) < g.routes.until.Load()
-	full := entered
+	room := entered
 	if wait > 0 || routed {
-		full = g.gate.look()
+		room = g.gate.look()
 	}
 	switch {
-	case full != entered:
-		return g.refuseFor(class, full)
+	case room != entered:
+		return g.refuseFor(class, room)
 	case wait > 0:
 		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)

@@ -222,7 +222,7 @@ func TestRoofSeesTheTight(t *testing.T) {
 	}
 }
 
-// A Setting that raises the limits raises the roof at once, while the roof knows no better.
+// A Setting that raises the limits raises the roof at once, as long as the roof has learned nothing of its own.
 func TestRoofFollowsSettings(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		g := simGuard(t, Config{NoReflex: off, Routes: map[string]Route{"export": {SLO: 10 * time.Second}}})
@@ -267,7 +267,8 @@ func TestNoShareWithoutReflex(t *testing.T) {
 	}
 }
 
-// What callers refuse in place of a route is demand of it. Otherwise the room of who is refused early goes to who is not.
+// What callers refuse in place of a route counts as its demand. Otherwise a route would lose its room to those whose callers
+// refuse nothing.
 func TestEarlyRefusalsAreDemand(t *testing.T) {
 	g := simGuard(t, Config{ShedThreshold: 0.6, Routes: map[string]Route{"export": {SLO: time.Second, ShedThreshold: 0.6}}})
 	part := g.roof.parts[1]

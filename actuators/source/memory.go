@@ -18,8 +18,8 @@ type Memory struct {
 	changed chan struct{}                        // closed at the next change
 }
 
-// Set stores a Setting for its service or route or, with a Callee, for the calls. The error is that of Setting.Encode. For a reader to
-// accept it, it needs a higher Revision than the last one.
+// Set stores a Setting for its service or route or, with a Callee, for the calls. The error is that of Setting.Encode. For a
+// reader to accept it, it needs a higher Revision than the last one.
 func (m *Memory) Set(s actuators.Setting) error {
 	raw, err := s.Encode()
 	if err != nil {

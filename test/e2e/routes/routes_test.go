@@ -27,8 +27,8 @@ const (
 	exportSLO = 10 * time.Second
 )
 
-// The instances: with a route of its own for exports, the same without, and one of the first that knows no routes, as during
-// a rollout. Nobody calls or scrapes the last one.
+// The instances: with a route of its own for exports, the same without, and one of an older version, which has no routes, as
+// during a rollout. Nobody calls or scrapes the last one.
 const (
 	divided   = "checkout"
 	undivided = "basket"
