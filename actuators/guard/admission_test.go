@@ -268,7 +268,7 @@ func (s *storm) request(rng *rand.Rand) {
 	}
 	path := s.paths[rng.IntN(len(s.paths))]
 	var err error
-	switch rng.IntN(8) {
+	switch rng.IntN(10) {
 	case 0:
 		err = do(func() error { return nil })
 	case 1:
@@ -288,10 +288,25 @@ func (s *storm) request(rng *rand.Rand) {
 		if len(s.hijacked) < cap(s.hijacked)/2 {
 			s.hijack(path)
 		}
+	case 8:
+		err = s.bare(ctx, guard.Success)
+	case 9:
+		err = s.bare(ctx, guard.Canceled)
 	}
 	if errors.Is(err, guard.ErrConcurrency) {
 		s.refused.Add(1)
 	}
+}
+
+// bare sends a request that has no context of its own.
+func (s *storm) bare(ctx context.Context, o guard.Outcome) error {
+	p, err := s.g.Acquire(ctx, guard.Default)
+	if err != nil {
+		return err
+	}
+	defer p.Release(o)
+	s.work()
+	return nil
 }
 
 func (s *storm) serve(method, path string) {
@@ -401,21 +416,34 @@ var mistakes = []struct{ name, file, from, to string }{
 	},
 	{
 		"no slot back after a cancellation", "guard.go",
-		`		g.gate.leave(now)
+		`	g.finish(t.shard, took, o)
+	g.gate.leave(now)`,
+		`	g.finish(t.shard, took, o)
+	if o != Canceled || !mistaken("no slot back after a cancellation") { g.gate.leave(now) }`,
+	},
+	{
+		"no slot back from a request in a context", "guard.go",
+		`	if w&paused == 0 {
+		g.gate.leave(now)
 	}
-	g.tick(now)
 	return true`,
-		`		if o != Canceled || !mistaken("no slot back after a cancellation") { g.gate.leave(now) }
+		`	if w&paused == 0 && !mistaken("no slot back from a request in a context") {
+		g.gate.leave(now)
 	}
-	g.tick(now)
 	return true`,
 	},
 	{
 		"no slot back from an endless request", "endless.go",
-		`	if count.leave() {
+		`	if w&paused == 0 {
 		g.gate.leave(now)`,
-		`	if count.leave() {
-		if !mistaken("no slot back from an endless request") { g.gate.leave(now) }`,
+		`	if w&paused == 0 && !mistaken("no slot back from an endless request") {
+		g.gate.leave(now)`,
+	},
+	{
+		"two requests with one ticket", "ticket.go",
+		`	return next, t.word.CompareAndSwap(w, next)`,
+		`	if mistaken("two requests with one ticket") { yield(); t.word.Store(next); return next, true }
+	return next, t.word.CompareAndSwap(w, next)`,
 	},
 	{
 		"no release after a panic in a handler", "guardhttp/guardhttp.go",

@@ -10,13 +10,13 @@ import (
 // it is read: a word that every processor writes costs each of them more than the rest of the guard.
 //
 //	            shard 0     shard 1     …     of the request's ticket, or of the goroutine
-//	admitted      812         790             + = 1602
+//	failed        812         790             + = 1602
 //
 // A shard only grows, so the sum of several reads never goes back.
 type counters struct {
-	admitted [maxShards]admissions
-	refused  [maxShards]refusals
-	early    [criticalities]atomic.Uint64 // requests refused by callers in place of this guard
+	failed  [maxShards]failures
+	refused [maxShards]refusals
+	early   [criticalities]atomic.Uint64 // requests refused by callers in place of this guard
 }
 
 const maxShards = 8
@@ -25,12 +25,11 @@ const maxShards = 8
 // allocator puts it.
 type line [64]byte
 
-// admissions are the requests that a guard has admitted, and those of them that failed.
-type admissions struct {
-	_       line
-	byClass [criticalities]atomic.Uint64
-	failed  atomic.Uint64
-	_       line
+// failures are the admitted requests that have failed.
+type failures struct {
+	_ line
+	n atomic.Uint64
+	_ line
 }
 
 // refusals are the requests that a guard has refused.
@@ -49,13 +48,16 @@ func shardsInUse() uint32 {
 	return n
 }
 
-// here returns the shard of this goroutine, which has no ticket. Two goroutines that run at the same time have stacks at
-// different addresses, so that they rarely have the same shard.
-func here() uint32 {
+// home returns a number for this goroutine. Two goroutines that run at the same time have stacks at different addresses, so that
+// they rarely have the same upper bits.
+func home() uint32 {
 	var local byte
 	stack := uint64(uintptr(unsafe.Pointer(&local))) >> 11 // the smallest stack has 2 kB
-	return uint32(stack * golden >> (64 - 3))              // log2 of maxShards
+	return uint32(stack * golden >> 32)
 }
+
+// here returns the shard of this goroutine, for requests that have no ticket.
+func here() uint32 { return home() >> (32 - 3) } // log2 of maxShards
 
 // golden is 2^64 divided by the golden ratio: multiplied by it, neighbors are spread (Knuth, TAOCP 6.4).
 const golden = 0x9e3779b97f4a7c15
@@ -63,14 +65,6 @@ const golden = 0x9e3779b97f4a7c15
 // refuse counts a request that a policy has refused, and returns how many the shard has counted.
 func (c *counters) refuse(class Criticality, policy int) uint64 {
 	return c.refused[here()].byClass[class][policy].Add(1)
-}
-
-// admittedOf counts the requests of a class that were admitted.
-func (c *counters) admittedOf(class int) (n uint64) {
-	for i := range c.admitted {
-		n += c.admitted[i].byClass[class].Load()
-	}
-	return n
 }
 
 // refusedOf counts the requests of a class that a policy has refused.
@@ -81,19 +75,17 @@ func (c *counters) refusedOf(class, policy int) (n uint64) {
 	return n
 }
 
-// offeredOf counts the arrivals of a class.
-func (c *counters) offeredOf(class int) uint64 {
-	n := c.admittedOf(class)
-	for policy := range policies {
-		n += c.refusedOf(class, policy)
+// failures counts the admitted requests that failed.
+func (c *counters) failures() (n uint64) {
+	for i := range c.failed {
+		n += c.failed[i].n.Load()
 	}
 	return n
 }
 
-// failed counts the admitted requests that failed.
-func (c *counters) failed() (n uint64) {
-	for i := range c.admitted {
-		n += c.admitted[i].failed.Load()
+func sum(of [criticalities]uint64) (n uint64) {
+	for _, one := range of {
+		n += one
 	}
 	return n
 }

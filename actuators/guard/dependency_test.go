@@ -400,10 +400,10 @@ func TestLateCallsDoNotTouchTheNextRequest(t *testing.T) {
 	r := requestOf(NewContext(t.Context(), first))
 	late, _ := d.acquireAt(10*ms, r, 0)
 	first.ReleaseAt(epoch.Add(10*ms), Success)
-	second := Permit{ticket: first.ticket, gen: first.gen + nextUse, count: first.count} // what the pool would return
-	second.count.join()
-	g.gate.enter(10*ms, 1, 0)
-	second.ticket.start = 10 * ms
+	second, _ := g.AcquireAt(epoch.Add(10*ms), Default)
+	if second.ticket != first.ticket {
+		t.Fatal("another ticket, though that of the same goroutine is free")
+	}
 	its := requestOf(NewContext(t.Context(), second))
 	late.release(40*ms, Success)
 	NewContext(t.Context(), first)

@@ -21,29 +21,38 @@ import (
 // A service that hangs as a whole is not mistaken for that, because everything it started is still there. Only of the
 // cohort in which the hang began may up to a fifth be excused, once; those requests hang anyway.
 //
-// There is no list of requests. A request only keeps the address of its headcount, one word that holds how many have
-// joined, how many are left, and whether those are excused. Marking the word excused by compare-and-swap yields how many
-// slots to give back. A request that leaves learns from the word's previous value, in the same atomic operation,
-// whether its slot was among them, so that each slot is given back exactly once.
+// A request costs nothing to be counted so: the word of its ticket says with which cohort it started. To excuse it is a
+// compare-and-swap of that word, and so is its release, so that each slot is given back exactly once.
 type endless struct {
-	current atomic.Pointer[cohort] // the one that requests join
+	current atomic.Uint64 // the cohort that requests join, as the word of a ticket in use has it
+	resumed atomic.Uint64 // requests that have joined another cohort after a pause
 
 	// Excused requests and those declared by Permit.Endless that have not ended yet.
 	found, declared         atomic.Int64
 	foundEver, declaredEver atomic.Uint64
 
 	// Guarded by Guard.mu:
-	opened time.Duration // the current cohort
-	closed []closed      // oldest first
-	logged time.Duration // 0: never
+	cohort *cohort            // the current one
+	opened time.Duration      // when
+	before uint64             // requests that had joined one by then
+	closed []closed           // oldest first
+	left   map[uint64]float64 // by cohort, the requests that hold a slot
+	logged time.Duration      // 0: never
 }
 
-// closed is a cohort that requests no longer join. (One that read endless.current long ago and was then suspended may
-// still join it. It is counted correctly, though it may be excused early.)
+// cohort is the requests that started within one span of time.
+type cohort struct {
+	mark    uint64       // in the words of their tickets
+	excused atomic.Int64 // of those in flight
+}
+
+// closed is a cohort that requests no longer join. (One that read endless.current and was then suspended may still join it,
+// though it is counted with those of the next.)
 type closed struct {
 	*cohort
-	at   time.Duration
-	seen attendance // at the last step
+	at     time.Duration
+	joined float64
+	seen   attendance // at the last step
 }
 
 const (
@@ -58,95 +67,60 @@ const (
 	endlessLogEvery = time.Hour
 )
 
-// cohort is the requests that started within one span of time. Each request joins the headcount that its ticket
-// belongs to. Tickets stay with a processor (sync.Pool), so that processors rarely share a cache line.
-type cohort [8]headcount
-
-// headcount counts a part of a cohort in one word: excused in bit 63, joined in the 31 bits below it, left in the lower
-// 32.
-type headcount struct {
-	_    line
-	word atomic.Uint64
-	_    line
-}
-
-const (
-	excusedBit = 1 << 63
-	oneJoined  = 1<<32 | 1
-)
-
-// join counts one more request, unless the headcount has been excused meanwhile.
-func (h *headcount) join() bool {
-	if h.word.Add(oneJoined)&excusedBit == 0 {
-		return true
-	}
-	h.word.Add(^uint64(oneJoined - 1))
-	return false
-}
-
-// leave counts one request less and says whether it still holds a slot.
-func (h *headcount) leave() (holds bool) { return h.word.Add(^uint64(0))&excusedBit == 0 }
-
-// excuse excuses those that are left and returns how many slots they held.
-func (h *headcount) excuse() (slots uint64) {
-	for {
-		w := h.word.Load()
-		if w&excusedBit != 0 {
-			return 0
-		}
-		if h.word.CompareAndSwap(w, w|excusedBit) {
-			return w & 0xffffffff
-		}
-	}
-}
-
 // attendance is a cohort's state: how many have joined, how many of them are left, and how many of those hold a slot.
 type attendance struct{ joined, left, holding float64 }
 
-func (c *cohort) attendance() (a attendance) {
-	for i := range c {
-		w := c[i].word.Load()
-		left := float64(w & 0xffffffff)
-		a.joined += float64(w &^ excusedBit >> 32)
-		a.left += left
-		if w&excusedBit == 0 {
-			a.holding += left
-		}
-	}
-	return a
+func (e *endless) attendance(c closed) attendance {
+	holding := e.left[c.mark]
+	return attendance{joined: c.joined, left: holding + float64(c.excused.Load()), holding: holding}
 }
 
-// join counts a request whose ticket has the number shard and returns where.
-func (e *endless) join(shard uint32) *headcount {
-	for {
-		h := &e.current.Load()[shard%uint32(len(cohort{}))]
-		if h.join() {
-			return h
+// open opens a cohort.
+func (e *endless) open(n uint64) {
+	e.cohort = &cohort{mark: n << cohortShift & cohortMask}
+	e.current.Store(e.cohort.mark | inUse)
+}
+
+// count counts the requests that hold a slot by cohort.
+func (e *endless) count(pools *[criticalities]tickets) {
+	clear(e.left)
+	for class := range pools {
+		s := &pools[class]
+		s.mu.Lock()
+		for _, w := range s.all {
+			if w&holding == inUse {
+				e.left[w&cohortMask]++
+			}
 		}
+		s.mu.Unlock()
 	}
 }
+
+// holding masks a state so that inUse is left of a request that holds a slot.
+const holding = inUse | declared | paused | excused | ended
 
 // step closes the current cohort when its time has come, and excuses the endless requests of those that are old enough.
-// It returns how many slots they give back. The caller holds Guard.mu.
-func (e *endless) step(now, slo time.Duration) (slots uint64) {
+// It returns how many slots they give back. joined counts the requests that have ever joined a cohort. The caller holds Guard.mu.
+func (e *endless) step(now, slo time.Duration, pools *[criticalities]tickets, joined uint64) (slots uint64) {
+	e.count(pools)
 	if now-e.opened >= time.Duration(cohortSpan*float64(slo)) {
-		c := e.current.Load()
 		e.opened = now
-		if c.attendance().joined > 0 {
-			e.current.Store(new(cohort))
-			e.keep(closed{cohort: c, at: now})
+		if joined > e.before {
+			e.keep(closed{cohort: e.cohort, at: now, joined: float64(joined - e.before)})
+			e.before = joined
+			e.open(e.cohort.mark>>cohortShift + 1)
 		}
 	}
 	ripe := 0
 	for ripe < len(e.closed) && now-e.closed[ripe].at >= endlessAge*slo {
 		if c := &e.closed[ripe]; c.seen.left > 0 || c.seen.joined == 0 {
-			c.seen = c.attendance()
+			c.seen = e.attendance(*c)
 		}
 		ripe++
 	}
 	for i, c := range e.closed[:ripe] {
 		if c.seen.holding > 0 && fewLeft(e.closed[:ripe], i) {
-			slots += e.excuse(c.cohort)
+			slots += e.excuse(c.cohort, pools)
 		}
 	}
 	return slots
@@ -158,7 +132,7 @@ func (e *endless) keep(c closed) {
 	if len(e.closed) == cohortsKept {
 		drop := 0
 		for i := range e.closed {
-			if e.closed[i].attendance().holding == 0 {
+			if e.attendance(e.closed[i]).holding == 0 {
 				drop = i
 				break
 			}
@@ -187,19 +161,46 @@ func fewLeft(ripe []closed, i int) bool {
 	return joined > endlessLeast-1e-9 && left <= endlessShare*joined
 }
 
-// excuse excuses what is left of c, as far as the largest number permits.
-func (e *endless) excuse(c *cohort) (slots uint64) {
-	for i := range c {
-		h := &c[i]
-		if left := h.word.Load() & 0xffffffff; left == 0 || e.found.Load()+int64(left) > endlessMost {
-			continue
-		}
-		n := h.excuse()
-		e.found.Add(int64(n))
-		e.foundEver.Add(n)
-		slots += n
+// excuse excuses those of c that hold a slot, as far as the largest number permits, and returns how many.
+func (e *endless) excuse(c *cohort, pools *[criticalities]tickets) (slots uint64) {
+	for class := range pools {
+		slots += e.excuseOf(c, &pools[class])
 	}
 	return slots
+}
+
+func (e *endless) excuseOf(c *cohort, s *tickets) (slots uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t, w := range s.all {
+		if w&holding != inUse || w&cohortMask != c.mark {
+			continue
+		}
+		if e.found.Load() >= endlessMost {
+			break
+		}
+		t.of = c
+		e.begin(c)
+		if !t.word.CompareAndSwap(w, w|excused) { // it has just ended
+			e.ended(c)
+			continue
+		}
+		e.foundEver.Add(1)
+		s.remove(t, w)
+		slots++
+	}
+	return slots
+}
+
+// begin and ended count an excused request of the cohort c.
+func (e *endless) begin(c *cohort) {
+	c.excused.Add(1)
+	e.found.Add(1)
+}
+
+func (e *endless) ended(c *cohort) {
+	c.excused.Add(-1)
+	e.found.Add(-1)
 }
 
 // AdmitEndless is Admit for a request that is going to be declared by Permit.Endless, or might be. It refuses with ErrEndless
@@ -225,16 +226,16 @@ func (g *Guard) AdmitEndless(ctx context.Context, a Arrival) (Permit, error) {
 // openEndless is how many endless requests there are, in all compartments.
 func (g *Guard) openEndless() (n int64) {
 	if g.roof == nil {
-		return g.endless.open()
+		return g.endless.inFlight()
 	}
 	for _, part := range g.roof.parts {
-		n += part.endless.open()
+		n += part.endless.inFlight()
 	}
 	return n
 }
 
-// open is how many endless requests there are.
-func (e *endless) open() int64 { return e.declared.Load() + e.found.Load() }
+// inFlight is how many endless requests there are.
+func (e *endless) inFlight() int64 { return e.declared.Load() + e.found.Load() }
 
 // Endless declares a request that does not end like others: a WebSocket, an event stream, a long poll. Its slot is given
 // back at once. Its latency and its end count for nothing. Call it when the handshake is done and the long part begins;
@@ -253,28 +254,34 @@ func (p Permit) EndlessAt(now time.Time) {
 }
 
 func (p Permit) endless(now time.Duration) {
-	g, count := p.ticket.guard, p.ticket.counted(p)
-	slot := p.ticket.gen.CompareAndSwap(p.gen, p.gen|declared)
-	if !slot && !p.ticket.gen.CompareAndSwap(p.gen|paused, p.gen|declared) {
-		return
+	t := p.ticket
+	g, w := t.guard, t.word.Load()
+	for {
+		if !p.current(w) || w&declared != 0 {
+			return
+		}
+		if t.word.CompareAndSwap(w, w|declared) {
+			break
+		}
+		w = t.word.Load()
 	}
 	g.endless.declared.Add(1)
 	g.endless.declaredEver.Add(1)
-	if !slot {
+	if w&excused != 0 { // it was found before
+		g.endless.ended(t.of)
 		return
 	}
-	if count.leave() {
+	t.pool.leave(t)
+	if w&paused == 0 {
 		g.gate.leave(now)
-	} else { // it was found before
-		g.endless.found.Add(-1)
+		g.tick(now)
 	}
-	g.tick(now)
 }
 
 // excuse takes the slots back that endless requests hold. The caller holds g.mu.
-func (g *Guard) excuse(now time.Duration) {
+func (g *Guard) excuse(now time.Duration, admitted uint64) {
 	e := &g.endless
-	slots := e.step(now, g.cfg.SLO)
+	slots := e.step(now, g.cfg.SLO, &g.tickets, admitted+e.resumed.Load())
 	if slots == 0 {
 		return
 	}

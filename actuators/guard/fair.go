@@ -278,7 +278,14 @@ type parties struct{ entry, tenant uint64 }
 
 func (p parties) some() bool { return p.entry|p.tenant != 0 }
 
-func (c *Config) partiesOf(a *Arrival) (p parties) {
+func (c *Config) partiesOf(a *Arrival) parties {
+	if len(a.Entry)|len(a.Route) == 0 && !c.FairKeys { // nearly free for a request that says nothing
+		return parties{}
+	}
+	return c.identify(a)
+}
+
+func (c *Config) identify(a *Arrival) (p parties) {
 	if a.Entry != "" {
 		p.entry = idOf(a.Entry)
 	} else if a.Route != "" {
@@ -305,11 +312,6 @@ func (g *Guard) demotes(p parties, a *Arrival) bool {
 	tenants := s.tenants.below(p.tenant)
 	return LevelOf(a.Criticality, a.Rank) < s.entries.below(p.entry) ||
 		tenants > 0 && LevelOf(a.Criticality, Rank{Place: g.draw()}) < tenants
-}
-
-func (s *shares) complete(p parties, class Criticality, held time.Duration) {
-	s.entries.complete(p.entry, class, held)
-	s.tenants.complete(p.tenant, class, held)
 }
 
 func (s *shares) refuse(p parties, class Criticality) {

@@ -37,8 +37,7 @@ type Guard struct {
 	latency  *latency
 	cutShort cutShort
 	twice    atomic.Uint64 // second releases
-	tickets  sync.Pool     // of *ticket
-	shards   atomic.Uint32 // tickets made
+	tickets  [criticalities]tickets
 	endless  endless
 	groups   groups
 	crowding crowding
@@ -61,41 +60,6 @@ type Guard struct {
 	held    held
 	refused map[actuators.RefusalReason]uint64 // Settings
 	logged  logged
-}
-
-// ticket represents one request in flight. Tickets are recycled. The generation increases by nextUse after each use, so
-// that a Permit of an earlier use no longer matches. Its lowest bits say that the request was declared endless, or that it
-// is paused.
-type ticket struct {
-	_     line
-	guard *Guard
-	shard uint32 // of the cohorts, the counters and the latencies
-	gen   atomic.Uint64
-	start time.Duration
-	work  atomic.Pointer[request] // the request in its context, if it has one
-
-	arrival Arrival
-	bare    bool // arrival is nothing but its criticality
-	parties parties
-
-	since time.Duration             // of the pause
-	idle  time.Duration             // of earlier pauses
-	moved atomic.Pointer[headcount] // where it is counted since a pause; nil: where it started
-	_     line
-}
-
-const (
-	declared = 1
-	paused   = 2
-	nextUse  = 4
-)
-
-// Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it
-// (or a copy) again only increments a counter. The zero Permit that accompanies an error may be released too.
-type Permit struct {
-	ticket *ticket
-	gen    uint64
-	count  *headcount // where the request is counted with those that started with it
 }
 
 // SLO returns the latency within which the request should be answered: of its route, if that has an SLO of its own, else of the
@@ -159,8 +123,11 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 	}
 	g.service = g
 	g.due.Store(math.MinInt64) // the first request starts the windows
-	g.tickets.New = func() any { return &ticket{guard: g, bare: true, shard: g.shards.Add(1) % maxShards} }
-	g.endless.current.Store(new(cohort))
+	for class := range g.tickets {
+		g.tickets[class].start(g)
+	}
+	g.endless.left = map[uint64]float64{}
+	g.endless.open(0)
 	g.mu.Lock()
 	g.enforce(0)
 	g.mu.Unlock()
@@ -225,15 +192,11 @@ func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 		class, fill = g.place(a, parties, plan)
 		plan = nil
 	}
-	p, err := g.admit(now, a, class, fill, plan)
-	if err != nil {
-		if parties.some() && !errors.Is(err, ErrCallee) { // nothing of this service was missing
-			g.shares.refuse(parties, a.Criticality)
-		}
-		return p, err
+	p, err := g.admit(now, a, parties, class, fill, plan)
+	if err != nil && parties.some() && !errors.Is(err, ErrCallee) { // nothing of this service was missing
+		g.shares.refuse(parties, a.Criticality)
 	}
-	p.ticket.parties = parties
-	return p, nil
+	return p, err
 }
 
 // place returns the criticality that a request has here, and the occupancy up to which it is admitted. It draws the rank.
@@ -255,7 +218,9 @@ func (g *Guard) place(a *Arrival, parties parties, plan *plan) (class Criticalit
 //
 // class is the criticality that the request has here, and fill the occupancy up to which it is admitted. With a plan, fill is
 // only what everybody may fill, and the rank is drawn if the guard is fuller than that: the request may have a higher place.
-func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill float64, plan *plan) (Permit, error) {
+func (g *Guard) admit(
+	now time.Duration, a *Arrival, parties parties, class Criticality, fill float64, plan *plan,
+) (Permit, error) {
 	bucket, tat, wait := g.rate.look(now)
 	routed := int64(now) < g.routes.until.Load()
 	room := entered
@@ -293,14 +258,19 @@ func (g *Guard) admit(now time.Duration, a *Arrival, class Criticality, fill flo
 		g.count.refuse(class, byRate)
 		return Permit{}, rateRefusal(wait)
 	}
-	t := g.tickets.Get().(*ticket)
-	g.count.admitted[t.shard].byClass[class].Add(1)
-	t.start = now
-	t.keep(a)
-	if a.Rank.Group > 1 {
-		g.groups.join(a.Rank.ID)
+	start := g.endless.current.Load() | uint64(a.Criticality)<<stateBits
+	if a.Rank.Group > 1 || parties.tenant != 0 {
+		start |= marked
 	}
-	return Permit{ticket: t, gen: t.gen.Load(), count: g.endless.join(t.shard)}, nil
+	t, w := g.tickets[class].take(start)
+	t.keep(a)
+	if start&marked != 0 {
+		t.tenant = parties.tenant
+		if a.Rank.Group > 1 {
+			g.groups.join(a.Rank.ID)
+		}
+	}
+	return Permit{ticket: t, word: w, start: now, entry: parties.entry}, nil
 }
 
 // refuseFor refuses a request for which the gate has no room.
@@ -332,34 +302,69 @@ func (p Permit) ReleaseAt(now time.Time, o Outcome) {
 func (p Permit) release(now time.Duration, o Outcome) bool {
 	t := p.ticket
 	g := t.guard
-	count, slot := t.counted(p), true
-	if !t.gen.CompareAndSwap(p.gen, p.gen+nextUse) {
-		if slot = false; !t.gen.CompareAndSwap(p.gen|paused, p.gen+nextUse) {
-			return p.releaseDeclared(now)
-		}
-		t.idle += max(0, now-t.since)
+	if p.word&marked != 0 || t.work.Load() != nil || g.routes.table.Load() != nil ||
+		!t.word.CompareAndSwap(p.word, p.word&^(oneUse-1)) {
+		return p.releaseWhole(now, o)
 	}
-	took := max(0, now-t.start-t.idle)
-	observed := t.observed(p.gen)
-	waited, unmet := t.waited(p.gen, now, o)
-	parties, class, shard := t.parties, t.arrival.Criticality, t.shard
-	t.recycle()
-	if slot && parties.some() {
-		g.shares.complete(parties, class, took)
+	took := max(0, now-p.start)
+	if p.entry != 0 {
+		g.shares.entries.complete(p.entry, p.class(), took)
 	}
-	if slot && !count.leave() { // excused: it has no slot, and its latency counts for nothing
-		g.endless.found.Add(-1)
-		if o == Failure {
-			g.count.admitted[shard].failed.Add(1)
-		}
-		g.tick(now)
+	g.finish(t.shard, took, o)
+	g.gate.leave(now)
+	g.tick(now)
+	return true
+}
+
+// finish counts the end of a request that took so long, and says whether its latency counts.
+func (g *Guard) finish(shard uint32, took time.Duration, o Outcome) bool {
+	if o == Failure {
+		g.count.failed[shard].n.Add(1)
+	}
+	if o == Ignored || o == Canceled && int64(took) <= g.slow.Load() {
+		return false
+	}
+	g.latency.observe(shard, took)
+	return true
+}
+
+// releaseWhole is release for a request of which more is known than when it began.
+func (p Permit) releaseWhole(now time.Duration, o Outcome) bool {
+	t := p.ticket
+	g := t.guard
+	w, ok := p.claim()
+	if !ok {
+		g.twice.Add(1)
+		return false
+	}
+	defer g.tick(now)
+	if w&declared != 0 {
+		t.waited(p.use(), now, Ignored)
+		t.free(w)
+		g.endless.declared.Add(-1)
 		return true
 	}
-	if o == Failure {
-		g.count.admitted[shard].failed.Add(1)
+	if w&paused != 0 {
+		t.idle += max(0, now-t.since)
 	}
-	if o != Ignored && (o != Canceled || int64(took) > g.slow.Load()) {
-		g.latency.observe(shard, took)
+	took := max(0, now-p.start-t.idle)
+	observed := t.observed(p.use())
+	waited, unmet := t.waited(p.use(), now, o)
+	if w&paused == 0 {
+		g.shares.entries.complete(p.entry, p.class(), took)
+		if w&marked != 0 {
+			g.shares.tenants.complete(t.tenant, p.class(), took)
+		}
+	}
+	t.free(w)
+	if w&excused != 0 { // it has no slot, and its latency counts for nothing
+		g.endless.ended(t.of)
+		if o == Failure {
+			g.count.failed[t.shard].n.Add(1)
+		}
+		return true
+	}
+	if g.finish(t.shard, took, o) {
 		if observed != nil {
 			g.cfg.Observer.Finished(observed, took)
 		}
@@ -370,48 +375,9 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 			g.cutShort.add(took, min(waited, took))
 		}
 	}
-	if slot {
+	if w&paused == 0 {
 		g.gate.leave(now)
 	}
-	g.tick(now)
-	return true
-}
-
-// keep notes how the request of the ticket arrives. Most requests say nothing but their criticality, one after another: a
-// copy of so little costs less.
-func (t *ticket) keep(a *Arrival) {
-	bare := len(a.Key)|len(a.Route)|len(a.Entry)|int(a.Early) == 0 && a.Rank == Rank{}
-	if bare && t.bare {
-		t.arrival.Criticality = a.Criticality
-		return
-	}
-	t.arrival, t.bare = *a, bare
-}
-
-// recycle makes the ticket ready for its next use.
-func (t *ticket) recycle() {
-	t.idle = 0
-	if t.arrival.Rank.Group > 1 {
-		t.guard.groups.leave(t.arrival.Rank.ID)
-	}
-	if t.moved.Load() != nil {
-		t.moved.Store(nil)
-	}
-	t.guard.tickets.Put(t)
-}
-
-// releaseDeclared ends a request that Endless has declared, unless it has ended before.
-func (p Permit) releaseDeclared(now time.Duration) bool {
-	t := p.ticket
-	g := t.guard
-	if !t.gen.CompareAndSwap(p.gen|declared, p.gen+nextUse) {
-		g.twice.Add(1)
-		return false
-	}
-	t.waited(p.gen, now, Ignored)
-	t.recycle()
-	g.endless.declared.Add(-1)
-	g.tick(now)
 	return true
 }
 
@@ -460,8 +426,9 @@ func (g *Guard) tryStep(now time.Duration) {
 func (g *Guard) step(now time.Duration) {
 	g.due.Store(int64(now + reflexPeriod))
 	g.crowded.Store(g.gate.look() != entered)
-	g.excuse(now)
-	g.watchSlots(now)
+	admitted := g.admitted()
+	g.excuse(now, sum(admitted))
+	g.watchSlots(now, sum(admitted))
 	t := g.tally(now)
 	g.regime.given = float64(g.given.Load())
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
@@ -469,7 +436,7 @@ func (g *Guard) step(now time.Duration) {
 	g.reflex.step(t, b)
 	g.report(before, g.reflex.finding.ServiceTime)
 	g.regime.learn(&g.reflex)
-	g.shed.observe(now, g.offered())
+	g.shed.observe(now, g.offered(admitted))
 	if g.shed.ordered() {
 		g.noteRank()
 	}
@@ -513,10 +480,14 @@ func (g *Guard) enforce(now time.Duration) {
 	}
 }
 
-// offered counts the arrivals by criticality, and those that callers refused in place of this guard.
-func (g *Guard) offered() (n [criticalities]uint64) {
+// offered counts the arrivals by criticality, and those that callers refused in place of this guard. admitted are those of them
+// that were admitted.
+func (g *Guard) offered(admitted [criticalities]uint64) (n [criticalities]uint64) {
 	for i := range n {
-		n[i] = g.count.offeredOf(i) + g.count.early[i].Load()
+		n[i] = admitted[i] + g.count.early[i].Load()
+		for policy := range policies {
+			n[i] += g.count.refusedOf(i, policy)
+		}
 	}
 	return n
 }

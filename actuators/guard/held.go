@@ -25,9 +25,9 @@ func (h *held) note(now time.Duration, full bool, admitted uint64) time.Duration
 }
 
 // watchSlots notes whether a slot has come free. The caller holds g.mu.
-func (g *Guard) watchSlots(now time.Duration) {
+func (g *Guard) watchSlots(now time.Duration, admitted uint64) {
 	limit, n := unpack(g.gate.word.Load())
-	stuck := g.held.note(now, n >= limit, g.admitted())
+	stuck := g.held.note(now, n >= limit, admitted)
 	g.held.log(g, now, stuck, heldAge*g.cfg.SLO, n, limit)
 }
 
@@ -35,7 +35,7 @@ func (g *Guard) watchSlots(now time.Duration) {
 func (r *roof) watchSlots(now time.Duration) {
 	admitted, slo := uint64(0), time.Duration(0)
 	for _, part := range r.parts {
-		admitted += part.admitted()
+		admitted += sum(part.admitted())
 		slo = max(slo, part.cfg.SLO)
 	}
 	limit, n := unpack(r.gate.word.Load())
@@ -44,9 +44,9 @@ func (r *roof) watchSlots(now time.Duration) {
 }
 
 // admitted counts the requests that had a slot since the start.
-func (g *Guard) admitted() (n uint64) {
-	for class := range criticalities {
-		n += g.count.admittedOf(class)
+func (g *Guard) admitted() (n [criticalities]uint64) {
+	for class := range n {
+		n[class] = g.tickets[class].taken()
 	}
 	return n
 }

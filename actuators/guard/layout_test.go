@@ -18,12 +18,12 @@ func TestWhatRequestsWriteHasCacheLinesOfItsOwn(t *testing.T) {
 	}{
 		{gate{}, []string{"word"}},
 		{bucket{}, []string{"perSecond", "burst", "interval", "slack", "kept", "tat"}}, // a bucket is read where it is written
-		{admissions{}, []string{"byClass", "failed"}},
+		{failures{}, []string{"n"}},
 		{refusals{}, []string{"byClass"}},
 		{ticket{}, []string{
-			"guard", "shard", "gen", "start", "work", "arrival", "bare", "parties", "since", "idle", "moved",
+			"word", "work", "guard", "pool", "place", "shard", "arrival", "bare", "tenant", "since", "idle", "of",
 		}},
-		{headcount{}, []string{"word"}},
+		{tickets{}, []string{"next"}},
 		{fair{}, []string{
 			"mu", "demand", "used", "done", "seconds", "refused", "until", "at", "since", "calm", "usual", "part",
 		}},

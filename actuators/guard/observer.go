@@ -51,12 +51,12 @@ func (c *Call) decision(instance string, err error) CallDecision {
 	return d
 }
 
-// observed returns the context of the request of the use gen of the ticket, if somebody wants to know about its end.
-func (t *ticket) observed(gen uint64) context.Context {
+// observed returns the context of the request of that use of the ticket, if somebody wants to know about its end.
+func (t *ticket) observed(use uint64) context.Context {
 	if t.guard.cfg.Observer == nil {
 		return nil
 	}
-	if r := t.work.Load(); r != nil && r.gen == gen {
+	if r := t.work.Load(); r != nil && r.use == use {
 		return r.Context
 	}
 	return nil

@@ -6,7 +6,7 @@ import "time"
 // more of the answer. A slot is for the work of the service, and that time is not its latency. Resume ends the pause.
 //
 // Pause, Resume, Endless and Release of one request must not be called at the same time. Pause does nothing to a request
-// that is paused, endless or over.
+// that is paused, endless (declared, or found to be) or over.
 func (p Permit) Pause() {
 	if p.ticket != nil {
 		p.pause(p.ticket.guard.now())
@@ -22,19 +22,16 @@ func (p Permit) PauseAt(now time.Time) {
 
 func (p Permit) pause(now time.Duration) {
 	t := p.ticket
-	if t.gen.Load() != p.gen {
+	w := t.word.Load()
+	if !p.current(w) || w&(declared|paused|excused) != 0 {
 		return
 	}
-	count := t.counted(p)
 	t.since = now
-	t.gen.Store(p.gen | paused)
-	g := t.guard
-	if count.leave() {
-		g.gate.leave(now)
-	} else { // it was found to be endless
-		g.endless.found.Add(-1)
+	if !t.word.CompareAndSwap(w, w|paused|interrupted) { // it has just been found to be endless
+		return
 	}
-	g.tick(now)
+	t.guard.gate.leave(now)
+	t.guard.tick(now)
 }
 
 // Resume takes a slot again at once, even above the limit: the request was admitted, and refusing it now would waste what
@@ -54,22 +51,16 @@ func (p Permit) ResumeAt(now time.Time) {
 
 func (p Permit) resume(now time.Duration) {
 	t := p.ticket
-	if t.gen.Load() != p.gen|paused {
+	g, w := t.guard, t.word.Load()
+	if !p.current(w) || w&paused == 0 {
 		return
 	}
-	g := t.guard
 	t.idle += max(0, now-t.since)
 	g.gate.enterAnyway(now)
-	t.moved.Store(g.endless.join(t.shard))
-	t.gen.Store(p.gen)
-	g.tick(now)
-}
-
-// counted returns where the request of p is counted with those that started, or resumed, with it. It is right if the
-// generation is still that of p afterwards.
-func (t *ticket) counted(p Permit) *headcount {
-	if moved := t.moved.Load(); moved != nil {
-		return moved
+	if !t.word.CompareAndSwap(w, w&^(paused|cohortMask)|g.endless.current.Load()) {
+		g.gate.leave(now)
+		return
 	}
-	return p.count
+	g.endless.resumed.Add(1)
+	g.tick(now)
 }

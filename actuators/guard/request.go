@@ -21,7 +21,7 @@ import (
 type request struct {
 	context.Context
 	guard *Guard
-	gen   uint64 // of the permit
+	use   uint64 // of its ticket
 
 	arrival Arrival // its Rank and its Entry are guarded by mu
 
@@ -59,10 +59,10 @@ func NewContext(ctx context.Context, p Permit) context.Context {
 	if t == nil {
 		return ctx
 	}
-	r := &request{Context: ctx, guard: t.guard, gen: p.gen, arrival: Arrival{Criticality: Default}}
-	if t.gen.Load()&^(declared|paused) == p.gen {
+	r := &request{Context: ctx, guard: t.guard, use: p.use(), arrival: Arrival{Criticality: Default}}
+	if p.current(t.word.Load()) {
 		r.arrival = t.arrival
-		r.place, r.entry = routeKey{t.arrival.Entry, t.arrival.Route}, t.parties.entry
+		r.place, r.entry = routeKey{t.arrival.Entry, t.arrival.Route}, p.entry
 		r.route = t.guard.routeOf(&t.arrival)
 		t.work.Store(r)
 	}
@@ -84,21 +84,21 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
-// waited ends the request of the use gen of the ticket and returns how long it spent in guarded calls, and whether one of them
+// waited ends the request of that use of the ticket and returns how long it spent in guarded calls, and whether one of them
 // was refused or failed. A request of another use, left by a NewContext that came too late, counts for nothing.
-func (t *ticket) waited(gen uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
+func (t *ticket) waited(use uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	if t.work.Load() == nil { // nearly free for a request without a context
 		if t.guard.routes.table.Load() != nil {
 			t.guard.routeOf(&t.arrival).learn(nil, o)
 		}
 		return 0, false
 	}
-	return t.endWork(gen, now, o)
+	return t.endWork(use, now, o)
 }
 
-func (t *ticket) endWork(gen uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
+func (t *ticket) endWork(use uint64, now time.Duration, o Outcome) (waited time.Duration, unmet bool) {
 	r := t.work.Swap(nil)
-	if r == nil || r.gen != gen {
+	if r == nil || r.use != use {
 		return 0, false
 	}
 	return r.end(now, o)

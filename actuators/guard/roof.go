@@ -205,9 +205,9 @@ func (r *roof) observe(now time.Duration) (short bool) {
 		fade := math.Exp(-passed / d.constant())
 		below, above := part.refusals()
 		finished, seconds, _ := part.latency.total()
-		next := counts{arrivals: float64(below + above), above: float64(above), finished: float64(finished), seconds: seconds}
-		for class := range criticalities {
-			next.arrivals += float64(part.count.admittedOf(class))
+		next := counts{
+			arrivals: float64(below + above + sum(part.admitted())), above: float64(above),
+			finished: float64(finished), seconds: seconds,
 		}
 		d.past = counts{
 			arrivals: d.past.arrivals*fade + next.arrivals - d.seen.arrivals,

@@ -238,13 +238,13 @@ func TestEarlyCountsAsDemand(t *testing.T) {
 	c := newCaller(t)
 	c.learn(at(high), half)
 	a := at(high)
-	before := c.offered()
+	before := c.offered(c.admitted())
 	for early, want := range map[uint32]uint64{7: 8, 1 << 30: maxEarly + 1} {
 		a.Early = early
 		if err := c.request(a, nil, Success); err != nil {
 			t.Fatal(err)
 		}
-		got := c.offered()
+		got := c.offered(c.admitted())
 		if got[Default]-before[Default] != want || c.SnapshotAt(epoch).Offered[Default] >= got[Default] {
 			t.Errorf("%d early: %d arrivals, expected %d", early, got[Default]-before[Default], want)
 		}

@@ -182,7 +182,7 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		At:             g.base.Add(now),
 		Refused:        map[string][criticalities]uint64{},
 		Demoted:        g.shares.demoted.Load(),
-		Failed:         g.count.failed(),
+		Failed:         g.count.failures(),
 		Latency:        g.latency.snapshot(),
 		CutShort:       short,
 		Setpoint:       time.Duration(g.slow.Load()),
@@ -191,10 +191,8 @@ func (g *Guard) snapshot(now time.Duration) Snapshot {
 		DoubleReleases: g.twice.Load(),
 		MaxEndless:     g.cfg.MaxEndless,
 	}
-	for i := range criticalities {
-		s.Admitted[i] = g.count.admittedOf(i)
-		s.Offered[i] = s.Admitted[i]
-	}
+	s.Admitted = g.admitted()
+	s.Offered = s.Admitted
 	for policy, reason := range reasons {
 		var refused [criticalities]uint64
 		for i := range criticalities {

@@ -1,0 +1,94 @@
+package guard
+
+import (
+	"testing"
+	"time"
+)
+
+// However many requests are in flight, each has a ticket of its own, all are counted, and the tickets are used again.
+func TestTicketsAreUsedAgain(t *testing.T) {
+	const most = 1000
+	g := simGuard(t, Config{Min: most, Max: most, NoReflex: true})
+	for round := range 5 {
+		var permits []Permit
+		seen := map[*ticket]bool{}
+		for range most {
+			p, err := g.AcquireAt(epoch, Sheddable)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen[p.ticket] {
+				t.Fatal("two requests have one ticket")
+			}
+			seen[p.ticket] = true
+			permits = append(permits, p)
+		}
+		want := [criticalities]uint64{Sheddable: uint64(round+1) * most}
+		if got := g.SnapshotAt(epoch).Admitted; got != want {
+			t.Errorf("admitted %v, want %v", got, want)
+		}
+		for _, p := range permits {
+			p.ReleaseAt(epoch, Success)
+		}
+		if n := len(*g.tickets[Sheddable].places.Load()); n > 4*most {
+			t.Errorf("%d places after %d requests in flight", n, most)
+		}
+	}
+	if n := g.tickets[Sheddable].made; n > 4*most {
+		t.Errorf("%d tickets made for %d requests in flight", n, most)
+	}
+}
+
+// A ticket is given up before its uses overflow, and still counts.
+func TestTicketIsGivenUpBeforeItsUsesOverflow(t *testing.T) {
+	g := simGuard(t, Config{Min: 10, Max: 10})
+	count := func() uint64 { return g.SnapshotAt(epoch).Admitted[Default] }
+	old, err := g.AcquireAt(epoch, Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.ReleaseAt(epoch, Success)
+	old.ticket.word.Store(mostUses << usesShift)
+	for range 3 {
+		if n := count(); n != mostUses {
+			t.Errorf("admitted %d, want %d", n, uint64(mostUses))
+		}
+	}
+	next, err := g.AcquireAt(epoch, Default)
+	if err != nil || next.ticket == old.ticket {
+		t.Errorf("the ticket is in use again; %v", err)
+	}
+	if n := count(); n != mostUses+1 {
+		t.Errorf("admitted %d, want one more than %d", n, uint64(mostUses))
+	}
+	next.ReleaseAt(epoch.Add(time.Millisecond), Success)
+	if s := g.SnapshotAt(epoch.Add(time.Millisecond)); s.InFlight != 0 || s.DoubleReleases != 0 {
+		t.Errorf("%d in flight, %d released twice", s.InFlight, s.DoubleReleases)
+	}
+}
+
+// A request that does not end takes its ticket along, so that a million of them cost a look at the others nothing.
+func TestEndlessRequestsLeaveThePool(t *testing.T) {
+	g := simGuard(t, Config{Min: 10, Max: 10})
+	var open []Permit
+	for range 100 {
+		p, err := g.AcquireAt(epoch, Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.EndlessAt(epoch)
+		open = append(open, p)
+	}
+	if n := len(*g.tickets[Default].places.Load()); n != placesAtFirst {
+		t.Errorf("%d places for no request in flight, want %d", n, placesAtFirst)
+	}
+	for range 2 {
+		for _, p := range open {
+			p.ReleaseAt(epoch, Success)
+		}
+	}
+	s := g.SnapshotAt(epoch)
+	if s.Admitted[Default] != 100 || s.DoubleReleases != 100 || s.EndlessDeclared != 0 {
+		t.Errorf("admitted %v, %d released twice, %d declared", s.Admitted, s.DoubleReleases, s.EndlessDeclared)
+	}
+}
