@@ -101,7 +101,7 @@ func (b *body) end(err error) {
 	b.attempt.Done(r)
 }
 
-// toldFailure says whether the last envelope tells of a failure, or is missing at the end.
+// toldFailure says whether the last envelope has a failure, or is missing at the end.
 func (b *body) toldFailure(atEnd bool) (failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

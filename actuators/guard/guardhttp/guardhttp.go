@@ -20,7 +20,8 @@
 // of these errors are a google.rpc.RetryInfo and a google.rpc.ErrorInfo.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
-// guard.Optional answers for it. This costs two allocations per admitted request, and one for a body.
+// guard.Optional answers for it. An admitted request costs three allocations, and more with a body. A refusal allocates nothing,
+// unless WithLoadReport adds to it.
 //
 // Outcomes:
 //

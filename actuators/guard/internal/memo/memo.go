@@ -1,4 +1,4 @@
-// Package memo keeps what is dear to make, of which there is little, and which is never changed once it is made.
+// Package memo keeps what is expensive to make, of which there is little, and which is never changed once it is made.
 package memo
 
 import (
