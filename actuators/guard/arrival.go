@@ -33,9 +33,7 @@ func (g *Guard) admitOrEnd(ctx context.Context, a *Arrival) (Permit, error) {
 	g = g.compartmentOf(a.Route)
 	a.Criticality = a.Criticality.valid()
 	p, err := g.arrive(a)
-	if g.cfg.Observer != nil {
-		g.cfg.Observer.Arrived(ctx, g.decision(a, err))
-	}
+	g.observe(ctx, a, err)
 	return p, err
 }
 

@@ -218,6 +218,7 @@ func (g *Guard) AdmitEndless(ctx context.Context, a Arrival) (Permit, error) {
 		}
 		g.count.refuse(a.Criticality, byEndless)
 		g.tick(now)
+		g.observe(ctx, &a, ErrEndless)
 		return Permit{}, ErrEndless
 	}
 	return g.Admit(ctx, a)

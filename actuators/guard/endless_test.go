@@ -405,3 +405,33 @@ func TestEndlessAreBounded(t *testing.T) {
 		t.Errorf("whose client has gone: %v", err)
 	}
 }
+
+// arrivals keeps what its methods hear of requests.
+type arrivals []Decision
+
+func (a *arrivals) Arrived(_ context.Context, d Decision) { *a = append(*a, d) }
+func (*arrivals) Finished(context.Context, time.Duration) {}
+func (*arrivals) Called(context.Context, CallDecision)    {}
+
+// An observer hears of each request that does not end once, whether it is admitted or refused.
+func TestObserverHearsOfEndless(t *testing.T) {
+	var heard arrivals
+	g := newGuard(t, Config{MaxEndless: 1, Observer: &heard, Routes: map[string]Route{"live": {SLO: time.Second}}})
+	for _, want := range []error{nil, ErrEndless} {
+		p, err := g.AdmitEndless(t.Context(), Arrival{Criticality: Sheddable, Key: "alice", Route: "/live"})
+		if !errors.Is(err, want) {
+			t.Fatalf("%v, want %v", err, want)
+		}
+		p.Endless()
+	}
+	if len(heard) != 2 {
+		t.Fatalf("heard %v", heard)
+	}
+	for i, want := range []error{nil, ErrEndless} {
+		d := heard[i]
+		if d.Service != "checkout/live" || !errors.Is(d.Err, want) || d.Arrival.Key != "alice" || d.Arrival.Criticality != Sheddable ||
+			d.Limit == 0 {
+			t.Errorf("%d: %+v", i, d)
+		}
+	}
+}

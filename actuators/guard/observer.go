@@ -36,10 +36,14 @@ type CallDecision struct {
 	InFlight, Limit int    // calls to the dependency
 }
 
-func (g *Guard) decision(a *Arrival, err error) Decision {
+// observe tells the observer, if there is one, that a request has been admitted, or refused with err.
+func (g *Guard) observe(ctx context.Context, a *Arrival, err error) {
+	if g.cfg.Observer == nil {
+		return
+	}
 	d := Decision{Service: g.cfg.Service, Arrival: *a, Err: err, ShedThreshold: g.shed.threshold()}
 	d.InFlight, d.Limit = g.Load()
-	return d
+	g.cfg.Observer.Arrived(ctx, d)
 }
 
 func (c *Call) decision(instance string, err error) CallDecision {

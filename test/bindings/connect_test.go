@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,8 +39,20 @@ var protocols = []struct {
 	{"gRPC-Web without compression", []connect.ClientOption{connect.WithGRPCWeb(), connect.WithAcceptCompression("gzip", nil, nil)}},
 }
 
-// answerOf is what a handler does for a request that says so: it answers with an error of that code, or well.
-func answerOf(said string) error {
+// waiting is the key of the channel on which a request says that it waits.
+type waiting struct{}
+
+// answerOf is what a handler does for a request that says so: it answers with an error of that code, or well, it panics, or it
+// waits until the client has gone.
+func answerOf(ctx context.Context, said string) error {
+	switch said {
+	case "panic":
+		panic(http.ErrAbortHandler)
+	case "wait":
+		ctx.Value(waiting{}).(chan struct{}) <- struct{}{}
+		<-ctx.Done()
+		return connect.NewError(connect.CodeInternal, errors.New("no apples"))
+	}
 	var code connect.Code
 	if said == "" || code.UnmarshalText([]byte(said)) != nil {
 		return nil
@@ -47,23 +61,26 @@ func answerOf(said string) error {
 }
 
 // rpc runs a service with a unary call and a stream behind g.
-func rpc(t *testing.T, g *guard.Guard) *httptest.Server {
+func rpc(t *testing.T, g *guard.Guard, waits chan struct{}) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/shop.Cart/Add", connect.NewUnaryHandler("/shop.Cart/Add",
-		func(_ context.Context, r *connect.Request[text]) (*connect.Response[text], error) {
-			return connect.NewResponse(wrapperspb.String("added")), answerOf(r.Msg.GetValue())
+		func(ctx context.Context, r *connect.Request[text]) (*connect.Response[text], error) {
+			return connect.NewResponse(wrapperspb.String("added")), answerOf(ctx, r.Msg.GetValue())
 		}, connect.WithIdempotency(connect.IdempotencyNoSideEffects)))
 	mux.Handle("/shop.Cart/List", connect.NewServerStreamHandler("/shop.Cart/List",
-		func(_ context.Context, r *connect.Request[text], s *connect.ServerStream[text]) error {
+		func(ctx context.Context, r *connect.Request[text], s *connect.ServerStream[text]) error {
 			for range 3 {
 				if err := s.Send(wrapperspb.String("apples")); err != nil {
 					return err
 				}
 			}
-			return answerOf(r.Msg.GetValue())
+			return answerOf(ctx, r.Msg.GetValue())
 		}))
-	server := httptest.NewUnstartedServer(guardhttp.New(g, mux))
+	server := httptest.NewUnstartedServer(guardhttp.New(g, mux, guardhttp.WithRoute(guardhttp.PatternIn(mux))))
+	server.Config.BaseContext = func(net.Listener) context.Context {
+		return context.WithValue(context.Background(), waiting{}, waits)
+	}
 	server.Config.ErrorLog = discard
 	server.EnableHTTP2 = true
 	server.StartTLS()
@@ -71,33 +88,53 @@ func rpc(t *testing.T, g *guard.Guard) *httptest.Server {
 	return server
 }
 
-// eachCall runs a test for both kinds of calls over each protocol. call makes one that says what the service is to do.
-func eachCall(t *testing.T, test func(t *testing.T, g *guard.Guard, call func(say string) error)) {
+// caller calls a service, and says what it is to do.
+type caller struct {
+	guard     *guard.Guard
+	call      func(ctx context.Context, say string) error
+	procedure string
+	waits     chan struct{} // of each call that waits
+	routes    *names        // that the guard has heard of
+	server    *httptest.Server
+}
+
+// eachCall runs a test for both kinds of calls over each protocol.
+func eachCall(t *testing.T, test func(t *testing.T, c caller)) {
 	t.Helper()
 	for _, p := range protocols {
 		for _, kind := range []string{"unary", "stream"} {
 			t.Run(p.name+", "+kind, func(t *testing.T) {
-				g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Min: 1, Max: 1})
+				c := caller{waits: make(chan struct{}), routes: new(names)}
+				var err error
+				c.guard, err = guard.New(guard.Config{
+					Service: "checkout", SLO: 300 * time.Millisecond, Min: 1, Max: 1, Observer: c.routes,
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				server := rpc(t, g)
-				options := append(p.options, connect.WithIdempotency(connect.IdempotencyNoSideEffects))
-				unary := connect.NewClient[text, text](server.Client(), server.URL+"/shop.Cart/Add", options...)
-				stream := connect.NewClient[text, text](server.Client(), server.URL+"/shop.Cart/List", p.options...)
-				test(t, g, func(say string) error {
-					if kind == "unary" {
-						_, err := unary.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String(say)))
+				c.server = rpc(t, c.guard, c.waits)
+				if kind == "unary" {
+					c.procedure = "/shop.Cart/Add"
+					options := append(p.options, connect.WithIdempotency(connect.IdempotencyNoSideEffects))
+					client := connect.NewClient[text, text](c.server.Client(), c.server.URL+c.procedure, options...)
+					c.call = func(ctx context.Context, say string) error {
+						_, err := client.CallUnary(ctx, connect.NewRequest(wrapperspb.String(say)))
 						return err
 					}
-					s, err := stream.CallServerStream(t.Context(), connect.NewRequest(wrapperspb.String(say)))
-					if err != nil {
-						return err
+				} else {
+					c.procedure = "/shop.Cart/List"
+					client := connect.NewClient[text, text](c.server.Client(), c.server.URL+c.procedure, p.options...)
+					c.call = func(ctx context.Context, say string) error {
+						s, err := client.CallServerStream(ctx, connect.NewRequest(wrapperspb.String(say)))
+						if err != nil {
+							return err
+						}
+						for s.Receive() {
+						}
+						return errors.Join(s.Err(), s.Close())
 					}
-					for s.Receive() {
-					}
-					return errors.Join(s.Err(), s.Close())
-				})
+				}
+				test(t, c)
 			})
 		}
 	}
@@ -105,12 +142,12 @@ func eachCall(t *testing.T, test func(t *testing.T, g *guard.Guard, call func(sa
 
 // A client of each protocol gets the code, how long to wait, and the reason.
 func TestRefusalOfConnect(t *testing.T) {
-	eachCall(t, func(t *testing.T, g *guard.Guard, call func(string) error) {
-		p, err := g.Acquire(t.Context(), guard.Default)
+	eachCall(t, func(t *testing.T, c caller) {
+		p, err := c.guard.Acquire(t.Context(), guard.Default)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = call("")
+		err = c.call(t.Context(), "")
 		p.Release(guard.Ignored)
 		refusal, ok := errors.AsType[*connect.Error](err)
 		if !ok || refusal.Code() != connect.CodeResourceExhausted || len(refusal.Details()) != 2 ||
@@ -129,7 +166,7 @@ func TestRefusalOfConnect(t *testing.T) {
 			reason.GetDomain() != guardhttp.ErrorDomain {
 			t.Errorf("%v, %v, %v", wait, why, refusal.Meta())
 		}
-		if err := call(""); err != nil {
+		if err := c.call(t.Context(), ""); err != nil {
 			t.Errorf("with room: %v", err)
 		}
 	})
@@ -137,29 +174,73 @@ func TestRefusalOfConnect(t *testing.T) {
 
 // The codes that OpenTelemetry counts as errors of a server are failures over each protocol, and no others.
 func TestFailuresOfConnect(t *testing.T) {
-	eachCall(t, func(t *testing.T, g *guard.Guard, call func(string) error) {
+	eachCall(t, func(t *testing.T, c caller) {
 		failures := uint64(0)
 		for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
-			if err := call(code.String()); connect.CodeOf(err) != code {
+			if err := c.call(t.Context(), code.String()); connect.CodeOf(err) != code {
 				t.Errorf("%s arrives as %v", code, err)
 			}
 			if guardhttp.GRPCFailed(int(code)) {
 				failures++
 			}
-			free(t, g)
-			if got := g.Snapshot().Failed; got != failures {
+			free(t, c.guard)
+			if got := c.guard.Snapshot().Failed; got != failures {
 				t.Fatalf("%d failures after %s, want %d", got, code, failures)
 			}
 		}
 		if failures != 6 {
 			t.Errorf("%d codes are failures", failures)
 		}
-		if err := call(""); err != nil {
+		if err := c.call(t.Context(), ""); err != nil {
 			t.Error(err)
 		}
-		free(t, g)
-		if got := g.Snapshot().Failed; got != failures {
+		free(t, c.guard)
+		if got := c.guard.Snapshot().Failed; got != failures {
 			t.Errorf("a good call counts as a failure")
+		}
+	})
+}
+
+// The route is the procedure. A panic is a failure, a client that goes is none, and neither leaves a slot behind. A procedure
+// that there is not is no route.
+func TestCallsOfConnect(t *testing.T) {
+	eachCall(t, func(t *testing.T, c caller) {
+		if err := c.call(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+		if all := c.routes.all; len(all) != 1 || all[0] != c.procedure {
+			t.Errorf("routes %q, want %s", all, c.procedure)
+		}
+		if err := c.call(t.Context(), "panic"); err == nil {
+			t.Error("no error from a handler that panics")
+		}
+		free(t, c.guard)
+		before := c.guard.Snapshot()
+		if before.Failed == 0 {
+			t.Error("a panic is no failure")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		answered := make(chan error)
+		go func() { answered <- c.call(ctx, "wait") }()
+		<-c.waits
+		cancel()
+		if err := <-answered; connect.CodeOf(err) != connect.CodeCanceled {
+			t.Errorf("%v", err)
+		}
+		free(t, c.guard)
+		if now := c.guard.Snapshot(); now.Failed != before.Failed || now.Latency.Count != before.Latency.Count {
+			t.Errorf("%d more failures, %d more latencies after a client has gone", now.Failed-before.Failed,
+				now.Latency.Count-before.Latency.Count)
+		}
+		c.routes.all = nil
+		resp, err := c.server.Client().Post(c.server.URL+"/shop.Cart/Steal", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if all := c.routes.all; resp.StatusCode != http.StatusNotFound || len(all) != 1 || all[0] != "" {
+			t.Errorf("%s, routes %q", resp.Status, all)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package bindings
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -12,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
+	echo4 "github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v5"
 	"golang.org/x/time/rate"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -61,23 +63,18 @@ func Example_chi() {
 	g := newGuard()
 	router := chi.NewRouter()
 
-	router.Use(guardhttp.Middleware(g))
+	router.Use(guardhttp.Middleware(g, guardhttp.WithRoute(chiPattern(router))))
 
 	router.Get("/orders/{id}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, entry(r.Context())) })
 	ask(router, "/orders/7")
-	// Output: 200 checkout/orders
+	// Output: 200 checkout/orders/{id}
 }
 
-func Example_chiRoutes() {
-	g := newGuard()
-	router := chi.NewRouter()
-	router.Group(func(router chi.Router) {
-		router.Use(guardhttp.Middleware(g, guardhttp.WithRoute(guardhttp.PatternOf)))
-
-		router.Get("/orders/{id}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, entry(r.Context())) })
-	})
-	ask(router, "/orders/7")
-	// Output: 200 checkout/orders/{id}
+// chiPattern returns the pattern with which router serves a request.
+func chiPattern(router chi.Routes) func(*http.Request) string {
+	return func(r *http.Request) string {
+		return router.Find(chi.NewRouteContext(), r.Method, cmp.Or(r.URL.RawPath, r.URL.Path))
+	}
 }
 
 func Example_gin() {
@@ -86,24 +83,24 @@ func Example_gin() {
 	router := gin.New()
 	router.GET("/orders/:id", func(c *gin.Context) { c.String(http.StatusOK, entry(c.Request.Context())) })
 
-	handler := guardhttp.New(g, router)
+	handler := guardhttp.New(g, router, guardhttp.WithRoute(guardhttp.PatternBy(ginPatterns(router))))
 
 	ask(handler, "/orders/7")
-	// Output: 200 checkout/orders
+	// Output: 200 checkout/orders/:id
+}
+
+// ginPatterns returns an engine with the routes that router has so far. Its handlers only name the pattern.
+func ginPatterns(router *gin.Engine) *gin.Engine {
+	finder := gin.New()
+	finder.UseRawPath, finder.UseEscapedPath = router.UseRawPath, router.UseEscapedPath
+	finder.RemoveExtraSlash = router.RemoveExtraSlash
+	for _, route := range router.Routes() {
+		finder.Handle(route.Method, route.Path, func(c *gin.Context) { c.Request.Pattern = c.FullPath() })
+	}
+	return finder
 }
 
 func Example_echo() {
-	g := newGuard()
-	router := echo.New()
-	router.GET("/orders/:id", func(c *echo.Context) error { return c.String(http.StatusOK, entry(c.Request().Context())) })
-
-	handler := guardhttp.New(g, router)
-
-	ask(handler, "/orders/7")
-	// Output: 200 checkout/orders
-}
-
-func Example_echoRoutes() {
 	g := newGuard()
 	router := echo.New()
 
@@ -120,6 +117,35 @@ func answerErrors(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c *echo.Context) error {
 		if err := next(c); err != nil {
 			c.Echo().HTTPErrorHandler(c, err)
+		}
+		return nil
+	}
+}
+
+func Example_echo4() {
+	g := newGuard()
+	router := echo4.New()
+
+	router.Use(namePattern4, echo4.WrapMiddleware(guardhttp.Middleware(g, guardhttp.WithRoute(guardhttp.PatternOf))), answerErrors4)
+
+	router.GET("/orders/:id", func(c echo4.Context) error { return c.String(http.StatusOK, entry(c.Request().Context())) })
+	ask(router, "/orders/7")
+	// Output: 200 checkout/orders/:id
+}
+
+// namePattern4 names the pattern of a request, as Echo 5 does.
+func namePattern4(next echo4.HandlerFunc) echo4.HandlerFunc {
+	return func(c echo4.Context) error {
+		c.Request().Pattern = c.Path()
+		return next(c)
+	}
+}
+
+// answerErrors4 is answerErrors for Echo 4.
+func answerErrors4(next echo4.HandlerFunc) echo4.HandlerFunc {
+	return func(c echo4.Context) error {
+		if err := next(c); err != nil {
+			c.Error(err)
 		}
 		return nil
 	}

@@ -20,8 +20,8 @@
 // while it waits for its client, as in guardhttp.
 //
 // A refused call is answered at once with RESOURCE_EXHAUSTED. The details of the status are a google.rpc.RetryInfo, and a
-// google.rpc.ErrorInfo with the reason (CONCURRENCY, SHED, RATE, CALLEE or ENDLESS) and the domain ErrorDomain. The trailer has guard-refused,
-// retry-after in whole seconds, spread so that callers do not all return at once, and grpc-retry-pushback-ms (gRFC A6): the
+// google.rpc.ErrorInfo with the reason (CONCURRENCY, RATE, SHED, CALLEE, SHARE, ROOF or ENDLESS) and the domain ErrorDomain. The
+// trailer has guard-refused, retry-after in whole seconds, spread so that callers do not all return at once, and grpc-retry-pushback-ms (gRFC A6): the
 // same time, or -1 if a retry is useless for now.
 //
 // The handler's context carries the permit: guarded calls made with it do not count as the service's own latency, and

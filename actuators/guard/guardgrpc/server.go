@@ -19,6 +19,7 @@ import (
 	"github.com/seed-de83e32b/governor/actuators/guard"
 	"github.com/seed-de83e32b/governor/actuators/guard/guardhttp"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/loadreport"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/memo"
 	"github.com/seed-de83e32b/governor/actuators/guard/internal/patience"
 	"github.com/seed-de83e32b/governor/actuators/guard/wire"
 )
@@ -144,7 +145,7 @@ type server struct {
 	bypass      func(context.Context, string) bool
 	endless     func(context.Context, string, bool) bool
 	failed      func(codes.Code) bool
-	refusals    sync.Map           // of error, by what they say
+	refusals    memo.Map[refusalKind, refused]
 	report      *loadreport.Report // nil: none
 }
 
@@ -260,33 +261,38 @@ func (s *server) arrival(ctx context.Context, method string, stranger bool) (c w
 }
 
 // refuse answers a call that was not admitted.
-func (s *server) refuse(ctx context.Context, said guard.Arrival, stranger bool, err error) error {
+func (s *server) refuse(ctx context.Context, arrival guard.Arrival, stranger bool, err error) error {
 	refusal, ok := errors.AsType[*guard.Refusal](err)
 	if !ok { // nobody waits any more
 		return status.FromContextError(err).Err()
 	}
 	seconds := guardhttp.RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)
-	trailer := metadata.MD{
-		refusedKey:    {refusal.Reason()},
-		retryAfterKey: {strconv.Itoa(seconds)},
-		pushbackKey:   {strconv.Itoa(1000 * seconds)},
-	}
-	advise(trailer, s.guard.RefusalAdvice(said), stranger)
+	said := s.refusal(refusal, seconds)
+	trailer := metadata.MD{refusedKey: said.reason, retryAfterKey: said.retryAfter, pushbackKey: said.pushback}
+	advise(trailer, s.guard.RefusalAdvice(arrival), stranger)
 	grpc.SetTrailer(ctx, trailer)
 	s.reportTo(ctx)
-	return s.refusal(refusal, seconds)
+	return said.err
 }
 
-// refusal returns the error that asks a refused caller to wait. It keeps each, of which there are a few hundred at most,
-// because making one costs more than everything else about a refusal.
-func (s *server) refusal(refusal *guard.Refusal, seconds int) error {
-	type kind struct {
-		reason  string
-		seconds int
-	}
-	of := kind{refusal.Reason(), seconds}
+// refused is what a refused caller is told. Its values of metadata go into many trailers and are never changed; each is full, so
+// that what appends to one copies it.
+type refused struct {
+	reason, retryAfter, pushback []string
+	err                          error
+}
+
+type refusalKind struct {
+	reason  string
+	seconds int
+}
+
+// refusal returns what asks a refused caller to wait. It keeps each, of which there are a few hundred at most, because making
+// one costs more than everything else about a refusal.
+func (s *server) refusal(refusal *guard.Refusal, seconds int) refused {
+	of := refusalKind{refusal.Reason(), seconds}
 	if known, ok := s.refusals.Load(of); ok {
-		return known.(error)
+		return known
 	}
 	said := status.New(codes.ResourceExhausted, refusal.Error())
 	if detailed, err := said.WithDetails(
@@ -295,9 +301,12 @@ func (s *server) refusal(refusal *guard.Refusal, seconds int) error {
 	); err == nil {
 		said = detailed
 	}
-	err := said.Err()
-	s.refusals.Store(of, err)
-	return err
+	r := refused{
+		reason: []string{of.reason}, retryAfter: []string{strconv.Itoa(seconds)}, pushback: []string{strconv.Itoa(1000 * seconds)},
+		err: said.Err(),
+	}
+	s.refusals.Store(of, r)
+	return r
 }
 
 // answer puts what the answer to the call in ctx advises into the header of a good one, unless it has been sent, and into the

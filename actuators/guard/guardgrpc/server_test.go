@@ -671,3 +671,29 @@ func TestCallsOfARoute(t *testing.T) {
 		t.Errorf("%d and %d admitted", rest, of)
 	}
 }
+
+// transportStream takes the trailer of a call and drops it.
+type transportStream struct{ grpc.ServerTransportStream }
+
+func (transportStream) SetTrailer(metadata.MD) error { return nil }
+
+// A refusal allocates its trailer, and else nothing of its own.
+func TestAllocationsOfARefusal(t *testing.T) {
+	g, err := guard.New(guard.Config{Service: "back", SLO: time.Second, Min: 1, Max: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Acquire(t.Context(), guard.Critical); err != nil {
+		t.Fatal(err)
+	}
+	ctx := grpc.NewContextWithServerTransportStream(metadata.NewIncomingContext(t.Context(), metadata.MD{}), transportStream{})
+	intercept, info := UnaryServerInterceptor(g), &grpc.UnaryServerInfo{FullMethod: unaryCall}
+	n := testing.AllocsPerRun(1000, func() {
+		if _, err := intercept(ctx, nil, info, nil); status.Code(err) != codes.ResourceExhausted {
+			t.Fatal(err)
+		}
+	})
+	if t.Logf("%v allocations", n); n > 2 {
+		t.Errorf("%v allocations", n)
+	}
+}

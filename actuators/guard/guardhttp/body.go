@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -23,11 +24,19 @@ type body struct {
 	result  guard.Result // if the body comes whole
 	ended   atomic.Bool
 	forget  func() bool // the end of the context
+
+	mu        sync.Mutex // of envelopes
+	envelopes *lastWords // nil: the answer is in none
 }
 
 func newBody(answer *http.Response, source *source, attempt guard.Attempt, result guard.Result) *body {
 	ctx := answer.Request.Context()
-	b := &body{ReadCloser: answer.Body, ctx: ctx, answer: answer, source: source, attempt: attempt, result: result}
+	b := &body{
+		ReadCloser: answer.Body, ctx: ctx, answer: answer, source: source, attempt: attempt, result: result,
+	}
+	if answer.StatusCode == http.StatusOK && len(answer.Header["Grpc-Status"]) == 0 {
+		b.envelopes = envelopesOf(answer.Header)
+	}
 	if ctx.Done() == nil {
 		b.forget = func() bool { return true }
 	} else {
@@ -46,6 +55,11 @@ func (b *body) Read(p []byte) (int, error) {
 	}()
 	n, err := b.ReadCloser.Read(p)
 	returned = true
+	if b.envelopes != nil {
+		b.mu.Lock()
+		b.envelopes.hear(p[:n])
+		b.mu.Unlock()
+	}
 	if err != nil {
 		b.finish(err)
 	}
@@ -71,7 +85,10 @@ func (b *body) end(err error) {
 	}
 	r := b.result
 	switch {
-	case r.Outcome != guard.Success || err == nil:
+	case r.Outcome != guard.Success:
+	case b.envelopes != nil && b.toldFailure(errors.Is(err, io.EOF)):
+		r.Outcome = guard.Failure
+	case err == nil:
 	case errors.Is(err, io.EOF):
 		if b.answer.ProtoMajor == 2 && IsGRPCType(b.answer.Header) {
 			r.Outcome = grpcOutcome(b.answer.Trailer.Get("Grpc-Status"))
@@ -82,6 +99,13 @@ func (b *body) end(err error) {
 		r.Outcome = guard.Failure
 	}
 	b.attempt.Done(r)
+}
+
+// toldFailure says whether the last envelope has a failure, or is missing at the end.
+func (b *body) toldFailure(atEnd bool) (failed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return (atEnd || b.envelopes.complete()) && b.envelopes.failed()
 }
 
 const eventStream = "text/event-stream"

@@ -10,10 +10,11 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
+	"github.com/seed-de83e32b/governor/actuators/guard/internal/memo"
 )
 
 // The protocols of Connect (https://connectrpc.com/docs/protocol) and gRPC-Web
@@ -25,7 +26,7 @@ import (
 const (
 	connectStreamType = "application/connect+"
 	grpcWebType       = grpcType + "-web"
-	grpcWebTextType   = grpcWebType + "-text" // in Base64, which is not read here
+	grpcWebTextType   = grpcWebType + "-text" // the same in Base64, with padding wherever the server has flushed
 
 	envelopeHead     = 5
 	flagCompressed   = 0x01
@@ -49,10 +50,19 @@ func connectOf(r *http.Request) connectKind {
 	case hasType(r.Header, connectStreamType):
 		return connectStream
 	case len(r.Header["Connect-Protocol-Version"]) > 0,
-		r.Method == http.MethodGet && slices.Contains(strings.Split(r.URL.RawQuery, "&"), "connect=v1"):
+		r.Method == http.MethodGet && saysConnect(r.URL.RawQuery):
 		return connectUnary
 	}
 	return notConnect
+}
+
+func saysConnect(query string) bool {
+	for field := range strings.SplitSeq(query, "&") {
+		if field == "connect=v1" {
+			return true
+		}
+	}
+	return false
 }
 
 func hasType(h http.Header, prefix string) bool {
@@ -60,10 +70,12 @@ func hasType(h http.Header, prefix string) bool {
 	return len(values) > 0 && strings.HasPrefix(values[0], prefix)
 }
 
-// enveloped says whether an answer with this header is in envelopes that can be read.
-func enveloped(h http.Header) bool {
-	return (hasType(h, connectStreamType) || hasType(h, grpcWebType) && !hasType(h, grpcWebTextType)) &&
-		len(h["Content-Encoding"]) == 0
+// envelopesOf returns what reads an answer with this header, if it is in envelopes that can be read; else nil.
+func envelopesOf(h http.Header) *lastWords {
+	if len(h["Content-Encoding"]) > 0 || !hasType(h, connectStreamType) && !hasType(h, grpcWebType) {
+		return nil
+	}
+	return &lastWords{base64: hasType(h, grpcWebTextType)}
 }
 
 // connectAnswers are the codes of Connect that do not count as failures of the service, see grpcFailures.
@@ -78,10 +90,46 @@ type lastWords struct {
 	left uint32 // of the content of the present envelope
 	text []byte
 	over bool // the last envelope has begun
+
+	base64 bool
+	digits []byte // of Base64 that wait for the rest of their four
+	bad    bool   // what came is not Base64
 }
 
+// hear reads more of the body of the answer.
+func (l *lastWords) hear(b []byte) {
+	if !l.base64 {
+		l.read(b)
+		return
+	}
+	var decoded [384]byte
+	for len(b) > 0 && !l.bad {
+		var fours []byte
+		if len(l.digits) == 0 && len(b) >= 4 {
+			fours = b[:min(len(b), 4*len(decoded)/3)&^3]
+			if i := bytes.IndexByte(fours, '='); i >= 0 { // others follow
+				fours = fours[:i&^3+4]
+			}
+			b = b[len(fours):]
+		} else {
+			n := min(4-len(l.digits), len(b))
+			l.digits, b = append(l.digits, b[:n]...), b[n:]
+			if len(l.digits) < 4 {
+				return
+			}
+			fours, l.digits = l.digits, l.digits[:0]
+		}
+		n, err := base64.StdEncoding.Decode(decoded[:], fours)
+		l.bad = err != nil
+		l.read(decoded[:n])
+	}
+}
+
+// complete says whether the last envelope is there.
+func (l *lastWords) complete() bool { return l.over && l.left == 0 && len(l.head) == envelopeHead }
+
 func (l *lastWords) read(b []byte) {
-	for len(b) > 0 {
+	for len(b) > 0 && !l.complete() { // what follows the last one counts for nothing
 		if len(l.head) < envelopeHead {
 			n := min(envelopeHead-len(l.head), len(b))
 			l.head, b = append(l.head, b[:n]...), b[n:]
@@ -106,7 +154,12 @@ func (l *lastWords) read(b []byte) {
 // failed says whether the call failed, so that the service is to blame. An answer without a last envelope has no end. One that
 // is compressed in an unknown way, or too long, says nothing.
 func (l *lastWords) failed() bool {
-	if !l.over || l.left > 0 {
+	if len(l.digits) > 0 { // without padding
+		rest, _ := base64.RawStdEncoding.DecodeString(string(l.digits))
+		l.digits = nil
+		l.read(rest)
+	}
+	if !l.complete() {
 		return true
 	}
 	text := l.text
@@ -140,35 +193,39 @@ func (l *lastWords) failed() bool {
 // ErrorDomain is the domain of the google.rpc.ErrorInfo in a refusal of gRPC, gRPC-Web or Connect.
 const ErrorDomain = "github.com/seed-de83e32b/governor"
 
-// formal is a refusal in the forms of gRPC and Connect. Making one costs ten times as much as everything else about a refusal,
-// so each is kept: of each reason, there are some hundred at most.
-type formal struct {
-	message string
-	details []string // grpc-status-details-bin
-	unary   []byte   // the body for a unary call of Connect
-	last    []byte   // the envelope for a stream of it
+// refused is the answer to a refused request, in the forms of HTTP, gRPC and Connect. Making one costs ten times as much as
+// everything else about a refusal, so each is kept: there are some hundred at most. Its values of headers go into many answers
+// and are never changed; each is full, so that what appends to one copies it.
+type refused struct {
+	retryAfter, reason []string
+	tooFast            bool // refused by the rate
+	text               []byte
+
+	pushback, message, details []string // gRPC
+	unary                      []byte   // the body for a unary call of Connect
+	last                       []byte   // the envelope for a stream of it
 }
 
-// formalities are the formal refusals, by reason and seconds.
-var formalities sync.Map
+// refusals are the answers made so far.
+var refusals memo.Map[refusalKind, *refused]
 
-type formality struct {
+type refusalKind struct {
 	reason  string
 	seconds int
 }
 
-// formalRefusal returns the refusal for the reason that asks to wait, with google.rpc.RetryInfo and google.rpc.ErrorInfo as
+// refusedFor returns the answer for the reason that asks to wait, with google.rpc.RetryInfo and google.rpc.ErrorInfo as
 // guardgrpc sends them.
-func formalRefusal(refusal *guard.Refusal, seconds int) *formal {
-	of := formality{refusal.Reason(), seconds}
-	if known, ok := formalities.Load(of); ok {
-		return known.(*formal)
+func refusedFor(refusal *guard.Refusal, seconds int) *refused {
+	of := refusalKind{refusal.Reason(), seconds}
+	if known, ok := refusals.Load(of); ok {
+		return known
 	}
-	text := tooFull
-	if errors.Is(refusal, guard.ErrRate) {
+	text, fast := tooFull, errors.Is(refusal, guard.ErrRate)
+	if fast {
 		text = tooFast
 	}
-	message := strings.TrimSpace(string(text))
+	message := strings.TrimSpace(text)
 	delay := protoVarint(nil, 1, seconds) // a google.protobuf.Duration
 	details := []struct {
 		kind  string
@@ -185,13 +242,18 @@ func formalRefusal(refusal *guard.Refusal, seconds int) *formal {
 	}
 	unary, _ := json.Marshal(said) // strings only: it cannot fail
 	last, _ := json.Marshal(map[string]connectError{"error": said})
-	f := &formal{
-		message: message,
-		details: []string{base64.RawStdEncoding.EncodeToString(status)},
-		unary:   unary,
-		last:    append(binary.BigEndian.AppendUint32([]byte{flagConnectEnd}, uint32(len(last))), last...),
+	f := &refused{
+		retryAfter: []string{strconv.Itoa(seconds)},
+		reason:     []string{of.reason},
+		tooFast:    fast,
+		text:       []byte(text),
+		pushback:   []string{strconv.Itoa(1000 * seconds)},
+		message:    []string{percentEncoded(message)},
+		details:    []string{base64.RawStdEncoding.EncodeToString(status)},
+		unary:      unary,
+		last:       append(binary.BigEndian.AppendUint32([]byte{flagConnectEnd}, uint32(len(last))), last...),
 	}
-	formalities.Store(of, f)
+	refusals.Store(of, f)
 	return f
 }
 
@@ -218,9 +280,9 @@ func protoBytes(to []byte, field int, value []byte) []byte {
 }
 
 // refuseConnect answers a request of Connect: a unary one with the status, a stream with its last envelope.
-func refuseConnect(w http.ResponseWriter, r *http.Request, kind connectKind, status int, f *formal) {
+func refuseConnect(w http.ResponseWriter, r *http.Request, kind connectKind, status int, f *refused) {
 	if kind == connectUnary {
-		w.Header()["Content-Type"] = []string{"application/json"}
+		w.Header()["Content-Type"] = jsonType
 		w.WriteHeader(status)
 		w.Write(f.unary)
 		return

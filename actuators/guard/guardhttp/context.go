@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators/guard"
@@ -76,14 +77,32 @@ func advise(h http.Header, a guard.Advice, failing, stranger bool) {
 	passed := adviceIn(h)
 	a.Threshold = max(a.Threshold, passed.Threshold)
 	a.NoRetry = failing && (a.NoRetry || passed.NoRetry)
-	if text := wire.FormatAdvice(a); text != "" && !stranger {
-		h[AnswerHeader] = []string{text}
-	} else {
+	if stranger || a == (guard.Advice{}) {
 		delete(h, AnswerHeader)
+	} else {
+		h[AnswerHeader] = adviceValue(a)
 	}
 	if a.NoRetry {
-		h[NoRetryHeader] = []string{"1"}
+		h[NoRetryHeader] = noRetry
 	}
+}
+
+// lastAdvice is what the last answer advised, with its text: mostly, the next one advises the same.
+var lastAdvice atomic.Pointer[advised]
+
+type advised struct {
+	guard.Advice
+	value []string // of the AnswerHeader, in many answers, like those of refused
+}
+
+// adviceValue is the value of the AnswerHeader.
+func adviceValue(a guard.Advice) []string {
+	if last := lastAdvice.Load(); last != nil && last.Advice == a {
+		return last.value
+	}
+	next := &advised{a, []string{wire.FormatAdvice(a)}}
+	lastAdvice.Store(next)
+	return next.value
 }
 
 // hush removes what an answer advises from its header, or its trailer, however that is spelled.
@@ -137,25 +156,37 @@ func announcesEndless(r *http.Request) bool {
 }
 
 // PatternOf is a route for WithRoute where the guard is behind a router that sets the request's Pattern: http.ServeMux, chi
-// within Group, Route or With, Echo. It is the pattern's path, like /orders/{id}; without a pattern, the default of WithRoute.
-func PatternOf(r *http.Request) string {
-	if path := pathIn(r.Pattern); path != "" {
-		return path
-	}
-	return RouteOf(r)
-}
+// within Group or With, Echo. It is the pattern's path, like /orders/{id}. A request without a pattern, which nobody serves, has
+// no route, so that those who try paths make no names.
+func PatternOf(r *http.Request) string { return pathIn(r.Pattern) }
 
 // PatternIn is PatternOf for a mux behind the guard: it looks the request up in mux, which allocates, and a second time when
 // the mux serves it.
 func PatternIn(mux *http.ServeMux) func(*http.Request) string {
 	return func(r *http.Request) string {
 		_, pattern := mux.Handler(r)
-		if path := pathIn(pattern); path != "" {
-			return path
-		}
-		return RouteOf(r)
+		return pathIn(pattern)
 	}
 }
+
+// PatternBy is PatternIn for a router that cannot be asked, like gin's. finder is another one of its kind, with the same
+// patterns, and handlers that only set the request's Pattern. They get a copy of each request, without its body, and what they
+// answer is thrown away.
+func PatternBy(finder http.Handler) func(*http.Request) string {
+	return func(r *http.Request) string {
+		asked, url := r.WithContext(r.Context()), *r.URL // which routers change, to redirect
+		asked.URL, asked.Body, asked.Pattern = &url, http.NoBody, ""
+		finder.ServeHTTP(unread{}, asked)
+		return pathIn(asked.Pattern)
+	}
+}
+
+// unread is where an answer goes that nobody reads.
+type unread struct{}
+
+func (unread) Header() http.Header         { return http.Header{} }
+func (unread) Write(b []byte) (int, error) { return len(b), nil }
+func (unread) WriteHeader(int)             {}
 
 // pathIn is the path of a pattern, without its method and host.
 func pathIn(pattern string) string {

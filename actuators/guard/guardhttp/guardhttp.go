@@ -20,7 +20,8 @@
 // of these errors are a google.rpc.RetryInfo and a google.rpc.ErrorInfo.
 //
 // The request's context carries the permit: guarded calls made with it do not count as the service's own latency, and
-// guard.Optional answers for it. This costs two allocations per admitted request, and one for a body.
+// guard.Optional answers for it. An admitted request costs three allocations, and more with a body. A refusal allocates nothing,
+// unless WithLoadReport adds to it.
 //
 // Outcomes:
 //
@@ -113,8 +114,8 @@ func WithTrust(believed func(*http.Request) bool) Option {
 
 // WithRoute takes the name of what is asked for from a function of the request; it begins with a slash and is one of few.
 // By default it is RouteOf: the first segment of the path, or the method of gRPC. With a router, its pattern is better:
-// PatternOf where the guard is behind the router, and PatternIn where a http.ServeMux is behind the guard. Requests that enter
-// the fleet here carry it, after the name of the service, to all services that are called for them. The function should not
+// PatternOf where the guard is behind the router, PatternIn where a http.ServeMux is behind the guard, and PatternBy where
+// another router is. "" means that it is not known. Requests that enter the fleet here carry it, after the name of the service, to all services that are called for them. The function should not
 // allocate: it also runs for requests that are refused.
 func WithRoute(of func(*http.Request) string) Option {
 	return func(h *handler) { h.route = of }
@@ -325,49 +326,59 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, said guard.Arri
 		w.WriteHeader(statusClientClosedRequest)
 		return
 	}
-	// One allocation for all values, and canonical keys: refusing must stay far cheaper than serving.
+	// Nothing is allocated here, and the keys are canonical: refusing must stay far cheaper than serving.
 	seconds := RetryAfterSeconds(refusal.RetryAfter(), rand.IntN)
-	values := [...]string{strconv.Itoa(seconds), refusal.Reason(), "text/plain; charset=utf-8", "nosniff"}
-	header := w.Header()
-	header["Retry-After"] = values[0:1:1]
-	header[RefusedHeader] = values[1:2:2]
-	header["Content-Type"] = values[2:3:3]
-	header["X-Content-Type-Options"] = values[3:4:4]
+	answer, header := refusedFor(refusal, seconds), w.Header()
+	header["Retry-After"] = answer.retryAfter
+	header[RefusedHeader] = answer.reason
 	advice := h.guard.RefusalAdvice(said)
 	advise(header, advice, true, stranger)
 	if understandsGRPC(r) {
-		h.refuseGRPC(w, r, refusal, seconds, advice.NoRetry)
+		h.refuseGRPC(w, r, answer, advice.NoRetry)
 		return
 	}
+	header["X-Content-Type-Options"] = nosniff
 	beginReport(h.report, header, false)
-	status, text := http.StatusServiceUnavailable, tooFull
-	if errors.Is(refusal, guard.ErrRate) {
-		status, text = http.StatusTooManyRequests, tooFast
-	}
 	if kind := connectOf(r); kind != notConnect {
-		refuseConnect(w, r, kind, cmp.Or(h.refusal, http.StatusTooManyRequests), formalRefusal(refusal, seconds))
+		refuseConnect(w, r, kind, cmp.Or(h.refusal, http.StatusTooManyRequests), answer)
 		return
 	}
+	status := http.StatusServiceUnavailable
+	if answer.tooFast {
+		status = http.StatusTooManyRequests
+	}
+	header["Content-Type"] = plainType
 	w.WriteHeader(cmp.Or(h.refusal, status))
-	w.Write(text)
+	w.Write(answer.text)
 }
 
 // refuseGRPC answers a request of gRPC. grpc-retry-pushback-ms is what gRPC's own retries obey (gRFC A6): negative, not to
 // retry.
-func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, refusal *guard.Refusal, seconds int, hopeless bool) {
-	header, said := w.Header(), formalRefusal(refusal, seconds)
-	delete(header, "X-Content-Type-Options")
-	pushback := "-1"
-	if !hopeless {
-		pushback = strconv.Itoa(1000 * seconds)
+func (h *handler) refuseGRPC(w http.ResponseWriter, r *http.Request, answer *refused, hopeless bool) {
+	header := w.Header()
+	header["Grpc-Retry-Pushback-Ms"] = answer.pushback
+	if hopeless {
+		header["Grpc-Retry-Pushback-Ms"] = noPushback
 	}
-	header["Grpc-Retry-Pushback-Ms"] = []string{pushback}
-	header["Grpc-Status-Details-Bin"] = said.details
+	header["Grpc-Status-Details-Bin"] = answer.details
 	beginReport(h.report, header, IsGRPC(r))
-	FailGRPC(w, r, GRPCResourceExhausted, said.message)
+	header["Content-Type"] = r.Header["Content-Type"]
+	header["Grpc-Status"] = exhausted
+	header["Grpc-Message"] = answer.message
+	w.WriteHeader(http.StatusOK)
 }
 
+const (
+	tooFull = "refused: the service is at its limit, try again later\n"
+	tooFast = "refused: too many requests for now, try again later and more slowly\n"
+)
+
+// Values of headers in many answers, like those of refused.
 var (
-	tooFull = []byte("refused: the service is at its limit, try again later\n")
-	tooFast = []byte("refused: too many requests for now, try again later and more slowly\n")
+	plainType  = []string{"text/plain; charset=utf-8"}
+	jsonType   = []string{"application/json"}
+	nosniff    = []string{"nosniff"}
+	exhausted  = []string{strconv.Itoa(GRPCResourceExhausted)}
+	noPushback = []string{"-1"}
+	noRetry    = []string{"1"}
 )

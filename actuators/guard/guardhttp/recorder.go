@@ -61,9 +61,7 @@ func (r *recorder) note(status int) {
 	// A 1xx response is not the final one, except 101, which ends HTTP on this connection.
 	if r.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		r.status = status
-		if enveloped(r.Header()) {
-			r.envelopes = new(lastWords)
-		}
+		r.envelopes = envelopesOf(r.Header())
 		r.client.Begin()
 		if status == http.StatusSwitchingProtocols || IsEventStream(r.Header()) {
 			r.permit.Endless()
@@ -137,7 +135,7 @@ func (r *recorder) waiter() *patience.Client {
 func (r *recorder) Write(b []byte) (n int, err error) {
 	err = r.send(len(b), func() error {
 		if r.envelopes != nil {
-			r.envelopes.read(b)
+			r.envelopes.hear(b)
 		}
 		n, err = r.ResponseWriter.Write(b)
 		return err
@@ -156,7 +154,7 @@ func (r *recorder) envelopesFailed() bool {
 func (r *recorder) WriteString(s string) (n int, err error) {
 	err = r.send(len(s), func() error {
 		if r.envelopes != nil {
-			r.envelopes.read([]byte(s))
+			r.envelopes.hear([]byte(s))
 		}
 		n, err = io.WriteString(r.ResponseWriter, s)
 		return err

@@ -762,7 +762,7 @@ func TestRefusalIsTriedOnAnotherInstance(t *testing.T) {
 		}), guardhttp.WithInstances(func() []string { return hosts }))
 		start := time.Now()
 		req := request(t.Context(), "POST", "x")
-		for range 12 { // as many refusals as the reserve of the budget lasts
+		for i := 0; i < 12 || perHost[0].Load() == 0; i++ { // not more refusals than the reserve of the budget lasts
 			req.Body, _ = req.GetBody()
 			resp, err := rt.RoundTrip(req)
 			if got := text(t, resp, err); got != "200 ok" || resp.Request != req {

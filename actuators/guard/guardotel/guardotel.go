@@ -9,7 +9,7 @@
 //
 //	guard.service          string   the guarded service
 //	guard.admitted         boolean
-//	guard.refusal.reason   string   "concurrency", "rate", "shed" or "callee"; of a refusal
+//	guard.refusal.reason   string   of a refusal, see guard.Refusal: "concurrency", "rate", "endless" and so on
 //	guard.criticality      string   "critical", "default", "sheddable" or "background"
 //	guard.route            string   what was asked for, if it is known
 //	guard.entry            string   the API through which the request entered the fleet, if that was elsewhere

@@ -39,6 +39,14 @@ type Collector struct {
 	guard     *guard.Guard
 	exemplars func() []prometheus.Exemplar // nil: none
 
+	parts                                []*part // of the service, then of each route as in Snapshot.Routes
+	retryRatio                           *prometheus.Desc
+	calls                                calls
+	roofLimit, roofInFlight, roofBinding *prometheus.Desc // of a guard with routes
+}
+
+// part is what the service and each of its routes have alike.
+type part struct {
 	offered, admitted, refused, failed    *prometheus.Desc
 	demoted                               *prometheus.Desc
 	latency, inFlight, limit, serviceTime *prometheus.Desc
@@ -46,20 +54,26 @@ type Collector struct {
 	binding, revision, settingRefused     *prometheus.Desc
 	doubleRelease, blind                  *prometheus.Desc
 	endless, endlessTotal, endlessLimit   *prometheus.Desc
-	callWait, retryRatio                  *prometheus.Desc
+	callWait                              *prometheus.Desc
 	cutShort, cutShortSum                 *prometheus.Desc
-	calls                                 calls
-	roofLimit, roofInFlight, roofBinding  *prometheus.Desc
-	share                                 *prometheus.Desc
-
-	routes []*Collector // by index in Snapshot.Routes
+	share                                 *prometheus.Desc // of a guard with routes
 }
 
 // New returns the Collector of g.
 func New(g *guard.Guard, options ...Option) *Collector {
-	c := newCollector(g, g.Service())
+	desc := descOf(g.Service())
+	c := &Collector{
+		guard:      g,
+		parts:      []*part{newPart(g.Service())},
+		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
+		calls:      newCalls(desc),
+
+		roofLimit:    desc("roof_limit", "Limit over all routes together, in requests in flight."),
+		roofInFlight: desc("roof_inflight", "Requests in flight under it."),
+		roofBinding:  desc("roof_binding_seconds_total", "Time with at least 85% of it in flight."),
+	}
 	for _, route := range g.Snapshot().Routes {
-		c.routes = append(c.routes, newCollector(g, route.Service))
+		c.parts = append(c.parts, newPart(route.Service))
 	}
 	for _, o := range options {
 		o(c)
@@ -67,14 +81,17 @@ func New(g *guard.Guard, options ...Option) *Collector {
 	return c
 }
 
-// newCollector returns the Collector of the service, or of a route of it, called name.
-func newCollector(g *guard.Guard, name string) *Collector {
-	service := prometheus.Labels{"service": name}
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("guard_"+name, help, labels, service)
+// descOf returns a function that makes the descriptions of the metrics of a service.
+func descOf(service string) func(name, help string, labels ...string) *prometheus.Desc {
+	return func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("guard_"+name, help, labels, prometheus.Labels{"service": service})
 	}
-	return &Collector{
-		guard:    g,
+}
+
+// newPart returns the part called name: the service, or SERVICE/ROUTE.
+func newPart(name string) *part {
+	desc := descOf(name)
+	return &part{
 		offered:  desc("offered_total", "Requests that arrived, admitted or refused.", "criticality"),
 		admitted: desc("admitted_total", "Requests admitted.", "criticality"),
 		refused:  desc("refused_total", "Requests refused, by the policy that refused them.", "reason", "criticality"),
@@ -110,12 +127,6 @@ func newCollector(g *guard.Guard, name string) *Collector {
 			"or failed: no evidence of how fast the service is."),
 		cutShortSum: desc("cut_short_seconds_total", "Their part of guard_latency_seconds_sum: the service's own, and what they spent "+
 			"in guarded calls.", "part"),
-		retryRatio: desc("retry_budget_ratio", "Retries allowed as a share of requests, in force now."),
-		calls:      newCalls(desc),
-
-		roofLimit:    desc("roof_limit", "Limit over all routes together, in requests in flight."),
-		roofInFlight: desc("roof_inflight", "Requests in flight under it."),
-		roofBinding:  desc("roof_binding_seconds_total", "Time with at least 85% of it in flight."),
 		share: desc("share", "Share of the roof that the requests on this route, or on none, may fill, in requests in flight; "+
 			"absent while there is room for all."),
 	}
@@ -123,26 +134,37 @@ func newCollector(g *guard.Guard, name string) *Collector {
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, p := range c.parts {
+		p.describe(ch)
+	}
+	ch <- c.retryRatio
+	c.calls.describe(ch)
+	if len(c.parts) > 1 {
+		for _, d := range []*prometheus.Desc{c.roofLimit, c.roofInFlight, c.roofBinding} {
+			ch <- d
+		}
+		for _, p := range c.parts {
+			ch <- p.share
+		}
+	}
+}
+
+func (p *part) describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.offered, c.admitted, c.refused, c.failed, c.demoted, c.latency, c.inFlight, c.limit, c.held, c.serviceTime,
-		c.shedThreshold, c.rateLimit, c.binding, c.revision, c.settingRefused, c.doubleRelease, c.blind,
-		c.endless, c.endlessTotal, c.endlessLimit, c.callWait, c.retryRatio,
-		c.cutShort, c.cutShortSum, c.roofLimit, c.roofInFlight, c.roofBinding, c.share,
+		p.offered, p.admitted, p.refused, p.failed, p.demoted, p.latency, p.inFlight, p.limit, p.held, p.serviceTime,
+		p.shedThreshold, p.rateLimit, p.binding, p.revision, p.settingRefused, p.doubleRelease, p.blind,
+		p.endless, p.endlessTotal, p.endlessLimit, p.callWait, p.cutShort, p.cutShortSum,
 	} {
 		ch <- d
-	}
-	c.calls.describe(ch)
-	for _, route := range c.routes {
-		route.Describe(ch)
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.guard.Snapshot()
-	c.collect(ch, s)
+	ch <- c.withExemplars(c.parts[0].collect(ch, s))
 	for i, route := range s.Routes {
-		c.routes[i].collect(ch, route)
+		ch <- c.parts[i+1].collect(ch, route)
 	}
 	counter, gauge := sinks(ch)
 	gauge(c.retryRatio, s.RetryRatio)
@@ -156,55 +178,55 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collect sends what the service and its routes have alike.
-func (c *Collector) collect(ch chan<- prometheus.Metric, s guard.Snapshot) {
+// collect sends the metrics but that of the latency, which it returns.
+func (p *part) collect(ch chan<- prometheus.Metric, s guard.Snapshot) prometheus.Metric {
 	counter, gauge := sinks(ch)
 
 	for _, crit := range guard.Criticalities() {
-		counter(c.offered, float64(s.Offered[crit]), crit.String())
-		counter(c.admitted, float64(s.Admitted[crit]), crit.String())
+		counter(p.offered, float64(s.Offered[crit]), crit.String())
+		counter(p.admitted, float64(s.Admitted[crit]), crit.String())
 		for reason, counts := range s.Refused {
-			counter(c.refused, float64(counts[crit]), reason, crit.String())
+			counter(p.refused, float64(counts[crit]), reason, crit.String())
 		}
 	}
-	counter(c.failed, float64(s.Failed))
-	counter(c.demoted, float64(s.Demoted))
-	counter(c.binding, s.Binding.Seconds())
-	counter(c.doubleRelease, float64(s.DoubleReleases))
+	counter(p.failed, float64(s.Failed))
+	counter(p.demoted, float64(s.Demoted))
+	counter(p.binding, s.Binding.Seconds())
+	counter(p.doubleRelease, float64(s.DoubleReleases))
 	for reason, n := range s.SettingRefused {
-		counter(c.settingRefused, float64(n), string(reason))
+		counter(p.settingRefused, float64(n), string(reason))
 	}
-	gauge(c.inFlight, float64(s.InFlight))
-	gauge(c.limit, float64(s.Limit))
-	gauge(c.held, s.Held.Seconds())
+	gauge(p.inFlight, float64(s.InFlight))
+	gauge(p.limit, float64(s.Limit))
+	gauge(p.held, s.Held.Seconds())
 	if s.Reflex { // its presence tells governor that a reflex runs here and tests the floor itself
-		gauge(c.serviceTime, s.ServiceTime)
+		gauge(p.serviceTime, s.ServiceTime)
 		blind := 0.0
 		if s.Blind {
 			blind = 1
 		}
-		gauge(c.blind, blind)
+		gauge(p.blind, blind)
 	}
-	gauge(c.endless, float64(s.EndlessFound), "found")
-	gauge(c.endless, float64(s.EndlessDeclared), "declared")
-	counter(c.endlessTotal, float64(s.EndlessFoundTotal), "found")
-	counter(c.endlessTotal, float64(s.EndlessDeclaredTotal), "declared")
+	gauge(p.endless, float64(s.EndlessFound), "found")
+	gauge(p.endless, float64(s.EndlessDeclared), "declared")
+	counter(p.endlessTotal, float64(s.EndlessFoundTotal), "found")
+	counter(p.endlessTotal, float64(s.EndlessDeclaredTotal), "declared")
 	if s.MaxEndless > 0 {
-		gauge(c.endlessLimit, float64(s.MaxEndless))
+		gauge(p.endlessLimit, float64(s.MaxEndless))
 	}
-	gauge(c.shedThreshold, s.ShedThreshold)
+	gauge(p.shedThreshold, s.ShedThreshold)
 	if !math.IsInf(s.RateLimit, 1) { // no limit shows as a gap, and sums over instances stay meaningful
-		gauge(c.rateLimit, s.RateLimit)
+		gauge(p.rateLimit, s.RateLimit)
 	}
-	gauge(c.revision, float64(s.Revision))
-	counter(c.callWait, s.Latency.Waited)
-	counter(c.cutShort, float64(s.CutShort.Count))
-	counter(c.cutShortSum, s.CutShort.Own, "own")
-	counter(c.cutShortSum, s.CutShort.Waited, "calls")
+	gauge(p.revision, float64(s.Revision))
+	counter(p.callWait, s.Latency.Waited)
+	counter(p.cutShort, float64(s.CutShort.Count))
+	counter(p.cutShortSum, s.CutShort.Own, "own")
+	counter(p.cutShortSum, s.CutShort.Waited, "calls")
 	if s.Share > 0 {
-		gauge(c.share, float64(s.Share))
+		gauge(p.share, float64(s.Share))
 	}
-	ch <- c.withExemplars(newHistogram(c.latency, s.Latency, s.Started))
+	return newHistogram(p.latency, s.Latency, s.Started)
 }
 
 // withExemplars adds the exemplars to the histogram of the latency. Bad ones must not cost a scrape.

@@ -326,3 +326,46 @@ func TestBadExemplarsCostNoScrape(t *testing.T) {
 		}
 	}
 }
+
+// What a collector describes, it sends, except what is said to be absent for now; nothing else is described for a route, and
+// for a guard without routes.
+func TestWhatIsDescribedIsSent(t *testing.T) {
+	absent := []string{"guard_endless_limit", "guard_rate_limit", "guard_share"} // there is no bound, and room for all
+	for _, routes := range []map[string]guard.Route{nil, {"export": {SLO: 10 * time.Second}}} {
+		g, err := guard.New(guard.Config{Service: "checkout", SLO: 300 * time.Millisecond, Routes: routes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := guardprom.New(g)
+		descs, metrics := make(chan *prometheus.Desc, 1000), make(chan prometheus.Metric, 1000)
+		c.Describe(descs)
+		c.Collect(metrics)
+		close(descs)
+		close(metrics)
+		sent := map[string]bool{}
+		for m := range metrics {
+			sent[m.Desc().String()] = true
+		}
+		described := map[string]bool{}
+		for d := range descs {
+			text := d.String()
+			if described[text] {
+				t.Errorf("described twice: %s", text)
+			}
+			described[text] = true
+			may := slices.ContainsFunc(absent, func(name string) bool { return strings.Contains(text, `"`+name+`"`) })
+			ofCalls := strings.Contains(text, `"guard_client_`) && strings.Contains(text, `service="checkout"`)
+			if !sent[text] && !may && !ofCalls { // no call has been made
+				t.Errorf("with %d routes, described and not sent: %s", len(routes), text)
+			}
+			if routes == nil && (strings.Contains(text, `"guard_roof_`) || strings.Contains(text, `"guard_share"`)) {
+				t.Errorf("described without routes: %s", text)
+			}
+		}
+		for text := range sent {
+			if !described[text] {
+				t.Errorf("with %d routes, sent and not described: %s", len(routes), text)
+			}
+		}
+	}
+}
