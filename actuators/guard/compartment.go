@@ -3,7 +3,6 @@ package guard
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -13,16 +12,20 @@ import (
 // Route describes a route compartment: requests that have an SLO of their own. A compartment is a guard in everything: it has
 // a limit, a shed threshold, fair shares, a reflex and a Setting of its own, under the name SERVICE/ROUTE. All compartments
 // of a service, that of the requests on no such route among them, stand under one roof: a limit on what all of them have in
-// flight, with a reflex that follows the latency of those with the tightest SLOs (within 1.5 times the smallest). While it binds,
-// work is divided max-min between them, in seconds of own latency per second, and what one does not need is lent to the others.
+// flight, with a reflex that follows the latency of those with the tightest SLOs (within 1.5 times the smallest). While these have
+// fewer than about eight requests in ten seconds, it follows those with the next tightest. While the roof binds, work is divided
+// max-min between the compartments, in seconds of own latency per second, and what one does not need is lent to the others.
 // Of more than 32 routes, New makes an error. SLO is required; every other zero value has a sensible meaning.
 type Route struct {
 	// SLO is the latency within which the requests should be answered, 1 ms to 1 h.
 	SLO time.Duration
-	// Requests are the values of Arrival.Route that belong here; nil: the name of the route with a slash before it.
+	// Requests are the values of Arrival.Route that belong here, each to one route only; nil: the name of the route with a
+	// slash before it.
 	Requests []string
-	// Weight is the part of the service's work that the route gets while there is not enough for all, in proportion to the
-	// weights of the other routes. 0: it is learned, as the route's part of the work in calm. Not negative.
+	// Weight says how much the route gets while there is not enough for all, relative to the other weights, as 3 beside 1: three
+	// times the work. The compartments with weights divide between them what they all would get without. Each without one gets
+	// its part of the work in calm, which the guard learns. So one weight alone means nothing, and is an error; that of the
+	// requests on no such route is Config.Weight. 0.001 to 1000; 0: learned.
 	Weight float64
 
 	// Min, Max and Fallback are as in Config: requests of the route in flight.
@@ -37,7 +40,7 @@ func (c Config) routeConfig(name string) Config {
 	sub := c
 	sub.Service = c.Service + "/" + name
 	sub.SLO, sub.Min, sub.Max, sub.Fallback, sub.ShedThreshold = r.SLO, r.Min, r.Max, r.Fallback, r.ShedThreshold
-	sub.Routes, sub.Holders = nil, nil
+	sub.Routes, sub.Weight, sub.Holders = nil, 0, nil
 	if c.CacheFile != "" {
 		sub.CacheFile = c.CacheFile + ".routes." + name
 	}
@@ -64,11 +67,16 @@ func (c Config) checkRoutes(bad func(format string, args ...any)) {
 			bad("Routes[%q]: expected %v", name, err)
 			continue
 		}
-		if !(r.Weight >= 0) || math.IsInf(r.Weight, 1) {
-			bad("Routes[%q]: Weight %v; expected 0 or more", name, r.Weight)
+		if r.Requests != nil && len(r.Requests) == 0 {
+			bad("Routes[%q]: Requests is empty, so that no request belongs to it; list some, or leave it nil for %q", name, "/"+name)
 		}
 		for _, request := range r.requests(name) {
-			if other := owner[request]; other != "" {
+			switch other, taken := owner[request]; {
+			case request == "":
+				bad(`Routes[%q]: Requests has ""; a request without a route belongs to the service itself`, name)
+			case taken && other == name:
+				bad("Routes[%q]: Requests has %q twice", name, request)
+			case taken:
 				bad("Routes[%q]: its requests %q are those of Routes[%q], too", name, request, other)
 			}
 			owner[request] = name
@@ -79,10 +87,38 @@ func (c Config) checkRoutes(bad func(format string, args ...any)) {
 	}
 }
 
+const (
+	weightMin = 0.001
+	weightMax = 1000
+)
+
+// checkWeights reports everything wrong with the weights.
+func (c Config) checkWeights(bad func(format string, args ...any)) {
+	some, last := 0, ""
+	check := func(where string, weight float64) {
+		switch {
+		case weight == 0:
+			return
+		case !(weight >= weightMin && weight <= weightMax):
+			bad("%sWeight %v is outside %v..%v: give a number relative to the other weights, or 0 for one that is learned", where,
+				weight, weightMin, weightMax)
+		}
+		some, last = some+1, where
+	}
+	check("", c.Weight)
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		check(fmt.Sprintf("Routes[%q]: ", name), c.Routes[name].Weight)
+	}
+	if some == 1 {
+		bad("%sWeight is the only one, and weights are relative: give another compartment one, too (Config.Weight is that of the "+
+			"requests on no route of their own)", last)
+	}
+}
+
 // divide makes the compartments of the guard, and the roof over them.
 func (g *Guard) divide() {
 	g.compartments = map[string]*Guard{}
-	parts, weights := []*Guard{g}, []float64{0}
+	parts, weights := []*Guard{g}, []float64{g.cfg.Weight}
 	for _, name := range slices.Sorted(maps.Keys(g.cfg.Routes)) {
 		cfg, err := g.cfg.routeConfig(name).ready()
 		if err != nil {

@@ -309,8 +309,14 @@ func TestErrorsOfRoutes(t *testing.T) {
 	}
 	for want, routes := range map[string]map[string]Route{
 		`Routes["a/b"]: expected a service name`:                             {"a/b": {SLO: time.Second}},
-		`Routes["a"]: Weight -1; expected 0 or more`:                         {"a": {SLO: time.Second, Weight: -1}},
+		`Routes["a"]: Weight -1 is outside 0.001..1000`:                      {"a": {SLO: time.Second, Weight: -1}},
 		`Routes["a"]: Weight NaN`:                                            {"a": {SLO: time.Second, Weight: math.NaN()}},
+		`Routes["a"]: Weight +Inf`:                                           {"a": {SLO: time.Second, Weight: math.Inf(1)}},
+		`Routes["a"]: Weight 5e-324`:                                         {"a": {SLO: time.Second, Weight: 5e-324}},
+		`Routes["b"]: Weight is the only one`:                                {"a": {SLO: time.Second}, "b": {SLO: time.Second, Weight: 3}},
+		`Routes["a"]: Requests is empty`:                                     {"a": {SLO: time.Second, Requests: []string{}}},
+		`Routes["a"]: Requests has ""`:                                       {"a": {SLO: time.Second, Requests: []string{"/a", ""}}},
+		`Routes["a"]: Requests has "/b" twice`:                               {"a": {SLO: time.Second, Requests: []string{"/b", "/c", "/b"}}},
 		`SLO 0s is outside`:                                                  {"a": {}},
 		`Routes["b"]: its requests "/a" are those of Routes["a"], too`:       {"a": {SLO: 1e9}, "b": {SLO: 1e9, Requests: []string{"/a"}}},
 		`Min 9 is above Max 8`:                                               {"a": {SLO: time.Second, Min: 9, Max: 8}},
@@ -318,6 +324,17 @@ func TestErrorsOfRoutes(t *testing.T) {
 		`guard: config of service "checkout": Routes["a"]: guard: config of`: {"a": {SLO: time.Nanosecond}},
 	} {
 		if _, err := New(Config{Service: "checkout", SLO: time.Second, Routes: routes}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	for want, weight := range map[string]float64{
+		`: Weight is the only one`:                  2,
+		`: Weight -0.5 is outside 0.001..1000`:      -0.5,
+		`: Weight 1001 is outside 0.001..1000`:      1001,
+		`: Weight NaN is outside 0.001..1000: give`: math.NaN(),
+	} {
+		_, err := New(Config{Service: "checkout", SLO: time.Second, Weight: weight})
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
