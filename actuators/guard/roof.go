@@ -37,6 +37,7 @@ type roof struct {
 	tiers    []tier        // the tightest first
 	speaking int           // whose reflex moves the limit
 	demands  []demand      // by part
+	calm     float64       // seconds in which shares were not in force
 	held     held
 }
 
@@ -71,7 +72,6 @@ type demand struct {
 	span   float64 // seconds that past covers
 	weight float64 // configured, relative to the others'; 0: it is learned
 	calm   float64 // work per second while there are requests and shares are not in force
-	known  float64 // seconds that calm is learned from
 }
 
 // counts are what a compartment has counted: requests that arrived, those of them that were refused above it, those that
@@ -268,13 +268,13 @@ func (r *roof) observe(now time.Duration) (short bool) {
 	if short || now < r.until {
 		return short
 	}
+	r.calm += passed
+	weight := passed / max(passed, min(r.calm, demandCalm.Seconds()))
 	for i, part := range r.parts {
 		d := &r.demands[i]
-		if d.past.finished < 1 { // at night a route is not worth less than by day
+		if d.past.finished < 1 { // a route keeps overnight what it has by day
 			continue
 		}
-		d.known += passed
-		weight := passed / max(passed, min(d.known, demandCalm.Seconds()))
 		d.calm += weight * (d.past.finished/d.span*part.told.Load().work - d.calm)
 	}
 	return false
@@ -359,8 +359,8 @@ func (r *roof) weights() []float64 {
 		calm += d.calm
 	}
 	pool, configured := 0.0, 0.0
+	known := min(1, r.calm/demandCalm.Seconds())
 	for i, d := range r.demands {
-		known := min(1, d.known/demandCalm.Seconds())
 		weights[i] = max(weightLeast, known*d.calm/max(calm, 1e-9)+(1-known)/float64(len(weights)))
 		if d.weight > 0 {
 			pool += weights[i]

@@ -87,8 +87,9 @@ func (r *roof) asks(asked, finished, took [3]float64) {
 // learns has each compartment do so much work per second in calm, and learn that from so many seconds.
 func (r *roof) learns(work [3]float64, seconds float64) {
 	for i := range r.demands {
-		r.demands[i].calm, r.demands[i].known = work[i], seconds
+		r.demands[i].calm = work[i]
 	}
+	r.calm = seconds
 }
 
 func TestDivide(t *testing.T) {
@@ -134,14 +135,6 @@ func TestDivide(t *testing.T) {
 			given, _ := r.divide(100)
 			near(t, given, 60, 30, 10)
 		}
-	})
-	t.Run("a newcomer has a weight like anybody's", func(t *testing.T) {
-		r := roofed(t)
-		r.learns([3]float64{0, 1, 0}, demandCalm.Seconds())
-		r.demands[2].known = 0
-		r.asks(flood, done, took)
-		given, _ := r.divide(41)
-		near(t, given, 1, 30, 10) // 1 and 1/3
 	})
 	t.Run("weights learned in calm", func(t *testing.T) {
 		r := roofed(t)
