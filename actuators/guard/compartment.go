@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -155,7 +158,64 @@ func (g *Guard) compartmentOf(route string) *Guard {
 	if c := g.compartments[route]; c != nil {
 		return c
 	}
+	g.roof.strangers.note(route)
 	return g
+}
+
+const (
+	strangersFor  = 5 * time.Minute // from the first request on
+	strangersMost = 8
+)
+
+// strangers are routes that requests have and that no compartment is for, until each compartment has had a request. If one has
+// had none for minutes, its name may be misspelled, and the right one is probably among them.
+type strangers struct {
+	wanted atomic.Bool
+	mu     sync.Mutex
+	names  []string
+}
+
+// note notes a route. It keeps nobody waiting.
+func (s *strangers) note(route string) {
+	if route == "" || !s.wanted.Load() || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if len(s.names) < strangersMost && !slices.Contains(s.names, route) {
+		s.names = append(s.names, strings.Clone(route))
+	}
+}
+
+// seek logs, once, which routes have had no request, and which there were instead. The caller holds r.mu.
+func (r *roof) seek(now time.Duration) {
+	if !r.strangers.wanted.Load() {
+		return
+	}
+	some, all := false, true
+	for i := range r.demands {
+		had := r.demands[i].seen.arrivals > 0
+		some, all = some || had, all && (had || i == 0) // the service itself may have no other requests
+	}
+	if some && r.began == 0 {
+		r.began = max(now, 1)
+	}
+	if all {
+		r.strangers.wanted.Store(false)
+	}
+	if all || !some || now-r.began < strangersFor {
+		return
+	}
+	r.strangers.wanted.Store(false)
+	r.strangers.mu.Lock()
+	defer r.strangers.mu.Unlock()
+	cfg := r.parts[0].cfg
+	for i, part := range r.parts {
+		if i > 0 && r.demands[i].seen.arrivals == 0 {
+			_, name := actuators.SplitCompartment(part.cfg.Service)
+			cfg.Logger.Warn("no request has belonged to this route yet; is it spelled like the route of its requests?", "route", name,
+				"requests", cfg.Routes[name].requests(name), "for", (now - r.began).Round(time.Second), "others", r.strangers.names)
+		}
+	}
 }
 
 // compartment returns the compartment of the route called name; nil: there is none.

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -298,6 +299,41 @@ func TestRequestsOfRoutes(t *testing.T) {
 	} {
 		if got := g.compartmentOf(route).cfg.Service; got != want {
 			t.Errorf("%q: %s, want %s", route, got, want)
+		}
+	}
+}
+
+// A route whose name is misspelled never has a request. After some minutes of others that shows in the log, once, with the names
+// that the others have.
+func TestRouteWithoutRequestsIsReported(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ask  []string
+		want string
+	}{
+		"misspelled":  {[]string{"/export", "/buy", "/export", ""}, `others="[/export /buy]"`},
+		"never asked": {nil, ""},
+		"found":       {[]string{"/export", "/exprot"}, ""},
+		"alone":       {[]string{"/exprot"}, ""},
+	} {
+		logged := &waittest.Buffer{}
+		g := simGuard(t, Config{Logger: slog.New(slog.NewTextHandler(logged, nil)), Routes: map[string]Route{"exprot": {SLO: time.Second}}})
+		for at := time.Duration(0); at < 20*time.Minute; at += time.Minute {
+			if at < strangersFor && logged.Len() > 0 {
+				t.Errorf("%s: after %v: %s", name, at, logged)
+			}
+			for _, route := range tc.ask {
+				p, err := g.AdmitAt(epoch.Add(at), Arrival{Route: route})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.ReleaseAt(epoch.Add(at), Success)
+			}
+			g.SnapshotAt(epoch.Add(at))
+			g.roof.tick(at)
+		}
+		lines := strings.Count(logged.String(), "route=exprot requests=[/exprot]")
+		if want := min(len(tc.want), 1); lines != want || !strings.Contains(logged.String(), tc.want) {
+			t.Errorf("%s: %d lines, want %d with %s:\n%s", name, lines, want, tc.want, logged)
 		}
 	}
 }

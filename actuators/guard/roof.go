@@ -30,6 +30,8 @@ type roof struct {
 	gate  gate
 	parts []*Guard // the compartments, that of the service itself first
 
+	strangers strangers
+
 	mu       sync.Mutex // guards everything below
 	due      time.Duration
 	at       time.Duration // of the last step
@@ -38,6 +40,7 @@ type roof struct {
 	speaking int           // whose reflex moves the limit
 	demands  []demand      // by part
 	calm     float64       // seconds in which shares were not in force
+	began    time.Duration // of the first request; 0: there was none
 	held     held
 }
 
@@ -88,6 +91,7 @@ type report struct {
 
 func newRoof(parts []*Guard, weights []float64) *roof {
 	r := &roof{parts: parts}
+	r.strangers.wanted.Store(true)
 	sum, order := 0.0, make([]int, len(parts))
 	for i, part := range parts {
 		r.demands = append(r.demands, demand{weight: weights[i]})
@@ -167,6 +171,7 @@ func (r *roof) bounds() bounds {
 func (r *roof) step(now time.Duration) {
 	r.due = now + reflexPeriod
 	short := r.observe(now)
+	r.seek(now)
 	r.choose(now)
 	b, reflex := r.bounds(), r.reflex()
 	b.target = math.Inf(1)
