@@ -1,15 +1,15 @@
 package ui
 
 import (
+	"math"
 	"slices"
 	"strings"
-	"math"
 	"testing"
 	"time"
 
-	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/control"
 	"github.com/seed-de83e32b/governor/control/format"
 	"github.com/seed-de83e32b/governor/daemon/api"
