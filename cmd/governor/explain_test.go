@@ -144,7 +144,7 @@ func TestExplainSaysWhichLoopsARouteHas(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(api.VersionHeader, "0.3.0")
 		w.Header().Set("Content-Type", "application/json")
-		var answer any = api.Loops{Loops: there}
+		var answer any = there
 		if r.URL.Path != "/api/v1/loops" {
 			w.WriteHeader(http.StatusNotFound)
 			answer = api.Error{Error: "there is no loop " + r.URL.Path}
