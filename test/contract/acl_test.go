@@ -233,7 +233,7 @@ key_prefix "governor/services/cart/" { policy = "deny" }
 				})
 			}
 			defer func() { cancel(); watching.Wait() }()
-			for range strings.Fields(services) {
+			for range strings.FieldsSeq(services) {
 				select {
 				case <-values:
 				case <-time.After(15 * time.Second):
