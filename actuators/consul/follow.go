@@ -41,11 +41,14 @@ type follower struct {
 	stale   bool          // any server may answer, not only the leader
 	wait    time.Duration // of one blocking query; becomes shorter if a proxy ends one sooner
 	expect  []string      // keys that are read alone if an answer lacks them, see hidden
+	within  []string      // prefixes below key that should be readable
 	most    int64         // size limit of an answer, in bytes; 0: the client's
 
 	index     uint64
 	last      api.KVPairs // as last returned
 	answered  bool        // at least once
+	filtered  bool        // Consul left out of the last answer what the token may not read
+	told      time.Time   // when that was last reported
 	notBefore time.Time   // the next request
 }
 
@@ -94,7 +97,7 @@ func (f *follower) all(ctx context.Context) (pairs api.KVPairs, changed bool, er
 			return nil, false, err
 		}
 	}
-	f.answered, f.last = true, pairs
+	f.answered, f.last, f.filtered = true, pairs, meta.ResultsFilteredByACLs
 
 	pause := pauseUnchanged
 	if changed && meta.LastIndex != 0 {
@@ -135,7 +138,7 @@ func (f *follower) read(options *api.QueryOptions) (api.KVPairs, *api.QueryMeta,
 }
 
 // hidden says why the answer lacks a key, if it is for another reason than that the key does not exist. From a list, Consul
-// leaves out what the token may not read, without a word, unless acl.enable_key_list_policy is on.
+// leaves out what the token may not read.
 func (f *follower) hidden(ctx context.Context, pairs api.KVPairs) error {
 	for _, key := range f.expect {
 		if slices.ContainsFunc(pairs, func(p *api.KVPair) bool { return p.Key == key }) {
@@ -147,6 +150,20 @@ func (f *follower) hidden(ctx context.Context, pairs api.KVPairs) error {
 		}
 	}
 	return nil
+}
+
+// lacking returns the prefixes that should be readable, but from which Consul leaves something out because the token may not read
+// it. Consul says so in a header of the list, but not what.
+func (f *follower) lacking(ctx context.Context) (prefixes []string) {
+	for _, prefix := range f.within {
+		options := &api.QueryOptions{AllowStale: f.stale}
+		query := limited(ctx, max(f.most, mostAnswer))
+		_, meta, err := f.kv.List(prefix, options.WithContext(query))
+		if err != nil && lacksRule(err) || err == nil && meta.ResultsFilteredByACLs {
+			prefixes = append(prefixes, prefix)
+		}
+	}
+	return prefixes
 }
 
 // backoff returns growing pauses with full jitter: uniform between zero and a bound that doubles up to most. A thousand

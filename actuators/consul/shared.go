@@ -116,6 +116,7 @@ func (w *Watcher) serve(ctx context.Context, watches []*serviceWatch) {
 	all := w.follower(w.Keys.Services(), true)
 	for service := range services {
 		all.expect = append(all.expect, w.Keys.Setting(service))
+		all.within = append(all.within, w.partPrefixes(service)...)
 	}
 	all.most = mostTogether + int64(len(services))*mostPerWatch
 	for {
@@ -162,6 +163,11 @@ func (w *Watcher) serveEach(ctx context.Context, services map[string][]*serviceW
 	following.Wait()
 }
 
+// partPrefixes are those of the Settings of a service's routes and calls.
+func (w *Watcher) partPrefixes(service string) []string {
+	return []string{w.Keys.Service(service) + "routes/", w.Keys.Service(service) + "calls/"}
+}
+
 // serveOne follows all keys of a service or, while that is not possible, its own Setting alone.
 func (w *Watcher) serveOne(ctx context.Context, service string, watches []*serviceWatch) {
 	see := func(complete bool) func(api.KVPairs) {
@@ -172,7 +178,7 @@ func (w *Watcher) serveOne(ctx context.Context, service string, watches []*servi
 		}
 	}
 	wide, own := w.follower(w.Keys.Service(service), true), w.follower(w.Keys.Setting(service), false)
-	wide.expect = []string{own.key}
+	wide.expect, wide.within = []string{own.key}, w.partPrefixes(service)
 	for {
 		err := w.follow(ctx, wide, tooWide, see(true))
 		if ctx.Err() != nil {

@@ -23,7 +23,8 @@ type Watcher struct {
 	Keys   actuators.Keys
 
 	// OnError, if set, is called for every failed request, with advice on what to try. The watch continues by itself. The
-	// pauses between failures grow to MaxPause, so OnError may log.
+	// pauses between failures grow to MaxPause, so OnError may log. It is also called, at most every ten minutes, while
+	// Consul leaves keys out of its answers because a rule of the token denies them.
 	OnError func(error)
 
 	// Wait is how long Consul holds a query while nothing changes; 0 means 50 s, which ends within the usual 60 s of a
@@ -166,9 +167,26 @@ func (w *Watcher) follow(ctx context.Context, f *follower, hopeless func(error) 
 			continue
 		}
 		retry.reset()
+		if f.filtered && time.Since(f.told) >= narrowFor {
+			f.told = time.Now()
+			w.reportFiltered(ctx, f)
+		}
 		if changed {
 			see(pairs)
 		}
+	}
+}
+
+// reportFiltered says that the token hides keys. A Setting among them would never come, and nothing else would say why.
+func (w *Watcher) reportFiltered(ctx context.Context, f *follower) {
+	if w.OnError == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerGrace)
+	defer cancel()
+	for _, prefix := range f.lacking(ctx) {
+		w.OnError(fmt.Errorf("watch %s: %w for some of its keys, which Consul leaves out of its answers, so that these settings "+
+			"never come; look for a rule of the token's policies that overrides "+ruleListPrefix, prefix, ErrDenied, f.key))
 	}
 }
 

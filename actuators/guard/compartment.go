@@ -3,8 +3,10 @@ package guard
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -13,16 +15,20 @@ import (
 // Route describes a route compartment: requests that have an SLO of their own. A compartment is a guard in everything: it has
 // a limit, a shed threshold, fair shares, a reflex and a Setting of its own, under the name SERVICE/ROUTE. All compartments
 // of a service, that of the requests on no such route among them, stand under one roof: a limit on what all of them have in
-// flight, with a reflex that follows the latency of those with the tightest SLOs (within 1.5 times the smallest). While it binds,
-// work is divided max-min between them, in seconds of own latency per second, and what one does not need is lent to the others.
+// flight, with a reflex that follows the latency of those with the tightest SLOs (within 1.5 times the smallest). While these have
+// fewer than about eight requests in ten seconds, it follows those with the next tightest. While the roof binds, work is divided
+// max-min between the compartments, in seconds of own latency per second, and what one does not need is lent to the others.
 // Of more than 32 routes, New makes an error. SLO is required; every other zero value has a sensible meaning.
 type Route struct {
 	// SLO is the latency within which the requests should be answered, 1 ms to 1 h.
 	SLO time.Duration
-	// Requests are the values of Arrival.Route that belong here; nil: the name of the route with a slash before it.
+	// Requests are the values of Arrival.Route that belong here, each to one route only; nil: the name of the route with a
+	// slash before it.
 	Requests []string
-	// Weight is the part of the service's work that the route gets while there is not enough for all, in proportion to the
-	// weights of the other routes. 0: it is learned, as the route's part of the work in calm. Not negative.
+	// Weight says how much the route gets while there is not enough for all, relative to the other weights, as 3 beside 1: three
+	// times the work. The compartments with weights divide between them what they all would get without. Each without one gets
+	// its part of the work in calm, which the guard learns. So one weight alone means nothing, and is an error; that of the
+	// requests on no such route is Config.Weight. 0.001 to 1000; 0: learned.
 	Weight float64
 
 	// Min, Max and Fallback are as in Config: requests of the route in flight.
@@ -37,7 +43,7 @@ func (c Config) routeConfig(name string) Config {
 	sub := c
 	sub.Service = c.Service + "/" + name
 	sub.SLO, sub.Min, sub.Max, sub.Fallback, sub.ShedThreshold = r.SLO, r.Min, r.Max, r.Fallback, r.ShedThreshold
-	sub.Routes, sub.Holders = nil, nil
+	sub.Routes, sub.Weight, sub.Holders = nil, 0, nil
 	if c.CacheFile != "" {
 		sub.CacheFile = c.CacheFile + ".routes." + name
 	}
@@ -64,11 +70,16 @@ func (c Config) checkRoutes(bad func(format string, args ...any)) {
 			bad("Routes[%q]: expected %v", name, err)
 			continue
 		}
-		if !(r.Weight >= 0) || math.IsInf(r.Weight, 1) {
-			bad("Routes[%q]: Weight %v; expected 0 or more", name, r.Weight)
+		if r.Requests != nil && len(r.Requests) == 0 {
+			bad("Routes[%q]: Requests is empty, so that no request belongs to it; list some, or leave it nil for %q", name, "/"+name)
 		}
 		for _, request := range r.requests(name) {
-			if other := owner[request]; other != "" {
+			switch other, taken := owner[request]; {
+			case request == "":
+				bad(`Routes[%q]: Requests has ""; a request without a route belongs to the service itself`, name)
+			case taken && other == name:
+				bad("Routes[%q]: Requests has %q twice", name, request)
+			case taken:
 				bad("Routes[%q]: its requests %q are those of Routes[%q], too", name, request, other)
 			}
 			owner[request] = name
@@ -79,10 +90,38 @@ func (c Config) checkRoutes(bad func(format string, args ...any)) {
 	}
 }
 
+const (
+	weightMin = 0.001
+	weightMax = 1000
+)
+
+// checkWeights reports everything wrong with the weights.
+func (c Config) checkWeights(bad func(format string, args ...any)) {
+	some, last := 0, ""
+	check := func(where string, weight float64) {
+		switch {
+		case weight == 0:
+			return
+		case !(weight >= weightMin && weight <= weightMax):
+			bad("%sWeight %v is outside %v..%v: give a number relative to the other weights, or 0 for one that is learned", where,
+				weight, weightMin, weightMax)
+		}
+		some, last = some+1, where
+	}
+	check("", c.Weight)
+	for _, name := range slices.Sorted(maps.Keys(c.Routes)) {
+		check(fmt.Sprintf("Routes[%q]: ", name), c.Routes[name].Weight)
+	}
+	if some == 1 {
+		bad("%sWeight is the only one, and weights are relative: give another compartment one, too (Config.Weight is that of the "+
+			"requests on no route of their own)", last)
+	}
+}
+
 // divide makes the compartments of the guard, and the roof over them.
 func (g *Guard) divide() {
 	g.compartments = map[string]*Guard{}
-	parts, weights := []*Guard{g}, []float64{0}
+	parts, weights := []*Guard{g}, []float64{g.cfg.Weight}
 	for _, name := range slices.Sorted(maps.Keys(g.cfg.Routes)) {
 		cfg, err := g.cfg.routeConfig(name).ready()
 		if err != nil {
@@ -119,7 +158,64 @@ func (g *Guard) compartmentOf(route string) *Guard {
 	if c := g.compartments[route]; c != nil {
 		return c
 	}
+	g.roof.strangers.note(route)
 	return g
+}
+
+const (
+	strangersFor  = 5 * time.Minute // from the first request on
+	strangersMost = 8
+)
+
+// strangers are routes that requests have and that no compartment is for, until each compartment has had a request. If one has
+// had none for minutes, its name may be misspelled, and the right one is probably among them.
+type strangers struct {
+	wanted atomic.Bool
+	mu     sync.Mutex
+	names  []string
+}
+
+// note notes a route. It keeps nobody waiting.
+func (s *strangers) note(route string) {
+	if route == "" || !s.wanted.Load() || !s.mu.TryLock() {
+		return
+	}
+	defer s.mu.Unlock()
+	if len(s.names) < strangersMost && !slices.Contains(s.names, route) {
+		s.names = append(s.names, strings.Clone(route))
+	}
+}
+
+// seek logs, once, which routes have had no request, and which there were instead. The caller holds r.mu.
+func (r *roof) seek(now time.Duration) {
+	if !r.strangers.wanted.Load() {
+		return
+	}
+	some, all := false, true
+	for i := range r.demands {
+		had := r.demands[i].seen.arrivals > 0
+		some, all = some || had, all && (had || i == 0) // the service itself may have no other requests
+	}
+	if some && r.began == 0 {
+		r.began = max(now, 1)
+	}
+	if all {
+		r.strangers.wanted.Store(false)
+	}
+	if all || !some || now-r.began < strangersFor {
+		return
+	}
+	r.strangers.wanted.Store(false)
+	r.strangers.mu.Lock()
+	defer r.strangers.mu.Unlock()
+	cfg := r.parts[0].cfg
+	for i, part := range r.parts {
+		if i > 0 && r.demands[i].seen.arrivals == 0 {
+			_, name := actuators.SplitCompartment(part.cfg.Service)
+			cfg.Logger.Warn("no request has belonged to this route yet; is it spelled like the route of its requests?", "route", name,
+				"requests", cfg.Routes[name].requests(name), "for", (now - r.began).Round(time.Second), "others", r.strangers.names)
+		}
+	}
 }
 
 // compartment returns the compartment of the route called name; nil: there is none.

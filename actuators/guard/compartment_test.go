@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -302,6 +303,41 @@ func TestRequestsOfRoutes(t *testing.T) {
 	}
 }
 
+// A route whose name is misspelled never has a request. After some minutes of others that shows in the log, once, with the names
+// that the others have.
+func TestRouteWithoutRequestsIsReported(t *testing.T) {
+	for name, tc := range map[string]struct {
+		ask  []string
+		want string
+	}{
+		"misspelled":  {[]string{"/export", "/buy", "/export", ""}, `others="[/export /buy]"`},
+		"never asked": {nil, ""},
+		"found":       {[]string{"/export", "/exprot"}, ""},
+		"alone":       {[]string{"/exprot"}, ""},
+	} {
+		logged := &waittest.Buffer{}
+		g := simGuard(t, Config{Logger: slog.New(slog.NewTextHandler(logged, nil)), Routes: map[string]Route{"exprot": {SLO: time.Second}}})
+		for at := time.Duration(0); at < 20*time.Minute; at += time.Minute {
+			if at < strangersFor && logged.Len() > 0 {
+				t.Errorf("%s: after %v: %s", name, at, logged)
+			}
+			for _, route := range tc.ask {
+				p, err := g.AdmitAt(epoch.Add(at), Arrival{Route: route})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.ReleaseAt(epoch.Add(at), Success)
+			}
+			g.SnapshotAt(epoch.Add(at))
+			g.roof.tick(at)
+		}
+		lines := strings.Count(logged.String(), "route=exprot requests=[/exprot]")
+		if want := min(len(tc.want), 1); lines != want || !strings.Contains(logged.String(), tc.want) {
+			t.Errorf("%s: %d lines, want %d with %s:\n%s", name, lines, want, tc.want, logged)
+		}
+	}
+}
+
 func TestErrorsOfRoutes(t *testing.T) {
 	many := map[string]Route{}
 	for i := range actuators.MaxRoutes + 1 {
@@ -309,8 +345,14 @@ func TestErrorsOfRoutes(t *testing.T) {
 	}
 	for want, routes := range map[string]map[string]Route{
 		`Routes["a/b"]: expected a service name`:                             {"a/b": {SLO: time.Second}},
-		`Routes["a"]: Weight -1; expected 0 or more`:                         {"a": {SLO: time.Second, Weight: -1}},
+		`Routes["a"]: Weight -1 is outside 0.001..1000`:                      {"a": {SLO: time.Second, Weight: -1}},
 		`Routes["a"]: Weight NaN`:                                            {"a": {SLO: time.Second, Weight: math.NaN()}},
+		`Routes["a"]: Weight +Inf`:                                           {"a": {SLO: time.Second, Weight: math.Inf(1)}},
+		`Routes["a"]: Weight 5e-324`:                                         {"a": {SLO: time.Second, Weight: 5e-324}},
+		`Routes["b"]: Weight is the only one`:                                {"a": {SLO: time.Second}, "b": {SLO: time.Second, Weight: 3}},
+		`Routes["a"]: Requests is empty`:                                     {"a": {SLO: time.Second, Requests: []string{}}},
+		`Routes["a"]: Requests has ""`:                                       {"a": {SLO: time.Second, Requests: []string{"/a", ""}}},
+		`Routes["a"]: Requests has "/b" twice`:                               {"a": {SLO: time.Second, Requests: []string{"/b", "/c", "/b"}}},
 		`SLO 0s is outside`:                                                  {"a": {}},
 		`Routes["b"]: its requests "/a" are those of Routes["a"], too`:       {"a": {SLO: 1e9}, "b": {SLO: 1e9, Requests: []string{"/a"}}},
 		`Min 9 is above Max 8`:                                               {"a": {SLO: time.Second, Min: 9, Max: 8}},
@@ -318,6 +360,17 @@ func TestErrorsOfRoutes(t *testing.T) {
 		`guard: config of service "checkout": Routes["a"]: guard: config of`: {"a": {SLO: time.Nanosecond}},
 	} {
 		if _, err := New(Config{Service: "checkout", SLO: time.Second, Routes: routes}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	for want, weight := range map[string]float64{
+		`: Weight is the only one`:                  2,
+		`: Weight -0.5 is outside 0.001..1000`:      -0.5,
+		`: Weight 1001 is outside 0.001..1000`:      1001,
+		`: Weight NaN is outside 0.001..1000: give`: math.NaN(),
+	} {
+		_, err := New(Config{Service: "checkout", SLO: time.Second, Weight: weight})
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

@@ -46,9 +46,11 @@ type Config struct {
 	//
 	//	Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}}
 	//
-	// SLO, Min, Max, Fallback and ShedThreshold are then for the requests on no such route. MaxEndless bounds all together,
+	// SLO, Min, Max, Fallback, ShedThreshold and Weight are then for the requests on no such route. MaxEndless bounds all together,
 	// and the rest holds for each compartment. At most 32.
 	Routes map[string]Route
+	// Weight is, for the requests on no route of Routes, what Route.Weight is for those of a route. 0: it is learned.
+	Weight float64
 
 	// NoReflex switches the local reflex off: the limit is then exactly what governor publishes.
 	NoReflex bool
@@ -120,6 +122,7 @@ func (c Config) ready() (Config, error) {
 		bad("FairKeys with a ShedThreshold of 1: nobody is refused before others then; leave it 0, or choose less, like 0.6")
 	}
 	c.checkRoutes(bad)
+	c.checkWeights(bad)
 	if len(errs) > 0 {
 		return c, fmt.Errorf("guard: config of service %q: %w", c.Service, errors.Join(errs...))
 	}

@@ -496,11 +496,17 @@ func (g *Guard) offered(admitted [criticalities]uint64) (n [criticalities]uint64
 // nothing about the concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
-	short := g.cutShort.total()
-	t.finished, t.seconds, t.waited = g.latency.total()
-	t.finished, t.seconds, t.waited = t.finished-short.Count, t.seconds-short.Own-short.Waited, t.waited-short.Waited
+	t.finished, t.seconds, t.waited = g.finished()
 	t.refused, t.above = g.refusals()
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)
 	return t
+}
+
+// finished counts the requests whose latency was counted, but for those that were cut short, the seconds that they took, and
+// the part of these in guarded calls.
+func (g *Guard) finished() (n uint64, seconds, waited float64) {
+	short := g.cutShort.total()
+	n, seconds, waited = g.latency.total()
+	return n - short.Count, seconds - short.Own - short.Waited, waited - short.Waited
 }

@@ -303,17 +303,29 @@ func (r *reflex) follow(t tally, w, long window, over bool, b bounds) {
 // with requests in flight and hardly any finishing, the service may be hanging. Nor does it soon raise one that a small
 // service has come down to: that takes minutes of proof to find again, and a new Setting is followed at once anyway.
 func (r *reflex) grope(now time.Time, over bool, b bounds) {
-	r.limit = r.raise.stop(r.limit)
-	if restore := r.test.Abort(); restore > 0 {
-		r.limit = restore
-	}
-	r.finding.Limit = 0
+	r.stopTests()
 	if now.Sub(r.found) >= testHold {
 		r.finding.ServiceTime = 0
 	}
 	if b.base <= r.limit || !over && now.Sub(r.leaned) >= testHold {
 		r.limit = b.base
 	}
+}
+
+// stopTests ends a test of the limit and undoes what it did.
+func (r *reflex) stopTests() {
+	r.limit = r.raise.stop(r.limit)
+	if restore := r.test.Abort(); restore > 0 {
+		r.limit = restore
+	}
+	r.finding.Limit = 0
+}
+
+// takeOver goes on in place of another reflex, with its limit. The own latency stays known.
+func (r *reflex) takeOver(last *reflex) {
+	last.stopTests()
+	r.limit, r.blind = last.limit, last.blind
+	r.started, r.gathering = false, false
 }
 
 // learn updates the long-term estimates from windows that do not overlap.

@@ -13,6 +13,8 @@ import (
 // smallest): their latency shows first that there is more in flight than the service can take. Governor does not steer it,
 // and no number bounds it but the sum of what the compartments may have anyway.
 //
+// Compartments with hardly any requests show nothing, so the tightest that have enough speak.
+//
 //	tight    ▐████████        ▌ own limit, by its SLO      share: what it needs
 //	slack    ▐██████████▌·······················│ own limit  share: the rest
 //	roof     ▐████████████████████████│ by the latency of the tight
@@ -27,20 +29,31 @@ import (
 type roof struct {
 	gate  gate
 	parts []*Guard // the compartments, that of the service itself first
-	tight []*Guard
 
-	mu      sync.Mutex // guards everything below
-	due     time.Duration
-	at      time.Duration // of the last step
-	until   time.Duration // shares are in force until then
-	reflex  reflex
-	demands []demand // by part
-	calm    float64  // seconds in which shares were not in force
-	held    held
+	strangers strangers
+
+	mu       sync.Mutex // guards everything below
+	due      time.Duration
+	at       time.Duration // of the last step
+	until    time.Duration // shares are in force until then
+	tiers    []tier        // the tightest first
+	speaking int           // whose reflex moves the limit
+	demands  []demand      // by part
+	calm     float64       // seconds in which shares were not in force
+	began    time.Duration // of the first request; 0: there was none
+	held     held
+}
+
+// tier is the compartments with SLOs within tightWithin times the smallest among them.
+type tier struct {
+	parts  []int // of the roof, the one with the smallest SLO first
+	reflex reflex
+	seen   time.Duration // when it last had enough requests to show something
 }
 
 const (
-	tightWithin = 1.5             // times the smallest SLO
+	tightWithin = 1.5             // times the smallest SLO of a tier
+	tierHold    = 5 * time.Second // how long a tier goes on to speak with too few requests
 	roofHold    = 5 * time.Second // how long shares stay after the roof has last bound
 	// roofCare slows a raise: a step is at most exp(e²/roofCare) for the error e, the logarithm of setpoint by latency. That is
 	// 3% where nothing queues, and next to nothing near the setpoint.
@@ -55,12 +68,13 @@ const (
 
 // demand is what a compartment asks of the roof. Sums fade with demandSpan.
 type demand struct {
-	seen counts // since the start
-	past counts // faded
+	seen    counts // since the start
+	refused uint64 // for want of room, since the start
+	past    counts // faded
 
 	span   float64 // seconds that past covers
-	weight float64 // configured; 0: it is learned
-	calm   float64 // work per second while shares are not in force
+	weight float64 // configured, relative to the others'; 0: it is learned
+	calm   float64 // work per second while there are requests and shares are not in force
 }
 
 // counts are what a compartment has counted: requests that arrived, those of them that were refused above it, those that
@@ -76,19 +90,31 @@ type report struct {
 }
 
 func newRoof(parts []*Guard, weights []float64) *roof {
-	slo := slices.MinFunc(parts, func(a, b *Guard) int { return cmp.Compare(a.cfg.SLO, b.cfg.SLO) }).cfg.SLO
 	r := &roof{parts: parts}
-	sum := 0.0
+	r.strangers.wanted.Store(true)
+	sum, order := 0.0, make([]int, len(parts))
 	for i, part := range parts {
-		if float64(part.cfg.SLO) <= tightWithin*float64(slo) {
-			r.tight = append(r.tight, part)
-		}
 		r.demands = append(r.demands, demand{weight: weights[i]})
 		sum += float64(part.cfg.Fallback)
+		order[i] = i
 	}
-	r.reflex = newReflex(slo, sum, parts[0].cfg.NoReflex)
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(parts[a].cfg.SLO, parts[b].cfg.SLO) })
+	for _, i := range order {
+		last := len(r.tiers) - 1
+		if last >= 0 && float64(parts[i].cfg.SLO) <= tightWithin*float64(r.slo(last)) {
+			r.tiers[last].parts = append(r.tiers[last].parts, i)
+			continue
+		}
+		r.tiers = append(r.tiers, tier{parts: []int{i}, reflex: newReflex(parts[i].cfg.SLO, sum, parts[0].cfg.NoReflex)})
+	}
 	return r
 }
+
+// slo is the smallest of a tier.
+func (r *roof) slo(tier int) time.Duration { return r.parts[r.tiers[tier].parts[0]].cfg.SLO }
+
+// reflex is the one that moves the limit.
+func (r *roof) reflex() *reflex { return &r.tiers[r.speaking].reflex }
 
 // tellRoof brings the report of g up to now. The caller holds g.mu.
 func (g *Guard) tellRoof(now time.Duration) {
@@ -114,16 +140,17 @@ func (r *roof) tick(now time.Duration) {
 func (r *roof) follow(now time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.reflex.blind && !r.reflex.off {
+	reflex := r.reflex()
+	if !reflex.blind && !reflex.off {
 		return
 	}
-	r.reflex.limit = r.bounds().base
+	reflex.limit = r.bounds().base
 	r.enforce(now)
 }
 
 // enforce puts the limit in force and returns it. The caller holds r.mu.
 func (r *roof) enforce(now time.Duration) float64 {
-	limit := math.Floor(r.reflex.limit + 1e-9)
+	limit := math.Floor(r.reflex().limit + 1e-9)
 	r.gate.setLimit(now, uint64(limit))
 	return limit
 }
@@ -143,24 +170,26 @@ func (r *roof) bounds() bounds {
 // step moves the limit and the shares. The caller holds r.mu.
 func (r *roof) step(now time.Duration) {
 	r.due = now + reflexPeriod
-	b := r.bounds()
+	short := r.observe(now)
+	r.seek(now)
+	r.choose(now)
+	b, reflex := r.bounds(), r.reflex()
 	b.target = math.Inf(1)
-	for _, part := range r.tight {
-		b.target = min(b.target, part.told.Load().target)
+	for _, i := range r.tiers[r.speaking].parts {
+		b.target = min(b.target, r.parts[i].told.Load().target)
 	}
-	t, before := r.tally(now), r.reflex.limit
-	r.reflex.step(t, b)
-	if r.reflex.limit < before { // it may have been far above what is in flight
-		r.reflex.limit = min(r.reflex.limit, float64(t.inFlight))
+	t, before := r.tally(now), reflex.limit
+	reflex.step(t, b)
+	if reflex.limit < before { // it may have been far above what is in flight
+		reflex.limit = min(reflex.limit, float64(t.inFlight))
 	}
-	long := t.since(r.reflex.oldest(t))
-	if e, _ := r.reflex.error(long, b); e > 0 && now < r.until { // requests of the others may last, so it answers late
-		r.reflex.limit = min(r.reflex.limit, before*math.Exp(e*e/roofCare))
+	long := t.since(reflex.oldest(t))
+	if e, _ := reflex.error(long, b); e > 0 && now < r.until { // requests of the others may last, so it answers late
+		reflex.limit = min(reflex.limit, before*math.Exp(e*e/roofCare))
 	}
-	r.reflex.limit = min(max(r.reflex.limit, b.min), b.ceiling)
+	reflex.limit = min(max(reflex.limit, b.min), b.ceiling)
 	limit := r.enforce(now)
 	r.watchSlots(now)
-	short := r.observe(now)
 	if short || long.binding >= boundLong {
 		r.until = now + roofHold
 	}
@@ -168,19 +197,31 @@ func (r *roof) step(now time.Duration) {
 	r.at = now
 }
 
-// tally is what the reflex sees: the latency of the tight, and all refusals for want of room. Whoever refuses, the load does
-// not fit. Were the refusals of the shares left out, the roof would find nobody refused at a limit that does not bind.
+// choose lets the tightest tier speak that has, or has lately had, requests enough to show something: fewer could neither raise
+// nor lower the limit. Without any, the last one goes on.
+func (r *roof) choose(now time.Duration) {
+	next := slices.IndexFunc(r.tiers, func(t tier) bool { return now-t.seen < tierHold })
+	if next < 0 || next == r.speaking {
+		return
+	}
+	last := r.reflex()
+	r.speaking = next
+	r.reflex().takeOver(last)
+}
+
+// tally is what the reflex sees: the latency of the tier that speaks, and all refusals for want of room. Whoever refuses, the
+// load does not fit. Were the refusals of the shares left out, the roof would find nobody refused at a limit that does not
+// bind. The refusals are as of the last observe.
 func (r *roof) tally(now time.Duration) tally {
 	t := tally{at: r.parts[0].base.Add(now), binding: r.gate.watch(now)}
-	for _, part := range r.tight {
-		own := part.tally(now)
-		t.finished += own.finished
-		t.seconds += own.seconds
-		t.waited += own.waited
+	for _, i := range r.tiers[r.speaking].parts {
+		finished, seconds, waited := r.parts[i].finished()
+		t.finished += finished
+		t.seconds += seconds
+		t.waited += waited
 	}
-	for _, part := range r.parts {
-		below, above := part.refusals()
-		t.refused += below + above
+	for i := range r.demands {
+		t.refused += r.demands[i].refused
 	}
 	_, n := unpack(r.gate.word.Load())
 	t.inFlight = int(n)
@@ -197,7 +238,8 @@ func (g *Guard) refusals() (below, above uint64) {
 	return below, above
 }
 
-// observe brings the demands up to now, and says whether requests are refused above their compartments.
+// observe brings the demands up to now, notes which tiers have requests, and says whether requests are refused above their
+// compartments.
 func (r *roof) observe(now time.Duration) (short bool) {
 	passed := max(0, now-r.at).Seconds()
 	for i, part := range r.parts {
@@ -216,8 +258,17 @@ func (r *roof) observe(now time.Duration) (short bool) {
 			seconds:  d.past.seconds*fade + next.seconds - d.seen.seconds,
 		}
 		d.span = d.span*fade + passed
-		d.seen = next
+		d.seen, d.refused = next, below+above
 		short = short || d.past.above >= max(1, refusing*d.past.arrivals)
+	}
+	for i := range r.tiers {
+		tier, arrivals := &r.tiers[i], 0.0
+		for _, part := range tier.parts {
+			arrivals += r.demands[part].past.arrivals
+		}
+		if arrivals >= gatherLeast {
+			tier.seen = now
+		}
 	}
 	if short || now < r.until {
 		return short
@@ -226,9 +277,10 @@ func (r *roof) observe(now time.Duration) (short bool) {
 	weight := passed / max(passed, min(r.calm, demandCalm.Seconds()))
 	for i, part := range r.parts {
 		d := &r.demands[i]
-		if d.span > 0 {
-			d.calm += weight * (d.past.finished/d.span*part.told.Load().work - d.calm)
+		if d.past.finished < 1 { // a route keeps overnight what it has by day
+			continue
 		}
+		d.calm += weight * (d.past.finished/d.span*part.told.Load().work - d.calm)
 	}
 	return false
 }
@@ -244,7 +296,7 @@ func (d *demand) constant() float64 {
 
 // share puts the shares of a limit in force, or lifts them.
 func (r *roof) share(now time.Duration, limit float64) {
-	if now >= r.until || r.reflex.off { // a limit that is exactly as published has no share
+	if now >= r.until || r.reflex().off { // a limit that is exactly as published has no share
 		for _, part := range r.parts {
 			part.gate.setShare(now, 0)
 			part.given.Store(0)
@@ -269,12 +321,10 @@ func (r *roof) share(now time.Duration, limit float64) {
 // divide returns what each compartment is given of a limit, in requests in flight, and which of them ask for more.
 func (r *roof) divide(limit float64) (given []float64, short []bool) {
 	n := len(r.parts)
-	asked, weights := make([]float64, n), make([]float64, n) // work per second
-	slots := make([]float64, n)                              // in flight per unit of work per second
-	capacity, calm := 1e-9, 0.0                              // above 0: until something has finished, the weights decide
+	asked, slots := make([]float64, n), make([]float64, n) // work per second; in flight per unit of it
+	capacity := 1e-9                                       // above 0: until something has finished, the weights decide
 	for i, part := range r.parts {
 		d, work := &r.demands[i], part.told.Load().work
-		calm += d.calm
 		slots[i] = 1
 		if d.past.arrivals < 1e-9 {
 			continue
@@ -285,11 +335,7 @@ func (r *roof) divide(limit float64) (given []float64, short []bool) {
 		asked[i] = d.past.arrivals / d.span * work
 		capacity += d.past.finished / d.span * work
 	}
-	known := min(1, r.calm/demandCalm.Seconds())
-	for i, d := range r.demands {
-		learned := known*d.calm/max(calm, 1e-9) + (1-known)/float64(n)
-		weights[i] = max(weightLeast, cmp.Or(d.weight, learned))
-	}
+	weights := r.weights()
 	given, short = maxMin(asked, weights, capacity), make([]bool, n)
 	left, scarce := limit, 0.0 // for those who are short, and what they would have in flight
 	for i := range given {
@@ -307,6 +353,31 @@ func (r *roof) divide(limit float64) (given []float64, short []bool) {
 		}
 	}
 	return given, short
+}
+
+// weights returns the weights of a division. A learned one is the compartment's part of the work in calm, as far as that is known;
+// until then all are alike. The compartments with configured ones divide between them, in proportion, what their learned ones
+// come to, so that the others keep theirs.
+func (r *roof) weights() []float64 {
+	weights, calm := make([]float64, len(r.demands)), 0.0
+	for _, d := range r.demands {
+		calm += d.calm
+	}
+	pool, configured := 0.0, 0.0
+	known := min(1, r.calm/demandCalm.Seconds())
+	for i, d := range r.demands {
+		weights[i] = max(weightLeast, known*d.calm/max(calm, 1e-9)+(1-known)/float64(len(weights)))
+		if d.weight > 0 {
+			pool += weights[i]
+			configured += d.weight
+		}
+	}
+	for i, d := range r.demands {
+		if d.weight > 0 {
+			weights[i] = pool * d.weight / configured
+		}
+	}
+	return weights
 }
 
 // maxMin divides a capacity between demands: nobody gets more than asked, and those who get less get the same per weight.

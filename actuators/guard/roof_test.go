@@ -61,11 +61,12 @@ func TestMaxMinIsFair(t *testing.T) {
 	})
 }
 
-// roofed is a guard with the routes a and b. The reports are such that a request takes 0.1 s of work.
+// roofed is a guard with the routes a and b. The reports are such that a request takes 0.1 s of work. The weights are those of a,
+// b and the service itself.
 func roofed(t *testing.T, weights ...float64) *roof {
 	t.Helper()
-	weights = append(weights, 0, 0)
-	g := simGuard(t, Config{Routes: map[string]Route{
+	weights = append(weights, 0, 0, 0)
+	g := simGuard(t, Config{Weight: weights[2], Routes: map[string]Route{
 		"a": {SLO: time.Second, Weight: weights[0]}, "b": {SLO: time.Second, Weight: weights[1]},
 	}})
 	for _, part := range g.roof.parts {
@@ -81,6 +82,14 @@ func (r *roof) asks(asked, finished, took [3]float64) {
 		d.past = counts{arrivals: asked[i], finished: finished[i], seconds: finished[i] * took[i]}
 		d.span = 1
 	}
+}
+
+// learns has each compartment do so much work per second in calm, and learn that from so many seconds.
+func (r *roof) learns(work [3]float64, seconds float64) {
+	for i := range r.demands {
+		r.demands[i].calm = work[i]
+	}
+	r.calm = seconds
 }
 
 func TestDivide(t *testing.T) {
@@ -103,9 +112,33 @@ func TestDivide(t *testing.T) {
 			t.Errorf("short %v", short)
 		}
 	})
+	all := [3]float64{1000, 1000, 1000}
+	t.Run("those with weights divide what they would have without", func(t *testing.T) {
+		r := roofed(t, 3, 1)
+		r.learns([3]float64{6, 1, 3}, demandCalm.Seconds())
+		r.asks(all, [3]float64{50, 50, 50}, [3]float64{0.1, 0.1, 0.1})
+		given, _ := r.divide(100)
+		near(t, given, 60, 30, 10)
+	})
+	t.Run("the service itself has a weight, too", func(t *testing.T) {
+		r := roofed(t, 2, 0, 6)
+		r.learns([3]float64{1, 3, 6}, demandCalm.Seconds())
+		r.asks(all, [3]float64{50, 50, 50}, [3]float64{0.1, 0.1, 0.1})
+		given, _ := r.divide(100)
+		near(t, given, 30, 10, 60)
+	})
+	t.Run("weights for all need no calm", func(t *testing.T) {
+		for _, scale := range []float64{0.01, 1, 100} {
+			r := roofed(t, 3*scale, 1*scale, 6*scale)
+			r.learns([3]float64{}, demandCalm.Seconds())
+			r.asks(all, [3]float64{50, 50, 50}, [3]float64{0.1, 0.1, 0.1})
+			given, _ := r.divide(100)
+			near(t, given, 60, 30, 10)
+		}
+	})
 	t.Run("weights learned in calm", func(t *testing.T) {
 		r := roofed(t)
-		r.demands[1].calm, r.demands[2].calm, r.calm = 1, 3, demandCalm.Seconds()
+		r.learns([3]float64{0, 1, 3}, demandCalm.Seconds())
 		r.asks(flood, done, took)
 		given, _ := r.divide(41)
 		near(t, given, 1, 10, 30)
@@ -118,14 +151,14 @@ func TestDivide(t *testing.T) {
 	})
 	t.Run("half as calm as it takes", func(t *testing.T) {
 		r := roofed(t)
-		r.demands[2].calm, r.calm = 1, demandCalm.Seconds()/2
+		r.learns([3]float64{0, 0, 1}, demandCalm.Seconds()/2)
 		r.asks(flood, done, took)
 		given, _ := r.divide(41)
 		near(t, given, 1, 8, 32) // 1/6 and 4/6
 	})
 	t.Run("a tiny weight is not nothing", func(t *testing.T) {
 		r := roofed(t)
-		r.demands[1].calm, r.calm = 1, demandCalm.Seconds()
+		r.learns([3]float64{0, 1, 0}, demandCalm.Seconds())
 		r.asks(flood, done, took)
 		given, _ := r.divide(102)
 		near(t, given, 1, 100, 1)
@@ -202,6 +235,41 @@ func TestRoofKeepsTheTight(t *testing.T) {
 	p.run(20 * time.Second)
 	if s := p.snapshot(); s.Share+s.Routes[0].Share > 0 {
 		t.Errorf("after the flood: shares %d and %d", s.Share, s.Routes[0].Share)
+	}
+}
+
+// While the tight have no requests, the slack may use the whole service, however low the tight had brought the roof. When they come
+// back, the slack make room for their part of the work.
+func TestRoofWithoutTheTight(t *testing.T) {
+	g := simGuard(t, Config{Routes: map[string]Route{"export": {SLO: 10 * time.Second}}})
+	p := newPlant(g, 1)
+	whole := p.servers
+	p.rate, p.exports = 500, 0.2
+	p.run(90 * time.Second)
+	p.rate, p.exports, p.servers = 2000, 0.8, whole/8
+	p.run(60 * time.Second)
+	low := p.snapshot()
+	p.rate, p.exports, p.servers = 1600, 1, whole
+	p.run(120 * time.Second)
+	from := p.snapshot()
+	p.run(60 * time.Second)
+	to := p.snapshot()
+	done := float64(to.Routes[0].Latency.Count-from.Routes[0].Latency.Count) / 60
+	t.Logf("roof %d, then %d; %.0f exports a second of 800", low.Roof.Limit, to.Roof.Limit, done)
+	if done < 720 {
+		t.Errorf("%.0f exports a second are done, want 720", done)
+	}
+	p.rate, p.exports = 2000, 0.8
+	p.run(15 * time.Second)
+	from = p.snapshot()
+	p.run(60 * time.Second)
+	to = p.snapshot()
+	offered, admitted := to.Offered[Default]-from.Offered[Default], to.Admitted[Default]-from.Admitted[Default]
+	mean := (to.Latency.Sum - from.Latency.Sum) / float64(to.Latency.Count-from.Latency.Count)
+	t.Logf("%d of %d admitted, mean %.3f s", admitted, offered, mean)
+	// The tight did 400 a second in calm, and the slack 800, so a third of 800 a second is theirs.
+	if float64(admitted) < 0.6*float64(offered) || mean > 0.15 {
+		t.Errorf("%d of %d of the tight admitted, mean %.3f s; want 0.6 of them, and 0.15 s", admitted, offered, mean)
 	}
 }
 

@@ -24,7 +24,7 @@ import (
 func explainCommand(app *kingpin.Application) (string, command) {
 	cmd := app.Command("explain", "Explain what a loop last decided and why, in plain words: what bound it, the "+
 		"measurements behind it and their age, the order in force, and what would change the decision.")
-	var loop loopName
+	loop := loopName{whole: true} // of a service or a route, the answer says which loops there are
 	cmd.Arg("loop", "The loop, as SERVICE/KNOB: checkout/concurrency; that of a route, as SERVICE/ROUTE/KNOB.").Required().SetValue(&loop)
 	address := cmd.Flag("connect", "Address of a governor.").PlaceHolder("URL").Default("http://" + api.DefaultAddress).
 		String()
@@ -45,6 +45,13 @@ func explainCommand(app *kingpin.Application) (string, command) {
 
 // explainLoop fetches one loop and prints its explanation. Ages are by the daemon's clock.
 func explainLoop(ctx context.Context, client *api.Client, loop loopName, out io.Writer) error {
+	if loop.knob == "" {
+		all, err := client.Loops(ctx)
+		if err != nil {
+			return err
+		}
+		return loops.Unknown(loop.String(), loops.Names(all))
+	}
 	l, err := client.Loop(ctx, loop.service, control.Knob(loop.knob))
 	if answer, ok := errors.AsType[*api.AnswerError](err); ok && answer.Code == http.StatusNotFound {
 		if all, listErr := client.Loops(ctx); listErr == nil {

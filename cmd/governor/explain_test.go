@@ -133,6 +133,38 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// The name of a service or a route is no loop, but the answer says which loops it has.
+func TestExplainSaysWhichLoopsARouteHas(t *testing.T) {
+	var there []api.Loop
+	for _, name := range []string{"checkout", "checkout/export"} {
+		for _, knob := range []control.Knob{control.KnobConcurrency, control.KnobShed} {
+			there = append(there, api.Loop{Service: name, Knob: knob})
+		}
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.VersionHeader, "0.3.0")
+		w.Header().Set("Content-Type", "application/json")
+		var answer any = there
+		if r.URL.Path != "/api/v1/loops" {
+			w.WriteHeader(http.StatusNotFound)
+			answer = api.Error{Error: "there is no loop " + r.URL.Path}
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	}))
+	t.Cleanup(server.Close)
+	for name, want := range map[string]string{
+		"checkout/export":      "checkout/export is a route, and a loop is asked for: it has checkout/export/concurrency, checkout/export/shed",
+		"checkout/exprot":      "there is no loop or route checkout/exprot; did you mean checkout/export?",
+		"checkout/export/rate": "there is no loop checkout/export/rate; checkout/export has checkout/export/concurrency, checkout/export/shed",
+		"checkout":             "checkout is a service, and a loop is asked for: it has checkout/concurrency, checkout/shed",
+	} {
+		_, errs, code := playsGovernor(t, nil, "explain", name, "--connect="+server.URL)
+		if code != exitError || !strings.Contains(errs, want) {
+			t.Errorf("governor explain %s: exit code %d, stderr %q, want it to say %q", name, code, errs, want)
+		}
+	}
+}
+
 // The name of a measurement that fills its column stands on a line of its own, whatever its length.
 func TestLongNamesOfMeasurementsKeepTheirDistance(t *testing.T) {
 	l := frozenLoop()

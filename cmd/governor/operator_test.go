@@ -427,7 +427,7 @@ func TestOrdersThatAreRefusedByTheCommandLine(t *testing.T) {
 		{"override checkout/retry NaN --reason=x", "value NaN: expected a number of at least 0"},
 		{"override --all 5 --reason=x", "unknown long flag '--all'"},
 		{"explain", "'loop' not provided"},
-		{"explain checkout", "expected SERVICE/KNOB"},
+		{"explain ../rate", "expected SERVICE/KNOB"},
 		{"explain checkout/rate --connect=ftp://x", "--connect: \"ftp://x\" is not the address of a governor"},
 	} {
 		out, errs, code := playsGovernor(t, []string{"CONSUL_HTTP_ADDR=127.0.0.1:1"}, strings.Split(tc.args, " ")...)

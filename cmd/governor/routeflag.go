@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +17,7 @@ type routeFlag map[string]guard.Route
 
 const (
 	routeSyntax  = "NAME=SLO[,OPTION=N...]"
-	routeExample = "export=10s,weight=0.2"
+	routeExample = "export=10s,max=50"
 	routeOptions = "weight, min, max or fallback"
 )
 
@@ -82,8 +81,8 @@ func parseRoute(name, rest string) (r guard.Route, err error) {
 		seen[key] = true
 		switch key {
 		case "weight":
-			if r.Weight, err = strconv.ParseFloat(value, 64); err != nil || !(r.Weight > 0) || math.IsInf(r.Weight, 1) {
-				return r, fmt.Errorf("weight %q: expected a number above 0, like 0.2; without it, the weight is learned", value)
+			if r.Weight, err = strconv.ParseFloat(value, 64); err != nil || !validWeight(r.Weight) {
+				return r, fmt.Errorf("weight %q: expected %s; without it, the weight is learned", value, weightRange)
 			}
 		case "min":
 			r.Min, err = slots(key, value)
@@ -99,6 +98,32 @@ func parseRoute(name, rest string) (r guard.Route, err error) {
 		}
 	}
 	return r, checkLimits(r.Min, r.Max, r.Fallback, "")
+}
+
+// The range of a weight is guard's.
+const weightRange = "a number from 0.001 to 1000, relative to the weights of the others, like 3"
+
+func validWeight(w float64) bool { return w >= 0.001 && w <= 1000 }
+
+// checkWeights says what is wrong with the weights of the routes and of the service itself, 0 for those without one.
+func (f *routeFlag) checkWeights(own float64) error {
+	var of []string
+	if own != 0 {
+		if !validWeight(own) {
+			return fmt.Errorf("--weight=%v: expected %s", own, weightRange)
+		}
+		of = append(of, fmt.Sprintf("--weight=%v", own))
+	}
+	for _, name := range slices.Sorted(maps.Keys(*f)) {
+		if w := (*f)[name].Weight; w != 0 {
+			of = append(of, fmt.Sprintf("--route-slo=%s: weight=%v", name, w))
+		}
+	}
+	if len(of) == 1 {
+		return fmt.Errorf("%s: expected another weight beside it, because weights are relative: that of a --route-slo, or --weight for "+
+			"the requests on no such route", of[0])
+	}
+	return nil
 }
 
 // slots reads a number of requests in flight.

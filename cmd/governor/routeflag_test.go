@@ -34,7 +34,7 @@ func TestRouteSLOIsRead(t *testing.T) {
 	if !reflect.DeepEqual(f, want) || f.String() != "export,search" {
 		t.Errorf("%v: %+v, want %+v", &f, f, want)
 	}
-	if _, err := guard.New(guard.Config{Service: "checkout", SLO: time.Second, Routes: f}); err != nil {
+	if _, err := guard.New(guard.Config{Service: "checkout", SLO: time.Second, Weight: 1, Routes: f}); err != nil {
 		t.Error(err)
 	}
 }
@@ -50,10 +50,12 @@ func TestRouteSLOErrorsNameTheBadPart(t *testing.T) {
 		"export=,weight=2":                `SLO "": expected`,
 		"export=10s,":                     `OPTION "": expected ` + routeOptions,
 		"export=10s,wieght=2":             `OPTION "wieght=2": expected ` + routeOptions,
-		"export=10s,weight":               `weight "": expected a number above 0`,
-		"export=10s,weight=0":             `weight "0": expected a number above 0`,
-		"export=10s,weight=NaN":           `weight "NaN": expected a number above 0`,
-		"export=10s,weight=1e999":         `weight "1e999": expected a number above 0`,
+		"export=10s,weight":               `weight "": expected a number from 0.001`,
+		"export=10s,weight=0":             `weight "0": expected a number from 0.001`,
+		"export=10s,weight=NaN":           `weight "NaN": expected a number from 0.001`,
+		"export=10s,weight=1e999":         `weight "1e999": expected a number from 0.001`,
+		"export=10s,weight=-1":            `weight "-1": expected a number from 0.001`,
+		"export=10s,weight=1001":          `weight "1001": expected a number from 0.001`,
 		"export=10s,weight=1,weight=2":    "weight: expected it once",
 		"export=10s,min=0":                `min "0": expected a number of requests`,
 		"export=10s,max=many":             `max "many": expected a number of requests`,

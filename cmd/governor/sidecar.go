@@ -90,9 +90,11 @@ func sidecarCommand(app *kingpin.Application) (string, command) {
 		"Needs --shed-threshold below 1.").BoolVar(&o.guard.FairKeys)
 	cmd.Flag("route-slo", "Give a route an SLO and a limit of its own, under one limit for the whole service: the name of the "+
 		"route, and the latency of a good request of it, like export=10s. Its requests are those that --route names /NAME, or else "+
-		"those whose path begins with /NAME. After the latency, options: weight=0.2, its part of the work while there is not enough "+
-		"for all, beside the parts of the others (without it, its part in calm); min, max and fallback, as --limit.min and so on. "+
-		"Repeat it for each route.").PlaceHolder(routeSyntax).SetValue(&o.routes)
+		"those whose path begins with /NAME. After the latency, options: weight=3, how much it gets while there is not enough for "+
+		"all, relative to the weights of others (without one, its part of the work in calm); min, max and fallback, as --limit.min "+
+		"and so on. Repeat it for each route.").PlaceHolder(routeSyntax).SetValue(&o.routes)
+	cmd.Flag("weight", "The weight of the requests on no route of --route-slo, beside the weights of those. 0: it is learned.").
+		Default("0").Float64Var(&o.guard.Weight)
 	reflex := cmd.Flag("reflex", "Let the sidecar adapt the limit to the latency between governor's decisions. "+
 		"Without it the limit is exactly as published.").Default("true").Bool()
 	cmd.Flag("cache-file", "File that keeps the last setting, for starts while Consul is down.").PlaceHolder("FILE").
@@ -258,6 +260,7 @@ func (o sidecarOptions) check() error {
 	if o.egressLimit < 0 {
 		bad("egress-timeout", o.egressLimit, "0, or how long a call may take, like 2s")
 	}
+	errs = append(errs, o.routes.checkWeights(g.Weight))
 	errs = append(errs, checkLimits(g.Min, g.Max, g.Fallback, "--limit."))
 	if info, err := os.Stat(g.CacheFile); err == nil && !info.Mode().IsRegular() {
 		bad("cache-file", g.CacheFile, "a regular file, or one that does not exist yet; this is a directory, a pipe or a device")

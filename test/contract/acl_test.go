@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -200,6 +201,61 @@ func TestDocumentedPoliciesAreEnoughAndTheLeast(t *testing.T) {
 		err := noLock.State().Err
 		return errors.Is(err, consul.ErrDenied) && strings.Contains(err.Error(), `key "governor/leader" { policy = "write" }`)
 	})
+}
+
+// A rule below the prefix of a service that denies some of its keys would go unnoticed: Consul leaves them out of the list. So the
+// guard names the prefix, if it is that of a service that it watches.
+func TestKeysThatAreFilteredAreReported(t *testing.T) {
+	client := entitled(t)
+	keys := actuators.Keys{}
+	governor := client("governor", documented(t, "governor"))
+	for _, key := range []string{
+		keys.Setting("checkout"), keys.Setting("checkout/export"), keys.Setting("cart"), keys.Setting("search"),
+	} {
+		if _, err := governor.KV().Put(&api.KVPair{Key: key, Value: []byte("{}")}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guard := client("denied", `
+key_prefix "governor/services/" { policy = "list" }
+key_prefix "governor/services/checkout/routes/" { policy = "deny" }
+key_prefix "governor/services/cart/" { policy = "deny" }
+`)
+	for services, lacks := range map[string]string{"checkout": "checkout", "checkout search": "checkout", "search": ""} {
+		t.Run(services, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			denied, values := make(chan error, 10), make(chan string, 10)
+			watcher := consul.Watcher{Client: guard, OnError: func(err error) { denied <- err }}
+			var watching sync.WaitGroup
+			for service := range strings.FieldsSeq(services) {
+				watching.Go(func() {
+					_ = watcher.WatchParts(ctx, service, func(actuators.Part, []byte) { values <- service })
+				})
+			}
+			defer func() { cancel(); watching.Wait() }()
+			for range strings.FieldsSeq(services) {
+				select {
+				case <-values:
+				case <-time.After(15 * time.Second):
+					t.Fatal("no setting")
+				}
+			}
+			if lacks == "" {
+				if len(denied) > 0 {
+					t.Errorf("reported %v", <-denied)
+				}
+				return
+			}
+			select {
+			case err := <-denied:
+				if prefix := keys.Service(lacks) + "routes/"; !errors.Is(err, consul.ErrDenied) || !strings.Contains(err.Error(), "watch "+prefix+": ") {
+					t.Errorf("reported %v, expected %s to be named", err, prefix)
+				}
+			case <-time.After(15 * time.Second):
+				t.Error("nothing reported")
+			}
+		})
+	}
 }
 
 func errOf3[A, B any](_ A, _ B, err error) error { return err }

@@ -12,11 +12,17 @@ import (
 // replace a device.
 func Regular(name string) error {
 	info, err := os.Stat(name)
-	if err != nil || info.Mode().IsRegular() {
+	if err != nil {
 		return err
 	}
+	return regular(name, info)
+}
+
+func regular(name string, info os.FileInfo) error {
 	kind := "a device"
 	switch mode := info.Mode(); {
+	case mode.IsRegular():
+		return nil
 	case mode.IsDir():
 		kind = "a directory"
 	case mode&os.ModeNamedPipe != 0:
@@ -29,13 +35,30 @@ func Regular(name string) error {
 
 // Read returns the content of a regular file, and of a longer one the first most bytes.
 func Read(name string, most int64) ([]byte, error) {
-	if err := Regular(name); err != nil {
+	if err := Regular(name); err != nil { // to open a device may already do something to it
 		return nil, err
 	}
-	f, err := os.Open(name)
+	f, err := open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, most))
+}
+
+// open opens a regular file. It waits for nobody, even if the name has come to mean a FIFO since somebody looked.
+func open(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|nonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = regular(name, info)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }

@@ -124,7 +124,7 @@ func detailScreen(v detailView, w, h int) []string {
 		return fitted(nil, h)
 	}
 	l := v.loop
-	out := []string{titleOf(l, w, paint(wordOf(l.Decision.State).tone, stateText(l, v.now)))}
+	out := []string{titleOf(l, w, paint(wordOf(stateOf(&l)).tone, stateText(l, v.now)))}
 	out = append(out, indent(why(l, v.now, w-2, min(3, max(h/8, 1))))...)
 	out = out[:min(len(out), h)]
 	room := h - len(out)

@@ -130,7 +130,7 @@ func TestDetailIsCompleteAt80Columns(t *testing.T) {
 	for name, v := range details() {
 		got := bare(detailScreen(v, 80, 19))
 		parts := []string{
-			v.loop.Service + "/" + string(v.loop.Knob), modeText(v.loop.Mode), "SLO 99%", wordOf(v.loop.Decision.State).word,
+			v.loop.Service + "/" + string(v.loop.Knob), modeText(v.loop.Mode), "SLO 99%", wordOf(stateOf(&v.loop)).word,
 			"setpoint " + measure(v.loop, v.loop.Decision.Setpoint), "min..max " + bounds(v.loop), "-" + spanText(v.shows()) + " ",
 			"\n predictor", "own latency", "\n gates     data", "binds", "occupancy", "\n bounds    ",
 			"\n inputs    p99", "slow", "failed", "refused", "age ", "\n kv        ",

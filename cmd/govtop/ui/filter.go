@@ -43,6 +43,6 @@ func (f Filter) match(name string, l *api.Loop) bool {
 	if f.pattern == nil {
 		return true
 	}
-	w := wordOf(l.Decision.State)
+	w := wordOf(stateOf(l))
 	return f.pattern.MatchString(name+" "+string(l.Mode)+" "+w.glyph+" "+w.word) != f.inverse
 }

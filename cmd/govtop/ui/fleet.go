@@ -18,7 +18,7 @@ import (
 type fleet struct {
 	Snapshot
 	names   []string              // of the loops, in their order
-	counts  map[control.State]int // loops by state
+	counts  map[control.State]int // loops by the state shown
 	refuse  int                   // loops whose service refuses more than MaxRefused
 	asOf    time.Time             // time of the newest decision: it stands still if nothing is decided
 	protect bool                  // some loop protects a class of requests
@@ -36,7 +36,7 @@ func newFleet(s Snapshot) *fleet {
 	for i := range s.Loops {
 		l := &s.Loops[i]
 		f.names[i] = name(*l)
-		f.counts[l.Decision.State]++
+		f.counts[stateOf(l)]++
 		if Refuses(*l, MaxRefused) {
 			f.refuse++
 		}

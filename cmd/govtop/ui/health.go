@@ -208,7 +208,7 @@ func (v healthView) states() fact {
 	by := map[control.State]int{}
 	order := slices.Clone(states)
 	for _, l := range v.loops {
-		s := l.Decision.State
+		s := stateOf(&l)
 		by[s]++
 		if !slices.Contains(order, s) {
 			order = append(order, s)

@@ -214,7 +214,7 @@ var columns = []column{
 		title: "STATE", width: 17,
 		means: "what the loop does, and since when or from which value",
 		text:  stateText,
-		tone:  func(l api.Loop) tone { return wordOf(l.Decision.State).tone },
+		tone:  func(l api.Loop) tone { return wordOf(stateOf(&l)).tone },
 		worst: worstState, whose: true,
 	},
 	{
@@ -281,7 +281,7 @@ func stateAndMode(l api.Loop, now time.Time) string {
 	if _, old := l.Overdue(now); old || l.Mode == control.Enforce {
 		return stateText(l, now)
 	}
-	w := wordOf(l.Decision.State)
+	w := wordOf(stateOf(&l))
 	return w.glyph + " " + w.word + " " + string(l.Mode)
 }
 
@@ -400,7 +400,7 @@ func worstState(l *api.Loop, now time.Time) float64 {
 	if _, old := l.Overdue(now); old {
 		return severity(control.Hold) + 0.5
 	}
-	return severity(l.Decision.State)
+	return severity(stateOf(l))
 }
 
 func (c column) cell(text string) string {

@@ -36,7 +36,7 @@ var orders = []order{
 		"who hurts: how fast refusals and bad requests together use up the error budget, a violated SLO, the state",
 	},
 	{"name", false, func(*api.Loop) rank { return rank{} }, "service and knob"},
-	{"state", true, func(l *api.Loop) rank { return rank{severity(l.Decision.State)} }, "states that need a person first"},
+	{"state", true, func(l *api.Loop) rank { return rank{severity(stateOf(l))} }, "states that need a person first"},
 	{
 		"ratio", true, func(l *api.Loop) rank { return rank{rough(l.Decision.Measured / l.Decision.Setpoint)} },
 		"measurement against setpoint",
@@ -66,7 +66,7 @@ func hurt(l *api.Loop) rank {
 	if budget := max(1-l.SLO.Objective, l.SLO.Errors); budget > 0 && in.RefusedShare > control.Number(budget) {
 		burn += in.RefusedShare / control.Number(budget)
 	}
-	r := rank{rough(burn), 0, severity(l.Decision.State)}
+	r := rank{rough(burn), 0, severity(stateOf(l))}
 	if violated {
 		r[1] = 1
 	}

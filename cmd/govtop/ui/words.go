@@ -38,9 +38,21 @@ type stateWord struct {
 	means       string
 }
 
+// notWritten is how a loop is shown whose value does not reach the service, whatever the loop itself does: the last write of
+// its Setting failed.
+const notWritten control.State = "not_written"
+
+// stateOf is the state that the overview shows.
+func stateOf(l *api.Loop) control.State {
+	if l.Published != nil && l.Published.Error != "" {
+		return notWritten
+	}
+	return l.Decision.State
+}
+
 // states are in the order of the header's count: those that need a person come first.
 var states = []control.State{
-	control.NotObeyed, control.Infeasible, control.Ineffective, control.AtMin, control.AtMax, control.Hold,
+	notWritten, control.NotObeyed, control.Infeasible, control.Ineffective, control.AtMin, control.AtMax, control.Hold,
 	control.Override, control.Frozen, control.Cutting, control.Raising, control.Steady,
 }
 
@@ -54,6 +66,7 @@ var stateTraits = map[control.State]stateWord{
 	control.Ineffective: {tone: alarm, aged: true},
 	control.Infeasible:  {tone: alarm, aged: true},
 	control.NotObeyed:   {tone: alarm, aged: true},
+	notWritten:          {tone: alarm},
 	control.Hold:        {tone: waiting, aged: true},
 	control.Frozen:      {tone: manual, aged: true},
 	control.Override:    {tone: manual, aged: true},
@@ -67,17 +80,20 @@ func wordOf(s control.State) stateWord {
 	}
 	w.glyph, w.word = explain.StateWord(s)
 	w.means = explain.Means(s)
+	if s == notWritten {
+		w.glyph, w.means = "!", "the last write to the KV failed"
+	}
 	return w
 }
 
 // stateText is the STATE column: glyph and word, plus the value that a move started from, or the age of the state.
 func stateText(l api.Loop, now time.Time) string {
-	w := wordOf(l.Decision.State)
+	w := wordOf(stateOf(&l))
 	text := w.glyph + " " + w.word
 	if old, is := l.Overdue(now); is {
 		return text + " " + format.Age(old) + " old"
 	}
-	switch s := l.Decision.State; {
+	switch s := stateOf(&l); {
 	case (s == control.Cutting || s == control.Raising) && l.Decision.From.Known():
 		text += " from " + strings.TrimSuffix(value(l.Knob, float64(l.Decision.From)), "/s")
 	case w.aged && !l.Since.IsZero():

@@ -2,8 +2,12 @@ package ui
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/charmbracelet/x/ansi"
 
 	"github.com/seed-de83e32b/governor/cmd/govtop/internal/fixture"
 	"github.com/seed-de83e32b/governor/control"
@@ -100,5 +104,46 @@ func TestEveryStateHasItsWord(t *testing.T) {
 	}
 	if w := wordOf("brand_new"); w.glyph != "?" || w.word != "BRAND NEW" {
 		t.Errorf("an unknown state reads %q", w.glyph+" "+w.word)
+	}
+}
+
+// A Setting that cannot be written shows in the table, the header, the filter and the order, whatever its loops do: nobody
+// should have to open the details to see that a service does not get its limit.
+func TestWhatIsNotWrittenShowsInTheTable(t *testing.T) {
+	denied := changedFamilies(func(loops map[string]*api.Loop) {
+		for name, l := range loops {
+			l.Published = nil
+			if name == "checkout/export/concurrency" || name == "billing/concurrency" {
+				l.Decision.State = control.Steady
+				l.Published = &api.Published{Error: "permission denied: the token lacks the rule key_prefix"}
+			}
+		}
+	})
+	for keys, want := range map[string]map[string]bool{
+		"":        {" export/con": true, "payments/shed": false},
+		"s":       {" export/con": true, "billing/conc": true}, // by state
+		"left":    {"checkout +2": true, "billing/conc": true},
+		"/not wr": {" export/con": true, "billing/conc": true},
+	} {
+		pressed := strings.Split(keys, " ")
+		if filter, ok := strings.CutPrefix(keys, "/"); ok {
+			pressed = append([]string{"/"}, strings.Split(strings.ReplaceAll(filter, " ", "."), "")...)
+			pressed = append(pressed, "enter")
+		}
+		if keys == "" {
+			pressed = nil
+		}
+		rows := strings.Split(after(screen(100, 24, denied), press(pressed...)...).View().Content, "\n")
+		for start, is := range want {
+			i := slices.IndexFunc(rows, func(r string) bool { return strings.Contains(ansi.Strip(r), start) })
+			if i < 0 {
+				t.Errorf("%q: no row has %q", keys, start)
+			} else if strings.Contains(rows[i], "! NOT WRITTEN") != is {
+				t.Errorf("%q: %s", keys, ansi.Strip(rows[i]))
+			}
+		}
+		if text := ansi.Strip(strings.Join(rows, "\n")); !strings.Contains(text, "2 not written") {
+			t.Errorf("%q: the header does not count them:\n%s", keys, text)
+		}
 	}
 }

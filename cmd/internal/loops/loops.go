@@ -86,6 +86,9 @@ func Unknown(name string, there []string) error {
 		text += fmt.Sprintf("; did you mean %s?", near)
 	case of[owner] != nil:
 		text += fmt.Sprintf("; %s has %s", owner, list(of[owner]))
+	case slices.ContainsFunc(routes, func(r string) bool { return strings.HasPrefix(r, owner+"/") }):
+		text += fmt.Sprintf("; %s has no loop of its own, only its routes have: %s", owner,
+			list(slices.DeleteFunc(slices.Clone(there), func(l string) bool { return !strings.HasPrefix(l, owner+"/") })))
 	case len(candidates) > 0 && len(candidates) <= mostNamed:
 		text += fmt.Sprintf("; there is %s", list(candidates))
 	case len(candidates) > 0:

@@ -17,6 +17,8 @@ func TestUnknownNamesWhatWasMeant(t *testing.T) {
 		"search/concurrency":     "there is no loop search/concurrency; none of the 11 that there are is like it",
 		"shop/export":            "shop/export is a route, and a loop is asked for: it has shop/export/concurrency, shop/export/shed",
 		"shop/exprt/shed":        "there is no loop shop/exprt/shed; did you mean shop/export/shed?",
+		"shop/rate":              "there is no loop shop/rate; shop has no loop of its own, only its routes have: shop/export/concurrency, shop/export/shed",
+		"shop":                   "there is no service shop; shop has no loop of its own, only its routes have: shop/export/concurrency, shop/export/shed",
 		"shop/export/retry":      "there is no loop shop/export/retry; shop/export has shop/export/concurrency, shop/export/shed",
 	} {
 		if got := Unknown(name, there).Error(); got != want {
