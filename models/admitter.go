@@ -48,7 +48,8 @@ type Verdict int
 // The verdicts.
 const (
 	Admitted         Verdict = iota
-	Refused                  // too many are in flight, or the room is kept for more important requests
+	Refused                  // too many are in flight
+	RefusedByShed            // the room is kept for more important requests
 	RefusedByRate            // too many arrive
 	RefusedForCallee         // a service that it needs would refuse it
 	RefusedByShare           // its compartment has its share of what all compartments may have in flight
@@ -56,6 +57,7 @@ const (
 	// Aside is admitted without a place in the limit, for a request that its service declares endless. The Telemetry
 	// counts it nowhere; it takes its server time all the same.
 	Aside
+	verdicts = iota
 )
 
 // Outcome is how an admitted request ended.

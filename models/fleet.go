@@ -183,20 +183,14 @@ func (in *instance) admit(now time.Duration, r Request) Verdict {
 	}
 	part := in.part(r.Route)
 	part.offered[r.Criticality]++
-	switch verdict {
-	case Admitted:
+	if verdict == Admitted {
 		part.admitted[r.Criticality]++
 		part.inFlight++
 		in.inFlight++
-	case RefusedByRate:
-		part.refusedByRate++
-	case RefusedForCallee:
-		part.refusedForCallee++
-	case RefusedByShare:
-		part.refusedByShare++
-	case RefusedByRoof:
-		part.refusedByRoof++
-	default:
+		return verdict
+	}
+	part.refusedBy[verdict][r.Criticality]++
+	if verdict == Refused || verdict == RefusedByShed {
 		part.refused[r.Criticality]++
 	}
 	return verdict

@@ -21,11 +21,8 @@ func (t *Telemetry) Compartment(i int) *Telemetry { return t.parts[i] }
 
 // counters are cumulative since the start of the run.
 type counters struct {
-	offered, admitted, refused [Classes]float64 // refused: by neither of the following
-	refusedByRate              float64
-	refusedForCallee           float64
-	refusedByShare             float64
-	refusedByRoof              float64
+	offered, admitted, refused [Classes]float64 // refused: by the limit or by shedding
+	refusedBy                  [verdicts][Classes]float64
 	completed                  float64
 	latencySum                 float64   // seconds
 	buckets                    []float64 // by upper edge, not cumulative; the last is +Inf
@@ -90,11 +87,12 @@ type Window struct {
 
 	// Increases over the window, extrapolated to its edges as PromQL's increase() does, hence not whole.
 	Offered, Admitted, Refused float64
+	RefusedByShed              float64                                     // of Refused
 	RefusedByRate              float64                                     // of Refused
 	RefusedForCallee           float64                                     // of Refused
 	RefusedByShare             float64                                     // of Refused
 	RefusedByRoof              float64                                     // of Refused
-	ByClass                    [Classes]struct{ Offered, Refused float64 } // without those
+	ByClass                    [Classes]struct{ Offered, Refused float64 } // refused by the limit or by shedding
 	Completed                  float64
 	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
@@ -144,10 +142,14 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 		w.Refused += w.ByClass[class].Refused
 		w.Admitted += increase(func(s *snapshot) float64 { return s.admitted[class] })
 	}
-	w.RefusedByRate = increase(func(s *snapshot) float64 { return s.refusedByRate })
-	w.RefusedForCallee = increase(func(s *snapshot) float64 { return s.refusedForCallee })
-	w.RefusedByShare = increase(func(s *snapshot) float64 { return s.refusedByShare })
-	w.RefusedByRoof = increase(func(s *snapshot) float64 { return s.refusedByRoof })
+	for verdict, count := range map[Verdict]*float64{
+		RefusedByShed: &w.RefusedByShed, RefusedByRate: &w.RefusedByRate, RefusedForCallee: &w.RefusedForCallee,
+		RefusedByShare: &w.RefusedByShare, RefusedByRoof: &w.RefusedByRoof,
+	} {
+		for class := range Classes { // each has a series of its own
+			*count += increase(func(s *snapshot) float64 { return s.refusedBy[verdict][class] })
+		}
+	}
 	w.Refused += w.RefusedByRate + w.RefusedForCallee + w.RefusedByShare + w.RefusedByRoof
 	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed

@@ -280,6 +280,8 @@ func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 	switch {
 	case errors.Is(err, guard.ErrRate):
 		return models.RefusedByRate
+	case errors.Is(err, guard.ErrShed):
+		return models.RefusedByShed
 	case errors.Is(err, guard.ErrCallee):
 		return models.RefusedForCallee
 	case errors.Is(err, guard.ErrShare):

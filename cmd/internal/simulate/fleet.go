@@ -88,11 +88,9 @@ func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant)
 	cfg := r.Scenario.Plant(r.Seed)
 	tier := Tier{Name: service, SLO: r.Scenario.SLO, Start: limit, Min: r.Scenario.Min, Max: r.Scenario.Max}
 	if r.Contender.divides() {
-		tier.Routes = compartments(cfg, r.Scenario.SLO)
+		tier.Routes = routesOf(cfg, r.Scenario.SLO)
 	}
-	for _, c := range tier.Routes {
-		cfg.Compartments = append(cfg.Compartments, models.Compartment{Routes: []int{c.kind}, LatencyEdges: edges(c.SLO.Latency)})
-	}
+	cfg.Compartments = tier.compartments()
 	// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
 	f := &fleet{
 		run: r, tier: tier, instances: cfg.Instances, parts: partsOf(tier, cfg.LatencyEdges, cfg.Compartments),
@@ -107,8 +105,8 @@ func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant)
 	return f, plant
 }
 
-// compartments are the routes with a deadline of their own, which is the latency of their SLO, by name.
-func compartments(cfg models.Config, slo control.SLO) (all []Compartment) {
+// routesOf are the routes with a deadline of their own, which is the latency of their SLO, by name.
+func routesOf(cfg models.Config, slo control.SLO) (all []Compartment) {
 	for i, r := range cfg.Routes {
 		if r.Deadline > 0 && !r.Endless {
 			slo.Latency = r.Deadline
@@ -116,6 +114,14 @@ func compartments(cfg models.Config, slo control.SLO) (all []Compartment) {
 		}
 	}
 	slices.SortFunc(all, func(a, b Compartment) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// compartments are the Routes as a plant has them.
+func (t Tier) compartments() (all []models.Compartment) {
+	for _, c := range t.Routes {
+		all = append(all, models.Compartment{Routes: []int{c.kind}, LatencyEdges: edges(c.SLO.Latency)})
+	}
 	return all
 }
 

@@ -134,6 +134,7 @@ func instance(name string, w models.Window) control.Instance {
 		InFlight: control.Read(w.InFlight), Limit: control.Read(w.Limit), Binding: control.Read(w.Binding),
 		Revision: control.Read(w.Revision), ShedThreshold: control.Read(w.ShedThreshold),
 		RefusedByRate: control.Read(w.RefusedByRate), RefusedForCallee: control.Read(w.RefusedForCallee),
+		RefusedByShed:  control.Read(w.RefusedByShed),
 		RefusedByShare: control.Read(w.RefusedByShare), RefusedByRoof: control.Read(w.RefusedByRoof),
 	}
 	for i, class := range w.ByClass {
