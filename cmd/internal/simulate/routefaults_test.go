@@ -46,7 +46,8 @@ func TestRouteWithoutTelemetryHoldsItsLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Phases = []models.Phase{
-		{Name: simulate.Calm, To: blindFrom}, {Name: simulate.Fault, From: blindFrom, To: blindTo},
+		{Name: simulate.Calm, To: blindFrom},
+		{Name: simulate.Fault, From: blindFrom, To: blindTo},
 		{Name: simulate.After, From: blindTo, To: blindTo + time.Minute},
 	}
 	r := simulate.Run{Scenario: s, Contender: simulate.CascadeRoutes, Timing: simulate.Usual, Seed: 1}

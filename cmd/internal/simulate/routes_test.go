@@ -2,13 +2,17 @@ package simulate_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"text/tabwriter"
+	"time"
 
 	"github.com/seed-de83e32b/governor/cmd/internal/simulate"
+	"github.com/seed-de83e32b/governor/models"
 )
 
 type routeBar struct {
@@ -166,5 +170,28 @@ func TestRoutesWithFurtherKnobs(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// Decisions say whose they are: of the service, or of a route.
+func TestDecisionsOfRoutesAreToldApart(t *testing.T) {
+	s, err := simulate.Get("slack-x4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Phases = []models.Phase{{Name: simulate.Calm, To: 30 * time.Second}}
+	r := simulate.Run{Scenario: s, Contender: simulate.CascadeRoutes, Timing: simulate.Usual, Seed: 1}
+	result := r.Do()
+	var explained, lines bytes.Buffer
+	if err := errors.Join(simulate.Explain(&explained, r, result, 25*time.Second), simulate.CSV(&lines, result)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"\nsimulated/concurrency  ", "\nsimulated/slack/concurrency  "} {
+		if !strings.Contains(explained.String(), want) {
+			t.Errorf("explained as %s, want it to have %q", explained.String(), want)
+		}
+	}
+	if want := " | simulated/slack/concurrency "; !strings.Contains(lines.String(), want) {
+		t.Errorf("the lines are\n%s\nwant them to have %q", lines.String(), want)
 	}
 }
