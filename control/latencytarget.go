@@ -83,7 +83,7 @@ func (t *latencyTarget) observe(now time.Time, v *view) {
 	t.carried.Observe(now, v.throughput.Float())
 	t.observeBurn(now, v.burn)
 	settled := t.settled(now, v)
-	if q, ok := v.quantile.Value(); ok && settled && t.calmCalls(v) && !v.censored && !v.mixed && v.completed.AtLeast(v.quantileNeeds) {
+	if q, ok := v.quantile.Value(); ok && settled && t.calmCalls(v) && !v.crowded() && !v.censored && !v.mixed && v.completed.AtLeast(v.quantileNeeds) {
 		t.observeDistance(q-v.whole().Float(), v.completed.Float()/(quantileSure*v.quantileNeeds))
 		t.spreadAt, t.spreads = now, t.spreads+1
 	}

@@ -389,3 +389,35 @@ func TestReserveAtSmallLimits(t *testing.T) {
 		}
 	}
 }
+
+// While all routes together have no room, the latencies of this one swing with what the others have in flight. That spread
+// is not its own, and lowers no target.
+func TestSpreadIsNotLearnedFromOtherRoutes(t *testing.T) {
+	swinging := load{rate: 400, mean: 0.08, p99: 0.25, inFlight: 32, limit: 96}
+	for name, field := range map[string]func(*Instance) *Reading{
+		"share": func(in *Instance) *Reading { return &in.RefusedByShare },
+		"roof":  func(in *Instance) *Reading { return &in.RefusedByRoof },
+		"":      nil, // the spread is its own
+	} {
+		r := newRig(t, checkout(), 96)
+		var before, after Decision
+		for range 24 {
+			before = r.step(traffic(96).measurement())
+		}
+		for range 60 {
+			l := swinging
+			if field != nil {
+				l.refused = 4
+			}
+			m := l.measurement()
+			if in := &m.Instances[0]; field != nil {
+				in.RefusedByRate, *field(in) = Read(0), in.Refused
+			}
+			after = r.step(m)
+		}
+		if lowered := after.LatencyTarget < before.LatencyTarget; lowered != (field == nil) {
+			t.Errorf("refused by %q: the target is %v, was %v; the spread %v, was %v", name, after.LatencyTarget, before.LatencyTarget,
+				after.Learned.Spread.Value, before.Learned.Spread.Value)
+		}
+	}
+}

@@ -285,7 +285,7 @@ const bindsFor = 0.5
 // room. Only such windows show the service's own latency. If no limit is known, the service must have kept up with its
 // arrivals.
 func (v *view) healthy() bool {
-	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.shareRefused.Above(0) || v.roofRefused.Above(0) ||
+	if v.limitRefused.Above(0) || v.rateRefused.Above(0) || v.crowded() ||
 		v.binding.AtLeast(bindsFor) {
 		return false
 	}
@@ -295,6 +295,10 @@ func (v *view) healthy() bool {
 	admitted := v.admittedRate.Float()
 	return math.Abs(v.completedRate()-admitted) <= rateBalance*admitted
 }
+
+// crowded says whether requests were refused because all routes together have no room. The latencies of this one then follow
+// what the others have in flight.
+func (v *view) crowded() bool { return v.shareRefused.Above(0) || v.roofRefused.Above(0) }
 
 // violates says whether more is late or failed than the SLO allows. What is unknown is not a violation.
 func (v *view) violates(slo SLO) bool { return v.badRatio(slo).Above(1) }

@@ -48,12 +48,16 @@ type Verdict int
 // The verdicts.
 const (
 	Admitted         Verdict = iota
-	Refused                  // too many are in flight, or the room is kept for more important requests
+	Refused                  // too many are in flight
+	RefusedByShed            // the room is kept for more important requests
 	RefusedByRate            // too many arrive
 	RefusedForCallee         // a service that it needs would refuse it
+	RefusedByShare           // its compartment has its share of what all compartments may have in flight
+	RefusedByRoof            // all compartments together have as many in flight as they may
 	// Aside is admitted without a place in the limit, for a request that its service declares endless. The Telemetry
 	// counts it nowhere; it takes its server time all the same.
 	Aside
+	verdicts = iota
 )
 
 // Outcome is how an admitted request ended.
@@ -102,6 +106,9 @@ func excused(a Admitter) bool {
 
 // Report is what an Admitter exposes in addition to the plant's own counters.
 type Report struct {
+	// Compartments are the reports of the Config's Compartments, in that order; all else is then about the requests on none of
+	// their routes.
+	Compartments   []Report
 	Limit          float64 // the effective limit of requests in flight; +Inf: none
 	ServiceTime    float64 // ŝ of a floor test in seconds, 0: none stands; NaN: no floor test runs here
 	Waited         float64 // cumulative seconds that finished requests spent in calls whose time is not the service's own

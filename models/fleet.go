@@ -32,12 +32,22 @@ type instance struct {
 	stage    Stage
 	busy     int
 	queue    queue
-	inFlight int // admitted and not done
+	inFlight int    // admitted and not done
+	parts    []part // of it, and counters
 	// rejectDebt is server time owed for refusals. The next request that starts pays it: with all servers busy a
 	// refusal takes time from one of them, and for the throughput it does not matter which.
 	rejectDebt time.Duration
-	counters   counters
+	partition  *partition
 }
+
+// part is what an instance counts of the requests of one part of the service.
+type part struct {
+	counters
+	inFlight int
+}
+
+// part is that to which requests on a route belong.
+func (in *instance) part(route int) *part { return &in.parts[in.partition.part(route)] }
 
 func (in *instance) eligible() bool { return in.live && !in.passed }
 
@@ -92,13 +102,13 @@ type pool struct {
 	described []Instance
 	instances []*instance
 	balancer  balancer
-	edges     []time.Duration // of the latency histogram
+	partition partition
 }
 
 // newPool builds the instances, of which none is there yet. It panics on Stages that make no sense; usual are those of an
 // Instance that has none.
-func newPool(described []Instance, usual []Stage, b balancer, edges []time.Duration) pool {
-	p := pool{balancer: b, edges: edges}
+func newPool(described []Instance, usual []Stage, b balancer, parts partition) pool {
+	p := pool{balancer: b, partition: parts}
 	if len(described) == 0 {
 		described = []Instance{{}}
 	}
@@ -115,7 +125,11 @@ func newPool(described []Instance, usual []Stage, b balancer, edges []time.Durat
 			}
 		}
 		p.described = append(p.described, d)
-		p.instances = append(p.instances, &instance{counters: counters{buckets: make([]float64, len(edges)+1)}})
+		in := &instance{partition: &parts}
+		for _, edges := range parts.edges {
+			in.parts = append(in.parts, part{counters: counters{buckets: make([]float64, len(edges)+1)}})
+		}
+		p.instances = append(p.instances, in)
 	}
 	return p
 }
@@ -167,17 +181,17 @@ func (in *instance) admit(now time.Duration, r Request) Verdict {
 	if verdict == Aside {
 		return verdict
 	}
-	in.counters.offered[r.Criticality]++
-	switch verdict {
-	case Admitted:
-		in.counters.admitted[r.Criticality]++
+	part := in.part(r.Route)
+	part.offered[r.Criticality]++
+	if verdict == Admitted {
+		part.admitted[r.Criticality]++
+		part.inFlight++
 		in.inFlight++
-	case RefusedByRate:
-		in.counters.refusedByRate++
-	case RefusedForCallee:
-		in.counters.refusedForCallee++
-	default:
-		in.counters.refused[r.Criticality]++
+		return verdict
+	}
+	part.refusedBy[verdict][r.Criticality]++
+	if verdict == Refused || verdict == RefusedByShed {
+		part.refused[r.Criticality]++
 	}
 	return verdict
 }
@@ -200,10 +214,12 @@ func (in *instance) serviceTime(work float64, mean time.Duration) time.Duration 
 	return d
 }
 
-// leave counts a request that has been admitted as done.
-func (in *instance) leave(latency time.Duration, edges []time.Duration, excused bool) {
+// leave counts a request on a route, which has been admitted, as done.
+func (in *instance) leave(route int, latency time.Duration, excused bool) {
+	part := in.part(route)
 	in.inFlight--
+	part.inFlight--
 	if !excused {
-		in.counters.complete(latency, edges)
+		part.complete(latency, in.partition.edges[in.partition.part(route)])
 	}
 }

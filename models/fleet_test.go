@@ -84,8 +84,8 @@ func TestBetterBalancersWaitLess(t *testing.T) {
 		p.Run(300 * time.Second)
 		var sum, n float64
 		for _, in := range p.instances {
-			sum += in.counters.latencySum
-			n += in.counters.completed
+			sum += in.parts[0].latencySum
+			n += in.parts[0].completed
 		}
 		return sum/n - 0.040
 	}

@@ -94,7 +94,7 @@ func NewGraph(cfg GraphConfig, controls Controls, score *Score) *Graph {
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	for i, s := range cfg.Services {
 		g.pools = append(g.pools, newPool(s.Instances, s.Stages, balancer{kind: s.Balancer, draws: stream(1000 + uint64(i))},
-			cfg.LatencyEdges))
+			partition{edges: [][]time.Duration{cfg.LatencyEdges}}))
 	}
 	for i, l := range cfg.Links {
 		if l.From == Clients {
@@ -512,7 +512,7 @@ func (g *Graph) leave(slot int32, a Answer) {
 	a.Advice = advice(in.admitter, g.now, r, false)
 	a.Advice.NoRetry = a.Advice.NoRetry && outcome != OK
 	in.admitter.Done(g.now, r, outcome)
-	in.leave(g.now-r.Sent, g.pools[v.service].edges, excused(in.admitter))
+	in.leave(r.Route, g.now-r.Sent, excused(in.admitter))
 	if caller >= 0 {
 		g.reply(caller, a, used)
 	}

@@ -32,6 +32,9 @@ type Config struct {
 	Seed      uint64
 	// LatencyEdges are the upper bounds of the latency histogram that a scrape sees, in ascending order, without +Inf.
 	LatencyEdges []time.Duration
+	// Compartments have Telemetry of their own; that of the service is about the requests on none of their routes. The Admitter
+	// reports each of them.
+	Compartments []Compartment
 }
 
 // Stage is the condition of the service from an instant onward.
@@ -108,7 +111,7 @@ func NewFleet(cfg Config, start func(now time.Duration, instance int) Admitter, 
 	// the cost of a request depends only on its number. Stream 5 belongs to the simulator, for the scrape offsets.
 	stream := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(cfg.Seed, n)) }
 	p.services, p.depends, p.waits = stream(2), stream(3), stream(6)
-	p.pool = newPool(cfg.Instances, cfg.Stages, balancer{kind: cfg.Balancer, draws: stream(8)}, cfg.LatencyEdges)
+	p.pool = newPool(cfg.Instances, cfg.Stages, balancer{kind: cfg.Balancer, draws: stream(8)}, partitionOf(cfg, len(routes)))
 	p.pool.begin(&p.schedule, start, p.serve)
 	p.source = newSource(routes, cfg.Mix, stream)
 	return p
@@ -278,6 +281,6 @@ func (p *Plant) finish(slot int32) {
 	p.score.finished(p.now, r, outcome)
 	in.admitter.Done(p.now, r, outcome)
 	if !aside {
-		in.leave(latency, p.edges, excused(in.admitter))
+		in.leave(r.Route, latency, excused(in.admitter))
 	}
 }

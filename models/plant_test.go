@@ -45,7 +45,7 @@ func TestMeanWaitIsErlangs(t *testing.T) {
 			p.Run(span)
 			a := rho * 32
 			want := 0.040 + erlangC(32, a)*0.040/(32-a)
-			got := p.instances[0].counters.latencySum / p.instances[0].counters.completed
+			got := p.instances[0].parts[0].latencySum / p.instances[0].parts[0].completed
 			// Waits are correlated over many busy periods: 3% of the sojourn is about four standard errors at 0.95.
 			if math.Abs(got-want) > 0.03*want {
 				t.Errorf("mean latency %.2f ms, M/M/32 has %.2f ms", got*1e3, want*1e3)
@@ -74,7 +74,7 @@ func TestLimitedPlantIsLossSystem(t *testing.T) {
 			if got := float64(ph.Refused) / float64(ph.Offered); math.Abs(got-blocked) > 0.005 {
 				t.Errorf("refused %.4f of the offered, M/M/32/%d refuses %.4f", got, limit, blocked)
 			}
-			if got := p.instances[0].counters.latencySum / p.instances[0].counters.completed; math.Abs(got-wantMean) > 0.01*wantMean {
+			if got := p.instances[0].parts[0].latencySum / p.instances[0].parts[0].completed; math.Abs(got-wantMean) > 0.01*wantMean {
 				t.Errorf("mean latency %.2f ms, M/M/32/%d has %.2f ms", got*1e3, limit, wantMean*1e3)
 			}
 		})
@@ -166,7 +166,7 @@ func TestDependencyIsOffTheServers(t *testing.T) {
 		cfg.Stages[0].DependencyShare, cfg.Stages[0].DependencyDelay = share, 250*ms
 		p := New(cfg, NewLimiter(math.Inf(1)), onePhase(200*time.Second))
 		p.Run(200 * time.Second)
-		return p.instances[0].counters.latencySum / p.instances[0].counters.completed
+		return p.instances[0].parts[0].latencySum / p.instances[0].parts[0].completed
 	}
 	if d := mean(0.5) - mean(0); math.Abs(d-0.125) > 0.002 {
 		t.Errorf("the dependency added %.1f ms to the mean, want 125", d*1e3)
@@ -180,7 +180,7 @@ func TestRefusalsCostServerTime(t *testing.T) {
 		cfg.RejectCost = cost
 		p := New(cfg, NewLimiter(100), onePhase(100*time.Second))
 		p.Run(100 * time.Second)
-		return p.instances[0].counters.completed / 100
+		return p.instances[0].parts[0].completed / 100
 	}
 	free, dear := completed(0), completed(200*time.Microsecond)
 	if math.Abs(free-800) > 8 {
@@ -205,10 +205,10 @@ func TestStages(t *testing.T) {
 	last := 0.0
 	for i, want := range []float64{800, 400, 160, 800} {
 		p.Run(time.Duration(i+1) * 100 * time.Second)
-		if got := (p.instances[0].counters.completed - last) / 100; math.Abs(got-want) > 0.03*want+2 {
+		if got := (p.instances[0].parts[0].completed - last) / 100; math.Abs(got-want) > 0.03*want+2 {
 			t.Errorf("stage %d: %.0f/s, want %.0f/s", i, got, want)
 		}
-		last = p.instances[0].counters.completed
+		last = p.instances[0].parts[0].completed
 	}
 }
 
@@ -219,7 +219,7 @@ func TestSameSeedSameRun(t *testing.T) {
 		for at := step; at <= 20*time.Second; at += step {
 			p.Run(at)
 		}
-		return p.instances[0].counters
+		return p.instances[0].parts[0].counters
 	}
 	a, b := run(20*time.Second), run(250*ms)
 	if a.latencySum != b.latencySum || a.offered != b.offered || a.refused != b.refused {
@@ -253,7 +253,7 @@ func BenchmarkPlant(b *testing.B) {
 			for b.Loop() {
 				p := New(rig(load, 1), NewLimiter(128), onePhase(span))
 				p.Run(span)
-				events += float64(p.lastID) + p.instances[0].counters.completed
+				events += float64(p.lastID) + p.instances[0].parts[0].completed
 			}
 			b.ReportMetric(events/b.Elapsed().Seconds(), "events/s")
 		})

@@ -66,7 +66,7 @@ func TestErlangC(t *testing.T) {
 				m := &meets{Limiter: NewLimiter(math.Inf(1)), many: c.servers}
 				p := New(queueing(c.servers, c.rho, Exponential(), seed), m, onePhase(c.span))
 				p.Run(c.span)
-				counters := p.instances[0].counters
+				counters := p.instances[0].parts[0]
 				wait[seed] = counters.latencySum/counters.completed - 0.040
 				return m.found / m.all
 			})

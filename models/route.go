@@ -29,6 +29,41 @@ type Route struct {
 	Deadline time.Duration
 }
 
+// Compartment is some routes of a service that Prometheus can tell from the others.
+type Compartment struct {
+	Routes       []int           // indices in Config.Routes; a route is in one Compartment at most
+	LatencyEdges []time.Duration // as in Config
+}
+
+// partition says to which part of a service a request belongs: 0 is what is in no Compartment, i the Compartment before i.
+type partition struct {
+	of    []int             // by route; those beyond are in no Compartment
+	edges [][]time.Duration // of the latency histogram, by part
+}
+
+// part is that to which requests on a route belong.
+func (p *partition) part(route int) int {
+	if route >= len(p.of) {
+		return 0
+	}
+	return p.of[route]
+}
+
+// partitionOf is that of a service with as many routes. It panics if a route is in two Compartments, or does not exist.
+func partitionOf(cfg Config, routes int) partition {
+	p := partition{of: make([]int, routes), edges: [][]time.Duration{cfg.LatencyEdges}}
+	for i, c := range cfg.Compartments {
+		p.edges = append(p.edges, c.LatencyEdges)
+		for _, r := range c.Routes {
+			if r < 0 || r >= routes || p.of[r] != 0 {
+				panic(fmt.Sprintf("models: compartment %d has route %d, which does not exist or is in another one", i, r))
+			}
+			p.of[r] = i + 1
+		}
+	}
+	return p
+}
+
 // routesOf returns the routes of a Config, one for a service that has a Load and a ServiceTime only. It panics on what
 // makes no sense.
 func routesOf(cfg Config) []Route {

@@ -117,6 +117,8 @@ func TestRoutesThatMakeNoSensePanic(t *testing.T) {
 		"no load":                  func(c *Config) { c.Routes[1].Load = Load{} },
 		"a mix of 90%":             func(c *Config) { c.Routes[1].Mix = [Classes]float64{0.9} },
 		"a deadline and retries":   func(c *Config) { c.Retries = 1 },
+		"two compartments of one":  func(c *Config) { c.Compartments = []Compartment{{Routes: []int{1}}, {Routes: []int{1}}} },
+		"compartment of no route":  func(c *Config) { c.Compartments = []Compartment{{Routes: []int{3}}} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := mixed(1)
@@ -128,5 +130,64 @@ func TestRoutesThatMakeNoSensePanic(t *testing.T) {
 			}()
 			New(cfg, NewLimiter(1), onePhase(time.Second))
 		})
+	}
+}
+
+// divided refuses every second request of the second route, as its share, and reports on it apart.
+type divided struct {
+	own, other *Limiter
+	seen       int
+}
+
+func (d *divided) of(r Request) *Limiter {
+	if r.Route == 1 {
+		return d.other
+	}
+	return d.own
+}
+
+func (d *divided) Admit(now time.Duration, r Request) Verdict {
+	if r.Route == 1 {
+		if d.seen++; d.seen%2 == 0 {
+			return RefusedByShare
+		}
+	}
+	return d.of(r).Admit(now, r)
+}
+
+func (d *divided) Done(now time.Duration, r Request, o Outcome) { d.of(r).Done(now, r, o) }
+
+func (d *divided) Report(now time.Duration) Report {
+	r := d.own.Report(now)
+	r.Compartments = []Report{d.other.Report(now)}
+	return r
+}
+
+// What a Compartment counts is missing in the telemetry of the service, and the other way round.
+func TestCompartmentHasTelemetryOfItsOwn(t *testing.T) {
+	cfg := mixed(4)
+	cfg.Routes = cfg.Routes[:2]
+	cfg.Routes[1].Load = Constant(2)
+	cfg.Compartments = []Compartment{{Routes: []int{1}, LatencyEdges: []time.Duration{4 * time.Second, 8 * time.Second}}}
+	score := onePhase(300 * time.Second)
+	p := New(cfg, &divided{own: NewLimiter(64), other: NewLimiter(20)}, score)
+	own := Scrape(p, 0, 0, time.Second)
+	p.Run(300 * time.Second)
+	at, span := 299*time.Second, 250*time.Second
+	w, of := own.Window(at, span, 0, 300*ms), own.Compartment(0).Window(at, span, 0, 8*time.Second)
+	rate := [2]float64{cfg.Routes[0].Load.Rate(0), cfg.Routes[1].Load.Rate(0)}
+	for i, x := range []Window{w, of} {
+		if want := rate[i] * span.Seconds(); math.Abs(x.Offered-want) > 5*math.Sqrt(want) {
+			t.Errorf("part %d: %.0f offered, want %.0f", i, x.Offered, want)
+		}
+		if x.Limit != [2]float64{64, 20}[i] || math.Abs(x.InFlight-x.Completed/span.Seconds()*x.Mean) > 0.1*x.InFlight {
+			t.Errorf("part %d: limit %v, in flight %.2f, by Little's law %.2f", i, x.Limit, x.InFlight, x.Completed/span.Seconds()*x.Mean)
+		}
+	}
+	if w.Refused != 0 || math.Abs(of.RefusedByShare/of.Offered-0.5) > 0.02 || of.Refused != of.RefusedByShare || of.ByClass[1].Refused != 0 {
+		t.Errorf("refused %v, of the compartment %v, by its share %v, of %v", w.Refused, of.Refused, of.RefusedByShare, of.Offered)
+	}
+	if len(w.Buckets) != len(cfg.LatencyEdges)+1 || len(of.Buckets) != 3 || !(of.Slow > 0 && of.Slow < of.Completed) {
+		t.Errorf("%d and %d buckets, %v of %v slow", len(w.Buckets), len(of.Buckets), of.Slow, of.Completed)
 	}
 }

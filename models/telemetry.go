@@ -13,13 +13,16 @@ import (
 type Telemetry struct {
 	edges   []time.Duration // of the histogram
 	samples []snapshot      // ascending in time
+	parts   []*Telemetry    // of the Compartments
 }
+
+// Compartment is the Telemetry of the Compartment of that index in Config.Compartments.
+func (t *Telemetry) Compartment(i int) *Telemetry { return t.parts[i] }
 
 // counters are cumulative since the start of the run.
 type counters struct {
-	offered, admitted, refused [Classes]float64 // refused: by neither of the following
-	refusedByRate              float64
-	refusedForCallee           float64
+	offered, admitted, refused [Classes]float64 // refused: by the limit or by shedding
+	refusedBy                  [verdicts][Classes]float64
 	completed                  float64
 	latencySum                 float64   // seconds
 	buckets                    []float64 // by upper edge, not cumulative; the last is +Inf
@@ -49,21 +52,31 @@ func Scrape(p *Plant, instance int, first, interval time.Duration) *Telemetry {
 }
 
 func (p *pool) scrape(sched *schedule, instance int, first, interval time.Duration) *Telemetry {
-	t := &Telemetry{edges: p.edges}
+	all := make([]*Telemetry, len(p.partition.edges))
+	for i, edges := range p.partition.edges {
+		all[i] = &Telemetry{edges: edges}
+	}
+	all[0].parts = all[1:]
 	in := p.instances[instance]
 	sched.Every(first, interval, func(now time.Duration) {
 		if !in.live {
 			return
 		}
 		report := in.admitter.Report(now)
-		s := snapshot{counters: in.counters, at: now, inFlight: float64(in.inFlight) - report.Excused, report: report}
-		s.buckets = slices.Clone(in.counters.buckets)
-		for i := 1; i < len(s.buckets); i++ {
-			s.buckets[i] += s.buckets[i-1]
+		for i, report := range append([]Report{report}, report.Compartments...) {
+			all[i].samples = append(all[i].samples, in.parts[i].sample(now, report))
 		}
-		t.samples = append(t.samples, s)
 	})
-	return t
+	return all[0]
+}
+
+func (p *part) sample(now time.Duration, report Report) snapshot {
+	s := snapshot{counters: p.counters, at: now, inFlight: float64(p.inFlight) - report.Excused, report: report}
+	s.buckets = slices.Clone(p.buckets)
+	for i := 1; i < len(s.buckets); i++ {
+		s.buckets[i] += s.buckets[i-1]
+	}
+	return s
 }
 
 // Window is the result of one evaluation over the samples in (At−Span, At]. Quantities that the samples do not
@@ -74,9 +87,12 @@ type Window struct {
 
 	// Increases over the window, extrapolated to its edges as PromQL's increase() does, hence not whole.
 	Offered, Admitted, Refused float64
+	RefusedByShed              float64                                     // of Refused
 	RefusedByRate              float64                                     // of Refused
 	RefusedForCallee           float64                                     // of Refused
-	ByClass                    [Classes]struct{ Offered, Refused float64 } // without those
+	RefusedByShare             float64                                     // of Refused
+	RefusedByRoof              float64                                     // of Refused
+	ByClass                    [Classes]struct{ Offered, Refused float64 } // refused by the limit or by shedding
 	Completed                  float64
 	Slow                       float64   // completed slower than the SLO; NaN unless the SLO is an edge of the histogram
 	Mean                       float64   // latency of the completed, seconds
@@ -126,9 +142,15 @@ func (t *Telemetry) Window(at, span, lag, slo time.Duration) Window {
 		w.Refused += w.ByClass[class].Refused
 		w.Admitted += increase(func(s *snapshot) float64 { return s.admitted[class] })
 	}
-	w.RefusedByRate = increase(func(s *snapshot) float64 { return s.refusedByRate })
-	w.RefusedForCallee = increase(func(s *snapshot) float64 { return s.refusedForCallee })
-	w.Refused += w.RefusedByRate + w.RefusedForCallee
+	for verdict, count := range map[Verdict]*float64{
+		RefusedByShed: &w.RefusedByShed, RefusedByRate: &w.RefusedByRate, RefusedForCallee: &w.RefusedForCallee,
+		RefusedByShare: &w.RefusedByShare, RefusedByRoof: &w.RefusedByRoof,
+	} {
+		for class := range Classes { // each has a series of its own
+			*count += increase(func(s *snapshot) float64 { return s.refusedBy[verdict][class] })
+		}
+	}
+	w.Refused += w.RefusedByRate + w.RefusedForCallee + w.RefusedByShare + w.RefusedByRoof
 	w.Completed = increase(func(s *snapshot) float64 { return s.completed })
 	w.Mean = increase(func(s *snapshot) float64 { return s.latencySum }) / w.Completed
 	w.Waited = increase(func(s *snapshot) float64 { return s.report.Waited })

@@ -40,6 +40,10 @@ const (
 	Fair        Contender = "fair"
 	Routes      Contender = "routes"
 
+	CascadeRoutes     Contender = "cascade-routes"
+	ShedRoutes        Contender = "shed-routes"
+	CascadeRateRoutes Contender = "cascade-rate-routes"
+
 	// Of call graphs.
 	Naive    Contender = "naive"
 	Guards   Contender = "guards"
@@ -60,6 +64,11 @@ func Contenders() []Contender {
 	return []Contender{None, Static, Outer, OuterAIMD, Reflex, Cascade}
 }
 
+// RouteContenders returns the contenders whose guard has a compartment for each route with an SLO of its own.
+func RouteContenders() []Contender {
+	return []Contender{Routes, CascadeRoutes, ShedRoutes, CascadeRateRoutes}
+}
+
 // GraphContenders returns the contenders in scenarios of several services that call each other. The others are for
 // scenarios of one service.
 func GraphContenders() []Contender { return []Contender{Naive, Guards, Patterns, Governed} }
@@ -67,10 +76,10 @@ func GraphContenders() []Contender { return []Contender{Naive, Guards, Patterns,
 // Experiments returns the contenders in scenarios of several services that were tried and are no part of governor.
 func Experiments() []Contender { return []Contender{Entry, EntryPatterns, RetryLaw} }
 
-// AllContenders returns Contenders, the contenders with further knobs, GraphContenders and Experiments.
+// AllContenders returns Contenders, the contenders with further knobs, RouteContenders, GraphContenders and Experiments.
 func AllContenders() []Contender {
-	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate, Fair, Routes}, GraphContenders(),
-		Experiments())
+	return slices.Concat(Contenders(), []Contender{Shed, ShedFixed, CascadeRate, OuterRate, Rate, Fair}, RouteContenders(),
+		GraphContenders(), Experiments())
 }
 
 // Suits says whether the contender is one for the scenario.
@@ -122,6 +131,12 @@ func (c Contender) Describe() string {
 		return "the cascade with fair shares of tenants"
 	case Routes:
 		return "guard alone, with a compartment for each route that has a deadline of its own, under a roof"
+	case CascadeRoutes:
+		return "the cascade with routes, a loop around each compartment"
+	case ShedRoutes:
+		return "the cascade with routes, each with the shed threshold"
+	case CascadeRateRoutes:
+		return "the cascade with routes, each with the rate knob"
 	case Naive:
 		return "call graphs: everything is admitted, callers time out and retry"
 	case Guards:
@@ -143,7 +158,7 @@ func (c Contender) Describe() string {
 // law is the control law of the concurrency limit, "" if it is not steered.
 func (c Contender) law() control.Law {
 	switch c {
-	case Outer, Cascade, Fair, Governed, Shed, ShedFixed, CascadeRate, OuterRate:
+	case Outer, Cascade, Fair, Governed, Shed, ShedFixed, CascadeRate, OuterRate, CascadeRoutes, ShedRoutes, CascadeRateRoutes:
 		return control.PIDLaw
 	case OuterAIMD:
 		return control.AIMDLaw
@@ -151,9 +166,14 @@ func (c Contender) law() control.Law {
 	return ""
 }
 
-func (c Contender) shed() bool { return c == Shed }
+func (c Contender) shed() bool { return c == Shed || c == ShedRoutes }
 
-func (c Contender) rate() bool { return c == CascadeRate || c == OuterRate || c == Rate }
+func (c Contender) rate() bool {
+	return c == CascadeRate || c == OuterRate || c == Rate || c == CascadeRateRoutes
+}
+
+// divides says whether the guard has a compartment for each route with an SLO of its own.
+func (c Contender) divides() bool { return slices.Contains(RouteContenders(), c) }
 
 // guardsCalls says whether services call each other through guard.
 func (c Contender) guardsCalls() bool {
@@ -179,7 +199,7 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 	config := guard.Config{
 		Service: t.Name, SLO: t.SLO.Latency, Min: int(t.Min), Max: int(t.Max),
 		Fallback: int(t.Start), ShedThreshold: 1,
-		Now: func() time.Time { return start.Add(now) },
+		Now: func() time.Time { return start.Add(now) }, Routes: t.guarded(),
 	}
 	switch r.Contender {
 	case None, Naive:
@@ -192,9 +212,7 @@ func (r Run) subject(now time.Duration, t Tier) subject {
 		config.NoReflex = true
 	case Rate:
 		config.NoReflex, config.Max, config.Fallback = true, unlimited, unlimited
-	case Routes:
-		config.Routes = t.Routes
-	case Reflex, Cascade, Shed, CascadeRate, Guards, Entry:
+	case Reflex, Cascade, Shed, CascadeRate, Guards, Entry, Routes, CascadeRoutes, ShedRoutes, CascadeRateRoutes:
 	case Patterns, Governed, EntryPatterns, RetryLaw:
 		config.ShedThreshold = 0
 	default:
@@ -262,8 +280,14 @@ func (g *guarded) Admit(now time.Duration, r models.Request) models.Verdict {
 	switch {
 	case errors.Is(err, guard.ErrRate):
 		return models.RefusedByRate
+	case errors.Is(err, guard.ErrShed):
+		return models.RefusedByShed
 	case errors.Is(err, guard.ErrCallee):
 		return models.RefusedForCallee
+	case errors.Is(err, guard.ErrShare):
+		return models.RefusedByShare
+	case errors.Is(err, guard.ErrRoof):
+		return models.RefusedByRoof
 	case err != nil:
 		return models.Refused
 	}
@@ -307,11 +331,24 @@ func (g *guarded) Excused() bool { return g.excused }
 // excusedSoFar is how many of the requests that the guard has found endless have ended.
 func (g *guarded) excusedSoFar(now time.Duration) uint64 {
 	s := g.guard.SnapshotAt(start.Add(now))
-	return s.EndlessFoundTotal - uint64(s.EndlessFound)
+	n := s.EndlessFoundTotal - uint64(s.EndlessFound)
+	for _, r := range s.Routes {
+		n += r.EndlessFoundTotal - uint64(r.EndlessFound)
+	}
+	return n
 }
 
 func (g *guarded) Report(now time.Duration) models.Report {
 	s := g.guard.SnapshotAt(start.Add(now))
+	report := g.report(s)
+	for _, r := range s.Routes {
+		report.Compartments = append(report.Compartments, g.report(r))
+	}
+	return report
+}
+
+// report is what a guard, or a compartment of it, exposes.
+func (g *guarded) report(s guard.Snapshot) models.Report {
 	r := models.Report{
 		Limit: float64(s.Limit), ServiceTime: s.ServiceTime, ShedThreshold: s.ShedThreshold,
 		BindingSeconds: s.Binding.Seconds(), Revision: float64(s.Revision), Waited: s.Latency.Waited,
@@ -363,8 +400,13 @@ func (g *guarded) Advise(now time.Duration, r models.Request, refused bool) mode
 // Apply passes the Setting as the bytes that the KV holds, so that it goes through the same checks.
 func (g *guarded) Apply(now time.Duration, s actuators.Setting) {
 	raw, err := s.Encode()
-	if err == nil {
+	_, route := actuators.SplitCompartment(s.Service)
+	switch {
+	case err != nil:
+	case route == "":
 		err = g.guard.ApplyAt(start.Add(now), raw)
+	default:
+		err = g.guard.ApplyRouteAt(start.Add(now), route, raw)
 	}
 	if err != nil {
 		panic(fmt.Sprintf("simulate: the guard refused a Setting of governor: %v", err))

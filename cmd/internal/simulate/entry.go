@@ -94,7 +94,7 @@ func (e *entryLoop) admit(now time.Duration, service int, s subject, r models.Re
 	to.offered++
 	to.calls[e.api[r.ID]]++
 	verdict := s.Admit(now, r)
-	if verdict == models.Refused {
+	if verdict == models.Refused || verdict == models.RefusedByShed {
 		to.refused++
 	}
 	return verdict

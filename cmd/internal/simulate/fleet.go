@@ -1,7 +1,9 @@
 package simulate
 
 import (
+	"cmp"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/seed-de83e32b/governor/actuators"
@@ -20,7 +22,14 @@ type Tier struct {
 	// Unguarded services have neither a guard nor a loop, whatever the contender.
 	Unguarded bool
 	// Routes are the compartments of a guard that has some.
-	Routes map[string]guard.Route
+	Routes []Compartment
+}
+
+// Compartment is a route of a service with an SLO of its own.
+type Compartment struct {
+	Name string
+	SLO  control.SLO
+	kind int // index in models.Config.Routes
 }
 
 // fleet is the instances of a service in a run, with what stands in front of each and what Prometheus knows of it.
@@ -31,10 +40,32 @@ type fleet struct {
 	scrape    func(instance int, first, interval time.Duration) *models.Telemetry
 	there     func(instance int) bool
 	instances []models.Instance
-	edges     []time.Duration
+	parts     []*part   // the service itself first, then the tier's Routes
 	members   []*member // in the order in which they came up
 	offsets   *rand.Rand
+}
+
+// part is what a loop sees and steers of a fleet: the service itself, or a route with an SLO of its own.
+type part struct {
+	name      string // SERVICE or SERVICE/ROUTE
+	slo       control.SLO
+	edges     []time.Duration // of the latency histogram
+	telemetry func(m *member) *models.Telemetry
 	inForce   *actuators.Setting // the last that was delivered; nil: none
+}
+
+// partsOf are those of a fleet whose histograms have these edges.
+func partsOf(t Tier, own []time.Duration, of []models.Compartment) []*part {
+	parts := []*part{{
+		name: t.Name, slo: t.SLO, edges: own, telemetry: func(m *member) *models.Telemetry { return m.telemetry },
+	}}
+	for i, c := range t.Routes {
+		parts = append(parts, &part{
+			name: t.Name + "/" + c.Name, slo: c.SLO, edges: of[i].LatencyEdges,
+			telemetry: func(m *member) *models.Telemetry { return m.telemetry.Compartment(i) },
+		})
+	}
+	return parts
 }
 
 // clock is the part of a plant that runs functions at instants.
@@ -56,11 +87,15 @@ type member struct {
 func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant) {
 	cfg := r.Scenario.Plant(r.Seed)
 	tier := Tier{Name: service, SLO: r.Scenario.SLO, Start: limit, Min: r.Scenario.Min, Max: r.Scenario.Max}
-	if r.Contender == Routes {
-		tier.Routes = compartments(cfg)
+	if r.Contender.divides() {
+		tier.Routes = routesOf(cfg, r.Scenario.SLO)
 	}
+	cfg.Compartments = tier.compartments()
 	// Prometheus scrapes each target at its own offset within the interval; here the offset depends on the seed.
-	f := &fleet{run: r, tier: tier, instances: cfg.Instances, edges: cfg.LatencyEdges, offsets: rand.New(rand.NewPCG(r.Seed, 5))}
+	f := &fleet{
+		run: r, tier: tier, instances: cfg.Instances, parts: partsOf(tier, cfg.LatencyEdges, cfg.Compartments),
+		offsets: rand.New(rand.NewPCG(r.Seed, 5)),
+	}
 	plant := models.NewFleet(cfg, func(now time.Duration, index int) models.Admitter {
 		return f.start(now, index, r.subject(now, tier))
 	}, score)
@@ -70,13 +105,31 @@ func newFleet(r Run, limit float64, score *models.Score) (*fleet, *models.Plant)
 	return f, plant
 }
 
-// compartments are the routes with a deadline of their own, which is their SLO.
-func compartments(cfg models.Config) map[string]guard.Route {
-	all := map[string]guard.Route{}
+// routesOf are the routes with a deadline of their own, which is the latency of their SLO, by name.
+func routesOf(cfg models.Config, slo control.SLO) (all []Compartment) {
 	for i, r := range cfg.Routes {
 		if r.Deadline > 0 && !r.Endless {
-			all[r.Name] = guard.Route{SLO: r.Deadline, Requests: []string{apiOf(models.Request{Route: i})}}
+			slo.Latency = r.Deadline
+			all = append(all, Compartment{Name: r.Name, SLO: slo, kind: i})
 		}
+	}
+	slices.SortFunc(all, func(a, b Compartment) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// compartments are the Routes as a plant has them.
+func (t Tier) compartments() (all []models.Compartment) {
+	for _, c := range t.Routes {
+		all = append(all, models.Compartment{Routes: []int{c.kind}, LatencyEdges: edges(c.SLO.Latency)})
+	}
+	return all
+}
+
+// guarded are the Routes as a guard has them.
+func (t Tier) guarded() map[string]guard.Route {
+	all := map[string]guard.Route{}
+	for _, c := range t.Routes {
+		all[c.Name] = guard.Route{SLO: c.SLO.Latency, Requests: []string{apiOf(models.Request{Route: c.kind})}}
 	}
 	return all
 }
@@ -92,16 +145,18 @@ func (f *fleet) begin(
 	}
 }
 
-// start puts admission control in front of an instance that comes up. One that comes up during the run reads the Setting
-// that is in force, as every guard does at its start.
+// start puts admission control in front of an instance that comes up. One that comes up during the run reads the Settings
+// that are in force, as every guard does at its start.
 func (f *fleet) start(now time.Duration, index int, s subject) models.Admitter {
 	m := &member{index: index, name: f.instances[index].Name, since: now, subject: s}
 	f.members = append(f.members, m)
 	if f.scrape != nil {
 		f.watch(m)
 	}
-	if f.inForce != nil {
-		m.subject.Apply(now, *f.inForce)
+	for _, p := range f.parts {
+		if p.inForce != nil {
+			m.subject.Apply(now, *p.inForce)
+		}
 	}
 	return m.subject
 }
@@ -120,9 +175,9 @@ func (f *fleet) live(do func(m *member)) {
 	}
 }
 
-// apply puts a Setting in force everywhere.
-func (f *fleet) apply(now time.Duration, s actuators.Setting) {
-	f.inForce = &s
+// apply puts a Setting of a part in force everywhere.
+func (f *fleet) apply(now time.Duration, p *part, s actuators.Setting) {
+	p.inForce = &s
 	f.live(func(m *member) { m.subject.Apply(now, s) })
 }
 
@@ -136,24 +191,25 @@ func (f *fleet) effective(now time.Duration) float64 {
 	return sum / n
 }
 
-// measure is what the sensor would report: the instances that are there, and of those that were not when the window
+// measure is what the sensor would report of a part: the instances that are there, and of those that were not when the window
 // before this one ended no counts, because they cover a part of the window only.
-func (f *fleet) measure(now, window, lag time.Duration) control.Measurement {
-	m := control.Measurement{Service: f.tier.Name, At: start.Add(now), Window: window}
+func (f *fleet) measure(p *part, now, window, lag time.Duration) control.Measurement {
+	m := control.Measurement{Service: p.name, At: start.Add(now), Window: window}
 	var windows []models.Window
 	f.live(func(member *member) {
-		if member.since > 0 && !member.telemetry.SampledBy(now-lag) {
+		telemetry := p.telemetry(member)
+		if member.since > 0 && !telemetry.SampledBy(now-lag) {
 			return
 		}
-		w := member.telemetry.Window(now, window, lag, f.tier.SLO.Latency)
+		w := telemetry.Window(now, window, lag, p.slo.Latency)
 		windows = append(windows, w)
 		in := instance(member.name, w)
-		if member.since > 0 && !member.telemetry.SampledBy(now-lag-window) {
+		if member.since > 0 && !telemetry.SampledBy(now-lag-window) {
 			in.Unjudged(control.Starting, "its counts do not cover the window yet")
 		}
 		m.Instances = append(m.Instances, in)
 	})
-	q, censored := models.Quantile(f.tier.SLO.Objective, f.edges, windows...)
+	q, censored := models.Quantile(p.slo.Objective, p.edges, windows...)
 	m.Quantile, m.Censored = control.Read(q), censored
 	return m
 }

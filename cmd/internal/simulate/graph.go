@@ -20,7 +20,9 @@ func (r Run) graph() Result {
 		if r.Limit != 0 {
 			tier.Start = r.Limit
 		}
-		fleets[i] = &fleet{run: r, tier: tier, instances: s.Instances, edges: cfg.LatencyEdges, offsets: offsets}
+		fleets[i] = &fleet{
+			run: r, tier: tier, instances: s.Instances, parts: partsOf(tier, cfg.LatencyEdges, nil), offsets: offsets,
+		}
 	}
 	subjects := map[[2]int]subject{}
 	come := func(now time.Duration, service, instance int) subject {
@@ -66,7 +68,7 @@ func (r Run) graph() Result {
 				return plant.Scrape(i, instance, first, interval)
 			})
 		if r.Contender.governed() && !f.tier.Unguarded {
-			loops = append(loops, newLoop(r, f))
+			loops = append(loops, newLoop(r, f, f.parts[0]))
 		}
 	}
 	if tried != nil {

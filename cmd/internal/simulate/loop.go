@@ -16,6 +16,7 @@ type loop struct {
 	loops *control.LoopSet
 	run   Run
 	fleet *fleet
+	part  *part
 
 	writer publish.Writer
 	last   publish.Last
@@ -28,12 +29,10 @@ const (
 	rateMax = 5000.0
 )
 
-// newLoop starts governor on a service for which nothing was ever published.
-func newLoop(r Run, f *fleet) *loop {
-	spec := control.Spec{
-		Service: f.tier.Name, Mode: control.Enforce, Timing: r.Timing, Tuning: r.Tuning,
-		SLO: f.tier.SLO,
-	}
+// newLoop starts governor on a part of a service for which nothing was ever published. A route inherits the bounds of its
+// service, as in the configuration.
+func newLoop(r Run, f *fleet, p *part) *loop {
+	spec := control.Spec{Service: p.name, Mode: control.Enforce, Timing: r.Timing, Tuning: r.Tuning, SLO: p.slo}
 	if law := r.Contender.law(); law != "" {
 		spec.Concurrency = &control.ConcurrencySpec{Min: f.tier.Min, Max: f.tier.Max, Fallback: f.tier.Start, Law: law}
 	}
@@ -48,22 +47,21 @@ func newLoop(r Run, f *fleet) *loop {
 		panic(fmt.Sprintf("simulate %s: %v", r.Scenario.Name, err))
 	}
 	return &loop{
-		loops: loops, run: r, fleet: f,
+		loops: loops, run: r, fleet: f, part: p,
 		writer: publish.Writer{Spec: loops.Spec(), Epoch: 1, Lease: actuators.DefaultLeaseSeconds * time.Second},
 	}
 }
 
-// tick is a tick of a service that is alone.
-func (l *loop) tick(now time.Duration) []control.Decision { return ticks(now, []*loop{l}) }
-
-// ticks lets the loops of services that call each other decide, each with what all have measured.
+// ticks lets the loops of services that call each other, or of the parts of a service, decide, each with what all have
+// measured.
 func ticks(now time.Duration, loops []*loop) (ds []control.Decision) {
 	measured := make([]control.Measurement, len(loops))
 	services := map[string]control.Health{}
 	for i, l := range loops {
 		measured[i] = l.measure(now)
-		services[l.fleet.tier.Name] = l.loops.Health(measured[i])
+		services[l.part.name] = l.loops.Health(measured[i])
 	}
+	control.DivideCalls(services)
 	for i, l := range loops {
 		measured[i].Services = services
 		ds = append(ds, l.decide(now, measured[i])...)
@@ -99,7 +97,7 @@ func (l *loop) apply(now time.Duration, ds []control.Decision) {
 		l.writes = append(l.writes, now)
 	}
 	l.last.Wrote(at, next)
-	l.fleet.clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, next) })
+	l.fleet.clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleet.apply(now, l.part, next) })
 }
 
 // measure is what the sensor would report, or that Prometheus does not answer, and spoiled where the run spoils it.
@@ -115,12 +113,12 @@ func (l *loop) sense(now time.Duration) control.Measurement {
 	for _, outage := range l.run.Scenario.Outages {
 		if outage.Contains(now) {
 			return control.Measurement{
-				Service: l.fleet.tier.Name, At: start.Add(now), Window: l.run.Timing.Window,
+				Service: l.part.name, At: start.Add(now), Window: l.run.Timing.Window,
 				Invalid: control.Timeout, Detail: "Prometheus does not answer",
 			}
 		}
 	}
-	return l.fleet.measure(now, l.run.Timing.Window, l.run.Lag)
+	return l.fleet.measure(l.part, now, l.run.Timing.Window, l.run.Lag)
 }
 
 // instance is what the sensor makes of a window of an instance.
@@ -136,6 +134,8 @@ func instance(name string, w models.Window) control.Instance {
 		InFlight: control.Read(w.InFlight), Limit: control.Read(w.Limit), Binding: control.Read(w.Binding),
 		Revision: control.Read(w.Revision), ShedThreshold: control.Read(w.ShedThreshold),
 		RefusedByRate: control.Read(w.RefusedByRate), RefusedForCallee: control.Read(w.RefusedForCallee),
+		RefusedByShed:  control.Read(w.RefusedByShed),
+		RefusedByShare: control.Read(w.RefusedByShare), RefusedByRoof: control.Read(w.RefusedByRoof),
 	}
 	for i, class := range w.ByClass {
 		in.Classes[i] = control.Class{Offered: control.Read(class.Offered), Refused: control.Read(class.Refused)}

@@ -206,7 +206,11 @@ func CSV(to io.Writer, result Result) error {
 		}
 		reasons := []string{d.Reason}
 		for _, other := range p.Decisions[min(1, len(p.Decisions)):] {
-			reasons = append(reasons, string(other.Knob)+" "+other.Reason)
+			whose := ""
+			if other.Service != d.Service {
+				whose = other.Service + "/"
+			}
+			reasons = append(reasons, whose+string(other.Knob)+" "+other.Reason)
 		}
 		knob := func(k control.Knob) string {
 			if d := p.Knob(k); d.Knob == k {
@@ -258,7 +262,7 @@ func Explain(to io.Writer, r Run, result Result, at time.Duration) error {
 		digits(100*point.Goodput, 1))
 	for _, d := range point.Decisions {
 		whose := ""
-		if r.Scenario.Graph != nil {
+		if r.Scenario.Graph != nil || r.Contender.divides() {
 			whose = d.Service + "/"
 		}
 		fmt.Fprintf(to, "\n%s%s  %s\n", whose, d.Knob, d.Reason)

@@ -85,7 +85,7 @@ func (l *retryLoop) step(now time.Duration) {
 			continue
 		}
 		s.last.Wrote(at, next)
-		l.fleets[i].clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleets[i].apply(now, next) })
+		l.fleets[i].clock.At(now+l.run.Timing.PublishDelay, func(now time.Duration) { l.fleets[i].apply(now, l.fleets[i].parts[0], next) })
 	}
 }
 

@@ -6,7 +6,7 @@
 //	plant ──scrape S──► window W ──period T──► LoopSet.Step ──publish delay d──► limiter or guard ──► plant
 //
 // A service of several instances has a limiter or guard in each of them, and one loop: it sees the instances side by side,
-// and its Setting goes to all of them.
+// and its Setting goes to all of them. Where the guard has compartments for routes, each has a loop and a Setting of its own.
 //
 // A run of fifteen simulated minutes takes a fraction of a second, and the same seed gives the same run.
 package simulate
@@ -34,6 +34,8 @@ type Run struct {
 	Tuning control.Tuning
 	// Spoil, if not nil, changes what the sensor reports: faults of the measurement, not of the service.
 	Spoil func(now time.Duration, m *control.Measurement)
+	// Stops is the instant at which governor is killed, in a scenario of one service; 0: it is not.
+	Stops time.Duration
 }
 
 // The timings that the scenarios are judged at: fast, usual, and the slowest in common use.
@@ -102,16 +104,18 @@ func (r Run) Do() Result {
 		result.Limits = append(result.Limits, fleet.effective(now))
 	})
 
-	var loop *loop
+	var loops []*loop
 	if r.Contender.governed() {
-		loop = newLoop(r, fleet)
+		for _, p := range fleet.parts {
+			loops = append(loops, newLoop(r, fleet, p))
+		}
 	}
 	plant.Every(r.Timing.Period, r.Timing.Period, func(now time.Duration) {
 		p := Point{At: now, Limit: limit, Effective: fleet.effective(now)}
-		if loop != nil {
-			p.Decisions = loop.tick(now)
+		if len(loops) > 0 && (r.Stops == 0 || now < r.Stops) {
+			p.Decisions = ticks(now, loops)
 			p.Decision = p.Decisions[0]
-			if f, ok := publish.InForce(control.KnobConcurrency, loop.last.Setting); ok {
+			if f, ok := publish.InForce(control.KnobConcurrency, loops[0].last.Setting); ok {
 				p.Limit = f.Value
 			}
 		}
@@ -121,8 +125,8 @@ func (r Run) Do() Result {
 	plant.Run(r.Scenario.End())
 	result.rate(r)
 	fleet.live(func(m *member) { result.Demoted += m.subject.Report(r.Scenario.End()).Demoted })
-	if loop != nil {
-		result.Writes = loop.writes
+	for _, l := range loops {
+		result.Writes = append(result.Writes, l.writes...)
 	}
 	return result
 }
