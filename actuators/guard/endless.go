@@ -260,7 +260,7 @@ func (p Permit) endless(now time.Duration) {
 		if !p.current(w) || w&declared != 0 {
 			return
 		}
-		if t.word.CompareAndSwap(w, w|declared) {
+		if t.word.CompareAndSwap(w, w&^paused|declared) {
 			break
 		}
 		w = t.word.Load()

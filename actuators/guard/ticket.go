@@ -129,7 +129,7 @@ type tickets struct {
 	places atomic.Pointer[[]atomic.Pointer[ticket]] // as many as a power of two; nil: no ticket yet
 	guard  *Guard
 	_      line
-	next   atomic.Uint64 // where to look for a ticket if the first is in use
+	next   atomic.Uint64 // counts the searches
 	_      line
 
 	mu     sync.Mutex // held to add and to remove tickets, and to look at all of them
@@ -139,8 +139,8 @@ type tickets struct {
 
 const (
 	placesAtFirst = 16
-	// looks is how many tickets in a row are in use before the pool is looked at as a whole. While half of them are free, so
-	// many are in use by chance once in 65,536 times.
+	// looks is how many tickets a search meets in use before it looks at the pool as a whole. While half of them are free, so many
+	// are in use by chance once in 65,536 times.
 	looks = 16
 	// mostUses of a ticket are so few that they cannot overflow before somebody looks.
 	mostUses = 1 << (63 - usesShift)
@@ -165,17 +165,18 @@ func (s *tickets) take(start uint64) (t *ticket, w uint64) {
 	return s.search(places, start)
 }
 
-// search is take where the ticket of the goroutine's own place is in use.
+// search is take where the ticket of the goroutine's own place is in use. It looks at places in an order that has nothing to do
+// with that in which tickets were taken before, so that those that are held for long are never met in a row but by chance.
 func (s *tickets) search(places []atomic.Pointer[ticket], start uint64) (t *ticket, w uint64) {
 	at := s.next.Add(1)
 	for range looks {
+		at = mix64(at)
 		if t = places[at&uint64(len(places)-1)].Load(); t == nil {
 			break
 		}
 		if w, ok := t.use(start); ok {
 			return t, w
 		}
-		at++
 	}
 	return s.add(at, start)
 }

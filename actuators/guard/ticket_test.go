@@ -39,6 +39,35 @@ func TestTicketsAreUsedAgain(t *testing.T) {
 	}
 }
 
+// Where requests that last have taken their tickets one after another, as those of an event loop do, a ticket for the next one is
+// found as fast as anywhere: by a few looks, not by a look at all of them, which always finds the first that is free.
+func TestTicketsThatAreHeldStandInNobodysWay(t *testing.T) {
+	const held, tries = 1000, 10000
+	g := simGuard(t, Config{Min: 2 * held, Max: 2 * held, NoReflex: true})
+	var permits []Permit
+	for range 2 * held {
+		p, err := g.AcquireAt(epoch, Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		permits = append(permits, p)
+	}
+	for _, p := range permits[held:] {
+		p.ReleaseAt(epoch, Success)
+	}
+	s, found := &g.tickets[Default], map[*ticket]int{}
+	for range tries {
+		ticket, w := s.search(*s.places.Load(), inUse)
+		found[ticket]++
+		ticket.free(w)
+	}
+	for _, n := range found {
+		if n > tries/100 {
+			t.Errorf("%d of %d requests found the same ticket of %d", n, tries, len(found))
+		}
+	}
+}
+
 // A ticket is given up before its uses overflow, and still counts.
 func TestTicketIsGivenUpBeforeItsUsesOverflow(t *testing.T) {
 	g := simGuard(t, Config{Min: 10, Max: 10})
