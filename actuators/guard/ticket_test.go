@@ -96,6 +96,48 @@ func TestTicketIsGivenUpBeforeItsUsesOverflow(t *testing.T) {
 	}
 }
 
+// After a burst the tickets become few again. Requests that are still in flight keep theirs, and everything is counted.
+func TestTicketsOfABurstAreGivenUp(t *testing.T) {
+	const most, last = 1000, 10
+	g := simGuard(t, Config{SLO: time.Hour, Min: most, Max: most, NoReflex: true}) // nobody is found to be endless
+	var permits []Permit
+	for range most {
+		p, err := g.AcquireAt(epoch, Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		permits = append(permits, p)
+	}
+	over, open := permits[:most-last], permits[most-last:]
+	for _, p := range over {
+		p.ReleaseAt(epoch, Success)
+	}
+	at := epoch
+	quiet := func(most int) {
+		for range 8 * quietLooks {
+			at = at.Add(reflexPeriod)
+			g.SnapshotAt(at)
+		}
+		if n := len(*g.tickets[Default].places.Load()); n > most {
+			t.Errorf("%d places after a long quiet time, want at most %d", n, most)
+		}
+	}
+	quiet(fewInUse * last)
+	for i, p := range open {
+		if i%2 == 0 {
+			p.EndlessAt(at)
+		}
+		p.ReleaseAt(at, Success)
+		over[i].ReleaseAt(at, Success) // once more
+	}
+	quiet(placesAtFirst)
+	s := g.SnapshotAt(at)
+	if s.Admitted[Default] != most || s.InFlight != 0 || s.EndlessDeclared != 0 || s.DoubleReleases != last {
+		t.Errorf("admitted %d, %d in flight, %d endless, %d released twice; want %d, 0, 0, %d",
+			s.Admitted[Default], s.InFlight, s.EndlessDeclared, s.DoubleReleases, most, last)
+	}
+}
+
 // A request that does not end takes its ticket along, so that a million of them cost a look at the others nothing.
 func TestEndlessRequestsLeaveThePool(t *testing.T) {
 	g := simGuard(t, Config{Min: 10, Max: 10})
