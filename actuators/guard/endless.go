@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -75,9 +76,13 @@ func (e *endless) attendance(c closed) attendance {
 	return attendance{joined: c.joined, left: holding + float64(c.excused.Load()), holding: holding}
 }
 
-// open opens a cohort.
+// open opens the cohort n. Marks come around again, so it takes the next one that no cohort has of those that are kept.
 func (e *endless) open(n uint64) {
-	e.cohort = &cohort{mark: n << cohortShift & cohortMask}
+	mark := n << cohortShift & cohortMask
+	for slices.ContainsFunc(e.closed, func(c closed) bool { return c.mark == mark }) {
+		mark = (mark + 1<<cohortShift) & cohortMask
+	}
+	e.cohort = &cohort{mark: mark}
 	e.current.Store(e.cohort.mark | inUse)
 }
 
@@ -261,7 +266,7 @@ func (p Permit) endless(now time.Duration) {
 		if !p.current(w) || w&declared != 0 {
 			return
 		}
-		if t.word.CompareAndSwap(w, w|declared) {
+		if t.word.CompareAndSwap(w, w&^paused|declared) {
 			break
 		}
 		w = t.word.Load()

@@ -307,6 +307,40 @@ func TestRefusalsLookAtTheClock(t *testing.T) {
 	t.Error("refused for ten seconds")
 }
 
+// A request that hangs for so long that the marks of the cohorts come around is not counted with those that start then.
+func TestCohortsDifferWhenMarksComeAround(t *testing.T) {
+	g := simGuard(t, Config{Min: 100, Max: 100, NoReflex: true})
+	at := epoch
+	start := func(n int) (permits []Permit) {
+		for range n {
+			p, err := g.AcquireAt(at, Default)
+			if err != nil {
+				t.Fatal(err)
+			}
+			permits = append(permits, p)
+		}
+		return permits
+	}
+	end := func(permits []Permit) {
+		for _, p := range permits {
+			p.ReleaseAt(at, Success)
+		}
+	}
+	old := start(40)
+	end(old[9:]) // more than a fifth is left, so nobody is excused
+	for range 100 {
+		at = at.Add(reflexPeriod)
+		end(start(1))
+	}
+	g.endless.open(old[0].word & cohortMask >> cohortShift) // as after 1<<cohortBits cohorts
+	end(old[:5])
+	start(3)
+	at = at.Add(reflexPeriod)
+	if s := g.SnapshotAt(at); s.EndlessFound != 4 || s.InFlight != 3 {
+		t.Errorf("%d found, %d in flight; want 4, 3", s.EndlessFound, s.InFlight)
+	}
+}
+
 func TestFewLeft(t *testing.T) {
 	of := func(joined, left float64) closed {
 		return closed{seen: attendance{joined: joined, left: left, holding: left}}

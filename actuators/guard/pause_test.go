@@ -47,6 +47,7 @@ func TestPauseThatNobodyEnds(t *testing.T) {
 			p.PauseAt(epoch.Add(10 * ms))
 			if declare {
 				p.EndlessAt(epoch.Add(20 * ms))
+				p.ResumeAt(epoch.Add(25 * ms)) // does nothing: an endless request needs no slot
 			}
 			p.ReleaseAt(epoch.Add(30*ms), Success)
 			p.ResumeAt(epoch.Add(40 * ms)) // too late

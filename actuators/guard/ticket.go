@@ -123,25 +123,31 @@ func (t *ticket) free(w uint64) {
 //	                         ▲
 //	                         a hash of where the goroutine's stack is
 //
-// There are at most four times as many as there ever were requests in flight.
+// There are at most four times as many as there were requests in flight at a time, and when fewer than one in sixteen have been in
+// use for long, half as many.
 type tickets struct {
 	_      line
 	places atomic.Pointer[[]atomic.Pointer[ticket]] // as many as a power of two; nil: no ticket yet
 	guard  *Guard
 	_      line
-	next   atomic.Uint64 // where to look for a ticket if the first is in use
+	next   atomic.Uint64 // counts the searches
 	_      line
 
 	mu     sync.Mutex // held to add and to remove tickets, and to look at all of them
 	made   uint32
 	folded uint64 // uses of those that have been removed
+	quiet  int    // looks at all of them in a row that found few in use
 }
 
 const (
 	placesAtFirst = 16
-	// looks is how many tickets in a row are in use before the pool is looked at as a whole. While half of them are free, so
-	// many are in use by chance once in 65,536 times.
+	// looks is how many tickets a search meets in use before it looks at the pool as a whole. While half of them are free, so many
+	// are in use by chance once in 65,536 times.
 	looks = 16
+	// Places are halved after quietLooks with less than one in fewInUse of them in use: at four looks per second and more, after at
+	// most 16 s. What is left is in use by less than an eighth.
+	fewInUse   = 16
+	quietLooks = 64
 	// mostUses of a ticket are so few that they cannot overflow before somebody looks.
 	mostUses = 1 << (63 - usesShift)
 )
@@ -165,17 +171,18 @@ func (s *tickets) take(start uint64) (t *ticket, w uint64) {
 	return s.search(places, start)
 }
 
-// search is take where the ticket of the goroutine's own place is in use.
+// search is take where the ticket of the goroutine's own place is in use. It looks at places in an order that has nothing to do
+// with that in which tickets were taken before, so that those that are held for long are never met in a row but by chance.
 func (s *tickets) search(places []atomic.Pointer[ticket], start uint64) (t *ticket, w uint64) {
 	at := s.next.Add(1)
 	for range looks {
+		at = mix64(at)
 		if t = places[at&uint64(len(places)-1)].Load(); t == nil {
 			break
 		}
 		if w, ok := t.use(start); ok {
 			return t, w
 		}
-		at++
 	}
 	return s.add(at, start)
 }
@@ -236,18 +243,80 @@ func (s *tickets) leave(t *ticket) {
 	s.remove(t, t.word.Load())
 }
 
+// retire removes a ticket that is free, and says whether it was. The caller holds s.mu.
+func (s *tickets) retire(t *ticket) bool {
+	w := t.word.Load()
+	if w&(oneUse-1) != 0 || !t.word.CompareAndSwap(w, w|inUse|ended) {
+		return false
+	}
+	s.remove(t, w)
+	return true
+}
+
 // taken counts the requests that have taken a ticket.
 func (s *tickets) taken() (n uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	busy := 0
 	for t, w := range s.all {
-		if w&(oneUse-1) == 0 && w>>usesShift >= mostUses && t.word.CompareAndSwap(w, w|inUse|ended) {
-			s.remove(t, w)
+		if w>>usesShift >= mostUses && s.retire(t) {
 			continue
+		}
+		if w&inUse != 0 {
+			busy++
 		}
 		n += w >> usesShift
 	}
-	return n + s.folded
+	n += s.folded
+	s.fit(busy)
+	return n
+}
+
+// fit halves the places when few have been in use for long, so that a burst does not cost memory, and a look at every ticket
+// time, from then on. The caller holds s.mu.
+func (s *tickets) fit(busy int) {
+	places := len(*s.places.Load())
+	if places == placesAtFirst || fewInUse*busy >= places {
+		s.quiet = 0
+		return
+	}
+	if s.quiet++; s.quiet == quietLooks {
+		s.quiet = 0
+		s.halve()
+	}
+}
+
+// halve halves the places. It retires tickets that are free, and moves those that are not. The caller holds s.mu.
+func (s *tickets) halve() {
+	places := *s.places.Load()
+	fewer := make([]atomic.Pointer[ticket], len(places)/2)
+	for i := range fewer {
+		fewer[i].Store(places[i].Load())
+	}
+	at := 0
+	for i := len(fewer); i < len(places); i++ {
+		moves := places[i].Load()
+		if moves == nil || s.retire(moves) {
+			continue
+		}
+		for at < len(fewer) {
+			if t := fewer[at].Load(); t == nil || s.retire(t) {
+				break
+			}
+			at++
+		}
+		if at == len(fewer) { // many requests have begun meanwhile
+			return
+		}
+		fewer[at].Store(moves)
+		at++
+	}
+	for i := range fewer {
+		if t := fewer[i].Load(); t != nil {
+			t.place = i
+		}
+	}
+	s.places.Store(&fewer)
 }
 
 // all calls yield with each ticket and its word. The caller holds s.mu.

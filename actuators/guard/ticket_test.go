@@ -39,6 +39,35 @@ func TestTicketsAreUsedAgain(t *testing.T) {
 	}
 }
 
+// Where requests that last have taken their tickets one after another, as those of an event loop do, a ticket for the next one is
+// found as fast as anywhere: by a few looks, not by a look at all of them, which always finds the first that is free.
+func TestTicketsThatAreHeldStandInNobodysWay(t *testing.T) {
+	const held, tries = 1000, 10000
+	g := simGuard(t, Config{Min: 2 * held, Max: 2 * held, NoReflex: true})
+	var permits []Permit
+	for range 2 * held {
+		p, err := g.AcquireAt(epoch, Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		permits = append(permits, p)
+	}
+	for _, p := range permits[held:] {
+		p.ReleaseAt(epoch, Success)
+	}
+	s, found := &g.tickets[Default], map[*ticket]int{}
+	for range tries {
+		ticket, w := s.search(*s.places.Load(), inUse)
+		found[ticket]++
+		ticket.free(w)
+	}
+	for _, n := range found {
+		if n > tries/100 {
+			t.Errorf("%d of %d requests found the same ticket of %d", n, tries, len(found))
+		}
+	}
+}
+
 // A ticket is given up before its uses overflow, and still counts.
 func TestTicketIsGivenUpBeforeItsUsesOverflow(t *testing.T) {
 	g := simGuard(t, Config{Min: 10, Max: 10})
@@ -64,6 +93,48 @@ func TestTicketIsGivenUpBeforeItsUsesOverflow(t *testing.T) {
 	next.ReleaseAt(epoch.Add(time.Millisecond), Success)
 	if s := g.SnapshotAt(epoch.Add(time.Millisecond)); s.InFlight != 0 || s.DoubleReleases != 0 {
 		t.Errorf("%d in flight, %d released twice", s.InFlight, s.DoubleReleases)
+	}
+}
+
+// After a burst the tickets become few again. Requests that are still in flight keep theirs, and everything is counted.
+func TestTicketsOfABurstAreGivenUp(t *testing.T) {
+	const most, last = 1000, 10
+	g := simGuard(t, Config{SLO: time.Hour, Min: most, Max: most, NoReflex: true}) // nobody is found to be endless
+	var permits []Permit
+	for range most {
+		p, err := g.AcquireAt(epoch, Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		permits = append(permits, p)
+	}
+	over, open := permits[:most-last], permits[most-last:]
+	for _, p := range over {
+		p.ReleaseAt(epoch, Success)
+	}
+	at := epoch
+	quiet := func(most int) {
+		for range 8 * quietLooks {
+			at = at.Add(reflexPeriod)
+			g.SnapshotAt(at)
+		}
+		if n := len(*g.tickets[Default].places.Load()); n > most {
+			t.Errorf("%d places after a long quiet time, want at most %d", n, most)
+		}
+	}
+	quiet(fewInUse * last)
+	for i, p := range open {
+		if i%2 == 0 {
+			p.EndlessAt(at)
+		}
+		p.ReleaseAt(at, Success)
+		over[i].ReleaseAt(at, Success) // once more
+	}
+	quiet(placesAtFirst)
+	s := g.SnapshotAt(at)
+	if s.Admitted[Default] != most || s.InFlight != 0 || s.EndlessDeclared != 0 || s.DoubleReleases != last {
+		t.Errorf("admitted %d, %d in flight, %d endless, %d released twice; want %d, 0, 0, %d",
+			s.Admitted[Default], s.InFlight, s.EndlessDeclared, s.DoubleReleases, most, last)
 	}
 }
 
