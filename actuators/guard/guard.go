@@ -158,6 +158,7 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		routes:  &routes{},
 	}
 	g.service = g
+	g.shares.entries.mix.longest = endlessAge * cfg.SLO
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	g.tickets.New = func() any { return &ticket{guard: g, bare: true, shard: g.shards.Add(1) % maxShards} }
 	g.endless.current.Store(new(cohort))
@@ -467,6 +468,9 @@ func (g *Guard) step(now time.Duration) {
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
+	if w := g.reflex.lesson; w.span > 0 {
+		g.shares.entries.learnMix(w)
+	}
 	g.report(before, g.reflex.finding.ServiceTime)
 	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered())
@@ -528,6 +532,7 @@ func (g *Guard) tally(now time.Duration) tally {
 	short := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	t.finished, t.seconds, t.waited = t.finished-short.Count, t.seconds-short.Own-short.Waited, t.waited-short.Waited
+	t.shifted = g.shares.entries.shiftedBy(t.finished)
 	t.refused, t.above = g.refusals()
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)

@@ -177,6 +177,7 @@ func (r *roof) tally(now time.Duration) tally {
 		t.finished += own.finished
 		t.seconds += own.seconds
 		t.waited += own.waited
+		t.shifted += own.shifted
 	}
 	for _, part := range r.parts {
 		below, above := part.refusals()
