@@ -532,7 +532,7 @@ func (g *Guard) tally(now time.Duration) tally {
 	short := g.cutShort.total()
 	t.finished, t.seconds, t.waited = g.latency.total()
 	t.finished, t.seconds, t.waited = t.finished-short.Count, t.seconds-short.Own-short.Waited, t.waited-short.Waited
-	t.shifted = g.shares.entries.shiftedBy(t.finished)
+	t.shifted = g.shares.entries.shifted()
 	t.refused, t.above = g.refusals()
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)
