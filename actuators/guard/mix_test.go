@@ -6,21 +6,23 @@ import (
 	"time"
 )
 
-// One API sends four times as many requests of 1 s, beside others of 40 ms: 44 of 32 servers. Both get what the servers can do, 0.72
-// of what they ask for. Read as a queue, the longer mean would cost each of them a third of that.
+// One API sends four times as many requests of 1 s, beside others of 40 ms, and nothing queues: the mean grows by half at least,
+// and none of that counts.
 func TestSlowerMixIsNoQueue(t *testing.T) {
-	const tight, slack = 280.0, 8.25
 	eachSeed(t, func(t *testing.T, seed uint64) {
-		p := newPlant(simGuard(t, Config{Fallback: 128, Min: 4, Max: 1000}), seed)
-		p.export = time.Second
-		load := func(exports float64) { p.rate, p.exports = tight+exports, exports/(tight+exports) }
-		load(slack)
-		p.run(time.Minute)
-		load(4 * slack)
-		p.run(10 * time.Second)
-		p.run(time.Minute)
-		if got := p.perSecond(time.Minute); got < 0.65*tight {
-			t.Errorf("goodput %.0f/s, want about %.0f/s", got, 0.72*tight)
+		p := newPlant(simGuard(t, Config{Fallback: 1000, Min: 4, Max: 1000}), seed)
+		p.servers, p.export = 1000, time.Second
+		run := func(exports float64, span time.Duration) window {
+			p.rate, p.exports = 280+exports, exports/(280+exports)
+			p.run(5 * time.Second)
+			from := p.g.tally(p.now)
+			p.run(span)
+			return p.g.tally(p.now).since(from)
+		}
+		before, after := run(8, 2*time.Minute), run(32, 10*time.Second)
+		if after.mean < 1.5*before.mean || math.Abs(after.alone()/before.alone()-1) > 0.25 {
+			t.Errorf("a mean of %.0f ms, %.0f of which count, becomes one of %.0f, %.0f of which count", 1e3*before.mean, 1e3*before.alone(),
+				1e3*after.mean, 1e3*after.alone())
 		}
 	})
 }
