@@ -7,7 +7,7 @@ import (
 
 // mix tells how much of the mean latency is due to what is asked for. A service whose slow APIs are asked for more than usual
 // takes longer on average, though nothing queues, and a lower limit would not make it faster. Each API has a mean m₀ₖ of
-// its own in calm, and M₀ is that of all of them together, in the proportions of the calm. A request of API k that has finished
+// its own in calm, and M₀ is that of all known ones together, in the proportions of the calm. A request of API k that has finished
 // shifts the mean by
 //
 //	m₀ₖ − M₀
@@ -19,7 +19,7 @@ import (
 // Example: 280/s of 40 ms and 8/s of 1 s have a mean of 67 ms. With 32/s of the slow ones it is 139 ms: a shift of 72 ms.
 type mix struct {
 	longest time.Duration // of a request that is not left out; 0: all are
-	calm    mean          // M₀
+	calm    mean          // M₀, of the known APIs
 	shifted float64       // the sum of all shifts, in seconds
 }
 
@@ -28,6 +28,8 @@ type usual struct {
 	calm  mean // m₀ₖ, faded with usualSpan
 	fresh mean // of this learning window
 }
+
+func (u *usual) known() bool { return u.calm.count >= usualLeast }
 
 // mean is a mean in the making.
 type mean struct{ sum, count float64 }
@@ -49,7 +51,7 @@ func (m *mix) complete(u *usual, took time.Duration) {
 		return
 	}
 	u.fresh.add(mean{took.Seconds(), 1})
-	if u.calm.count >= usualLeast {
+	if u.known() {
 		m.shifted += u.calm.value() - m.calm.value()
 	}
 }
@@ -73,6 +75,8 @@ func (f *fair) learnMix(w lesson) {
 			u.calm.add(u.fresh)
 		}
 		u.fresh = mean{}
-		f.mix.calm.add(u.calm)
+		if u.known() {
+			f.mix.calm.add(u.calm)
+		}
 	}
 }

@@ -46,10 +46,6 @@ var shortfalls = map[shortfall]float64{
 	// Guard excuses undeclared jobs only after they have taught governor's target.
 	{"batch8", simulate.Cascade, simulate.Reflex, simulate.Fault}:         2.4,
 	{"batch8-labeled", simulate.Cascade, simulate.Reflex, simulate.Fault}: 2.4,
-	// One limit for routes with SLOs of 300 ms and 10 s: no limit brings the mean of the mix to the target, so governor lowers it.
-	// Such a service needs compartments, see TestRoutes.
-	{"slack-x4", simulate.Cascade, simulate.Reflex, simulate.Fault}:    16.0,
-	{"routes-half", simulate.Cascade, simulate.Reflex, simulate.Fault}: 1.9,
 	// After the fault the ceiling, twice the published limit, holds the reflex back for half a minute.
 	{"polls-fifth", simulate.Cascade, simulate.Reflex, simulate.After}: 2.7,
 	{"polls-fifth", simulate.Cascade, simulate.Static, simulate.After}: 2.3,
