@@ -14,9 +14,6 @@ import (
 //
 //	τ* = min(max(0.9·SLO − D̂, 1.3·m₀, 0.3·SLO), 0.6·SLO), or 0.4·SLO where the objective is below 99%
 //
-// Where D̂ alone is more than 0.9·SLO, as with a route that takes longer than the SLO by itself, no mean keeps the promise and
-// the formula has nothing to say: 0.4·SLO takes the place of its first term, as before D̂ is known.
-//
 // Example: SLO 300 ms, p99 150 ms above the mean, m₀ = 40 ms: τ* = 270 − 150 = 120 ms. Nothing here integrates, so
 // nothing can wind up. The SLO, not the measurement, anchors the target: a service that slowly degrades cannot move it
 // beyond the clip. latencyTarget also keeps the estimates behind the floor.
@@ -166,7 +163,7 @@ func (t *latencyTarget) ideal() float64 {
 	slo := t.slo.Seconds()
 	low := max(targetOwnMargin*t.own.Seconds(), targetLow*slo)
 	tau := targetUnknown * slo
-	if d, ok := t.distance.Value(); ok && d < targetHeadroom*slo {
+	if d, ok := t.distance.Value(); ok {
 		tau = targetHeadroom*slo - d
 	}
 	return min(max(tau, low), t.high*slo)
