@@ -7,8 +7,8 @@ import (
 
 // mix tells how much of the mean latency is due to what is asked for. A service whose slow APIs are asked for more than usual
 // takes longer on average, though nothing queues, and a lower limit would not make it faster. Each API has a mean m₀ₖ of
-// its own in calm, and M₀ is that of all known ones together, in the proportions of the calm. A request of API k that has finished
-// shifts the mean by
+// its own in calm, and M₀ is that of all known ones together, in the proportions of the calm. A request of API k that has
+// finished shifts the mean by
 //
 //	m₀ₖ − M₀
 //
