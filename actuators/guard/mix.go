@@ -42,7 +42,7 @@ func (m *mean) value() float64 { return m.sum / m.count }
 
 const (
 	usualSpan  = 300 * time.Second // time constant, of time spent in calm
-	usualLeast = 20                // requests
+	usualLeast = 100               // requests: their mean is sure to a tenth
 )
 
 // complete counts a request of the API u.
