@@ -44,6 +44,7 @@ type fair struct {
 	calm       time.Duration // spent without refusing
 	usual      float64       // the rest in calm, slot-seconds
 	part       float64       // of the rest in all demand, in calm
+	mix        mix
 	_          line
 }
 
@@ -119,6 +120,7 @@ func (f *fair) complete(id uint64, class Criticality, held time.Duration) {
 	if c := f.count(id, class, held.Seconds()); c != nil {
 		c.used += held.Seconds()
 		c.done++
+		f.mix.complete(&c.usual, held)
 	}
 	f.used += held.Seconds()
 	f.done++

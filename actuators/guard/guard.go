@@ -122,6 +122,7 @@ func start(cfg Config, base time.Time, regime regime, reflex reflex) *Guard {
 		routes:  &routes{},
 	}
 	g.service = g
+	g.shares.entries.mix.longest = endlessAge * cfg.SLO
 	g.due.Store(math.MinInt64) // the first request starts the windows
 	for class := range g.tickets {
 		g.tickets[class].start(g)
@@ -434,6 +435,9 @@ func (g *Guard) step(now time.Duration) {
 	b := g.regime.advance(now, g.reflex.healthy(t, g.regime.bounds(now)))
 	before := g.reflex.finding.ServiceTime
 	g.reflex.step(t, b)
+	if w := g.reflex.lesson; w.span > 0 {
+		g.shares.entries.learnMix(w)
+	}
 	g.report(before, g.reflex.finding.ServiceTime)
 	g.regime.learn(&g.reflex)
 	g.shed.observe(now, g.offered(admitted))
@@ -497,6 +501,7 @@ func (g *Guard) offered(admitted [criticalities]uint64) (n [criticalities]uint64
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
 	t.finished, t.seconds, t.waited = g.finished()
+	t.shifted = g.shares.entries.shifted()
 	t.refused, t.above = g.refusals()
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)

@@ -27,6 +27,7 @@ type counter struct {
 	sure   [criticalities]float64 // what the key weighs at least, by criticality
 
 	used, done float64 // slot-seconds and number of its completed requests
+	usual      usual
 }
 
 // least is the least that the key weighs.

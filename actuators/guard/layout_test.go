@@ -25,7 +25,7 @@ func TestWhatRequestsWriteHasCacheLinesOfItsOwn(t *testing.T) {
 		}},
 		{tickets{}, []string{"next"}},
 		{fair{}, []string{
-			"mu", "demand", "used", "done", "seconds", "refused", "until", "at", "since", "calm", "usual", "part",
+			"mu", "demand", "used", "done", "seconds", "refused", "until", "at", "since", "calm", "usual", "part", "mix",
 		}},
 	} {
 		typ := reflect.TypeOf(c.of)

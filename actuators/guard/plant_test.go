@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"container/heap"
 	"math/rand/v2"
 	"time"
@@ -24,8 +25,9 @@ type plant struct {
 	delay   time.Duration // of the dependency, on half the requests
 	polls   float64       // share of the requests that wait for pollFor and use no server
 	pollFor time.Duration
-	mix     classes // shares of the arrivals by criticality; zero: all are Default
-	exports float64 // share of the arrivals that ask for the route export
+	mix     classes       // shares of the arrivals by criticality; zero: all are Default
+	exports float64       // share of the arrivals that ask for the route export
+	export  time.Duration // their mean service time; 0: as all others, which then have no route
 
 	calls *callee // nil: none
 
@@ -41,6 +43,7 @@ type classes [criticalities]float64
 type job struct {
 	class   Criticality
 	calls   bool
+	service time.Duration // mean
 	arrived time.Duration
 	permit  Permit
 }
@@ -89,9 +92,12 @@ func (p *plant) arrive() {
 		if calls {
 			p.calls.offered++
 		}
-		a := Arrival{Criticality: class}
+		a, service := Arrival{Criticality: class}, p.service
+		if p.export > 0 {
+			a.Route = "/search"
+		}
 		if p.exports > 0 && p.rng.Float64() < p.exports {
-			a.Route = "/export"
+			a.Route, service = "/export", cmp.Or(p.export, service)
 		}
 		permit, err := p.g.AdmitAt(epoch.Add(p.now), a)
 		if err != nil {
@@ -102,7 +108,7 @@ func (p *plant) arrive() {
 			p.after(p.pollFor, func() { permit.ReleaseAt(epoch.Add(p.now), Success) })
 			return
 		}
-		j := &job{class: class, calls: calls, arrived: p.now, permit: permit}
+		j := &job{class: class, calls: calls, service: service, arrived: p.now, permit: permit}
 		if calls && p.calls.first {
 			p.call(j)
 		} else {
@@ -135,7 +141,7 @@ func (p *plant) serve() {
 		j := p.queue[0]
 		p.queue = p.queue[1:]
 		p.busy++
-		p.after(p.exponential(p.service), func() {
+		p.after(p.exponential(j.service), func() {
 			p.busy--
 			p.serve()
 			if j.calls {

@@ -42,6 +42,7 @@ type tally struct {
 	finished uint64  // requests whose latency was counted, but for those that were cut short
 	seconds  float64 // the sum of those latencies
 	waited   float64 // the part of it spent in guarded calls
+	shifted  float64 // the part of it due to the mix of APIs, see mix
 	refused  uint64
 	above    uint64        // refused for want of room that others take, see roof
 	binding  time.Duration // time spent at a binding limit
@@ -53,7 +54,7 @@ type window struct {
 	span     time.Duration
 	finished uint64
 	mean     float64 // seconds; NaN if nothing finished
-	wait     float64 // the part of it spent in guarded calls
+	wait     float64 // the part of it spent in guarded calls, or due to the mix of APIs; negative if that is faster than usual
 	refused  float64 // share of what finished or was refused, 0..1
 	above    bool    // requests were refused for want of room that others take
 	binding  float64 // share of the span, 0..1
@@ -71,7 +72,7 @@ func (t tally) since(from tally) window {
 	}
 	if w.finished > 0 {
 		w.mean = max(0, t.seconds-from.seconds) / float64(w.finished)
-		w.wait = min(max(0, t.waited-from.waited)/float64(w.finished), w.mean)
+		w.wait = min((max(0, t.waited-from.waited)+t.shifted-from.shifted)/float64(w.finished), w.mean)
 	}
 	if w.span > 0 {
 		w.binding = (t.binding - from.binding).Seconds() / w.span.Seconds()
@@ -107,8 +108,9 @@ type reflex struct {
 	gathering  bool      // the step's window runs on beyond reflexPatience
 	leaned     time.Time // the last step on few samples
 	started    bool
-	from       tally    // start of the step's window
-	learned    tally    // start of the learning window
+	from       tally // start of the step's window
+	learned    tally // start of the learning window
+	lesson     lesson
 	past       [9]tally // the latest tallies, oldest first: two seconds at four a second
 	own        *little.OwnLatency
 	ownSeconds float64
@@ -120,6 +122,12 @@ type reflex struct {
 	found      time.Time // time of the last finding
 	raised     time.Time // when the raise test found the service time that stands; zero: it did not
 	raise      raiseTest
+}
+
+// lesson is the learning window that has ended with a step.
+type lesson struct {
+	span time.Duration // 0: none has
+	calm bool          // nothing queued
 }
 
 func newReflex(slo time.Duration, limit float64, off bool) reflex {
@@ -168,6 +176,7 @@ func (r *reflex) healthy(t tally, b bounds) bool {
 
 // step moves the limit according to the data up to t and the bounds b.
 func (r *reflex) step(t tally, b bounds) {
+	r.lesson = lesson{}
 	if !r.started {
 		r.start(t)
 		return
@@ -334,12 +343,13 @@ func (r *reflex) learn(t tally) {
 	if w.span < learnWindow || !w.enough() && w.span < r.learnMost {
 		return
 	}
-	r.learned = t
+	r.learned, r.lesson.span = t, w.span
 	if !w.enough() {
 		return
 	}
 	r.carried.Observe(t.at, w.throughput())
 	inCalm := w.refused == 0 && !w.above && w.binding < calm
+	r.lesson.calm = inCalm
 	r.own.Observe(t.at, w.mean, inCalm)
 	r.alone.Observe(t.at, w.alone(), inCalm)
 	r.ownSeconds = r.own.Seconds()

@@ -219,6 +219,7 @@ func (r *roof) tally(now time.Duration) tally {
 		t.finished += finished
 		t.seconds += seconds
 		t.waited += waited
+		t.shifted += r.parts[i].shares.entries.shifted()
 	}
 	for i := range r.demands {
 		t.refused += r.demands[i].refused

@@ -35,6 +35,14 @@ var routeBars = []routeBar{
 	{"routes-x4", simulate.Routes, "slack", 33},   // 41
 	{"routes-half", simulate.Routes, "tight", 77}, // 82
 	{"routes-half", simulate.Routes, "slack", 66}, // 82
+	// With one limit for all, each gets the same part of what it offers.
+	{"slack-x4", simulate.Reflex, "tight", 68}, // 72 fit
+	{"slack-x4", simulate.Reflex, "slack", 68},
+	{"slack-x4", simulate.Cascade, "tight", 66},
+	{"slack-x4", simulate.ShedFixed, "tight", 78},
+	{"slack-x10", simulate.Reflex, "tight", 31}, // 34
+	{"slack-x10", simulate.Cascade, "tight", 27},
+	{"slack-x10", simulate.ShedFixed, "tight", 67},
 	{"batch8", simulate.Reflex, "fast", 72},
 	{"batch8", simulate.Routes, "fast", 94},
 	{"batch8-labeled", simulate.ShedFixed, "fast", 95},
