@@ -37,9 +37,20 @@ func (g *Guard) admitOrEnd(ctx context.Context, a *Arrival) (Permit, error) {
 	return p, err
 }
 
+// read notes whether a says where the request stands among others, and corrects what cannot be.
+func (g *Guard) read(a *Arrival) {
+	if a.Rank.Drawn || a.Key != "" {
+		g.noteRank()
+	}
+	if a.Rank.ID == 0 {
+		a.Rank.Group = 0 // whose it is
+	}
+}
+
 func (g *Guard) arrive(a *Arrival) (Permit, error) {
+	g.read(a)
 	if g.crowded.Load() && a.Early == 0 && !g.shares.active() { // a refusal hardly ever reads the clock
-		if v := g.gate.look(); v != entered {
+		if v := g.glance(a); v != entered {
 			if parties := g.cfg.partiesOf(a); parties.some() {
 				g.shares.refuse(parties, a.Criticality)
 			}
@@ -53,10 +64,29 @@ func (g *Guard) arrive(a *Arrival) (Permit, error) {
 	return g.acquire(g.now(), a)
 }
 
+// glance says whether the gate would refuse a request now, while no API or tenant is demoted. It draws the rank where that
+// decides.
+func (g *Guard) glance(a *Arrival) verdict {
+	if v := g.gate.look(); v != entered {
+		return v
+	}
+	plan := g.shed.plan.Load()
+	if plan == nil || a.Rank.Group > 1 {
+		return entered
+	}
+	if g.gate.lookUpTo(plan.threshold) == entered {
+		return entered
+	}
+	a.Rank = g.drawn(a.Rank, a.Key, plan.salt)
+	return g.gate.lookUpTo(plan.fill(a.Criticality, a.Rank))
+}
+
 // AdmitAt is Admit at the instant now.
 func (g *Guard) AdmitAt(now time.Time, a Arrival) (Permit, error) {
 	a.Criticality = a.Criticality.valid()
-	return g.compartmentOf(a.Route).acquire(now.Sub(g.base), &a)
+	g = g.compartmentOf(a.Route)
+	g.read(&a)
+	return g.acquire(now.Sub(g.base), &a)
 }
 
 // OriginOf returns what all calls of the request in ctx hand on: its criticality, key, entry and place. It draws the place if

@@ -52,6 +52,15 @@ func (g *gate) look() verdict {
 	return entered
 }
 
+// lookUpTo says whether a request would be refused now that may fill the limit up to that share of it.
+func (g *gate) lookUpTo(fill float64) verdict {
+	limit, n := unpack(g.word.Load())
+	if fill < 1 && overfilled(n, limit, fill, 0) {
+		return g.overfullBy(n, fill, 0)
+	}
+	return entered
+}
+
 // reached says whether the limit is reached.
 func (g *gate) reached() bool {
 	limit, n := unpack(g.word.Load())
@@ -66,6 +75,14 @@ func (g *gate) fullBy(n uint64) verdict {
 	return full
 }
 
+// overfullBy says what makes the gate overfull with n in flight.
+func (g *gate) overfullBy(n uint64, fill float64, spare uint64) verdict {
+	if !overfilled(n, g.own.Load(), fill, spare) {
+		return overShare
+	}
+	return overfull
+}
+
 // enter takes a slot if there is one and the share of the limit in use is at most fill, with spare more slots below that.
 // Where nothing is in flight, one slot is enough.
 func (g *gate) enter(now time.Duration, fill float64, spare uint64) verdict {
@@ -76,10 +93,7 @@ func (g *gate) enter(now time.Duration, fill float64, spare uint64) verdict {
 		case n >= limit:
 			return g.fullBy(n)
 		case (fill < 1 || spare > 0) && overfilled(n, limit, fill, spare):
-			if !overfilled(n, g.own.Load(), fill, spare) {
-				return overShare
-			}
-			return overfull
+			return g.overfullBy(n, fill, spare)
 		}
 		if g.word.CompareAndSwap(w, w+1) {
 			if n+1 == bindingAt(limit) {

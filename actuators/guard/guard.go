@@ -22,8 +22,8 @@ type Guard struct {
 	shed  shedder
 	count counters
 
-	// crowded: the limit has refused somebody since the last step, or was reached at it. Only then is it worth a look at the gate
-	// before one at the clock.
+	// crowded: the gate has refused somebody since the last step, or the limit was reached at it. Only then is it worth a look at
+	// the gate before one at the clock.
 	crowded atomic.Bool
 	due     atomic.Int64 // when the reflex's next step is due
 	slow    atomic.Int64 // the setpoint, in nanoseconds
@@ -171,14 +171,9 @@ func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, 
 	return g.AdmitAt(now, Arrival{Criticality: c, Key: key})
 }
 
+// acquire admits or refuses a request that has been read.
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	g.tick(now)
-	if a.Rank.Drawn || a.Key != "" {
-		g.noteRank()
-	}
-	if a.Rank.ID == 0 {
-		a.Rank.Group = 0 // whose it is
-	}
 	parties := g.cfg.partiesOf(a)
 	if a.Early > 0 {
 		g.hearEarly(now, a, parties.entry)
@@ -278,7 +273,7 @@ func (g *Guard) admit(
 func (g *Guard) refuseFor(class Criticality, v verdict) (Permit, error) {
 	policy, err := v.refusal()
 	g.count.refuse(class, policy)
-	if v != overfull && !g.crowded.Load() {
+	if !g.crowded.Load() {
 		g.crowded.Store(true)
 	}
 	return Permit{}, err

@@ -287,3 +287,44 @@ func TestUnseenClasses(t *testing.T) {
 		}
 	}
 }
+
+// Where the shed threshold refuses, as where the limit does, a refusal hardly ever looks at the clock, and means the same.
+func TestShedRefusalHardlyReadsTheClock(t *testing.T) {
+	looks := 0
+	g := newGuard(t, Config{Min: 100, Max: 100, ShedThreshold: 0.6, NoReflex: true, Now: func() time.Time {
+		looks++
+		return epoch
+	}})
+	for i := range 85 {
+		if _, err := g.Acquire(t.Context(), Critical); err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+	}
+	const requests = 10 * refusalsPerLook
+	refused := func(class Criticality) (n int) {
+		for range requests {
+			p, err := g.Acquire(t.Context(), class)
+			switch {
+			case errors.Is(err, ErrShed):
+				n++
+			case err != nil:
+				t.Fatal(err)
+			}
+			p.Release(Ignored)
+		}
+		return n
+	}
+	if _, err := g.Acquire(t.Context(), Background); !errors.Is(err, ErrShed) {
+		t.Fatal("the background fills what is left for the others:", err)
+	}
+	looks = 0
+	if n := refused(Background); n != requests || looks > requests/refusalsPerLook+1 {
+		t.Errorf("%d of %d refused, with %d looks at the clock", n, requests, looks)
+	}
+	if n := refused(Critical); n != 0 {
+		t.Errorf("%d critical ones refused", n)
+	}
+	if s := g.Snapshot(); s.Refused["shed"][Background] != requests+1 || s.InFlight != 85 {
+		t.Errorf("%v refused, %d in flight", s.Refused["shed"], s.InFlight)
+	}
+}
