@@ -56,7 +56,7 @@ const (
 	tierHold    = 5 * time.Second // how long a tier goes on to speak with too few requests
 	roofHold    = 5 * time.Second // how long shares stay after the roof has last bound
 	// roofCare slows a raise: a step is at most exp(e²/roofCare) for the error e, the logarithm of setpoint by latency. That is
-	// 3% where nothing queues, and next to nothing near the setpoint.
+	// 3% where nothing queues, and next to nothing near the setpoint. The exponent grows with a window of more than two seconds.
 	roofCare      = 40
 	demandSpan    = time.Second // time constant of what is demanded
 	demandSamples = 20.0        // that the sums should cover
