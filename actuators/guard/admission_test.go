@@ -416,9 +416,11 @@ var mistakes = []struct{ name, file, from, to string }{
 	},
 	{
 		"no slot back after a cancellation", "guard.go",
-		`	g.finish(t.shard, took, o)
+		`		g.shares.entries.complete(p.entry, p.class(), took, own)
+	}
 	g.gate.leave(now)`,
-		`	g.finish(t.shard, took, o)
+		`		g.shares.entries.complete(p.entry, p.class(), took, own)
+	}
 	if o != Canceled || !mistaken("no slot back after a cancellation") { g.gate.leave(now) }`,
 	},
 	{

@@ -110,9 +110,9 @@ func (f *fair) spares(id uint64, class Criticality) bool {
 	return known && level == 0
 }
 
-// complete counts a request that held a slot for so long. What cannot be counted at once, because others are counting, is
-// left out: it is left out of every key alike.
-func (f *fair) complete(id uint64, class Criticality, held time.Duration) {
+// complete counts a request that held a slot for so long. own is the part of it outside of guarded calls, or notCounted. What
+// cannot be counted at once, because others are counting, is left out: it is left out of every key alike.
+func (f *fair) complete(id uint64, class Criticality, held, own time.Duration) {
 	if id == 0 || !f.mu.TryLock() {
 		return
 	}
@@ -120,7 +120,7 @@ func (f *fair) complete(id uint64, class Criticality, held time.Duration) {
 	if c := f.count(id, class, held.Seconds()); c != nil {
 		c.used += held.Seconds()
 		c.done++
-		f.mix.complete(&c.usual, held)
+		f.mix.complete(&c.usual, own)
 	}
 	f.used += held.Seconds()
 	f.done++

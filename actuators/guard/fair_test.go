@@ -19,10 +19,10 @@ func TestRefusedRequestsCountAsTheirOwnKind(t *testing.T) {
 	short, long := idOf("short"), idOf("long")
 	for second := range 30 {
 		for range 100 {
-			f.complete(short, Default, 40*time.Millisecond)
+			f.complete(short, Default, 40*time.Millisecond, notCounted)
 		}
 		for range 12 {
-			f.complete(long, Default, time.Second)
+			f.complete(long, Default, time.Second, notCounted)
 		}
 		f.refuse(short, Default, 25)
 		f.refuse(long, Default, 21)

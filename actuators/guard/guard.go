@@ -303,10 +303,13 @@ func (p Permit) release(now time.Duration, o Outcome) bool {
 		return p.releaseWhole(now, o)
 	}
 	took := max(0, now-p.start)
-	if p.entry != 0 {
-		g.shares.entries.complete(p.entry, p.class(), took)
+	own := notCounted
+	if g.finish(t.shard, took, o) {
+		own = took
 	}
-	g.finish(t.shard, took, o)
+	if p.entry != 0 {
+		g.shares.entries.complete(p.entry, p.class(), took, own)
+	}
 	g.gate.leave(now)
 	g.tick(now)
 	return true
@@ -346,10 +349,21 @@ func (p Permit) releaseWhole(now time.Duration, o Outcome) bool {
 	took := max(0, now-p.start-t.idle)
 	observed := t.observed(p.use())
 	waited, unmet := t.waited(p.use(), now, o)
+	waited = min(waited, took)
+	counts, own := w&excused == 0 && g.finish(t.shard, took, o), notCounted
+	if counts && waited > 0 {
+		g.latency.wait(waited)
+	}
+	switch {
+	case counts && o == Failure && unmet:
+		g.cutShort.add(took, waited)
+	case counts:
+		own = took - waited
+	}
 	if w&paused == 0 {
-		g.shares.entries.complete(p.entry, p.class(), took)
+		g.shares.entries.complete(p.entry, p.class(), took, own)
 		if w&marked != 0 {
-			g.shares.tenants.complete(t.tenant, p.class(), took)
+			g.shares.tenants.complete(t.tenant, p.class(), took, notCounted)
 		}
 	}
 	t.free(w)
@@ -360,16 +374,8 @@ func (p Permit) releaseWhole(now time.Duration, o Outcome) bool {
 		}
 		return true
 	}
-	if g.finish(t.shard, took, o) {
-		if observed != nil {
-			g.cfg.Observer.Finished(observed, took)
-		}
-		if waited > 0 {
-			g.latency.wait(min(waited, took))
-		}
-		if o == Failure && unmet {
-			g.cutShort.add(took, min(waited, took))
-		}
+	if counts && observed != nil {
+		g.cfg.Observer.Finished(observed, took)
 	}
 	if w&paused == 0 {
 		g.gate.leave(now)

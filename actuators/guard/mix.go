@@ -13,8 +13,12 @@ import (
 //	m₀ₖ − M₀
 //
 // What delays all APIs alike, a queue that was taken for calm, cancels out. A request counts with M₀ if it has no API, or if
-// its API has not finished usualLeast requests in calm. One that lasts so long that it may have been excused as endless, and
-// whose latency then counts for nothing, is left out.
+// its API has not finished usualLeast requests in calm. Time in guarded calls is no part of any of these means: the reflex
+// knows it anyway. Requests whose latency counts for nothing are left out, and so is one that lasts so long that it may have
+// been excused as endless.
+//
+// An overload teaches only that an API has become faster: one that fails at once, or answers from a cache, while all others
+// queue. By what it took in calm, the reflex would take that queue for its requests.
 //
 // Example: 280/s of 40 ms and 8/s of 1 s have a mean of 67 ms. With 32/s of the slow ones it is 139 ms: a shift of 72 ms.
 type mix struct {
@@ -27,6 +31,9 @@ type mix struct {
 type usual struct {
 	calm  mean // m₀ₖ, faded with usualSpan
 	fresh mean // of this learning window
+
+	busy mean          // of learning windows in a row that were not calm,
+	over time.Duration // which took so long
 }
 
 func (u *usual) known() bool { return u.calm.count >= usualLeast }
@@ -43,14 +50,20 @@ func (m *mean) value() float64 { return m.sum / m.count }
 const (
 	usualSpan  = 300 * time.Second // time constant, of time spent in calm
 	usualLeast = 100               // requests: their mean is sure to a tenth
+	// usualFaster is the part of m₀ₖ below which the mean of usualLeast requests, over usualTimes m₀ₖ at least, shows that it has
+	// changed. Chance takes a tenth off, and a burst another: those of its requests that are fast finish first.
+	usualFaster = 0.7
+	usualTimes  = 10
+	// notCounted is the own time of a request whose latency counts for nothing.
+	notCounted = time.Duration(-1)
 )
 
-// complete counts a request of the API u.
-func (m *mix) complete(u *usual, took time.Duration) {
-	if took >= m.longest {
+// complete counts a request of the API u that took so long outside of guarded calls.
+func (m *mix) complete(u *usual, own time.Duration) {
+	if own < 0 || own >= m.longest {
 		return
 	}
-	u.fresh.add(mean{took.Seconds(), 1})
+	u.fresh.add(mean{own.Seconds(), 1})
 	if u.known() {
 		m.shifted += u.calm.value() - m.calm.value()
 	}
@@ -73,10 +86,26 @@ func (f *fair) learnMix(w lesson) {
 		if w.calm {
 			u.calm.fade(math.Exp(-w.span.Seconds() / usualSpan.Seconds()))
 			u.calm.add(u.fresh)
+			u.busy, u.over = mean{}, 0
+		} else {
+			u.hurry(w.span)
 		}
 		u.fresh = mean{}
 		if u.known() {
 			f.mix.calm.add(u.calm)
 		}
 	}
+}
+
+// hurry notes what the requests of a learning window took that was not calm, if they have become faster.
+func (u *usual) hurry(span time.Duration) {
+	u.busy.add(u.fresh)
+	u.over += span
+	if u.busy.count < usualLeast || u.over.Seconds() < usualTimes*u.calm.value() {
+		return
+	}
+	if took := u.busy.value(); took < usualFaster*u.calm.value() {
+		u.calm.sum = took * u.calm.count
+	}
+	u.busy, u.over = mean{}, 0
 }

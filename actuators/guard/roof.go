@@ -56,7 +56,7 @@ const (
 	tierHold    = 5 * time.Second // how long a tier goes on to speak with too few requests
 	roofHold    = 5 * time.Second // how long shares stay after the roof has last bound
 	// roofCare slows a raise: a step is at most exp(e²/roofCare) for the error e, the logarithm of setpoint by latency. That is
-	// 3% where nothing queues, and next to nothing near the setpoint.
+	// 3% where nothing queues, and next to nothing near the setpoint. The exponent grows with a window of more than two seconds.
 	roofCare      = 40
 	demandSpan    = time.Second // time constant of what is demanded
 	demandSamples = 20.0        // that the sums should cover
@@ -179,13 +179,18 @@ func (r *roof) step(now time.Duration) {
 		b.target = min(b.target, r.parts[i].told.Load().target)
 	}
 	t, before := r.tally(now), reflex.limit
+	seen := t.since(reflex.from)
 	reflex.step(t, b)
 	if reflex.limit < before { // it may have been far above what is in flight
 		reflex.limit = min(reflex.limit, float64(t.inFlight))
 	}
 	long := t.since(reflex.oldest(t))
-	if e, _ := reflex.error(long, b); e > 0 && now < r.until { // requests of the others may last, so it answers late
-		reflex.limit = min(reflex.limit, before*math.Exp(e*e/roofCare))
+	if seen.span < long.span {
+		seen = long
+	}
+	if e, _ := reflex.error(seen, b); e > 0 && now < r.until { // requests of the others may last, so it answers late
+		steps := seen.span.Seconds() / long.span.Seconds() // where few finish, one step stands for several
+		reflex.limit = min(reflex.limit, before*math.Exp(steps*e*e/roofCare))
 	}
 	reflex.limit = min(max(reflex.limit, b.min), b.ceiling)
 	limit := r.enforce(now)
@@ -336,8 +341,7 @@ func (r *roof) divide(limit float64) (given []float64, short []bool) {
 		asked[i] = d.past.arrivals / d.span * work
 		capacity += d.past.finished / d.span * work
 	}
-	weights := r.weights()
-	given, short = maxMin(asked, weights, capacity), make([]bool, n)
+	given, short = r.work(asked, capacity), make([]bool, n)
 	left, scarce := limit, 0.0 // for those who are short, and what they would have in flight
 	for i := range given {
 		if short[i] = asked[i] > given[i]; short[i] {
@@ -356,27 +360,48 @@ func (r *roof) divide(limit float64) (given []float64, short []bool) {
 	return given, short
 }
 
-// weights returns the weights of a division. A learned one is the compartment's part of the work in calm, as far as that is known;
-// until then all are alike. The compartments with configured ones divide between them, in proportion, what their learned ones
-// come to, so that the others keep theirs.
+// work divides a capacity between what is asked for. The compartments with configured weights are one party, with all that they
+// would get by learned ones, and divide it between them: what one of them does not need is theirs first.
+func (r *roof) work(asked []float64, capacity float64) (given []float64) {
+	const configured, learned = 0, 1
+	var of [2][]int
+	var asks, weights [2][]float64
+	together, weight := 0.0, 0.0
+	for i, w := range r.weights() {
+		kind := learned
+		if d := r.demands[i]; d.weight > 0 {
+			together, weight = together+asked[i], weight+w
+			kind, w = configured, d.weight
+		}
+		of[kind], asks[kind], weights[kind] = append(of[kind], i), append(asks[kind], asked[i]), append(weights[kind], w)
+	}
+	given = make([]float64, len(asked))
+	put := func(kind int, parts []float64) {
+		for k, i := range of[kind] {
+			given[i] = parts[k]
+		}
+	}
+	if weight > 0 {
+		asks[learned], weights[learned] = append(asks[learned], together), append(weights[learned], weight)
+	}
+	parts := maxMin(asks[learned], weights[learned], capacity)
+	put(learned, parts)
+	if weight > 0 {
+		put(configured, maxMin(asks[configured], weights[configured], parts[len(parts)-1]))
+	}
+	return given
+}
+
+// weights returns the learned weights: each compartment's part of the work in calm, as far as that is known; until then all are
+// alike.
 func (r *roof) weights() []float64 {
 	weights, calm := make([]float64, len(r.demands)), 0.0
 	for _, d := range r.demands {
 		calm += d.calm
 	}
-	pool, configured := 0.0, 0.0
 	known := min(1, r.calm/demandCalm.Seconds())
 	for i, d := range r.demands {
 		weights[i] = max(weightLeast, known*d.calm/max(calm, 1e-9)+(1-known)/float64(len(weights)))
-		if d.weight > 0 {
-			pool += weights[i]
-			configured += d.weight
-		}
-	}
-	for i, d := range r.demands {
-		if d.weight > 0 {
-			weights[i] = pool * d.weight / configured
-		}
 	}
 	return weights
 }

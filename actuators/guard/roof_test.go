@@ -136,6 +136,13 @@ func TestDivide(t *testing.T) {
 			near(t, given, 60, 30, 10)
 		}
 	})
+	t.Run("what an idle one with a large weight leaves is first for the others with weights", func(t *testing.T) {
+		r := roofed(t, 1, 0, 1000)
+		r.learns([3]float64{0, 1, 1}, demandCalm.Seconds())
+		r.asks(flood, done, took)
+		given, _ := r.divide(101)
+		near(t, given, 1, 50.5, 49.5) // the service itself counts as a hundredth
+	})
 	t.Run("weights learned in calm", func(t *testing.T) {
 		r := roofed(t)
 		r.learns([3]float64{0, 1, 3}, demandCalm.Seconds())
@@ -270,6 +277,32 @@ func TestRoofWithoutTheTight(t *testing.T) {
 	// The tight did 400 a second in calm, and the slack 800, so a third of 800 a second is theirs.
 	if float64(admitted) < 0.6*float64(offered) || mean > 0.15 {
 		t.Errorf("%d of %d of the tight admitted, mean %.3f s; want 0.6 of them, and 0.15 s", admitted, offered, mean)
+	}
+}
+
+// A few tight requests beside a flood of slack ones bring the roof down by chance, and then show that it may rise. They are as
+// fast under a higher one, and the slack ones do what the service can, 800 a second.
+func TestFewTightDoNotHoldTheRoofDown(t *testing.T) {
+	const few, span, plants = 1.3, 2 * time.Minute, 8
+	done := 0.0
+	for seed := range uint64(plants) {
+		g := simGuard(t, Config{Routes: map[string]Route{"export": {SLO: time.Second}}})
+		p := newPlant(g, seed+1)
+		offer := func(exports float64) { p.rate, p.exports = exports+few, exports/(exports+few) }
+		offer(400)
+		p.run(90 * time.Second)
+		offer(1600)
+		p.run(10 * time.Second)
+		from := p.snapshot()
+		p.run(span)
+		to := p.snapshot()
+		done += float64(to.Routes[0].Latency.Count-from.Routes[0].Latency.Count) / span.Seconds() / plants
+		if mean := (to.Latency.Sum - from.Latency.Sum) / float64(to.Latency.Count-from.Latency.Count); mean > g.cfg.SLO.Seconds()/2 {
+			t.Errorf("seed %d: the tight take %.3f s on average", seed+1, mean)
+		}
+	}
+	if t.Logf("%.0f exports a second of 800", done); done < 720 {
+		t.Errorf("%.0f exports a second are done, want 720", done)
 	}
 }
 
