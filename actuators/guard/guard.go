@@ -367,7 +367,7 @@ func (p Permit) releaseWhole(now time.Duration, o Outcome) bool {
 	}
 	if g.finish(t.shard, took, o) {
 		if observed != nil {
-			g.cfg.Observer.Finished(observed, took)
+			g.cfg.Observer.Finished(observed, g.cfg.Service, took)
 		}
 		if waited > 0 {
 			g.latency.wait(min(waited, took))
