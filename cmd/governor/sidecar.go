@@ -213,7 +213,8 @@ func (o sidecarOptions) settings(log *slog.Logger) (settings, error) {
 	if name := o.settingFile; name != "" {
 		info, err := os.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) { // consul-template may be late, or the name misspelled
-			log.Warn("There is no setting file yet, so the guard starts without; restart the sidecar if it shall be a folder", "path", name)
+			log.Warn("There is no setting file yet, so the guard starts without one; for a folder, restart the sidecar when it is "+
+				"there", "path", name)
 		}
 		if err == nil && info.IsDir() {
 			return settings{Source: source.Dir{Path: name, OnError: onError}, from: name}, nil
