@@ -359,7 +359,8 @@ func TestErrorsOfRoutes(t *testing.T) {
 		`Routes: 33; expected at most 32`:                                      many,
 		`guard: config of service "checkout": Routes["a"]: SLO 1ns is outside`: {"a": {SLO: time.Nanosecond}},
 		"Routes[\"a\"]: SLO 0s is outside 1ms..1h: give the latency objective of the service\nRoutes[\"a\"]: Min -1 is outside": {
-			"a": {Min: -1}},
+			"a": {Min: -1},
+		},
 	} {
 		if _, err := New(Config{Service: "checkout", SLO: time.Second, Routes: routes}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
