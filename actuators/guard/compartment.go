@@ -84,8 +84,11 @@ func (c Config) checkRoutes(bad func(format string, args ...any)) {
 			}
 			owner[request] = name
 		}
-		if _, err := c.routeConfig(name).ready(); err != nil {
-			bad("Routes[%q]: %v", name, err)
+		own := c.routeConfig(name)
+		own.Service, own.MaxEndless = name, 0 // what is wrong with those of the service is said once
+		_, errs := own.complete()
+		for _, err := range errs {
+			bad("Routes[%q]: %w", name, err)
 		}
 	}
 }

@@ -344,20 +344,23 @@ func TestErrorsOfRoutes(t *testing.T) {
 		many["r"+strings.Repeat("x", i)] = Route{SLO: time.Second}
 	}
 	for want, routes := range map[string]map[string]Route{
-		`Routes["a/b"]: expected a service name`:                             {"a/b": {SLO: time.Second}},
-		`Routes["a"]: Weight -1 is outside 0.001..1000`:                      {"a": {SLO: time.Second, Weight: -1}},
-		`Routes["a"]: Weight NaN`:                                            {"a": {SLO: time.Second, Weight: math.NaN()}},
-		`Routes["a"]: Weight +Inf`:                                           {"a": {SLO: time.Second, Weight: math.Inf(1)}},
-		`Routes["a"]: Weight 5e-324`:                                         {"a": {SLO: time.Second, Weight: 5e-324}},
-		`Routes["b"]: Weight is the only one`:                                {"a": {SLO: time.Second}, "b": {SLO: time.Second, Weight: 3}},
-		`Routes["a"]: Requests is empty`:                                     {"a": {SLO: time.Second, Requests: []string{}}},
-		`Routes["a"]: Requests has ""`:                                       {"a": {SLO: time.Second, Requests: []string{"/a", ""}}},
-		`Routes["a"]: Requests has "/b" twice`:                               {"a": {SLO: time.Second, Requests: []string{"/b", "/c", "/b"}}},
-		`SLO 0s is outside`:                                                  {"a": {}},
-		`Routes["b"]: its requests "/a" are those of Routes["a"], too`:       {"a": {SLO: 1e9}, "b": {SLO: 1e9, Requests: []string{"/a"}}},
-		`Min 9 is above Max 8`:                                               {"a": {SLO: time.Second, Min: 9, Max: 8}},
-		`Routes: 33; expected at most 32`:                                    many,
-		`guard: config of service "checkout": Routes["a"]: guard: config of`: {"a": {SLO: time.Nanosecond}},
+		`Routes["a/b"]: expected a service name`:                               {"a/b": {SLO: time.Second}},
+		`Routes["a"]: Weight -1 is outside 0.001..1000`:                        {"a": {SLO: time.Second, Weight: -1}},
+		`Routes["a"]: Weight NaN`:                                              {"a": {SLO: time.Second, Weight: math.NaN()}},
+		`Routes["a"]: Weight +Inf`:                                             {"a": {SLO: time.Second, Weight: math.Inf(1)}},
+		`Routes["a"]: Weight 5e-324`:                                           {"a": {SLO: time.Second, Weight: 5e-324}},
+		`Routes["b"]: Weight is the only one`:                                  {"a": {SLO: time.Second}, "b": {SLO: time.Second, Weight: 3}},
+		`Routes["a"]: Requests is empty`:                                       {"a": {SLO: time.Second, Requests: []string{}}},
+		`Routes["a"]: Requests has ""`:                                         {"a": {SLO: time.Second, Requests: []string{"/a", ""}}},
+		`Routes["a"]: Requests has "/b" twice`:                                 {"a": {SLO: time.Second, Requests: []string{"/b", "/c", "/b"}}},
+		`SLO 0s is outside`:                                                    {"a": {}},
+		`Routes["b"]: its requests "/a" are those of Routes["a"], too`:         {"a": {SLO: 1e9}, "b": {SLO: 1e9, Requests: []string{"/a"}}},
+		`Min 9 is above Max 8`:                                                 {"a": {SLO: time.Second, Min: 9, Max: 8}},
+		`Routes: 33; expected at most 32`:                                      many,
+		`guard: config of service "checkout": Routes["a"]: SLO 1ns is outside`: {"a": {SLO: time.Nanosecond}},
+		"Routes[\"a\"]: SLO 0s is outside 1ms..1h: give the latency objective of the service\nRoutes[\"a\"]: Min -1 is outside": {
+			"a": {Min: -1},
+		},
 	} {
 		if _, err := New(Config{Service: "checkout", SLO: time.Second, Routes: routes}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -85,7 +85,15 @@ const targetShare = 0.4
 
 // ready checks c and fills in its defaults.
 func (c Config) ready() (Config, error) {
-	var errs []error
+	ready, errs := c.complete()
+	if len(errs) > 0 {
+		return c, fmt.Errorf("guard: config of service %q: %w", c.Service, errors.Join(errs...))
+	}
+	return ready, nil
+}
+
+// complete fills in the defaults of c, and reports everything wrong with it.
+func (c Config) complete() (_ Config, errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if err := actuators.ValidCompartment(c.Service); err != nil {
 		bad("Service: expected %w", err)
@@ -123,13 +131,10 @@ func (c Config) ready() (Config, error) {
 	}
 	c.checkRoutes(bad)
 	c.checkWeights(bad)
-	if len(errs) > 0 {
-		return c, fmt.Errorf("guard: config of service %q: %w", c.Service, errors.Join(errs...))
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return c, nil
+	return c, errs
 }
 
 // bounds returns the bounds of the limit while there is no Setting.

@@ -443,9 +443,9 @@ func TestEndlessAreBounded(t *testing.T) {
 // arrivals keeps what its methods hear of requests.
 type arrivals []Decision
 
-func (a *arrivals) Arrived(_ context.Context, d Decision) { *a = append(*a, d) }
-func (*arrivals) Finished(context.Context, time.Duration) {}
-func (*arrivals) Called(context.Context, CallDecision)    {}
+func (a *arrivals) Arrived(_ context.Context, d Decision)         { *a = append(*a, d) }
+func (*arrivals) Finished(context.Context, string, time.Duration) {}
+func (*arrivals) Called(context.Context, CallDecision)            {}
 
 // An observer hears of each request that does not end once, whether it is admitted or refused.
 func TestObserverHearsOfEndless(t *testing.T) {

@@ -375,7 +375,7 @@ func (p Permit) releaseWhole(now time.Duration, o Outcome) bool {
 		return true
 	}
 	if counts && observed != nil {
-		g.cfg.Observer.Finished(observed, took)
+		g.cfg.Observer.Finished(observed, g.cfg.Service, took)
 	}
 	if w&paused == 0 {
 		g.gate.leave(now)

@@ -12,8 +12,8 @@ type Observer interface {
 	// Arrived is called when a request has been admitted or refused.
 	Arrived(ctx context.Context, d Decision)
 	// Finished is called when an admitted request ends whose latency counts and whose context is known to the guard (see
-	// NewContext), with the context that it had before that.
-	Finished(ctx context.Context, took time.Duration)
+	// NewContext), with the context that it had before that, and the service or SERVICE/ROUTE that it counts for.
+	Finished(ctx context.Context, service string, took time.Duration)
 	// Called is called when an attempt of a call to a dependency has been admitted or refused.
 	Called(ctx context.Context, d CallDecision)
 }
@@ -23,7 +23,7 @@ type Decision struct {
 	Service         string  // or SERVICE/ROUTE
 	Arrival         Arrival // what the request brought along
 	Err             error   // a *Refusal; nil: admitted
-	InFlight, Limit int     // requests, as from Guard.Load
+	InFlight, Limit int     // requests, as from Guard.Load: under the roof and its limit, if there are routes
 	ShedThreshold   float64 // φ, 0..1
 }
 

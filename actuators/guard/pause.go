@@ -35,7 +35,7 @@ func (p Permit) pause(now time.Duration) {
 }
 
 // Resume takes a slot again at once, even above the limit: the request was admitted, and refusing it now would waste what
-// it has cost. While more are in flight than the limit, nobody else is admitted.
+// it has cost. While more are in flight than the limit, nobody else is admitted. It does nothing to a request that is not paused.
 func (p Permit) Resume() {
 	if p.ticket != nil {
 		p.resume(p.ticket.guard.now())

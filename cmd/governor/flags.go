@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,10 +15,14 @@ import (
 type namedValue struct {
 	kingpin.Value
 	flag, expected string
+	whole          bool // kingpin takes 0.5 for the int 0, which often means another thing than little
 }
 
 func (v namedValue) Set(text string) error {
 	err := v.Value.Set(text)
+	if err == nil && v.whole {
+		_, err = strconv.Atoi(text)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -39,7 +44,9 @@ func nameFlags(app *kingpin.Application) {
 				named.expected = "a duration with its unit, like 300ms or 30s"
 			case *url.URL:
 				named.expected = "a URL like http://127.0.0.1:8080"
-			case int, uint64:
+			case int:
+				named.expected, named.whole = "a whole number", true
+			case uint64:
 				named.expected = "a whole number"
 			case float64:
 				named.expected = "a number, like 0.6"

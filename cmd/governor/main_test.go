@@ -80,6 +80,7 @@ func TestErrorsNameTheFlagTheValueAndWhatIsExpected(t *testing.T) {
 		{[]string{"sidecar", "--service=a//b", "--slo.latency=1s"}, []string{"--service=a//b: ", "a service name"}},
 		{sidecar("--upstream=127.0.0.1:8080"), []string{"--upstream=127.0.0.1:8080: ", "http://127.0.0.1:8080"}},
 		{sidecar("--limit.max=ten"), []string{"--limit.max=ten: ", "a whole number"}},
+		{sidecar("--endless-max=0.5"), []string{"--endless-max=0.5: ", "a whole number"}},
 		{sidecar("--limit.min=50", "--limit.max=10"), []string{"--limit.min=50: ", "--limit.max=10"}},
 		{sidecar("--limit.max=10", "--limit.fallback=11"), []string{"--limit.fallback=11: ", "1 to 10"}},
 		{sidecar("--limit.fallback=1001"), []string{"--limit.fallback=1001: ", "1 to 1000"}},

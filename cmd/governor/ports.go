@@ -55,9 +55,9 @@ func (o *edgeOptions) add(cmd *kingpin.CmdClause) {
 		"nothing. Repeat it for each.").PlaceHolder("PATH").StringsVar(&o.endless)
 	cmd.Flag("endless-max", "How many such requests, WebSockets and event streams may be open before more are refused. They take "+
 		"memory, here and in the service. 0: no bound.").Default("0").IntVar(&o.maxEndless)
-	cmd.Flag("route", "Name of requests by their path, as PATH=NAME with a PATH like those of --endless: /api/v1/buy/*=/buy. Calls "+
-		"made for them carry it. Repeat it; the first that matches counts. Without a match, the name is the first segment of the "+
-		"path, or the method of gRPC.").PlaceHolder("PATH=NAME").StringsVar(&o.routes)
+	cmd.Flag("route", "Name of requests by their path, as PATH=NAME with a PATH like those of --endless: /api/v1/buy/*=/buy. "+
+		"Without =NAME, it is the PATH up to its /*. Calls made for them carry it. Repeat it; the first that matches counts. "+
+		"Without a match, the name is the first segment of the path, or the method of gRPC.").PlaceHolder("PATH=NAME").StringsVar(&o.routes)
 	cmd.Flag("refusal-status", "Status of all refusals, 429 or 503. Without it, 429 for the rate limit and else 503. Use 429 if "+
 		"outlier detection would take an instance that answers 503 for a broken one.").PlaceHolder("429|503").IntVar(&o.refusal)
 	cmd.Flag("load-report", "Add an ORCA load report to each answer, for load balancers: requests in flight / limit. Not where "+

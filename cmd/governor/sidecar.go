@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -210,7 +211,12 @@ type settings struct {
 func (o sidecarOptions) settings(log *slog.Logger) (settings, error) {
 	onError := func(err error) { log.Warn("Cannot watch the settings; the last one stays in force", "err", err) }
 	if name := o.settingFile; name != "" {
-		if info, err := os.Stat(name); err == nil && info.IsDir() {
+		info, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) { // consul-template may be late, or the name misspelled
+			log.Warn("There is no setting file yet, so the guard starts without one; for a folder, restart the sidecar when it is "+
+				"there", "path", name)
+		}
+		if err == nil && info.IsDir() {
 			return settings{Source: source.Dir{Path: name, OnError: onError}, from: name}, nil
 		}
 		return settings{Source: source.File{Path: name, OnError: onError}, from: name}, nil

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -80,6 +81,11 @@ func TestSidecarTakesSettingsFromFiles(t *testing.T) {
 			}
 			cancel()
 		})
+	}
+	var log strings.Builder
+	if _, err := (sidecarOptions{settingFile: name + "s"}).settings(slog.New(slog.NewTextHandler(&log, nil))); err != nil ||
+		!strings.Contains(log.String(), "no setting file yet") || !strings.Contains(log.String(), name+"s") {
+		t.Errorf("a file that is missing: %v, log %q", err, &log)
 	}
 	t.Setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1")
 	if s, err := (sidecarOptions{}).settings(slog.New(slog.DiscardHandler)); err != nil || s.client == nil {

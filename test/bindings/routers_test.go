@@ -242,8 +242,8 @@ func (n *names) Arrived(_ context.Context, d guard.Decision) {
 	defer n.mu.Unlock()
 	n.all = append(n.all, d.Arrival.Route)
 }
-func (*names) Finished(context.Context, time.Duration)    {}
-func (*names) Called(context.Context, guard.CallDecision) {}
+func (*names) Finished(context.Context, string, time.Duration) {}
+func (*names) Called(context.Context, guard.CallDecision)      {}
 
 // eachRouter runs a test on a real server with each router, behind a guard with one slot.
 func eachRouter(t *testing.T, test func(t *testing.T, s *shop, g *guard.Guard, url string)) {

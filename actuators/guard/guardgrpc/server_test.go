@@ -189,7 +189,7 @@ func (o *observer) Arrived(ctx context.Context, _ guard.Decision) {
 	o.arrived = append(o.arrived, ctx.Value(callKey{}))
 }
 
-func (o *observer) Finished(ctx context.Context, _ time.Duration) {
+func (o *observer) Finished(ctx context.Context, _ string, _ time.Duration) {
 	o.finished = append(o.finished, ctx.Value(callKey{}))
 }
 

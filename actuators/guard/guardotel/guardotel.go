@@ -7,13 +7,13 @@
 // A request that is admitted or refused sets attributes on the current span: that of otelhttp or otelgrpc, if they are around
 // the guard.
 //
-//	guard.service          string   the guarded service
+//	guard.service          string   the guarded service, or SERVICE/ROUTE
 //	guard.admitted         boolean
 //	guard.refusal.reason   string   of a refusal, see guard.Refusal: "concurrency", "rate", "endless" and so on
 //	guard.criticality      string   "critical", "default", "sheddable" or "background"
 //	guard.route            string   what was asked for, if it is known
 //	guard.entry            string   the API through which the request entered the fleet, if that was elsewhere
-//	guard.in_flight        int      requests in flight, just after the decision
+//	guard.in_flight        int      requests in flight, just after the decision; of all routes together, if there are any
 //	guard.limit            int      of them
 //	guard.shed_threshold   double   occupancy above which the least important requests are refused
 //
@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"math/bits"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,12 +72,13 @@ const (
 	CallRefused       = "guard.call.refused"
 )
 
-// Observer is a guard.Observer. The zero value is ready to use, by one guard, because the exemplars are those of its histogram.
-// Do not copy it.
+// Observer is a guard.Observer. The zero value is ready to use, by guards of different services. Do not copy it.
 type Observer struct {
-	// latest has the last request of a sampled trace for each doubling of the latency, from 1 µs on.
-	latest [doublings]atomic.Pointer[finished]
+	histograms sync.Map // string: *histogram. By the service, or SERVICE/ROUTE.
 }
+
+// histogram has the last request of a sampled trace for each doubling of the latency, from 1 µs on.
+type histogram [doublings]atomic.Pointer[finished]
 
 // doublings is how many there are up to an hour; the last one counts what is above.
 const doublings = 33
@@ -140,21 +142,29 @@ func ofClient(span trace.Span) bool {
 }
 
 // Finished implements guard.Observer.
-func (o *Observer) Finished(ctx context.Context, took time.Duration) {
+func (o *Observer) Finished(ctx context.Context, service string, took time.Duration) {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsSampled() {
 		return
 	}
 	i := min(bits.Len64(uint64(took.Microseconds())), doublings-1)
-	o.latest[i].Store(&finished{span, took, time.Now()})
+	h, ok := o.histograms.Load(service)
+	if !ok {
+		h, _ = o.histograms.LoadOrStore(service, new(histogram))
+	}
+	h.(*histogram)[i].Store(&finished{span, took, time.Now()})
 }
 
-// Exemplars returns the last request of a sampled trace for each doubling of the latency, in seconds, with the labels trace_id
-// and span_id, for guardprom.WithExemplars. Prometheus reads them from the OpenMetrics format, and keeps them with the feature
-// exemplar-storage.
-func (o *Observer) Exemplars() (all []prometheus.Exemplar) {
-	for i := range o.latest {
-		if f := o.latest[i].Load(); f != nil {
+// Exemplars returns the last request of a sampled trace for each doubling of the latency, in seconds, of a service or, as
+// SERVICE/ROUTE, of a route, with the labels trace_id and span_id, for guardprom.WithExemplars. Prometheus reads them from the
+// OpenMetrics format, and keeps them with the feature exemplar-storage.
+func (o *Observer) Exemplars(service string) (all []prometheus.Exemplar) {
+	h, ok := o.histograms.Load(service)
+	if !ok {
+		return nil
+	}
+	for i := range h.(*histogram) {
+		if f := h.(*histogram)[i].Load(); f != nil {
 			all = append(all, prometheus.Exemplar{
 				Value:     f.took.Seconds(),
 				Labels:    prometheus.Labels{"trace_id": f.span.TraceID().String(), "span_id": f.span.SpanID().String()},

@@ -3,6 +3,7 @@ package guardotel_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,7 +39,7 @@ func Example() {
 	handler := otelhttp.NewHandler(guardhttp.New(g, mux), "checkout")
 
 	handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/buy", nil))
-	fmt.Println(len(observer.Exemplars()), "sampled traces")
+	fmt.Println(len(observer.Exemplars("checkout")), "sampled traces")
 	// Output: 0 sampled traces
 }
 
@@ -193,6 +194,49 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
+// The latency of a route has exemplars of its own, and that of the service none of the route's.
+func TestExemplarsOfRoutes(t *testing.T) {
+	w := newWorld(t, sdk.AlwaysSample())
+	g, err := guard.New(guard.Config{
+		Service: "checkout", SLO: 300 * time.Millisecond, Observer: w.observer,
+		Routes: map[string]guard.Route{"export": {SLO: 10 * time.Second}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	span := w.in(trace.SpanKindServer, func(ctx context.Context) {
+		p, err := g.Admit(ctx, guard.Arrival{Criticality: guard.Default, Route: "/export"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		guard.NewContext(ctx, p)
+		p.Release(guard.Success)
+	})
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(guardprom.New(g, guardprom.WithExemplars(w.observer.Exemplars)))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, bucket := range m.GetHistogram().GetBucket() {
+				for _, label := range bucket.GetExemplar().GetLabel() {
+					found[m.GetLabel()[0].GetValue()+" "+label.GetName()] = label.GetValue()
+				}
+			}
+		}
+	}
+	want := map[string]string{
+		"checkout/export trace_id": span.SpanContext().TraceID().String(),
+		"checkout/export span_id":  span.SpanContext().SpanID().String(),
+	}
+	if !maps.Equal(found, want) {
+		t.Errorf("exemplars %v, want %v", found, want)
+	}
+}
+
 // A trace that is not sampled leaves nothing, and costs no allocation.
 func TestUnsampledTraces(t *testing.T) {
 	w := newWorld(t, sdk.NeverSample())
@@ -209,7 +253,7 @@ func TestUnsampledTraces(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, request); n > 1 { // NewContext's own
 		t.Errorf("%g allocations", n)
 	}
-	if all := w.observer.Exemplars(); len(all) != 0 {
+	if all := w.observer.Exemplars("checkout"); len(all) != 0 {
 		t.Errorf("exemplars %v", all)
 	}
 }

@@ -29,15 +29,15 @@ import (
 type Option func(*Collector)
 
 // WithExemplars adds exemplars to guard_latency_seconds, for example those of guardotel's Observer. latest is called at each
-// scrape; of several in one bucket of the classic histogram the last one counts there, and the native one has them all.
-func WithExemplars(latest func() []prometheus.Exemplar) Option {
+// scrape for the service and for each of its routes, as SERVICE/ROUTE; of several in one bucket of the classic histogram the last one counts there, and the native one has them all.
+func WithExemplars(latest func(service string) []prometheus.Exemplar) Option {
 	return func(c *Collector) { c.exemplars = latest }
 }
 
 // Collector is the prometheus.Collector of one guard. Guards of several services can share a registry.
 type Collector struct {
 	guard     *guard.Guard
-	exemplars func() []prometheus.Exemplar // nil: none
+	exemplars func(service string) []prometheus.Exemplar // nil: none
 
 	parts                                []*part // of the service, then of each route as in Snapshot.Routes
 	retryRatio                           *prometheus.Desc
@@ -162,9 +162,9 @@ func (p *part) describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.guard.Snapshot()
-	ch <- c.withExemplars(c.parts[0].collect(ch, s))
+	ch <- c.withExemplars(c.parts[0].collect(ch, s), s.Service)
 	for i, route := range s.Routes {
-		ch <- c.parts[i+1].collect(ch, route)
+		ch <- c.withExemplars(c.parts[i+1].collect(ch, route), route.Service)
 	}
 	counter, gauge := sinks(ch)
 	gauge(c.retryRatio, s.RetryRatio)
@@ -229,12 +229,12 @@ func (p *part) collect(ch chan<- prometheus.Metric, s guard.Snapshot) prometheus
 	return newHistogram(p.latency, s.Latency, s.Started)
 }
 
-// withExemplars adds the exemplars to the histogram of the latency. Bad ones must not cost a scrape.
-func (c *Collector) withExemplars(h prometheus.Metric) prometheus.Metric {
+// withExemplars adds the exemplars to the histogram of the latency of a service or route. Bad ones must not cost a scrape.
+func (c *Collector) withExemplars(h prometheus.Metric, service string) prometheus.Metric {
 	if c.exemplars == nil {
 		return h
 	}
-	if with, err := prometheus.NewMetricWithExemplars(h, c.exemplars()...); err == nil {
+	if with, err := prometheus.NewMetricWithExemplars(h, c.exemplars(service)...); err == nil {
 		return with
 	}
 	return h // there is none, or one breaks the rules of OpenMetrics

@@ -320,7 +320,7 @@ func TestSeveralGuardsShareARegistry(t *testing.T) {
 func TestBadExemplarsCostNoScrape(t *testing.T) {
 	g := newGuard(t, "checkout", 10)
 	for _, exemplars := range [][]prometheus.Exemplar{nil, {{Value: 1, Labels: prometheus.Labels{"id": strings.Repeat("x", 200)}}}} {
-		c := guardprom.New(g, guardprom.WithExemplars(func() []prometheus.Exemplar { return exemplars }))
+		c := guardprom.New(g, guardprom.WithExemplars(func(string) []prometheus.Exemplar { return exemplars }))
 		if n := testutil.CollectAndCount(c, "guard_latency_seconds"); n != 1 {
 			t.Errorf("%d histograms with %v", n, exemplars)
 		}
