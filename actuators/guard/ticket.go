@@ -52,6 +52,8 @@ const (
 	cohortMask  = (1<<cohortBits - 1) << cohortShift
 	usesShift   = cohortShift + cohortBits
 	oneUse      = 1 << usesShift
+
+	_ = uint(1<<classBits - criticalities) // else the build fails
 )
 
 // Permit is the right to have one request in flight. It is a small value: copy it freely, release it once. Releasing it
