@@ -48,7 +48,7 @@ servers: # real Consul and Prometheus, found or built, outside every test's time
 
 test: servers ## run all tests of all modules, the end-to-end tests on real servers last
 	@status=0; \
-	( $(call each,$(call unit,-timeout 12m),go test) ) || status=1; \
+	( $(call each,$(call unit,-timeout 30m),go test) ) || status=1; \
 	echo "== .: end to end"; \
 	go test -count=1 -p 1 -timeout 20m ./test/conformance ./test/e2e/... ./test/demo/... ./test/newcomer || status=1; \
 	exit $$status
