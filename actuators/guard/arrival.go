@@ -48,8 +48,8 @@ func (g *Guard) read(a *Arrival) {
 }
 
 func (g *Guard) arrive(a *Arrival) (Permit, error) {
-	g.read(a)
 	if g.crowded.Load() && a.Early == 0 && !g.shares.active() { // a refusal hardly ever reads the clock
+		g.read(a)
 		if v := g.glance(a); v != entered {
 			if parties := g.cfg.partiesOf(a); parties.some() {
 				g.shares.refuse(parties, a.Criticality)
@@ -60,6 +60,9 @@ func (g *Guard) arrive(a *Arrival) (Permit, error) {
 			}
 			return Permit{}, err
 		}
+		now := g.now()
+		g.tick(now)
+		return g.decide(now, a)
 	}
 	return g.acquire(g.now(), a)
 }
@@ -84,9 +87,7 @@ func (g *Guard) glance(a *Arrival) verdict {
 // AdmitAt is Admit at the instant now.
 func (g *Guard) AdmitAt(now time.Time, a Arrival) (Permit, error) {
 	a.Criticality = a.Criticality.valid()
-	g = g.compartmentOf(a.Route)
-	g.read(&a)
-	return g.acquire(now.Sub(g.base), &a)
+	return g.compartmentOf(a.Route).acquire(now.Sub(g.base), &a)
 }
 
 // OriginOf returns what all calls of the request in ctx hand on: its criticality, key, entry and place. It draws the place if

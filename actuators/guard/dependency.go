@@ -197,7 +197,6 @@ func (d *Dependency) acquireAt(now time.Duration, r *request, group uint8) (s sl
 	if r != nil {
 		a = r.arrivalAt(d, group)
 	}
-	d.pool.read(&a)
 	p, err := d.pool.acquire(now, &a)
 	if err != nil {
 		d.out.refused[byBulkhead].Add(1)

@@ -171,9 +171,15 @@ func (g *Guard) AcquireForAt(now time.Time, c Criticality, key string) (Permit, 
 	return g.AdmitAt(now, Arrival{Criticality: c, Key: key})
 }
 
-// acquire admits or refuses a request that has been read.
+// acquire admits or refuses a request.
 func (g *Guard) acquire(now time.Duration, a *Arrival) (Permit, error) {
 	g.tick(now)
+	g.read(a)
+	return g.decide(now, a)
+}
+
+// decide is acquire for a request that has been read.
+func (g *Guard) decide(now time.Duration, a *Arrival) (Permit, error) {
 	parties := g.cfg.partiesOf(a)
 	if a.Early > 0 {
 		g.hearEarly(now, a, parties.entry)

@@ -104,7 +104,7 @@ func TestSpanOfARequest(t *testing.T) {
 		})
 	}
 	expect(t, "admitted", serve().Attributes(), "guard.admitted=true,guard.criticality=sheddable,guard.entry=front/shop,"+
-		"guard.in_flight=1,guard.limit=1,guard.route=/buy,guard.service=checkout,guard.shed_threshold=0.6") // it has a key
+		"guard.in_flight=1,guard.limit=1,guard.route=/buy,guard.service=checkout,guard.shed_threshold=1")
 
 	p, err := w.Acquire(t.Context(), guard.Default)
 	if err != nil {
@@ -112,7 +112,7 @@ func TestSpanOfARequest(t *testing.T) {
 	}
 	expect(t, "refused", serve().Attributes(), "guard.admitted=false,guard.criticality=sheddable,guard.entry=front/shop,"+
 		"guard.in_flight=1,guard.limit=1,guard.refusal.reason=concurrency,guard.route=/buy,guard.service=checkout,"+
-		"guard.shed_threshold=0.6")
+		"guard.shed_threshold=1")
 	p.Release(guard.Ignored)
 }
 
