@@ -74,10 +74,7 @@ func (g *Guard) glance(a *Arrival) verdict {
 		return v
 	}
 	plan := g.shed.plan.Load()
-	if plan == nil || a.Rank.Group > 1 {
-		return entered
-	}
-	if g.gate.lookUpTo(plan.threshold) == entered {
+	if plan == nil || a.Rank.Group > 1 || g.gate.lookUpTo(plan.threshold) == entered {
 		return entered
 	}
 	a.Rank = g.drawn(a.Rank, a.Key, plan.salt)

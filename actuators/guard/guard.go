@@ -507,18 +507,20 @@ func (g *Guard) offered(admitted [criticalities]uint64) (n [criticalities]uint64
 // nothing about the concurrency limit.
 func (g *Guard) tally(now time.Duration) tally {
 	t := tally{at: g.base.Add(now), binding: g.gate.watch(now)}
-	t.finished, t.seconds, t.waited = g.finished()
-	t.shifted = g.shares.entries.shifted()
+	g.addFinished(&t)
 	t.refused, t.above = g.refusals()
 	_, n := unpack(g.gate.word.Load())
 	t.inFlight = int(n)
 	return t
 }
 
-// finished counts the requests whose latency was counted, but for those that were cut short, the seconds that they took, and
-// the part of these in guarded calls.
-func (g *Guard) finished() (n uint64, seconds, waited float64) {
+// addFinished adds the requests to t whose latency was counted, but for those that were cut short: how many, the seconds that they
+// took, the part of these in guarded calls, and the part that is due to the mix.
+func (g *Guard) addFinished(t *tally) {
 	short := g.cutShort.total()
-	n, seconds, waited = g.latency.total()
-	return n - short.Count, seconds - short.Own - short.Waited, waited - short.Waited
+	n, seconds, waited := g.latency.total()
+	t.finished += n - short.Count
+	t.seconds += seconds - short.Own - short.Waited
+	t.waited += waited - short.Waited
+	t.shifted += g.shares.entries.shifted()
 }

@@ -220,11 +220,7 @@ func (r *roof) choose(now time.Duration) {
 func (r *roof) tally(now time.Duration) tally {
 	t := tally{at: r.parts[0].base.Add(now), binding: r.gate.watch(now)}
 	for _, i := range r.tiers[r.speaking].parts {
-		finished, seconds, waited := r.parts[i].finished()
-		t.finished += finished
-		t.seconds += seconds
-		t.waited += waited
-		t.shifted += r.parts[i].shares.entries.shifted()
+		r.parts[i].addFinished(&t)
 	}
 	for i := range r.demands {
 		t.refused += r.demands[i].refused

@@ -197,8 +197,8 @@ func (s *tickets) add(at, start uint64) (t *ticket, w uint64) {
 	at &= uint64(len(places) - 1)
 	if places[at].Load() != nil {
 		busy := 0
-		for i := range places {
-			if t := places[i].Load(); t != nil && t.word.Load()&inUse != 0 {
+		for _, w := range s.all {
+			if w&inUse != 0 {
 				busy++
 			}
 		}
@@ -212,15 +212,20 @@ func (s *tickets) add(at, start uint64) (t *ticket, w uint64) {
 				}
 			}
 		}
-		more := make([]atomic.Pointer[ticket], 2*len(places))
-		for i := range places {
-			more[i].Store(places[i].Load())
-		}
 		at = uint64(len(places))
-		s.places.Store(&more)
-		places = more
+		places = resized(places, 2*len(places))
+		s.places.Store(&places)
 	}
 	return s.put(places, int(at), start)
+}
+
+// resized returns n places with the tickets of the given ones, as far as there are so many.
+func resized(places []atomic.Pointer[ticket], n int) []atomic.Pointer[ticket] {
+	others := make([]atomic.Pointer[ticket], n)
+	for i := range min(n, len(places)) {
+		others[i].Store(places[i].Load())
+	}
+	return others
 }
 
 // put makes a ticket at a place where there is none. The caller holds s.mu.
@@ -291,10 +296,7 @@ func (s *tickets) fit(busy int) {
 // halve halves the places. It retires tickets that are free, and moves those that are not. The caller holds s.mu.
 func (s *tickets) halve() {
 	places := *s.places.Load()
-	fewer := make([]atomic.Pointer[ticket], len(places)/2)
-	for i := range fewer {
-		fewer[i].Store(places[i].Load())
-	}
+	fewer := resized(places, len(places)/2)
 	at := 0
 	for i := len(fewer); i < len(places); i++ {
 		moves := places[i].Load()
